@@ -1,0 +1,55 @@
+/** Stops a timer that has not fired; harmless afterwards. */
+export type CancelTimer = () => void;
+
+/** Time as the library sees it, so that tests and the in-memory broker can run on a virtual one. */
+export interface Clock {
+  /** Milliseconds since the Unix epoch. */
+  now(): number;
+  /** Calls `fire` once, `delayMs` from now. A pending timer does not keep the process alive. */
+  setTimer(delayMs: number, fire: () => void): CancelTimer;
+}
+
+/** `setTimeout` fires at once for anything longer than this, 24.8 days. */
+const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
+
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  setTimer(delayMs, fire) {
+    const dueAt = Date.now() + delayMs;
+    let handle: NodeJS.Timeout;
+    const arm = (remainingMs: number): void => {
+      const step = Math.min(remainingMs, LONGEST_TIMEOUT_MS);
+      handle = setTimeout(() => (step < remainingMs ? arm(dueAt - Date.now()) : fire()), Math.max(0, step));
+      handle.unref();
+    };
+    arm(delayMs);
+    return () => clearTimeout(handle);
+  },
+};
+
+/** Resolves after `delayMs`, or at once when `signal` aborts; it never rejects: the caller looks at the signal. */
+export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
+  if (signal?.aborted) return Promise.resolve();
+  return new Promise((resolve) => {
+    const wake = (): void => {
+      cancel();
+      signal?.removeEventListener('abort', wake);
+      resolve();
+    };
+    const cancel = clock.setTimer(delayMs, wake);
+    signal?.addEventListener('abort', wake, { once: true });
+  });
+}
+
+/** True when `work` ended in time, false when `limitMs` passed first. `work` must not reject. */
+export async function endsWithin(clock: Clock, work: Promise<unknown>, limitMs: number): Promise<boolean> {
+  let cancel: CancelTimer = () => {};
+  const late = new Promise<false>((resolve) => {
+    cancel = clock.setTimer(limitMs, () => resolve(false));
+  });
+  try {
+    return await Promise.race([work.then(() => true), late]);
+  } finally {
+    cancel();
+  }
+}

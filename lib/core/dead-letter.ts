@@ -1,0 +1,64 @@
+import { hostname } from 'node:os';
+import type { Copy } from './driver.js';
+import { messageOf, nameOf, stackOf } from './errors.js';
+import type { DeathReason } from './failure.js';
+import { copyHeaders, headerNames, timeText } from './headers.js';
+import type { InboundMessage, Origin } from './message.js';
+import { cutToBytes } from './text.js';
+
+/** What is told of an error, so that it fits beside a message's own headers into one frame of 128 KiB or one Kafka header set. */
+const maxNameBytes = 256;
+const maxMessageBytes = 1_024;
+const maxStackBytes = 4_096;
+
+export interface Death {
+  readonly reason: DeathReason;
+  readonly error: unknown;
+  /** Id of the handler that failed; undefined where none was found. */
+  readonly handlerId: string | undefined;
+  /** Number of the last run. */
+  readonly attempt: number;
+  readonly firstFailedAt: number | undefined;
+  /** Milliseconds since the epoch. */
+  readonly failedAt: number;
+  readonly subscription: string;
+}
+
+const host = hostname();
+
+/** The copy that goes to the dead letter queue or topic: the message's own headers, ours written over them. */
+export function deadLetterCopy(message: InboundMessage, death: Death): Copy {
+  const headers = copyHeaders(message.headers);
+  const set = (name: string, text: string | undefined): void => {
+    if (text === undefined) delete headers[name];
+    else headers[name] = text;
+  };
+  writeOrigin(headers[headerNames.origin] === undefined, message, set);
+  set(headerNames.deathReason, death.reason);
+  set(headerNames.failedAt, timeText(death.failedAt));
+  set(headerNames.firstFailedAt, timeText(death.firstFailedAt ?? death.failedAt));
+  set(headerNames.attempt, String(death.attempt));
+  set(headerNames.handler, death.handlerId);
+  set(headerNames.errorName, cutToBytes(nameOf(death.error), maxNameBytes));
+  set(headerNames.errorMessage, cutToBytes(messageOf(death.error), maxMessageBytes));
+  const stack = stackOf(death.error);
+  set(headerNames.errorStack, stack === undefined ? undefined : cutToBytes(stack, maxStackBytes));
+  set(headerNames.consumer, `${host}/${process.pid}/${death.subscription}`);
+  return { to: 'dead-letter', headers };
+}
+
+/** The origin is written at the first republish and never changed: a replay must find the first source. */
+function writeOrigin(
+  first: boolean,
+  message: InboundMessage,
+  set: (name: string, text: string | undefined) => void,
+): void {
+  if (!first) return;
+  const origin: Origin = message.origin;
+  set(headerNames.origin, origin.source);
+  set(headerNames.originExchange, origin.exchange);
+  set(headerNames.originRoutingKey, origin.routingKey);
+  set(headerNames.originPartition, origin.partition?.toString());
+  set(headerNames.originOffset, origin.offset);
+  set(headerNames.originTimestamp, message.timestamp === undefined ? undefined : timeText(message.timestamp));
+}

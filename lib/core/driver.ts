@@ -1,0 +1,137 @@
+import type { ConnectionStateCell } from './connection-state.js';
+import type { Delivery } from './delivery.js';
+import type { Problem } from './errors.js';
+import type { Headers } from './headers.js';
+import type { InboundMessage, OutboundMessage, ReplyAddress } from './message.js';
+import type { Pattern } from './pattern.js';
+import type { InboundReply, OutboundReply, ReplyTarget } from './reply.js';
+
+/**
+ * The port that a broker's driver implements. Its comments are the contract; `test/contract` is its proof. Core never asks which
+ * driver it talks to, only what the driver can do.
+ */
+export interface Driver {
+  readonly capabilities: Capabilities;
+  /** Moved by the driver alone: `connecting` → `ready` → (`blocked` | `backoff` → `ready`)… → `closed`. */
+  readonly state: ConnectionStateCell;
+
+  /** What the broker could never carry, e.g. a pattern that is no legal topic name. No I/O; called before `connect`. */
+  validate(spec: SubscriptionSpec | undefined): readonly Problem[];
+
+  /**
+   * Resolves when messages can be published. Rejects with the reason when `signal` aborts first or when waiting cannot help (wrong
+   * password). Once it has resolved, the driver comes back by itself after every loss, with its topology and its subscriptions.
+   */
+  connect(signal: AbortSignal): Promise<void>;
+
+  /**
+   * Makes what the subscription needs to exist: source, dead letter companion, bindings, in that order of safety (a source never
+   * exists without its dead letter companion). Idempotent. Rejects with a named difference where the broker has something else.
+   */
+  declare(spec: SubscriptionSpec): Promise<void>;
+
+  /**
+   * Begins to hand deliveries to `sink`, after `declare`. Each delivery is handed in exactly once per epoch; what is not settled
+   * when its epoch ends comes again, here or at another consumer, in a new epoch and with `redelivered` set where the broker knows.
+   */
+  subscribe(spec: SubscriptionSpec, sink: DeliverySink): Promise<Subscription>;
+
+  /**
+   * Resolves when the broker has confirmed the message and something was bound where it went; rejects with `NoRouteError`,
+   * `PublishRejectedError`, `PublishUnconfirmedError`, `ConnectionLostError` or `ClientClosedError`. A request (`replyTo` set) goes out
+   * so that its answer reaches the inbox. The body must not be read after the promise has settled.
+   */
+  publish(message: OutboundMessage): Promise<void>;
+
+  /**
+   * Opens the place where answers arrive; called at most once, before the first request. The inbox survives reconnects. `lost` is
+   * called where answers of pending requests can no longer arrive, with the reason that their callers get.
+   */
+  openReplies(listener: ReplyListener): Promise<ReplyInbox>;
+
+  /** Total: whatever the headers hold, an answer and no exception. */
+  parseReplyAddress(message: InboundMessage): ReplyTarget;
+
+  /**
+   * Sends one answer. `undeliverable`: nobody listens at the address, or it can never be sent (too large); trying again would not help
+   * and the request counts as done. Rejects only where trying again can help; the request is then given back.
+   */
+  reply(to: ReplyAddress, reply: OutboundReply): Promise<'confirmed' | 'undeliverable'>;
+
+  /**
+   * Ends everything within `limitMs`: flushes confirms and offsets, gives back what is unsettled, closes the connections. Idempotent;
+   * calls after the first return the same promise. Afterwards `publish` rejects with `ClientClosedError`. Never rejects.
+   */
+  close(limitMs: number): Promise<void>;
+}
+
+/** Message options that not every broker can honour; a driver lists those that it can. */
+export type OptionalMessageOption =
+  'delayMs' | 'expiresInMs' | 'priority' | 'partition' | 'persistent' | 'appId';
+
+export interface Capabilities {
+  readonly messageOptions: ReadonlySet<OptionalMessageOption>;
+  /** Kinds of `to` that a message may name. */
+  readonly destinations: ReadonlySet<'queue' | 'exchange' | 'topic'>;
+  /** True where a pause gives nothing back. False on RabbitMQ: there the prefetch bounds what is in flight, not a pause. */
+  readonly pausesWithoutRedelivery: boolean;
+  /** True where nobody else reads the source, so that a message without handler is lost unless we keep it. */
+  readonly ownsSource: boolean;
+}
+
+/** One source that is consumed: a queue, or the topics of a group. Which, the driver knows from its own options. */
+export interface SubscriptionSpec {
+  /** Unique in the process; appears in `stork-consumer` and in logs. */
+  readonly id: string;
+  /** Patterns of the handlers, each once. Never empty. */
+  readonly patterns: readonly Pattern[];
+  /** Handlers that run at once. A driver that prefetches takes its window from it. */
+  readonly concurrency: number;
+}
+
+/** Core's side of a subscription. */
+export interface DeliverySink {
+  /** Takes the delivery over; never throws. It may call `Subscription.pause()` before it returns. */
+  deliver(delivery: Delivery): void;
+  /** Starts no further handler; resolves when none runs. What waits stays. For a driver about to lose its source. */
+  halt(): Promise<void>;
+  /** Ends `halt`: starts what waits, but for deliveries whose epoch has ended. */
+  proceed(): void;
+}
+
+export interface Subscription {
+  /** No more deliveries until `resume`, but for those on their way. Settling goes on. Idempotent. */
+  pause(): void;
+  resume(): void;
+  /** No more deliveries ever. Resolves when none can come; what was delivered can still be settled. Idempotent. */
+  stop(): Promise<void>;
+}
+
+/** The driver's side of a delivery: called by `Delivery`, at most one of `ack` and `requeue`, and only while its epoch lives. */
+export interface DeliverySource {
+  ack(delivery: Delivery): void;
+  /** Gives the message back, to be delivered again at once, here or elsewhere. After `Subscription.stop()` to somebody else. */
+  requeue(delivery: Delivery): void;
+  /**
+   * Publishes each copy to its companion and resolves when all are confirmed. Where the companion is gone it is declared again.
+   * Body bytes unchanged; headers exactly `copy.headers` plus what the broker itself needs; a reply address is not copied.
+   */
+  copy(delivery: Delivery, copies: readonly Copy[]): Promise<void>;
+}
+
+/** A message to be kept elsewhere before its source is acknowledged. */
+export interface Copy {
+  readonly to: 'dead-letter';
+  /** Complete: the message's own headers with ours written over them. */
+  readonly headers: Headers;
+}
+
+export interface ReplyListener {
+  onReply(reply: InboundReply): void;
+  onLost(error: Error): void;
+}
+
+export interface ReplyInbox {
+  /** What `OutboundMessage.replyTo` of a request must hold. */
+  readonly address: ReplyAddress;
+}

@@ -1,0 +1,22 @@
+import type { ErrorEnvelope } from './errors.js';
+
+/** Why a message became a dead letter; what `stork-death-reason` holds. @publicApi */
+export type DeathReason =
+  /** The handler failed and has no attempt left. */
+  | 'retries-exhausted'
+  /** The handler's failure was one that no further attempt can mend. */
+  | 'fatal'
+  /** The body cannot be read. */
+  | 'undecodable'
+  /** The message is readable and wrong: refused by validation, too large, or with a reply address that is not one. */
+  | 'invalid'
+  /** Nothing here listens to its pattern. */
+  | 'no-handler';
+
+/** A handler's failure, named by the layer that knows the error. */
+export interface Failure {
+  readonly error: unknown;
+  readonly reason: DeathReason;
+  /** What a caller is told. */
+  readonly envelope: ErrorEnvelope;
+}

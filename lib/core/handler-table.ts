@@ -1,0 +1,102 @@
+import type { Failure } from './failure.js';
+import type { Delivery } from './delivery.js';
+import type { Envelope } from './envelope.js';
+import { matches, type Pattern } from './pattern.js';
+
+/** One handler of one transport, whatever lies between core and the user's method. */
+export interface Handler {
+  /** `<Class>.<method>` or the user's own; unique, stable over restarts: dead letters name it. */
+  readonly id: string;
+  readonly kind: 'event' | 'message';
+  readonly patterns: readonly Pattern[];
+  /** Runs it once, with everything that wraps it. Resolves when it has completed; never rejects: a failure is a result. */
+  run(run: HandlerRun): Promise<Failure | undefined>;
+}
+
+/** What one run of a handler gets. */
+export interface HandlerRun {
+  readonly pattern: string;
+  readonly value: unknown;
+  readonly delivery: Delivery;
+  readonly envelope: Envelope;
+  /** Aborts when the source is lost or the shutdown's patience is over. Made on first use. */
+  signal(): AbortSignal;
+  /** Takes a value of the result. False: nobody wants more, a stream may stop. */
+  emit(value: unknown): boolean;
+}
+
+/** Which handlers a message gets. */
+export interface Route {
+  /** The pattern that matched, else the most telling one of the message. */
+  readonly pattern: string;
+  readonly events: readonly Handler[];
+  readonly message: Handler | undefined;
+}
+
+/** Wildcards are matched once for each text; hostile senders must not make the memory of it grow without end. */
+const maxRemembered = 10_000;
+
+/** The handlers of one transport by pattern. */
+export class HandlerTable {
+  readonly #handlers: readonly Handler[];
+  readonly #byId = new Map<string, Handler>();
+  readonly #remembered = new Map<string, Route>();
+
+  constructor(handlers: readonly Handler[]) {
+    this.#handlers = handlers;
+    for (const handler of handlers) this.#byId.set(handler.id, handler);
+  }
+
+  get size(): number {
+    return this.#handlers.length;
+  }
+
+  byId(id: string): Handler | undefined {
+    return this.#byId.get(id);
+  }
+
+  /** The first of the texts that any handler listens to decides. */
+  route(texts: readonly string[]): Route {
+    for (const text of texts) {
+      const route = this.#lookUp(text);
+      if (route.events.length > 0 || route.message !== undefined) return route;
+    }
+    return this.#lookUp(texts[0]!);
+  }
+
+  #lookUp(text: string): Route {
+    const known = this.#remembered.get(text);
+    if (known !== undefined) return known;
+    const route = this.#match(text);
+    if (this.#remembered.size >= maxRemembered) this.#remembered.clear();
+    this.#remembered.set(text, route);
+    return route;
+  }
+
+  /** Every event handler that matches runs; of message handlers the most exact one. */
+  #match(text: string): Route {
+    const matching = this.#handlers.filter(({ patterns }) =>
+      patterns.some((pattern) => matches(pattern, text)),
+    );
+    const answering = matching
+      .filter(({ kind }) => kind === 'message')
+      .map((handler) => ({ handler, rank: rank(handler, text) }))
+      .sort((a, b) => a.rank - b.rank);
+    return {
+      pattern: text,
+      events: matching.filter(({ kind }) => kind === 'event'),
+      message: answering[0]?.handler,
+    };
+  }
+}
+
+/** 0 exact, 1 RegExp or wildcard, 2 the catch-all `#`. */
+function rank({ patterns }: Handler, text: string): number {
+  const ranks = patterns.filter((pattern) => matches(pattern, text)).map(rankOfPattern);
+  return Math.min(...ranks);
+}
+
+function rankOfPattern({ kind, text }: Pattern): number {
+  if (kind === 'exact') return 0;
+  return text === '#' ? 2 : 1;
+}

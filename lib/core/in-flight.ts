@@ -1,0 +1,59 @@
+/** Marks that decide when a source is paused and when it goes on; between the two nothing changes, so it does not flap. */
+export interface InFlightMarks {
+  /** Messages taken and not settled at which the source is paused. */
+  readonly highMessages: number;
+  /** Messages at or below which it goes on. */
+  readonly lowMessages: number;
+  /** Bytes of bodies at which the source is paused; it goes on at half of them. */
+  readonly highBytes: number;
+}
+
+const defaultHighBytes = 64 * 1024 * 1024;
+
+/** Enough waiting work that handlers of many keys never run dry, little enough to give back in a moment. */
+export function marksFor(concurrency: number): InFlightMarks {
+  const highMessages = Math.max(64, concurrency * 4);
+  return { highMessages, lowMessages: highMessages / 2, highBytes: defaultHighBytes };
+}
+
+/** Counts what was taken from a source and is not settled, and says when a mark is crossed. */
+export class InFlight {
+  readonly #marks: InFlightMarks;
+  readonly #onFull: () => void;
+  readonly #onRoom: () => void;
+  #messages = 0;
+  #bytes = 0;
+  #full = false;
+
+  constructor(marks: InFlightMarks, onFull: () => void, onRoom: () => void) {
+    this.#marks = marks;
+    this.#onFull = onFull;
+    this.#onRoom = onRoom;
+  }
+
+  get messages(): number {
+    return this.#messages;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  add(bytes: number): void {
+    this.#messages++;
+    this.#bytes += bytes;
+    if (this.#full) return;
+    if (this.#messages < this.#marks.highMessages && this.#bytes < this.#marks.highBytes) return;
+    this.#full = true;
+    this.#onFull();
+  }
+
+  remove(bytes: number): void {
+    this.#messages--;
+    this.#bytes -= bytes;
+    if (!this.#full) return;
+    if (this.#messages > this.#marks.lowMessages || this.#bytes > this.#marks.highBytes / 2) return;
+    this.#full = false;
+    this.#onRoom();
+  }
+}

@@ -1,0 +1,186 @@
+import { randomUUID } from 'node:crypto';
+import type { Clock } from './clock.js';
+import type { Codecs } from './codec.js';
+import type { Capabilities, OptionalMessageOption } from './driver.js';
+import { messageOf, StorkConfigError, type Problem } from './errors.js';
+import { copyHeaders, headerNames, reservedPrefix, timeText, type Headers } from './headers.js';
+import type { Destination, OutboundMessage } from './message.js';
+import { maxPatternBytes } from './pattern.js';
+import { printable } from './text.js';
+
+/**
+ * What may be said about one message. An option that the transport's broker cannot honour is refused by name.
+ *
+ * @publicApi
+ */
+export interface MessageOptions {
+  /** Headers of your own; names that begin with `stork-` are refused. */
+  readonly headers?: Headers;
+  /** Messages of one key are handled in order. */
+  readonly key?: string;
+  /** Identifies the message for good, also for recognising duplicates. @defaultValue a fresh UUID */
+  readonly messageId?: string;
+  /** Of a request its own id, which no other pending request may have (default: fresh); of an event its conversation. */
+  readonly correlationId?: string;
+  /** How long a request waits for its reply, or for the next item of a streamed one. @defaultValue 30 000 */
+  readonly timeoutMs?: number;
+  /** The broker drops the message if nobody has taken it by then; with a dead letter queue it goes there. */
+  readonly expiresInMs?: number;
+  /** The broker holds the message back so long. */
+  readonly delayMs?: number;
+  /** False: the broker may lose it in a crash. @defaultValue true */
+  readonly persistent?: boolean;
+  /** Higher goes first; 0 to 255. */
+  readonly priority?: number;
+  readonly partition?: number;
+  /** @defaultValue the transport's `defaultContentType`; `application/octet-stream` for bytes */
+  readonly contentType?: string;
+  /** When it happened, in milliseconds since the epoch. @defaultValue now */
+  readonly timestamp?: number;
+  readonly appId?: string;
+  /** Gives the call up: a request stops waiting. What was sent stays sent. */
+  readonly signal?: AbortSignal;
+  /** Instead of the transport's own destination. */
+  readonly to?: Destination;
+}
+
+export interface OutboundScope {
+  readonly transport: string;
+  readonly capabilities: Capabilities;
+  readonly codecs: Codecs;
+  readonly clock: Clock;
+}
+
+/** What makes a message a request. */
+export interface RequestParts {
+  readonly id: string;
+  readonly timeoutMs: number;
+}
+
+/**
+ * Checks and encodes what a caller wants to send.
+ *
+ * @throws StorkConfigError naming each option that is wrong, or the value that cannot be encoded
+ */
+export function buildMessage(
+  pattern: string,
+  data: unknown,
+  options: MessageOptions,
+  scope: OutboundScope,
+  request?: RequestParts,
+): OutboundMessage {
+  const problems = checkMessage(pattern, options, scope);
+  if (problems.length > 0) throw new StorkConfigError(problems);
+  const { body, contentType } = encode(pattern, data, options.contentType, scope);
+  const now = scope.clock.now();
+  const headers = copyHeaders(options.headers);
+  if (request !== undefined) headers[headerNames.deadline] = timeText(now + request.timeoutMs);
+  else if (options.correlationId !== undefined) headers[headerNames.correlationId] = options.correlationId;
+  return {
+    pattern,
+    body,
+    headers,
+    contentType,
+    messageId: options.messageId ?? randomUUID(),
+    correlationId: request?.id ?? options.correlationId,
+    key: options.key,
+    timestamp: options.timestamp ?? now,
+    to: options.to,
+    persistent: options.persistent,
+    expiresInMs: options.expiresInMs,
+    delayMs: options.delayMs,
+    priority: options.priority,
+    partition: options.partition,
+    appId: options.appId,
+  };
+}
+
+function encode(pattern: string, data: unknown, contentType: string | undefined, scope: OutboundScope) {
+  try {
+    return scope.codecs.encode(data, contentType);
+  } catch (error) {
+    throw new StorkConfigError(
+      `the data for pattern ${JSON.stringify(pattern)} cannot be encoded: ${messageOf(error)}`,
+      {
+        cause: error,
+      },
+    );
+  }
+}
+
+const optional: readonly OptionalMessageOption[] = [
+  'delayMs',
+  'expiresInMs',
+  'priority',
+  'partition',
+  'persistent',
+  'appId',
+];
+
+function checkMessage(pattern: string, options: MessageOptions, scope: OutboundScope): Problem[] {
+  const problems: Problem[] = [];
+  const expect = (holds: boolean, name: string, expected: string, given: unknown): void => {
+    if (!holds) problems.push({ name, expected, given: printable(given) });
+  };
+  const bytes = Buffer.byteLength(pattern);
+  expect(bytes > 0 && bytes <= maxPatternBytes, 'pattern', `1 to ${maxPatternBytes} bytes`, pattern);
+  for (const name of optional) {
+    const honoured = options[name] === undefined || scope.capabilities.messageOptions.has(name);
+    expect(
+      honoured,
+      name,
+      `nothing: the transport ${JSON.stringify(scope.transport)} cannot honour it`,
+      options[name],
+    );
+  }
+  expectKinds(options, expect);
+  if (options.to !== undefined) expectDestination(options.to, scope, expect);
+  for (const name of Object.keys(options.headers ?? {})) {
+    expect(
+      !name.startsWith(reservedPrefix),
+      `headers.${name}`,
+      `no name that begins with ${reservedPrefix}`,
+      name,
+    );
+  }
+  return problems;
+}
+
+type Expect = (holds: boolean, name: string, expected: string, given: unknown) => void;
+
+function expectKinds(options: MessageOptions, expect: Expect): void {
+  const whole = (
+    name: 'timeoutMs' | 'expiresInMs' | 'delayMs' | 'partition' | 'timestamp',
+    least: number,
+  ): void => {
+    const value = options[name];
+    expect(
+      value === undefined || (Number.isSafeInteger(value) && value >= least),
+      name,
+      `an integer from ${least} up`,
+      value,
+    );
+  };
+  whole('timeoutMs', 1);
+  whole('expiresInMs', 0);
+  whole('delayMs', 0);
+  whole('partition', 0);
+  whole('timestamp', 0);
+  const { priority } = options;
+  const isPriority =
+    priority === undefined || (Number.isInteger(priority) && priority >= 0 && priority <= 255);
+  expect(isPriority, 'priority', 'an integer from 0 to 255', priority);
+  for (const name of ['key', 'messageId', 'correlationId', 'contentType', 'appId'] as const) {
+    const value = options[name];
+    const fits =
+      value === undefined || (typeof value === 'string' && value !== '' && Buffer.byteLength(value) <= 255);
+    expect(fits, name, 'text of 1 to 255 bytes', value);
+  }
+}
+
+function expectDestination(to: Destination, scope: OutboundScope, expect: Expect): void {
+  const kinds = ['queue', 'exchange', 'topic'] as const;
+  const named = kinds.filter((kind) => kind in to);
+  const possible = [...scope.capabilities.destinations].map((kind) => `{ ${kind} }`).join(' or ');
+  expect(named.length === 1 && scope.capabilities.destinations.has(named[0]!), 'to', possible, to);
+}

@@ -1,0 +1,107 @@
+import type { CancelTimer, Clock } from './clock.js';
+import type { Counters } from './counters.js';
+import { RequestTimeoutError, StorkConfigError, TooManyPendingError } from './errors.js';
+import type { InboundReply } from './reply.js';
+
+/** Whoever waits for the answer to one request. `reply` may be called many times, `fail` ends it. */
+export interface Waiter {
+  reply(reply: InboundReply): void;
+  fail(error: Error): void;
+}
+
+interface Pending {
+  readonly waiter: Waiter;
+  readonly timeoutMs: number;
+  readonly describe: () => string;
+  dueAt: number;
+}
+
+/** Requests without a full answer, by their id. One timer serves all of them: most requests never see it fire. */
+export class PendingRequests {
+  readonly #pending = new Map<string, Pending>();
+  readonly #maxPending: number;
+  readonly #clock: Clock;
+  readonly #counters: Counters;
+  #timer: { readonly dueAt: number; readonly cancel: CancelTimer } | undefined;
+
+  constructor(maxPending: number, clock: Clock, counters: Counters) {
+    this.#maxPending = maxPending;
+    this.#clock = clock;
+    this.#counters = counters;
+  }
+
+  get size(): number {
+    return this.#pending.size;
+  }
+
+  /**
+   * To be called before the request's bytes leave, or a fast answer finds nobody.
+   *
+   * @throws TooManyPendingError, or StorkConfigError where the id is already waiting
+   */
+  register(id: string, waiter: Waiter, timeoutMs: number, describe: () => string): void {
+    if (this.#pending.has(id)) {
+      throw new StorkConfigError(
+        `a request with the correlation id ${JSON.stringify(id)} is already waiting for its reply`,
+      );
+    }
+    if (this.#pending.size >= this.#maxPending) {
+      throw new TooManyPendingError(
+        `${this.#pending.size} requests wait for a reply, maxPending allows no more`,
+      );
+    }
+    const dueAt = this.#clock.now() + timeoutMs;
+    this.#pending.set(id, { waiter, timeoutMs, describe, dueAt });
+    this.#arm(dueAt);
+  }
+
+  /** Forgets a request whose caller lost interest; another one with the same id stays. */
+  forget(id: string, waiter: Waiter): void {
+    if (this.#pending.get(id)?.waiter === waiter) this.#pending.delete(id);
+  }
+
+  settle(reply: InboundReply): void {
+    const pending = this.#pending.get(reply.correlationId);
+    if (pending === undefined) {
+      this.#counters.add('reply-late');
+      return;
+    }
+    if (reply.kind === 'item') {
+      // A stream lives as long as its items keep coming.
+      pending.dueAt = this.#clock.now() + pending.timeoutMs;
+    } else {
+      this.#pending.delete(reply.correlationId);
+    }
+    pending.waiter.reply(reply);
+  }
+
+  failAll(error: Error): void {
+    const all = [...this.#pending.values()];
+    this.#pending.clear();
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    for (const { waiter } of all) waiter.fail(error);
+  }
+
+  #arm(dueAt: number): void {
+    if (this.#timer !== undefined && this.#timer.dueAt <= dueAt) return;
+    this.#timer?.cancel();
+    const cancel = this.#clock.setTimer(dueAt - this.#clock.now(), () => this.#sweep());
+    this.#timer = { dueAt, cancel };
+  }
+
+  #sweep(): void {
+    this.#timer = undefined;
+    const now = this.#clock.now();
+    let nextDueAt = Infinity;
+    for (const [id, pending] of this.#pending) {
+      if (pending.dueAt <= now) {
+        this.#pending.delete(id);
+        pending.waiter.fail(new RequestTimeoutError(pending.describe()));
+      } else {
+        nextDueAt = Math.min(nextDueAt, pending.dueAt);
+      }
+    }
+    if (nextDueAt !== Infinity) this.#arm(nextDueAt);
+  }
+}

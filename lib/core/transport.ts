@@ -1,0 +1,195 @@
+import type { Clock } from './clock.js';
+import { Codecs, builtInCodecs, type Codec } from './codec.js';
+import type { ConnectionState } from './connection-state.js';
+import { Counters } from './counters.js';
+import type { Driver, SubscriptionSpec } from './driver.js';
+import { ClientClosedError, ConnectionLostError, messageOf, type Problem } from './errors.js';
+import { HandlerTable, type Handler } from './handler-table.js';
+import { Intake } from './intake.js';
+import type { StorkLogger } from './logger.js';
+import { buildMessage, type MessageOptions, type OutboundScope } from './outbound.js';
+import { processDelivery, type PipelineScope } from './pipeline.js';
+import { Requester, type ReplyObserver } from './requester.js';
+
+/** What the user decided for a transport, whatever its broker; every default filled in. */
+export interface TransportSettings {
+  readonly concurrency: number;
+  readonly maxBodyBytes: number;
+  readonly maxPending: number;
+  /** Undefined: what the driver says fits its source. */
+  readonly onUnhandled: 'dead-letter' | 'skip' | undefined;
+  /** The user's own, in rising precedence. */
+  readonly codecs: readonly Codec[];
+  readonly defaultContentType: string;
+}
+
+export interface TransportFields {
+  readonly name: string;
+  readonly driver: Driver;
+  readonly settings: TransportSettings;
+  readonly clock: Clock;
+  readonly logger: StorkLogger;
+}
+
+/** One named transport of an application: its driver, its handlers and its client's side, from start to close. */
+export class Transport {
+  readonly name: string;
+  readonly counters = new Counters();
+  readonly #driver: Driver;
+  readonly #settings: TransportSettings;
+  readonly #clock: Clock;
+  readonly #logger: StorkLogger;
+  readonly #codecs: Codecs;
+  readonly #outbound: OutboundScope;
+  readonly #requester: Requester;
+  readonly #stopping = new AbortController();
+  #handlers: HandlerTable | undefined;
+  #spec: SubscriptionSpec | undefined;
+  #intake: Intake | undefined;
+  #connecting: Promise<void> | undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor({ name, driver, settings, clock, logger }: TransportFields) {
+    this.name = name;
+    this.#driver = driver;
+    this.#settings = settings;
+    this.#clock = clock;
+    this.#logger = logger;
+    this.#codecs = new Codecs([...builtInCodecs, ...settings.codecs], settings.defaultContentType);
+    this.#outbound = { transport: name, capabilities: driver.capabilities, codecs: this.#codecs, clock };
+    this.#requester = new Requester(driver, this.#outbound, settings.maxPending, this.counters);
+  }
+
+  get driver(): Driver {
+    return this.#driver;
+  }
+
+  get state(): ConnectionState {
+    return this.#driver.state.current;
+  }
+
+  /** Messages taken and not settled. */
+  get inFlight(): number {
+    return this.#intake?.inFlight ?? 0;
+  }
+
+  get pendingRequests(): number {
+    return this.#requester.pending;
+  }
+
+  /** Gives the transport its handlers, before `start`; without any it consumes nothing and declares nothing. */
+  bind(handlers: readonly Handler[]): void {
+    if (handlers.length === 0) return;
+    this.#handlers = new HandlerTable(handlers);
+    const patterns = new Map(
+      handlers.flatMap((handler) => handler.patterns).map((pattern) => [pattern.text, pattern]),
+    );
+    this.#spec = { id: this.name, patterns: [...patterns.values()], concurrency: this.#settings.concurrency };
+  }
+
+  /** What the broker could not carry. No I/O. */
+  validate(): readonly Problem[] {
+    return this.#driver.validate(this.#spec);
+  }
+
+  /** Resolves when messages can be published; a failed try can be repeated. */
+  connect(limitMs: number): Promise<void> {
+    if (this.#closing !== undefined) return Promise.reject(this.#closedError());
+    this.#connecting ??= this.#connectWithin(limitMs).catch((error: unknown) => {
+      this.#connecting = undefined;
+      throw error;
+    });
+    return this.#connecting;
+  }
+
+  /** Makes what the handlers need to exist. */
+  async declare(): Promise<void> {
+    if (this.#spec !== undefined) await this.#driver.declare(this.#spec);
+  }
+
+  /** Begins to consume, if there are handlers. */
+  async consume(): Promise<void> {
+    if (this.#spec === undefined || this.#closing !== undefined || this.#intake !== undefined) return;
+    const intake = this.#openIntake(this.#handlers!);
+    this.#intake = intake;
+    intake.attach(await this.#driver.subscribe(this.#spec, intake));
+    this.#logger.log(
+      `${this.name}: consuming, ${this.#handlers!.size} handlers, concurrency ${this.#settings.concurrency}`,
+    );
+  }
+
+  async publish(pattern: string, data: unknown, options: MessageOptions): Promise<void> {
+    options.signal?.throwIfAborted();
+    await this.#driver.publish(buildMessage(pattern, data, options, this.#outbound));
+  }
+
+  request(pattern: string, data: unknown, options: MessageOptions, observer: ReplyObserver): () => void {
+    return this.#requester.request(pattern, data, options, observer);
+  }
+
+  /** Stops taking messages; waits up to `limitMs` for the handlers at work, then aborts them and gives their messages back. */
+  async drain(limitMs: number): Promise<void> {
+    await this.#intake?.drain(limitMs, () => {
+      this.#logger.warn(
+        `${this.name}: ${this.#intake?.running} handlers still run after ${limitMs} ms; their messages are given back`,
+      );
+      this.#stopping.abort();
+    });
+  }
+
+  /** Rejects pending requests and ends the connections. Idempotent. */
+  close(limitMs: number): Promise<void> {
+    this.#closing ??= (async () => {
+      this.#requester.close(this.#closedError());
+      await this.#driver.close(limitMs);
+    })();
+    return this.#closing;
+  }
+
+  #openIntake(handlers: HandlerTable): Intake {
+    const { concurrency, maxBodyBytes, onUnhandled } = this.#settings;
+    const { pausesWithoutRedelivery, ownsSource } = this.#driver.capabilities;
+    const intake: Intake = new Intake({
+      concurrency,
+      pausesWhenFull: pausesWithoutRedelivery,
+      clock: this.#clock,
+      process: (delivery) =>
+        processDelivery(delivery, scope).catch((error: unknown) => {
+          // A bug of ours must cost a redelivery, not the process.
+          this.#logger.error(`${this.name}: ${messageOf(error)}`);
+          delivery.requeue();
+        }),
+      release: (delivery) => this.counters.add(delivery.requeue() ? 'given-back' : 'stale'),
+    });
+    const scope: PipelineScope = {
+      subscription: this.name,
+      driver: this.#driver,
+      handlers,
+      codecs: this.#codecs,
+      maxBodyBytes,
+      onUnhandled: onUnhandled ?? (ownsSource ? 'dead-letter' : 'skip'),
+      clock: this.#clock,
+      logger: this.#logger,
+      counters: this.counters,
+      stopping: this.#stopping.signal,
+      writingBlocked: (isBlocked) => intake.writingBlocked(isBlocked),
+    };
+    return intake;
+  }
+
+  async #connectWithin(limitMs: number): Promise<void> {
+    const patience = new AbortController();
+    const cancel = this.#clock.setTimer(limitMs, () => {
+      patience.abort(new ConnectionLostError(`${this.name}: no connection within ${limitMs} ms`));
+    });
+    try {
+      await this.#driver.connect(patience.signal);
+    } finally {
+      cancel();
+    }
+  }
+
+  #closedError(): ClientClosedError {
+    return new ClientClosedError(`the transport ${JSON.stringify(this.name)} is closed`);
+  }
+}

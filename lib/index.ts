@@ -1,0 +1,40 @@
+export { StorkClient } from './nest/client.js';
+export type { AnyContract, ObjectPattern, StorkContract } from './nest/client.js';
+export { connectStork, storkMicroservice } from './nest/connect.js';
+export type { ConnectStorkOptions } from './nest/connect.js';
+export { Consume } from './nest/consume.decorator.js';
+export type { ConsumeOptions } from './nest/consume.decorator.js';
+export { StorkContext } from './nest/context.js';
+export { getClientToken, InjectClient } from './nest/inject-client.decorator.js';
+export type {
+  CommonTransportOptions,
+  StorkModuleAsyncOptions,
+  StorkModuleOptions,
+  StorkOptionsFactory,
+} from './nest/options.js';
+export { StorkRecord, StorkRecordBuilder } from './nest/record-builder.js';
+export { StorkModule } from './nest/stork.module.js';
+export { StorkService } from './nest/stork.service.js';
+export type { TransportState } from './nest/stork.service.js';
+export type { TransportDefinition } from './nest/transport-definition.js';
+export { Via, via } from './nest/via.js';
+export type { Codec } from './core/codec.js';
+export type { ConnectionState } from './core/connection-state.js';
+export {
+  ClientClosedError,
+  ConnectionLostError,
+  isStorkError,
+  NoRouteError,
+  PublishRejectedError,
+  PublishUnconfirmedError,
+  RemoteError,
+  RequestTimeoutError,
+  StorkConfigError,
+  StorkError,
+  TooManyPendingError,
+} from './core/errors.js';
+export type { Problem } from './core/errors.js';
+export type { DeathReason } from './core/failure.js';
+export type { Headers, HeaderValue } from './core/headers.js';
+export type { Destination } from './core/message.js';
+export type { MessageOptions } from './core/outbound.js';

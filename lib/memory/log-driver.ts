@@ -1,0 +1,206 @@
+import { ConnectionStateCell } from '../core/connection-state.js';
+import type {
+  Capabilities,
+  DeliverySink,
+  Driver,
+  ReplyInbox,
+  ReplyListener,
+  Subscription,
+  SubscriptionSpec,
+} from '../core/driver.js';
+import { ClientClosedError, NoRouteError, type Problem } from '../core/errors.js';
+import type { InboundMessage, OutboundMessage, ReplyAddress } from '../core/message.js';
+import type { OutboundReply, ReplyTarget } from '../core/reply.js';
+import type { DriverEnvironment } from '../nest/transport-definition.js';
+import type { MemoryBroker } from './broker/memory-broker.js';
+import {
+  deadLetterTopic,
+  inboundLogReply,
+  isCompanion,
+  outboundHeaders,
+  replyHeaders,
+  replyTargetOf,
+  type LogReplyAddress,
+} from './log-messages.js';
+import { LogSubscription } from './log-subscription.js';
+import type { MemoryOptions } from './options.js';
+
+const defaultPartitions = 3;
+const replyPartitions = 6;
+/** What Kafka takes as a topic's name. */
+const legalTopic = /^(?!\.\.?$)[\w.-]{1,249}$/;
+
+const capabilities: Capabilities = {
+  messageOptions: new Set(['partition']),
+  destinations: new Set(['topic']),
+  pausesWithoutRedelivery: true,
+  ownsSource: false,
+};
+
+/** The driver of `memory({ mode: 'log' })`: partitioned topics read by consumer groups. */
+export class LogDriver implements Driver {
+  readonly capabilities = capabilities;
+  readonly state = new ConnectionStateCell();
+  readonly #broker: MemoryBroker;
+  readonly #options: MemoryOptions;
+  readonly #name: string;
+  readonly #group: string;
+  #connection: { close(): void } | undefined;
+  #subscription: LogSubscription | undefined;
+  #stopReplies: (() => void) | undefined;
+
+  constructor(broker: MemoryBroker, options: MemoryOptions, { name }: DriverEnvironment) {
+    this.#broker = broker;
+    this.#options = options;
+    this.#name = name;
+    this.#group = options.groupId ?? name;
+  }
+
+  validate(spec: SubscriptionSpec | undefined): readonly Problem[] {
+    const { topic, topics } = this.#options;
+    if (spec === undefined || topic !== undefined || topics !== undefined) return [];
+    return spec.patterns
+      .filter(({ kind, text }) => kind !== 'regexp' && !legalTopic.test(text))
+      .map(({ text }) => ({
+        name: `pattern ${text} on the transport ${JSON.stringify(this.#name)}`,
+        expected:
+          'a topic name of letters, digits, _, . and -; or topic with patternHeader, or via() another transport',
+        given: text,
+      }));
+  }
+
+  async connect(): Promise<void> {
+    if (this.state.current.value === 'closed') throw this.#closedError();
+    if (this.#connection !== undefined) return;
+    this.state.move({ value: 'connecting' });
+    this.#connection = this.#broker.connect(() => this.#lost());
+    this.state.move({ value: 'ready' });
+  }
+
+  async declare(spec: SubscriptionSpec): Promise<void> {
+    const partitions = this.#options.partitions ?? defaultPartitions;
+    for (const topic of this.#sources(spec)) {
+      if (typeof topic === 'string') this.#declareTopic(topic, partitions);
+    }
+    for (const topic of this.#subscribed(spec)) this.#declareTopic(deadLetterTopic(topic), partitions);
+  }
+
+  async subscribe(spec: SubscriptionSpec, sink: DeliverySink): Promise<Subscription> {
+    this.#subscription = new LogSubscription({
+      broker: this.#broker,
+      group: this.#group,
+      patternHeader: this.#options.patternHeader,
+      fromBeginning: this.#options.fromBeginning ?? false,
+      sink,
+      topics: () => this.#subscribed(spec),
+      declareDeadLetters: (topic) =>
+        this.#declareTopic(deadLetterTopic(topic), this.#broker.topic(topic)!.partitionCount),
+    });
+    await this.#subscription.open();
+    return this.#subscription;
+  }
+
+  async publish(message: OutboundMessage): Promise<void> {
+    this.#assertOpen();
+    const topic = this.#broker.topic(this.#destination(message));
+    if (topic === undefined) throw new NoRouteError(`there is no topic "${this.#destination(message)}"`);
+    const { partition } = message;
+    if (partition !== undefined && partition >= topic.partitionCount) {
+      throw new NoRouteError(
+        `the topic "${topic.name}" has no partition ${partition}, only ${topic.partitionCount}`,
+      );
+    }
+    topic.append({
+      key: message.key,
+      value: message.body,
+      headers: outboundHeaders(message, this.#options.patternHeader),
+      timestamp: message.timestamp,
+      ...(partition === undefined ? {} : { partition }),
+    });
+  }
+
+  async openReplies(listener: ReplyListener): Promise<ReplyInbox> {
+    this.#assertOpen();
+    const name = `${this.#group}.reply`;
+    const topic = this.#broker.createTopic(name, { partitions: replyPartitions });
+    const partition = Math.floor(Math.random() * topic.partitionCount);
+    // No group: a partition read from its end by this client alone, which no rebalance can take away.
+    let next = topic.endOffset(partition);
+    this.#stopReplies = topic.onAppend(() => {
+      for (const record of topic.read(partition, next, Infinity)) {
+        next = record.offset + 1;
+        queueMicrotask(() => listener.onReply(inboundLogReply(record)));
+      }
+    });
+    return { address: { topic: name, partition } satisfies LogReplyAddress };
+  }
+
+  parseReplyAddress(message: InboundMessage): ReplyTarget {
+    const isConsumed = (topic: string): boolean => this.#subscription?.reads(topic) ?? false;
+    return replyTargetOf(message, this.#broker, this.#options.replyTopics ?? [], isConsumed);
+  }
+
+  async reply(to: ReplyAddress, reply: OutboundReply): Promise<'confirmed' | 'undeliverable'> {
+    const { topic: name, partition } = to as LogReplyAddress;
+    const topic = this.#broker.topic(name);
+    if (topic === undefined || (partition !== undefined && partition >= topic.partitionCount))
+      return 'undeliverable';
+    topic.append({
+      key: undefined,
+      value: reply.body,
+      headers: replyHeaders(reply),
+      timestamp: this.#broker.clock.now(),
+      ...(partition === undefined ? {} : { partition }),
+    });
+    return 'confirmed';
+  }
+
+  async close(): Promise<void> {
+    this.#stopReplies?.();
+    await this.#subscription?.close();
+    this.#connection?.close();
+    this.state.move({ value: 'closed' });
+  }
+
+  /** Replies stay in their topic; the group's partitions are given out anew. */
+  #lost(): void {
+    this.#connection = undefined;
+    void this.connect();
+    void this.#subscription?.reopen();
+  }
+
+  #declareTopic(name: string, partitions: number): void {
+    if (this.#broker.topic(name) === undefined) this.#broker.createTopic(name, { partitions });
+  }
+
+  /** What the user or the handlers name: one topic, several, or each pattern as a topic. */
+  #sources(spec: SubscriptionSpec): readonly (string | RegExp)[] {
+    const { topic, topics } = this.#options;
+    if (topic !== undefined) return [topic];
+    return topics ?? spec.patterns.map(({ text, regExp }) => regExp ?? text);
+  }
+
+  #subscribed(spec: SubscriptionSpec): readonly string[] {
+    const sources = this.#sources(spec);
+    return this.#broker.topicNames.filter((name) =>
+      sources.some((source) =>
+        typeof source === 'string' ? source === name : source.test(name) && !isCompanion(name),
+      ),
+    );
+  }
+
+  #destination(message: OutboundMessage): string {
+    const { publishTo, topic } = this.#options;
+    const to = message.to ?? publishTo;
+    if (to !== undefined && 'topic' in to) return to.topic;
+    return topic ?? message.pattern;
+  }
+
+  #assertOpen(): void {
+    if (this.state.current.value === 'closed') throw this.#closedError();
+  }
+
+  #closedError(): ClientClosedError {
+    return new ClientClosedError(`the transport ${JSON.stringify(this.#name)} is closed`);
+  }
+}

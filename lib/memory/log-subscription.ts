@@ -1,0 +1,216 @@
+import { Delivery } from '../core/delivery.js';
+import type { Copy, DeliverySink, DeliverySource, Subscription } from '../core/driver.js';
+import { Epoch } from '../core/epoch.js';
+import { Watermark } from '../core/watermark.js';
+import type { ConsumerGroup, GroupMember, Membership, TopicPartition } from './broker/consumer-group.js';
+import type { MemoryBroker } from './broker/memory-broker.js';
+import type { MemoryRecord } from './broker/memory-topic.js';
+import { deadLetterTopic, inboundRecord, letterHeaders } from './log-messages.js';
+
+/** Records handed over in one go; between two goes the sink can pause us. */
+const fetchSize = 100;
+/** How long a rebalance waits for handlers at work. */
+const revokeTimeoutMs = 5_000;
+
+export interface LogSubscriptionFields {
+  readonly broker: MemoryBroker;
+  readonly group: string;
+  readonly patternHeader: string | undefined;
+  readonly fromBeginning: boolean;
+  readonly sink: DeliverySink;
+  /** Names of the topics that it reads now. */
+  topics(): readonly string[];
+  declareDeadLetters(topic: string): void;
+}
+
+/** One member of a consumer group: its partitions come and go, each time with a new epoch. */
+export class LogSubscription implements Subscription {
+  readonly #fields: LogSubscriptionFields;
+  readonly #group: ConsumerGroup;
+  readonly #partitions = new Map<string, OwnedPartition>();
+  readonly #member: GroupMember;
+  #membership: Membership | undefined;
+  #stopListening: (() => void) | undefined;
+  #paused = false;
+  #stopped = false;
+
+  constructor(fields: LogSubscriptionFields) {
+    this.#fields = fields;
+    this.#group = fields.broker.group(fields.group);
+    this.#member = {
+      topics: () => fields.topics(),
+      halt: () => fields.sink.halt(),
+      assigned: (partitions) => this.#assigned(partitions),
+      revokeTimeoutMs,
+    };
+  }
+
+  get flowing(): boolean {
+    return !this.#paused && !this.#stopped;
+  }
+
+  reads(topic: string): boolean {
+    return this.#fields.topics().includes(topic);
+  }
+
+  async open(): Promise<void> {
+    this.#stopListening = this.#fields.broker.onTopic((topic) => this.#noticeTopic(topic));
+    this.#membership = await this.#group.join(this.#member);
+  }
+
+  pause(): void {
+    this.#paused = true;
+  }
+
+  resume(): void {
+    this.#paused = false;
+    for (const partition of this.#partitions.values()) partition.pump();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#stopListening?.();
+  }
+
+  async close(): Promise<void> {
+    await this.stop();
+    await this.#leave();
+  }
+
+  /** After the loss of the connection: what is not committed comes again, here or at another member. */
+  async reopen(): Promise<void> {
+    this.#stopListening?.();
+    await this.#leave();
+    if (!this.#stopped) await this.open();
+  }
+
+  async #leave(): Promise<void> {
+    for (const partition of this.#partitions.values()) partition.end();
+    this.#partitions.clear();
+    await this.#membership?.leave();
+    this.#membership = undefined;
+  }
+
+  #noticeTopic(topic: string): void {
+    if (!this.reads(topic)) return;
+    this.#fields.declareDeadLetters(topic);
+    void this.#membership?.refresh();
+  }
+
+  /** Partitions that stay go on as they are; those that are gone end, and nothing of theirs can be settled or committed. */
+  #assigned(assignment: readonly TopicPartition[]): void {
+    const kept = new Set(assignment.map(nameOf));
+    for (const [name, partition] of this.#partitions) {
+      if (kept.has(name)) continue;
+      partition.end();
+      this.#partitions.delete(name);
+    }
+    for (const { topic, partition } of assignment) {
+      const name = nameOf({ topic, partition });
+      if (this.#partitions.has(name)) continue;
+      this.#partitions.set(name, this.#take(topic, partition));
+    }
+    this.#fields.sink.proceed();
+    this.resume();
+  }
+
+  #take(topic: string, partition: number): OwnedPartition {
+    const { broker, fromBeginning } = this.#fields;
+    const committed = this.#group.committed(topic, partition);
+    const first = committed ?? (fromBeginning ? 0 : broker.topic(topic)!.endOffset(partition));
+    const commit = (offset: number): void => {
+      this.#group.commit(topic, partition, offset, this.#member);
+    };
+    return new OwnedPartition({
+      ...this.#fields,
+      topic,
+      partition,
+      first,
+      commit,
+      isFlowing: () => this.flowing,
+      isStopped: () => this.#stopped,
+    });
+  }
+}
+
+function nameOf({ topic, partition }: TopicPartition): string {
+  return `${topic}/${partition}`;
+}
+
+interface OwnedPartitionFields extends LogSubscriptionFields {
+  readonly topic: string;
+  readonly partition: number;
+  readonly first: number;
+  commit(offset: number): void;
+  isFlowing(): boolean;
+  isStopped(): boolean;
+}
+
+/** A partition while it is ours: what was handed over, what is settled, what may be committed. */
+class OwnedPartition implements DeliverySource {
+  readonly #fields: OwnedPartitionFields;
+  readonly #epoch = new Epoch();
+  readonly #watermark: Watermark;
+  readonly #stopListening: () => void;
+  #position: number;
+
+  constructor(fields: OwnedPartitionFields) {
+    this.#fields = fields;
+    this.#position = fields.first;
+    this.#watermark = new Watermark(fields.first);
+    // At once: what arrives before the first settlement must not be skipped by a member that starts after us.
+    fields.commit(fields.first);
+    this.#stopListening = fields.broker
+      .topic(fields.topic)!
+      .onAppend(() => queueMicrotask(() => this.pump()));
+  }
+
+  end(): void {
+    this.#epoch.end();
+    this.#stopListening();
+  }
+
+  /** Hands over what is there, until the sink pauses us. */
+  pump(): void {
+    const topic = this.#fields.broker.topic(this.#fields.topic);
+    while (this.#epoch.live && this.#fields.isFlowing()) {
+      const records = topic?.read(this.#fields.partition, this.#position, fetchSize) ?? [];
+      if (records.length === 0) return;
+      for (const record of records) {
+        if (!this.#fields.isFlowing()) return;
+        this.#position = record.offset + 1;
+        this.#handOver(record, false);
+      }
+    }
+  }
+
+  ack(delivery: Delivery): void {
+    if (this.#watermark.settle(delivery.tag)) this.#fields.commit(this.#watermark.next);
+  }
+
+  /** A log cannot take a record back: it runs again from memory, its offset uncommitted. Once we stop, it is the next owner's. */
+  requeue(delivery: Delivery): void {
+    if (!this.#fields.isStopped()) this.#handOver(delivery.message.raw as MemoryRecord, true);
+  }
+
+  async copy(delivery: Delivery, copies: readonly Copy[]): Promise<void> {
+    const { broker, topic, group, declareDeadLetters } = this.#fields;
+    const name = deadLetterTopic(topic);
+    if (broker.topic(name) === undefined) declareDeadLetters(topic);
+    const { key, value } = delivery.message.raw as MemoryRecord;
+    for (const copy of copies) {
+      broker
+        .topic(name)!
+        .append({ key, value, headers: letterHeaders(copy, group), timestamp: broker.clock.now() });
+    }
+  }
+
+  #handOver(record: MemoryRecord, redelivered: boolean): void {
+    const { topic, partition, patternHeader, sink } = this.#fields;
+    // Without a key a record takes its partition's order.
+    const lane = record.key === undefined ? `${topic}/${partition}` : `${topic}/${partition}/${record.key}`;
+    const message = inboundRecord(record, patternHeader);
+    const fields = { message, epoch: this.#epoch, lane, redelivered, tag: record.offset, source: this };
+    sink.deliver(new Delivery(fields));
+  }
+}

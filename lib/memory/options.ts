@@ -1,0 +1,171 @@
+import { Allow } from 'class-validator';
+import type { Problem } from '../core/errors.js';
+import type { Destination } from '../core/message.js';
+import { printable } from '../core/text.js';
+import type { CommonTransportOptions } from '../nest/options.js';
+import {
+  CommonTransportSchema,
+  Integer,
+  OneOf,
+  OptionalMatching,
+  Text,
+  checkOptions,
+} from '../nest/validate-options.js';
+import { MemoryBroker } from './broker/memory-broker.js';
+
+/**
+ * Options of `memory()`. In the mode `queue` they mean what they mean on RabbitMQ, in the mode `log` what they mean on Kafka.
+ *
+ * @publicApi
+ */
+export interface MemoryOptions extends CommonTransportOptions {
+  /** @defaultValue 'queue' */
+  readonly mode?: 'queue' | 'log';
+  /** Transports that share a broker see each other. @defaultValue one for each application */
+  readonly broker?: MemoryBroker;
+
+  /** Mode `queue`. The queue that handlers consume, declared at start together with `<queue>.dlq`. */
+  readonly queue?: string | undefined;
+  /** Mode `queue`. Where messages are published with their pattern as routing key; every handler's pattern is bound. */
+  readonly exchange?: { readonly name: string; readonly type: 'direct' | 'topic' | 'fanout' | 'headers' };
+  /** Mode `queue`. Messages delivered and not settled. @defaultValue 2 × `concurrency` */
+  readonly prefetch?: number;
+  /** Mode `queue`. Deliveries after which the broker itself gives a message up to the dead letters. @defaultValue 100 */
+  readonly deliveryLimit?: number;
+  /** Mode `queue`. Messages have priorities from 0 to this, higher ones go first. @defaultValue none */
+  readonly maxPriority?: number;
+  /** Mode `queue`. Header in which the key travels. @defaultValue 'stork-key' */
+  readonly keyHeader?: string;
+  /** Mode `queue`. Queues that may be named as reply address, besides server-named ones. @defaultValue [] */
+  readonly replyQueues?: readonly string[];
+
+  /** Mode `log`. The one topic of many patterns; without `topic` and `topics` each handler's pattern is a topic. */
+  readonly topic?: string | undefined;
+  /** Mode `log`. Topics to read; a RegExp also takes those made later. */
+  readonly topics?: readonly (string | RegExp)[];
+  /** Mode `log`. Header that holds the pattern. @defaultValue none: the topic is the pattern */
+  readonly patternHeader?: string;
+  /** Mode `log`. Members of one group share the partitions. @defaultValue the transport's name */
+  readonly groupId?: string | undefined;
+  /** Mode `log`. Partitions of topics made at start. @defaultValue 3 */
+  readonly partitions?: number;
+  /** Mode `log`. Where a group begins that has committed nothing. @defaultValue false: at the end */
+  readonly fromBeginning?: boolean;
+  /** Mode `log`. Topics that may be named as reply address, besides those that end in `.reply`. @defaultValue [] */
+  readonly replyTopics?: readonly string[];
+
+  /** Where messages go that name no destination. @defaultValue `exchange`, else `queue`; `topic`, else the pattern */
+  readonly publishTo?: Destination;
+}
+
+const queueOnly = [
+  'queue',
+  'exchange',
+  'prefetch',
+  'deliveryLimit',
+  'maxPriority',
+  'keyHeader',
+  'replyQueues',
+] as const;
+const logOnly = [
+  'topic',
+  'topics',
+  'patternHeader',
+  'groupId',
+  'partitions',
+  'fromBeginning',
+  'replyTopics',
+] as const;
+const exchangeTypes = ['direct', 'topic', 'fanout', 'headers'];
+
+const isText = (value: unknown): boolean => typeof value === 'string' && value !== '';
+const isListOfText = (value: unknown): boolean => Array.isArray(value) && value.every(isText);
+
+class MemorySchema extends CommonTransportSchema {
+  @OneOf('queue', 'log')
+  mode?: unknown;
+  @OptionalMatching('a MemoryBroker', (value) => value instanceof MemoryBroker)
+  broker?: unknown;
+  @Allow()
+  queue?: unknown;
+  @OptionalMatching(`{ name, type } with a type of ${exchangeTypes.join(', ')}`, isExchange)
+  exchange?: unknown;
+  @Integer(1, 65_535)
+  prefetch?: unknown;
+  @Integer(1)
+  deliveryLimit?: unknown;
+  @Integer(1, 255)
+  maxPriority?: unknown;
+  @Text()
+  keyHeader?: unknown;
+  @OptionalMatching('a list of queue names', isListOfText)
+  replyQueues?: unknown;
+  @Text()
+  topic?: unknown;
+  @OptionalMatching(
+    'a list of topic names and RegExps',
+    (value) =>
+      Array.isArray(value) &&
+      value.length > 0 &&
+      value.every((topic) => isText(topic) || topic instanceof RegExp),
+  )
+  topics?: unknown;
+  @Text()
+  patternHeader?: unknown;
+  @Text()
+  groupId?: unknown;
+  @Integer(1, 10_000)
+  partitions?: unknown;
+  @OptionalMatching('true or false', (value) => typeof value === 'boolean')
+  fromBeginning?: unknown;
+  @OptionalMatching('a list of topic names', isListOfText)
+  replyTopics?: unknown;
+  @OptionalMatching('{ queue }, { exchange, routingKey } or { topic }', isDestination)
+  publishTo?: unknown;
+}
+
+export function checkMemoryOptions(options: unknown, path: string): readonly Problem[] {
+  const problems = checkOptions(MemorySchema, options, path);
+  if (typeof options !== 'object' || options === null) return problems;
+  const given = options as MemoryOptions;
+  const mode = given.mode === 'log' ? 'log' : 'queue';
+  for (const name of mode === 'log' ? queueOnly : logOnly) {
+    if (given[name] === undefined) continue;
+    const other = mode === 'log' ? 'queue' : 'log';
+    problems.push({
+      name: `${path}.${name}`,
+      expected: `nothing: it belongs to the mode '${other}'`,
+      given: printable(given[name]),
+    });
+  }
+  if (mode === 'queue' && !isText(given.queue) && needsQueue(given)) {
+    problems.push({
+      name: `${path}.queue`,
+      expected: 'the name of the queue',
+      given: printable(given.queue),
+    });
+  }
+  if (mode === 'log' && given.topic !== undefined && given.topics !== undefined) {
+    problems.push({
+      name: `${path}.topics`,
+      expected: 'nothing beside topic',
+      given: printable(given.topics),
+    });
+  }
+  return problems;
+}
+
+/** A transport that only sends needs none if it says where to. */
+function needsQueue({ handlers, exchange, publishTo }: MemoryOptions): boolean {
+  return handlers !== 'none' || (exchange === undefined && publishTo === undefined);
+}
+
+function isExchange(value: unknown): boolean {
+  const exchange = value as { name?: unknown; type?: unknown } | null;
+  return isText(exchange?.name) && exchangeTypes.includes(exchange!.type as string);
+}
+
+function isDestination(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  return Object.values(value).every(isText) && ['queue', 'exchange', 'topic'].some((kind) => kind in value);
+}

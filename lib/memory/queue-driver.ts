@@ -1,0 +1,226 @@
+import { ConnectionStateCell } from '../core/connection-state.js';
+import type {
+  Capabilities,
+  DeliverySink,
+  Driver,
+  ReplyInbox,
+  ReplyListener,
+  Subscription,
+  SubscriptionSpec,
+} from '../core/driver.js';
+import {
+  ClientClosedError,
+  ConnectionLostError,
+  NoRouteError,
+  PublishRejectedError,
+  type Problem,
+} from '../core/errors.js';
+import { copyHeaders, headerNames } from '../core/headers.js';
+import type { Destination, InboundMessage, OutboundMessage, ReplyAddress } from '../core/message.js';
+import { noReply, type OutboundReply, type ReplyTarget } from '../core/reply.js';
+import type { DriverEnvironment } from '../nest/transport-definition.js';
+import { BrokerError } from './broker/broker-error.js';
+import type { MemoryBroker } from './broker/memory-broker.js';
+import {
+  deadLetterQueue,
+  inboundReply,
+  isServerNamed,
+  outboundReply,
+  rawOf,
+  type Publishable,
+} from './queue-messages.js';
+import type { MemoryOptions } from './options.js';
+import { QueueSubscription } from './queue-subscription.js';
+
+const defaultDeliveryLimit = 100;
+/** Dead letters are looked at and replayed, not worked off: their own limit only ends a reader that crashes without end. */
+const deadLetterDeliveryLimit = 1_000_000;
+
+const capabilities: Capabilities = {
+  messageOptions: new Set(['delayMs', 'expiresInMs', 'priority', 'persistent', 'appId']),
+  destinations: new Set(['queue', 'exchange']),
+  pausesWithoutRedelivery: false,
+  ownsSource: true,
+};
+
+/** The driver of `memory({ mode: 'queue' })`: a queue with its dead letter queue, bound to an exchange if there is one. */
+export class QueueDriver implements Driver {
+  readonly capabilities = capabilities;
+  readonly state = new ConnectionStateCell();
+  readonly #broker: MemoryBroker;
+  readonly #options: MemoryOptions;
+  readonly #name: string;
+  readonly #keyHeader: string;
+  #connection: { close(): void } | undefined;
+  #subscription: QueueSubscription | undefined;
+  #inbox: { readonly address: string; close(): void } | undefined;
+  #replies: ReplyListener | undefined;
+
+  constructor(broker: MemoryBroker, options: MemoryOptions, { name }: DriverEnvironment) {
+    this.#broker = broker;
+    this.#options = options;
+    this.#name = name;
+    this.#keyHeader = options.keyHeader ?? headerNames.key;
+  }
+
+  validate(spec: SubscriptionSpec | undefined): readonly Problem[] {
+    const type = this.#options.exchange?.type;
+    if (spec === undefined || type === undefined) return [];
+    return spec.patterns
+      .filter(({ kind }) => kind === 'regexp' || (kind === 'wildcard' && type !== 'topic'))
+      .filter(() => type !== 'fanout')
+      .map(({ text }) => ({
+        name: `pattern ${text} on the transport ${JSON.stringify(this.#name)}`,
+        expected: `a pattern that can be bound to a ${type} exchange; or via() another transport, or no exchange`,
+        given: text,
+      }));
+  }
+
+  async connect(): Promise<void> {
+    if (this.state.current.value === 'closed') throw this.#closedError();
+    if (this.#connection !== undefined) return;
+    this.state.move({ value: 'connecting' });
+    this.#connection = this.#broker.connect(() => this.#lost());
+    this.state.move({ value: 'ready' });
+  }
+
+  async declare(spec: SubscriptionSpec): Promise<void> {
+    const { exchange } = this.#options;
+    const queue = this.#options.queue!;
+    const deadLetters = deadLetterQueue(queue);
+    this.#declareDeadLetters();
+    this.#broker.declareQueue(queue, {
+      deadLetterExchange: '',
+      deadLetterRoutingKey: deadLetters,
+      deliveryLimit: this.#options.deliveryLimit ?? defaultDeliveryLimit,
+      maxPriority: this.#options.maxPriority,
+    });
+    if (exchange === undefined) return;
+    this.#broker.declareExchange(exchange.name, exchange.type);
+    for (const { text } of spec.patterns) {
+      const args =
+        exchange.type === 'headers' ? { 'x-match': 'all', [headerNames.pattern]: text } : undefined;
+      this.#broker.bind(exchange.name, queue, text, args);
+    }
+  }
+
+  async subscribe(spec: SubscriptionSpec, sink: DeliverySink): Promise<Subscription> {
+    this.#subscription = new QueueSubscription({
+      broker: this.#broker,
+      queue: this.#options.queue!,
+      keyHeader: this.#keyHeader,
+      prefetch: this.#options.prefetch ?? spec.concurrency * 2,
+      sink,
+      declareDeadLetters: () => this.#declareDeadLetters(),
+    });
+    this.#subscription.open();
+    return this.#subscription;
+  }
+
+  async publish(message: OutboundMessage): Promise<void> {
+    this.#assertOpen();
+    const to = this.#destination(message);
+    const headers = copyHeaders(message.headers);
+    if (message.key !== undefined) headers[this.#keyHeader] = message.key;
+    if (this.#options.exchange?.type === 'headers') headers[headerNames.pattern] = message.pattern;
+    const properties = {
+      contentType: message.contentType,
+      type: message.pattern,
+      messageId: message.messageId,
+      correlationId: message.correlationId,
+      replyTo: message.replyTo as string | undefined,
+      appId: message.appId,
+      timestamp: message.timestamp,
+      expirationMs: message.expiresInMs,
+      priority: message.priority,
+      persistent: message.persistent ?? true,
+    };
+    const body = message.body ?? Buffer.alloc(0);
+    const delay = message.delayMs === undefined ? {} : { delayMs: message.delayMs };
+    const outcome = this.#publish(to, { body, headers, properties }, delay);
+    const where =
+      to.exchange === ''
+        ? `the queue "${to.routingKey}"`
+        : `"${to.exchange}" with the key "${to.routingKey}"`;
+    if (outcome === 'unrouted') throw new NoRouteError(`no queue takes what was sent to ${where}`);
+    if (outcome === 'rejected') throw new PublishRejectedError(`a queue behind ${where} is full`);
+  }
+
+  async openReplies(listener: ReplyListener): Promise<ReplyInbox> {
+    this.#assertOpen();
+    this.#replies = listener;
+    this.#inbox = this.#broker.openInbox((message) => listener.onReply(inboundReply(message)));
+    return { address: this.#inbox.address };
+  }
+
+  parseReplyAddress(message: InboundMessage): ReplyTarget {
+    const address = rawOf(message).properties.replyTo;
+    if (address === undefined || address === '') return noReply;
+    if (isServerNamed(address) || this.#options.replyQueues?.includes(address))
+      return { kind: 'address', address };
+    const shown = JSON.stringify(address.slice(0, 100));
+    return {
+      kind: 'forged',
+      why: `${shown} is not a reply address; a named queue must be on the transport's replyQueues`,
+    };
+  }
+
+  async reply(to: ReplyAddress, reply: OutboundReply): Promise<'confirmed' | 'undeliverable'> {
+    const address = to as string;
+    const message = outboundReply(reply);
+    if (this.#broker.deliverToInbox(address, { ...message, exchange: '', routingKey: address }))
+      return 'confirmed';
+    return this.#broker.publish('', address, message) === 'routed' ? 'confirmed' : 'undeliverable';
+  }
+
+  async close(): Promise<void> {
+    this.#subscription?.close();
+    this.#inbox?.close();
+    this.#connection?.close();
+    this.state.move({ value: 'closed' });
+  }
+
+  /** The connection broke: what was unsettled goes back, pending requests fail, and everything comes back as it was. */
+  #lost(): void {
+    this.#connection = undefined;
+    const error = new ConnectionLostError(
+      `${this.#name}: the connection to the in-memory broker was dropped`,
+    );
+    this.state.move({ value: 'backoff', attempt: 1, delayMs: 0, error });
+    this.#subscription?.reopen();
+    this.#replies?.onLost(error);
+    void this.connect();
+  }
+
+  /** To an exchange that does not exist nothing is routed. */
+  #publish(to: { exchange: string; routingKey: string }, content: Publishable, delay: { delayMs?: number }) {
+    try {
+      return this.#broker.publish(to.exchange, to.routingKey, content, delay);
+    } catch (error) {
+      if (error instanceof BrokerError && error.code === 404) return 'unrouted';
+      throw error;
+    }
+  }
+
+  #declareDeadLetters(): void {
+    const name = deadLetterQueue(this.#options.queue!);
+    this.#broker.declareQueue(name, { deliveryLimit: deadLetterDeliveryLimit });
+  }
+
+  #destination(message: OutboundMessage): { exchange: string; routingKey: string } {
+    const { exchange, queue, publishTo } = this.#options;
+    const own: Destination = exchange === undefined ? { queue: queue ?? '' } : { exchange: exchange.name };
+    const to = message.to ?? publishTo ?? own;
+    if ('queue' in to) return { exchange: '', routingKey: to.queue };
+    if ('exchange' in to) return { exchange: to.exchange, routingKey: to.routingKey ?? message.pattern };
+    throw new NoRouteError(`a queue transport cannot send to the topic "${to.topic}"`);
+  }
+
+  #assertOpen(): void {
+    if (this.state.current.value === 'closed') throw this.#closedError();
+  }
+
+  #closedError(): ClientClosedError {
+    return new ClientClosedError(`the transport ${JSON.stringify(this.#name)} is closed`);
+  }
+}

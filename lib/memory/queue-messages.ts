@@ -1,0 +1,85 @@
+import type { Copy } from '../core/driver.js';
+import { copyHeaders, headerNames, readText } from '../core/headers.js';
+import type { InboundMessage } from '../core/message.js';
+import type { InboundReply, OutboundReply, ReplyKind } from '../core/reply.js';
+import type { MemoryMessage, MemoryProperties } from './broker/message.js';
+
+export function deadLetterQueue(queue: string): string {
+  return `${queue}.dlq`;
+}
+
+/** A message on its way to an exchange. */
+export type Publishable = Pick<MemoryMessage, 'body' | 'headers' | 'properties'>;
+
+export function inboundMessage(message: MemoryMessage, queue: string, keyHeader: string): InboundMessage {
+  const { headers, properties } = message;
+  return {
+    body: message.body,
+    headers,
+    patterns: patternsOf(message),
+    contentType: properties.contentType,
+    contentEncoding: properties.contentEncoding,
+    messageId: properties.messageId,
+    correlationId: properties.correlationId,
+    key: readText(headers, keyHeader),
+    timestamp: properties.timestamp,
+    origin: { source: queue, exchange: message.exchange, routingKey: message.routingKey },
+    raw: message,
+  };
+}
+
+/** The client's object of a message that this driver made. */
+export function rawOf(message: InboundMessage): MemoryMessage {
+  return message.raw as MemoryMessage;
+}
+
+/** A republish through the default exchange leaves the queue's name as routing key: the original one is in a header then. */
+function patternsOf({ headers, properties, routingKey }: MemoryMessage): readonly string[] {
+  const origin = readText(headers, headerNames.originRoutingKey);
+  if (properties.type !== undefined && origin === undefined) return [properties.type, routingKey];
+  return [properties.type, origin, routingKey].filter((text) => text !== undefined);
+}
+
+/** Written by the broker about a journey that ends here; a copy that carried them would be taken for a message of that journey. */
+const brokerOwned = /^x-(death|first-death-|last-death-|delivery-count|acquired-count)/;
+
+/** What of a message goes with its copy. No reply address: whoever waited there was told, or is gone. No TTL: the letter stays. */
+export function copyOf(message: MemoryMessage, copy: Copy): Publishable {
+  const headers = copyHeaders(copy.headers);
+  for (const name of Object.keys(headers)) if (brokerOwned.test(name)) delete headers[name];
+  const { expirationMs, replyTo: _, ...kept } = message.properties;
+  if (expirationMs !== undefined) headers[headerNames.originExpiration] = String(expirationMs);
+  return { body: message.body, headers, properties: { ...kept, persistent: true } };
+}
+
+/** Names that only a broker gives: an address of that form was made for one client that waits there. */
+export function isServerNamed(address: string): boolean {
+  return address.length <= 255 && /^amq\.(rabbitmq\.reply-to|gen-)/.test(address);
+}
+
+export function outboundReply({
+  kind,
+  correlationId,
+  body,
+  contentType,
+  headers,
+}: OutboundReply): Publishable {
+  const written = copyHeaders(headers);
+  if (kind !== 'value') written[headerNames.reply] = kind;
+  const properties: MemoryProperties = { contentType, correlationId };
+  return { body, headers: written, properties };
+}
+
+export function inboundReply({ headers, properties, body }: MemoryMessage): InboundReply {
+  return {
+    kind: replyKind(readText(headers, headerNames.reply)),
+    correlationId: properties.correlationId ?? '',
+    body,
+    contentType: properties.contentType,
+    headers,
+  };
+}
+
+export function replyKind(text: string | undefined): ReplyKind {
+  return text === 'item' || text === 'end' || text === 'error' ? text : 'value';
+}

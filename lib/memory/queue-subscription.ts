@@ -1,0 +1,132 @@
+import type { Copy, DeliverySink, DeliverySource, Subscription } from '../core/driver.js';
+import { Delivery } from '../core/delivery.js';
+import { Epoch } from '../core/epoch.js';
+import { PublishUnconfirmedError } from '../core/errors.js';
+import type { MemoryBroker } from './broker/memory-broker.js';
+import type { QueueConsumer, QueueDelivery } from './broker/memory-queue.js';
+import { copyOf, deadLetterQueue, inboundMessage, rawOf } from './queue-messages.js';
+
+export interface QueueSubscriptionFields {
+  readonly broker: MemoryBroker;
+  readonly queue: string;
+  readonly keyHeader: string;
+  readonly prefetch: number;
+  readonly sink: DeliverySink;
+  declareDeadLetters(): void;
+}
+
+/** Consumes one queue: a channel at a time, a new one after every loss. */
+export class QueueSubscription implements Subscription {
+  readonly #fields: QueueSubscriptionFields;
+  /** Channels that may still have unsettled deliveries, the newest last. */
+  #channels: QueueChannel[] = [];
+  #state: 'flowing' | 'paused' | 'stopped' = 'paused';
+
+  constructor(fields: QueueSubscriptionFields) {
+    this.#fields = fields;
+  }
+
+  open(): void {
+    this.#state = 'flowing';
+    this.#channels = [...this.#channels.filter((channel) => !channel.isDone), new QueueChannel(this.#fields)];
+  }
+
+  pause(): void {
+    if (this.#state !== 'flowing') return;
+    this.#state = 'paused';
+    this.#channels.at(-1)?.cancel();
+  }
+
+  resume(): void {
+    if (this.#state === 'paused') this.open();
+  }
+
+  async stop(): Promise<void> {
+    this.pause();
+    this.#state = 'stopped';
+  }
+
+  /** After the loss of the connection: nothing of the old channels can be settled any more. */
+  reopen(): void {
+    this.close();
+    if (this.#state === 'flowing') this.open();
+  }
+
+  close(): void {
+    for (const channel of this.#channels) channel.close();
+    this.#channels = [];
+  }
+}
+
+/** One consumer with the epoch of its deliveries. */
+class QueueChannel implements DeliverySource {
+  readonly #fields: QueueSubscriptionFields;
+  readonly #epoch = new Epoch();
+  readonly #consumer: QueueConsumer;
+  #unsettled = 0;
+  #isCancelled = false;
+
+  constructor(fields: QueueSubscriptionFields) {
+    this.#fields = fields;
+    const queue = fields.broker.queue(fields.queue)!;
+    this.#consumer = queue.consume({
+      prefetch: fields.prefetch,
+      onDelivery: (delivery) => this.#take(delivery),
+    });
+  }
+
+  /** True once it takes nothing more and has nothing to settle. */
+  get isDone(): boolean {
+    return this.#isCancelled && this.#unsettled === 0;
+  }
+
+  ack(delivery: Delivery): void {
+    this.#unsettled--;
+    this.#consumer.ack(delivery.tag);
+  }
+
+  requeue(delivery: Delivery): void {
+    this.#unsettled--;
+    this.#consumer.nack(delivery.tag, true);
+  }
+
+  async copy(delivery: Delivery, copies: readonly Copy[]): Promise<void> {
+    for (const copy of copies) this.#publishCopy(delivery, copy);
+  }
+
+  /** Takes nothing more; what was delivered can still be settled. */
+  cancel(): void {
+    this.#isCancelled = true;
+    this.#consumer.cancel();
+  }
+
+  close(): void {
+    this.#epoch.end();
+    this.#consumer.close();
+  }
+
+  #publishCopy(delivery: Delivery, copy: Copy): void {
+    const { broker, queue, declareDeadLetters } = this.#fields;
+    const target = deadLetterQueue(queue);
+    const message = copyOf(rawOf(delivery.message), copy);
+    if (broker.queue(target) === undefined) declareDeadLetters();
+    const outcome = broker.publish('', target, message);
+    if (outcome !== 'routed')
+      throw new PublishUnconfirmedError(`the queue "${target}" did not take a dead letter: ${outcome}`);
+  }
+
+  #take({ tag, message, redelivered }: QueueDelivery): void {
+    const { queue, keyHeader, sink } = this.#fields;
+    this.#unsettled++;
+    const inbound = inboundMessage(message, queue, keyHeader);
+    const fields = {
+      message: inbound,
+      epoch: this.#epoch,
+      lane: inbound.key,
+      redelivered,
+      tag,
+      source: this,
+    };
+    sink.deliver(new Delivery(fields));
+  }
+}

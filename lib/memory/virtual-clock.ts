@@ -1,0 +1,65 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { CancelTimer, Clock } from '../core/clock.js';
+
+interface Timer {
+  readonly dueMs: number;
+  readonly fire: () => void;
+}
+
+/** Turns of the event loop between two timers: enough for a handler's chain of promises to reach its next timer. */
+const turnsBetweenTimers = 5;
+
+/** A clock that stands still until it is told to advance, so that tests of delays take no time and always end the same way. */
+export class VirtualClock implements Clock {
+  #nowMs: number;
+  /** In order of creation, which decides between timers due at the same time. */
+  readonly #timers = new Set<Timer>();
+
+  constructor(startMs: number = Date.UTC(2026, 0, 1)) {
+    this.#nowMs = startMs;
+  }
+
+  now(): number {
+    return this.#nowMs;
+  }
+
+  setTimer(delayMs: number, fire: () => void): CancelTimer {
+    const timer: Timer = { dueMs: this.#nowMs + Math.max(0, delayMs), fire };
+    this.#timers.add(timer);
+    return () => void this.#timers.delete(timer);
+  }
+
+  /** Timers that have neither fired nor been cancelled; a test of closing expects 0. */
+  get pendingTimers(): number {
+    return this.#timers.size;
+  }
+
+  /**
+   * Moves time on by `ms`, stopping at each timer on the way, also at those set on the way. Resolves when what the timers started
+   * has come to rest. `advance(0)` fires what is due now.
+   */
+  async advance(ms: number): Promise<void> {
+    if (!(ms >= 0 && ms < Infinity)) throw new RangeError(`Time cannot advance by ${ms} ms`);
+    const endMs = this.#nowMs + ms;
+    await rest();
+    for (let timer = this.#nextDue(endMs); timer !== undefined; timer = this.#nextDue(endMs)) {
+      this.#timers.delete(timer);
+      this.#nowMs = Math.max(this.#nowMs, timer.dueMs);
+      timer.fire();
+      await rest();
+    }
+    this.#nowMs = Math.max(this.#nowMs, endMs);
+  }
+
+  #nextDue(endMs: number): Timer | undefined {
+    let next: Timer | undefined;
+    for (const timer of this.#timers) {
+      if (timer.dueMs <= endMs && (next === undefined || timer.dueMs < next.dueMs)) next = timer;
+    }
+    return next;
+  }
+}
+
+async function rest(): Promise<void> {
+  for (let turn = 0; turn < turnsBetweenTimers; turn++) await nextTurn();
+}

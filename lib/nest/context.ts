@@ -1,0 +1,122 @@
+import { BaseRpcContext, type PacketMetadata } from '@nestjs/microservices';
+import type { HandlerRun } from '../core/handler-table.js';
+import { headerNames, readText, reservedPrefix, type Headers } from '../core/headers.js';
+import type { InboundMessage } from '../core/message.js';
+
+/** What the library writes on a context and nobody else reads. */
+export interface RunRecord {
+  /** The error before Nest's exception filters turned it into something else. */
+  original: { readonly error: unknown } | undefined;
+}
+
+const records = new WeakMap<StorkContext, RunRecord>();
+
+/**
+ * What a handler gets by `@Ctx()`: one run of one handler for one delivery.
+ *
+ * @publicApi
+ */
+export class StorkContext extends BaseRpcContext<[InboundMessage]> {
+  /** Name of the transport that the message came by. */
+  readonly transport: string;
+  /** The pattern that selected the handler, as the sender wrote it. */
+  readonly pattern: string;
+  readonly #run: HandlerRun;
+  #signal: AbortSignal | undefined;
+
+  constructor(transport: string, run: HandlerRun) {
+    super([run.delivery.message]);
+    this.transport = transport;
+    this.pattern = run.pattern;
+    this.#run = run;
+  }
+
+  /** The sender's id of the message, if it has one. The same on every delivery. */
+  get messageId(): string | undefined {
+    return this.#message.messageId;
+  }
+
+  /** Of a request, its own id; undefined on events. */
+  get requestId(): string | undefined {
+    if (this.#run.envelope.reply.kind !== 'address') return undefined;
+    return this.#message.correlationId ?? this.#message.messageId;
+  }
+
+  /** Identifies the conversation over services; for a message without one it begins with the message itself. */
+  get correlationId(): string | undefined {
+    const conversation = readText(this.#message.headers, headerNames.correlationId);
+    if (conversation !== undefined) return conversation;
+    return this.#run.envelope.reply.kind === 'none'
+      ? (this.#message.correlationId ?? this.#message.messageId)
+      : this.#message.messageId;
+  }
+
+  /** Id of the message whose handling sent this one. */
+  get causationId(): string | undefined {
+    return readText(this.#message.headers, headerNames.causationId);
+  }
+
+  /** Messages of one key are handled in order. */
+  get key(): string | undefined {
+    return this.#message.key;
+  }
+
+  /** As the broker's client decoded them: AMQP values have types, Kafka's are bytes. */
+  get headers(): Headers {
+    return this.#message.headers;
+  }
+
+  /** 1 on the first run, over redeliveries. */
+  get attempt(): number {
+    return this.#run.envelope.attempt;
+  }
+
+  /** When a run of this message first failed, in milliseconds since the epoch. */
+  get firstFailedAt(): number | undefined {
+    return this.#run.envelope.firstFailedAt;
+  }
+
+  /** True if the broker knows that it has delivered the message before. */
+  get redelivered(): boolean {
+    return this.#run.delivery.redelivered;
+  }
+
+  /** When it was sent, in milliseconds since the epoch, as the sender says. */
+  get timestamp(): number | undefined {
+    return this.#message.timestamp;
+  }
+
+  /** Aborts when the outcome no longer counts: the source was lost, or the shutdown's patience is over. */
+  get signal(): AbortSignal {
+    this.#signal ??= this.#run.signal();
+    return this.#signal;
+  }
+
+  /** The client library's own objects for this message. */
+  get raw(): unknown {
+    return this.#message.raw;
+  }
+
+  /** What a client attached by `setOnDispatchHook`: the message's headers that are text and not the library's. */
+  getMetadata(): PacketMetadata {
+    const metadata: PacketMetadata = {};
+    for (const name of Object.keys(this.headers)) {
+      const text = name.startsWith(reservedPrefix) ? undefined : readText(this.headers, name, 8_192);
+      if (text !== undefined) metadata[name] = text;
+    }
+    return metadata;
+  }
+
+  get #message(): InboundMessage {
+    return this.#run.delivery.message;
+  }
+}
+
+export function recordOf(context: StorkContext): RunRecord {
+  let record = records.get(context);
+  if (record === undefined) {
+    record = { original: undefined };
+    records.set(context, record);
+  }
+  return record;
+}

@@ -1,0 +1,110 @@
+import type { MessageHandler } from '@nestjs/microservices';
+import type { Problem } from '../core/errors.js';
+import type { Handler } from '../core/handler-table.js';
+import { patternFromRegExp, patternFromString, type Pattern } from '../core/pattern.js';
+import type { DecoratedMethod, NestBinding } from './handler-explorer.js';
+import type { TransportRegistry } from './transport-registry.js';
+
+/** A controller's method with all its patterns. */
+export interface BoundMethod {
+  readonly method: DecoratedMethod;
+  readonly handler: MessageHandler;
+  readonly isEvent: boolean;
+  readonly patterns: readonly Pattern[];
+}
+
+/** Joins the patterns of one method: Nest binds each by itself. Methods of foreign transports are left out. */
+export function groupByMethod(
+  joined: readonly { readonly method: DecoratedMethod; readonly binding: NestBinding }[],
+  normalize: (pattern: unknown) => string,
+): BoundMethod[] {
+  const methods = new Map<DecoratedMethod, BoundMethod & { patterns: Pattern[] }>();
+  for (const { method, binding } of joined) {
+    if (method.isForeign) continue;
+    const { handler, isEvent } = binding;
+    const bound = methods.get(method) ?? { method, handler, isEvent, patterns: [] };
+    methods.set(method, bound);
+    bound.patterns.push(toPattern(binding.pattern, normalize));
+  }
+  return [...methods.values()];
+}
+
+function toPattern(pattern: unknown, normalize: (pattern: unknown) => string): Pattern {
+  // Nest's own normalising would make `{}` of it.
+  if (pattern instanceof RegExp) return patternFromRegExp(pattern);
+  if (typeof pattern === 'string') return patternFromString(pattern);
+  return { text: normalize(pattern), kind: 'exact' };
+}
+
+/** What is wrong with the handlers as a whole. */
+export function checkMethods(methods: readonly BoundMethod[], registry: TransportRegistry): Problem[] {
+  return [
+    ...unknownNames(methods, registry),
+    ...doubleIds(methods),
+    ...doubleMessagePatterns(methods, registry),
+  ];
+}
+
+/** The methods that one transport serves. */
+export function methodsOn(
+  name: string,
+  methods: readonly BoundMethod[],
+  registry: TransportRegistry,
+): BoundMethod[] {
+  const which = registry.handlersOn(name);
+  if (which === 'none') return [];
+  return methods.filter(({ method: { transports } }) =>
+    transports === undefined ? which === 'all' : transports.includes(name),
+  );
+}
+
+export function toHandler(bound: BoundMethod, run: Handler['run']): Handler {
+  return { id: bound.method.id, kind: bound.isEvent ? 'event' : 'message', patterns: bound.patterns, run };
+}
+
+function unknownNames(methods: readonly BoundMethod[], registry: TransportRegistry): Problem[] {
+  return methods.flatMap(({ method }) =>
+    (method.transports ?? [])
+      .filter((name) => !registry.names.includes(name))
+      .map((name) => ({
+        name: `via() of ${method.place}`,
+        expected: `one of the transports ${registry.names.join(', ')}`,
+        given: JSON.stringify(name),
+      })),
+  );
+}
+
+function doubleIds(methods: readonly BoundMethod[]): Problem[] {
+  const seen = new Map<string, BoundMethod>();
+  return methods.flatMap((bound) => {
+    const other = seen.get(bound.method.id);
+    seen.set(bound.method.id, bound);
+    if (other === undefined) return [];
+    return {
+      name: `handler id of ${bound.method.place}`,
+      expected: 'an id of its own; @Consume({ id }) sets one',
+      given: `${JSON.stringify(bound.method.id)}, which ${other.method.place} has too`,
+    };
+  });
+}
+
+/** A request has one answer, so one handler; Nest would take the last one and say nothing. */
+function doubleMessagePatterns(methods: readonly BoundMethod[], registry: TransportRegistry): Problem[] {
+  return registry.names.flatMap((name) => {
+    const seen = new Map<string, string>();
+    return methodsOn(name, methods, registry)
+      .filter(({ isEvent }) => !isEvent)
+      .flatMap(({ method, patterns }) =>
+        patterns.flatMap(({ text }) => {
+          const other = seen.get(text);
+          seen.set(text, method.place);
+          if (other === undefined) return [];
+          return {
+            name: `@MessagePattern(${JSON.stringify(text)}) of ${method.place}`,
+            expected: `one message handler for a pattern on the transport ${JSON.stringify(name)}`,
+            given: `${other} answers it too`,
+          };
+        }),
+      );
+  });
+}

@@ -1,0 +1,71 @@
+import type { ModuleMetadata, Provider, Type } from '@nestjs/common';
+import type { Codec } from '../core/codec.js';
+import type { TransportDefinition } from './transport-definition.js';
+
+/**
+ * Options of `StorkModule.forRoot()`.
+ *
+ * @publicApi
+ */
+export interface StorkModuleOptions {
+  /** Name → `rabbitmq({…})`, `kafka({…})` or `memory({…})`. The name is what `via()` and `@InjectClient()` say. */
+  readonly transports: Readonly<Record<string, TransportDefinition>>;
+  /** Whether clients can be injected without importing the module again. @defaultValue true */
+  readonly isGlobal?: boolean;
+  /** Body codecs for every transport; one for a built-in content type replaces it. @defaultValue [] */
+  readonly codecs?: readonly Codec[];
+  /** How long a shutdown waits for handlers at work before it aborts them. @defaultValue 30 000 */
+  readonly drainTimeoutMs?: number;
+  /** How long the start waits for a broker before `listen()` rejects. @defaultValue 60 000 */
+  readonly startTimeoutMs?: number;
+}
+
+/** What a factory class of `forRootAsync({ useClass | useExisting })` implements. @publicApi */
+export interface StorkOptionsFactory {
+  createStorkOptions(): StorkModuleOptions | Promise<StorkModuleOptions>;
+}
+
+/**
+ * Options of `StorkModule.forRootAsync()`. One of `useFactory`, `useClass`, `useExisting` is needed.
+ *
+ * @publicApi
+ */
+export interface StorkModuleAsyncOptions extends Pick<ModuleMetadata, 'imports'> {
+  /** Names of the transports that the factory will return: Nest must know what can be injected before it runs. */
+  readonly transports: readonly string[];
+  readonly isGlobal?: boolean;
+  // oxlint-disable-next-line typescript/no-explicit-any -- the factory's parameters are whatever `inject` names, as in Nest's own modules
+  readonly useFactory?: (...args: any[]) => StorkModuleOptions | Promise<StorkModuleOptions>;
+  readonly inject?: NonNullable<Extract<Provider, { useFactory: unknown }>['inject']>;
+  readonly useClass?: Type<StorkOptionsFactory>;
+  readonly useExisting?: Type<StorkOptionsFactory>;
+  readonly extraProviders?: readonly Provider[];
+}
+
+/**
+ * Options that every transport takes, whatever its broker.
+ *
+ * @publicApi
+ */
+export interface CommonTransportOptions {
+  /**
+   * `all`: handlers that name no transport are on this one too. `via-only`: only those that name it. `none`: nothing is consumed or
+   * declared, for a transport that only sends. @defaultValue 'all'
+   */
+  readonly handlers?: 'all' | 'via-only' | 'none';
+  /** Handlers at work at once. @defaultValue 10 */
+  readonly concurrency?: number;
+  /** A message with a longer body is dead-lettered unread. @defaultValue 16 MiB */
+  readonly maxBodyBytes?: number;
+  /** Requests that may wait for their reply at once. @defaultValue 10 000 */
+  readonly maxPending?: number;
+  /**
+   * What a message gets whose pattern no handler listens to. @defaultValue 'dead-letter' where the source is ours alone, 'skip'
+   * (counted) where others read it too
+   */
+  readonly onUnhandled?: 'dead-letter' | 'skip';
+  /** Body codecs of this transport; they win over the module's. @defaultValue [] */
+  readonly codecs?: readonly Codec[];
+  /** Content type of what we send, and of what comes without one. @defaultValue 'application/json' */
+  readonly defaultContentType?: string;
+}

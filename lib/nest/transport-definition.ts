@@ -1,0 +1,33 @@
+import type { Clock } from '../core/clock.js';
+import type { Driver } from '../core/driver.js';
+import type { Problem } from '../core/errors.js';
+import type { StorkLogger } from '../core/logger.js';
+import type { CommonTransportOptions } from './options.js';
+
+/** What an application gives to the drivers of its transports. */
+export interface DriverEnvironment {
+  /** The transport's name. */
+  readonly name: string;
+  readonly clock: Clock;
+  readonly logger: StorkLogger;
+  /** One for each application: what its transports share, e.g. the in-memory broker. */
+  readonly shared: Map<symbol, unknown>;
+}
+
+/**
+ * A transport as `memory()` and its like record it: no I/O, no check yet, so that wrong options reject `app.listen()` instead of
+ * ending the process while modules load.
+ *
+ * @publicApi
+ */
+export interface TransportDefinition {
+  readonly common: CommonTransportOptions;
+  /** Everything wrong with the options, each name with `path` before it. */
+  validate(path: string): readonly Problem[];
+  /** Called once, after `validate` found nothing. No I/O. */
+  createDriver(environment: DriverEnvironment): Driver;
+}
+
+export function isTransportDefinition(value: unknown): value is TransportDefinition {
+  return typeof value === 'object' && value !== null && 'createDriver' in value && 'validate' in value;
+}

@@ -1,0 +1,118 @@
+import { Inject, Injectable, Logger } from '@nestjs/common';
+import { ModulesContainer } from '@nestjs/core';
+import { StorkConfigError, type Problem } from '../core/errors.js';
+import { Transport } from '../core/transport.js';
+import type { StorkModuleOptions } from './options.js';
+import { STORK_CLOCK, STORK_DECLARED_TRANSPORTS, STORK_OPTIONS, type StorkClock } from './tokens.js';
+import { checkModuleOptions } from './validate-options.js';
+
+const defaultDrainTimeoutMs = 30_000;
+const defaultStartTimeoutMs = 60_000;
+const defaultMaxBodyBytes = 16 * 1024 * 1024;
+
+/** The transports of one application. Made without I/O and without a check: wrong options must not end the process while modules load. */
+@Injectable()
+export class TransportRegistry {
+  readonly drainTimeoutMs: number;
+  readonly startTimeoutMs: number;
+  readonly #options: StorkModuleOptions;
+  readonly #declared: readonly string[];
+  readonly #clock: StorkClock;
+  readonly #modules: ModulesContainer;
+  readonly #transports = new Map<string, Transport>();
+  readonly #logger = new Logger('Stork');
+  #checked: { readonly problems: readonly Problem[] } | undefined;
+
+  constructor(
+    @Inject(STORK_OPTIONS) options: StorkModuleOptions,
+    @Inject(STORK_DECLARED_TRANSPORTS) declared: readonly string[],
+    @Inject(STORK_CLOCK) clock: StorkClock,
+    modules: ModulesContainer,
+  ) {
+    this.#options = options;
+    this.#declared = declared;
+    this.#clock = clock;
+    this.#modules = modules;
+    this.drainTimeoutMs = options?.drainTimeoutMs ?? defaultDrainTimeoutMs;
+    this.startTimeoutMs = options?.startTimeoutMs ?? defaultStartTimeoutMs;
+  }
+
+  get names(): readonly string[] {
+    return this.#declared;
+  }
+
+  get clock(): StorkClock {
+    return this.#clock;
+  }
+
+  get(name: string): Transport {
+    return this.all().get(name)!;
+  }
+
+  /** Whether handlers that name no transport are on this one, only named ones, or none. */
+  handlersOn(name: string): 'all' | 'via-only' | 'none' {
+    return this.#options.transports[name]!.common.handlers ?? 'all';
+  }
+
+  /** Every transport by name. @throws StorkConfigError with everything that is wrong with the options */
+  all(): ReadonlyMap<string, Transport> {
+    this.#check();
+    if (this.#transports.size === 0) this.#create();
+    return this.#transports;
+  }
+
+  /** Those that were made already: what a shutdown has to close. */
+  created(): Iterable<Transport> {
+    return this.#transports.values();
+  }
+
+  #check(): void {
+    this.#checked ??= { problems: this.#findProblems() };
+    if (this.#checked.problems.length > 0) throw new StorkConfigError(this.#checked.problems);
+  }
+
+  #findProblems(): Problem[] {
+    const problems = checkModuleOptions(this.#options, this.#declared);
+    // Providers of this module exist once for each forRoot() in the application.
+    const mine = [...this.#modules.values()].filter((module) =>
+      [...module.providers.values()].some(({ metatype, token }) => (metatype ?? token) === TransportRegistry),
+    );
+    if (mine.length > 1) {
+      const importers = mine.map((module) =>
+        [...this.#modules.values()]
+          .filter(({ imports }) => imports.has(module))
+          .map(({ metatype }) => metatype.name)
+          .join(', '),
+      );
+      problems.push({
+        name: 'StorkModule',
+        expected: 'one in an application, with all transports in it',
+        given: `${mine.length}, imported by ${importers.join(' and ')}`,
+      });
+    }
+    return problems;
+  }
+
+  #create(): void {
+    const shared = new Map<symbol, unknown>();
+    for (const [name, definition] of Object.entries(this.#options.transports)) {
+      const { common } = definition;
+      const environment = { name, clock: this.#clock, logger: this.#logger, shared };
+      const transport = new Transport({
+        name,
+        driver: definition.createDriver(environment),
+        settings: {
+          concurrency: common.concurrency ?? 10,
+          maxBodyBytes: common.maxBodyBytes ?? defaultMaxBodyBytes,
+          maxPending: common.maxPending ?? 10_000,
+          onUnhandled: common.onUnhandled,
+          codecs: [...(this.#options.codecs ?? []), ...(common.codecs ?? [])],
+          defaultContentType: common.defaultContentType ?? 'application/json',
+        },
+        clock: this.#clock,
+        logger: this.#logger,
+      });
+      this.#transports.set(name, transport);
+    }
+  }
+}

@@ -1,0 +1,124 @@
+import { randomUUID } from 'node:crypto';
+import type { INestMicroservice, PipeTransform, Type } from '@nestjs/common';
+import { Test } from '@nestjs/testing';
+import { onTestFinished } from 'vitest';
+import {
+  getClientToken,
+  storkMicroservice,
+  StorkModule,
+  StorkService,
+  type CommonTransportOptions,
+  type StorkClient,
+  type StorkModuleOptions,
+} from 'nestjs-stork';
+import type { DriverHarness, RawLetter } from './harness.js';
+
+export interface AppOptions {
+  readonly controllers: readonly Type[];
+  readonly transport?: CommonTransportOptions;
+  readonly module?: Omit<StorkModuleOptions, 'transports'>;
+  readonly pipes?: readonly PipeTransform[];
+  /** @defaultValue a fresh one */
+  readonly source?: string;
+}
+
+export interface RunningApp {
+  readonly app: INestMicroservice;
+  readonly client: StorkClient;
+  readonly service: StorkService;
+  readonly source: string;
+  /** Resolves when that many dead letters are there, at once if so. */
+  letters(count: number): Promise<readonly RawLetter[]>;
+  /** Resolves when nothing of the source is unsettled. */
+  settled(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export function uniqueName(): string {
+  return `contract.${randomUUID().slice(0, 13)}`;
+}
+
+/** Starts an application with the one transport `main`; it is closed when the test ends. */
+export async function startApp(harness: DriverHarness, options: AppOptions): Promise<RunningApp> {
+  const source = options.source ?? uniqueName();
+  const transports = { main: harness.transport(source, options.transport) };
+  const testing = await Test.createTestingModule({
+    imports: [StorkModule.forRoot({ transports, ...options.module })],
+    controllers: [...options.controllers],
+  }).compile();
+  const app = testing.createNestMicroservice({ ...storkMicroservice(), logger: false });
+  if (options.pipes !== undefined) app.useGlobalPipes(...options.pipes);
+  let closing: Promise<void> | undefined;
+  const close = (): Promise<void> => (closing ??= app.close() as Promise<void>);
+  onTestFinished(close);
+  await app.listen();
+  return {
+    app,
+    client: app.get<StorkClient>(getClientToken('main')),
+    service: app.get(StorkService),
+    source,
+    letters: (count) =>
+      eventually(async () => {
+        const letters = await harness.deadLetters(source);
+        return letters.length >= count ? letters : undefined;
+      }, `${count} dead letters`),
+    settled: () =>
+      eventually(
+        async () => ((await harness.unsettled(source)) === 0 ? true : undefined),
+        'nothing unsettled',
+      ).then(() => {}),
+    close,
+  };
+}
+
+const patienceMs = 10_000;
+
+/** Asks until there is an answer: what a broker holds can only be looked at, it tells nobody. */
+export async function eventually<T>(ask: () => Promise<T | undefined>, what: string): Promise<T> {
+  const until = Date.now() + patienceMs;
+  for (;;) {
+    const answer = await ask();
+    if (answer !== undefined) return answer;
+    if (Date.now() > until) throw new Error(`waited ${patienceMs} ms for ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+/** Something that a handler of a test tells and the test awaits. */
+export class Seen<T> {
+  readonly all: T[] = [];
+  readonly #waiting: { readonly count: number; readonly resolve: () => void }[] = [];
+
+  add(item: T): void {
+    this.all.push(item);
+    for (const { count, resolve } of this.#waiting) if (this.all.length >= count) resolve();
+  }
+
+  async count(count: number): Promise<readonly T[]> {
+    if (this.all.length < count) {
+      await new Promise<void>((resolve, reject) => {
+        const timer = setTimeout(() => reject(new Error(`saw ${this.all.length} of ${count}`)), patienceMs);
+        this.#waiting.push({
+          count,
+          resolve: () => {
+            clearTimeout(timer);
+            resolve();
+          },
+        });
+      });
+    }
+    return this.all;
+  }
+}
+
+/** A door that handlers of a test wait at until the test opens it. */
+export class Gate {
+  #open!: () => void;
+  readonly opened = new Promise<void>((resolve) => {
+    this.#open = resolve;
+  });
+
+  open(): void {
+    this.#open();
+  }
+}

@@ -1,0 +1,28 @@
+import { afterAll, describe } from 'vitest';
+import type { DriverHarness } from './harness.js';
+import { capabilityContract } from './suite/capabilities.js';
+import { concurrencyContract } from './suite/concurrency.js';
+import { eventContract } from './suite/events.js';
+import { failureContract } from './suite/failures.js';
+import { lossContract } from './suite/loss.js';
+import { requestContract } from './suite/requests.js';
+import { routingContract } from './suite/routing.js';
+
+/**
+ * The product's definition: what every driver does, whatever its broker. No test of the common table can be left out; what differs
+ * between brokers stands in the table of capabilities.
+ */
+export function driverContract(harness: DriverHarness): void {
+  describe(`contract: ${harness.name}`, () => {
+    afterAll(() => harness.close());
+    describe('common', () => {
+      describe('events', () => eventContract(harness));
+      describe('requests', () => requestContract(harness));
+      describe('failures', () => failureContract(harness));
+      describe('routing', () => routingContract(harness));
+      describe('concurrency and order', () => concurrencyContract(harness));
+      describe('loss and shutdown', () => lossContract(harness));
+    });
+    describe('capabilities', () => capabilityContract(harness));
+  });
+}

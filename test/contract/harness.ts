@@ -1,0 +1,51 @@
+import type { StorkContext } from 'nestjs-stork';
+import type { TransportDefinition } from '../../lib/nest/transport-definition.js';
+import type { CommonTransportOptions } from '../../lib/nest/options.js';
+import type { Capabilities } from '../../lib/core/driver.js';
+import type { Headers } from '../../lib/core/headers.js';
+
+/** A message as a program writes it that has never heard of this library. */
+export interface RawMessage {
+  readonly body: Buffer;
+  readonly pattern?: string;
+  readonly contentType?: string;
+  readonly headers?: Headers;
+  readonly messageId?: string;
+  readonly key?: string;
+  /** Text that claims to be a reply address. */
+  readonly replyTo?: string;
+}
+
+export interface RawLetter {
+  readonly body: Buffer | null;
+  readonly headers: Headers;
+}
+
+/**
+ * What a driver brings to the contract suite. The suite consumes one queue by the default exchange, or one topic with
+ * `patternHeader: 'stork-pattern'` and `onUnhandled: 'dead-letter'`.
+ */
+export interface DriverHarness {
+  readonly name: string;
+  readonly capabilities: Capabilities;
+  /** A transport that consumes `source`. Two with the same source share its messages between them. */
+  transport(source: string, options?: CommonTransportOptions): TransportDefinition;
+  publishRaw(source: string, message: RawMessage): Promise<void>;
+  /** Everything dead-lettered from `source`, oldest first; takes nothing away. */
+  deadLetters(source: string): Promise<readonly RawLetter[]>;
+  /** Messages of `source` that are not settled: waiting or in flight. */
+  unsettled(source: string): Promise<number>;
+  /** Breaks every connection to the broker, as a network would. */
+  dropConnections(): Promise<void>;
+  /** Addresses that are not reply addresses, `source` itself among them. */
+  forgedReplyAddresses(source: string): readonly string[];
+  /** A well-formed reply address at which nobody listens. */
+  readonly deserted: string;
+  /** Transport options with which the broker hands over one message at a time. */
+  readonly oneAtATime: CommonTransportOptions;
+  /** Transport options with which priorities count. */
+  readonly withPriority: CommonTransportOptions;
+  /** What the broker's own properties of a message say. */
+  propertiesOf(context: StorkContext): { appId: unknown; persistent: unknown };
+  close(): Promise<void>;
+}

@@ -1,0 +1,62 @@
+import { memory, MemoryBroker } from 'nestjs-stork/memory';
+import { driverContract } from './driver-contract.js';
+
+const broker = new MemoryBroker();
+const patternHeader = 'stork-pattern';
+const probe = memory({ mode: 'log', topic: 'probe', broker }).createDriver({
+  name: 'probe',
+  clock: broker.clock,
+  logger: console,
+  shared: new Map(),
+});
+
+driverContract({
+  name: 'memory (log)',
+  capabilities: probe.capabilities,
+  transport: (topic, options) =>
+    memory({
+      mode: 'log',
+      topic,
+      patternHeader,
+      onUnhandled: 'dead-letter',
+      groupId: topic,
+      broker,
+      ...options,
+    }),
+  publishRaw: async (name, { body, pattern, contentType, headers, messageId, key, replyTo }) => {
+    const written: Record<string, string> = Object.fromEntries(
+      Object.entries({
+        ...headers,
+        [patternHeader]: pattern,
+        'content-type': contentType,
+        'stork-message-id': messageId,
+        kafka_correlationId: messageId,
+        kafka_replyTopic: replyTo,
+        kafka_replyPartition: replyTo === undefined ? undefined : '7',
+      }).filter((entry): entry is [string, string] => entry[1] !== undefined),
+    );
+    const topic = broker.createTopic(name, { partitions: 3 });
+    topic.append({ key, value: body, headers: written, timestamp: broker.clock.now() });
+  },
+  deadLetters: async (topic) => {
+    const letters = broker.topic(`${topic}.dlq`);
+    const partitions = Array.from({ length: letters?.partitionCount ?? 0 }, (_, partition) => partition);
+    return partitions
+      .flatMap((partition) => letters!.read(partition, 0, 10_000))
+      .map(({ value, headers }) => ({ body: value, headers }));
+  },
+  unsettled: async (name) => {
+    const topic = broker.topic(name);
+    return topic === undefined ? 0 : broker.group(name).lag(name);
+  },
+  dropConnections: async () => broker.dropConnections(),
+  forgedReplyAddresses: (topic) => [topic, 'no.such.topic.reply', '__consumer_offsets', 'x'.repeat(10_000)],
+  deserted: (() => {
+    broker.createTopic('deserted.reply', { partitions: 1 });
+    return 'deserted.reply';
+  })(),
+  oneAtATime: {},
+  withPriority: {},
+  propertiesOf: () => ({ appId: undefined, persistent: undefined }),
+  close: async () => broker.close(),
+});

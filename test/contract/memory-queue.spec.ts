@@ -1,0 +1,38 @@
+import { memory, MemoryBroker, type MemoryOptions } from 'nestjs-stork/memory';
+import type { MemoryMessage } from '../../lib/memory/broker/message.js';
+import { driverContract } from './driver-contract.js';
+
+const broker = new MemoryBroker();
+const driverOptions = (options: Partial<MemoryOptions>): Partial<MemoryOptions> => options;
+const probe = memory({ queue: 'probe', broker }).createDriver({
+  name: 'probe',
+  clock: broker.clock,
+  logger: console,
+  shared: new Map(),
+});
+
+driverContract({
+  name: 'memory (queue)',
+  capabilities: probe.capabilities,
+  transport: (queue, options) => memory({ queue, broker, ...options }),
+  publishRaw: async (queue, { body, pattern, contentType, headers, messageId, key, replyTo }) => {
+    const keyed = key === undefined ? headers : { ...headers, 'stork-key': key };
+    const properties = { type: pattern, contentType, messageId, correlationId: messageId, replyTo };
+    broker.publish('', queue, { body, headers: { ...keyed }, properties });
+  },
+  deadLetters: async (queue) => broker.queue(`${queue}.dlq`)?.peek() ?? [],
+  unsettled: async (name) => {
+    const queue = broker.queue(name);
+    return queue === undefined ? 0 : queue.ready + queue.unacked;
+  },
+  dropConnections: async () => broker.dropConnections(),
+  forgedReplyAddresses: (queue) => [queue, 'no.such.queue', 'amq.topic', 'x'.repeat(10_000)],
+  deserted: 'amq.rabbitmq.reply-to.garbage',
+  oneAtATime: driverOptions({ prefetch: 1 }),
+  withPriority: driverOptions({ maxPriority: 10 }),
+  propertiesOf: (context) => {
+    const { appId, persistent } = (context.raw as MemoryMessage).properties;
+    return { appId, persistent };
+  },
+  close: async () => broker.close(),
+});

@@ -1,0 +1,272 @@
+import { Controller, ForbiddenException, ValidationPipe } from '@nestjs/common';
+import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
+import { IsPositive } from 'class-validator';
+import { expect, it } from 'vitest';
+import { StorkContext } from 'nestjs-stork';
+import { Seen, startApp } from '../app.js';
+import type { DriverHarness, RawLetter } from '../harness.js';
+
+class OrderDto {
+  @IsPositive()
+  quantity!: number;
+}
+
+class DeclinedError extends Error {
+  override readonly name = 'DeclinedError';
+}
+
+@Controller()
+class Orders {
+  @EventPattern<string>('order.declined')
+  declined(): never {
+    throw new DeclinedError('the card was declined');
+  }
+  @EventPattern<string>('order.created')
+  created(@Payload() _order: OrderDto): void {}
+  @EventPattern<string>('order.forbidden')
+  forbidden(): never {
+    throw new ForbiddenException();
+  }
+  @EventPattern<string>('fine')
+  fine(): void {}
+}
+
+const text = (letter: RawLetter | undefined, name: string): string | undefined => {
+  const value = letter?.headers[name];
+  return value === undefined ? undefined : String(value);
+};
+
+/** failure → dead letter */
+export function failureContract(harness: DriverHarness): void {
+  const start = () =>
+    startApp(harness, { controllers: [Orders], pipes: [new ValidationPipe({ transform: true })] });
+
+  it('keeps the message of a failing event handler with its bytes and headers, and says why', async () => {
+    const { source, letters, settled, service } = await start();
+    const body = Buffer.from('{ "spaced" :  1 }');
+    const before = Date.now();
+    await harness.publishRaw(source, {
+      pattern: 'order.declined',
+      body,
+      messageId: 'm-1',
+      key: 'k-1',
+      contentType: 'application/json',
+      headers: { tenant: 'blue' },
+    });
+    const [letter] = await letters(1);
+    await settled();
+    expect(Buffer.compare(letter!.body!, body)).toBe(0);
+    expect(text(letter, 'tenant')).toBe('blue');
+    expect(text(letter, 'stork-death-reason')).toBe('retries-exhausted');
+    expect(text(letter, 'stork-handler')).toBe('Orders.declined');
+    expect(text(letter, 'stork-error-name')).toBe('DeclinedError');
+    expect(text(letter, 'stork-error-message')).toBe('the card was declined');
+    expect(text(letter, 'stork-error-stack')).toContain('DeclinedError');
+    expect(text(letter, 'stork-attempt')).toBe('1');
+    expect(text(letter, 'stork-origin')).toBe(source);
+    expect(text(letter, 'stork-consumer')).toMatch(/^.+\/\d+\/main$/);
+    const failedAt = text(letter, 'stork-failed-at')!;
+    expect(failedAt).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+    expect(Date.parse(failedAt)).toBeGreaterThanOrEqual(before);
+    expect(text(letter, 'stork-first-failed-at')).toBe(failedAt);
+    expect(service.state()['main']!.counts['dead-lettered']).toBe(1);
+  });
+
+  it('goes on with the next message', async () => {
+    const { client, letters, settled, service } = await start();
+    await client.publish('order.declined', {}, { key: 'k' });
+    await client.publish('fine', {}, { key: 'k' });
+    await letters(1);
+    await settled();
+    expect(service.state()['main']!.counts.handled).toBe(1);
+  });
+
+  it('names the reason: refused by validation, refused for good', async () => {
+    const { client, letters } = await start();
+    await client.publish('order.created', { quantity: -1 }, { key: 'k' });
+    await client.publish('order.forbidden', {}, { key: 'k' });
+    const kept = await letters(2);
+    expect(kept.map((letter) => text(letter, 'stork-death-reason')).toSorted()).toEqual(['fatal', 'invalid']);
+  });
+
+  it('keeps a message whose pattern nobody listens to', async () => {
+    const { client, letters, settled } = await start();
+    await client.publish('order.teleported', { id: 1 });
+    const [letter] = await letters(1);
+    await settled();
+    expect(text(letter, 'stork-death-reason')).toBe('no-handler');
+    expect(text(letter, 'stork-error-message')).toContain('order.teleported');
+    expect(letter!.body!.toString()).toBe('{"id":1}');
+  });
+
+  it('keeps a message without a pattern', async () => {
+    const { source, letters } = await start();
+    await harness.publishRaw(source, { body: Buffer.from('{}') });
+    expect(text((await letters(1))[0], 'stork-death-reason')).toBe('no-handler');
+  });
+
+  const deep = (depth: number): string => '['.repeat(depth) + ']'.repeat(depth);
+  it.each([
+    ['malformed JSON', '{"id":', 'application/json'],
+    ['an empty body', '', 'application/json'],
+    ['bytes that are no UTF-8', Buffer.from([0x22, 0xff, 0x22]), 'application/json'],
+    ['an unknown content type', '{}', 'application/x-unheard-of'],
+    ['a key that would reach the prototype', '{"a":{"__proto__":{"admin":true}}}', 'application/json'],
+    ['the same with escapes', String.raw`{"\u005f_proto__":{"admin":true}}`, 'application/json'],
+    ['nesting 10 000 deep', deep(10_000), 'application/json'],
+  ])('keeps what cannot be decoded: %s', async (_, body, contentType) => {
+    const { source, letters, client, settled, service } = await start();
+    const bytes = Buffer.from(body);
+    await harness.publishRaw(source, { pattern: 'fine', body: bytes, contentType, messageId: 'm' });
+    const [letter] = await letters(1);
+    expect(text(letter, 'stork-death-reason')).toBe('undecodable');
+    expect(Buffer.compare(letter!.body ?? Buffer.alloc(0), bytes)).toBe(0);
+    await client.publish('fine', 1);
+    await settled();
+    expect(service.state()['main']!.counts.handled).toBe(1);
+  });
+
+  it('keeps a body above maxBodyBytes unread', async () => {
+    const { client, letters } = await startApp(harness, {
+      controllers: [Orders],
+      transport: { maxBodyBytes: 1_000 },
+    });
+    await client.publish('fine', 'x'.repeat(1_000));
+    const [letter] = await letters(1);
+    expect(text(letter, 'stork-death-reason')).toBe('invalid');
+    expect(text(letter, 'stork-error-message')).toContain('1002 bytes');
+  });
+
+  it('survives every kind of thrown thing, and still keeps the message', async () => {
+    const thrown: unknown[] = [
+      undefined,
+      null,
+      'text',
+      { message: { toString: null } },
+      new Error('x'.repeat(1_000_000)),
+      Object.defineProperty(new Error('hidden'), 'message', {
+        get: () => {
+          throw new Error('no message for you');
+        },
+      }),
+    ];
+    @Controller()
+    class Throws {
+      @EventPattern<string>('throw')
+      throw(@Payload() which: number): never {
+        throw thrown[which];
+      }
+    }
+    const { client, letters } = await startApp(harness, { controllers: [Throws] });
+    for (const which of thrown.keys()) await client.publish('throw', which);
+    const kept = await letters(thrown.length);
+    for (const letter of kept) {
+      expect(text(letter, 'stork-death-reason')).toBe('retries-exhausted');
+      expect(Buffer.byteLength(text(letter, 'stork-error-message')!)).toBeLessThanOrEqual(1_024);
+    }
+  });
+
+  it('takes hostile values in its own headers for absent', async () => {
+    const seen = new Seen<StorkContext>();
+    @Controller()
+    class Reads {
+      @EventPattern<string>('read')
+      read(@Ctx() context: StorkContext): void {
+        seen.add(context);
+      }
+    }
+    const { source, settled } = await startApp(harness, {
+      controllers: [Reads],
+      transport: { concurrency: 1 },
+    });
+    for (const value of ['-1', 'NaN', '1e9', '9'.repeat(10_000), '']) {
+      const headers = { 'stork-attempt': value, 'stork-deadline': value, 'stork-first-failed-at': value };
+      await harness.publishRaw(source, { pattern: 'read', body: Buffer.from('1'), headers });
+    }
+    const contexts = await seen.count(5);
+    expect(contexts.map(({ attempt }) => attempt)).toEqual([1, 1, 1, 1, 1]);
+    await settled();
+  });
+
+  it('settles several handlers of one event independently: one copy for each that failed', async () => {
+    const seen = new Seen<string>();
+    @Controller()
+    class Billing {
+      @EventPattern<string>('order.created')
+      bill(): never {
+        throw new Error('no bill');
+      }
+    }
+    @Controller()
+    class Shipping {
+      @EventPattern<string>('order.created')
+      ship(): void {
+        seen.add('shipped');
+      }
+    }
+    @Controller()
+    class Mailing {
+      @EventPattern<string>('order.created')
+      async mail(): Promise<void> {
+        await Promise.resolve();
+        throw new Error('no mail');
+      }
+    }
+    const { client, letters, settled } = await startApp(harness, {
+      controllers: [Billing, Shipping, Mailing],
+    });
+    await client.publish('order.created', { id: 1 });
+    const kept = await letters(2);
+    await settled();
+    expect(kept.map((letter) => text(letter, 'stork-handler')).toSorted()).toEqual([
+      'Billing.bill',
+      'Mailing.mail',
+    ]);
+    expect(seen.all).toEqual(['shipped']);
+  });
+
+  it('gives a copy that names a handler to that one only', async () => {
+    const seen = new Seen<string>();
+    @Controller()
+    class Both {
+      @EventPattern<string>('order.created')
+      one(): void {
+        seen.add('one');
+      }
+      @EventPattern<string>('order.created')
+      two(): void {
+        seen.add('two');
+      }
+    }
+    const { source, letters, settled } = await startApp(harness, { controllers: [Both] });
+    const body = Buffer.from('1');
+    await harness.publishRaw(source, {
+      pattern: 'order.created',
+      body,
+      headers: { 'stork-handler': 'Both.two' },
+    });
+    await harness.publishRaw(source, {
+      pattern: 'order.created',
+      body,
+      headers: { 'stork-handler': 'Gone.away' },
+    });
+    const [letter] = await letters(1);
+    await settled();
+    expect(seen.all).toEqual(['two']);
+    expect(text(letter, 'stork-death-reason')).toBe('no-handler');
+    expect(text(letter, 'stork-error-message')).toContain('Gone.away');
+  });
+
+  it('keeps the message of a failing message handler that nobody asked', async () => {
+    @Controller()
+    class Quotes {
+      @MessagePattern('quote')
+      quote(): never {
+        throw new Error('no quote');
+      }
+    }
+    const { client, letters } = await startApp(harness, { controllers: [Quotes] });
+    await client.publish('quote', 1);
+    expect(text((await letters(1))[0], 'stork-handler')).toBe('Quotes.quote');
+  });
+}

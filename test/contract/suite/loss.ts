@@ -1,0 +1,167 @@
+import { Controller } from '@nestjs/common';
+import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
+import { expect, it } from 'vitest';
+import { StorkContext } from 'nestjs-stork';
+import { eventually, Gate, Seen, startApp } from '../app.js';
+import type { DriverHarness } from '../harness.js';
+
+/** connection lost, consumer gone, shutdown */
+export function lossContract(harness: DriverHarness): void {
+  it('delivers again what was unsettled when the connection broke, and drops the late settlement', async () => {
+    const runs = new Seen<StorkContext>();
+    @Controller()
+    class Slow {
+      @EventPattern<string>('slow')
+      async slow(@Ctx() context: StorkContext): Promise<void> {
+        const isFirst = runs.all.length === 0;
+        runs.add(context);
+        if (isFirst)
+          await new Promise((resolve) => context.signal.addEventListener('abort', resolve, { once: true }));
+      }
+    }
+    const { client, settled, service, source } = await startApp(harness, { controllers: [Slow] });
+    await client.publish('slow', 1, { messageId: 'm-1' });
+    await runs.count(1);
+    await harness.dropConnections();
+    const [first, second] = await runs.count(2);
+    expect(first!.signal.aborted).toBe(true);
+    expect(second!.messageId).toBe('m-1');
+    expect(second!.signal.aborted).toBe(false);
+    await eventually(async () => service.state()['main']!.counts.stale, 'the stale settlement');
+    await settled();
+    expect(await harness.deadLetters(source)).toEqual([]);
+  });
+
+  it('comes back by itself after a broken connection: consuming, publishing, asking', async () => {
+    const seen = new Seen<number>();
+    @Controller()
+    class Echo {
+      @EventPattern<string>('event')
+      event(@Payload() n: number): void {
+        seen.add(n);
+      }
+      @MessagePattern('echo')
+      echo(@Payload() n: number): number {
+        return n;
+      }
+    }
+    const { client, service } = await startApp(harness, { controllers: [Echo] });
+    expect(await client.request('echo', 1)).toBe(1);
+    await harness.dropConnections();
+    await eventually(
+      async () => (service.state()['main']!.connection.value === 'ready' ? true : undefined),
+      'the connection',
+    );
+    await client.publish('event', 2);
+    expect(await seen.count(1)).toEqual([2]);
+    expect(await client.request('echo', 3)).toBe(3);
+  });
+
+  it('gives what a consumer left unsettled to another one', async () => {
+    const gate = new Gate();
+    const atFirst = new Seen<unknown>();
+    const atSecond = new Seen<unknown>();
+    @Controller()
+    class Hangs {
+      @EventPattern<string>('work')
+      async work(@Payload() data: unknown): Promise<void> {
+        atFirst.add(data);
+        await gate.opened;
+      }
+    }
+    @Controller()
+    class Works {
+      @EventPattern<string>('work')
+      work(@Payload() data: unknown): void {
+        atSecond.add(data);
+      }
+    }
+    const first = await startApp(harness, { controllers: [Hangs], module: { drainTimeoutMs: 50 } });
+    for (let i = 0; i < 5; i++) await first.client.publish('work', i, { key: `k${i}` });
+    await atFirst.count(5);
+    await first.close();
+    const second = await startApp(harness, { controllers: [Works], source: first.source });
+    expect([...(await atSecond.count(5))].toSorted()).toEqual([0, 1, 2, 3, 4]);
+    await second.settled();
+    gate.open();
+  });
+
+  it('waits at shutdown for handlers at work and settles their messages', async () => {
+    const gate = new Gate();
+    const begun = new Seen<number>();
+    let finished = 0;
+    @Controller()
+    class Slow {
+      @EventPattern<string>('slow')
+      async slow(@Payload() n: number): Promise<void> {
+        begun.add(n);
+        await gate.opened;
+        finished++;
+      }
+      @MessagePattern('ask')
+      async ask(@Payload() n: number): Promise<number> {
+        begun.add(n);
+        await gate.opened;
+        return n;
+      }
+    }
+    const { client, close, source } = await startApp(harness, { controllers: [Slow] });
+    await client.publish('slow', 1);
+    const asked = client.request('ask', 2);
+    await begun.count(2);
+    const closed = close();
+    await expect(
+      Promise.race([closed.then(() => 'closed'), new Promise((resolve) => setImmediate(resolve))]),
+    ).resolves.toBe(undefined);
+    gate.open();
+    expect(await asked).toBe(2);
+    await closed;
+    expect(finished).toBe(1);
+    expect(await harness.unsettled(source)).toBe(0);
+  });
+
+  it('aborts handlers that outlive the drain time and loses nothing', async () => {
+    const aborted = new Seen<string>();
+    const begun = new Seen<string>();
+    @Controller()
+    class Stubborn {
+      @EventPattern<string>('work')
+      async work(@Ctx() context: StorkContext): Promise<void> {
+        begun.add('begun');
+        await new Promise<void>((resolve) =>
+          context.signal.addEventListener('abort', () => resolve(), { once: true }),
+        );
+        aborted.add('aborted');
+      }
+    }
+    const { client, close, source } = await startApp(harness, {
+      controllers: [Stubborn],
+      module: { drainTimeoutMs: 20 },
+    });
+    await client.publish('work', 1);
+    await begun.count(1);
+    await close();
+    await aborted.count(1);
+    expect(await harness.unsettled(source)).toBe(1);
+  });
+
+  it('refuses to send once closed, and rejects what still waits for a reply', async () => {
+    @Controller()
+    class Deaf {
+      @MessagePattern('ask')
+      async ask(): Promise<void> {
+        await new Promise(() => {});
+      }
+    }
+    const { client, close, service } = await startApp(harness, {
+      controllers: [Deaf],
+      module: { drainTimeoutMs: 20 },
+    });
+    const asked = client.request('ask', 1).catch((error: unknown) => error);
+    await eventually(async () => (service.state()['main']!.inFlight === 1 ? true : undefined), 'the request');
+    await close();
+    expect(await asked).toMatchObject({ code: 'CLOSED' });
+    await expect(client.publish('ask', 1)).rejects.toMatchObject({ code: 'CLOSED' });
+    await expect(client.request('ask', 1)).rejects.toMatchObject({ code: 'CLOSED' });
+  });
+}
