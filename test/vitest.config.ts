@@ -3,6 +3,8 @@ import { defineConfig } from 'vitest/config';
 
 const root = fileURLToPath(new URL('../', import.meta.url));
 const lib = `${root}lib/`;
+/** These build the library or use what was built: one after another. */
+const usingDist = ['test/package/**/*.spec.ts', 'test/e2e/tour.e2e.spec.ts'];
 
 export default defineConfig({
   root,
@@ -13,9 +15,12 @@ export default defineConfig({
     ],
   },
   test: {
-    include: ['test/**/*.spec.ts'],
     setupFiles: ['test/support/setup.ts'],
     reporters: ['default', './test/support/contract-reporter.ts'],
     testTimeout: 15_000,
+    projects: [
+      { extends: true, test: { name: 'source', include: ['test/**/*.spec.ts'], exclude: usingDist } },
+      { extends: true, test: { name: 'built', include: usingDist, fileParallelism: false } },
+    ],
   },
 });

@@ -1,7 +1,7 @@
 import { hostname } from 'node:os';
 import type { Copy } from './driver.js';
-import { messageOf, nameOf, stackOf } from './errors.js';
-import type { DeathReason } from './failure.js';
+import { stackOf } from './errors.js';
+import type { Failure } from './failure.js';
 import { copyHeaders, headerNames, timeText } from './headers.js';
 import type { InboundMessage, Origin } from './message.js';
 import { cutToBytes } from './text.js';
@@ -12,8 +12,7 @@ const maxMessageBytes = 1_024;
 const maxStackBytes = 4_096;
 
 export interface Death {
-  readonly reason: DeathReason;
-  readonly error: unknown;
+  readonly failure: Failure;
   /** Id of the handler that failed; undefined where none was found. */
   readonly handlerId: string | undefined;
   /** Number of the last run. */
@@ -34,14 +33,15 @@ export function deadLetterCopy(message: InboundMessage, death: Death): Copy {
     else headers[name] = text;
   };
   writeOrigin(headers[headerNames.origin] === undefined, message, set);
-  set(headerNames.deathReason, death.reason);
+  const { reason, envelope, error } = death.failure;
+  set(headerNames.deathReason, reason);
   set(headerNames.failedAt, timeText(death.failedAt));
   set(headerNames.firstFailedAt, timeText(death.firstFailedAt ?? death.failedAt));
   set(headerNames.attempt, String(death.attempt));
   set(headerNames.handler, death.handlerId);
-  set(headerNames.errorName, cutToBytes(nameOf(death.error), maxNameBytes));
-  set(headerNames.errorMessage, cutToBytes(messageOf(death.error), maxMessageBytes));
-  const stack = stackOf(death.error);
+  set(headerNames.errorName, cutToBytes(envelope.name, maxNameBytes));
+  set(headerNames.errorMessage, cutToBytes(envelope.message, maxMessageBytes));
+  const stack = stackOf(error);
   set(headerNames.errorStack, stack === undefined ? undefined : cutToBytes(stack, maxStackBytes));
   set(headerNames.consumer, `${host}/${process.pid}/${death.subscription}`);
   return { to: 'dead-letter', headers };

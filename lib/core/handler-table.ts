@@ -81,7 +81,7 @@ export class HandlerTable {
     const answering = matching
       .filter(({ kind }) => kind === 'message')
       .map((handler) => ({ handler, rank: rank(handler, text) }))
-      .sort((a, b) => a.rank - b.rank);
+      .toSorted((a, b) => a.rank - b.rank);
     return {
       pattern: text,
       events: matching.filter(({ kind }) => kind === 'event'),

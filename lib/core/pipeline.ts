@@ -191,8 +191,7 @@ function bury(
       `attempt ${envelope.attempt}`,
   );
   return deadLetterCopy(message, {
-    reason: failure.reason,
-    error: failure.error,
+    failure,
     handlerId,
     attempt: envelope.attempt,
     firstFailedAt: envelope.firstFailedAt,

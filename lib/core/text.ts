@@ -20,7 +20,7 @@ export function printable(value: unknown): string {
   if (typeof value === 'function') return 'a function';
   if (typeof value === 'object') return Array.isArray(value) ? `an array of ${value.length}` : 'an object';
   if (typeof value === 'symbol') return 'a symbol';
-  return `${String(value)} (${typeof value})`;
+  return `${(value as number | bigint | boolean).toString()} (${typeof value})`;
 }
 
 /** `amqp://user:secret@host` → `amqp://***@host`. */

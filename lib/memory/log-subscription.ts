@@ -20,7 +20,7 @@ export interface LogSubscriptionFields {
   readonly sink: DeliverySink;
   /** Names of the topics that it reads now. */
   topics(): readonly string[];
-  declareDeadLetters(topic: string): void;
+  readonly declareDeadLetters: (topic: string) => void;
 }
 
 /** One member of a consumer group: its partitions come and go, each time with a new epoch. */

@@ -21,8 +21,10 @@ import { noReply, type OutboundReply, type ReplyTarget } from '../core/reply.js'
 import type { DriverEnvironment } from '../nest/transport-definition.js';
 import { BrokerError } from './broker/broker-error.js';
 import type { MemoryBroker } from './broker/memory-broker.js';
+import type { QueueSettings } from './broker/queue-settings.js';
 import {
   deadLetterQueue,
+  isDeadLetterQueue,
   inboundReply,
   isServerNamed,
   outboundReply,
@@ -33,8 +35,11 @@ import type { MemoryOptions } from './options.js';
 import { QueueSubscription } from './queue-subscription.js';
 
 const defaultDeliveryLimit = 100;
-/** Dead letters are looked at and replayed, not worked off: their own limit only ends a reader that crashes without end. */
-const deadLetterDeliveryLimit = 1_000_000;
+/**
+ * Dead letters are looked at and replayed, not worked off: their own limit only ends a reader that crashes without end. A transport may
+ * read them like any queue, so whoever declares a queue of such a name declares it so.
+ */
+const deadLetterSettings: QueueSettings = { deliveryLimit: 1_000_000 };
 
 const capabilities: Capabilities = {
   messageOptions: new Set(['delayMs', 'expiresInMs', 'priority', 'persistent', 'appId']),
@@ -87,14 +92,11 @@ export class QueueDriver implements Driver {
   async declare(spec: SubscriptionSpec): Promise<void> {
     const { exchange } = this.#options;
     const queue = this.#options.queue!;
-    const deadLetters = deadLetterQueue(queue);
     this.#declareDeadLetters();
-    this.#broker.declareQueue(queue, {
-      deadLetterExchange: '',
-      deadLetterRoutingKey: deadLetters,
-      deliveryLimit: this.#options.deliveryLimit ?? defaultDeliveryLimit,
-      maxPriority: this.#options.maxPriority,
-    });
+    this.#broker.declareQueue(
+      queue,
+      isDeadLetterQueue(queue) ? deadLetterSettings : this.#sourceSettings(queue),
+    );
     if (exchange === undefined) return;
     this.#broker.declareExchange(exchange.name, exchange.type);
     for (const { text } of spec.patterns) {
@@ -203,8 +205,16 @@ export class QueueDriver implements Driver {
   }
 
   #declareDeadLetters(): void {
-    const name = deadLetterQueue(this.#options.queue!);
-    this.#broker.declareQueue(name, { deliveryLimit: deadLetterDeliveryLimit });
+    this.#broker.declareQueue(deadLetterQueue(this.#options.queue!), deadLetterSettings);
+  }
+
+  #sourceSettings(queue: string): QueueSettings {
+    return {
+      deadLetterExchange: '',
+      deadLetterRoutingKey: deadLetterQueue(queue),
+      deliveryLimit: this.#options.deliveryLimit ?? defaultDeliveryLimit,
+      maxPriority: this.#options.maxPriority,
+    };
   }
 
   #destination(message: OutboundMessage): { exchange: string; routingKey: string } {

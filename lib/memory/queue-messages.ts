@@ -8,6 +8,10 @@ export function deadLetterQueue(queue: string): string {
   return `${queue}.dlq`;
 }
 
+export function isDeadLetterQueue(queue: string): boolean {
+  return queue.endsWith('.dlq');
+}
+
 /** A message on its way to an exchange. */
 export type Publishable = Pick<MemoryMessage, 'body' | 'headers' | 'properties'>;
 

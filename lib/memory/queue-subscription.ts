@@ -12,7 +12,7 @@ export interface QueueSubscriptionFields {
   readonly keyHeader: string;
   readonly prefetch: number;
   readonly sink: DeliverySink;
-  declareDeadLetters(): void;
+  readonly declareDeadLetters: () => void;
 }
 
 /** Consumes one queue: a channel at a time, a new one after every loss. */

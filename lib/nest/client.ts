@@ -5,6 +5,10 @@ import type { MessageOptions } from '../core/outbound.js';
 import { StorkRecord } from './record-builder.js';
 import type { TransportRegistry } from './transport-registry.js';
 
+/** The client emits no events of its own; its `status` tells the connection's state. */
+// oxlint-disable-next-line typescript/no-generated-empty-object-type -- the shape that Nest's ClientProxy uses for no events
+type NoEvents = Record<never, never>;
+
 /** Pattern → what is sent and what comes back. @publicApi */
 export type StorkContract = Record<string, { readonly request: unknown; readonly reply?: unknown }>;
 
@@ -34,15 +38,12 @@ type Untyped<C> = AnyContract extends C ? unknown : never;
  *
  * @publicApi
  */
-export class StorkClient<Contract = AnyContract> extends ClientProxy<
-  Record<never, never>,
-  ConnectionState['value']
-> {
+export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, ConnectionState['value']> {
   readonly #registry: TransportRegistry;
   readonly #name: string;
   #closed = false;
 
-  /** @internal */
+  /** Made by `StorkModule`; inject it. */
   constructor(registry: TransportRegistry, name: string) {
     super();
     this.#registry = registry;
@@ -63,6 +64,7 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<
     this.#closed = true;
   }
 
+  // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- Nest's abstract signature
   override unwrap<T>(): T {
     return this.#registry.get(this.#name).driver as T;
   }
@@ -103,7 +105,7 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<
     data: RequestOf<Contract, P>,
     options?: MessageOptions,
   ): Promise<void>;
-  /** @internal what Nest's `send()` calls */
+  /** What Nest's `send()` calls; not for applications. */
   override publish(packet: ReadPacket, callback: (packet: WritePacket) => void): () => void;
   override publish(...args: readonly unknown[]): Promise<void> | (() => void) {
     if (args.length === 2 && typeof args[1] === 'function') {

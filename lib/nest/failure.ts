@@ -52,12 +52,18 @@ function reasonOf(error: unknown): Failure['reason'] {
 function envelopeOf(error: unknown): ErrorEnvelope {
   const envelope = {
     name: nameOf(error),
-    message: messageOf(error),
+    message: describe(error),
     code: codeOf(error),
     retryable: isRetryable(error),
   };
   const details = detailsOf(error);
   return details === undefined ? envelope : { ...envelope, details };
+}
+
+/** A validation pipe's message says only that something is wrong; what is wrong stands in its response. */
+function describe(error: unknown): string {
+  const listed = error instanceof HttpException ? field(error.getResponse(), 'message') : undefined;
+  return Array.isArray(listed) ? listed.join('; ') : messageOf(error);
 }
 
 /** The error's own `code` or that of what an `RpcException` carries; else what kind of failure it was. */

@@ -26,8 +26,6 @@ type GlobalsCount = Record<keyof typeof globals, number>;
 /**
  * Ties the transports to Nest's hooks: checks at module init, consumes after everybody's bootstrap, drains before anybody's destroy,
  * closes at the very end, when nobody sends any more.
- *
- * @internal
  */
 @Injectable()
 export class StorkLifecycle

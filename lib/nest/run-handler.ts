@@ -2,14 +2,37 @@ import { isObservable, type Observable } from 'rxjs';
 import type { MessageHandler } from '@nestjs/microservices';
 import type { Failure } from '../core/failure.js';
 import type { HandlerRun } from '../core/handler-table.js';
-import { recordOf, type StorkContext } from './context.js';
+import { recordOf, StorkContext } from './context.js';
 import { describeFailure, unmask } from './failure.js';
+
+/** Nest's processing hooks around one run; `body` gets the function that ends it. What the hooks return says nothing. */
+export type ProcessingHooks = (
+  context: StorkContext,
+  body: (runEndHook: () => void) => Promise<void>,
+) => void;
+
+/** Runs a handler for one delivery, with a context of its own. Resolves when it has completed; never rejects. */
+export function runHandler(
+  transport: string,
+  handler: MessageHandler,
+  run: HandlerRun,
+  withHooks: ProcessingHooks,
+): Promise<Failure | undefined> {
+  const context = new StorkContext(transport, run);
+  return new Promise((resolve) => {
+    withHooks(context, async (runEndHook) => {
+      const failure = await callHandler(handler, context, run);
+      runEndHook();
+      resolve(failure);
+    });
+  });
+}
 
 /**
  * Calls a handler as Nest bound it, guards to filters, and waits until it has completed: a promise is done when it resolves, a
  * stream when it completes, empty or not. What counts is the final outcome, so an exception filter can turn failure into success.
  */
-export async function runNestHandler(
+async function callHandler(
   handler: MessageHandler,
   context: StorkContext,
   run: HandlerRun,
@@ -36,7 +59,7 @@ function drainStream(stream: Observable<unknown>, run: HandlerRun): Promise<void
           left = !run.emit(value);
         } catch (error) {
           left = true;
-          reject(error as Error);
+          reject(error);
         }
         if (!left) return;
         resolve();

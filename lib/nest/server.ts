@@ -1,12 +1,10 @@
 import { Injectable, Logger } from '@nestjs/common';
 import { Server, type CustomTransportStrategy, type MessageHandler } from '@nestjs/microservices';
 import { StorkConfigError, type Problem } from '../core/errors.js';
-import type { Handler, HandlerRun } from '../core/handler-table.js';
-import type { Failure } from '../core/failure.js';
-import { StorkContext } from './context.js';
+import type { Handler } from '../core/handler-table.js';
 import { checkMethods, groupByMethod, methodsOn, toHandler, type BoundMethod } from './handler-binder.js';
 import { HandlerExplorer, type NestBinding } from './handler-explorer.js';
-import { runNestHandler } from './run-handler.js';
+import { runHandler, type ProcessingHooks } from './run-handler.js';
 import { TransportRegistry } from './transport-registry.js';
 
 /** How long after `listen()` the application's bootstrap may stay away before we ask for it. */
@@ -15,8 +13,6 @@ const bootstrapPatienceMs = 30_000;
 /**
  * Nest's strategy for every transport of the module. It connects and declares in `listen()` and consumes once the application has
  * bootstrapped: handlers must not run before the providers that they use are ready.
- *
- * @internal
  */
 @Injectable()
 export class StorkServer extends Server implements CustomTransportStrategy {
@@ -68,6 +64,7 @@ export class StorkServer extends Server implements CustomTransportStrategy {
     throw new Error('StorkServer emits no events; subscribe to StorkService.state() instead');
   }
 
+  // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- Nest's abstract signature
   override unwrap<T>(): T {
     return this.#registry.all() as T;
   }
@@ -130,22 +127,8 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   }
 
   #toHandler(transport: string, bound: BoundMethod): Handler {
-    return toHandler(bound, (run) => this.#run(transport, bound.handler, run));
+    return toHandler(bound, (run) => runHandler(transport, bound.handler, run, this.#withHooks));
   }
 
-  /** Between Nest's processing hooks, whose return value says nothing: what is awaited is our own promise. */
-  #run(transport: string, handler: MessageHandler, run: HandlerRun): Promise<Failure | undefined> {
-    const context = new StorkContext(transport, run);
-    return new Promise((resolve, reject) => {
-      this.runWithProcessingHooks(context, async (runEndHook) => {
-        try {
-          resolve(await runNestHandler(handler, context, run));
-        } catch (error) {
-          reject(error as Error);
-        } finally {
-          runEndHook();
-        }
-      });
-    });
-  }
+  readonly #withHooks: ProcessingHooks = (context, body) => this.runWithProcessingHooks(context, body);
 }

@@ -78,12 +78,7 @@ export class TransportRegistry {
       [...module.providers.values()].some(({ metatype, token }) => (metatype ?? token) === TransportRegistry),
     );
     if (mine.length > 1) {
-      const importers = mine.map((module) =>
-        [...this.#modules.values()]
-          .filter(({ imports }) => imports.has(module))
-          .map(({ metatype }) => metatype.name)
-          .join(', '),
-      );
+      const importers = importersOf(mine[0]!.metatype, this.#modules);
       problems.push({
         name: 'StorkModule',
         expected: 'one in an application, with all transports in it',
@@ -115,4 +110,16 @@ export class TransportRegistry {
       this.#transports.set(name, transport);
     }
   }
+}
+
+/** Classes of the modules whose decorator names it: a global module stands in the `imports` of every other one. */
+function importersOf(imported: unknown, modules: ModulesContainer): string[] {
+  const names = [...modules.values()].flatMap(({ metatype }) => {
+    const imports = (Reflect.getMetadata('imports', metatype) ?? []) as readonly unknown[];
+    const isImported = imports.some(
+      (entry) => entry === imported || (entry as { module?: unknown }).module === imported,
+    );
+    return isImported ? [metatype.name] : [];
+  });
+  return [...new Set(names)];
 }

@@ -11,6 +11,7 @@ import {
   type StorkClient,
   type StorkModuleOptions,
 } from 'nestjs-stork';
+import { headerNames, readText } from '../../lib/core/headers.js';
 import type { DriverHarness, RawLetter } from './harness.js';
 
 export interface AppOptions {
@@ -28,10 +29,10 @@ export interface RunningApp {
   readonly service: StorkService;
   readonly source: string;
   /** Resolves when that many dead letters are there, at once if so. */
-  letters(count: number): Promise<readonly RawLetter[]>;
+  readonly letters: (count: number) => Promise<readonly RawLetter[]>;
   /** Resolves when nothing of the source is unsettled. */
-  settled(): Promise<void>;
-  close(): Promise<void>;
+  readonly settled: () => Promise<void>;
+  readonly close: () => Promise<void>;
 }
 
 export function uniqueName(): string {
@@ -49,7 +50,7 @@ export async function startApp(harness: DriverHarness, options: AppOptions): Pro
   const app = testing.createNestMicroservice({ ...storkMicroservice(), logger: false });
   if (options.pipes !== undefined) app.useGlobalPipes(...options.pipes);
   let closing: Promise<void> | undefined;
-  const close = (): Promise<void> => (closing ??= app.close() as Promise<void>);
+  const close = (): Promise<void> => (closing ??= app.close());
   onTestFinished(close);
   await app.listen();
   return {
@@ -122,3 +123,11 @@ export class Gate {
     this.#open();
   }
 }
+
+/** Text of a letter's header, as an operator would read it. */
+export function headerText(letter: RawLetter | undefined, name: string): string | undefined {
+  return letter === undefined ? undefined : readText(letter.headers, name, Infinity);
+}
+
+export const deathReason = (letter: RawLetter): string | undefined =>
+  headerText(letter, headerNames.deathReason);

@@ -33,6 +33,8 @@ export interface DriverHarness {
   publishRaw(source: string, message: RawMessage): Promise<void>;
   /** Everything dead-lettered from `source`, oldest first; takes nothing away. */
   deadLetters(source: string): Promise<readonly RawLetter[]>;
+  /** Name of the source in which dead letters of `source` lie. */
+  deadLetterSource(source: string): string;
   /** Messages of `source` that are not settled: waiting or in flight. */
   unsettled(source: string): Promise<number>;
   /** Breaks every connection to the broker, as a network would. */

@@ -45,6 +45,7 @@ driverContract({
       .flatMap((partition) => letters!.read(partition, 0, 10_000))
       .map(({ value, headers }) => ({ body: value, headers }));
   },
+  deadLetterSource: (source) => `${source}.dlq`,
   unsettled: async (name) => {
     const topic = broker.topic(name);
     return topic === undefined ? 0 : broker.group(name).lag(name);

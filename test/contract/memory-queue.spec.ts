@@ -21,6 +21,7 @@ driverContract({
     broker.publish('', queue, { body, headers: { ...keyed }, properties });
   },
   deadLetters: async (queue) => broker.queue(`${queue}.dlq`)?.peek() ?? [],
+  deadLetterSource: (source) => `${source}.dlq`,
   unsettled: async (name) => {
     const queue = broker.queue(name);
     return queue === undefined ? 0 : queue.ready + queue.unacked;

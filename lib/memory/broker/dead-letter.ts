@@ -2,7 +2,7 @@ import { copyHeaders, type Headers, type HeaderValue } from '../../core/headers.
 import type { MemoryQueueOptions } from './memory-queue.js';
 import type { MemoryMessage } from './message.js';
 
-export type DeadLetterReason = 'rejected' | 'expired' | 'maxlen' | 'delivery-limit';
+export type DeadLetterReason = 'rejected' | 'expired' | 'maxlen' | 'delivery_limit';
 
 /** One entry of `x-death`: all deaths of a message in one queue for one reason. */
 interface DeathRecord {

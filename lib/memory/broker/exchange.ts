@@ -32,6 +32,7 @@ export class Exchange {
       );
     }
     const binding: Binding = { queue, routingKey, args: { ...args } };
+    // Services bind again at each start; the list must not grow by it.
     if (this.#bindings.some((other) => isDeepStrictEqual(other, binding))) return;
     this.#bindings = [...this.#bindings, binding];
   }

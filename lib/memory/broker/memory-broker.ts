@@ -197,7 +197,7 @@ export class MemoryBroker {
     if (this.#closed || from.deadLetterExchange === undefined) return;
     const dead = deadLettered(message, from, reason, this.clock.now());
     for (const queue of this.#targets(dead)) {
-      if (reason === 'rejected' || !goesInCircle(dead.headers, queue.name)) queue.enqueue({ ...dead });
+      if (!goesInCircle(dead.headers, queue.name)) queue.enqueue({ ...dead });
     }
   }
 

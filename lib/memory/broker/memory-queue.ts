@@ -146,7 +146,7 @@ export class MemoryQueue {
       }
       for (const entry of unseen) this.#ready.insert(entry);
       this.#unacked -= returned.length + unseen.length;
-      for (const entry of spent) this.#deadLetter(entry, 'delivery-limit');
+      for (const entry of spent) this.#deadLetter(entry, 'delivery_limit');
       this.#progress();
     },
     detached: (consumer) => {

@@ -3,8 +3,8 @@ import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservice
 import { IsPositive } from 'class-validator';
 import { expect, it } from 'vitest';
 import { StorkContext } from 'nestjs-stork';
-import { Seen, startApp } from '../app.js';
-import type { DriverHarness, RawLetter } from '../harness.js';
+import { headerText, Seen, startApp } from '../app.js';
+import type { DriverHarness } from '../harness.js';
 
 class OrderDto {
   @IsPositive()
@@ -31,10 +31,7 @@ class Orders {
   fine(): void {}
 }
 
-const text = (letter: RawLetter | undefined, name: string): string | undefined => {
-  const value = letter?.headers[name];
-  return value === undefined ? undefined : String(value);
-};
+const text = headerText;
 
 /** failure → dead letter */
 export function failureContract(harness: DriverHarness): void {
@@ -255,6 +252,42 @@ export function failureContract(harness: DriverHarness): void {
     expect(seen.all).toEqual(['two']);
     expect(text(letter, 'stork-death-reason')).toBe('no-handler');
     expect(text(letter, 'stork-error-message')).toContain('Gone.away');
+  });
+
+  it('lets an application read its dead letters like any messages, whatever they are', async () => {
+    const read = new Seen<string>();
+    @Controller()
+    class Letters {
+      @EventPattern<string>('#')
+      letter(@Payload() body: Buffer, @Ctx() context: StorkContext): void {
+        read.add(`${context.pattern}: ${body.toString()}`);
+      }
+    }
+    const raw = { contentType: 'application/json', encode: Buffer.from, decode: (body: Buffer) => body };
+    const { client, source } = await start();
+    const reader = await startApp(harness, {
+      controllers: [Letters],
+      source: harness.deadLetterSource(source),
+      transport: { codecs: [raw] },
+    });
+    await client.publish('order.declined', { id: 1 });
+    await client.publish('fine', Buffer.from('{'), { contentType: 'application/json' });
+    await client.request('no.such', 2).catch(() => {});
+    expect([...(await read.count(3))].toSorted()).toEqual([
+      'fine: {',
+      'no.such: 2',
+      'order.declined: {"id":1}',
+    ]);
+    await reader.settled();
+    expect(await harness.deadLetters(reader.source)).toEqual([]);
+  });
+
+  it('tells what a validation pipe found wrong', async () => {
+    const { client, letters } = await start();
+    await client.publish('order.created', { quantity: -1 });
+    expect(text((await letters(1))[0], 'stork-error-message')).toContain(
+      'quantity must be a positive number',
+    );
   });
 
   it('keeps the message of a failing message handler that nobody asked', async () => {

@@ -1,0 +1,25 @@
+/** What can go wrong in the shop. A caller of a request gets name, message and code; a dead letter carries name and message. */
+abstract class ShopError extends Error {
+  abstract readonly code: string;
+
+  constructor(message: string) {
+    super(message);
+    this.name = new.target.name;
+  }
+}
+
+export class UnknownSkuError extends ShopError {
+  readonly code = 'UNKNOWN_SKU';
+}
+
+export class OutOfStockError extends ShopError {
+  readonly code = 'OUT_OF_STOCK';
+}
+
+export class CardDeclinedError extends ShopError {
+  readonly code = 'CARD_DECLINED';
+}
+
+export class OrderNotPlacedError extends ShopError {
+  readonly code = 'ORDER_NOT_PLACED';
+}

@@ -1,0 +1,308 @@
+import {
+  Controller,
+  Global,
+  Injectable,
+  Logger,
+  Module,
+  type OnModuleDestroy,
+  type PipeTransform,
+} from '@nestjs/common';
+import { NestApplicationContext } from '@nestjs/core';
+import { EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
+import { Test } from '@nestjs/testing';
+import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
+import {
+  connectStork,
+  getClientToken,
+  StorkClient,
+  StorkConfigError,
+  StorkModule,
+  storkMicroservice,
+  StorkService,
+} from 'nestjs-stork';
+import { memory, VirtualClock } from 'nestjs-stork/memory';
+import { STORK_CLOCK } from '../../../lib/nest/tokens.js';
+import { Gate, Seen } from '../../contract/app.js';
+import { LogLines, Shop } from '../support.js';
+
+afterEach(() => Logger.overrideLogger(true));
+
+describe('start', () => {
+  const makeShop = () => {
+    const seen = new Seen<unknown>();
+    @Controller()
+    class Orders {
+      @EventPattern<string>('order.created')
+      created(@Payload() order: unknown): void {
+        seen.add(order);
+      }
+    }
+    return { shop: new Shop(), seen, Orders };
+  };
+
+  it('consumes in a hybrid application only once it has bootstrapped', async () => {
+    const { shop, seen, Orders } = makeShop();
+    const app = (await shop.compile([Orders])).createNestApplication({ logger: false });
+    onTestFinished(() => app.close());
+    connectStork(app);
+    await app.startAllMicroservices();
+    await app.get(StorkClient).publish('order.created', 1);
+    await new Promise(setImmediate);
+    expect(shop.broker.queue(shop.queue)!.ready).toBe(1);
+    await app.init();
+    expect(await seen.count(1)).toEqual([1]);
+  });
+
+  it('consumes at once where the microservices are started after the bootstrap', async () => {
+    const { shop, seen, Orders } = makeShop();
+    const app = (await shop.compile([Orders])).createNestApplication({ logger: false });
+    onTestFinished(() => app.close());
+    connectStork(app);
+    await app.init();
+    await app.startAllMicroservices();
+    await app.get(StorkClient).publish('order.created', 1);
+    expect(await seen.count(1)).toEqual([1]);
+  });
+
+  it('asks for the bootstrap when it has not come after 30 s', async () => {
+    const { shop, Orders } = makeShop();
+    const clock = new VirtualClock();
+    const logs = new LogLines();
+    const testing = await Test.createTestingModule({ imports: [shop.stork()], controllers: [Orders] })
+      .overrideProvider(STORK_CLOCK)
+      .useValue(clock)
+      .compile();
+    const app = testing.createNestApplication({ logger: logs });
+    onTestFinished(() => app.close());
+    connectStork(app);
+    await app.startAllMicroservices();
+    await clock.advance(29_000);
+    expect(logs.containing('has not bootstrapped')).toEqual([]);
+    await clock.advance(1_000);
+    expect(logs.containing('has not bootstrapped')).toHaveLength(1);
+  });
+
+  it('rejects the start of a worker with every wrong option at once', async () => {
+    const transports = {
+      orders: memory({ queue: undefined, concurrency: 0, prefetch: 1.5, ...({ retries: 3 } as object) }),
+      audit: memory({ mode: 'log', queue: 'audit' }),
+    };
+    const testing = await Test.createTestingModule({
+      imports: [StorkModule.forRoot({ transports, drainTimeoutMs: -1 })],
+    }).compile();
+    const app = testing.createNestMicroservice({ ...storkMicroservice(), logger: false });
+    const error = await app.listen().catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(StorkConfigError);
+    expect((error as StorkConfigError).problems.map(({ name }) => name).toSorted()).toEqual([
+      'StorkModule.drainTimeoutMs',
+      'transports.audit.queue',
+      'transports.orders.concurrency',
+      'transports.orders.prefetch',
+      'transports.orders.queue',
+      'transports.orders.retries',
+    ]);
+    expect((error as StorkConfigError).message).toContain(
+      'transports.orders.concurrency: expected an integer from 1 to 100000, given 0 (number)',
+    );
+  });
+
+  it('rejects startAllMicroservices() of a hybrid application with wrong options', async () => {
+    const transports = { main: memory({ queue: '' }) };
+    const testing = await Test.createTestingModule({
+      imports: [StorkModule.forRoot({ transports })],
+    }).compile();
+    const app = testing.createNestApplication({ logger: false });
+    connectStork(app);
+    await expect(app.startAllMicroservices()).rejects.toThrow(
+      'transports.main.queue: expected the name of the queue',
+    );
+  });
+
+  it('rejects where forRootAsync returns other transports than it declared', async () => {
+    const testing = await Test.createTestingModule({
+      imports: [
+        StorkModule.forRootAsync({
+          transports: ['orders'],
+          useFactory: () => ({ transports: { order: memory({ queue: 'q' }) } }),
+        }),
+      ],
+    }).compile();
+    const app = testing.createNestMicroservice({ ...storkMicroservice(), logger: false });
+    await expect(app.listen()).rejects.toThrow(
+      'expected the names given to forRootAsync (orders), given order',
+    );
+  });
+
+  it('refuses a pattern that the transport cannot carry', async () => {
+    @Controller()
+    class Orders {
+      @MessagePattern({ cmd: 'quote' })
+      quote(): void {}
+    }
+    const transports = { audit: memory({ mode: 'log' }) };
+    const testing = await Test.createTestingModule({
+      imports: [StorkModule.forRoot({ transports })],
+      controllers: [Orders],
+    }).compile();
+    const app = testing.createNestMicroservice({ ...storkMicroservice(), logger: false });
+    await expect(app.listen()).rejects.toThrow(
+      /pattern {"cmd":"quote"} on the transport "audit".*patternHeader.*via\(\)/,
+    );
+  });
+
+  it('tells of global enhancers that come too late for the handlers', async () => {
+    const { shop, Orders } = makeShop();
+    const app = (await shop.compile([Orders])).createNestApplication({ logger: false });
+    connectStork(app);
+    const pipe: PipeTransform = { transform: (value: unknown) => value };
+    app.useGlobalPipes(pipe);
+    await app.startAllMicroservices();
+    await expect(app.init()).rejects.toThrow('useGlobalPipes() was called after connectStork(app)');
+  });
+
+  it('inherits global pipes in a hybrid application, or does not, as asked', async () => {
+    for (const inheritAppConfig of [true, false]) {
+      const { shop, seen, Orders } = makeShop();
+      const app = (await shop.compile([Orders])).createNestApplication({ logger: false });
+      app.useGlobalPipes({ transform: (value: unknown, { type }) => (type === 'body' ? 'piped' : value) });
+      connectStork(app, { inheritAppConfig });
+      await app.startAllMicroservices();
+      await app.init();
+      await app.get(StorkClient).publish('order.created', 'raw');
+      expect(await seen.count(1)).toEqual([inheritAppConfig ? 'piped' : 'raw']);
+      await app.close();
+    }
+  });
+
+  it('lets a provider send while others still initialise, and a module without handlers consume nothing', async () => {
+    const shop = new Shop();
+    const app = (await shop.compile([])).createNestMicroservice({ ...storkMicroservice(), logger: false });
+    onTestFinished(() => app.close());
+    shop.broker.declareQueue(shop.queue);
+    await app.get<StorkClient>(getClientToken('main')).publish('early', 1);
+    await app.listen();
+    expect(shop.broker.queue(shop.queue)).toMatchObject({ ready: 1, consumers: 0 });
+  });
+});
+
+describe('stop', () => {
+  /** An application whose handler uses a database that a module closes when it is destroyed. */
+  const databases = ['root', 'sibling', 'global'] as const;
+
+  const build = async (where: (typeof databases)[number], isStorkGlobal: boolean, storkFirst: boolean) => {
+    const shop = new Shop();
+    const gate = new Gate();
+    const story: string[] = [];
+    const begun = new Seen<string>();
+    @Injectable()
+    class Database implements OnModuleDestroy {
+      onModuleDestroy(): void {
+        story.push('database closed');
+      }
+    }
+    @Module({ providers: [Database], exports: [Database] })
+    class DatabaseModule {}
+    @Global()
+    @Module({ providers: [Database], exports: [Database] })
+    class GlobalDatabaseModule {}
+    @Controller()
+    class Orders {
+      @EventPattern<string>('order.created')
+      async created(): Promise<void> {
+        begun.add('begun');
+        await gate.opened;
+        story.push('handler done');
+      }
+    }
+    const stork = shop.stork({ isGlobal: isStorkGlobal });
+    const database =
+      where === 'sibling' ? [DatabaseModule] : where === 'global' ? [GlobalDatabaseModule] : [];
+    const testing = await Test.createTestingModule({
+      imports: storkFirst ? [stork, ...database] : [...database, stork],
+      providers: where === 'root' ? [Database] : [],
+      controllers: [Orders],
+    }).compile();
+    return { testing, shop, gate, story, begun };
+  };
+
+  const combinations = databases.flatMap((where) =>
+    [true, false].flatMap((isGlobal) => [true, false].map((first) => [where, isGlobal, first] as const)),
+  );
+
+  it.each(combinations)(
+    'drains before the database of a %s module is closed (stork global: %s, imported first: %s)',
+    async (where, isGlobal, first) => {
+      for (const shape of ['worker', 'signal', 'hybrid'] as const) {
+        const { testing, shop, gate, story, begun } = await build(where, isGlobal, first);
+        const app =
+          shape === 'hybrid'
+            ? testing.createNestApplication({ logger: false })
+            : testing.createNestMicroservice({ ...storkMicroservice(), logger: false });
+        if ('startAllMicroservices' in app) {
+          connectStork(app);
+          await app.startAllMicroservices();
+          await app.init();
+        } else {
+          await app.listen();
+        }
+        await app.get<StorkClient>(getClientToken('main'), { strict: false }).publish('order.created', 1);
+        await begun.count(1);
+        // A process signal runs the hooks of a worker without its close().
+        const closed =
+          shape === 'signal'
+            ? (
+                NestApplicationContext.prototype as unknown as { shutdown(signal: string): Promise<void> }
+              ).shutdown.call(app, 'SIGTERM')
+            : app.close();
+        await new Promise(setImmediate);
+        expect(story).toEqual([]);
+        gate.open();
+        await closed;
+        expect(story).toEqual(['handler done', 'database closed']);
+        expect(shop.broker.queue(shop.queue)).toMatchObject({ ready: 0, unacked: 0 });
+      }
+    },
+  );
+
+  it('lets others send while they are destroyed', async () => {
+    const shop = new Shop();
+    @Injectable()
+    class SaysGoodbye implements OnModuleDestroy {
+      constructor(private readonly client: StorkClient) {}
+      async onModuleDestroy(): Promise<void> {
+        await this.client.publish('goodbye', 1);
+      }
+    }
+    @Controller()
+    class Orders {
+      @EventPattern<string>('order.created')
+      created(): void {}
+    }
+    const testing = await shop.compile([Orders], { providers: [SaysGoodbye] });
+    const app = testing.createNestMicroservice({ ...storkMicroservice(), logger: false });
+    await app.listen();
+    await app.close();
+    expect(shop.broker.queue(shop.queue)!.ready).toBe(1);
+  });
+
+  it('hurries on StorkService.drain({ timeoutMs: 0 }) during a drain that still waits', async () => {
+    const { testing, shop, gate, begun } = await build('root', true, true);
+    const app = testing.createNestMicroservice({ ...storkMicroservice(), logger: false });
+    await app.listen();
+    await app.get<StorkClient>(getClientToken('main')).publish('order.created', 1);
+    await begun.count(1);
+    const closed = app.close();
+    await app.get(StorkService).drain({ timeoutMs: 0 });
+    expect(shop.broker.queue(shop.queue)).toMatchObject({ ready: 1, unacked: 0 });
+    gate.open();
+    await closed;
+  });
+
+  it('can be closed twice and at once', async () => {
+    const { testing } = await build('root', true, true);
+    const app = testing.createNestMicroservice({ ...storkMicroservice(), logger: false });
+    await app.listen();
+    await Promise.all([app.close(), app.close()]);
+    await app.close();
+  });
+});

@@ -1,0 +1,68 @@
+import { randomUUID } from 'node:crypto';
+import type { ModuleMetadata, Type } from '@nestjs/common';
+import { Test, type TestingModule } from '@nestjs/testing';
+import { StorkModule, type StorkModuleOptions } from 'nestjs-stork';
+import { memory, MemoryBroker, type MemoryOptions } from 'nestjs-stork/memory';
+import { readText } from '../../lib/core/headers.js';
+import { eventually } from '../contract/app.js';
+
+/** A module with memory queues that a test can look into. */
+export class Shop {
+  readonly broker = new MemoryBroker();
+  readonly queue = `e2e.${randomUUID().slice(0, 13)}`;
+
+  transport(options: Partial<MemoryOptions> = {}) {
+    return memory({ queue: this.queue, broker: this.broker, ...options });
+  }
+
+  /** `StorkModule` with this queue as transport `main`. */
+  stork(options: Partial<StorkModuleOptions> = {}) {
+    return StorkModule.forRoot({ transports: { main: this.transport() }, ...options });
+  }
+
+  compile(controllers: readonly Type[], metadata: ModuleMetadata = {}): Promise<TestingModule> {
+    return Test.createTestingModule({
+      ...metadata,
+      imports: [this.stork(), ...(metadata.imports ?? [])],
+      controllers: [...controllers],
+    }).compile();
+  }
+
+  /** Dead letters of the queue as `{ header: text }`, once there are that many. */
+  letters(count: number, queue = this.queue): Promise<Record<string, string | undefined>[]> {
+    return eventually(async () => {
+      const letters = this.broker.queue(`${queue}.dlq`)?.peek() ?? [];
+      if (letters.length < count) return undefined;
+      return letters.map(({ headers }) =>
+        Object.fromEntries(Object.keys(headers).map((name) => [name, readText(headers, name, Infinity)])),
+      );
+    }, `${count} dead letters of ${queue}`);
+  }
+
+  /** Resolves when the queue is empty and nothing of it is unsettled. */
+  async settled(queue = this.queue): Promise<void> {
+    await eventually(async () => {
+      const { ready, unacked } = this.broker.queue(queue)!;
+      return ready + unacked === 0 ? true : undefined;
+    }, `${queue} to be settled`);
+  }
+}
+
+/** What the application logged. */
+export class LogLines {
+  readonly lines: string[] = [];
+  readonly log = (line: unknown): void => this.#add(line);
+  readonly warn = (line: unknown): void => this.#add(line);
+  readonly error = (line: unknown): void => this.#add(line);
+  readonly debug = (line: unknown): void => this.#add(line);
+  readonly verbose = (line: unknown): void => this.#add(line);
+  readonly fatal = (line: unknown): void => this.#add(line);
+
+  containing(text: string): string[] {
+    return this.lines.filter((line) => line.includes(text));
+  }
+
+  #add(line: unknown): void {
+    this.lines.push(String(line));
+  }
+}

@@ -1,0 +1,50 @@
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { expect, it, onTestFinished } from 'vitest';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+
+/** Lints one file that is written for the purpose and removed again. */
+function lint(folder: string, source: string): string {
+  const directory = join(root, folder);
+  const file = join(directory, 'proof-that-the-linter-lives.ts');
+  mkdirSync(directory, { recursive: true });
+  writeFileSync(file, source);
+  onTestFinished(() => rmSync(file));
+  const { stdout } = spawnSync('npx', ['oxlint', '--type-aware', file], { cwd: root, encoding: 'utf8' });
+  return stdout;
+}
+
+const cases: [what: string, folder: string, source: string, rule: string][] = [
+  [
+    'a floating promise',
+    'lib/core',
+    'export function f(): void { Promise.resolve(1); }',
+    'no-floating-promises',
+  ],
+  [
+    'Nest in core/',
+    'lib/core',
+    "import { Logger } from '@nestjs/common';\nexport const l = Logger;",
+    'no-restricted-imports',
+  ],
+  [
+    'nest/ in core/',
+    'lib/core',
+    "import { via } from '../nest/via.js';\nexport const v = via;",
+    'no-restricted-imports',
+  ],
+  [
+    'a driver in nest/',
+    'lib/nest',
+    "import { memory } from '../memory/memory.js';\nexport const m = memory;",
+    'no-restricted-imports',
+  ],
+  ['any', 'lib/core', 'export const f = (x: any): unknown => x;', 'no-explicit-any'],
+];
+
+it.each(cases)('the linter finds %s', (_, folder, source, rule) => {
+  expect(lint(folder, source)).toContain(rule);
+});

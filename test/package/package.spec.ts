@@ -1,0 +1,110 @@
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { beforeAll, expect, it, onTestFinished } from 'vitest';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+const run = (command: string, args: readonly string[], cwd = root): string =>
+  execFileSync(command, args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+
+interface Packed {
+  readonly filename: string;
+  readonly files: readonly { readonly path: string }[];
+}
+
+let folder: string;
+let packed: Packed;
+
+/** Packs what stands in `dist`: `npm test` has built it, and nothing else that builds runs at the same time. */
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'stork-pack-'));
+  const output = run('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', folder]);
+  packed = (JSON.parse(output) as Packed[])[0]!;
+  return () => rm(folder, { recursive: true });
+}, 60_000);
+
+it('ships the compiled library, its types, licence, readme and changelog, and nothing else', () => {
+  const paths = packed.files.map(({ path }) => path);
+  const besides = paths.filter((path) => !/^dist\/.+\.(js|d\.ts)$/.test(path));
+  expect(besides.toSorted()).toEqual(['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json']);
+  expect(paths.filter((path) => /(test|spec|sample|\.map$|tsbuildinfo)/.test(path))).toEqual([]);
+  const { exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+    exports: Record<string, string | Record<string, string>>;
+  };
+  const targets = Object.values(exports).flatMap((target) =>
+    typeof target === 'string' ? [target] : Object.values(target),
+  );
+  for (const target of targets) expect(paths).toContain(target.replace('./', ''));
+});
+
+it('refers to no source map that is not there', () => {
+  run('tar', ['xzf', join(folder, packed.filename), '-C', folder]);
+  for (const { path } of packed.files.filter((file) => file.path.endsWith('.js'))) {
+    expect(readFileSync(join(folder, 'package', path), 'utf8')).not.toContain('sourceMappingURL');
+  }
+});
+
+it('is usable from what was packed: every entry point by import and by require', async () => {
+  const user = await mkdtemp(join(tmpdir(), 'stork-user-'));
+  onTestFinished(() => rm(user, { recursive: true }));
+  run('mkdir', ['-p', join(user, 'node_modules')]);
+  for (const name of [
+    '@nestjs',
+    'rxjs',
+    'reflect-metadata',
+    'class-validator',
+    'class-transformer',
+    'tslib',
+  ]) {
+    await symlink(join(root, 'node_modules', name), join(user, 'node_modules', name));
+  }
+  run('tar', ['xzf', join(folder, packed.filename), '-C', join(user, 'node_modules')]);
+  run('mv', [join(user, 'node_modules/package'), join(user, 'node_modules/nestjs-stork')]);
+  const names = "Object.keys(root).includes('StorkModule') && Object.keys(memory).includes('memory')";
+  await writeFile(
+    join(user, 'import.mjs'),
+    `import * as root from 'nestjs-stork'; import * as memory from 'nestjs-stork/memory'; console.log(${names});`,
+  );
+  await writeFile(
+    join(user, 'require.cjs'),
+    `const root = require('nestjs-stork'); const memory = require('nestjs-stork/memory'); console.log(${names});`,
+  );
+  expect(run('node', ['import.mjs'], user).trim()).toBe('true');
+  expect(run('node', ['require.cjs'], user).trim()).toBe('true');
+}, 60_000);
+
+it('has an entry point for each folder that is one, and a root that names every export', async () => {
+  const entry = (await import('nestjs-stork')) as Record<string, unknown>;
+  expect(Object.keys(entry).toSorted()).toMatchSnapshot();
+  const memory = (await import('nestjs-stork/memory')) as Record<string, unknown>;
+  expect(Object.keys(memory).toSorted()).toEqual(['MemoryBroker', 'VirtualClock', 'memory']);
+});
+
+it('records no download address in the lock file', () => {
+  expect(readFileSync(join(root, 'package-lock.json'), 'utf8')).not.toContain('"resolved": "http');
+});
+
+it('has declarations that compile in a strict program without skipLibCheck, and name no optional package', async () => {
+  const user = join(root, '.build', 'consumer');
+  run('mkdir', ['-p', user]);
+  await writeFile(
+    join(user, 'main.ts'),
+    "import { StorkModule } from 'nestjs-stork';\nimport { memory } from 'nestjs-stork/memory';\n" +
+      "export const stork = StorkModule.forRoot({ transports: { main: memory({ queue: 'q' }) } });\n",
+  );
+  const options = [
+    '--module',
+    'nodenext',
+    '--target',
+    'es2023',
+    '--strict',
+    '--skipLibCheck',
+    'false',
+    '--noEmit',
+  ];
+  const types = ['--types', 'node', '--experimentalDecorators', '--exactOptionalPropertyTypes'];
+  expect(run('npx', ['tsc', ...options, ...types, '--ignoreConfig', join(user, 'main.ts')])).toBe('');
+}, 60_000);

@@ -1,0 +1,55 @@
+import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
+import { Consume, via, type StorkClient, type StorkContext } from 'nestjs-stork';
+
+/** Compiled under `strict` by `npm run types`: what must compile does, and what must not is expected to fail. */
+class Order {
+  id!: string;
+}
+
+export class Handlers {
+  @EventPattern('via', via('orders'))
+  @Consume({ id: 'typed' })
+  typedContext(@Payload() _order: Order, @Ctx() _context: StorkContext): void {}
+
+  @EventPattern('via', via('orders', 'billing'))
+  noParameters(): void {}
+
+  @EventPattern<string>('without via')
+  typedContextToo(@Payload() _order: Order, @Ctx() _context: StorkContext): void {}
+
+  @MessagePattern('request')
+  request(@Payload() order: Order, @Ctx() _context: StorkContext): string {
+    return order.id;
+  }
+
+  // Nest's overload for typed events: why `via()` claims to return `symbol | undefined`, and samples write `<string>` without it.
+  // @ts-expect-error -- parameters after the first are `unknown` there
+  @EventPattern('plain')
+  typedContextPlain(@Payload() _order: Order, @Ctx() _context: StorkContext): void {}
+
+  // @ts-expect-error -- via() names at least one transport
+  @EventPattern('nothing named', via())
+  nothingNamed(): void {}
+}
+
+interface Shop {
+  'order.created': { request: Order };
+  'order.quote': { request: { sku: string }; reply: { cents: number } };
+}
+
+export async function useTypedClient(client: StorkClient<Shop>): Promise<number> {
+  await client.publish('order.created', { id: '1' });
+  // @ts-expect-error -- the contract's data
+  await client.publish('order.created', { sku: 'x' });
+  // @ts-expect-error -- no pattern of the contract
+  await client.publish('order.made', { id: '1' });
+  const quote = await client.request('order.quote', { sku: 'x' });
+  return quote.cents;
+}
+
+export async function useUntypedClient(client: StorkClient): Promise<number> {
+  await client.publish('anything', { at: 'all' });
+  await client.publish({ cmd: 'sum' }, [1, 2]);
+  const sum = await client.request<number>({ cmd: 'sum' }, [1, 2]);
+  return sum + (await client.request<number>('sum', [1, 2]));
+}
