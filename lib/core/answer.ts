@@ -12,15 +12,17 @@ export interface AnswerFields {
   readonly correlationId: string;
 }
 
+/** `confirmed`: the caller can have it. `undeliverable`: nobody listens. `lost`: the broker did not confirm, trying again may help. */
+export type AnswerOutcome = 'confirmed' | 'undeliverable' | { readonly lost: unknown };
+
 interface Encoded {
   readonly body: Buffer;
   readonly contentType: string;
 }
 
 const noValue: Encoded = { body: Buffer.alloc(0), contentType: 'application/json' };
-
-/** `confirmed`: the caller can have it. `undeliverable`: nobody listens. `lost`: the broker did not confirm, trying again may help. */
-export type AnswerOutcome = 'confirmed' | 'undeliverable' | { readonly lost: unknown };
+/** A handler's stream cannot be slowed down: past this it fails, before it fills the memory. */
+const maxUnsent = 10_000;
 
 /**
  * The answer to one request: one value, a stream of items, or an error; sent in order, each confirmed before the next. A value
@@ -28,10 +30,11 @@ export type AnswerOutcome = 'confirmed' | 'undeliverable' | { readonly lost: unk
  */
 export class Answer {
   readonly #fields: AnswerFields;
-  #held: Encoded | undefined;
+  #held: { readonly encoded: Encoded | undefined } | undefined;
   #release: NodeJS.Immediate | undefined;
   #streaming = false;
   #sent: Promise<AnswerOutcome> | undefined;
+  #unsent = 0;
   #failed = false;
 
   constructor(fields: AnswerFields) {
@@ -40,13 +43,13 @@ export class Answer {
 
   /** False: nobody listens any more, the stream may stop. Throws where the value cannot be written. */
   emit(value: unknown): boolean {
-    const encoded =
-      value === undefined && !this.#streaming ? noValue : this.#fields.codecs.encode(value, undefined);
+    // Here, not when it is sent: what cannot be written is the handler's failure.
+    const encoded = value === undefined ? undefined : this.#fields.codecs.encode(value, undefined);
     this.#sendHeld();
     if (this.#streaming) {
-      void this.#send('item', encoded);
+      this.#sendItem(encoded);
     } else {
-      this.#held = encoded;
+      this.#held = { encoded };
       // A stream whose second value is long in coming must not keep the first one back.
       this.#release = setImmediate(() => this.#sendHeld());
     }
@@ -54,8 +57,8 @@ export class Answer {
   }
 
   end(): Promise<AnswerOutcome> {
-    const held = this.#takeHeld();
-    return held === undefined || held === noValue ? this.#send('end', noValue) : this.#send('value', held);
+    const encoded = this.#takeHeld()?.encoded;
+    return encoded === undefined ? this.#send('end', noValue) : this.#send('value', encoded);
   }
 
   fail(error: ErrorEnvelope): Promise<AnswerOutcome> {
@@ -67,10 +70,17 @@ export class Answer {
     const held = this.#takeHeld();
     if (held === undefined) return;
     this.#streaming = true;
-    void this.#send('item', held);
+    this.#sendItem(held.encoded);
   }
 
-  #takeHeld(): Encoded | undefined {
+  /** Alone, `undefined` is an answer without a value; as one of several it needs a body. */
+  #sendItem(encoded: Encoded | undefined): void {
+    if (this.#unsent >= maxUnsent)
+      throw new RangeError(`the stream outran the broker by ${this.#unsent} items`);
+    void this.#send('item', encoded ?? this.#fields.codecs.encode(null, undefined));
+  }
+
+  #takeHeld() {
     const held = this.#held;
     this.#held = undefined;
     clearImmediate(this.#release);
@@ -81,11 +91,16 @@ export class Answer {
     const { correlationId } = this.#fields;
     const reply: OutboundReply = { kind, correlationId, body, contentType, headers: emptyHeaders() };
     const before = this.#sent;
+    this.#unsent++;
     this.#sent =
-      before === undefined
-        ? this.#deliver(reply)
-        : before.then((outcome) => (outcome === 'confirmed' ? this.#deliver(reply) : outcome));
+      before === undefined ? this.#deliver(reply) : before.then((outcome) => this.#after(outcome, reply));
     return this.#sent;
+  }
+
+  #after(before: AnswerOutcome, reply: OutboundReply): AnswerOutcome | Promise<AnswerOutcome> {
+    if (before === 'confirmed') return this.#deliver(reply);
+    this.#unsent--;
+    return before;
   }
 
   async #deliver(reply: OutboundReply): Promise<AnswerOutcome> {
@@ -96,6 +111,8 @@ export class Answer {
     } catch (error) {
       this.#failed = true;
       return { lost: error };
+    } finally {
+      this.#unsent--;
     }
   }
 }

@@ -5,7 +5,7 @@ export type CancelTimer = () => void;
 export interface Clock {
   /** Milliseconds since the Unix epoch. */
   now(): number;
-  /** Calls `fire` once, `delayMs` from now. A pending timer does not keep the process alive. */
+  /** Calls `fire` once, `delayMs` from now. A pending timer keeps the process alive: somebody waits for it. */
   setTimer(delayMs: number, fire: () => void): CancelTimer;
 }
 
@@ -20,7 +20,6 @@ export const systemClock: Clock = {
     const arm = (remainingMs: number): void => {
       const step = Math.min(remainingMs, LONGEST_TIMEOUT_MS);
       handle = setTimeout(() => (step < remainingMs ? arm(dueAt - Date.now()) : fire()), Math.max(0, step));
-      handle.unref();
     };
     arm(delayMs);
     return () => clearTimeout(handle);

@@ -1,4 +1,5 @@
 import { isUtf8 } from 'node:buffer';
+import { messageOf, nameOf } from './errors.js';
 import { findHostileJson } from './hostile-json.js';
 
 /** Turns values into bytes and back for one content type. @publicApi */
@@ -50,7 +51,8 @@ function readUtf8(body: Buffer): string {
 }
 
 export type Decoded =
-  { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly error: Error };
+  | { readonly ok: true; readonly value: unknown }
+  | { readonly ok: false; readonly error: { readonly name: string; readonly message: string } };
 
 /** The codecs of one transport, by content type. */
 export class Codecs {
@@ -74,7 +76,7 @@ export class Codecs {
       return { body: Buffer.from(value), contentType: contentType ?? bytesCodec.contentType };
     }
     const named = contentType ?? this.#defaultContentType;
-    const codec = this.#byType.get(mediaType(named));
+    const codec = this.knows(named);
     if (codec === undefined) throw new TypeError(this.#unknown(named));
     return { body: asBuffer(codec.encode(value)), contentType: named };
   }
@@ -82,7 +84,7 @@ export class Codecs {
   decode(body: Buffer | null, contentType: string | undefined, contentEncoding?: string): Decoded {
     if (body === null) return { ok: true, value: null };
     const named = contentType ?? this.#defaultContentType;
-    const codec = this.#byType.get(mediaType(named));
+    const codec = this.knows(named);
     if (codec === undefined) return { ok: false, error: new TypeError(this.#unknown(named)) };
     if (!isPlain(contentEncoding)) {
       return {
@@ -93,8 +95,13 @@ export class Codecs {
     try {
       return { ok: true, value: codec.decode(body) };
     } catch (error) {
-      return { ok: false, error: error instanceof Error ? error : new TypeError(String(error)) };
+      return { ok: false, error: { name: nameOf(error), message: messageOf(error) } };
     }
+  }
+
+  /** The codec for a content type, parameters and case aside. */
+  knows(contentType: string): Codec | undefined {
+    return this.#byType.get(mediaType(contentType));
   }
 
   #unknown(contentType: string): string {

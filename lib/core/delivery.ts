@@ -2,6 +2,15 @@ import type { Copy, DeliverySource } from './driver.js';
 import type { Epoch } from './epoch.js';
 import type { InboundMessage } from './message.js';
 
+export interface DeliveryFields {
+  readonly message: InboundMessage;
+  readonly epoch: Epoch;
+  readonly lane: string | undefined;
+  readonly redelivered: boolean;
+  readonly tag: number;
+  readonly source: DeliverySource;
+}
+
 /**
  * One attempt of the broker to hand us a message. It is settled exactly once: whoever comes second, or after the epoch has ended,
  * gets `false` and nothing happens.
@@ -16,6 +25,11 @@ export class Delivery {
   readonly tag: number;
   readonly #source: DeliverySource;
   #state: 'open' | 'copying' | 'settled' = 'open';
+  /** Copies that are confirmed: trying the others again must not repeat them. */
+  #confirmed: Set<Copy> | undefined;
+  #abort: AbortController | undefined;
+  #aborted = false;
+  #onAbort: (() => void) | undefined;
 
   constructor(fields: DeliveryFields) {
     this.message = fields.message;
@@ -26,9 +40,35 @@ export class Delivery {
     this.#source = fields.source;
   }
 
-  /** True until settled or lost: what a loop that tries to settle it looks at. */
+  /** Whether it can still be settled, by whoever comes first. */
   get open(): boolean {
     return this.#state !== 'settled' && this.epoch.live;
+  }
+
+  /** True once its outcome no longer counts: the epoch has ended, or the shutdown's patience has. */
+  get aborted(): boolean {
+    return this.#aborted;
+  }
+
+  /** Aborts together with the delivery. Made on first use: most handlers never ask. */
+  get signal(): AbortSignal {
+    this.#abort ??= new AbortController();
+    if (this.#aborted) this.#abort.abort();
+    return this.#abort.signal;
+  }
+
+  /** What else has to stop then; a later call replaces the earlier one. */
+  set onAbort(listener: (() => void) | undefined) {
+    this.#onAbort = listener;
+    if (this.#aborted) listener?.();
+  }
+
+  /** Tells whoever works on it that its outcome no longer counts. Settles nothing. */
+  abort(): void {
+    if (this.#aborted) return;
+    this.#aborted = true;
+    this.#abort?.abort();
+    this.#onAbort?.();
   }
 
   ack(): boolean {
@@ -44,17 +84,23 @@ export class Delivery {
   }
 
   /**
-   * Confirms every copy, then acknowledges. Rejects, and stays open, when a copy could not be confirmed. False: settled before, or
-   * the epoch ended meanwhile: the copies exist and the message comes again.
+   * Confirms every copy, then acknowledges. Rejects, and stays open, when a copy could not be confirmed; the next call tries those that
+   * are missing. False: settled before, or the epoch ended meanwhile: the copies exist and the message comes again.
    */
   async ackAfter(copies: readonly Copy[]): Promise<boolean> {
     if (this.#state !== 'open' || !this.epoch.live) return false;
     this.#state = 'copying';
-    try {
-      await this.#source.copy(this, copies);
-    } finally {
-      this.#state = 'open';
-    }
+    const confirmed = (this.#confirmed ??= new Set());
+    const missing = copies.filter((copy) => !confirmed.has(copy));
+    const outcomes = await Promise.allSettled(
+      missing.map(async (copy) => {
+        await this.#source.copy(this, copy);
+        confirmed.add(copy);
+      }),
+    );
+    this.#state = 'open';
+    const failed = outcomes.find((outcome) => outcome.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
     return this.ack();
   }
 
@@ -63,13 +109,4 @@ export class Delivery {
     this.#state = 'settled';
     return this.epoch.live;
   }
-}
-
-export interface DeliveryFields {
-  readonly message: InboundMessage;
-  readonly epoch: Epoch;
-  readonly lane: string | undefined;
-  readonly redelivered: boolean;
-  readonly tag: number;
-  readonly source: DeliverySource;
 }

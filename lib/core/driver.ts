@@ -12,7 +12,7 @@ import type { InboundReply, OutboundReply, ReplyTarget } from './reply.js';
  */
 export interface Driver {
   readonly capabilities: Capabilities;
-  /** Moved by the driver alone: `connecting` → `ready` → (`blocked` | `backoff` → `ready`)… → `closed`. */
+  /** Moved by the driver alone: `idle` → `connecting` → `ready` → (`blocked` | `backoff` → `ready`)… → `closed`. */
   readonly state: ConnectionStateCell;
 
   /** What the broker could never carry, e.g. a pattern that is no legal topic name. No I/O; called before `connect`. */
@@ -44,7 +44,7 @@ export interface Driver {
   publish(message: OutboundMessage): Promise<void>;
 
   /**
-   * Opens the place where answers arrive; called at most once, before the first request. The inbox survives reconnects. `lost` is
+   * Opens the place where answers arrive, before the first request; called again only after it has rejected. The inbox survives reconnects. `lost` is
    * called where answers of pending requests can no longer arrive, with the reason that their callers get.
    */
   openReplies(listener: ReplyListener): Promise<ReplyInbox>;
@@ -54,7 +54,8 @@ export interface Driver {
 
   /**
    * Sends one answer. `undeliverable`: nobody listens at the address, or it can never be sent (too large); trying again would not help
-   * and the request counts as done. Rejects only where trying again can help; the request is then given back.
+   * and the request counts as done. Rejects only where trying again can help; the request is then given back. Settles in the end:
+   * a handler's slot waits for it.
    */
   reply(to: ReplyAddress, reply: OutboundReply): Promise<'confirmed' | 'undeliverable'>;
 
@@ -75,6 +76,11 @@ export interface Capabilities {
   readonly destinations: ReadonlySet<'queue' | 'exchange' | 'topic'>;
   /** True where a pause gives nothing back. False on RabbitMQ: there the prefetch bounds what is in flight, not a pause. */
   readonly pausesWithoutRedelivery: boolean;
+  /**
+   * `broker`: what is requeued is delivered anew. `memory`: the source cannot take it back; core runs it again, in its lane, and calls
+   * `requeue` only for what will not run here any more.
+   */
+  readonly requeuesTo: 'broker' | 'memory';
   /** True where nobody else reads the source, so that a message without handler is lost unless we keep it. */
   readonly ownsSource: boolean;
 }
@@ -103,20 +109,26 @@ export interface Subscription {
   /** No more deliveries until `resume`, but for those on their way. Settling goes on. Idempotent. */
   pause(): void;
   resume(): void;
-  /** No more deliveries ever. Resolves when none can come; what was delivered can still be settled. Idempotent. */
+  /** No more deliveries ever; `pause` and `resume` do nothing any more. What was delivered can still be settled. Idempotent. */
   stop(): Promise<void>;
+  /** After `stop`: flushes what was settled and gives the source up to others, unsettled messages included. Idempotent. */
+  close(): Promise<void>;
 }
 
-/** The driver's side of a delivery: called by `Delivery`, at most one of `ack` and `requeue`, and only while its epoch lives. */
+/**
+ * The driver's side of a delivery: called by `Delivery`, at most one of `ack` and `requeue`, and only while its epoch lives. A driver ends
+ * the epoch in the tick in which it learns of the loss; `ack` and `requeue` must not throw.
+ */
 export interface DeliverySource {
   ack(delivery: Delivery): void;
   /** Gives the message back, to be delivered again at once, here or elsewhere. After `Subscription.stop()` to somebody else. */
   requeue(delivery: Delivery): void;
   /**
-   * Publishes each copy to its companion and resolves when all are confirmed. Where the companion is gone it is declared again.
-   * Body bytes unchanged; headers exactly `copy.headers` plus what the broker itself needs; a reply address is not copied.
+   * Publishes the copy to its companion and resolves when it is confirmed. Where the companion is gone it is declared again. Body bytes
+   * unchanged. Headers are `copy.headers` but for those that the broker itself reads or writes; where it cannot carry them all, the
+   * longest foreign ones are left out. A reply address is not copied.
    */
-  copy(delivery: Delivery, copies: readonly Copy[]): Promise<void>;
+  copy(delivery: Delivery, copy: Copy): Promise<void>;
 }
 
 /** A message to be kept elsewhere before its source is acknowledged. */

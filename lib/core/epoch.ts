@@ -3,7 +3,7 @@
  * What was delivered in an epoch can only be settled in it.
  */
 export class Epoch {
-  #abort: AbortController | undefined;
+  readonly #listeners = new Set<() => void>();
   #ended = false;
 
   /** False once the channel or the partition is gone. */
@@ -11,15 +11,15 @@ export class Epoch {
     return !this.#ended;
   }
 
-  /** Aborts when the epoch ends. Made on first use: most deliveries never ask. */
-  get signal(): AbortSignal {
-    this.#abort ??= new AbortController();
-    if (this.#ended) this.#abort.abort();
-    return this.#abort.signal;
+  /** Calls `listener` when the epoch ends, once. */
+  onEnd(listener: () => void): void {
+    this.#listeners.add(listener);
   }
 
   end(): void {
+    if (this.#ended) return;
     this.#ended = true;
-    this.#abort?.abort();
+    for (const listener of this.#listeners) listener();
+    this.#listeners.clear();
   }
 }

@@ -7,6 +7,8 @@ export const errorCodes = {
   closed: 'CLOSED',
   publishRejected: 'PUBLISH_REJECTED',
   publishUnconfirmed: 'PUBLISH_UNCONFIRMED',
+  tooLarge: 'TOO_LARGE',
+  bufferFull: 'BUFFER_FULL',
   tooManyPending: 'TOO_MANY_PENDING',
 } as const;
 
@@ -110,6 +112,20 @@ export class PublishRejectedError extends StorkError {
 export class PublishUnconfirmedError extends StorkError {
   constructor(message: string, options?: ErrorOptions) {
     super(errorCodes.publishUnconfirmed, message, options);
+  }
+}
+
+/** The message does not fit through the broker, whatever is done. It was not sent. @publicApi */
+export class MessageTooLargeError extends StorkError {
+  constructor(message: string, options?: ErrorOptions) {
+    super(errorCodes.tooLarge, message, options);
+  }
+}
+
+/** Too many messages wait for a broker that is away or slow. This one was not sent. @publicApi */
+export class BufferFullError extends StorkError {
+  constructor(message: string, options?: ErrorOptions) {
+    super(errorCodes.bufferFull, message, options);
   }
 }
 

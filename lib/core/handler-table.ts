@@ -1,7 +1,7 @@
 import type { Failure } from './failure.js';
 import type { Delivery } from './delivery.js';
-import type { Envelope } from './envelope.js';
-import { matches, type Pattern } from './pattern.js';
+import type { HeaderFacts } from './header-facts.js';
+import { matches, maxPatternBytes, type Pattern } from './pattern.js';
 
 /** One handler of one transport, whatever lies between core and the user's method. */
 export interface Handler {
@@ -18,9 +18,7 @@ export interface HandlerRun {
   readonly pattern: string;
   readonly value: unknown;
   readonly delivery: Delivery;
-  readonly envelope: Envelope;
-  /** Aborts when the source is lost or the shutdown's patience is over. Made on first use. */
-  signal(): AbortSignal;
+  readonly facts: HeaderFacts;
   /** Takes a value of the result. False: nobody wants more, a stream may stop. */
   emit(value: unknown): boolean;
 }
@@ -30,7 +28,8 @@ export interface Route {
   /** The pattern that matched, else the most telling one of the message. */
   readonly pattern: string;
   readonly events: readonly Handler[];
-  readonly message: Handler | undefined;
+  /** The message handler. */
+  readonly answering: Handler | undefined;
 }
 
 /** Wildcards are matched once for each text; hostile senders must not make the memory of it grow without end. */
@@ -59,18 +58,29 @@ export class HandlerTable {
   route(texts: readonly string[]): Route {
     for (const text of texts) {
       const route = this.#lookUp(text);
-      if (route.events.length > 0 || route.message !== undefined) return route;
+      if (route.events.length > 0 || route.answering !== undefined) return route;
     }
     return this.#lookUp(texts[0]!);
   }
 
   #lookUp(text: string): Route {
+    // No pattern can be so long; matching it, or remembering it, would serve only who means harm.
+    if (text.length > maxPatternBytes) return this.#matchLong(text);
     const known = this.#remembered.get(text);
     if (known !== undefined) return known;
     const route = this.#match(text);
     if (this.#remembered.size >= maxRemembered) this.#remembered.clear();
     this.#remembered.set(text, route);
     return route;
+  }
+
+  #matchLong(text: string): Route {
+    const all = this.#handlers.filter(({ patterns }) => patterns.some((pattern) => pattern.text === '#'));
+    return {
+      pattern: text,
+      events: all.filter(({ kind }) => kind === 'event'),
+      answering: all.find(({ kind }) => kind === 'message'),
+    };
   }
 
   /** Every event handler that matches runs; of message handlers the most exact one. */
@@ -85,7 +95,7 @@ export class HandlerTable {
     return {
       pattern: text,
       events: matching.filter(({ kind }) => kind === 'event'),
-      message: answering[0]?.handler,
+      answering: answering[0]?.handler,
     };
   }
 }

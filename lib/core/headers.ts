@@ -35,6 +35,8 @@ export const headerNames = {
   originOffset: 'stork-origin-offset',
   originTimestamp: 'stork-origin-timestamp',
   originExpiration: 'stork-origin-expiration',
+  originUserId: 'stork-origin-user-id',
+  originCc: 'stork-origin-cc',
   deathReason: 'stork-death-reason',
   failedAt: 'stork-failed-at',
   errorName: 'stork-error-name',
@@ -70,6 +72,13 @@ export function readText(headers: Headers, name: string, maxLength = 1_024): str
   return typeof text === 'string' && text.length <= maxLength ? text : undefined;
 }
 
+/** A key, of whatever length; foreign senders may write a number. */
+export function readKey(headers: Headers, name: string): string | undefined {
+  const value = headers[name];
+  if (typeof value === 'number' || typeof value === 'bigint') return String(value);
+  return readText(headers, name, Infinity);
+}
+
 /** A count of ours. Anything but 1 to 9 decimal digits, e.g. `-1` or `NaN`, counts as absent. */
 export function readCount(headers: Headers, name: string): number | undefined {
   const text = readText(headers, name, 9);
@@ -84,7 +93,10 @@ export function readTime(headers: Headers, name: string): number | undefined {
   return Number.isNaN(time) ? undefined : time;
 }
 
-/** The form in which times travel. */
-export function timeText(epochMs: number): string {
-  return new Date(epochMs).toISOString();
+/** The farthest time that a date can hold, in milliseconds since the epoch. */
+export const latestTimeMs = 8.64e15;
+
+/** The form in which times travel; undefined for what is no time, which a foreign sender may claim. */
+export function timeText(epochMs: number): string | undefined {
+  return Math.abs(epochMs) <= latestTimeMs ? new Date(epochMs).toISOString() : undefined;
 }

@@ -38,7 +38,8 @@ const escaped = [...'__proto__'].map((letter) => {
   const code = letter.charCodeAt(0).toString(16).padStart(4, '0');
   return `(?:${letter}|\\\\u${code.replace(/[a-f]/g, (digit) => `[${digit}${digit.toUpperCase()}]`)})`;
 });
-const prototypeKey = new RegExp(`"${escaped.join('')}"\\s*:`);
+/** The quote that opens a key never follows a backslash. */
+const prototypeKey = new RegExp(`(?<!\\\\)"${escaped.join('')}"\\s*:`);
 
 function namesPrototype(text: string): boolean {
   if (!text.includes('__proto__') && !text.includes('\\u00')) return false;

@@ -1,19 +1,21 @@
 import { endsWithin, type Clock } from './clock.js';
 import type { Delivery } from './delivery.js';
 import type { DeliverySink, Subscription } from './driver.js';
+import type { Epoch } from './epoch.js';
 import { InFlight, marksFor } from './in-flight.js';
 import { KeyedLanes } from './keyed-lanes.js';
+import { withResolvers } from './promises.js';
+import type { Settled } from './settlement.js';
 
 /** Why a source is paused; it goes on when no reason is left. */
 type PauseReason = 'in-flight' | 'dead-letter';
 
 export interface IntakeFields {
   readonly concurrency: number;
-  /** Whether a full house pauses the source; where a pause gives messages back, the driver's own window is the bound. */
-  readonly pausesWhenFull: boolean;
+  /** Whether a pause leaves what was delivered with us. Where it does not, the driver's own window bounds what is in flight. */
+  readonly pausesWithoutRedelivery: boolean;
   readonly clock: Clock;
-  /** Must not reject. */
-  process(delivery: Delivery): Promise<void>;
+  process(delivery: Delivery): Promise<Settled>;
   /** Returns what was taken and will not run. */
   release(delivery: Delivery): void;
 }
@@ -24,16 +26,19 @@ export class Intake implements DeliverySink {
   readonly #inFlight: InFlight;
   readonly #lanes: KeyedLanes<Delivery>;
   readonly #pauseReasons = new Set<PauseReason>();
-  readonly #unsettled = new Set<Delivery>();
+  readonly #epochs = new WeakSet<Epoch>();
+  readonly #atWork = new Set<Delivery>();
+  readonly #abandoned = withResolvers<void>();
   #subscription: Subscription | undefined;
   #stopped = false;
-  #writingBlocked = 0;
+  #draining: Promise<void> | undefined;
+  #blockedWrites = 0;
 
   constructor(fields: IntakeFields) {
     this.#fields = fields;
     this.#inFlight = new InFlight(
       marksFor(fields.concurrency),
-      () => fields.pausesWhenFull && this.#pauseFor('in-flight'),
+      () => fields.pausesWithoutRedelivery && this.#pauseFor('in-flight'),
       () => this.#resumeFor('in-flight'),
     );
     this.#lanes = new KeyedLanes(fields.concurrency, (delivery) => this.#run(delivery));
@@ -49,15 +54,17 @@ export class Intake implements DeliverySink {
     return this.#lanes.running;
   }
 
+  /** Deliveries may have come before the driver returned the subscription, and so may a shutdown. */
   attach(subscription: Subscription): void {
     this.#subscription = subscription;
-    // Deliveries may have come before the driver returned the subscription.
-    if (this.#pauseReasons.size > 0) subscription.pause();
+    if (this.#stopped) void this.#stopSource();
+    else if (this.#pauseReasons.size > 0) subscription.pause();
   }
 
   deliver(delivery: Delivery): void {
-    if (this.#stopped) return this.#fields.release(delivery);
+    this.#follow(delivery.epoch);
     this.#inFlight.add(delivery.message.body?.length ?? 0);
+    // Once stopped, the lanes start nothing: it is given back together with the rest.
     this.#lanes.push(delivery.lane, delivery);
   }
 
@@ -69,48 +76,84 @@ export class Intake implements DeliverySink {
     if (!this.#stopped) this.#lanes.proceed();
   }
 
-  /** Called around the time in which a dead letter cannot be written; several may overlap. */
-  writingBlocked(isBlocked: boolean): void {
-    this.#writingBlocked += isBlocked ? 1 : -1;
-    if (this.#writingBlocked > 0) this.#pauseFor('dead-letter');
-    else this.#resumeFor('dead-letter');
+  /** Called around the time in which a dead letter cannot be written; several may overlap. True for the first and for the last. */
+  writingBlocked(isBlocked: boolean): boolean {
+    this.#blockedWrites += isBlocked ? 1 : -1;
+    if (isBlocked) this.#pauseFor('dead-letter');
+    else if (this.#blockedWrites === 0) this.#resumeFor('dead-letter');
+    return this.#blockedWrites === (isBlocked ? 1 : 0);
   }
 
   /**
-   * Takes nothing more, gives back what has not begun, waits for what has. After `limitMs` calls `abandon`, which aborts the rest, and
-   * gives that back too. Safe to call again.
+   * Takes nothing more, gives back what has not begun, waits for what has; after `limitMs` aborts the rest and gives that back too.
+   * A second call can only shorten the wait of the first.
    */
-  async drain(limitMs: number, abandon: () => void): Promise<void> {
+  async drain(limitMs: number, onAbandon: () => void): Promise<void> {
     this.#stopped = true;
+    this.#draining ??= this.#drain();
+    if (await endsWithin(this.#fields.clock, this.#draining, limitMs)) return;
+    if (this.running > 0) onAbandon();
+    for (const delivery of this.#atWork) {
+      delivery.abort();
+      this.#fields.release(delivery);
+    }
+    this.#abandoned.resolve();
+    await this.#draining;
+  }
+
+  async #drain(): Promise<void> {
     const halted = this.#lanes.halt();
-    await this.#subscription?.stop();
-    for (const delivery of this.#lanes.takeWaiting()) this.#giveUp(delivery);
-    if (await endsWithin(this.#fields.clock, halted, limitMs)) return;
-    abandon();
-    for (const delivery of this.#unsettled) this.#fields.release(delivery);
+    await Promise.race([this.#stopSource(), this.#abandoned.promise]);
+    await Promise.race([halted, this.#abandoned.promise]);
+  }
+
+  async #stopSource(): Promise<void> {
+    // Whatever the driver meets there, what waits must be given back.
+    await this.#subscription?.stop().catch(() => {});
+    this.#releaseWaiting(() => true);
   }
 
   async #run(delivery: Delivery): Promise<void> {
-    // What waited here while its partition went away belongs to somebody else now.
-    if (!delivery.epoch.live) return this.#giveUp(delivery);
-    this.#unsettled.add(delivery);
+    this.#atWork.add(delivery);
     try {
-      await this.#fields.process(delivery);
+      for (let outcome: Settled = 'again'; outcome === 'again' && delivery.open && !delivery.aborted;) {
+        outcome = await this.#fields.process(delivery);
+      }
     } finally {
-      this.#unsettled.delete(delivery);
+      this.#atWork.delete(delivery);
       this.#inFlight.remove(delivery.message.body?.length ?? 0);
     }
   }
 
-  #giveUp(delivery: Delivery): void {
-    this.#inFlight.remove(delivery.message.body?.length ?? 0);
-    this.#fields.release(delivery);
+  /** When a source is lost, what waits here is somebody else's, and what is at work works for nothing. */
+  #follow(epoch: Epoch): void {
+    if (this.#epochs.has(epoch)) return;
+    this.#epochs.add(epoch);
+    epoch.onEnd(() => {
+      this.#releaseWaiting((delivery) => delivery.epoch === epoch);
+      for (const delivery of this.#atWork) if (delivery.epoch === epoch) delivery.abort();
+    });
+  }
+
+  /** Those that stay keep the order of their lanes. */
+  #releaseWaiting(isReleased: (delivery: Delivery) => boolean): void {
+    for (const delivery of this.#lanes.takeWaiting()) {
+      if (!isReleased(delivery)) {
+        this.#lanes.push(delivery.lane, delivery);
+        continue;
+      }
+      this.#inFlight.remove(delivery.message.body?.length ?? 0);
+      this.#fields.release(delivery);
+    }
   }
 
   #pauseFor(reason: PauseReason): void {
     const wasFlowing = this.#pauseReasons.size === 0;
     this.#pauseReasons.add(reason);
-    if (wasFlowing) this.#subscription?.pause();
+    if (!wasFlowing || this.#stopped) return;
+    this.#subscription?.pause();
+    // A source that opens a new window when it goes on must have the old one back, or windows would pile up.
+    if (!this.#fields.pausesWithoutRedelivery) this.#releaseWaiting(() => true);
   }
 
   #resumeFor(reason: PauseReason): void {

@@ -87,7 +87,9 @@ export class KeyedLanes<T> {
       if (next === undefined) return;
       this.#waiting--;
       this.#running++;
-      void this.#run(next.item).then(() => this.#ended(next.lane));
+      const ended = (): void => this.#ended(next.lane);
+      // A slot must come back whatever happens.
+      void this.#run(next.item).then(ended, ended);
     }
   }
 

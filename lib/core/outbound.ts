@@ -3,9 +3,9 @@ import type { Clock } from './clock.js';
 import type { Codecs } from './codec.js';
 import type { Capabilities, OptionalMessageOption } from './driver.js';
 import { messageOf, StorkConfigError, type Problem } from './errors.js';
-import { copyHeaders, headerNames, reservedPrefix, timeText, type Headers } from './headers.js';
+import { copyHeaders, headerNames, latestTimeMs, reservedPrefix, timeText, type Headers } from './headers.js';
 import type { Destination, OutboundMessage } from './message.js';
-import { maxPatternBytes } from './pattern.js';
+import { isPatternLength, maxPatternBytes } from './pattern.js';
 import { printable } from './text.js';
 
 /**
@@ -108,6 +108,28 @@ function encode(pattern: string, data: unknown, contentType: string | undefined,
   }
 }
 
+/** What a broker's 32-bit time to live holds, 49 days. */
+const longestMs = 2 ** 32 - 1;
+
+/** Every option of a message: a misspelt one must not be taken in silence. */
+const optionNames: Readonly<Record<keyof MessageOptions, true>> = {
+  headers: true,
+  key: true,
+  messageId: true,
+  correlationId: true,
+  timeoutMs: true,
+  expiresInMs: true,
+  delayMs: true,
+  persistent: true,
+  priority: true,
+  partition: true,
+  contentType: true,
+  timestamp: true,
+  appId: true,
+  signal: true,
+  to: true,
+};
+
 const optional: readonly OptionalMessageOption[] = [
   'delayMs',
   'expiresInMs',
@@ -122,8 +144,12 @@ function checkMessage(pattern: string, options: MessageOptions, scope: OutboundS
   const expect = (holds: boolean, name: string, expected: string, given: unknown): void => {
     if (!holds) problems.push({ name, expected, given: printable(given) });
   };
-  const bytes = Buffer.byteLength(pattern);
-  expect(bytes > 0 && bytes <= maxPatternBytes, 'pattern', `1 to ${maxPatternBytes} bytes`, pattern);
+  expect(
+    typeof pattern === 'string' && isPatternLength(pattern),
+    'pattern',
+    `1 to ${maxPatternBytes} bytes`,
+    pattern,
+  );
   for (const name of optional) {
     const honoured = options[name] === undefined || scope.capabilities.messageOptions.has(name);
     expect(
@@ -134,6 +160,7 @@ function checkMessage(pattern: string, options: MessageOptions, scope: OutboundS
     );
   }
   expectKinds(options, expect);
+  for (const name of Object.keys(options)) expect(name in optionNames, name, 'no such option', name);
   if (options.to !== undefined) expectDestination(options.to, scope, expect);
   for (const name of Object.keys(options.headers ?? {})) {
     expect(
@@ -149,23 +176,17 @@ function checkMessage(pattern: string, options: MessageOptions, scope: OutboundS
 type Expect = (holds: boolean, name: string, expected: string, given: unknown) => void;
 
 function expectKinds(options: MessageOptions, expect: Expect): void {
-  const whole = (
-    name: 'timeoutMs' | 'expiresInMs' | 'delayMs' | 'partition' | 'timestamp',
-    least: number,
-  ): void => {
+  type Whole = 'timeoutMs' | 'expiresInMs' | 'delayMs' | 'partition' | 'timestamp';
+  const whole = (name: Whole, least: number, most: number): void => {
     const value = options[name];
-    expect(
-      value === undefined || (Number.isSafeInteger(value) && value >= least),
-      name,
-      `an integer from ${least} up`,
-      value,
-    );
+    const fits = value === undefined || (Number.isSafeInteger(value) && value >= least && value <= most);
+    expect(fits, name, `an integer from ${least} to ${most}`, value);
   };
-  whole('timeoutMs', 1);
-  whole('expiresInMs', 0);
-  whole('delayMs', 0);
-  whole('partition', 0);
-  whole('timestamp', 0);
+  whole('timeoutMs', 1, longestMs);
+  whole('expiresInMs', 0, longestMs);
+  whole('delayMs', 0, longestMs);
+  whole('partition', 0, 2 ** 31 - 1);
+  whole('timestamp', 0, latestTimeMs);
   const { priority } = options;
   const isPriority =
     priority === undefined || (Number.isInteger(priority) && priority >= 0 && priority <= 255);
@@ -180,7 +201,9 @@ function expectKinds(options: MessageOptions, expect: Expect): void {
 
 function expectDestination(to: Destination, scope: OutboundScope, expect: Expect): void {
   const kinds = ['queue', 'exchange', 'topic'] as const;
-  const named = kinds.filter((kind) => kind in to);
+  const named = kinds.filter(
+    (kind) => typeof (to as Partial<Record<string, unknown>> | null)?.[kind] === 'string',
+  );
   const possible = [...scope.capabilities.destinations].map((kind) => `{ ${kind} }`).join(' or ');
   expect(named.length === 1 && scope.capabilities.destinations.has(named[0]!), 'to', possible, to);
 }

@@ -12,6 +12,11 @@ export interface Pattern {
 /** A RabbitMQ routing key and `type` hold at most this many bytes. */
 export const maxPatternBytes = 255;
 
+export function isPatternLength(text: string): boolean {
+  const bytes = Buffer.byteLength(text);
+  return bytes > 0 && bytes <= maxPatternBytes;
+}
+
 export function patternFromString(text: string): Pattern {
   const wildcard = text.split('.').some((word) => word === '*' || word === '#');
   return { text, kind: wildcard ? 'wildcard' : 'exact' };

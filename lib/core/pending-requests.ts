@@ -57,7 +57,7 @@ export class PendingRequests {
 
   /** Forgets a request whose caller lost interest; another one with the same id stays. */
   forget(id: string, waiter: Waiter): void {
-    if (this.#pending.get(id)?.waiter === waiter) this.#pending.delete(id);
+    if (this.#pending.get(id)?.waiter === waiter) this.#remove(id);
   }
 
   settle(reply: InboundReply): void {
@@ -70,7 +70,7 @@ export class PendingRequests {
       // A stream lives as long as its items keep coming.
       pending.dueAt = this.#clock.now() + pending.timeoutMs;
     } else {
-      this.#pending.delete(reply.correlationId);
+      this.#remove(reply.correlationId);
     }
     pending.waiter.reply(reply);
   }
@@ -81,6 +81,14 @@ export class PendingRequests {
     this.#timer?.cancel();
     this.#timer = undefined;
     for (const { waiter } of all) waiter.fail(error);
+  }
+
+  /** Without anybody waiting no timer may keep the process alive. */
+  #remove(id: string): void {
+    this.#pending.delete(id);
+    if (this.#pending.size > 0) return;
+    this.#timer?.cancel();
+    this.#timer = undefined;
   }
 
   #arm(dueAt: number): void {

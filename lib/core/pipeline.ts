@@ -3,11 +3,18 @@ import type { Codecs } from './codec.js';
 import { deadLetterCopy } from './dead-letter.js';
 import type { Delivery } from './delivery.js';
 import type { Copy, Driver } from './driver.js';
-import { readEnvelope, type Envelope } from './envelope.js';
 import { messageOf, remoteCodes, type ErrorEnvelope } from './errors.js';
 import type { Failure } from './failure.js';
 import type { Handler, HandlerTable, Route } from './handler-table.js';
-import { acknowledge, giveBack, keepCopies, type SettlementScope } from './settlement.js';
+import { readHeaderFacts, type HeaderFacts } from './header-facts.js';
+import {
+  acknowledge,
+  giveBack,
+  keepCopies,
+  requeue,
+  type Settled,
+  type SettlementScope,
+} from './settlement.js';
 
 /** What every delivery of one subscription shares. */
 export interface PipelineScope extends SettlementScope {
@@ -19,113 +26,110 @@ export interface PipelineScope extends SettlementScope {
   readonly onUnhandled: 'dead-letter' | 'skip';
 }
 
+/** One delivery on its way, with what is known about it. */
+interface Job {
+  readonly delivery: Delivery;
+  readonly facts: HeaderFacts;
+  readonly scope: PipelineScope;
+  /** Undefined on events. */
+  readonly answer: Answer | undefined;
+}
+
 /**
- * The life of one message, from the driver's hands to its settlement. Never rejects. At every await the epoch may end; whatever is
- * settled afterwards is refused by the delivery, counted `stale`, and the broker delivers the message again.
+ * The life of one message, from the driver's hands to its settlement. At every await the epoch may end; whatever is settled afterwards
+ * is refused by the delivery, counted `stale`, and the broker delivers the message again. Rejects only by a bug of ours.
  */
-export async function processDelivery(delivery: Delivery, scope: PipelineScope): Promise<void> {
+export async function processDelivery(delivery: Delivery, scope: PipelineScope): Promise<Settled> {
   const { message } = delivery;
   scope.counters.add('received');
 
   // 1 What the headers say.
-  const envelope = readEnvelope(message, scope.driver);
-  if (envelope.deadline !== undefined && envelope.deadline < scope.clock.now()) {
+  const facts = readHeaderFacts(message, scope.driver);
+  if (facts.deadline !== undefined && facts.deadline < scope.clock.now()) {
     scope.counters.add('expired');
     return acknowledge(delivery, scope);
   }
-  if (envelope.reply.kind === 'forged') {
-    return refuse(delivery, envelope, invalid(envelope.reply.why), scope);
-  }
+  const job: Job = { delivery, facts, scope, answer: openAnswer(delivery, facts, scope) };
+  if (facts.reply.kind === 'forged') return refuse(job, invalid(facts.reply.why));
   const bytes = message.body?.length ?? 0;
   if (bytes > scope.maxBodyBytes) {
-    const why = `the body has ${bytes} bytes, maxBodyBytes allows ${scope.maxBodyBytes}`;
-    return refuse(delivery, envelope, invalid(why), scope);
+    return refuse(job, invalid(`the body has ${bytes} bytes, maxBodyBytes allows ${scope.maxBodyBytes}`));
   }
 
   // 2 Bytes to a value.
   const body = scope.codecs.decode(message.body, message.contentType, message.contentEncoding);
-  if (!body.ok) return refuse(delivery, envelope, undecodable(body.error), scope);
+  if (!body.ok) return refuse(job, undecodable(body.error));
 
   // 3 Pattern to handlers.
   const route = scope.handlers.route(message.patterns);
-  const handlers = chooseHandlers(route, envelope, scope);
-  if (handlers.length === 0) return unhandled(delivery, envelope, route, scope);
+  const handlers = chooseHandlers(route, job);
+  if (handlers.length === 0) return unhandled(job, route);
 
   // 4 Nest: guards, policies, interceptors, pipes, the user's method, filters.
-  if (envelope.reply.kind === 'address') {
-    const answer = openAnswer(delivery, envelope, scope)!;
-    const failure = await runHandler(
-      handlers[0]!,
-      route.pattern,
-      body.value,
-      delivery,
-      envelope,
-      scope,
-      answer,
-    );
-    const outcome = await (failure === undefined ? answer.end() : answer.fail(failure.envelope));
-    // 5a A request is done when its answer is confirmed.
-    return settleRequest(delivery, outcome, scope);
-  }
-  const failures = await Promise.all(
-    handlers.map((handler) => runHandler(handler, route.pattern, body.value, delivery, envelope, scope)),
-  );
+  const [first] = handlers;
+  const failures =
+    handlers.length === 1
+      ? [await runHandler(first!, route, body.value, job)]
+      : await Promise.all(handlers.map((handler) => runHandler(handler, route, body.value, job)));
 
-  // 5b An event is done when every handler has succeeded or its copy for the dead letters is confirmed.
-  const copies: Copy[] = [];
-  failures.forEach((failure, i) => {
-    if (failure !== undefined) copies.push(bury(delivery, envelope, failure, handlers[i]!.id, scope));
-  });
+  // Taken away or given up meanwhile: it runs again elsewhere, and what came of it here is nobody's.
+  if (delivery.aborted) return abandon(delivery, scope);
+
+  // 5 A request is done when its answer is confirmed, an event when every handler has succeeded or its dead letter is confirmed.
+  if (job.answer !== undefined) return answerRequest(job, job.answer, failures[0]);
+  const copies = failures.flatMap((failure, i) =>
+    failure === undefined ? [] : bury(job, failure, handlers[i]!.id),
+  );
   return copies.length === 0 ? acknowledge(delivery, scope) : keepCopies(delivery, copies, scope);
 }
 
-/** With a reply address the message handler; without one the event handlers, else the message handler with its result dropped. */
-function chooseHandlers(route: Route, envelope: Envelope, scope: PipelineScope): readonly Handler[] {
-  if (envelope.handlerId !== undefined) {
-    const handler = scope.handlers.byId(envelope.handlerId);
-    return handler === undefined ? [] : [handler];
-  }
-  if (envelope.reply.kind === 'none' && route.events.length > 0) return route.events;
-  return route.message === undefined ? [] : [route.message];
-}
-
-async function runHandler(
-  handler: Handler,
-  pattern: string,
-  value: unknown,
-  delivery: Delivery,
-  envelope: Envelope,
-  scope: PipelineScope,
-  answer?: Answer,
-): Promise<Failure | undefined> {
-  const failure = await handler.run({
-    pattern,
-    value,
-    delivery,
-    envelope,
-    signal: () => AbortSignal.any([delivery.epoch.signal, scope.stopping]),
-    emit: (result) => answer?.emit(result) ?? true,
-  });
-  scope.counters.add(failure === undefined ? 'handled' : 'failed');
-  return failure;
-}
-
-function openAnswer(delivery: Delivery, envelope: Envelope, scope: PipelineScope): Answer | undefined {
-  if (envelope.reply.kind !== 'address') return undefined;
+function openAnswer(delivery: Delivery, facts: HeaderFacts, scope: PipelineScope): Answer | undefined {
+  if (facts.reply.kind !== 'address') return undefined;
+  const { driver, codecs } = scope;
   const { correlationId, messageId } = delivery.message;
   return new Answer({
-    driver: scope.driver,
-    codecs: scope.codecs,
-    address: envelope.reply.address,
+    driver,
+    codecs,
+    address: facts.reply.address,
     correlationId: correlationId ?? messageId ?? '',
   });
 }
 
-function settleRequest(
-  delivery: Delivery,
-  outcome: AnswerOutcome,
-  scope: PipelineScope,
-): Promise<void> | void {
+/** With a reply address the message handler; without one the event handlers, else the message handler with its result dropped. */
+function chooseHandlers(route: Route, { facts, scope }: Job): readonly Handler[] {
+  if (facts.handlerId !== undefined) {
+    const handler = scope.handlers.byId(facts.handlerId);
+    return handler === undefined ? [] : [handler];
+  }
+  if (facts.reply.kind === 'none' && route.events.length > 0) return route.events;
+  return route.answering === undefined ? [] : [route.answering];
+}
+
+async function runHandler(
+  handler: Handler,
+  route: Route,
+  value: unknown,
+  job: Job,
+): Promise<Failure | undefined> {
+  const { delivery, facts, scope, answer } = job;
+  const emit = (result: unknown): boolean => {
+    if (delivery.aborted) return false;
+    return answer === undefined || answer.emit(result);
+  };
+  const failure = await handler.run({ pattern: route.pattern, value, delivery, facts, emit });
+  if (!delivery.aborted) scope.counters.add(failure === undefined ? 'handled' : 'failed');
+  return failure;
+}
+
+function abandon(delivery: Delivery, scope: PipelineScope): Settled {
+  if (delivery.open) return requeue(delivery, scope);
+  scope.counters.add('stale');
+  return 'done';
+}
+
+async function answerRequest(job: Job, answer: Answer, failure: Failure | undefined): Promise<Settled> {
+  const { delivery, scope } = job;
+  const outcome = await (failure === undefined ? answer.end() : answer.fail(failure.envelope));
   if (typeof outcome === 'object') {
     const why = messageOf(outcome.lost);
     scope.logger.warn(`${scope.subscription}: a reply was not confirmed, the request is given back: ${why}`);
@@ -136,38 +140,25 @@ function settleRequest(
 }
 
 /** Keeps a message that no handler may see, and tells the caller if there is one. */
-async function refuse(
-  delivery: Delivery,
-  envelope: Envelope,
-  failure: Failure,
-  scope: PipelineScope,
-): Promise<void> {
-  await tellCaller(delivery, envelope, failure.envelope, scope);
-  return keepCopies(delivery, [bury(delivery, envelope, failure, envelope.handlerId, scope)], scope);
+async function refuse(job: Job, failure: Failure): Promise<Settled> {
+  await tellCaller(job, failure.envelope);
+  return keepCopies(job.delivery, [bury(job, failure, job.facts.handlerId)], job.scope);
 }
 
-async function unhandled(
-  delivery: Delivery,
-  envelope: Envelope,
-  route: Route,
-  scope: PipelineScope,
-): Promise<void> {
-  const failure = noHandler(envelope.handlerId, route.pattern);
-  if (scope.onUnhandled === 'dead-letter') return refuse(delivery, envelope, failure, scope);
-  await tellCaller(delivery, envelope, failure.envelope, scope);
-  scope.counters.add('unhandled-skipped');
-  acknowledge(delivery, scope);
+async function unhandled(job: Job, route: Route): Promise<Settled> {
+  const failure = noHandler(job.facts.handlerId, route.pattern);
+  if (job.scope.onUnhandled === 'dead-letter') return refuse(job, failure);
+  await tellCaller(job, failure.envelope);
+  job.scope.counters.add('unhandled-skipped');
+  return acknowledge(job.delivery, job.scope);
 }
 
-/** The message itself is kept elsewhere, so a caller who cannot be told is only counted. */
-async function tellCaller(
-  delivery: Delivery,
-  envelope: Envelope,
-  error: ErrorEnvelope,
-  scope: PipelineScope,
-): Promise<void> {
-  const outcome = await openAnswer(delivery, envelope, scope)?.fail(error);
-  if (outcome !== undefined && outcome !== 'confirmed') noteUndeliverable(scope);
+/** The message itself is kept elsewhere, so a caller who cannot be told is not asked for a second time. */
+async function tellCaller({ answer, scope }: Job, error: ErrorEnvelope): Promise<void> {
+  const outcome: AnswerOutcome | undefined = await answer?.fail(error);
+  if (outcome === 'undeliverable') noteUndeliverable(scope);
+  if (typeof outcome !== 'object') return;
+  scope.logger.warn(`${scope.subscription}: an error reply was not confirmed: ${messageOf(outcome.lost)}`);
 }
 
 function noteUndeliverable(scope: PipelineScope): void {
@@ -177,24 +168,18 @@ function noteUndeliverable(scope: PipelineScope): void {
   );
 }
 
-function bury(
-  delivery: Delivery,
-  envelope: Envelope,
-  failure: Failure,
-  handlerId: string | undefined,
-  scope: PipelineScope,
-): Copy {
+function bury({ delivery, facts, scope }: Job, failure: Failure, handlerId: string | undefined): Copy {
   const { message } = delivery;
   scope.logger.warn(
     `${scope.subscription}: dead letter ${failure.reason}, pattern ${quoted(message.patterns[0])}` +
-      `${handlerId === undefined ? '' : `, handler ${handlerId}`}, message ${quoted(message.messageId)}, ` +
-      `attempt ${envelope.attempt}`,
+      `${handlerId === undefined ? '' : `, handler ${quoted(handlerId)}`}, message ${quoted(message.messageId)}, ` +
+      `attempt ${facts.attempt}`,
   );
   return deadLetterCopy(message, {
     failure,
     handlerId,
-    attempt: envelope.attempt,
-    firstFailedAt: envelope.firstFailedAt,
+    attempt: facts.attempt,
+    firstFailedAt: facts.firstFailedAt,
     failedAt: scope.clock.now(),
     subscription: scope.subscription,
   });
@@ -204,8 +189,8 @@ function invalid(why: string): Failure {
   return transportFailure('InvalidMessageError', why, 'invalid', remoteCodes.invalid);
 }
 
-function undecodable(error: Error): Failure {
-  return { ...transportFailure(error.name, error.message, 'undecodable', remoteCodes.undecodable), error };
+function undecodable({ name, message }: { readonly name: string; readonly message: string }): Failure {
+  return transportFailure(name, message, 'undecodable', remoteCodes.undecodable);
 }
 
 function noHandler(handlerId: string | undefined, pattern: string): Failure {

@@ -1,6 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import type { Clock } from './clock.js';
-import type { Codecs } from './codec.js';
 import type { Counters } from './counters.js';
 import type { Driver, ReplyInbox } from './driver.js';
 import {
@@ -11,8 +9,10 @@ import {
   StorkError,
   type ErrorEnvelope,
 } from './errors.js';
+import type { Codecs } from './codec.js';
+import type { OutboundMessage } from './message.js';
 import { buildMessage, type MessageOptions, type OutboundScope } from './outbound.js';
-import { PendingRequests } from './pending-requests.js';
+import { PendingRequests, type Waiter } from './pending-requests.js';
 import type { InboundReply } from './reply.js';
 
 /** Whoever listens to the answer of one request. After `complete` or `error` nothing more comes. */
@@ -22,27 +22,34 @@ export interface ReplyObserver {
   error(error: Error): void;
 }
 
+export interface RequesterFields {
+  readonly driver: Driver;
+  readonly outbound: OutboundScope;
+  readonly maxPending: number;
+  readonly counters: Counters;
+  /** Resolves when messages can be published. */
+  connect(): Promise<void>;
+}
+
+interface BuiltRequest {
+  readonly message: OutboundMessage;
+  readonly timeoutMs: number;
+  /** What a time-out says. */
+  readonly describe: () => string;
+}
+
 const defaultTimeoutMs = 30_000;
 
 /** The caller's side of request and reply. */
 export class Requester {
-  readonly #driver: Driver;
-  readonly #codecs: Codecs;
-  readonly #scope: OutboundScope;
+  readonly #fields: RequesterFields;
   readonly #pending: PendingRequests;
   #inbox: Promise<ReplyInbox> | undefined;
   #closed: ClientClosedError | undefined;
 
-  constructor(
-    driver: Driver,
-    scope: OutboundScope & { readonly clock: Clock },
-    maxPending: number,
-    counters: Counters,
-  ) {
-    this.#driver = driver;
-    this.#codecs = scope.codecs;
-    this.#scope = scope;
-    this.#pending = new PendingRequests(maxPending, scope.clock, counters);
+  constructor(fields: RequesterFields) {
+    this.#fields = fields;
+    this.#pending = new PendingRequests(fields.maxPending, fields.outbound.clock, fields.counters);
   }
 
   get pending(): number {
@@ -52,35 +59,11 @@ export class Requester {
   /** Sends a request; everything that happens to it, a refusal included, is told to the observer. Returns how to give it up. */
   request(pattern: string, data: unknown, options: MessageOptions, observer: ReplyObserver): () => void {
     const id = options.correlationId ?? randomUUID();
-    const { signal } = options;
-    let over = false;
-    const end = (): boolean => {
-      if (over) return false;
-      over = true;
-      signal?.removeEventListener('abort', abort);
-      return true;
-    };
-    const giveUp = (): void => {
-      if (end()) this.#pending.forget(id, waiter);
-    };
-    const abort = (): void => {
-      giveUp();
-      observer.error(abortReason(signal!));
-    };
-    const waiter = {
-      reply: (reply: InboundReply): void => this.#tell(reply, observer, end, giveUp),
-      fail: (error: Error): void => {
-        if (end()) observer.error(error);
-      },
-    };
-    if (signal?.aborted) {
-      end();
-      observer.error(abortReason(signal));
-    } else {
-      signal?.addEventListener('abort', abort, { once: true });
-      void this.#send(id, pattern, data, options, waiter, () => !over);
-    }
-    return giveUp;
+    const call = new Call(observer, this.#fields.outbound.codecs, options.signal, () =>
+      this.#pending.forget(id, call),
+    );
+    if (!call.over) void this.#send(call, id, () => this.#build(pattern, data, options, id));
+    return () => call.giveUp();
   }
 
   /** Rejects whatever waits, and every later request. */
@@ -89,34 +72,32 @@ export class Requester {
     this.#pending.failAll(error);
   }
 
-  async #send(
-    id: string,
-    pattern: string,
-    data: unknown,
-    options: MessageOptions,
-    waiter: { reply(reply: InboundReply): void; fail(error: Error): void },
-    wanted: () => boolean,
-  ): Promise<void> {
+  #build(pattern: string, data: unknown, options: MessageOptions, id: string): BuiltRequest {
+    const { outbound } = this.#fields;
     const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
+    const message = buildMessage(pattern, data, options, outbound, { id, timeoutMs });
+    const describe = (): string =>
+      `no reply to ${JSON.stringify(pattern)} on transport ${JSON.stringify(outbound.transport)} within ${timeoutMs} ms`;
+    return { message, timeoutMs, describe };
+  }
+
+  async #send(call: Call, id: string, build: () => BuiltRequest): Promise<void> {
     try {
       if (this.#closed !== undefined) throw this.#closed;
-      const message = buildMessage(pattern, data, options, this.#scope, { id, timeoutMs });
-      const describe = (): string =>
-        `no reply to ${JSON.stringify(pattern)} on transport ${JSON.stringify(this.#scope.transport)} within ${timeoutMs} ms`;
-      // Registered before the bytes leave: the answer may be here before the broker's confirmation of the request.
-      this.#pending.register(id, waiter, timeoutMs, describe);
+      const { message, timeoutMs, describe } = build();
+      // Registered before anything is awaited: the time-out counts from now, and the answer may be here before the broker's confirmation.
+      this.#pending.register(id, call, timeoutMs, describe);
+      await this.#fields.connect();
       const inbox = await this.#openInbox();
-      if (wanted()) await this.#driver.publish({ ...message, replyTo: inbox.address });
+      if (!call.over) await this.#fields.driver.publish({ ...message, replyTo: inbox.address });
     } catch (error) {
-      this.#pending.forget(id, waiter);
-      waiter.fail(
-        error instanceof Error ? error : new StorkError(remoteCodes.handlerFailed, messageOf(error)),
-      );
+      this.#pending.forget(id, call);
+      call.fail(error instanceof Error ? error : new StorkError(remoteCodes.handlerFailed, messageOf(error)));
     }
   }
 
   #openInbox(): Promise<ReplyInbox> {
-    this.#inbox ??= this.#driver
+    this.#inbox ??= this.#fields.driver
       .openReplies({
         onReply: (reply) => this.#pending.settle(reply),
         onLost: (error) => this.#pending.failAll(error),
@@ -128,51 +109,83 @@ export class Requester {
       });
     return this.#inbox;
   }
+}
 
-  #tell(reply: InboundReply, observer: ReplyObserver, end: () => boolean, giveUp: () => void): void {
-    if (reply.kind === 'end') {
-      if (end()) observer.complete();
-      return;
-    }
-    if (reply.kind === 'error') {
-      if (end()) observer.error(new RemoteError(readEnvelope(reply)));
-      return;
-    }
+/** One request that waits; after its end nothing more is told. */
+class Call implements Waiter {
+  readonly #observer: ReplyObserver;
+  readonly #codecs: Codecs;
+  readonly #signal: AbortSignal | undefined;
+  readonly #forget: () => void;
+  #over = false;
+
+  constructor(observer: ReplyObserver, codecs: Codecs, signal: AbortSignal | undefined, forget: () => void) {
+    this.#observer = observer;
+    this.#codecs = codecs;
+    this.#signal = signal;
+    this.#forget = forget;
+    if (signal?.aborted) this.fail(abortError(signal));
+    else signal?.addEventListener('abort', this.#aborted, { once: true });
+  }
+
+  get over(): boolean {
+    return this.#over;
+  }
+
+  giveUp(): void {
+    if (this.#end()) this.#forget();
+  }
+
+  fail(error: Error): void {
+    if (this.#end()) this.#observer.error(error);
+  }
+
+  reply(reply: InboundReply): void {
+    if (reply.kind === 'error') return this.fail(new RemoteError(readEnvelope(reply, this.#codecs)));
+    if (reply.kind === 'end') return this.#complete();
     const decoded = this.#codecs.decode(reply.body, reply.contentType);
     if (!decoded.ok) {
-      const message = `the reply cannot be decoded: ${decoded.error.message}`;
-      const { name } = decoded.error;
-      giveUp();
-      return observer.error(
-        new RemoteError({ name, message, code: remoteCodes.undecodable, retryable: false }),
+      this.#forget();
+      const { name, message } = decoded.error;
+      return this.fail(
+        new RemoteError({ ...undecodable, name, message: `the reply cannot be decoded: ${message}` }),
       );
     }
-    if (reply.kind === 'item') return observer.next(decoded.value);
-    if (!end()) return;
-    observer.next(decoded.value);
-    observer.complete();
+    if (this.#over) return;
+    this.#observer.next(decoded.value);
+    if (reply.kind === 'value') this.#complete();
+  }
+
+  #complete(): void {
+    if (this.#end()) this.#observer.complete();
+  }
+
+  readonly #aborted = (): void => {
+    this.#forget();
+    this.fail(abortError(this.#signal!));
+  };
+
+  #end(): boolean {
+    if (this.#over) return false;
+    this.#over = true;
+    this.#signal?.removeEventListener('abort', this.#aborted);
+    return true;
   }
 }
 
-function abortReason(signal: AbortSignal): Error {
-  return signal.reason instanceof Error
-    ? signal.reason
-    : new Error('the request was aborted', { cause: signal.reason });
+function abortError({ reason }: AbortSignal): Error {
+  return reason instanceof Error ? reason : new Error('the request was aborted', { cause: reason });
 }
+
+const undecodable = { code: remoteCodes.undecodable, retryable: false };
 
 /** Total: a peer may send anything as an error. */
-function readEnvelope(reply: InboundReply): ErrorEnvelope {
+function readEnvelope({ body }: InboundReply, codecs: Codecs): ErrorEnvelope {
   const text = (field: unknown, otherwise: string): string => (typeof field === 'string' ? field : otherwise);
-  let fields: Record<string, unknown> = {};
-  try {
-    const parsed: unknown = JSON.parse((reply.body ?? '').toString());
-    fields =
-      typeof parsed === 'object' && parsed !== null
-        ? (parsed as Record<string, unknown>)
-        : { message: parsed };
-  } catch {
-    fields = { message: (reply.body ?? '').toString().slice(0, 1_000) };
-  }
+  const decoded = codecs.decode(body, 'application/json');
+  const said: unknown = decoded.ok ? decoded.value : (body ?? '').toString().slice(0, 1_000);
+  const fields =
+    typeof said === 'object' && said !== null ? (said as Record<string, unknown>) : { message: said };
   return {
     name: text(fields['name'], 'Error'),
     message: text(fields['message'], 'the handler failed'),

@@ -1,6 +1,6 @@
 import { sleep, type Clock } from './clock.js';
 import type { Counters } from './counters.js';
-import type { Copy } from './driver.js';
+import type { Capabilities, Copy } from './driver.js';
 import type { Delivery } from './delivery.js';
 import { messageOf } from './errors.js';
 import type { StorkLogger } from './logger.js';
@@ -10,19 +10,22 @@ export interface SettlementScope {
   readonly clock: Clock;
   readonly logger: StorkLogger;
   readonly counters: Counters;
-  /** Aborts when the shutdown's patience is over. */
-  readonly stopping: AbortSignal;
+  readonly capabilities: Pick<Capabilities, 'requeuesTo'>;
   /** Pauses the source while a dead letter cannot be written, and lets it go on afterwards. */
-  writingBlocked(isBlocked: boolean): void;
+  writingBlocked(why: string | undefined): void;
 }
+
+/** `done`: settled, or no longer ours. `again`: to be run once more, from memory, before anything else of its lane. */
+export type Settled = 'done' | 'again';
 
 const firstRetryMs = 500;
 const longestRetryMs = 30_000;
 /** What is given back comes again at once; the wait before it keeps a broken peer from a hot loop. */
 const giveBackDelayMs = 1_000;
 
-export function acknowledge(delivery: Delivery, scope: SettlementScope): void {
+export function acknowledge(delivery: Delivery, scope: SettlementScope): Settled {
   if (!delivery.ack()) scope.counters.add('stale');
+  return 'done';
 }
 
 /**
@@ -33,35 +36,41 @@ export async function keepCopies(
   delivery: Delivery,
   copies: readonly Copy[],
   scope: SettlementScope,
-): Promise<void> {
-  let blocked = false;
+): Promise<Settled> {
+  let isBlocked = false;
   try {
     for (let retry = 0; delivery.open; retry++) {
       try {
         if (await delivery.ackAfter(copies)) countDeadLetters(copies, scope);
         else scope.counters.add('stale');
-        return;
+        return 'done';
       } catch (error) {
-        const delayMs = Math.min(firstRetryMs * 2 ** retry, longestRetryMs);
-        scope.logger.error(
-          `${scope.subscription}: a dead letter could not be written, paused, next try in ${delayMs} ms: ${messageOf(error)}`,
-        );
-        if (!blocked) scope.writingBlocked(true);
-        blocked = true;
-        if (scope.stopping.aborted) return void delivery.requeue();
-        await sleep(scope.clock, delayMs, scope.stopping);
+        if (delivery.aborted) return requeue(delivery, scope);
+        if (!isBlocked) scope.writingBlocked(messageOf(error));
+        isBlocked = true;
+        await sleep(scope.clock, Math.min(firstRetryMs * 2 ** retry, longestRetryMs), delivery.signal);
       }
     }
     scope.counters.add('stale');
+    return 'done';
   } finally {
-    if (blocked) scope.writingBlocked(false);
+    if (isBlocked) scope.writingBlocked(undefined);
   }
 }
 
-/** Returns the message to its source, after a pause so that nothing spins. */
-export async function giveBack(delivery: Delivery, scope: SettlementScope): Promise<void> {
-  await sleep(scope.clock, giveBackDelayMs, scope.stopping);
-  scope.counters.add(delivery.requeue() ? 'given-back' : 'stale');
+/** Has the message run again, after a pause so that nothing spins. */
+export async function giveBack(delivery: Delivery, scope: SettlementScope): Promise<Settled> {
+  await sleep(scope.clock, giveBackDelayMs, delivery.signal);
+  // A log cannot take a message back; its lane must not go on without it.
+  if (scope.capabilities.requeuesTo === 'memory' && delivery.open && !delivery.aborted) return 'again';
+  return requeue(delivery, scope);
+}
+
+/** Returns the message to its source at once. */
+export function requeue(delivery: Delivery, scope: Pick<SettlementScope, 'counters'>): Settled {
+  if (delivery.requeue()) scope.counters.add('given-back');
+  else if (!delivery.epoch.live) scope.counters.add('stale');
+  return 'done';
 }
 
 function countDeadLetters(copies: readonly Copy[], scope: SettlementScope): void {

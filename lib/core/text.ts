@@ -2,11 +2,11 @@ const cutMark = '…';
 
 /** Cuts text to at most `maxBytes` of UTF-8, at a character, and shows that it was cut. Null characters, which AMQP peers choke on, go. */
 export function cutToBytes(text: string, maxBytes: number): string {
-  // Looking at more than maxBytes characters is never needed: each has at least one byte.
-  const clean = text.slice(0, maxBytes + 1).replaceAll('\0', '');
-  if (text.length <= maxBytes && Buffer.byteLength(clean) <= maxBytes) return clean;
+  const clean = text.replaceAll('\0', '');
+  if (clean.length <= maxBytes && Buffer.byteLength(clean) <= maxBytes) return clean;
   const room = maxBytes - Buffer.byteLength(cutMark);
-  const bytes = Buffer.from(clean);
+  // More than maxBytes characters are never needed: each has at least one byte.
+  const bytes = Buffer.from(clean.slice(0, maxBytes + 1));
   let end = Math.min(room, bytes.length);
   // 10xxxxxx continues a character: step back to where it begins.
   while (end > 0 && end < bytes.length && (bytes[end]! & 0xc0) === 0x80) end--;
@@ -25,5 +25,6 @@ export function printable(value: unknown): string {
 
 /** `amqp://user:secret@host` → `amqp://***@host`. */
 export function maskCredentials(text: string): string {
-  return text.replace(/\/\/[^/@\s]*@/g, '//***@');
+  // Up to the last @: people write passwords with @ and / into URLs.
+  return text.replace(/\/\/\S*@/g, '//***@');
 }

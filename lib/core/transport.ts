@@ -1,14 +1,17 @@
-import type { Clock } from './clock.js';
+import { endsWithin, type Clock } from './clock.js';
 import { Codecs, builtInCodecs, type Codec } from './codec.js';
 import type { ConnectionState } from './connection-state.js';
 import { Counters } from './counters.js';
-import type { Driver, SubscriptionSpec } from './driver.js';
-import { ClientClosedError, ConnectionLostError, messageOf, type Problem } from './errors.js';
+import type { Driver, Subscription, SubscriptionSpec } from './driver.js';
+import { ClientClosedError, ConnectionLostError, messageOf, stackOf, type Problem } from './errors.js';
 import { HandlerTable, type Handler } from './handler-table.js';
 import { Intake } from './intake.js';
 import type { StorkLogger } from './logger.js';
 import { buildMessage, type MessageOptions, type OutboundScope } from './outbound.js';
+import { isPatternLength, maxPatternBytes } from './pattern.js';
 import { processDelivery, type PipelineScope } from './pipeline.js';
+import { giveBack, requeue } from './settlement.js';
+import { printable } from './text.js';
 import { Requester, type ReplyObserver } from './requester.js';
 
 /** What the user decided for a transport, whatever its broker; every default filled in. */
@@ -18,6 +21,8 @@ export interface TransportSettings {
   readonly maxPending: number;
   /** Undefined: what the driver says fits its source. */
   readonly onUnhandled: 'dead-letter' | 'skip' | undefined;
+  /** How long a start, or a first message, waits for the broker. */
+  readonly startTimeoutMs: number;
   /** The user's own, in rising precedence. */
   readonly codecs: readonly Codec[];
   readonly defaultContentType: string;
@@ -31,6 +36,9 @@ export interface TransportFields {
   readonly logger: StorkLogger;
 }
 
+/** How long a shutdown waits for the source to be given up. */
+const leaveTimeoutMs = 5_000;
+
 /** One named transport of an application: its driver, its handlers and its client's side, from start to close. */
 export class Transport {
   readonly name: string;
@@ -42,10 +50,10 @@ export class Transport {
   readonly #codecs: Codecs;
   readonly #outbound: OutboundScope;
   readonly #requester: Requester;
-  readonly #stopping = new AbortController();
   #handlers: HandlerTable | undefined;
   #spec: SubscriptionSpec | undefined;
   #intake: Intake | undefined;
+  #subscription: Subscription | undefined;
   #connecting: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
@@ -57,7 +65,13 @@ export class Transport {
     this.#logger = logger;
     this.#codecs = new Codecs([...builtInCodecs, ...settings.codecs], settings.defaultContentType);
     this.#outbound = { transport: name, capabilities: driver.capabilities, codecs: this.#codecs, clock };
-    this.#requester = new Requester(driver, this.#outbound, settings.maxPending, this.counters);
+    this.#requester = new Requester({
+      driver,
+      outbound: this.#outbound,
+      connect: () => this.connect(),
+      maxPending: settings.maxPending,
+      counters: this.counters,
+    });
   }
 
   get driver(): Driver {
@@ -89,13 +103,20 @@ export class Transport {
 
   /** What the broker could not carry. No I/O. */
   validate(): readonly Problem[] {
-    return this.#driver.validate(this.#spec);
+    const misfits = (this.#spec?.patterns ?? [])
+      .filter(({ kind, text }) => kind !== 'regexp' && !isPatternLength(text))
+      .map(({ text }) => ({
+        name: `a pattern on the transport ${JSON.stringify(this.name)}`,
+        expected: `1 to ${maxPatternBytes} bytes`,
+        given: printable(text),
+      }));
+    return [...misfits, ...this.#driver.validate(this.#spec)];
   }
 
   /** Resolves when messages can be published; a failed try can be repeated. */
-  connect(limitMs: number): Promise<void> {
+  connect(): Promise<void> {
     if (this.#closing !== undefined) return Promise.reject(this.#closedError());
-    this.#connecting ??= this.#connectWithin(limitMs).catch((error: unknown) => {
+    this.#connecting ??= this.#connectWithin(this.#settings.startTimeoutMs).catch((error: unknown) => {
       this.#connecting = undefined;
       throw error;
     });
@@ -112,29 +133,36 @@ export class Transport {
     if (this.#spec === undefined || this.#closing !== undefined || this.#intake !== undefined) return;
     const intake = this.#openIntake(this.#handlers!);
     this.#intake = intake;
-    intake.attach(await this.#driver.subscribe(this.#spec, intake));
+    this.#subscription = await this.#driver.subscribe(this.#spec, intake);
+    intake.attach(this.#subscription);
     this.#logger.log(
       `${this.name}: consuming, ${this.#handlers!.size} handlers, concurrency ${this.#settings.concurrency}`,
     );
   }
 
+  /** Encodes at once: the caller may change its data as soon as it has the promise. */
   async publish(pattern: string, data: unknown, options: MessageOptions): Promise<void> {
     options.signal?.throwIfAborted();
-    await this.#driver.publish(buildMessage(pattern, data, options, this.#outbound));
+    const message = buildMessage(pattern, data, options, this.#outbound);
+    await this.connect();
+    await this.#driver.publish(message);
   }
 
   request(pattern: string, data: unknown, options: MessageOptions, observer: ReplyObserver): () => void {
     return this.#requester.request(pattern, data, options, observer);
   }
 
-  /** Stops taking messages; waits up to `limitMs` for the handlers at work, then aborts them and gives their messages back. */
+  /**
+   * Stops taking messages; waits up to `limitMs` for the handlers at work, then aborts them and gives their messages back. A second call
+   * can only shorten the wait of the first. Never rejects.
+   */
   async drain(limitMs: number): Promise<void> {
     await this.#intake?.drain(limitMs, () => {
-      this.#logger.warn(
-        `${this.name}: ${this.#intake?.running} handlers still run after ${limitMs} ms; their messages are given back`,
-      );
-      this.#stopping.abort();
+      const still = `${this.#intake?.running} handlers still run after ${limitMs} ms`;
+      this.#logger.warn(`${this.name}: ${still}; they are aborted and their messages given back`);
     });
+    const left = this.#subscription?.close().catch((error: unknown) => this.#logger.warn(messageOf(error)));
+    if (left !== undefined) await endsWithin(this.#clock, left, leaveTimeoutMs);
   }
 
   /** Rejects pending requests and ends the connections. Idempotent. */
@@ -151,19 +179,20 @@ export class Transport {
     const { pausesWithoutRedelivery, ownsSource } = this.#driver.capabilities;
     const intake: Intake = new Intake({
       concurrency,
-      pausesWhenFull: pausesWithoutRedelivery,
+      pausesWithoutRedelivery,
       clock: this.#clock,
       process: (delivery) =>
         processDelivery(delivery, scope).catch((error: unknown) => {
-          // A bug of ours must cost a redelivery, not the process.
-          this.#logger.error(`${this.name}: ${messageOf(error)}`);
-          delivery.requeue();
+          // A bug of ours must cost a redelivery, not the message, and not the process.
+          this.#logger.error(`${this.name}: ${stackOf(error) ?? messageOf(error)}`);
+          return giveBack(delivery, scope);
         }),
-      release: (delivery) => this.counters.add(delivery.requeue() ? 'given-back' : 'stale'),
+      release: (delivery) => void requeue(delivery, this),
     });
     const scope: PipelineScope = {
       subscription: this.name,
       driver: this.#driver,
+      capabilities: this.#driver.capabilities,
       handlers,
       codecs: this.#codecs,
       maxBodyBytes,
@@ -171,10 +200,19 @@ export class Transport {
       clock: this.#clock,
       logger: this.#logger,
       counters: this.counters,
-      stopping: this.#stopping.signal,
-      writingBlocked: (isBlocked) => intake.writingBlocked(isBlocked),
+      writingBlocked: (why) => this.#noteBlocked(intake.writingBlocked(why !== undefined), why),
     };
     return intake;
+  }
+
+  /** Once for a trouble, not once for each message and try. */
+  #noteBlocked(isChange: boolean, why: string | undefined): void {
+    if (!isChange) return;
+    if (why === undefined) this.#logger.log(`${this.name}: dead letters can be written again`);
+    else
+      this.#logger.error(
+        `${this.name}: dead letters cannot be written, the source is paused until they can: ${why}`,
+      );
   }
 
   async #connectWithin(limitMs: number): Promise<void> {

@@ -1,30 +1,42 @@
 /**
- * The contiguous settled prefix of a numbered sequence whose members settle in any order: everything below `next` is settled, so a
- * restart from there repeats only what was not, or what had overtaken it.
+ * Where a log may be continued after a restart: everything below `next` is settled, so a restart repeats only what was not, or what had
+ * overtaken it. Numbers are taken in rising order, with gaps where the log has none for us; they settle in any order.
  */
 export class Watermark {
   #next: number;
-  /** Settled numbers above the first unsettled one. */
-  readonly #ahead = new Set<number>();
+  /** Taken and not known to be settled up to, in order. */
+  #taken: number[] = [];
+  #head = 0;
+  /** Settled out of turn. */
+  readonly #settled = new Set<number>();
 
+  /** @param first what is taken first, if nothing is taken it is where to continue */
   constructor(first: number) {
     this.#next = first;
   }
 
-  /** The first number that is not settled. */
+  /** The first number that is taken and not settled; without one, the number after the last taken. */
   get next(): number {
     return this.#next;
   }
 
-  /** True if the prefix grew. Settling twice, or what lies below the prefix, changes nothing. */
+  take(number: number): void {
+    this.#taken.push(number);
+    if (this.#head === this.#taken.length - 1) this.#next = number;
+  }
+
+  /** True if `next` moved. Settling twice, or what was never taken, changes nothing. */
   settle(number: number): boolean {
-    if (number < this.#next) return false;
-    if (number > this.#next) {
-      this.#ahead.add(number);
-      return false;
+    if (number < this.#next || this.#head === this.#taken.length) return false;
+    this.#settled.add(number);
+    const before = this.#head;
+    while (this.#head < this.#taken.length && this.#settled.delete(this.#taken[this.#head]!)) this.#head++;
+    if (this.#head === before) return false;
+    this.#next = this.#taken[this.#head] ?? this.#taken.at(-1)! + 1;
+    if (this.#head * 2 > this.#taken.length) {
+      this.#taken = this.#taken.slice(this.#head);
+      this.#head = 0;
     }
-    this.#next++;
-    while (this.#ahead.delete(this.#next)) this.#next++;
     return true;
   }
 }

@@ -9,6 +9,7 @@ import type {
   SubscriptionSpec,
 } from '../core/driver.js';
 import { ClientClosedError, NoRouteError, type Problem } from '../core/errors.js';
+import { patternFromRegExp } from '../core/pattern.js';
 import type { InboundMessage, OutboundMessage, ReplyAddress } from '../core/message.js';
 import type { OutboundReply, ReplyTarget } from '../core/reply.js';
 import type { DriverEnvironment } from '../nest/transport-definition.js';
@@ -23,17 +24,17 @@ import {
   type LogReplyAddress,
 } from './log-messages.js';
 import { LogSubscription } from './log-subscription.js';
-import type { MemoryOptions } from './options.js';
+import { keepAlive } from './keep-alive.js';
+import { legalTopic, type MemoryOptions } from './options.js';
 
 const defaultPartitions = 3;
 const replyPartitions = 6;
-/** What Kafka takes as a topic's name. */
-const legalTopic = /^(?!\.\.?$)[\w.-]{1,249}$/;
 
 const capabilities: Capabilities = {
   messageOptions: new Set(['partition']),
   destinations: new Set(['topic']),
   pausesWithoutRedelivery: true,
+  requeuesTo: 'memory',
   ownsSource: false,
 };
 
@@ -46,6 +47,7 @@ export class LogDriver implements Driver {
   readonly #name: string;
   readonly #group: string;
   #connection: { close(): void } | undefined;
+  #stayAlive: (() => void) | undefined;
   #subscription: LogSubscription | undefined;
   #stopReplies: (() => void) | undefined;
 
@@ -74,6 +76,7 @@ export class LogDriver implements Driver {
     if (this.#connection !== undefined) return;
     this.state.move({ value: 'connecting' });
     this.#connection = this.#broker.connect(() => this.#lost());
+    this.#stayAlive ??= keepAlive();
     this.state.move({ value: 'ready' });
   }
 
@@ -159,6 +162,7 @@ export class LogDriver implements Driver {
     this.#stopReplies?.();
     await this.#subscription?.close();
     this.#connection?.close();
+    this.#stayAlive?.();
     this.state.move({ value: 'closed' });
   }
 
@@ -166,7 +170,8 @@ export class LogDriver implements Driver {
   #lost(): void {
     this.#connection = undefined;
     void this.connect();
-    void this.#subscription?.reopen();
+    // It fails only where the broker itself is closed.
+    this.#subscription?.reopen().catch(() => {});
   }
 
   #declareTopic(name: string, partitions: number): void {
@@ -177,7 +182,9 @@ export class LogDriver implements Driver {
   #sources(spec: SubscriptionSpec): readonly (string | RegExp)[] {
     const { topic, topics } = this.#options;
     if (topic !== undefined) return [topic];
-    return topics ?? spec.patterns.map(({ text, regExp }) => regExp ?? text);
+    if (topics === undefined) return spec.patterns.map(({ text, regExp }) => regExp ?? text);
+    // `g` and `y` would make a match depend on the one before.
+    return topics.map((name) => (typeof name === 'string' ? name : patternFromRegExp(name).regExp!));
   }
 
   #subscribed(spec: SubscriptionSpec): readonly string[] {

@@ -31,6 +31,9 @@ export class LogSubscription implements Subscription {
   readonly #member: GroupMember;
   #membership: Membership | undefined;
   #stopListening: (() => void) | undefined;
+  /** Topics made after we joined: nothing in them is old. */
+  readonly #late = new Set<string>();
+  #turn: Promise<unknown> = Promise.resolve();
   #paused = false;
   #stopped = false;
 
@@ -53,7 +56,11 @@ export class LogSubscription implements Subscription {
     return this.#fields.topics().includes(topic);
   }
 
-  async open(): Promise<void> {
+  open(): Promise<void> {
+    return this.#inTurn(() => this.#join());
+  }
+
+  async #join(): Promise<void> {
     this.#stopListening = this.#fields.broker.onTopic((topic) => this.#noticeTopic(topic));
     this.#membership = await this.#group.join(this.#member);
   }
@@ -74,25 +81,41 @@ export class LogSubscription implements Subscription {
 
   async close(): Promise<void> {
     await this.stop();
-    await this.#leave();
+    await this.#inTurn(() => this.#leave());
   }
 
   /** After the loss of the connection: what is not committed comes again, here or at another member. */
   async reopen(): Promise<void> {
-    this.#stopListening?.();
-    await this.#leave();
-    if (!this.#stopped) await this.open();
+    // In this tick: what is settled from here on must not be committed.
+    this.#endPartitions();
+    await this.#inTurn(async () => {
+      this.#stopListening?.();
+      await this.#leave();
+      if (!this.#stopped) await this.#join();
+    });
+  }
+
+  /** Joining and leaving wait for one another: a member that joins while it leaves would be two. */
+  #inTurn(step: () => Promise<void>): Promise<void> {
+    const done = this.#turn.then(step);
+    this.#turn = done.catch(() => {});
+    return done;
+  }
+
+  #endPartitions(): void {
+    for (const partition of this.#partitions.values()) partition.end();
+    this.#partitions.clear();
   }
 
   async #leave(): Promise<void> {
-    for (const partition of this.#partitions.values()) partition.end();
-    this.#partitions.clear();
+    this.#endPartitions();
     await this.#membership?.leave();
     this.#membership = undefined;
   }
 
   #noticeTopic(topic: string): void {
     if (!this.reads(topic)) return;
+    this.#late.add(topic);
     this.#fields.declareDeadLetters(topic);
     void this.#membership?.refresh();
   }
@@ -117,7 +140,8 @@ export class LogSubscription implements Subscription {
   #take(topic: string, partition: number): OwnedPartition {
     const { broker, fromBeginning } = this.#fields;
     const committed = this.#group.committed(topic, partition);
-    const first = committed ?? (fromBeginning ? 0 : broker.topic(topic)!.endOffset(partition));
+    const first =
+      committed ?? (fromBeginning || this.#late.has(topic) ? 0 : broker.topic(topic)!.endOffset(partition));
     const commit = (offset: number): void => {
       this.#group.commit(topic, partition, offset, this.#member);
     };
@@ -128,7 +152,6 @@ export class LogSubscription implements Subscription {
       first,
       commit,
       isFlowing: () => this.flowing,
-      isStopped: () => this.#stopped,
     });
   }
 }
@@ -143,7 +166,6 @@ interface OwnedPartitionFields extends LogSubscriptionFields {
   readonly first: number;
   commit(offset: number): void;
   isFlowing(): boolean;
-  isStopped(): boolean;
 }
 
 /** A partition while it is ours: what was handed over, what is settled, what may be committed. */
@@ -179,8 +201,11 @@ class OwnedPartition implements DeliverySource {
       for (const record of records) {
         if (!this.#fields.isFlowing()) return;
         this.#position = record.offset + 1;
-        this.#handOver(record, false);
+        this.#watermark.take(record.offset);
+        this.#handOver(record);
       }
+      // A handler that never waits would keep everything else of the process waiting.
+      if (records.length === fetchSize) return void setImmediate(() => this.pump());
     }
   }
 
@@ -188,29 +213,32 @@ class OwnedPartition implements DeliverySource {
     if (this.#watermark.settle(delivery.tag)) this.#fields.commit(this.#watermark.next);
   }
 
-  /** A log cannot take a record back: it runs again from memory, its offset uncommitted. Once we stop, it is the next owner's. */
-  requeue(delivery: Delivery): void {
-    if (!this.#fields.isStopped()) this.#handOver(delivery.message.raw as MemoryRecord, true);
-  }
+  /** Its offset stays uncommitted: the next owner of the partition reads it again. */
+  requeue(): void {}
 
-  async copy(delivery: Delivery, copies: readonly Copy[]): Promise<void> {
+  async copy(delivery: Delivery, copy: Copy): Promise<void> {
     const { broker, topic, group, declareDeadLetters } = this.#fields;
     const name = deadLetterTopic(topic);
     if (broker.topic(name) === undefined) declareDeadLetters(topic);
     const { key, value } = delivery.message.raw as MemoryRecord;
-    for (const copy of copies) {
-      broker
-        .topic(name)!
-        .append({ key, value, headers: letterHeaders(copy, group), timestamp: broker.clock.now() });
-    }
+    broker
+      .topic(name)!
+      .append({ key, value, headers: letterHeaders(copy, group), timestamp: broker.clock.now() });
   }
 
-  #handOver(record: MemoryRecord, redelivered: boolean): void {
+  #handOver(record: MemoryRecord): void {
     const { topic, partition, patternHeader, sink } = this.#fields;
     // Without a key a record takes its partition's order.
     const lane = record.key === undefined ? `${topic}/${partition}` : `${topic}/${partition}/${record.key}`;
     const message = inboundRecord(record, patternHeader);
-    const fields = { message, epoch: this.#epoch, lane, redelivered, tag: record.offset, source: this };
+    const fields = {
+      message,
+      epoch: this.#epoch,
+      lane,
+      redelivered: false,
+      tag: record.offset,
+      source: this,
+    };
     sink.deliver(new Delivery(fields));
   }
 }

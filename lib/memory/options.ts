@@ -58,6 +58,9 @@ export interface MemoryOptions extends CommonTransportOptions {
   readonly publishTo?: Destination;
 }
 
+/** What Kafka takes as a topic's name. */
+export const legalTopic = /^(?!\.\.?$)[\w.-]{1,249}$/;
+
 const queueOnly = [
   'queue',
   'exchange',
@@ -145,6 +148,24 @@ export function checkMemoryOptions(options: unknown, path: string): readonly Pro
       given: printable(given.queue),
     });
   }
+  for (const name of [given.topic, ...(Array.isArray(given.topics) ? (given.topics as unknown[]) : [])]) {
+    if (typeof name !== 'string' || legalTopic.test(name)) continue;
+    problems.push({
+      name: `${path}.topic`,
+      expected: 'letters, digits, _, . and -, at most 249',
+      given: printable(name),
+    });
+  }
+  if (given.publishTo !== undefined && mode === 'log' && !('topic' in given.publishTo)) {
+    problems.push({ name: `${path}.publishTo`, expected: '{ topic }', given: printable(given.publishTo) });
+  }
+  if (given.publishTo !== undefined && mode === 'queue' && 'topic' in given.publishTo) {
+    problems.push({
+      name: `${path}.publishTo`,
+      expected: '{ queue } or { exchange }',
+      given: printable(given.publishTo),
+    });
+  }
   if (mode === 'log' && given.topic !== undefined && given.topics !== undefined) {
     problems.push({
       name: `${path}.topics`,
@@ -167,5 +188,6 @@ function isExchange(value: unknown): boolean {
 
 function isDestination(value: unknown): boolean {
   if (typeof value !== 'object' || value === null) return false;
-  return Object.values(value).every(isText) && ['queue', 'exchange', 'topic'].some((kind) => kind in value);
+  const kinds = ['queue', 'exchange', 'topic'].filter((kind) => kind in value);
+  return kinds.length === 1 && Object.values(value).every(isText);
 }

@@ -11,8 +11,10 @@ import type {
 import {
   ClientClosedError,
   ConnectionLostError,
+  messageOf,
   NoRouteError,
   PublishRejectedError,
+  StorkConfigError,
   type Problem,
 } from '../core/errors.js';
 import { copyHeaders, headerNames } from '../core/headers.js';
@@ -22,6 +24,7 @@ import type { DriverEnvironment } from '../nest/transport-definition.js';
 import { BrokerError } from './broker/broker-error.js';
 import type { MemoryBroker } from './broker/memory-broker.js';
 import type { QueueSettings } from './broker/queue-settings.js';
+import { keepAlive } from './keep-alive.js';
 import {
   deadLetterQueue,
   isDeadLetterQueue,
@@ -45,6 +48,7 @@ const capabilities: Capabilities = {
   messageOptions: new Set(['delayMs', 'expiresInMs', 'priority', 'persistent', 'appId']),
   destinations: new Set(['queue', 'exchange']),
   pausesWithoutRedelivery: false,
+  requeuesTo: 'broker',
   ownsSource: true,
 };
 
@@ -57,6 +61,7 @@ export class QueueDriver implements Driver {
   readonly #name: string;
   readonly #keyHeader: string;
   #connection: { close(): void } | undefined;
+  #stayAlive: (() => void) | undefined;
   #subscription: QueueSubscription | undefined;
   #inbox: { readonly address: string; close(): void } | undefined;
   #replies: ReplyListener | undefined;
@@ -86,23 +91,15 @@ export class QueueDriver implements Driver {
     if (this.#connection !== undefined) return;
     this.state.move({ value: 'connecting' });
     this.#connection = this.#broker.connect(() => this.#lost());
+    this.#stayAlive ??= keepAlive();
     this.state.move({ value: 'ready' });
   }
 
   async declare(spec: SubscriptionSpec): Promise<void> {
-    const { exchange } = this.#options;
-    const queue = this.#options.queue!;
-    this.#declareDeadLetters();
-    this.#broker.declareQueue(
-      queue,
-      isDeadLetterQueue(queue) ? deadLetterSettings : this.#sourceSettings(queue),
-    );
-    if (exchange === undefined) return;
-    this.#broker.declareExchange(exchange.name, exchange.type);
-    for (const { text } of spec.patterns) {
-      const args =
-        exchange.type === 'headers' ? { 'x-match': 'all', [headerNames.pattern]: text } : undefined;
-      this.#broker.bind(exchange.name, queue, text, args);
+    try {
+      this.#declare(spec);
+    } catch (error) {
+      throw new StorkConfigError(messageOf(error), { cause: error });
     }
   }
 
@@ -113,7 +110,7 @@ export class QueueDriver implements Driver {
       keyHeader: this.#keyHeader,
       prefetch: this.#options.prefetch ?? spec.concurrency * 2,
       sink,
-      declareDeadLetters: () => this.#declareDeadLetters(),
+      declare: () => this.#declare(spec),
     });
     this.#subscription.open();
     return this.#subscription;
@@ -156,8 +153,8 @@ export class QueueDriver implements Driver {
   }
 
   parseReplyAddress(message: InboundMessage): ReplyTarget {
-    const address = rawOf(message).properties.replyTo;
-    if (address === undefined || address === '') return noReply;
+    const address: unknown = rawOf(message).properties.replyTo;
+    if (typeof address !== 'string' || address === '') return noReply;
     if (isServerNamed(address) || this.#options.replyQueues?.includes(address))
       return { kind: 'address', address };
     const shown = JSON.stringify(address.slice(0, 100));
@@ -176,9 +173,10 @@ export class QueueDriver implements Driver {
   }
 
   async close(): Promise<void> {
-    this.#subscription?.close();
+    await this.#subscription?.close();
     this.#inbox?.close();
     this.#connection?.close();
+    this.#stayAlive?.();
     this.state.move({ value: 'closed' });
   }
 
@@ -204,8 +202,21 @@ export class QueueDriver implements Driver {
     }
   }
 
-  #declareDeadLetters(): void {
-    this.#broker.declareQueue(deadLetterQueue(this.#options.queue!), deadLetterSettings);
+  #declare(spec: SubscriptionSpec): void {
+    const { exchange } = this.#options;
+    const queue = this.#options.queue!;
+    this.#broker.declareQueue(deadLetterQueue(queue), deadLetterSettings);
+    this.#broker.declareQueue(
+      queue,
+      isDeadLetterQueue(queue) ? deadLetterSettings : this.#sourceSettings(queue),
+    );
+    if (exchange === undefined) return;
+    this.#broker.declareExchange(exchange.name, exchange.type);
+    for (const { text } of spec.patterns) {
+      const args =
+        exchange.type === 'headers' ? { 'x-match': 'all', [headerNames.pattern]: text } : undefined;
+      this.#broker.bind(exchange.name, queue, text, args);
+    }
   }
 
   #sourceSettings(queue: string): QueueSettings {

@@ -1,5 +1,5 @@
 import type { Copy } from '../core/driver.js';
-import { copyHeaders, headerNames, readText } from '../core/headers.js';
+import { copyHeaders, headerNames, readKey, readText } from '../core/headers.js';
 import type { InboundMessage } from '../core/message.js';
 import type { InboundReply, OutboundReply, ReplyKind } from '../core/reply.js';
 import type { MemoryMessage, MemoryProperties } from './broker/message.js';
@@ -21,12 +21,12 @@ export function inboundMessage(message: MemoryMessage, queue: string, keyHeader:
     body: message.body,
     headers,
     patterns: patternsOf(message),
-    contentType: properties.contentType,
-    contentEncoding: properties.contentEncoding,
-    messageId: properties.messageId,
-    correlationId: properties.correlationId,
-    key: readText(headers, keyHeader),
-    timestamp: properties.timestamp,
+    contentType: text(properties.contentType),
+    contentEncoding: text(properties.contentEncoding),
+    messageId: text(properties.messageId),
+    correlationId: text(properties.correlationId),
+    key: readKey(headers, keyHeader),
+    timestamp: typeof properties.timestamp === 'number' ? properties.timestamp : undefined,
     origin: { source: queue, exchange: message.exchange, routingKey: message.routingKey },
     raw: message,
   };
@@ -40,8 +40,12 @@ export function rawOf(message: InboundMessage): MemoryMessage {
 /** A republish through the default exchange leaves the queue's name as routing key: the original one is in a header then. */
 function patternsOf({ headers, properties, routingKey }: MemoryMessage): readonly string[] {
   const origin = readText(headers, headerNames.originRoutingKey);
-  if (properties.type !== undefined && origin === undefined) return [properties.type, routingKey];
-  return [properties.type, origin, routingKey].filter((text) => text !== undefined);
+  return [text(properties.type), origin, routingKey].filter((pattern) => pattern !== undefined);
+}
+
+/** An empty property says nothing, and a test may write what no client could. */
+function text(value: unknown): string | undefined {
+  return typeof value === 'string' && value !== '' ? value : undefined;
 }
 
 /** Written by the broker about a journey that ends here; a copy that carried them would be taken for a message of that journey. */
@@ -77,9 +81,9 @@ export function outboundReply({
 export function inboundReply({ headers, properties, body }: MemoryMessage): InboundReply {
   return {
     kind: replyKind(readText(headers, headerNames.reply)),
-    correlationId: properties.correlationId ?? '',
+    correlationId: text(properties.correlationId) ?? '',
     body,
-    contentType: properties.contentType,
+    contentType: text(properties.contentType),
     headers,
   };
 }

@@ -12,7 +12,8 @@ export interface QueueSubscriptionFields {
   readonly keyHeader: string;
   readonly prefetch: number;
   readonly sink: DeliverySink;
-  readonly declareDeadLetters: () => void;
+  /** Makes the queue and its companions again where they are gone. */
+  readonly declare: () => void;
 }
 
 /** Consumes one queue: a channel at a time, a new one after every loss. */
@@ -28,7 +29,10 @@ export class QueueSubscription implements Subscription {
 
   open(): void {
     this.#state = 'flowing';
-    this.#channels = [...this.#channels.filter((channel) => !channel.isDone), new QueueChannel(this.#fields)];
+    this.#fields.declare();
+    // A deleted queue ends its consumer; like a channel that the broker closed, it comes back with its topology.
+    const channel = new QueueChannel(this.#fields, () => queueMicrotask(() => this.reopen()));
+    this.#channels = [...this.#channels.filter(({ isDone }) => !isDone), channel];
   }
 
   pause(): void {
@@ -48,11 +52,16 @@ export class QueueSubscription implements Subscription {
 
   /** After the loss of the connection: nothing of the old channels can be settled any more. */
   reopen(): void {
-    this.close();
+    this.#closeChannels();
     if (this.#state === 'flowing') this.open();
   }
 
-  close(): void {
+  async close(): Promise<void> {
+    await this.stop();
+    this.#closeChannels();
+  }
+
+  #closeChannels(): void {
     for (const channel of this.#channels) channel.close();
     this.#channels = [];
   }
@@ -66,12 +75,13 @@ class QueueChannel implements DeliverySource {
   #unsettled = 0;
   #isCancelled = false;
 
-  constructor(fields: QueueSubscriptionFields) {
+  constructor(fields: QueueSubscriptionFields, onCancelled: () => void) {
     this.#fields = fields;
     const queue = fields.broker.queue(fields.queue)!;
     this.#consumer = queue.consume({
       prefetch: fields.prefetch,
       onDelivery: (delivery) => this.#take(delivery),
+      onCancelled,
     });
   }
 
@@ -90,8 +100,13 @@ class QueueChannel implements DeliverySource {
     this.#consumer.nack(delivery.tag, true);
   }
 
-  async copy(delivery: Delivery, copies: readonly Copy[]): Promise<void> {
-    for (const copy of copies) this.#publishCopy(delivery, copy);
+  async copy(delivery: Delivery, copy: Copy): Promise<void> {
+    const { broker, queue, declare } = this.#fields;
+    const target = deadLetterQueue(queue);
+    if (broker.queue(target) === undefined) declare();
+    const outcome = broker.publish('', target, copyOf(rawOf(delivery.message), copy));
+    if (outcome === 'routed') return;
+    throw new PublishUnconfirmedError(`the queue "${target}" did not take a dead letter: ${outcome}`);
   }
 
   /** Takes nothing more; what was delivered can still be settled. */
@@ -103,16 +118,6 @@ class QueueChannel implements DeliverySource {
   close(): void {
     this.#epoch.end();
     this.#consumer.close();
-  }
-
-  #publishCopy(delivery: Delivery, copy: Copy): void {
-    const { broker, queue, declareDeadLetters } = this.#fields;
-    const target = deadLetterQueue(queue);
-    const message = copyOf(rawOf(delivery.message), copy);
-    if (broker.queue(target) === undefined) declareDeadLetters();
-    const outcome = broker.publish('', target, message);
-    if (outcome !== 'routed')
-      throw new PublishUnconfirmedError(`the queue "${target}" did not take a dead letter: ${outcome}`);
   }
 
   #take({ tag, message, redelivered }: QueueDelivery): void {

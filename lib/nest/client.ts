@@ -2,6 +2,7 @@ import { ClientProxy, type ReadPacket, type WritePacket } from '@nestjs/microser
 import type { ConnectionState } from '../core/connection-state.js';
 import { ClientClosedError } from '../core/errors.js';
 import type { MessageOptions } from '../core/outbound.js';
+import { withResolvers } from '../core/promises.js';
 import { StorkRecord } from './record-builder.js';
 import type { TransportRegistry } from './transport-registry.js';
 
@@ -52,11 +53,10 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, C
 
   /** Connects ahead of the first message, so that a wrong address is known now. */
   override async connect(): Promise<void> {
-    if (this.#closed)
-      throw new ClientClosedError(`the client of the transport ${JSON.stringify(this.#name)} is closed`);
+    this.#assertOpen();
     const transport = this.#registry.get(this.#name);
     this.#follow(transport.driver.state.changes);
-    await transport.connect(this.#registry.startTimeoutMs);
+    await transport.connect();
   }
 
   /** This client sends no more; the transport's connections end with the application. */
@@ -79,9 +79,9 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, C
   async request<T = never, P extends PatternOf<Contract> = PatternOf<Contract>>(
     pattern: P,
     data: RequestOf<Contract, P>,
-    options: MessageOptions = {},
+    options?: MessageOptions,
   ): Promise<[T] extends [never] ? ReplyOf<Contract, P> : T & Untyped<Contract>> {
-    await this.connect();
+    this.#assertOpen();
     const call = this.#withMetadata(pattern, data, options);
     const { promise, resolve, reject } = withResolvers<unknown>();
     let last: unknown;
@@ -96,7 +96,8 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, C
   }
 
   /**
-   * Sends an event; resolves when the broker has confirmed it and something is bound where it went.
+   * Sends an event; resolves when the broker has confirmed it and something is bound where it went. With `delayMs` it resolves when the
+   * message is stored; whether anything takes it is known only when it is due.
    *
    * @throws NoRouteError, PublishRejectedError, PublishUnconfirmedError, ConnectionLostError, ClientClosedError, StorkConfigError
    */
@@ -108,7 +109,7 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, C
   /** What Nest's `send()` calls; not for applications. */
   override publish(packet: ReadPacket, callback: (packet: WritePacket) => void): () => void;
   override publish(...args: readonly unknown[]): Promise<void> | (() => void) {
-    if (args.length === 2 && typeof args[1] === 'function') {
+    if (args.length === 2 && typeof args[1] === 'function' && typeof args[0] === 'object') {
       return this.#sendPacket(args[0] as ReadPacket, args[1] as (packet: WritePacket) => void);
     }
     return this.#publishEvent(args[0], args[1], args[2] as MessageOptions | undefined);
@@ -119,8 +120,8 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, C
     return this.#registry.get(this.#name).publish(call.pattern, call.data, call.options) as Promise<T>;
   }
 
-  async #publishEvent(pattern: unknown, data: unknown, options: MessageOptions = {}): Promise<void> {
-    await this.connect();
+  async #publishEvent(pattern: unknown, data: unknown, options?: MessageOptions): Promise<void> {
+    this.#assertOpen();
     const call = this.#withMetadata(pattern, data, options);
     await this.#registry.get(this.#name).publish(call.pattern, call.data, call.options);
   }
@@ -135,8 +136,11 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, C
   }
 
   /** Runs the dispatch hook, as Nest's own `send()` and `emit()` have done already for theirs. */
-  #withMetadata(pattern: unknown, data: unknown, options: MessageOptions): Call {
-    return this.#ofPacket(this.createPacket(pattern, new StorkRecord(data, options)));
+  #withMetadata(pattern: unknown, data: unknown, options?: MessageOptions): Call {
+    const record = data instanceof StorkRecord ? data : new StorkRecord(data, {});
+    return this.#ofPacket(
+      this.createPacket(pattern, new StorkRecord(record.data, { ...record.options, ...options })),
+    );
   }
 
   #ofPacket({ pattern, data, metadata }: ReadPacket): Call {
@@ -148,6 +152,11 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, C
       options:
         metadata === undefined ? options : { ...options, headers: { ...metadata, ...options.headers } },
     };
+  }
+
+  #assertOpen(): void {
+    if (!this.#closed) return;
+    throw new ClientClosedError(`the client of the transport ${JSON.stringify(this.#name)} is closed`);
   }
 
   #isFollowing = false;
@@ -162,15 +171,4 @@ interface Call {
   readonly pattern: string;
   readonly data: unknown;
   readonly options: MessageOptions;
-}
-
-/** `Promise.withResolvers`, which Node 20 does not have. */
-function withResolvers<T>() {
-  let resolve!: (value: T) => void;
-  let reject!: (error: Error) => void;
-  const promise = new Promise<T>((onResolve, onReject) => {
-    resolve = onResolve;
-    reject = onReject;
-  });
-  return { promise, resolve, reject };
 }

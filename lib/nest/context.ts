@@ -22,7 +22,6 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
   /** The pattern that selected the handler, as the sender wrote it. */
   readonly pattern: string;
   readonly #run: HandlerRun;
-  #signal: AbortSignal | undefined;
 
   constructor(transport: string, run: HandlerRun) {
     super([run.delivery.message]);
@@ -31,14 +30,14 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
     this.#run = run;
   }
 
-  /** The sender's id of the message, if it has one. The same on every delivery. */
+  /** The sender's id; on a log without one `topic/partition/offset`; undefined on a queue without one. The same on every delivery. */
   get messageId(): string | undefined {
     return this.#message.messageId;
   }
 
   /** Of a request, its own id; undefined on events. */
   get requestId(): string | undefined {
-    if (this.#run.envelope.reply.kind !== 'address') return undefined;
+    if (this.#run.facts.reply.kind !== 'address') return undefined;
     return this.#message.correlationId ?? this.#message.messageId;
   }
 
@@ -46,7 +45,7 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
   get correlationId(): string | undefined {
     const conversation = readText(this.#message.headers, headerNames.correlationId);
     if (conversation !== undefined) return conversation;
-    return this.#run.envelope.reply.kind === 'none'
+    return this.#run.facts.reply.kind === 'none'
       ? (this.#message.correlationId ?? this.#message.messageId)
       : this.#message.messageId;
   }
@@ -68,12 +67,12 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
 
   /** 1 on the first run, over redeliveries. */
   get attempt(): number {
-    return this.#run.envelope.attempt;
+    return this.#run.facts.attempt;
   }
 
   /** When a run of this message first failed, in milliseconds since the epoch. */
   get firstFailedAt(): number | undefined {
-    return this.#run.envelope.firstFailedAt;
+    return this.#run.facts.firstFailedAt;
   }
 
   /** True if the broker knows that it has delivered the message before. */
@@ -88,8 +87,7 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
 
   /** Aborts when the outcome no longer counts: the source was lost, or the shutdown's patience is over. */
   get signal(): AbortSignal {
-    this.#signal ??= this.#run.signal();
-    return this.#signal;
+    return this.#run.delivery.signal;
   }
 
   /** The client library's own objects for this message. */

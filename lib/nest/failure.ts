@@ -24,17 +24,11 @@ export function unmask(final: unknown, original: { readonly error: unknown } | u
 }
 
 function isStatusError(value: unknown, message: string): boolean {
-  return (
-    typeof value === 'object' &&
-    value !== null &&
-    !(value instanceof Error) &&
-    'status' in value &&
-    value.status === 'error' &&
-    'message' in value &&
-    value.message === message
-  );
+  if (value instanceof Error) return false;
+  return field(value, 'status') === 'error' && field(value, 'message') === message;
 }
 
+/** Total: whatever was thrown. */
 export function describeFailure(error: unknown): Failure {
   return { error, reason: reasonOf(error), envelope: envelopeOf(error) };
 }
@@ -63,7 +57,8 @@ function envelopeOf(error: unknown): ErrorEnvelope {
 /** A validation pipe's message says only that something is wrong; what is wrong stands in its response. */
 function describe(error: unknown): string {
   const listed = error instanceof HttpException ? field(error.getResponse(), 'message') : undefined;
-  return Array.isArray(listed) ? listed.join('; ') : messageOf(error);
+  if (!Array.isArray(listed)) return messageOf(error);
+  return listed.map((line) => (typeof line === 'string' ? line : messageOf(line))).join('; ');
 }
 
 /** The error's own `code` or that of what an `RpcException` carries; else what kind of failure it was. */

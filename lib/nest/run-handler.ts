@@ -1,15 +1,15 @@
-import { isObservable, type Observable } from 'rxjs';
+import { isObservable, Subscription, type Observable } from 'rxjs';
 import type { MessageHandler } from '@nestjs/microservices';
 import type { Failure } from '../core/failure.js';
 import type { HandlerRun } from '../core/handler-table.js';
 import { recordOf, StorkContext } from './context.js';
 import { describeFailure, unmask } from './failure.js';
 
-/** Nest's processing hooks around one run; `body` gets the function that ends it. What the hooks return says nothing. */
+/** Nest's processing hooks around one run; `body` gets the function that ends it. What the hooks return says nothing of the run. */
 export type ProcessingHooks = (
   context: StorkContext,
   body: (runEndHook: () => void) => Promise<void>,
-) => void;
+) => void | Promise<void>;
 
 /** Runs a handler for one delivery, with a context of its own. Resolves when it has completed; never rejects. */
 export function runHandler(
@@ -20,11 +20,19 @@ export function runHandler(
 ): Promise<Failure | undefined> {
   const context = new StorkContext(transport, run);
   return new Promise((resolve) => {
-    withHooks(context, async (runEndHook) => {
+    // A hook that throws, or never calls its body, must not keep the message's slot.
+    const failByHook = (error: unknown): void => resolve(describeFailure(error));
+    const body = async (runEndHook: () => void): Promise<void> => {
       const failure = await callHandler(handler, context, run);
-      runEndHook();
       resolve(failure);
-    });
+      runEndHook();
+    };
+    try {
+      const hooked = withHooks(context, body);
+      if (hooked instanceof Promise) hooked.catch(failByHook);
+    } catch (error) {
+      failByHook(error);
+    }
   });
 }
 
@@ -47,26 +55,28 @@ async function callHandler(
   }
 }
 
-/** Hands every value on; leaves a stream that nobody listens to any more. */
+/** Hands every value on; leaves a stream that nobody listens to any more, and one whose outcome no longer counts. */
 function drainStream(stream: Observable<unknown>, run: HandlerRun): Promise<void> {
   return new Promise((resolve, reject) => {
-    // The first value may come before `subscribe` has returned.
-    let left = false;
-    const subscription = stream.subscribe({
-      next: (value) => {
-        if (left) return;
-        try {
-          left = !run.emit(value);
-        } catch (error) {
-          left = true;
-          reject(error);
-        }
-        if (!left) return;
-        resolve();
-        queueMicrotask(() => subscription.unsubscribe());
-      },
-      error: reject,
-      complete: resolve,
-    });
+    const subscription = new Subscription();
+    const leave = (): void => {
+      resolve();
+      subscription.unsubscribe();
+    };
+    run.delivery.onAbort = leave;
+    subscription.add(
+      stream.subscribe({
+        next: (value) => {
+          try {
+            if (!run.emit(value)) leave();
+          } catch (error) {
+            reject(error);
+            subscription.unsubscribe();
+          }
+        },
+        error: reject,
+        complete: resolve,
+      }),
+    );
   });
 }

@@ -1,5 +1,6 @@
 import { Injectable, Logger } from '@nestjs/common';
 import { Server, type CustomTransportStrategy, type MessageHandler } from '@nestjs/microservices';
+import type { CancelTimer } from '../core/clock.js';
 import { StorkConfigError, type Problem } from '../core/errors.js';
 import type { Handler } from '../core/handler-table.js';
 import { checkMethods, groupByMethod, methodsOn, toHandler, type BoundMethod } from './handler-binder.js';
@@ -7,8 +8,8 @@ import { HandlerExplorer, type NestBinding } from './handler-explorer.js';
 import { runHandler, type ProcessingHooks } from './run-handler.js';
 import { TransportRegistry } from './transport-registry.js';
 
-/** How long after `listen()` the application's bootstrap may stay away before we ask for it. */
-const bootstrapPatienceMs = 30_000;
+/** How long after `listen()` the bootstrap may stay away, or the other way round, before we ask for it. */
+const otherHalfMs = 30_000;
 
 /**
  * Nest's strategy for every transport of the module. It connects and declares in `listen()` and consumes once the application has
@@ -23,10 +24,12 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   readonly #explorer: HandlerExplorer;
   readonly #bindings: NestBinding[] = [];
   #isConnected = false;
+  #isConnectedTwice = false;
+  #reminder: CancelTimer | undefined;
   #isBootstrapped = false;
   #isPrepared = false;
   #consuming: Promise<void> | undefined;
-  #draining: Promise<void> | undefined;
+  #isDraining = false;
 
   constructor(registry: TransportRegistry, explorer: HandlerExplorer) {
     super();
@@ -36,6 +39,7 @@ export class StorkServer extends Server implements CustomTransportStrategy {
 
   /** Called by what gives the strategy to Nest. */
   markConnected(): void {
+    if (this.#isConnected) this.#isConnectedTwice = true;
     this.#isConnected = true;
   }
 
@@ -72,46 +76,59 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   /** Called by the lifecycle once every provider is ready. */
   async bootstrapped(): Promise<void> {
     this.#isBootstrapped = true;
+    if (this.#isConnected && !this.#isPrepared) {
+      this.#remind(
+        'handlers receive nothing: the microservices were not started; call app.startAllMicroservices()',
+      );
+    } else {
+      this.#reminder?.();
+    }
     await this.#consumeIfReady();
   }
 
-  /** Stops consuming on every transport; a second call may shorten the wait of the first. */
+  /** Stops consuming on every transport; a second call can only shorten the wait of the first. */
   async drain(limitMs: number): Promise<void> {
-    const drained = Promise.all([...this.#registry.created()].map((transport) => transport.drain(limitMs)));
-    this.#draining = Promise.all([this.#draining, drained]).then(() => {});
-    await drained;
+    this.#isDraining = true;
+    this.#reminder?.();
+    await Promise.allSettled([...this.#registry.created()].map((transport) => transport.drain(limitMs)));
   }
 
   async #start(): Promise<void> {
     const transports = this.#registry.all();
+    if (this.#isConnectedTwice) {
+      throw new StorkConfigError(
+        'connectStork() or storkMicroservice() was used twice in one application: every handler would run twice',
+      );
+    }
     this.#bindHandlers();
-    const limitMs = this.#registry.startTimeoutMs;
     await Promise.all(
       [...transports.values()].map(async (transport) => {
-        await transport.connect(limitMs);
+        await transport.connect();
         await transport.declare();
       }),
     );
     this.#isPrepared = true;
-    if (!this.#isBootstrapped) this.#askForBootstrap();
+    this.#reminder?.();
+    if (!this.#isBootstrapped) {
+      this.#remind(
+        'listening, but not consuming: the application has not bootstrapped; call app.init() or app.listen()',
+      );
+    }
     await this.#consumeIfReady();
   }
 
   async #consumeIfReady(): Promise<void> {
-    if (!this.#isPrepared || !this.#isBootstrapped || this.#draining !== undefined) return;
+    if (!this.#isPrepared || !this.#isBootstrapped || this.#isDraining) return;
     this.#consuming ??= Promise.all(
       [...this.#registry.all().values()].map((transport) => transport.consume()),
     ).then(() => {});
     await this.#consuming;
   }
 
-  #askForBootstrap(): void {
-    this.#registry.clock.setTimer(bootstrapPatienceMs, () => {
-      if (this.#isBootstrapped) return;
-      this.logger.warn(
-        'listening, but not consuming: the application has not bootstrapped; call app.init() or app.listen()',
-      );
-    });
+  /** One half of the start has come; says so if the other stays away. */
+  #remind(line: string): void {
+    this.#reminder?.();
+    this.#reminder = this.#registry.clock.setTimer(otherHalfMs, () => this.logger.warn(line));
   }
 
   #bindHandlers(): void {

@@ -33,7 +33,7 @@ export class StorkModule {
   /** Like `forRoot()`, with options made by a factory that may inject. `transports` names what it will return. */
   static forRootAsync(options: StorkModuleAsyncOptions): DynamicModule {
     const providers = [...optionsProviders(options), ...(options.extraProviders ?? [])];
-    return assemble(options.transports, options.isGlobal, providers, options.imports);
+    return assemble(options.transports ?? [], options.isGlobal, providers, options.imports);
   }
 }
 

@@ -14,8 +14,8 @@ const defaultMaxBodyBytes = 16 * 1024 * 1024;
 @Injectable()
 export class TransportRegistry {
   readonly drainTimeoutMs: number;
-  readonly startTimeoutMs: number;
   readonly #options: StorkModuleOptions;
+  readonly #startTimeoutMs: number;
   readonly #declared: readonly string[];
   readonly #clock: StorkClock;
   readonly #modules: ModulesContainer;
@@ -34,7 +34,7 @@ export class TransportRegistry {
     this.#clock = clock;
     this.#modules = modules;
     this.drainTimeoutMs = options?.drainTimeoutMs ?? defaultDrainTimeoutMs;
-    this.startTimeoutMs = options?.startTimeoutMs ?? defaultStartTimeoutMs;
+    this.#startTimeoutMs = options?.startTimeoutMs ?? defaultStartTimeoutMs;
   }
 
   get names(): readonly string[] {
@@ -100,6 +100,7 @@ export class TransportRegistry {
           concurrency: common.concurrency ?? 10,
           maxBodyBytes: common.maxBodyBytes ?? defaultMaxBodyBytes,
           maxPending: common.maxPending ?? 10_000,
+          startTimeoutMs: this.#startTimeoutMs,
           onUnhandled: common.onUnhandled,
           codecs: [...(this.#options.codecs ?? []), ...(common.codecs ?? [])],
           defaultContentType: common.defaultContentType ?? 'application/json',

@@ -1,19 +1,20 @@
 import 'reflect-metadata';
 import {
-  Allow,
   IsIn,
   IsInt,
-  IsOptional,
   IsString,
   Max,
   Min,
   MinLength,
   ValidateBy,
+  ValidateIf,
   validateSync,
   type ValidationError,
 } from 'class-validator';
+import { builtInCodecs, Codecs, type Codec } from '../core/codec.js';
 import type { Problem } from '../core/errors.js';
 import { printable } from '../core/text.js';
+import type { CommonTransportOptions } from './options.js';
 import { isTransportDefinition } from './transport-definition.js';
 
 /** Options are validated as instances of a class whose decorators' messages say what is expected. */
@@ -48,22 +49,23 @@ function toProblem({ property, constraints = {}, value }: ValidationError, path:
 export function Integer(least: number, most: number = Number.MAX_SAFE_INTEGER): PropertyDecorator {
   const message =
     most === Number.MAX_SAFE_INTEGER ? `an integer from ${least} up` : `an integer from ${least} to ${most}`;
-  return all(IsOptional(), IsInt({ message }), Min(least, { message }), Max(most, { message }));
+  return all(Optional(), IsInt({ message }), Min(least, { message }), Max(most, { message }));
 }
 
 export function OneOf(...values: readonly string[]): PropertyDecorator {
   return all(
-    IsOptional(),
+    Optional(),
     IsIn(values, { message: `one of ${values.map((value) => `'${value}'`).join(', ')}` }),
   );
 }
 
 export function Text(): PropertyDecorator {
-  return all(
-    IsOptional(),
-    IsString({ message: 'text' }),
-    MinLength(1, { message: 'text that is not empty' }),
-  );
+  return all(Optional(), IsString({ message: 'text' }), MinLength(1, { message: 'text that is not empty' }));
+}
+
+/** Left out, or `undefined` as an absent environment variable; `null` is a value, and a wrong one. */
+function Optional(): PropertyDecorator {
+  return ValidateIf((_, value) => value !== undefined);
 }
 
 /** Anything that `holds`; `expected` completes "expected …". */
@@ -83,7 +85,7 @@ export function OptionalMatching(
   expected: string,
   holds: (value: unknown, options: object) => boolean,
 ): PropertyDecorator {
-  return all(IsOptional(), Matching(expected, holds));
+  return all(Optional(), Matching(expected, holds));
 }
 
 function all(...decorators: readonly PropertyDecorator[]): PropertyDecorator {
@@ -94,14 +96,12 @@ function all(...decorators: readonly PropertyDecorator[]): PropertyDecorator {
 
 export function isCodec(value: unknown): boolean {
   const codec = value as { contentType?: unknown; encode?: unknown; decode?: unknown } | null | undefined;
-  return (
-    typeof codec?.contentType === 'string' &&
-    typeof codec.encode === 'function' &&
-    typeof codec.decode === 'function'
-  );
+  const { contentType, encode, decode } = codec ?? {};
+  const isPlainType = typeof contentType === 'string' && /^[^;\sA-Z]+$/.test(contentType);
+  return isPlainType && typeof encode === 'function' && typeof decode === 'function';
 }
 
-const codecs = 'a list of codecs, each with contentType, encode and decode';
+const codecs = 'a list of codecs, each with contentType (lower case, no parameters), encode and decode';
 
 export class CommonTransportSchema {
   @OneOf('all', 'via-only', 'none')
@@ -127,7 +127,7 @@ class ModuleSchema {
       isRecord(value) && Object.keys(value).length > 0 && Object.values(value).every(isTransportDefinition),
   )
   transports?: unknown;
-  @Allow()
+  @OptionalMatching('true or false', (value) => typeof value === 'boolean')
   isGlobal?: unknown;
   @OptionalMatching(codecs, (value) => Array.isArray(value) && value.every(isCodec))
   codecs?: unknown;
@@ -149,7 +149,10 @@ export function checkModuleOptions(options: unknown, declaredTransports: readonl
         given: printable(name),
       });
     }
-    if (isTransportDefinition(definition)) problems.push(...definition.validate(`transports.${name}`));
+    if (!isTransportDefinition(definition)) continue;
+    const found = definition.validate(`transports.${name}`);
+    problems.push(...found);
+    if (found.length === 0) problems.push(...checkContentType(name, definition.common, options));
   }
   const given = Object.keys(transports).toSorted().join(', ');
   const declared = declaredTransports.toSorted().join(', ');
@@ -159,6 +162,20 @@ export function checkModuleOptions(options: unknown, declaredTransports: readonl
   return problems;
 }
 
+/** A default that nothing can write would fail every plain message. */
+function checkContentType(name: string, common: CommonTransportOptions, options: unknown): Problem[] {
+  const { defaultContentType, codecs: own = [] } = common;
+  const shared = (options as { codecs?: unknown }).codecs;
+  if (defaultContentType === undefined || (shared !== undefined && !Array.isArray(shared))) return [];
+  const known = new Codecs(
+    [...builtInCodecs, ...((shared as Codec[] | undefined) ?? []), ...own],
+    defaultContentType,
+  );
+  if (known.knows(defaultContentType) !== undefined) return [];
+  const expected = 'the content type of a codec';
+  return [{ name: `transports.${name}.defaultContentType`, expected, given: printable(defaultContentType) }];
+}
+
 function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null;
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

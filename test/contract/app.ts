@@ -32,6 +32,8 @@ export interface RunningApp {
   readonly letters: (count: number) => Promise<readonly RawLetter[]>;
   /** Resolves when nothing of the source is unsettled. */
   readonly settled: () => Promise<void>;
+  /** Resolves when so many messages wait in the source: for an application that is closed, all that it has not settled. */
+  readonly left: (count: number) => Promise<unknown>;
   readonly close: () => Promise<void>;
 }
 
@@ -53,21 +55,29 @@ export async function startApp(harness: DriverHarness, options: AppOptions): Pro
   const close = (): Promise<void> => (closing ??= app.close());
   onTestFinished(close);
   await app.listen();
+  const service = app.get(StorkService);
   return {
     app,
     client: app.get<StorkClient>(getClientToken('main')),
-    service: app.get(StorkService),
+    service,
     source,
     letters: (count) =>
       eventually(async () => {
         const letters = await harness.deadLetters(source);
         return letters.length >= count ? letters : undefined;
       }, `${count} dead letters`),
-    settled: () =>
+    settled: async () => {
+      const isSettled = async (): Promise<true | undefined> => {
+        const { inFlight } = service.state()['main']!;
+        return inFlight === 0 && (await harness.waiting(source)) === 0 ? true : undefined;
+      };
+      await eventually(isSettled, 'nothing unsettled');
+    },
+    left: (count) =>
       eventually(
-        async () => ((await harness.unsettled(source)) === 0 ? true : undefined),
-        'nothing unsettled',
-      ).then(() => {}),
+        async () => ((await harness.waiting(source)) === count ? true : undefined),
+        `${count} messages to be left`,
+      ),
     close,
   };
 }

@@ -12,6 +12,8 @@ export interface RawMessage {
   readonly headers?: Headers;
   readonly messageId?: string;
   readonly key?: string;
+  /** Milliseconds since the epoch, as the sender claims. */
+  readonly timestamp?: number;
   /** Text that claims to be a reply address. */
   readonly replyTo?: string;
 }
@@ -35,8 +37,8 @@ export interface DriverHarness {
   deadLetters(source: string): Promise<readonly RawLetter[]>;
   /** Name of the source in which dead letters of `source` lie. */
   deadLetterSource(source: string): string;
-  /** Messages of `source` that are not settled: waiting or in flight. */
-  unsettled(source: string): Promise<number>;
+  /** Messages of `source` that no consumer has; brokers that know more may count what consumers have not settled too. */
+  waiting(source: string): Promise<number>;
   /** Breaks every connection to the broker, as a network would. */
   dropConnections(): Promise<void>;
   /** Addresses that are not reply addresses, `source` itself among them. */

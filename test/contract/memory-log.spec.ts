@@ -23,7 +23,7 @@ driverContract({
       broker,
       ...options,
     }),
-  publishRaw: async (name, { body, pattern, contentType, headers, messageId, key, replyTo }) => {
+  publishRaw: async (name, { body, pattern, contentType, headers, messageId, key, replyTo, timestamp }) => {
     const written: Record<string, string> = Object.fromEntries(
       Object.entries({
         ...headers,
@@ -36,7 +36,7 @@ driverContract({
       }).filter((entry): entry is [string, string] => entry[1] !== undefined),
     );
     const topic = broker.createTopic(name, { partitions: 3 });
-    topic.append({ key, value: body, headers: written, timestamp: broker.clock.now() });
+    topic.append({ key, value: body, headers: written, timestamp: timestamp ?? broker.clock.now() });
   },
   deadLetters: async (topic) => {
     const letters = broker.topic(`${topic}.dlq`);
@@ -46,7 +46,7 @@ driverContract({
       .map(({ value, headers }) => ({ body: value, headers }));
   },
   deadLetterSource: (source) => `${source}.dlq`,
-  unsettled: async (name) => {
+  waiting: async (name) => {
     const topic = broker.topic(name);
     return topic === undefined ? 0 : broker.group(name).lag(name);
   },

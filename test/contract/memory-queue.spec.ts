@@ -15,14 +15,21 @@ driverContract({
   name: 'memory (queue)',
   capabilities: probe.capabilities,
   transport: (queue, options) => memory({ queue, broker, ...options }),
-  publishRaw: async (queue, { body, pattern, contentType, headers, messageId, key, replyTo }) => {
+  publishRaw: async (queue, { body, pattern, contentType, headers, messageId, key, replyTo, timestamp }) => {
     const keyed = key === undefined ? headers : { ...headers, 'stork-key': key };
-    const properties = { type: pattern, contentType, messageId, correlationId: messageId, replyTo };
+    const properties = {
+      type: pattern,
+      contentType,
+      messageId,
+      correlationId: messageId,
+      replyTo,
+      timestamp,
+    };
     broker.publish('', queue, { body, headers: { ...keyed }, properties });
   },
   deadLetters: async (queue) => broker.queue(`${queue}.dlq`)?.peek() ?? [],
   deadLetterSource: (source) => `${source}.dlq`,
-  unsettled: async (name) => {
+  waiting: async (name) => {
     const queue = broker.queue(name);
     return queue === undefined ? 0 : queue.ready + queue.unacked;
   },

@@ -163,6 +163,14 @@ export function failureContract(harness: DriverHarness): void {
     }
   });
 
+  it('keeps a message whose sender claims a time that no calendar has', async () => {
+    const { source, letters, settled } = await start();
+    const body = Buffer.from('{}');
+    await harness.publishRaw(source, { pattern: 'order.declined', body, timestamp: 9e15 });
+    expect(text((await letters(1))[0], 'stork-origin-timestamp')).toBeUndefined();
+    await settled();
+  });
+
   it('takes hostile values in its own headers for absent', async () => {
     const seen = new Seen<StorkContext>();
     @Controller()
@@ -263,7 +271,11 @@ export function failureContract(harness: DriverHarness): void {
         read.add(`${context.pattern}: ${body.toString()}`);
       }
     }
-    const raw = { contentType: 'application/json', encode: Buffer.from, decode: (body: Buffer) => body };
+    const raw = {
+      contentType: 'application/json',
+      encode: () => Buffer.alloc(0),
+      decode: (body: Buffer) => body,
+    };
     const { client, source } = await start();
     const reader = await startApp(harness, {
       controllers: [Letters],

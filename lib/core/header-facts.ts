@@ -3,8 +3,8 @@ import { headerNames, readCount, readText, readTime } from './headers.js';
 import type { InboundMessage } from './message.js';
 import { noReply, type ReplyTarget } from './reply.js';
 
-/** What our own headers say about a delivery; hostile values count as absent. */
-export interface Envelope {
+/** What our own headers say about a message; hostile values count as absent. */
+export interface HeaderFacts {
   /** Number of the run that comes now, from 1. */
   readonly attempt: number;
   readonly firstFailedAt: number | undefined;
@@ -19,15 +19,30 @@ export interface Envelope {
  * A dead letter that somebody reads like any message is addressed to whoever reads it: the handler, deadline and reply address in it
  * are the story of how it died.
  */
-export function readEnvelope(message: InboundMessage, driver: Pick<Driver, 'parseReplyAddress'>): Envelope {
+export function readHeaderFacts(
+  message: InboundMessage,
+  driver: Pick<Driver, 'parseReplyAddress'>,
+): HeaderFacts {
   const { headers } = message;
+  if (headers[headerNames.deathReason] !== undefined) return factsOfLetter(message);
   const attempt = readCount(headers, headerNames.attempt);
-  const isLetter = headers[headerNames.deathReason] !== undefined;
+  const reply = driver.parseReplyAddress(message);
   return {
-    attempt: attempt === undefined || attempt < 1 || isLetter ? 1 : attempt,
+    attempt: attempt === undefined || attempt < 1 ? 1 : attempt,
     firstFailedAt: readTime(headers, headerNames.firstFailedAt),
-    deadline: isLetter ? undefined : readTime(headers, headerNames.deadline),
-    handlerId: isLetter ? undefined : readText(headers, headerNames.handler),
-    reply: isLetter ? noReply : driver.parseReplyAddress(message),
+    // An event has nobody who stops waiting for it.
+    deadline: reply.kind === 'address' ? readTime(headers, headerNames.deadline) : undefined,
+    handlerId: readText(headers, headerNames.handler),
+    reply,
+  };
+}
+
+function factsOfLetter({ headers }: InboundMessage): HeaderFacts {
+  return {
+    attempt: 1,
+    firstFailedAt: readTime(headers, headerNames.firstFailedAt),
+    deadline: undefined,
+    handlerId: undefined,
+    reply: noReply,
   };
 }

@@ -1,0 +1,186 @@
+import type { ConfirmChannel, ConsumeMessage } from 'amqplib';
+import { Delivery } from '../core/delivery.js';
+import type { Copy, DeliverySink, DeliverySource, Subscription, SubscriptionSpec } from '../core/driver.js';
+import { Epoch } from '../core/epoch.js';
+import { NoRouteError } from '../core/errors.js';
+import type { Connection } from './connection.js';
+import { copyOptions, inboundMessage } from './messages.js';
+import type { Publisher } from './publisher.js';
+import { SupervisedChannel, type SupervisedChannelFields } from './supervised-channel.js';
+import { declareDeadLetters, declareTopology, deadLetterQueue, type QueueTopology } from './topology.js';
+
+export interface ConsumerFields extends Omit<SupervisedChannelFields, 'setup' | 'lost'> {
+  readonly connection: Connection;
+  readonly topology: QueueTopology;
+  readonly spec: SubscriptionSpec;
+  readonly prefetch: number;
+  readonly keyHeader: string;
+  readonly sink: DeliverySink;
+  /** On the consuming connection: an alarm that blocks publishers must not keep dead letters from being written beside it. */
+  readonly copies: Publisher;
+}
+
+/** Consumes one queue on a channel of its own; a new channel, and a new epoch, after every loss. */
+export class Consumer implements Subscription {
+  readonly #fields: ConsumerFields;
+  readonly #channel: SupervisedChannel;
+  #live: LiveChannel | undefined;
+  #state: 'flowing' | 'paused' | 'stopped' = 'flowing';
+  /** The client could not decode a message and broke the connection: one at a time, so that only the poison's count rises. */
+  #isCautious = false;
+
+  constructor(fields: ConsumerFields) {
+    this.#fields = fields;
+    this.#channel = new SupervisedChannel({
+      ...fields,
+      setup: (channel) => this.#setUp(channel),
+      lost: (error) => this.#lost(error),
+    });
+  }
+
+  start(): Promise<void> {
+    return this.#channel.start();
+  }
+
+  pause(): void {
+    if (this.#state !== 'flowing') return;
+    this.#state = 'paused';
+    void this.#live?.cancel();
+  }
+
+  resume(): void {
+    if (this.#state !== 'paused') return;
+    this.#state = 'flowing';
+    void this.#live?.consume();
+  }
+
+  async stop(): Promise<void> {
+    if (this.#state === 'stopped') return;
+    this.#state = 'stopped';
+    await this.#live?.cancel();
+  }
+
+  async close(): Promise<void> {
+    await this.stop();
+    await this.#channel.close();
+  }
+
+  async #setUp(channel: ConfirmChannel): Promise<void> {
+    const { topology, spec, prefetch } = this.#fields;
+    await declareTopology(channel, topology, spec);
+    await channel.prefetch(this.#isCautious ? 1 : prefetch);
+    this.#live = new LiveChannel(channel, this.#fields, {
+      settled: () => this.#settled(),
+      cancelled: () => void this.#channel.restart(),
+    });
+    if (this.#state === 'flowing') await this.#live.consume();
+  }
+
+  #lost(error: Error): void {
+    this.#live?.epoch.end();
+    this.#live = undefined;
+    // A message that overflows the client's decoder: nothing that the broker said.
+    if (error instanceof RangeError) this.#isCautious = true;
+  }
+
+  #settled(): void {
+    if (!this.#isCautious) return;
+    this.#isCautious = false;
+    void this.#live?.widen(this.#fields.prefetch);
+  }
+}
+
+interface LiveChannelEvents {
+  settled(): void;
+  /** The broker ended the consumer, e.g. because the queue was deleted. */
+  cancelled(): void;
+}
+
+/** One channel with its epoch: what was delivered on it is settled on it, or not at all. */
+class LiveChannel implements DeliverySource {
+  readonly epoch = new Epoch();
+  readonly #channel: ConfirmChannel;
+  readonly #fields: ConsumerFields;
+  readonly #events: LiveChannelEvents;
+  #consumerTag: Promise<string | undefined> = Promise.resolve(undefined);
+
+  constructor(channel: ConfirmChannel, fields: ConsumerFields, events: LiveChannelEvents) {
+    this.#channel = channel;
+    this.#fields = fields;
+    this.#events = events;
+  }
+
+  /** Errors close the channel, which its supervisor hears of. */
+  async consume(): Promise<void> {
+    const { queue } = this.#fields.topology;
+    const before = this.#consumerTag;
+    this.#consumerTag = before.then(async (tag) => {
+      if (tag !== undefined) return tag;
+      const consumer = await this.#channel.consume(queue, (message) => this.#take(message));
+      return consumer.consumerTag;
+    });
+    await this.#consumerTag;
+  }
+
+  /** The channel stays: what was delivered can still be settled. */
+  async cancel(): Promise<void> {
+    this.#consumerTag = this.#consumerTag.then(async (tag) => {
+      if (tag !== undefined && this.epoch.live) await this.#channel.cancel(tag);
+      return undefined;
+    });
+    await this.#consumerTag.catch(() => {});
+  }
+
+  /** A prefetch counts for consumers that begin after it. */
+  async widen(prefetch: number): Promise<void> {
+    await this.cancel();
+    if (!this.epoch.live) return;
+    await this.#channel.prefetch(prefetch);
+    await this.consume();
+  }
+
+  ack(delivery: Delivery): void {
+    this.#channel.ack(delivery.message.raw as ConsumeMessage);
+    this.#events.settled();
+  }
+
+  requeue(delivery: Delivery): void {
+    this.#channel.nack(delivery.message.raw as ConsumeMessage, false, true);
+    this.#events.settled();
+  }
+
+  async copy(delivery: Delivery, copy: Copy): Promise<void> {
+    const message = delivery.message.raw as ConsumeMessage;
+    const { copies, topology } = this.#fields;
+    const publication = {
+      exchange: '',
+      routingKey: deadLetterQueue(topology.queue),
+      body: message.content,
+      options: copyOptions(message, copy),
+    };
+    try {
+      await copies.publish(publication);
+    } catch (error) {
+      if (!(error instanceof NoRouteError)) throw error;
+      // Somebody deleted the dead letter queue.
+      await declareDeadLetters(this.#channel, topology.queue);
+      await copies.publish(publication);
+    }
+  }
+
+  #take(message: ConsumeMessage | null): void {
+    if (message === null) return this.#events.cancelled();
+    const { topology, keyHeader, sink } = this.#fields;
+    const inbound = inboundMessage(message, topology.queue, keyHeader);
+    const { redelivered, deliveryTag } = message.fields;
+    const fields = {
+      message: inbound,
+      epoch: this.epoch,
+      lane: inbound.key,
+      redelivered,
+      tag: deliveryTag,
+      source: this,
+    };
+    sink.deliver(new Delivery(fields));
+  }
+}

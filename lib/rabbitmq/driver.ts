@@ -1,0 +1,304 @@
+import { randomUUID } from 'node:crypto';
+import { combineLatest, type Subscription as RxSubscription } from 'rxjs';
+import { ConnectionStateCell, type ConnectionState } from '../core/connection-state.js';
+import type {
+  Capabilities,
+  DeliverySink,
+  Driver,
+  ReplyInbox,
+  ReplyListener,
+  Subscription,
+  SubscriptionSpec,
+} from '../core/driver.js';
+import { endsWithin } from '../core/clock.js';
+import { ClientClosedError, ConnectionLostError, NoRouteError, type Problem } from '../core/errors.js';
+import { headerNames } from '../core/headers.js';
+import type { Destination, InboundMessage, OutboundMessage, ReplyAddress } from '../core/message.js';
+import { noReply, type OutboundReply, type ReplyTarget } from '../core/reply.js';
+import type { DriverEnvironment } from '../nest/transport-definition.js';
+import type { ConsumeMessage } from 'amqplib';
+import { Connection } from './connection.js';
+import { Consumer } from './consumer.js';
+import { Delays } from './delays.js';
+import { inboundReply, publishOptions } from './messages.js';
+import type { RabbitMqOptions } from './options.js';
+import { Publisher, type PublisherFields } from './publisher.js';
+import { isServerNamed, Replies } from './replies.js';
+import { declareTopology, type QueueTopology } from './topology.js';
+
+const directReplyQueue = 'amq.rabbitmq.reply-to';
+const defaults = {
+  deliveryLimit: 100,
+  maxBufferedMessages: 10_000,
+  maxBufferedBytes: 64 * 1024 * 1024,
+  reconnect: { delayMs: 500, maxDelayMs: 30_000 },
+};
+
+const capabilities: Capabilities = {
+  messageOptions: new Set(['delayMs', 'expiresInMs', 'priority', 'persistent', 'appId']),
+  destinations: new Set(['queue', 'exchange']),
+  pausesWithoutRedelivery: false,
+  requeuesTo: 'broker',
+  ownsSource: true,
+};
+
+/** Three connections, each for what must not be blocked or broken by the others: consuming, publishing, replying. */
+export class RabbitMqDriver implements Driver {
+  readonly capabilities = capabilities;
+  readonly state = new ConnectionStateCell();
+  readonly #options: RabbitMqOptions;
+  readonly #environment: DriverEnvironment;
+  readonly #keyHeader: string;
+  readonly #publishing: Connection;
+  readonly #consuming: Connection;
+  readonly #replying: Connection;
+  readonly #publisher: Publisher;
+  readonly #copies: Publisher;
+  readonly #delays: Delays;
+  readonly #replies: Replies;
+  readonly #replyPublisher: Publisher;
+  #started: Promise<void> | undefined;
+  #consumer: Consumer | undefined;
+  #requests: Publisher | undefined;
+  #replyingStarted: Promise<void> | undefined;
+  #watching: RxSubscription | undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor(options: RabbitMqOptions, environment: DriverEnvironment) {
+    this.#options = options;
+    this.#environment = environment;
+    this.#keyHeader = options.keyHeader ?? headerNames.key;
+    this.#publishing = this.#connection('publish');
+    this.#consuming = this.#connection('consume');
+    this.#replying = this.#connection('reply');
+    this.#publisher = this.#openPublisher(this.#publishing, 'publisher');
+    this.#copies = this.#openPublisher(this.#consuming, 'dead letters');
+    this.#replyPublisher = this.#openPublisher(this.#replying, 'replies');
+    this.#delays = new Delays(this.#publisher);
+    this.#replies = new Replies(this.#replyPublisher);
+  }
+
+  validate(spec: SubscriptionSpec | undefined): readonly Problem[] {
+    const { exchange } = this.#options;
+    const named = (text: string, expected: string): Problem => ({
+      name: `pattern ${text} on the transport ${JSON.stringify(this.#environment.name)}`,
+      expected,
+      given: text,
+    });
+    return (spec?.patterns ?? []).flatMap(({ text, kind }) => {
+      if (exchange === undefined || exchange.type === 'fanout') return [];
+      if (kind === 'exact' || (kind === 'wildcard' && exchange.type === 'topic')) return [];
+      return [
+        named(text, `a pattern that can be bound to a ${exchange.type} exchange; or via() another transport`),
+      ];
+    });
+  }
+
+  connect(signal: AbortSignal): Promise<void> {
+    this.#started ??= this.#start(signal);
+    return this.#started;
+  }
+
+  /** At boot every error counts; after a loss the consumer declares for itself. */
+  async declare(spec: SubscriptionSpec): Promise<void> {
+    const model = await this.#publishing.ready();
+    const channel = await model.createChannel();
+    // Without a listener the client would throw the broker's refusal in its read loop.
+    channel.on('error', () => {});
+    await declareTopology(channel, this.#topology(), spec);
+    await channel.close();
+  }
+
+  async subscribe(spec: SubscriptionSpec, sink: DeliverySink): Promise<Subscription> {
+    await this.#consuming.open(new AbortController().signal);
+    await this.#copies.start();
+    this.#consumer = new Consumer({
+      ...this.#supervision(this.#consuming, 'consumer'),
+      topology: this.#topology(),
+      spec,
+      prefetch: this.#options.prefetch ?? spec.concurrency * 2,
+      keyHeader: this.#keyHeader,
+      sink,
+      copies: this.#copies,
+    });
+    await this.#consumer.start();
+    this.#watch();
+    return this.#consumer;
+  }
+
+  async publish(message: OutboundMessage): Promise<void> {
+    if (this.#closing !== undefined) throw this.#closedError();
+    const { exchange, routingKey } = this.#destination(message);
+    const options = publishOptions(message, this.#keyHeader);
+    const publication = { exchange, routingKey, body: message.body ?? Buffer.alloc(0), options };
+    if (message.replyTo !== undefined) {
+      return this.#requests!.publish({ ...publication, options: { ...options, replyTo: directReplyQueue } });
+    }
+    return message.delayMs === undefined
+      ? this.#publisher.publish(publication)
+      : this.#delays.publish(publication, message.delayMs);
+  }
+
+  async openReplies(listener: ReplyListener): Promise<ReplyInbox> {
+    if (this.#closing !== undefined) throw this.#closedError();
+    // Requests have a channel of their own: it must be the one that consumes the replies, and another publish's 404 must not end it.
+    this.#requests ??= new Publisher({
+      ...this.#publisherFields(this.#publishing, 'requests'),
+      setup: async (channel) => {
+        const onReply = (message: ConsumeMessage | null): void =>
+          void (message && listener.onReply(inboundReply(message)));
+        await channel.consume(directReplyQueue, onReply, { noAck: true });
+      },
+      lost: (error) => {
+        const why = `${this.#environment.name}: the connection was lost, replies to pending requests cannot arrive`;
+        listener.onLost(new ConnectionLostError(why, { cause: error }));
+      },
+    });
+    await this.#requests.start();
+    return { address: directReplyQueue };
+  }
+
+  parseReplyAddress(message: InboundMessage): ReplyTarget {
+    const address: unknown = (message.raw as ConsumeMessage).properties.replyTo;
+    if (typeof address !== 'string' || address === '') return noReply;
+    if (isServerNamed(address) || this.#options.replyQueues?.includes(address))
+      return { kind: 'address', address };
+    const shown = JSON.stringify(address.slice(0, 100));
+    return {
+      kind: 'forged',
+      why: `${shown} is not a reply address; a named queue must be on the transport's replyQueues`,
+    };
+  }
+
+  async reply(to: ReplyAddress, reply: OutboundReply): Promise<'confirmed' | 'undeliverable'> {
+    this.#replyingStarted ??= this.#replying
+      .open(new AbortController().signal)
+      .then(() => this.#replyPublisher.start());
+    await this.#replyingStarted;
+    return this.#replies.send(to as string, reply);
+  }
+
+  close(limitMs: number): Promise<void> {
+    this.#closing ??= this.#close(limitMs);
+    return this.#closing;
+  }
+
+  async #start(signal: AbortSignal): Promise<void> {
+    this.#watch();
+    try {
+      await this.#publishing.open(signal);
+      await this.#publisher.start();
+    } catch (error) {
+      this.#started = undefined;
+      throw error;
+    }
+  }
+
+  async #close(limitMs: number): Promise<void> {
+    const { clock } = this.#environment;
+    const publishers = [this.#publisher, this.#requests, this.#replyPublisher].filter(
+      (one) => one !== undefined,
+    );
+    const flushed = Promise.all([
+      this.#consumer?.close(),
+      ...publishers.map((publisher) => publisher.flush()),
+    ]);
+    await endsWithin(
+      clock,
+      flushed.catch(() => {}),
+      limitMs / 2,
+    );
+    const connections = [this.#publishing, this.#consuming, this.#replying];
+    const ended = Promise.all([
+      ...publishers.map((publisher) => publisher.close()),
+      this.#copies.close(),
+      ...connections.map((connection) => connection.close(limitMs / 2)),
+    ]);
+    await endsWithin(
+      clock,
+      ended.catch(() => {}),
+      limitMs / 2,
+    );
+    this.#watching?.unsubscribe();
+    this.state.move({ value: 'closed' });
+  }
+
+  /** The worst of the connections that were opened is what counts. */
+  #watch(): void {
+    this.#watching?.unsubscribe();
+    const cells = [this.#publishing, this.#consuming, this.#replying].map(({ state }) => state.changes);
+    this.#watching = combineLatest(cells).subscribe((states) => {
+      const worst = worstOf(states.filter(({ value }) => value !== 'idle'));
+      if (worst !== undefined && worst.value !== 'closed') this.state.move(worst);
+    });
+  }
+
+  #topology(): QueueTopology {
+    const { queue, queueType, deliveryLimit, maxPriority, exchange } = this.#options;
+    return {
+      queue: queue!,
+      queueType: queueType ?? 'quorum',
+      deliveryLimit: deliveryLimit ?? defaults.deliveryLimit,
+      maxPriority,
+      exchange,
+    };
+  }
+
+  #destination(message: OutboundMessage): { exchange: string; routingKey: string } {
+    const { exchange, queue, publishTo } = this.#options;
+    const own: Destination = exchange === undefined ? { queue: queue ?? '' } : { exchange: exchange.name };
+    const to = message.to ?? publishTo ?? own;
+    if ('queue' in to) return { exchange: '', routingKey: to.queue };
+    if ('exchange' in to) return { exchange: to.exchange, routingKey: to.routingKey ?? message.pattern };
+    throw new NoRouteError(`RabbitMQ has no topic "${to.topic}"`);
+  }
+
+  #supervision(connection: Connection, purpose: string) {
+    const { name, clock, logger } = this.#environment;
+    const reconnect = this.#options.reconnect ?? defaults.reconnect;
+    return { connection, name: `${name}: ${purpose}`, reconnect, clock, random: Math.random, logger };
+  }
+
+  #publisherFields(connection: Connection, purpose: string): PublisherFields {
+    return {
+      ...this.#supervision(connection, purpose),
+      maxMessages: this.#options.maxBufferedMessages ?? defaults.maxBufferedMessages,
+      maxBytes: this.#options.maxBufferedBytes ?? defaults.maxBufferedBytes,
+    };
+  }
+
+  #openPublisher(connection: Connection, purpose: string): Publisher {
+    return new Publisher(this.#publisherFields(connection, purpose));
+  }
+
+  #connection(purpose: string): Connection {
+    const { url, socket, reconnect } = this.#options;
+    const { name, clock, logger } = this.#environment;
+    return new Connection({
+      urls: typeof url === 'string' ? [url] : (url ?? []),
+      name: `${name}/${purpose}/${randomUUID().slice(0, 8)}`,
+      socket: socket ?? {},
+      reconnect: reconnect ?? defaults.reconnect,
+      clock,
+      random: Math.random,
+      logger,
+    });
+  }
+
+  #closedError(): ClientClosedError {
+    return new ClientClosedError(`the transport ${JSON.stringify(this.#environment.name)} is closed`);
+  }
+}
+
+const severity: Record<ConnectionState['value'], number> = {
+  idle: 0,
+  ready: 1,
+  connecting: 2,
+  blocked: 3,
+  backoff: 4,
+  closed: 5,
+};
+
+function worstOf(states: readonly ConnectionState[]): ConnectionState | undefined {
+  return states.toSorted((a, b) => severity[b.value] - severity[a.value])[0];
+}

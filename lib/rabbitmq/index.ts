@@ -1,0 +1,2 @@
+export type { RabbitMqOptions } from './options.js';
+export { rabbitmq, rabbitmqFromEnv } from './rabbitmq.js';

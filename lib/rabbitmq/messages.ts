@@ -1,0 +1,128 @@
+import type { ConsumeMessage, Options } from 'amqplib';
+import type { Copy } from '../core/driver.js';
+import {
+  copyHeaders,
+  emptyHeaders,
+  headerNames,
+  readKey,
+  readText,
+  type Headers,
+  type HeaderValue,
+} from '../core/headers.js';
+import type { InboundMessage, OutboundMessage } from '../core/message.js';
+import type { InboundReply, OutboundReply, ReplyKind } from '../core/reply.js';
+
+const noHeaders: Headers = emptyHeaders();
+
+export function inboundMessage(message: ConsumeMessage, queue: string, keyHeader: string): InboundMessage {
+  const { fields, properties, content } = message;
+  const headers = properties.headers ?? noHeaders;
+  return {
+    body: content,
+    headers,
+    patterns: patternsOf(properties.type as unknown, headers, fields.routingKey),
+    contentType: text(properties.contentType),
+    contentEncoding: text(properties.contentEncoding),
+    messageId: text(properties.messageId),
+    correlationId: text(properties.correlationId),
+    key: readKey(headers, keyHeader),
+    timestamp: typeof properties.timestamp === 'number' ? properties.timestamp * 1_000 : undefined,
+    origin: { source: queue, exchange: fields.exchange, routingKey: fields.routingKey },
+    raw: message,
+  };
+}
+
+/** A republish through the default exchange leaves the queue's name as routing key: the original one is in a header then. */
+function patternsOf(type: unknown, headers: Headers, routingKey: string): readonly string[] {
+  const named = text(type);
+  const origin = readText(headers, headerNames.originRoutingKey);
+  if (origin === undefined) return named === undefined ? [routingKey] : [named, routingKey];
+  return named === undefined ? [origin, routingKey] : [named, origin, routingKey];
+}
+
+/** An empty property says nothing. */
+function text(value: unknown): string | undefined {
+  return typeof value === 'string' && value !== '' ? value : undefined;
+}
+
+export function publishOptions(message: OutboundMessage, keyHeader: string): Options.Publish {
+  const { key, expiresInMs, priority, appId, correlationId } = message;
+  const headers: Record<string, HeaderValue> = copyHeaders(message.headers);
+  if (key !== undefined) headers[keyHeader] = key;
+  return {
+    headers,
+    contentType: message.contentType,
+    type: message.pattern,
+    messageId: message.messageId,
+    // AMQP counts in seconds.
+    timestamp: Math.floor(message.timestamp / 1_000),
+    persistent: message.persistent ?? true,
+    mandatory: true,
+    ...(correlationId === undefined ? {} : { correlationId }),
+    ...(expiresInMs === undefined ? {} : { expiration: expiresInMs }),
+    ...(priority === undefined ? {} : { priority }),
+    ...(appId === undefined ? {} : { appId }),
+  };
+}
+
+/**
+ * Headers that a broker reads or writes. A copied `x-death` made a message vanish in what looked like a circle, a copied `CC` delivered
+ * it a second time.
+ */
+const brokerOwned = /^(x-(death|first-death-|last-death-|delivery-count|acquired-count)|CC$|BCC$)/;
+
+/**
+ * Properties of a message's copy, built from what may be carried on. No reply address, no expiration, no user id: the broker would act
+ * on them; what a reader may want of them is kept as text.
+ */
+export function copyOptions(message: ConsumeMessage, copy: Copy): Options.Publish {
+  const { properties } = message;
+  const headers = copyHeaders(copy.headers);
+  for (const name of Object.keys(headers)) if (brokerOwned.test(name)) delete headers[name];
+  const keep = (name: string, value: unknown): void => {
+    if (value !== undefined && headers[name] === undefined) headers[name] = shown(value);
+  };
+  keep(headerNames.originExpiration, properties.expiration);
+  keep(headerNames.originUserId, properties.userId);
+  keep(headerNames.originCc, properties.headers?.['CC']);
+  const options: Options.Publish = { headers, persistent: true, mandatory: true };
+  for (const name of [
+    'contentType',
+    'contentEncoding',
+    'correlationId',
+    'messageId',
+    'type',
+    'appId',
+  ] as const) {
+    const value: unknown = properties[name];
+    if (typeof value === 'string') options[name] = value;
+  }
+  if (typeof properties.timestamp === 'number') options.timestamp = properties.timestamp;
+  if (typeof properties.priority === 'number') options.priority = properties.priority;
+  return options;
+}
+
+function shown(value: unknown): string {
+  return (typeof value === 'string' ? value : (JSON.stringify(value) ?? '')).slice(0, 1_024);
+}
+
+export function replyOptions({ kind, correlationId, contentType, headers }: OutboundReply): Options.Publish {
+  const written = copyHeaders(headers);
+  if (kind !== 'value') written[headerNames.reply] = kind;
+  return { headers: written, contentType, correlationId, persistent: false };
+}
+
+export function inboundReply({ properties, content }: ConsumeMessage): InboundReply {
+  const headers = properties.headers ?? noHeaders;
+  return {
+    kind: replyKind(readText(headers, headerNames.reply)),
+    correlationId: text(properties.correlationId) ?? '',
+    body: content,
+    contentType: text(properties.contentType),
+    headers,
+  };
+}
+
+function replyKind(kind: string | undefined): ReplyKind {
+  return kind === 'item' || kind === 'end' || kind === 'error' ? kind : 'value';
+}

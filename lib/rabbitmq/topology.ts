@@ -1,0 +1,85 @@
+import type { Channel, Options } from 'amqplib';
+import type { SubscriptionSpec } from '../core/driver.js';
+import { StorkConfigError, messageOf } from '../core/errors.js';
+import { replyCodeOf, replyCodes } from './errors.js';
+
+export interface Exchange {
+  readonly name: string;
+  readonly type: 'direct' | 'topic' | 'fanout';
+}
+
+/** What one transport consumes, as far as the broker must know it. */
+export interface QueueTopology {
+  readonly queue: string;
+  readonly queueType: 'quorum' | 'classic';
+  readonly deliveryLimit: number;
+  readonly maxPriority: number | undefined;
+  readonly exchange: Exchange | undefined;
+}
+
+/**
+ * Dead letters are looked at and replayed, not worked off: their own limit only ends a reader that crashes without end. The default of
+ * RabbitMQ 4 would drop a letter at its 21st reading.
+ */
+const deadLetterDeliveryLimit = 1_000_000;
+
+export function deadLetterQueue(queue: string): string {
+  return `${queue}.dlq`;
+}
+
+/** Declares in the order in which nothing can be lost: a source never exists without its dead letter queue. Idempotent. */
+export async function declareTopology(
+  channel: Channel,
+  topology: QueueTopology,
+  spec: SubscriptionSpec,
+): Promise<void> {
+  const { queue, exchange } = topology;
+  await declareDeadLetters(channel, queue);
+  // A transport may read dead letters like any queue: whoever declares a queue of such a name declares it so.
+  const options = queue.endsWith('.dlq') ? deadLetterOptions() : sourceOptions(topology);
+  await declareQueue(channel, queue, options);
+  if (exchange === undefined) return;
+  await channel.assertExchange(exchange.name, exchange.type, { durable: true });
+  for (const { text } of spec.patterns) await channel.bindQueue(queue, exchange.name, text);
+}
+
+export async function declareDeadLetters(channel: Channel, queue: string): Promise<void> {
+  await declareQueue(channel, deadLetterQueue(queue), deadLetterOptions());
+}
+
+async function declareQueue(channel: Channel, queue: string, options: Options.AssertQueue): Promise<void> {
+  try {
+    await channel.assertQueue(queue, options);
+  } catch (error) {
+    if (replyCodeOf(error) !== replyCodes.preconditionFailed) throw error;
+    // The broker names the first difference only.
+    const said = messageOf(error).replace(/^.*?PRECONDITION_FAILED - /s, '');
+    throw new StorkConfigError(`the queue "${queue}" exists with other arguments: ${said}`, { cause: error });
+  }
+}
+
+function deadLetterOptions(): Options.AssertQueue {
+  return {
+    durable: true,
+    arguments: { 'x-queue-type': 'quorum', 'x-delivery-limit': deadLetterDeliveryLimit },
+  };
+}
+
+function sourceOptions({ queue, queueType, deliveryLimit, maxPriority }: QueueTopology): Options.AssertQueue {
+  const target = { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': deadLetterQueue(queue) };
+  if (queueType === 'classic') {
+    const priority = maxPriority === undefined ? {} : { 'x-max-priority': maxPriority };
+    return { durable: true, arguments: { 'x-queue-type': 'classic', ...target, ...priority } };
+  }
+  return {
+    durable: true,
+    arguments: {
+      'x-queue-type': 'quorum',
+      'x-delivery-limit': deliveryLimit,
+      ...target,
+      // Without `reject-publish` the broker falls back to at-most-once and says nothing.
+      'x-dead-letter-strategy': 'at-least-once',
+      'x-overflow': 'reject-publish',
+    },
+  };
+}

@@ -1,0 +1,94 @@
+import { connect, type ConsumeMessage, type Message } from 'amqplib';
+import { rabbitmq, type RabbitMqOptions } from 'nestjs-stork/rabbitmq';
+import { emptyHeaders } from '../../lib/core/headers.js';
+import { RabbitMqDriver } from '../../lib/rabbitmq/driver.js';
+import { startProxy } from '../support/tcp-proxy.js';
+import { driverContract } from './driver-contract.js';
+import type { RawLetter } from './harness.js';
+
+const direct = new URL(process.env['RABBITMQ_URL'] ?? 'amqp://127.0.0.1:5673');
+const proxy = await startProxy({ host: direct.hostname, port: Number(direct.port) });
+const throughProxy = new URL(direct);
+throughProxy.port = String(proxy.port);
+const url = throughProxy.href;
+const driverOptions = (options: Partial<RabbitMqOptions>): Partial<RabbitMqOptions> => options;
+/** What the suite has declared, to be deleted in the end. */
+const queues = new Set<string>();
+const connection = await connect(direct.href, { noDelay: true });
+const channel = await connection.createChannel();
+const reconnect = { delayMs: 50, maxDelayMs: 200 };
+
+/** Looks at a queue's messages without settling any: their order stays, their delivery count rises by one. */
+async function list(queue: string): Promise<readonly RawLetter[]> {
+  const looking = await connection.createChannel();
+  // A queue that does not exist closes the channel.
+  looking.on('error', () => {});
+  const found = await looking.checkQueue(queue).catch(() => ({ messageCount: 0 }));
+  if (found.messageCount === 0) {
+    await looking.close().catch(() => {});
+    return [];
+  }
+  const messages = await new Promise<ConsumeMessage[]>((resolve, reject) => {
+    const seen: ConsumeMessage[] = [];
+    const onMessage = (message: ConsumeMessage | null): void => {
+      if (message === null) return;
+      seen.push(message);
+      if (seen.length === found.messageCount) resolve(seen);
+    };
+    looking.consume(queue, onMessage).catch(reject);
+  });
+  await looking.close();
+  return messages.map(({ content, properties }) => ({
+    body: content,
+    headers: properties.headers ?? emptyHeaders(),
+  }));
+}
+
+driverContract({
+  name: 'rabbitmq',
+  capabilities: new RabbitMqDriver(
+    { url, queue: 'probe' },
+    { name: 'probe', clock: { now: Date.now, setTimer: () => () => {} }, logger: console, shared: new Map() },
+  ).capabilities,
+  transport: (queue, options) => {
+    queues.add(queue).add(`${queue}.dlq`).add(`${queue}.dlq.dlq`);
+    return rabbitmq({ url, queue, reconnect, ...options });
+  },
+  publishRaw: async (queue, { body, pattern, contentType, headers, messageId, key, replyTo, timestamp }) => {
+    const keyed = key === undefined ? headers : { ...headers, 'stork-key': key };
+    const seconds = timestamp === undefined ? undefined : timestamp / 1_000;
+    const given = {
+      type: pattern,
+      contentType,
+      messageId,
+      correlationId: messageId,
+      replyTo,
+      timestamp: seconds,
+    };
+    const options = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+    channel.publish('', queue, body, { headers: { ...keyed }, ...options });
+  },
+  deadLetters: (queue) => list(`${queue}.dlq`),
+  deadLetterSource: (queue) => `${queue}.dlq`,
+  waiting: async (queue) => {
+    const looking = await connection.createChannel();
+    looking.on('error', () => {});
+    const found = await looking.checkQueue(queue).catch(() => ({ messageCount: 0 }));
+    await looking.close().catch(() => {});
+    return found.messageCount;
+  },
+  dropConnections: async () => proxy.cut(),
+  forgedReplyAddresses: (queue) => [queue, 'no.such.queue', 'amq.topic'],
+  deserted: 'amq.gen-deserted',
+  oneAtATime: driverOptions({ prefetch: 1 }),
+  withPriority: driverOptions({ queueType: 'classic', maxPriority: 10 }),
+  propertiesOf: (context) => {
+    const { appId, deliveryMode } = (context.raw as Message).properties;
+    return { appId: appId as unknown, persistent: deliveryMode === 2 };
+  },
+  close: async () => {
+    for (const queue of queues) await channel.deleteQueue(queue);
+    await connection.close();
+    await proxy.close();
+  },
+});

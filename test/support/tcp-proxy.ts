@@ -1,0 +1,44 @@
+import { once } from 'node:events';
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
+
+/** A network between a client and a broker that a test can break. */
+export interface TcpProxy {
+  readonly port: number;
+  /** Resets every connection; new ones are taken. */
+  cut(): void;
+  close(): Promise<void>;
+}
+
+export async function startProxy(target: {
+  readonly host: string;
+  readonly port: number;
+}): Promise<TcpProxy> {
+  const sockets = new Set<Socket>();
+  const keep = (socket: Socket): Socket => {
+    sockets.add(socket);
+    // The other end's reset arrives here as an error; that is what a cut is for.
+    return socket.on('error', () => {}).on('close', () => sockets.delete(socket));
+  };
+  const server = createServer((client) => {
+    const broker = keep(connect(target));
+    keep(client).pipe(broker).pipe(client);
+    client.on('close', () => broker.destroy());
+    broker.on('close', () => client.destroy());
+    client.setNoDelay(true);
+    broker.setNoDelay(true);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const cut = (): void => {
+    for (const socket of sockets) socket.resetAndDestroy();
+  };
+  return {
+    port: (server.address() as AddressInfo).port,
+    cut,
+    close: async () => {
+      cut();
+      server.close();
+      await once(server, 'close');
+    },
+  };
+}

@@ -1,0 +1,274 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { describe, expect, it } from 'vitest';
+import { Answer, type AnswerOutcome } from '../../../lib/core/answer.js';
+import type { ErrorEnvelope } from '../../../lib/core/errors.js';
+import type { OutboundReply } from '../../../lib/core/reply.js';
+import { newCodecs, newGate, settle, type Gate } from './harness.js';
+
+type Confirmation = 'confirmed' | 'undeliverable';
+
+/** Notes replies; each is confirmed at once, or when the test says so. */
+class ReplyDriver {
+  readonly sent: OutboundReply[] = [];
+  readonly addresses: unknown[] = [];
+  gates: Gate<Confirmation>[] | undefined;
+  outcome: Confirmation | Error = 'confirmed';
+
+  async reply(to: unknown, reply: OutboundReply): Promise<Confirmation> {
+    this.addresses.push(to);
+    this.sent.push(reply);
+    if (this.gates !== undefined) {
+      const gate = newGate<Confirmation>();
+      this.gates.push(gate);
+      return gate.promise;
+    }
+    if (this.outcome instanceof Error) throw this.outcome;
+    return this.outcome;
+  }
+
+  get told(): string[] {
+    return this.sent.map(({ kind, body }) => `${kind} ${body.toString()}`.trim());
+  }
+}
+
+function newBench() {
+  const driver = new ReplyDriver();
+  const answer = new Answer({ driver, codecs: newCodecs(), address: 'inbox-1', correlationId: 'c-1' });
+  return { driver, answer };
+}
+
+function noteWhenDone(promise: Promise<AnswerOutcome>): { outcome: AnswerOutcome | undefined } {
+  const note: { outcome: AnswerOutcome | undefined } = { outcome: undefined };
+  void promise.then((outcome) => (note.outcome = outcome));
+  return note;
+}
+
+const failure: ErrorEnvelope = { name: 'NoStock', message: 'none left', code: 'NO_STOCK', retryable: false };
+
+describe('an answer of one value', () => {
+  it('is one message of the kind value, to the address, with the id of the request', async () => {
+    const { driver, answer } = newBench();
+    expect(answer.emit({ id: 1 })).toBe(true);
+    expect(await answer.end()).toBe('confirmed');
+    await settle();
+    expect(driver.sent).toMatchObject([
+      { kind: 'value', correlationId: 'c-1', contentType: 'application/json' },
+    ]);
+    expect(driver.told).toEqual(['value {"id":1}']);
+    expect(driver.addresses).toEqual(['inbox-1']);
+  });
+
+  it('may be null', async () => {
+    const { driver, answer } = newBench();
+    answer.emit(null);
+    await answer.end();
+    expect(driver.told).toEqual(['value null']);
+  });
+
+  it('may be bytes', async () => {
+    const { driver, answer } = newBench();
+    answer.emit(Buffer.from('abc'));
+    await answer.end();
+    expect(driver.sent).toMatchObject([{ kind: 'value', contentType: 'application/octet-stream' }]);
+  });
+});
+
+describe('an answer of nothing', () => {
+  it('is an end alone, whether undefined was emitted or nothing', async () => {
+    const silent = newBench();
+    await silent.answer.end();
+    const empty = newBench();
+    empty.answer.emit(undefined);
+    await empty.answer.end();
+    await settle();
+    expect([silent.driver.told, empty.driver.told]).toEqual([['end'], ['end']]);
+  });
+});
+
+describe('an answer of several values', () => {
+  it('is items in order and an end', async () => {
+    const { driver, answer } = newBench();
+    for (const value of [1, 2, 3]) answer.emit(value);
+    expect(await answer.end()).toBe('confirmed');
+    expect(driver.told).toEqual(['item 1', 'item 2', 'item 3', 'end']);
+  });
+
+  it('sends each only when the one before is confirmed', async () => {
+    const { driver, answer } = newBench();
+    driver.gates = [];
+    for (const value of [1, 2]) answer.emit(value);
+    const done = noteWhenDone(answer.end());
+    await settle();
+    expect(driver.told).toEqual(['item 1']);
+    driver.gates[0]!.open('confirmed');
+    await settle();
+    expect(driver.told).toEqual(['item 1', 'item 2']);
+    driver.gates[1]!.open('confirmed');
+    await settle();
+    expect([driver.told.at(-1), done.outcome]).toEqual(['end', undefined]);
+    driver.gates[2]!.open('confirmed');
+    await settle();
+    expect(done.outcome).toBe('confirmed');
+  });
+
+  it('does not keep the first one back while the second is long in coming', async () => {
+    const { driver, answer } = newBench();
+    answer.emit(1);
+    expect(driver.told).toEqual([]);
+    await nextTurn();
+    expect(driver.told).toEqual(['item 1']);
+    await answer.end();
+    expect(driver.told).toEqual(['item 1', 'end']);
+  });
+
+  it('sends a held value once, whoever releases it', async () => {
+    const { driver, answer } = newBench();
+    answer.emit(1);
+    answer.emit(2);
+    await settle();
+    answer.emit(3);
+    await answer.end();
+    await settle();
+    expect(driver.told).toEqual(['item 1', 'item 2', 'item 3', 'end']);
+  });
+
+  it('can be read by its caller even where one of them is undefined, first or later', async () => {
+    for (const values of [
+      [undefined, 1],
+      [1, undefined],
+      [undefined, undefined],
+    ]) {
+      const { driver, answer } = newBench();
+      for (const value of values) answer.emit(value);
+      await answer.end();
+      const items = driver.sent.filter(({ kind }) => kind === 'item');
+      const decoded = items.map(({ body, contentType }) => newCodecs().decode(body, contentType));
+      expect(decoded).toEqual(values.map((value) => ({ ok: true, value: value ?? null })));
+    }
+  });
+
+  it('can be read by its caller where undefined came alone and the end late', async () => {
+    const { driver, answer } = newBench();
+    answer.emit(undefined);
+    await settle();
+    await answer.end();
+    const unreadable = driver.sent
+      .filter(({ kind }) => kind === 'item' || kind === 'value')
+      .filter(({ body, contentType }) => !newCodecs().decode(body, contentType).ok);
+    expect(unreadable).toEqual([]);
+    expect(driver.told.at(-1)).toBe('end');
+  });
+});
+
+describe('an answer that is an error', () => {
+  it('carries the envelope as JSON', async () => {
+    const { driver, answer } = newBench();
+    expect(await answer.fail({ ...failure, details: ['a'] })).toBe('confirmed');
+    expect(driver.sent).toMatchObject([{ kind: 'error', contentType: 'application/json' }]);
+    expect(JSON.parse(driver.sent[0]!.body.toString())).toEqual({ ...failure, details: ['a'] });
+  });
+
+  it('comes instead of a value that is still held', async () => {
+    const { driver, answer } = newBench();
+    answer.emit(1);
+    await answer.fail(failure);
+    await settle();
+    expect(driver.sent.map(({ kind }) => kind)).toEqual(['error']);
+  });
+
+  it('comes after the items that were sent', async () => {
+    const { driver, answer } = newBench();
+    answer.emit(1);
+    answer.emit(2);
+    await answer.fail(failure);
+    expect(driver.sent.map(({ kind }) => kind)).toEqual(['item', 'item', 'error']);
+  });
+
+  it('goes without its details where they cannot be written', async () => {
+    const circle: { self?: unknown } = {};
+    circle.self = circle;
+    for (const details of [
+      circle,
+      1n,
+      {
+        toJSON: () => {
+          throw new Error('no');
+        },
+      },
+    ]) {
+      const { driver, answer } = newBench();
+      await answer.fail({ ...failure, details });
+      expect(JSON.parse(driver.sent[0]!.body.toString())).toEqual(failure);
+    }
+  });
+});
+
+describe('a value that cannot be written', () => {
+  it('throws where it is emitted, and the error can still be told', async () => {
+    const { driver, answer } = newBench();
+    expect(() => answer.emit(1n)).toThrow(TypeError);
+    await answer.fail(failure);
+    expect(driver.sent.map(({ kind }) => kind)).toEqual(['error']);
+  });
+
+  it('leaves the items before it and their order alone', async () => {
+    const { driver, answer } = newBench();
+    answer.emit(1);
+    answer.emit(2);
+    expect(() => answer.emit(() => 3)).toThrow(TypeError);
+    await answer.fail(failure);
+    expect(driver.sent.map(({ kind }) => kind)).toEqual(['item', 'item', 'error']);
+  });
+});
+
+describe('a caller who is gone', () => {
+  it('makes a single value undeliverable', async () => {
+    const { driver, answer } = newBench();
+    driver.outcome = 'undeliverable';
+    answer.emit(1);
+    expect(await answer.end()).toBe('undeliverable');
+  });
+
+  it('stops a stream: emit says so, nothing more is sent, and the end is undeliverable', async () => {
+    const { driver, answer } = newBench();
+    driver.outcome = 'undeliverable';
+    answer.emit(1);
+    answer.emit(2);
+    answer.emit(3);
+    await settle();
+    expect(answer.emit(4)).toBe(false);
+    expect(await answer.end()).toBe('undeliverable');
+    expect(driver.told).toEqual(['item 1']);
+  });
+
+  it('is not told an error either', async () => {
+    const { driver, answer } = newBench();
+    driver.outcome = 'undeliverable';
+    answer.emit(1);
+    answer.emit(2);
+    expect(await answer.fail(failure)).toBe('undeliverable');
+    expect(driver.told).toEqual(['item 1']);
+  });
+});
+
+describe('a reply that was not confirmed', () => {
+  it('makes the answer lost, with the reason', async () => {
+    const { driver, answer } = newBench();
+    const reason = new Error('channel closed');
+    driver.outcome = reason;
+    answer.emit(1);
+    expect(await answer.end()).toEqual({ lost: reason });
+  });
+
+  it('stops a stream where it happened, and nothing is left unhandled', async () => {
+    const { driver, answer } = newBench();
+    const reason = new Error('channel closed');
+    driver.outcome = reason;
+    answer.emit(1);
+    await settle();
+    expect(answer.emit(2)).toBe(false);
+    driver.outcome = 'confirmed';
+    expect(await answer.end()).toEqual({ lost: reason });
+    expect(driver.told).toEqual(['item 1']);
+  });
+});

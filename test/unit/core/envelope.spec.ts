@@ -1,0 +1,93 @@
+import { describe, expect, it } from 'vitest';
+import { readEnvelope } from '../../../lib/core/envelope.js';
+import type { Headers } from '../../../lib/core/headers.js';
+import type { ReplyTarget } from '../../../lib/core/reply.js';
+import { newMessage } from './harness.js';
+
+const address: ReplyTarget = { kind: 'address', address: 'inbox-1' };
+const driver = { parseReplyAddress: (): ReplyTarget => address };
+
+function read(headers: Headers) {
+  return readEnvelope(newMessage({ headers }), driver);
+}
+
+describe('readEnvelope', () => {
+  it('takes a message without our headers for a first attempt for everybody', () => {
+    expect(read({})).toEqual({
+      attempt: 1,
+      firstFailedAt: undefined,
+      deadline: undefined,
+      handlerId: undefined,
+      reply: address,
+    });
+  });
+
+  it('reads what our headers say', () => {
+    const headers = {
+      'stork-attempt': '3',
+      'stork-first-failed-at': '2026-01-01T00:00:00.000Z',
+      'stork-deadline': '2026-01-01T00:01:00.000Z',
+      'stork-handler': 'Orders.paid',
+    };
+    expect(read(headers)).toEqual({
+      attempt: 3,
+      firstFailedAt: Date.UTC(2026, 0, 1),
+      deadline: Date.UTC(2026, 0, 1, 0, 1),
+      handlerId: 'Orders.paid',
+      reply: address,
+    });
+  });
+
+  it('takes hostile values for absent', () => {
+    const headers: Headers = {
+      'stork-attempt': '-4',
+      'stork-first-failed-at': 'yesterday',
+      'stork-deadline': 1_767_225_600_000,
+      'stork-handler': { id: 'x' },
+    };
+    expect(read(headers)).toEqual({
+      attempt: 1,
+      firstFailedAt: undefined,
+      deadline: undefined,
+      handlerId: undefined,
+      reply: address,
+    });
+  });
+
+  it.each(['0', '1e9', '99999999999999999999', '', 'NaN'])(
+    'counts from 1 where the attempt is %j',
+    (attempt) => {
+      expect(read({ 'stork-attempt': attempt }).attempt).toBe(1);
+    },
+  );
+
+  it('reads a dead letter as an ordinary message: first attempt, no deadline, every handler, no reply', () => {
+    const letter = {
+      'stork-death-reason': 'fatal',
+      'stork-attempt': '5',
+      'stork-deadline': '2020-01-01T00:00:00.000Z',
+      'stork-handler': 'Orders.paid',
+    };
+    expect(read(letter)).toMatchObject({
+      attempt: 1,
+      deadline: undefined,
+      handlerId: undefined,
+      reply: { kind: 'none' },
+    });
+  });
+
+  it('does not even ask for the reply address of a dead letter', () => {
+    const asked = {
+      parseReplyAddress: (): ReplyTarget => {
+        throw new Error('asked');
+      },
+    };
+    const message = newMessage({ headers: { 'stork-death-reason': 'invalid' } });
+    expect(readEnvelope(message, asked).reply).toEqual({ kind: 'none' });
+  });
+
+  it('hands a forged reply address on as the driver judged it', () => {
+    const forged: ReplyTarget = { kind: 'forged', why: 'no inbox' };
+    expect(readEnvelope(newMessage(), { parseReplyAddress: () => forged }).reply).toBe(forged);
+  });
+});

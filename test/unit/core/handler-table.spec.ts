@@ -1,0 +1,135 @@
+import { describe, expect, it } from 'vitest';
+import { HandlerTable, type Handler } from '../../../lib/core/handler-table.js';
+import { patternFromRegExp, patternFromString, type Pattern } from '../../../lib/core/pattern.js';
+
+function newHandler(
+  kind: Handler['kind'],
+  id: string,
+  ...patterns: readonly (string | RegExp)[]
+): Handler & { readonly looked: () => number } {
+  const own: Pattern[] = patterns.map((pattern) =>
+    typeof pattern === 'string' ? patternFromString(pattern) : patternFromRegExp(pattern),
+  );
+  let looks = 0;
+  return {
+    id,
+    kind,
+    get patterns() {
+      looks++;
+      return own;
+    },
+    run: async () => undefined,
+    looked: () => looks,
+  };
+}
+
+function routeOf(table: HandlerTable, ...texts: readonly string[]) {
+  const { pattern, events, message } = table.route(texts);
+  return { pattern, events: events.map(({ id }) => id), message: message?.id };
+}
+
+describe('HandlerTable', () => {
+  it('gives an event to every event handler that matches, in the order of declaration', () => {
+    const table = new HandlerTable([
+      newHandler('event', 'all', '#'),
+      newHandler('event', 'paid', 'order.paid'),
+      newHandler('event', 'other', 'order.sent'),
+      newHandler('event', 'order', /^order/),
+    ]);
+    expect(routeOf(table, 'order.paid').events).toEqual(['all', 'paid', 'order']);
+  });
+
+  it('gives a handler with several matching patterns the message once', () => {
+    const table = new HandlerTable([newHandler('event', 'h', 'order.*', 'order.paid', '#')]);
+    expect(routeOf(table, 'order.paid').events).toEqual(['h']);
+  });
+
+  it('gives a request to the most exact message handler: exact, then wildcard or RegExp, then #', () => {
+    const all = newHandler('message', 'all', '#');
+    const some = newHandler('message', 'some', 'order.*');
+    const one = newHandler('message', 'one', 'order.paid');
+    expect(routeOf(new HandlerTable([all, some, one]), 'order.paid').message).toBe('one');
+    expect(routeOf(new HandlerTable([all, some, one]), 'order.sent').message).toBe('some');
+    expect(routeOf(new HandlerTable([all, some, one]), 'user.born').message).toBe('all');
+  });
+
+  it('gives it to the first declared of two that are equally exact', () => {
+    const wildcard = newHandler('message', 'wildcard', 'order.*');
+    const regExp = newHandler('message', 'regExp', /^order/);
+    expect(routeOf(new HandlerTable([wildcard, regExp]), 'order.paid').message).toBe('wildcard');
+    expect(routeOf(new HandlerTable([regExp, wildcard]), 'order.paid').message).toBe('regExp');
+  });
+
+  it('ranks a handler by those of its patterns that match', () => {
+    const mixed = newHandler('message', 'mixed', 'user.born', '#');
+    const some = newHandler('message', 'some', 'order.*');
+    expect(routeOf(new HandlerTable([mixed, some]), 'order.paid').message).toBe('some');
+    expect(routeOf(new HandlerTable([some, mixed]), 'user.born').message).toBe('mixed');
+  });
+
+  it('tells event and message handlers apart', () => {
+    const table = new HandlerTable([newHandler('event', 'e', 'a'), newHandler('message', 'm', 'a')]);
+    expect(routeOf(table, 'a')).toEqual({ pattern: 'a', events: ['e'], message: 'm' });
+  });
+
+  it('lets the first text decide that any handler listens to, of either kind', () => {
+    const table = new HandlerTable([newHandler('event', 'e', 'second'), newHandler('message', 'm', 'third')]);
+    expect(routeOf(table, 'first', 'second', 'third')).toEqual({
+      pattern: 'second',
+      events: ['e'],
+      message: undefined,
+    });
+    expect(routeOf(table, 'first', 'third', 'second')).toEqual({
+      pattern: 'third',
+      events: [],
+      message: 'm',
+    });
+  });
+
+  it('answers with the most telling text where nobody listens', () => {
+    const table = new HandlerTable([newHandler('event', 'e', 'a')]);
+    expect(routeOf(table, 'x', 'y')).toEqual({ pattern: 'x', events: [], message: undefined });
+  });
+
+  it('does not read wildcards out of a message', () => {
+    const table = new HandlerTable([newHandler('event', 'e', 'order.paid')]);
+    expect(routeOf(table, 'order.*').events).toEqual([]);
+    expect(routeOf(table, '#').events).toEqual([]);
+  });
+
+  it.each(['__proto__', 'constructor', ''])('is not confused by the text %j', (text) => {
+    const table = new HandlerTable([newHandler('event', 'e', 'a')]);
+    expect(routeOf(table, text)).toEqual({ pattern: text, events: [], message: undefined });
+    expect(table.byId(text)).toBeUndefined();
+  });
+
+  it('finds handlers by their id and counts them', () => {
+    const handlers = [newHandler('event', 'Orders.paid', 'a'), newHandler('message', 'Orders.get', 'b')];
+    const table = new HandlerTable(handlers);
+    expect(table.byId('Orders.get')).toBe(handlers[1]);
+    expect(table.byId('Orders.gone')).toBeUndefined();
+    expect(table.size).toBe(2);
+  });
+
+  it('matches each text once while it remembers it', () => {
+    const handler = newHandler('event', 'e', 'a.*');
+    const table = new HandlerTable([handler]);
+    const first = table.route(['a.b']);
+    const looks = handler.looked();
+    expect(table.route(['a.b'])).toBe(first);
+    expect(handler.looked()).toBe(looks);
+  });
+
+  it('remembers 10 000 texts and no more, and forgetting changes no answer', () => {
+    const handler = newHandler('event', 'e', 'a.*');
+    const table = new HandlerTable([handler]);
+    const first = table.route(['a.b']);
+    for (let i = 1; i < 10_000; i++) table.route([`hostile ${i}`]);
+    expect(table.route(['a.b'])).toBe(first);
+    table.route(['one too many']);
+    const looks = handler.looked();
+    expect(table.route(['a.b'])).not.toBe(first);
+    expect(handler.looked()).toBeGreaterThan(looks);
+    expect(routeOf(table, 'a.b').events).toEqual(['e']);
+  });
+});

@@ -1,0 +1,106 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { builtInCodecs, Codecs, type Codec } from '../../../lib/core/codec.js';
+import { Delivery, type DeliveryFields } from '../../../lib/core/delivery.js';
+import type { Copy, DeliverySource } from '../../../lib/core/driver.js';
+import { Epoch } from '../../../lib/core/epoch.js';
+import type { StorkLogger } from '../../../lib/core/logger.js';
+import type { InboundMessage } from '../../../lib/core/message.js';
+
+/** Lets everything run that waits for no timer. */
+export async function settle(): Promise<void> {
+  for (let turn = 0; turn < 3; turn++) await nextTurn();
+}
+
+export function newCodecs(...own: readonly Codec[]): Codecs {
+  return new Codecs([...builtInCodecs, ...own], 'application/json');
+}
+
+export function newMessage(fields: Partial<InboundMessage> = {}): InboundMessage {
+  return {
+    body: Buffer.from('{"id":1}'),
+    headers: {},
+    patterns: ['order.paid'],
+    contentType: 'application/json',
+    messageId: 'm-1',
+    correlationId: undefined,
+    key: undefined,
+    timestamp: undefined,
+    origin: { source: 'orders' },
+    raw: undefined,
+    ...fields,
+  };
+}
+
+/** A driver's side that only notes what it is told, and refuses copies as often as it is told to. */
+export class RecordingSource implements DeliverySource {
+  readonly events: string[] = [];
+  readonly copied: Copy[][] = [];
+  /** Tries of `copy` that fail before one succeeds. */
+  refusals = 0;
+  /** Set: each `copy` waits for it. */
+  gate: Promise<void> | undefined;
+
+  ack(delivery: Delivery): void {
+    this.events.push(`ack ${delivery.tag}`);
+  }
+
+  requeue(delivery: Delivery): void {
+    this.events.push(`requeue ${delivery.tag}`);
+  }
+
+  async copy(delivery: Delivery, copies: readonly Copy[]): Promise<void> {
+    this.events.push(`copy ${delivery.tag}`);
+    await this.gate;
+    if (this.refusals > 0) {
+      this.refusals--;
+      throw new Error('the broker says no');
+    }
+    this.copied.push([...copies]);
+  }
+}
+
+export interface TestDelivery {
+  readonly delivery: Delivery;
+  readonly source: RecordingSource;
+  readonly epoch: Epoch;
+}
+
+export function newDelivery(fields: Partial<Omit<DeliveryFields, 'source'>> = {}): TestDelivery {
+  const source = new RecordingSource();
+  const epoch = fields.epoch ?? new Epoch();
+  const rest = { message: newMessage(), lane: undefined, redelivered: false, tag: 1, ...fields };
+  return { delivery: new Delivery({ ...rest, epoch, source }), source, epoch };
+}
+
+export class RecordingLogger implements StorkLogger {
+  readonly lines: string[] = [];
+  debug(line: string): void {
+    this.lines.push(`debug ${line}`);
+  }
+  log(line: string): void {
+    this.lines.push(`log ${line}`);
+  }
+  warn(line: string): void {
+    this.lines.push(`warn ${line}`);
+  }
+  error(line: string): void {
+    this.lines.push(`error ${line}`);
+  }
+}
+
+export interface Gate<T = void> {
+  readonly promise: Promise<T>;
+  open(value: T): void;
+  fail(error: Error): void;
+}
+
+/** A promise that the test settles by hand. */
+export function newGate<T = void>(): Gate<T> {
+  let open: (value: T) => void = () => {};
+  let fail: (error: Error) => void = () => {};
+  const promise = new Promise<T>((resolve, reject) => {
+    open = resolve;
+    fail = reject;
+  });
+  return { promise, open, fail };
+}
