@@ -15,6 +15,7 @@ export default defineConfig({
     ],
   },
   test: {
+    globalSetup: ['test/support/global-setup.ts'],
     setupFiles: ['test/support/setup.ts'],
     reporters: ['default', './test/support/contract-reporter.ts'],
     testTimeout: 15_000,

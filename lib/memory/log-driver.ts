@@ -30,7 +30,7 @@ import { legalTopic, type MemoryOptions } from './options.js';
 const defaultPartitions = 3;
 const replyPartitions = 6;
 
-const capabilities: Capabilities = {
+export const logCapabilities: Capabilities = {
   messageOptions: new Set(['partition']),
   destinations: new Set(['topic']),
   pausesWithoutRedelivery: true,
@@ -40,7 +40,7 @@ const capabilities: Capabilities = {
 
 /** The driver of `memory({ mode: 'log' })`: partitioned topics read by consumer groups. */
 export class LogDriver implements Driver {
-  readonly capabilities = capabilities;
+  readonly capabilities = logCapabilities;
   readonly state = new ConnectionStateCell();
   readonly #broker: MemoryBroker;
   readonly #options: MemoryOptions;

@@ -44,7 +44,7 @@ const defaultDeliveryLimit = 100;
  */
 const deadLetterSettings: QueueSettings = { deliveryLimit: 1_000_000 };
 
-const capabilities: Capabilities = {
+export const queueCapabilities: Capabilities = {
   messageOptions: new Set(['delayMs', 'expiresInMs', 'priority', 'persistent', 'appId']),
   destinations: new Set(['queue', 'exchange']),
   pausesWithoutRedelivery: false,
@@ -54,7 +54,7 @@ const capabilities: Capabilities = {
 
 /** The driver of `memory({ mode: 'queue' })`: a queue with its dead letter queue, bound to an exchange if there is one. */
 export class QueueDriver implements Driver {
-  readonly capabilities = capabilities;
+  readonly capabilities = queueCapabilities;
   readonly state = new ConnectionStateCell();
   readonly #broker: MemoryBroker;
   readonly #options: MemoryOptions;

@@ -34,7 +34,7 @@ const defaults = {
   reconnect: { delayMs: 500, maxDelayMs: 30_000 },
 };
 
-const capabilities: Capabilities = {
+export const rabbitMqCapabilities: Capabilities = {
   messageOptions: new Set(['delayMs', 'expiresInMs', 'priority', 'persistent', 'appId']),
   destinations: new Set(['queue', 'exchange']),
   pausesWithoutRedelivery: false,
@@ -44,7 +44,7 @@ const capabilities: Capabilities = {
 
 /** Three connections, each for what must not be blocked or broken by the others: consuming, publishing, replying. */
 export class RabbitMqDriver implements Driver {
-  readonly capabilities = capabilities;
+  readonly capabilities = rabbitMqCapabilities;
   readonly state = new ConnectionStateCell();
   readonly #options: RabbitMqOptions;
   readonly #environment: DriverEnvironment;

@@ -1,4 +1,4 @@
-import { afterAll, describe } from 'vitest';
+import { afterAll, beforeAll, describe } from 'vitest';
 import type { DriverHarness } from './harness.js';
 import { capabilityContract } from './suite/capabilities.js';
 import { concurrencyContract } from './suite/concurrency.js';
@@ -13,7 +13,8 @@ import { routingContract } from './suite/routing.js';
  * between brokers stands in the table of capabilities.
  */
 export function driverContract(harness: DriverHarness): void {
-  describe(`contract: ${harness.name}`, () => {
+  describe.skipIf(harness.skip)(`contract: ${harness.name}`, () => {
+    beforeAll(() => harness.open());
     afterAll(() => harness.close());
     describe('common', () => {
       describe('events', () => eventContract(harness));

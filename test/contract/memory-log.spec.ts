@@ -1,18 +1,12 @@
 import { memory, MemoryBroker } from 'nestjs-stork/memory';
+import { logCapabilities } from '../../lib/memory/log-driver.js';
 import { driverContract } from './driver-contract.js';
 
 const broker = new MemoryBroker();
 const patternHeader = 'stork-pattern';
-const probe = memory({ mode: 'log', topic: 'probe', broker }).createDriver({
-  name: 'probe',
-  clock: broker.clock,
-  logger: console,
-  shared: new Map(),
-});
-
 driverContract({
   name: 'memory (log)',
-  capabilities: probe.capabilities,
+  capabilities: logCapabilities,
   transport: (topic, options) =>
     memory({
       mode: 'log',
@@ -59,5 +53,6 @@ driverContract({
   oneAtATime: {},
   withPriority: {},
   propertiesOf: () => ({ appId: undefined, persistent: undefined }),
+  open: async () => {},
   close: async () => broker.close(),
 });

@@ -1,19 +1,13 @@
 import { memory, MemoryBroker, type MemoryOptions } from 'nestjs-stork/memory';
 import type { MemoryMessage } from '../../lib/memory/broker/message.js';
+import { queueCapabilities } from '../../lib/memory/queue-driver.js';
 import { driverContract } from './driver-contract.js';
 
 const broker = new MemoryBroker();
 const driverOptions = (options: Partial<MemoryOptions>): Partial<MemoryOptions> => options;
-const probe = memory({ queue: 'probe', broker }).createDriver({
-  name: 'probe',
-  clock: broker.clock,
-  logger: console,
-  shared: new Map(),
-});
-
 driverContract({
   name: 'memory (queue)',
-  capabilities: probe.capabilities,
+  capabilities: queueCapabilities,
   transport: (queue, options) => memory({ queue, broker, ...options }),
   publishRaw: async (queue, { body, pattern, contentType, headers, messageId, key, replyTo, timestamp }) => {
     const keyed = key === undefined ? headers : { ...headers, 'stork-key': key };
@@ -42,5 +36,6 @@ driverContract({
     const { appId, persistent } = (context.raw as MemoryMessage).properties;
     return { appId, persistent };
   },
+  open: async () => {},
   close: async () => broker.close(),
 });

@@ -1,22 +1,23 @@
-import { connect, type ConsumeMessage, type Message } from 'amqplib';
+import { inject } from 'vitest';
+import { connect, type Channel, type ChannelModel, type ConsumeMessage, type Message } from 'amqplib';
 import { rabbitmq, type RabbitMqOptions } from 'nestjs-stork/rabbitmq';
 import { emptyHeaders } from '../../lib/core/headers.js';
-import { RabbitMqDriver } from '../../lib/rabbitmq/driver.js';
-import { startProxy } from '../support/tcp-proxy.js';
+import { rabbitMqCapabilities } from '../../lib/rabbitmq/driver.js';
+import { startProxy, type TcpProxy } from '../support/tcp-proxy.js';
 import { driverContract } from './driver-contract.js';
 import type { RawLetter } from './harness.js';
 
-const direct = new URL(process.env['RABBITMQ_URL'] ?? 'amqp://127.0.0.1:5673');
-const proxy = await startProxy({ host: direct.hostname, port: Number(direct.port) });
-const throughProxy = new URL(direct);
-throughProxy.port = String(proxy.port);
-const url = throughProxy.href;
+const rabbitmqUrl = inject('rabbitmqUrl');
 const driverOptions = (options: Partial<RabbitMqOptions>): Partial<RabbitMqOptions> => options;
 /** What the suite has declared, to be deleted in the end. */
 const queues = new Set<string>();
-const connection = await connect(direct.href, { noDelay: true });
-const channel = await connection.createChannel();
 const reconnect = { delayMs: 50, maxDelayMs: 200 };
+let proxy: TcpProxy;
+/** Through the proxy, which can be cut. */
+let url: string;
+/** Beside it: what foreign programs do. */
+let connection: ChannelModel;
+let channel: Channel;
 
 /** Looks at a queue's messages without settling any: their order stays, their delivery count rises by one. */
 async function list(queue: string): Promise<readonly RawLetter[]> {
@@ -46,10 +47,16 @@ async function list(queue: string): Promise<readonly RawLetter[]> {
 
 driverContract({
   name: 'rabbitmq',
-  capabilities: new RabbitMqDriver(
-    { url, queue: 'probe' },
-    { name: 'probe', clock: { now: Date.now, setTimer: () => () => {} }, logger: console, shared: new Map() },
-  ).capabilities,
+  capabilities: rabbitMqCapabilities,
+  skip: rabbitmqUrl === undefined,
+  open: async () => {
+    const direct = new URL(rabbitmqUrl!);
+    proxy = await startProxy({ host: direct.hostname, port: Number(direct.port) });
+    connection = await connect(direct.href, { noDelay: true });
+    channel = await connection.createChannel();
+    direct.port = String(proxy.port);
+    url = direct.href;
+  },
   transport: (queue, options) => {
     queues.add(queue).add(`${queue}.dlq`).add(`${queue}.dlq.dlq`);
     return rabbitmq({ url, queue, reconnect, ...options });
