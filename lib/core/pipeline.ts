@@ -45,7 +45,7 @@ export async function processDelivery(delivery: Delivery, scope: PipelineScope):
 
   // 1 What the headers say.
   const facts = readHeaderFacts(message, scope.driver);
-  if (facts.deadline !== undefined && facts.deadline < scope.clock.now()) {
+  if (facts.deadline !== undefined && facts.deadline <= scope.clock.now()) {
     scope.counters.add('expired');
     return acknowledge(delivery, scope);
   }

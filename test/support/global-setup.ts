@@ -10,7 +10,7 @@ declare module 'vitest' {
 }
 
 /** `STORK_RABBITMQ=4` tests against RabbitMQ 4 instead of the system's own. */
-const version = process.env['STORK_RABBITMQ'] === '4' ? '4' : undefined;
+const version: '4' | undefined = process.env['STORK_RABBITMQ'] === '4' ? '4' : undefined;
 
 /** Brings up the brokers that the tests need, and ends those that it had to start. */
 export default async function setup(project: TestProject): Promise<(() => Promise<void>) | undefined> {
