@@ -3,8 +3,9 @@ import { defineConfig } from 'vitest/config';
 
 const root = fileURLToPath(new URL('../', import.meta.url));
 const lib = `${root}lib/`;
+const support = `${root}test/support/`;
 /** These build the library or use what was built: one after another. */
-const usingDist = ['test/package/**/*.spec.ts', 'test/e2e/tour.e2e.spec.ts'];
+const usingDist = ['test/package/**/*.spec.ts', 'test/e2e/tour*.e2e.spec.ts'];
 
 export default defineConfig({
   root,
@@ -15,9 +16,9 @@ export default defineConfig({
     ],
   },
   test: {
-    globalSetup: ['test/support/global-setup.ts'],
-    setupFiles: ['test/support/setup.ts'],
-    reporters: ['default', './test/support/contract-reporter.ts'],
+    globalSetup: [`${support}global-setup.ts`],
+    setupFiles: [`${support}setup.ts`],
+    reporters: ['default', `${support}contract-reporter.ts`],
     testTimeout: 15_000,
     projects: [
       { extends: true, test: { name: 'source', include: ['test/**/*.spec.ts'], exclude: usingDist } },

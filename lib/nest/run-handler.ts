@@ -2,7 +2,7 @@ import { isObservable, Subscription, type Observable } from 'rxjs';
 import type { MessageHandler } from '@nestjs/microservices';
 import type { Failure } from '../core/failure.js';
 import type { HandlerRun } from '../core/handler-table.js';
-import { recordOf, StorkContext } from './context.js';
+import { recordOf, type StorkContext } from './context.js';
 import { describeFailure, unmask } from './failure.js';
 
 /** Nest's processing hooks around one run; `body` gets the function that ends it. What the hooks return says nothing of the run. */
@@ -11,24 +11,28 @@ export type ProcessingHooks = (
   body: (runEndHook: () => void) => Promise<void>,
 ) => void | Promise<void>;
 
+/** A handler as Nest bound it, with what is the same for all its runs. */
+export interface BoundHandler {
+  readonly transport: string;
+  readonly handler: MessageHandler;
+  /** The transport's own kind of context. */
+  readonly context: typeof StorkContext;
+  readonly withHooks: ProcessingHooks;
+}
+
 /** Runs a handler for one delivery, with a context of its own. Resolves when it has completed; never rejects. */
-export function runHandler(
-  transport: string,
-  handler: MessageHandler,
-  run: HandlerRun,
-  withHooks: ProcessingHooks,
-): Promise<Failure | undefined> {
-  const context = new StorkContext(transport, run);
+export function runHandler(bound: BoundHandler, run: HandlerRun): Promise<Failure | undefined> {
+  const context = new bound.context(bound.transport, run);
   return new Promise((resolve) => {
     // A hook that throws, or never calls its body, must not keep the message's slot.
     const failByHook = (error: unknown): void => resolve(describeFailure(error));
     const body = async (runEndHook: () => void): Promise<void> => {
-      const failure = await callHandler(handler, context, run);
+      const failure = await callHandler(bound.handler, context, run);
       resolve(failure);
       runEndHook();
     };
     try {
-      const hooked = withHooks(context, body);
+      const hooked = bound.withHooks(context, body);
       if (hooked instanceof Promise) hooked.catch(failByHook);
     } catch (error) {
       failByHook(error);

@@ -144,7 +144,10 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   }
 
   #toHandler(transport: string, bound: BoundMethod): Handler {
-    return toHandler(bound, (run) => runHandler(transport, bound.handler, run, this.#withHooks));
+    const context = this.#registry.contextOf(transport);
+    const { handler } = bound;
+    const call = { transport, handler, context, withHooks: this.#withHooks };
+    return toHandler(bound, (run) => runHandler(call, run));
   }
 
   readonly #withHooks: ProcessingHooks = (context, body) => this.runWithProcessingHooks(context, body);

@@ -2,6 +2,7 @@ import type { Clock } from '../core/clock.js';
 import type { Driver } from '../core/driver.js';
 import type { Problem } from '../core/errors.js';
 import type { StorkLogger } from '../core/logger.js';
+import type { StorkContext } from './context.js';
 import type { CommonTransportOptions } from './options.js';
 
 /** What an application gives to the drivers of its transports. */
@@ -22,6 +23,8 @@ export interface DriverEnvironment {
  */
 export interface TransportDefinition {
   readonly common: CommonTransportOptions;
+  /** What handlers get by `@Ctx()`, where the broker has more to tell. @defaultValue StorkContext */
+  readonly context?: typeof StorkContext;
   /** Everything wrong with the options, each name with `path` before it. */
   validate(path: string): readonly Problem[];
   /** Called once, after `validate` found nothing. No I/O. */

@@ -2,6 +2,7 @@ import { Inject, Injectable, Logger } from '@nestjs/common';
 import { ModulesContainer } from '@nestjs/core';
 import { StorkConfigError, type Problem } from '../core/errors.js';
 import { Transport } from '../core/transport.js';
+import { StorkContext } from './context.js';
 import type { StorkModuleOptions } from './options.js';
 import { STORK_CLOCK, STORK_DECLARED_TRANSPORTS, STORK_OPTIONS, type StorkClock } from './tokens.js';
 import { checkModuleOptions } from './validate-options.js';
@@ -52,6 +53,11 @@ export class TransportRegistry {
   /** Whether handlers that name no transport are on this one, only named ones, or none. */
   handlersOn(name: string): 'all' | 'via-only' | 'none' {
     return this.#options.transports[name]!.common.handlers ?? 'all';
+  }
+
+  /** What handlers on this transport get by `@Ctx()`. */
+  contextOf(name: string): typeof StorkContext {
+    return this.#options.transports[name]!.context ?? StorkContext;
   }
 
   /** Every transport by name. @throws StorkConfigError with everything that is wrong with the options */

@@ -1,2 +1,3 @@
+export { RabbitMqContext } from './context.js';
 export type { RabbitMqOptions } from './options.js';
 export { rabbitmq, rabbitmqFromEnv } from './rabbitmq.js';

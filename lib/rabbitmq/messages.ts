@@ -6,6 +6,7 @@ import {
   headerNames,
   readKey,
   readText,
+  reservedPrefix,
   type Headers,
   type HeaderValue,
 } from '../core/headers.js';
@@ -85,6 +86,7 @@ export function copyOptions(message: ConsumeMessage, copy: Copy): Options.Publis
   keep(headerNames.originExpiration, properties.expiration);
   keep(headerNames.originUserId, properties.userId);
   keep(headerNames.originCc, properties.headers?.['CC']);
+  fitHeaders(headers);
   const options: Options.Publish = { headers, persistent: true, mandatory: true };
   for (const name of [
     'contentType',
@@ -100,6 +102,40 @@ export function copyOptions(message: ConsumeMessage, copy: Copy): Options.Publis
   if (typeof properties.timestamp === 'number') options.timestamp = properties.timestamp;
   if (typeof properties.priority === 'number') options.priority = properties.priority;
   return options;
+}
+
+/** What the client writes of headers at most, 64 KiB, less what the other properties need. */
+const maxHeaderBytes = 60 * 1024;
+
+/** A letter that cannot be written would never leave its queue: the longest foreign headers stay behind, never the body. */
+function fitHeaders(headers: Record<string, HeaderValue>): void {
+  const sizes = Object.entries(headers).map(([name, value]) => ({ name, bytes: sizeOf(name, value) }));
+  let total = sizes.reduce((sum, { bytes }) => sum + bytes, 0);
+  const foreign = sizes
+    .filter(({ name }) => !name.startsWith(reservedPrefix))
+    .toSorted((a, b) => b.bytes - a.bytes);
+  for (const { name, bytes } of foreign) {
+    if (total <= maxHeaderBytes) return;
+    delete headers[name];
+    total -= bytes;
+  }
+}
+
+/** Never less than AMQP needs for it; of a nested value about what its text needs. */
+function sizeOf(name: string, value: HeaderValue): number {
+  const bytes =
+    typeof value === 'string' ? Buffer.byteLength(value) : value instanceof Uint8Array ? value.length : 16;
+  const nested = typeof value === 'object' && value !== null && !(value instanceof Uint8Array);
+  return Buffer.byteLength(name) + 8 + (nested ? Buffer.byteLength(jsonOf(value)) * 2 : bytes);
+}
+
+function jsonOf(value: unknown): string {
+  try {
+    return JSON.stringify(value) ?? '';
+  } catch {
+    // Too deep to look at, so too deep to carry.
+    return ' '.repeat(maxHeaderBytes);
+  }
 }
 
 function shown(value: unknown): string {

@@ -1,4 +1,5 @@
 import type { TransportDefinition } from '../nest/transport-definition.js';
+import { RabbitMqContext } from './context.js';
 import { RabbitMqDriver } from './driver.js';
 import { checkRabbitMqOptions, type RabbitMqOptions } from './options.js';
 
@@ -6,6 +7,7 @@ import { checkRabbitMqOptions, type RabbitMqOptions } from './options.js';
 export function rabbitmq(options: RabbitMqOptions): TransportDefinition {
   return {
     common: options,
+    context: RabbitMqContext,
     validate: (path) => checkRabbitMqOptions(options, path),
     createDriver: (environment) => new RabbitMqDriver(options, environment),
   };

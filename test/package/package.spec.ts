@@ -81,6 +81,8 @@ it('has an entry point for each folder that is one, and a root that names every 
   expect(Object.keys(entry).toSorted()).toMatchSnapshot();
   const memory = (await import('nestjs-stork/memory')) as Record<string, unknown>;
   expect(Object.keys(memory).toSorted()).toEqual(['MemoryBroker', 'VirtualClock', 'memory']);
+  const rabbitmq = (await import('nestjs-stork/rabbitmq')) as Record<string, unknown>;
+  expect(Object.keys(rabbitmq).toSorted()).toEqual(['RabbitMqContext', 'rabbitmq', 'rabbitmqFromEnv']);
 });
 
 it('records no download address in the lock file', () => {
@@ -93,6 +95,7 @@ it('has declarations that compile in a strict program without skipLibCheck, and 
   await writeFile(
     join(user, 'main.ts'),
     "import { StorkModule } from 'nestjs-stork';\nimport { memory } from 'nestjs-stork/memory';\n" +
+      "import { rabbitmq } from 'nestjs-stork/rabbitmq';\nexport const rabbit = rabbitmq({ url: 'amqp://localhost', queue: 'q' });\n" +
       "export const stork = StorkModule.forRoot({ transports: { main: memory({ queue: 'q' }) } });\n",
   );
   const options = [
@@ -108,3 +111,18 @@ it('has declarations that compile in a strict program without skipLibCheck, and 
   const types = ['--types', 'node', '--experimentalDecorators', '--exactOptionalPropertyTypes'];
   expect(run('npx', ['tsc', ...options, ...types, '--ignoreConfig', join(user, 'main.ts')])).toBe('');
 }, 60_000);
+
+it('has a root whose declarations and code know no broker', () => {
+  const seen = new Set<string>();
+  const visit = (file: string): void => {
+    if (seen.has(file)) return;
+    seen.add(file);
+    const text = readFileSync(join(root, 'dist', file), 'utf8');
+    expect(text, file).not.toMatch(/from 'amqplib'/);
+    for (const [, target] of text.matchAll(/from '(\.[^']+)\.js'/g)) {
+      visit(join(file, '..', target + (file.endsWith('.d.ts') ? '.d.ts' : '.js')));
+    }
+  };
+  visit('index.js');
+  visit('index.d.ts');
+});
