@@ -76,6 +76,25 @@ it('is usable from what was packed: every entry point by import and by require',
   expect(run('node', ['require.cjs'], user).trim()).toBe('true');
 }, 60_000);
 
+it('keeps a consuming worker alive, and lets the process end once it is closed', async () => {
+  const program = join(root, '.build', 'worker.mjs');
+  await writeFile(
+    program,
+    `import 'reflect-metadata';
+    import { Module } from '@nestjs/common';
+    import { NestFactory } from '@nestjs/core';
+    import { StorkModule, storkMicroservice } from 'nestjs-stork';
+    import { memory } from 'nestjs-stork/memory';
+    class AppModule {}
+    Module({ imports: [StorkModule.forRoot({ transports: { main: memory({ queue: 'q' }) } })] })(AppModule);
+    const app = await NestFactory.createMicroservice(AppModule, { ...storkMicroservice(), logger: false });
+    await app.listen();
+    // It does not keep the process alive by itself: if it fires, something else does.
+    setTimeout(async () => { await app.close(); console.log('closed'); }, 300).unref();`,
+  );
+  expect(run('node', [program]).trim()).toBe('closed');
+}, 60_000);
+
 it('has an entry point for each folder that is one, and a root that names every export', async () => {
   const entry = (await import('nestjs-stork')) as Record<string, unknown>;
   expect(Object.keys(entry).toSorted()).toMatchSnapshot();

@@ -197,6 +197,31 @@ describe.each(Object.entries(shapes))('in a %s', (_, start) => {
   });
 });
 
+it('survives errors that resist being described', async () => {
+  const resisting: unknown[] = [
+    new BadRequestException({ message: [Object.create(null)] }),
+    Object.assign(new BadRequestException('x'), { getResponse: fail('no response for you') }),
+    new Proxy(new Error('proxied'), { get: fail('nothing for you') }),
+  ];
+  @Controller()
+  class Resists {
+    @EventPattern<string>('resist')
+    resist(@Payload() which: number): never {
+      throw resisting[which];
+    }
+  }
+  const shop = new Shop();
+  const app = (await shop.compile([Resists])).createNestMicroservice({
+    ...storkMicroservice(),
+    logger: false,
+  });
+  onTestFinished(() => app.close());
+  await app.listen();
+  for (const which of resisting.keys()) await app.get(StorkClient).publish('resist', which);
+  expect(await shop.letters(resisting.length)).toHaveLength(resisting.length);
+  await shop.settled();
+});
+
 it("keeps the message though the user bypassed connectStork and only Nest's own words are known", async () => {
   const shop = new Shop();
   const testing = await shop.compile([Fails]);

@@ -82,6 +82,30 @@ describe('start', () => {
     expect(logs.containing('has not bootstrapped')).toHaveLength(1);
   });
 
+  it('asks for the start when the microservices were only connected', async () => {
+    const { shop, Orders } = makeShop();
+    const clock = new VirtualClock();
+    const logs = new LogLines();
+    const testing = await Test.createTestingModule({ imports: [shop.stork()], controllers: [Orders] })
+      .overrideProvider(STORK_CLOCK)
+      .useValue(clock)
+      .compile();
+    const app = testing.createNestApplication({ logger: logs });
+    onTestFinished(() => app.close());
+    connectStork(app);
+    await app.init();
+    await clock.advance(30_000);
+    expect(logs.containing('call app.startAllMicroservices()')).toHaveLength(1);
+  });
+
+  it('refuses to be connected twice', async () => {
+    const { shop, Orders } = makeShop();
+    const app = (await shop.compile([Orders])).createNestApplication({ logger: false });
+    connectStork(app);
+    connectStork(app);
+    await expect(app.startAllMicroservices()).rejects.toThrow('used twice in one application');
+  });
+
   it('rejects the start of a worker with every wrong option at once', async () => {
     const transports = {
       orders: memory({ queue: undefined, concurrency: 0, prefetch: 1.5, ...({ retries: 3 } as object) }),
