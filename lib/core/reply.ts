@@ -7,6 +7,11 @@ import type { ReplyAddress } from './message.js';
  */
 export type ReplyKind = 'value' | 'item' | 'end' | 'error';
 
+/** The kind that a `stork-reply` header names; anything else, and none, is a plain value: a foreign server writes no header. */
+export function readReplyKind(text: string | undefined): ReplyKind {
+  return text === 'item' || text === 'end' || text === 'error' ? text : 'value';
+}
+
 export interface OutboundReply {
   readonly kind: ReplyKind;
   /** The request's own id. */

@@ -1,10 +1,15 @@
 import type { Copy } from '../core/driver.js';
 import { copyHeaders, headerNames, readText, type HeaderValue } from '../core/headers.js';
 import type { InboundMessage, OutboundMessage } from '../core/message.js';
-import { noReply, type InboundReply, type OutboundReply, type ReplyTarget } from '../core/reply.js';
+import {
+  noReply,
+  readReplyKind,
+  type InboundReply,
+  type OutboundReply,
+  type ReplyTarget,
+} from '../core/reply.js';
 import type { MemoryBroker } from './broker/memory-broker.js';
 import type { MemoryRecord } from './broker/memory-topic.js';
-import { replyKind } from './queue-messages.js';
 
 /** Names that Nest's own Kafka transport writes: its clients can ask us, and ours them. */
 export const kafkaHeaders = {
@@ -116,7 +121,7 @@ export function replyHeaders({
 
 export function inboundLogReply({ headers, value }: MemoryRecord): InboundReply {
   return {
-    kind: replyKind(readText(headers, headerNames.reply)),
+    kind: readReplyKind(readText(headers, headerNames.reply)),
     correlationId: readText(headers, kafkaHeaders.correlationId) ?? '',
     body: value,
     contentType: readText(headers, headerNames.contentType),

@@ -1,7 +1,7 @@
 import type { Copy } from '../core/driver.js';
 import { copyHeaders, headerNames, readKey, readText } from '../core/headers.js';
 import type { InboundMessage } from '../core/message.js';
-import type { InboundReply, OutboundReply, ReplyKind } from '../core/reply.js';
+import { readReplyKind, type InboundReply, type OutboundReply } from '../core/reply.js';
 import type { MemoryMessage, MemoryProperties } from './broker/message.js';
 
 export function deadLetterQueue(queue: string): string {
@@ -80,14 +80,10 @@ export function outboundReply({
 
 export function inboundReply({ headers, properties, body }: MemoryMessage): InboundReply {
   return {
-    kind: replyKind(readText(headers, headerNames.reply)),
+    kind: readReplyKind(readText(headers, headerNames.reply)),
     correlationId: text(properties.correlationId) ?? '',
     body,
     contentType: text(properties.contentType),
     headers,
   };
-}
-
-export function replyKind(text: string | undefined): ReplyKind {
-  return text === 'item' || text === 'end' || text === 'error' ? text : 'value';
 }

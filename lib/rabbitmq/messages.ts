@@ -11,7 +11,7 @@ import {
   type HeaderValue,
 } from '../core/headers.js';
 import type { InboundMessage, OutboundMessage } from '../core/message.js';
-import type { InboundReply, OutboundReply, ReplyKind } from '../core/reply.js';
+import { readReplyKind, type InboundReply, type OutboundReply } from '../core/reply.js';
 
 const noHeaders: Headers = emptyHeaders();
 
@@ -151,14 +151,10 @@ export function replyOptions({ kind, correlationId, contentType, headers }: Outb
 export function inboundReply({ properties, content }: ConsumeMessage): InboundReply {
   const headers = properties.headers ?? noHeaders;
   return {
-    kind: replyKind(readText(headers, headerNames.reply)),
+    kind: readReplyKind(readText(headers, headerNames.reply)),
     correlationId: text(properties.correlationId) ?? '',
     body: content,
     contentType: text(properties.contentType),
     headers,
   };
-}
-
-function replyKind(kind: string | undefined): ReplyKind {
-  return kind === 'item' || kind === 'end' || kind === 'error' ? kind : 'value';
 }
