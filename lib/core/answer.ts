@@ -66,6 +66,12 @@ export class Answer {
     return this.#send('error', { body: Buffer.from(writeEnvelope(error)), contentType: 'application/json' });
   }
 
+  /** Sends nothing more: somebody else will answer. */
+  discard(): void {
+    this.#takeHeld();
+    this.#failed = true;
+  }
+
   #sendHeld(): void {
     const held = this.#takeHeld();
     if (held === undefined) return;

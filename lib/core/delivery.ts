@@ -29,7 +29,7 @@ export class Delivery {
   #confirmed: Set<Copy> | undefined;
   #abort: AbortController | undefined;
   #aborted = false;
-  #onAbort: (() => void) | undefined;
+  #onAbort: (() => void)[] | undefined;
 
   constructor(fields: DeliveryFields) {
     this.message = fields.message;
@@ -57,10 +57,10 @@ export class Delivery {
     return this.#abort.signal;
   }
 
-  /** What else has to stop then; a later call replaces the earlier one. */
-  set onAbort(listener: (() => void) | undefined) {
-    this.#onAbort = listener;
-    if (this.#aborted) listener?.();
+  /** What else has to stop then, at once if it is aborted. */
+  onAbort(listener: () => void): void {
+    if (this.#aborted) listener();
+    else (this.#onAbort ??= []).push(listener);
   }
 
   /** Tells whoever works on it that its outcome no longer counts. Settles nothing. */
@@ -68,7 +68,7 @@ export class Delivery {
     if (this.#aborted) return;
     this.#aborted = true;
     this.#abort?.abort();
-    this.#onAbort?.();
+    for (const listener of this.#onAbort ?? []) listener();
   }
 
   ack(): boolean {

@@ -11,8 +11,9 @@ export class Epoch {
     return !this.#ended;
   }
 
-  /** Calls `listener` when the epoch ends, once. */
+  /** Calls `listener` when the epoch ends, at once if it has. */
   onEnd(listener: () => void): void {
+    if (this.#ended) return listener();
     this.#listeners.add(listener);
   }
 

@@ -62,10 +62,10 @@ export class Intake implements DeliverySink {
   }
 
   deliver(delivery: Delivery): void {
-    this.#follow(delivery.epoch);
     this.#inFlight.add(delivery.message.body?.length ?? 0);
     // Once stopped, the lanes start nothing: it is given back together with the rest.
     this.#lanes.push(delivery.lane, delivery);
+    this.#follow(delivery.epoch);
   }
 
   halt(): Promise<void> {
@@ -97,6 +97,8 @@ export class Intake implements DeliverySink {
       delivery.abort();
       this.#fields.release(delivery);
     }
+    // The source may hang in its stop.
+    this.#releaseWaiting(() => true);
     this.#abandoned.resolve();
     await this.#draining;
   }

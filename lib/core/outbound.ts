@@ -160,7 +160,8 @@ function checkMessage(pattern: string, options: MessageOptions, scope: OutboundS
     );
   }
   expectKinds(options, expect);
-  for (const name of Object.keys(options)) expect(name in optionNames, name, 'no such option', name);
+  for (const name of Object.keys(options))
+    expect(Object.hasOwn(optionNames, name), name, 'no such option', name);
   if (options.to !== undefined) expectDestination(options.to, scope, expect);
   for (const name of Object.keys(options.headers ?? {})) {
     expect(

@@ -73,7 +73,7 @@ export async function processDelivery(delivery: Delivery, scope: PipelineScope):
       : await Promise.all(handlers.map((handler) => runHandler(handler, route, body.value, job)));
 
   // Taken away or given up meanwhile: it runs again elsewhere, and what came of it here is nobody's.
-  if (delivery.aborted) return abandon(delivery, scope);
+  if (delivery.aborted) return abandon(job);
 
   // 5 A request is done when its answer is confirmed, an event when every handler has succeeded or its dead letter is confirmed.
   if (job.answer !== undefined) return answerRequest(job, job.answer, failures[0]);
@@ -121,9 +121,10 @@ async function runHandler(
   return failure;
 }
 
-function abandon(delivery: Delivery, scope: PipelineScope): Settled {
+function abandon({ delivery, scope, answer }: Job): Settled {
+  answer?.discard();
   if (delivery.open) return requeue(delivery, scope);
-  scope.counters.add('stale');
+  if (!delivery.epoch.live) scope.counters.add('stale');
   return 'done';
 }
 

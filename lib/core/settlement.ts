@@ -51,7 +51,8 @@ export async function keepCopies(
         await sleep(scope.clock, Math.min(firstRetryMs * 2 ** retry, longestRetryMs), delivery.signal);
       }
     }
-    scope.counters.add('stale');
+    // Given back by a drain, it is counted there.
+    if (!delivery.epoch.live) scope.counters.add('stale');
     return 'done';
   } finally {
     if (isBlocked) scope.writingBlocked(undefined);

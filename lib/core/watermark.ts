@@ -4,11 +4,10 @@
  */
 export class Watermark {
   #next: number;
-  /** Taken and not known to be settled up to, in order. */
+  /** Taken, in order; those before `#head` are settled. */
   #taken: number[] = [];
   #head = 0;
-  /** Settled out of turn. */
-  readonly #settled = new Set<number>();
+  readonly #unsettled = new Set<number>();
 
   /** @param first what is taken first, if nothing is taken it is where to continue */
   constructor(first: number) {
@@ -22,16 +21,14 @@ export class Watermark {
 
   take(number: number): void {
     this.#taken.push(number);
-    if (this.#head === this.#taken.length - 1) this.#next = number;
+    this.#unsettled.add(number);
+    if (this.#unsettled.size === 1) this.#next = number;
   }
 
   /** True if `next` moved. Settling twice, or what was never taken, changes nothing. */
   settle(number: number): boolean {
-    if (number < this.#next || this.#head === this.#taken.length) return false;
-    this.#settled.add(number);
-    const before = this.#head;
-    while (this.#head < this.#taken.length && this.#settled.delete(this.#taken[this.#head]!)) this.#head++;
-    if (this.#head === before) return false;
+    if (!this.#unsettled.delete(number) || number !== this.#next) return false;
+    while (this.#head < this.#taken.length && !this.#unsettled.has(this.#taken[this.#head]!)) this.#head++;
     this.#next = this.#taken[this.#head] ?? this.#taken.at(-1)! + 1;
     if (this.#head * 2 > this.#taken.length) {
       this.#taken = this.#taken.slice(this.#head);

@@ -67,7 +67,7 @@ function drainStream(stream: Observable<unknown>, run: HandlerRun): Promise<void
       resolve();
       subscription.unsubscribe();
     };
-    run.delivery.onAbort = leave;
+    run.delivery.onAbort(leave);
     subscription.add(
       stream.subscribe({
         next: (value) => {

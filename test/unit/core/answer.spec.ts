@@ -1,9 +1,9 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import { Answer, type AnswerOutcome } from '../../../lib/core/answer.js';
+import { Answer } from '../../../lib/core/answer.js';
 import type { ErrorEnvelope } from '../../../lib/core/errors.js';
 import type { OutboundReply } from '../../../lib/core/reply.js';
-import { newCodecs, newGate, settle, type Gate } from './harness.js';
+import { newCodecs, newGate, noteWhenDone, settle, type Gate } from './harness.js';
 
 type Confirmation = 'confirmed' | 'undeliverable';
 
@@ -35,12 +35,6 @@ function newBench() {
   const driver = new ReplyDriver();
   const answer = new Answer({ driver, codecs: newCodecs(), address: 'inbox-1', correlationId: 'c-1' });
   return { driver, answer };
-}
-
-function noteWhenDone(promise: Promise<AnswerOutcome>): { outcome: AnswerOutcome | undefined } {
-  const note: { outcome: AnswerOutcome | undefined } = { outcome: undefined };
-  void promise.then((outcome) => (note.outcome = outcome));
-  return note;
 }
 
 const failure: ErrorEnvelope = { name: 'NoStock', message: 'none left', code: 'NO_STOCK', retryable: false };
@@ -105,10 +99,10 @@ describe('an answer of several values', () => {
     expect(driver.told).toEqual(['item 1', 'item 2']);
     driver.gates[1]!.open('confirmed');
     await settle();
-    expect([driver.told.at(-1), done.outcome]).toEqual(['end', undefined]);
+    expect([driver.told.at(-1), done.value]).toEqual(['end', undefined]);
     driver.gates[2]!.open('confirmed');
     await settle();
-    expect(done.outcome).toBe('confirmed');
+    expect(done.value).toBe('confirmed');
   });
 
   it('does not keep the first one back while the second is long in coming', async () => {
@@ -152,11 +146,29 @@ describe('an answer of several values', () => {
     answer.emit(undefined);
     await settle();
     await answer.end();
-    const unreadable = driver.sent
-      .filter(({ kind }) => kind === 'item' || kind === 'value')
-      .filter(({ body, contentType }) => !newCodecs().decode(body, contentType).ok);
-    expect(unreadable).toEqual([]);
-    expect(driver.told.at(-1)).toBe('end');
+    expect(driver.told).toEqual(['item null', 'end']);
+  });
+
+  it('ends as an item and an end where the last one was released before the end', async () => {
+    const { driver, answer } = newBench();
+    answer.emit(1);
+    answer.emit(undefined);
+    await answer.end();
+    expect(driver.told).toEqual(['item 1', 'item null', 'end']);
+  });
+
+  it('fails where it outruns the broker by 10 000, and the items before are still told in order', async () => {
+    const { driver, answer } = newBench();
+    driver.gates = [];
+    for (let i = 0; i < 10_000; i++) answer.emit(i);
+    expect(() => answer.emit(10_000)).toThrow('the stream outran the broker by 10000 items');
+    const done = noteWhenDone(answer.fail(failure));
+    while (done.value === undefined && driver.gates.length <= 10_001) {
+      driver.gates.at(-1)!.open('confirmed');
+      await Promise.resolve();
+    }
+    expect([done.value, driver.sent.length, driver.told[9_999]]).toEqual(['confirmed', 10_001, 'item 9999']);
+    expect(driver.sent.at(-1)?.kind).toBe('error');
   });
 });
 

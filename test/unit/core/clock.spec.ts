@@ -1,13 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { endsWithin, sleep, systemClock } from '../../../lib/core/clock.js';
 import { VirtualClock } from '../../../lib/memory/virtual-clock.js';
-import { newGate, settle } from './harness.js';
-
-function noteWhenDone(promise: Promise<unknown>): { done: boolean } {
-  const note = { done: false };
-  void promise.then(() => (note.done = true));
-  return note;
-}
+import { newGate, noteWhenDone, settle } from './harness.js';
 
 /** Counts who listens for the abort. */
 function newSignal() {
@@ -135,6 +129,17 @@ describe('systemClock', () => {
     expect(fire).not.toHaveBeenCalled();
     vi.advanceTimersByTime(1);
     expect(fire).toHaveBeenCalledTimes(1);
+  });
+
+  it('keeps the process alive while a timer is pending: somebody waits for it', () => {
+    vi.useRealTimers();
+    const timers = (): number =>
+      process.getActiveResourcesInfo().filter((resource) => resource === 'Timeout').length;
+    const before = timers();
+    const cancel = systemClock.setTimer(60_000, () => {});
+    const pending = timers();
+    cancel();
+    expect([pending, timers()]).toEqual([before + 1, before]);
   });
 
   it('cancels such a long timer also after its first part', () => {

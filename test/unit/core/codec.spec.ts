@@ -218,12 +218,22 @@ describe('a codec of the user', () => {
   it.each([
     ['an error', new RangeError('too far'), 'too far'],
     ['text', 'just text', 'just text'],
-    ['undefined', undefined, 'undefined'],
+    ['undefined', undefined, 'thrown undefined: undefined'],
   ])('makes a body undecodable by throwing %s', (_, thrown, message) => {
     const decode = (): never => {
       throw thrown;
     };
     expect(errorOf(newCodecs({ ...upper, decode }).decode(Buffer.from('a'), 'text/x-upper'))).toBe(message);
+  });
+
+  it('is quoted with the name and the message of what it threw, as text', () => {
+    const decode = (): never => {
+      throw Object.assign(new RangeError('x'), { name: 5, message: { fields: ['a'] } });
+    };
+    expect(newCodecs({ ...upper, decode }).decode(Buffer.from('a'), 'text/x-upper')).toEqual({
+      ok: false,
+      error: { name: 'Error', message: '[object Object]' },
+    });
   });
 
   it('makes a body undecodable even by throwing what cannot be written as text', () => {

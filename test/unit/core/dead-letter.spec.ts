@@ -170,12 +170,26 @@ describe('the origin', () => {
   it.each([8.64e15 + 1, -8.64e15 - 1, Infinity, NaN])(
     'survives a timestamp that is no time: a sender wrote %d',
     (timestamp) => {
-      expect(() => deadLetterCopy(newMessage({ timestamp }), newDeath())).not.toThrow();
+      const { headers } = deadLetterCopy(newMessage({ timestamp }), newDeath());
+      expect(Object.keys(headers)).not.toContain(headerNames.originTimestamp);
+      expect(headers[headerNames.origin]).toBe('orders');
     },
   );
 });
 
 describe('the error', () => {
+  it('has the name and the message that a caller is told, whatever its own are', () => {
+    const error = Object.assign(new RangeError('mine'), { name: 5, message: { fields: ['a'] } });
+    const { headers } = deadLetterCopy(
+      newMessage(),
+      newDeath({ error, name: 'ValidationError', message: 'id must be a number' }),
+    );
+    expect(headers).toMatchObject({
+      'stork-error-name': 'ValidationError',
+      'stork-error-message': 'id must be a number',
+    });
+  });
+
   it('fits beside the other headers, however much it has to say', () => {
     const error = new Error('x');
     error.stack = `${'é'.repeat(500_000)}\0`;

@@ -2,7 +2,9 @@ import { describe, expect, it } from 'vitest';
 import type { Copy } from '../../../lib/core/driver.js';
 import { newDelivery, newGate, settle } from './harness.js';
 
-const copies: Copy[] = [{ to: 'dead-letter', headers: { a: '1' } }];
+const first: Copy = { to: 'dead-letter', headers: { a: '1' } };
+const second: Copy = { to: 'dead-letter', headers: { a: '2' } };
+const copies = [first];
 
 describe('Delivery', () => {
   it('is open until it is settled', () => {
@@ -36,79 +38,162 @@ describe('Delivery', () => {
     expect([delivery.ack(), delivery.requeue()]).toEqual([false, false]);
     expect(source.events).toEqual([]);
   });
+});
 
-  describe('ackAfter', () => {
-    it('confirms the copies first, then acknowledges', async () => {
-      const { delivery, source } = newDelivery();
-      const gate = newGate();
-      source.gate = gate.promise;
-      const done = delivery.ackAfter(copies);
-      await settle();
-      expect(source.events).toEqual(['copy 1']);
-      expect(delivery.open).toBe(true);
-      gate.open();
-      expect(await done).toBe(true);
-      expect(source.events).toEqual(['copy 1', 'ack 1']);
-      expect(source.copied).toEqual([copies]);
-      expect(delivery.open).toBe(false);
-    });
+describe('an abort', () => {
+  it('aborts the signal, whether it was asked for before or after, and settles nothing', () => {
+    const { delivery, source } = newDelivery();
+    const { signal } = delivery;
+    expect([delivery.aborted, signal.aborted]).toEqual([false, false]);
+    delivery.abort();
+    expect([delivery.aborted, signal.aborted, delivery.signal]).toEqual([true, true, signal]);
+    const late = newDelivery().delivery;
+    late.abort();
+    expect(late.signal.aborted).toBe(true);
+    expect([delivery.open, source.events]).toEqual([true, []]);
+    expect(delivery.ack()).toBe(true);
+  });
 
-    it('rejects and stays open when a copy could not be confirmed, so it can be tried again', async () => {
-      const { delivery, source } = newDelivery();
-      source.refusals = 1;
-      await expect(delivery.ackAfter(copies)).rejects.toThrow('the broker says no');
-      expect(delivery.open).toBe(true);
-      expect(await delivery.ackAfter(copies)).toBe(true);
-      expect(source.events).toEqual(['copy 1', 'copy 1', 'ack 1']);
-    });
+  it('tells every listener once, also one that comes afterwards', () => {
+    const { delivery } = newDelivery();
+    const told: string[] = [];
+    delivery.onAbort(() => told.push('first'));
+    delivery.onAbort(() => told.push('second'));
+    delivery.abort();
+    delivery.abort();
+    delivery.onAbort(() => told.push('late'));
+    expect(told).toEqual(['first', 'second', 'late']);
+  });
 
-    it('leaves a delivery whose copies failed to whoever gives it back', async () => {
-      const { delivery, source } = newDelivery();
-      source.refusals = 1;
-      await expect(delivery.ackAfter(copies)).rejects.toThrow('no');
-      expect(delivery.requeue()).toBe(true);
-      expect(source.events).toEqual(['copy 1', 'requeue 1']);
-    });
+  it('does not follow from the end of the epoch by itself: whoever holds the delivery decides', () => {
+    const { delivery, epoch } = newDelivery();
+    epoch.end();
+    expect(delivery.aborted).toBe(false);
+  });
 
-    it('lets nobody else settle while copies are on their way', async () => {
-      const { delivery, source } = newDelivery();
-      const gate = newGate();
-      source.gate = gate.promise;
-      const done = delivery.ackAfter(copies);
-      expect([delivery.requeue(), delivery.ack(), await delivery.ackAfter(copies)]).toEqual([
-        false,
-        false,
-        false,
-      ]);
-      gate.open();
-      expect(await done).toBe(true);
-      expect(source.events).toEqual(['copy 1', 'ack 1']);
-    });
+  it('makes no signal that nobody asked for', () => {
+    const Original = globalThis.AbortController;
+    let made = 0;
+    globalThis.AbortController = class extends Original {
+      constructor() {
+        super();
+        made++;
+      }
+    };
+    try {
+      const { delivery } = newDelivery();
+      delivery.abort();
+      expect(made).toBe(0);
+      expect([delivery.signal.aborted, delivery.signal.aborted, made]).toEqual([true, true, 1]);
+    } finally {
+      globalThis.AbortController = Original;
+    }
+  });
+});
 
-    it('acknowledges nothing when the epoch ended while copies were on their way', async () => {
-      const { delivery, source, epoch } = newDelivery();
-      const gate = newGate();
-      source.gate = gate.promise;
-      const done = delivery.ackAfter(copies);
-      epoch.end();
-      expect(delivery.open).toBe(false);
-      gate.open();
-      expect(await done).toBe(false);
-      expect(source.events).toEqual(['copy 1']);
-      expect(delivery.requeue()).toBe(false);
-    });
+describe('ackAfter', () => {
+  it('confirms the copies first, all at once, then acknowledges', async () => {
+    const { delivery, source } = newDelivery();
+    const gate = newGate();
+    source.gate = gate.promise;
+    const done = delivery.ackAfter([first, second]);
+    await settle();
+    expect(source.events).toEqual(['copy 1', 'copy 1']);
+    expect(delivery.open).toBe(true);
+    gate.open();
+    expect(await done).toBe(true);
+    expect(source.events).toEqual(['copy 1', 'copy 1', 'ack 1']);
+    expect(source.copied).toEqual([first, second]);
+    expect(delivery.open).toBe(false);
+  });
 
-    it('rejects also when the epoch ended, if the copies failed', async () => {
-      const { delivery, source, epoch } = newDelivery();
-      const gate = newGate();
-      source.gate = gate.promise;
-      source.refusals = 1;
-      const done = delivery.ackAfter(copies);
-      epoch.end();
-      gate.open();
-      await expect(done).rejects.toThrow('no');
-      expect(delivery.open).toBe(false);
-      expect(source.events).toEqual(['copy 1']);
-    });
+  it('rejects and stays open when a copy could not be confirmed, so it can be tried again', async () => {
+    const { delivery, source } = newDelivery();
+    source.refusals = 1;
+    await expect(delivery.ackAfter(copies)).rejects.toThrow('the broker says no');
+    expect(delivery.open).toBe(true);
+    expect(await delivery.ackAfter(copies)).toBe(true);
+    expect(source.events).toEqual(['copy 1', 'copy 1', 'ack 1']);
+  });
+
+  it('tries again only those that are not confirmed', async () => {
+    const { delivery, source } = newDelivery();
+    const third: Copy = { to: 'dead-letter', headers: { a: '3' } };
+    source.refusals = 2;
+    await expect(delivery.ackAfter([first, second, third])).rejects.toThrow('no');
+    expect(source.copied).toEqual([third]);
+    source.refusals = 1;
+    await expect(delivery.ackAfter([first, second, third])).rejects.toThrow('no');
+    expect(source.copied).toEqual([third, second]);
+    expect(await delivery.ackAfter([first, second, third])).toBe(true);
+    expect(source.copied).toEqual([third, second, first]);
+    expect(source.events).toEqual([...Array<string>(6).fill('copy 1'), 'ack 1']);
+  });
+
+  it('waits for every copy before it rejects, or a retry would repeat those on their way', async () => {
+    const { delivery, source } = newDelivery();
+    const gate = newGate();
+    const copy = source.copy.bind(source);
+    source.copy = async (of, which) => {
+      if (which === second) await gate.promise;
+      await copy(of, which);
+    };
+    source.refusals = 1;
+    let rejected = false;
+    const done = delivery.ackAfter([first, second]).catch(() => (rejected = true));
+    await settle();
+    expect(rejected).toBe(false);
+    gate.open();
+    await done;
+    expect([rejected, source.copied]).toEqual([true, [second]]);
+  });
+
+  it('leaves a delivery whose copies failed to whoever gives it back', async () => {
+    const { delivery, source } = newDelivery();
+    source.refusals = 1;
+    await expect(delivery.ackAfter(copies)).rejects.toThrow('no');
+    expect(delivery.requeue()).toBe(true);
+    expect(source.events).toEqual(['copy 1', 'requeue 1']);
+  });
+
+  it('lets nobody else settle while copies are on their way', async () => {
+    const { delivery, source } = newDelivery();
+    const gate = newGate();
+    source.gate = gate.promise;
+    const done = delivery.ackAfter(copies);
+    expect([delivery.requeue(), delivery.ack(), await delivery.ackAfter(copies)]).toEqual([
+      false,
+      false,
+      false,
+    ]);
+    gate.open();
+    expect(await done).toBe(true);
+    expect(source.events).toEqual(['copy 1', 'ack 1']);
+  });
+
+  it('acknowledges nothing when the epoch ended while copies were on their way', async () => {
+    const { delivery, source, epoch } = newDelivery();
+    const gate = newGate();
+    source.gate = gate.promise;
+    const done = delivery.ackAfter(copies);
+    epoch.end();
+    expect(delivery.open).toBe(false);
+    gate.open();
+    expect(await done).toBe(false);
+    expect(source.events).toEqual(['copy 1']);
+    expect(delivery.requeue()).toBe(false);
+  });
+
+  it('rejects also when the epoch ended, if the copies failed', async () => {
+    const { delivery, source, epoch } = newDelivery();
+    const gate = newGate();
+    source.gate = gate.promise;
+    source.refusals = 1;
+    const done = delivery.ackAfter(copies);
+    epoch.end();
+    gate.open();
+    await expect(done).rejects.toThrow('no');
+    expect(delivery.open).toBe(false);
+    expect(source.events).toEqual(['copy 1']);
   });
 });

@@ -24,8 +24,8 @@ function newHandler(
 }
 
 function routeOf(table: HandlerTable, ...texts: readonly string[]) {
-  const { pattern, events, message } = table.route(texts);
-  return { pattern, events: events.map(({ id }) => id), message: message?.id };
+  const { pattern, events, answering } = table.route(texts);
+  return { pattern, events: events.map(({ id }) => id), answering: answering?.id };
 }
 
 describe('HandlerTable', () => {
@@ -48,28 +48,28 @@ describe('HandlerTable', () => {
     const all = newHandler('message', 'all', '#');
     const some = newHandler('message', 'some', 'order.*');
     const one = newHandler('message', 'one', 'order.paid');
-    expect(routeOf(new HandlerTable([all, some, one]), 'order.paid').message).toBe('one');
-    expect(routeOf(new HandlerTable([all, some, one]), 'order.sent').message).toBe('some');
-    expect(routeOf(new HandlerTable([all, some, one]), 'user.born').message).toBe('all');
+    expect(routeOf(new HandlerTable([all, some, one]), 'order.paid').answering).toBe('one');
+    expect(routeOf(new HandlerTable([all, some, one]), 'order.sent').answering).toBe('some');
+    expect(routeOf(new HandlerTable([all, some, one]), 'user.born').answering).toBe('all');
   });
 
   it('gives it to the first declared of two that are equally exact', () => {
     const wildcard = newHandler('message', 'wildcard', 'order.*');
     const regExp = newHandler('message', 'regExp', /^order/);
-    expect(routeOf(new HandlerTable([wildcard, regExp]), 'order.paid').message).toBe('wildcard');
-    expect(routeOf(new HandlerTable([regExp, wildcard]), 'order.paid').message).toBe('regExp');
+    expect(routeOf(new HandlerTable([wildcard, regExp]), 'order.paid').answering).toBe('wildcard');
+    expect(routeOf(new HandlerTable([regExp, wildcard]), 'order.paid').answering).toBe('regExp');
   });
 
   it('ranks a handler by those of its patterns that match', () => {
     const mixed = newHandler('message', 'mixed', 'user.born', '#');
     const some = newHandler('message', 'some', 'order.*');
-    expect(routeOf(new HandlerTable([mixed, some]), 'order.paid').message).toBe('some');
-    expect(routeOf(new HandlerTable([some, mixed]), 'user.born').message).toBe('mixed');
+    expect(routeOf(new HandlerTable([mixed, some]), 'order.paid').answering).toBe('some');
+    expect(routeOf(new HandlerTable([some, mixed]), 'user.born').answering).toBe('mixed');
   });
 
   it('tells event and message handlers apart', () => {
     const table = new HandlerTable([newHandler('event', 'e', 'a'), newHandler('message', 'm', 'a')]);
-    expect(routeOf(table, 'a')).toEqual({ pattern: 'a', events: ['e'], message: 'm' });
+    expect(routeOf(table, 'a')).toEqual({ pattern: 'a', events: ['e'], answering: 'm' });
   });
 
   it('lets the first text decide that any handler listens to, of either kind', () => {
@@ -77,18 +77,18 @@ describe('HandlerTable', () => {
     expect(routeOf(table, 'first', 'second', 'third')).toEqual({
       pattern: 'second',
       events: ['e'],
-      message: undefined,
+      answering: undefined,
     });
     expect(routeOf(table, 'first', 'third', 'second')).toEqual({
       pattern: 'third',
       events: [],
-      message: 'm',
+      answering: 'm',
     });
   });
 
   it('answers with the most telling text where nobody listens', () => {
     const table = new HandlerTable([newHandler('event', 'e', 'a')]);
-    expect(routeOf(table, 'x', 'y')).toEqual({ pattern: 'x', events: [], message: undefined });
+    expect(routeOf(table, 'x', 'y')).toEqual({ pattern: 'x', events: [], answering: undefined });
   });
 
   it('does not read wildcards out of a message', () => {
@@ -99,7 +99,7 @@ describe('HandlerTable', () => {
 
   it.each(['__proto__', 'constructor', ''])('is not confused by the text %j', (text) => {
     const table = new HandlerTable([newHandler('event', 'e', 'a')]);
-    expect(routeOf(table, text)).toEqual({ pattern: text, events: [], message: undefined });
+    expect(routeOf(table, text)).toEqual({ pattern: text, events: [], answering: undefined });
     expect(table.byId(text)).toBeUndefined();
   });
 
@@ -109,6 +109,24 @@ describe('HandlerTable', () => {
     expect(table.byId('Orders.get')).toBe(handlers[1]);
     expect(table.byId('Orders.gone')).toBeUndefined();
     expect(table.size).toBe(2);
+  });
+
+  it('gives a text that no pattern can be as long as to # only, and neither matches nor remembers it', () => {
+    const wildcard = newHandler('event', 'wildcard', 'a.#');
+    const handlers = [
+      newHandler('event', 'all', 'b', '#'),
+      wildcard,
+      newHandler('event', 'regExp', /a/),
+      newHandler('message', 'first', '#'),
+      newHandler('message', 'second', '#'),
+    ];
+    const table = new HandlerTable(handlers);
+    const atLimit = `a.${'x'.repeat(253)}`;
+    expect(routeOf(table, atLimit).events).toEqual(['all', 'wildcard', 'regExp']);
+    const long = `${atLimit}x`;
+    expect(routeOf(table, long)).toEqual({ pattern: long, events: ['all'], answering: 'first' });
+    expect(table.route([long])).not.toBe(table.route([long]));
+    expect(routeOf(new HandlerTable([wildcard]), long, 'a.b').pattern).toBe('a.b');
   });
 
   it('matches each text once while it remembers it', () => {

@@ -34,7 +34,8 @@ export function newMessage(fields: Partial<InboundMessage> = {}): InboundMessage
 /** A driver's side that only notes what it is told, and refuses copies as often as it is told to. */
 export class RecordingSource implements DeliverySource {
   readonly events: string[] = [];
-  readonly copied: Copy[][] = [];
+  /** Copies that are confirmed. */
+  readonly copied: Copy[] = [];
   /** Tries of `copy` that fail before one succeeds. */
   refusals = 0;
   /** Set: each `copy` waits for it. */
@@ -48,14 +49,14 @@ export class RecordingSource implements DeliverySource {
     this.events.push(`requeue ${delivery.tag}`);
   }
 
-  async copy(delivery: Delivery, copies: readonly Copy[]): Promise<void> {
+  async copy(delivery: Delivery, copy: Copy): Promise<void> {
     this.events.push(`copy ${delivery.tag}`);
     await this.gate;
     if (this.refusals > 0) {
       this.refusals--;
       throw new Error('the broker says no');
     }
-    this.copied.push([...copies]);
+    this.copied.push(copy);
   }
 }
 
@@ -92,6 +93,13 @@ export interface Gate<T = void> {
   readonly promise: Promise<T>;
   open(value: T): void;
   fail(error: Error): void;
+}
+
+/** Says whether a promise has resolved, and to what. */
+export function noteWhenDone<T>(promise: Promise<T>): { done: boolean; value: T | undefined } {
+  const note: { done: boolean; value: T | undefined } = { done: false, value: undefined };
+  void promise.then((value) => Object.assign(note, { done: true, value }));
+  return note;
 }
 
 /** A promise that the test settles by hand. */

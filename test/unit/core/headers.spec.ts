@@ -3,7 +3,9 @@ import {
   copyHeaders,
   emptyHeaders,
   headerNames,
+  latestTimeMs,
   readCount,
+  readKey,
   readText,
   readTime,
   reservedPrefix,
@@ -111,7 +113,7 @@ describe('readTime', () => {
     const at = Date.UTC(2026, 1, 3, 4, 5, 6, 7);
     expect(timeText(at)).toBe('2026-02-03T04:05:06.007Z');
     expect(time(timeText(at))).toBe(at);
-    expect(time(Buffer.from(timeText(at)))).toBe(at);
+    expect(time(Buffer.from('2026-02-03T04:05:06.007Z'))).toBe(at);
   });
 
   it('reads other zones and less precision', () => {
@@ -139,6 +141,25 @@ describe('readTime', () => {
     ['2026-02-03T04:05:06.' + '0'.repeat(30) + 'Z'],
   ])('takes %j for absent', (value) => {
     expect(time(value)).toBeUndefined();
+  });
+});
+
+describe('timeText', () => {
+  it.each([8.64e15 + 1, -8.64e15 - 1, Infinity, -Infinity, NaN])('has no text for %d', (epochMs) => {
+    expect(timeText(epochMs)).toBeUndefined();
+  });
+
+  it('reaches to the farthest time that a date can hold', () => {
+    expect(timeText(latestTimeMs)).toBe('+275760-09-13T00:00:00.000Z');
+  });
+});
+
+describe('readKey', () => {
+  it('reads text of whatever length, bytes and the numbers of foreign senders', () => {
+    const values: HeaderValue[] = ['x'.repeat(5_000), Buffer.from('k'), 7, 7n, ['a', 'b']];
+    const keys = values.map((value) => readKey({ h: value }, 'h'));
+    expect(keys).toEqual(['x'.repeat(5_000), 'k', '7', '7', 'a']);
+    expect(readKey({}, 'h')).toBeUndefined();
   });
 });
 

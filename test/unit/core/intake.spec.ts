@@ -1,10 +1,12 @@
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Delivery } from '../../../lib/core/delivery.js';
 import type { Subscription } from '../../../lib/core/driver.js';
 import { Epoch } from '../../../lib/core/epoch.js';
 import { Intake, type IntakeFields } from '../../../lib/core/intake.js';
+import type { Settled } from '../../../lib/core/settlement.js';
 import { VirtualClock } from '../../../lib/memory/virtual-clock.js';
-import { newDelivery, newGate, newMessage, settle, type Gate } from './harness.js';
+import { newDelivery, newGate, newMessage, noteWhenDone, settle, type Gate } from './harness.js';
 
 class RecordingSubscription implements Subscription {
   readonly calls: string[] = [];
@@ -19,20 +21,23 @@ class RecordingSubscription implements Subscription {
     this.calls.push('stop');
     return this.stopped;
   }
+  async close(): Promise<void> {
+    this.calls.push('close');
+  }
 }
 
 function newBench(fields: Partial<IntakeFields> = {}) {
   const clock = new VirtualClock();
   const released: number[] = [];
   const started: number[] = [];
-  const gates = new Map<number, Gate>();
+  const gates = new Map<number, Gate<Settled>>();
   const intake = new Intake({
     concurrency: 2,
-    pausesWhenFull: true,
+    pausesWithoutRedelivery: true,
     clock,
     process: (delivery: Delivery) => {
       started.push(delivery.tag);
-      const gate = newGate();
+      const gate = newGate<Settled>();
       gates.set(delivery.tag, gate);
       return gate.promise;
     },
@@ -49,17 +54,11 @@ function newBench(fields: Partial<IntakeFields> = {}) {
     intake.deliver(delivery);
     return delivery;
   };
-  const end = async (tag: number): Promise<void> => {
-    gates.get(tag)!.open();
+  const end = async (tag: number, outcome: Settled = 'done'): Promise<void> => {
+    gates.get(tag)!.open(outcome);
     await settle();
   };
   return { clock, intake, subscription, started, released, deliver, end };
-}
-
-function noteWhenDone(promise: Promise<void>): { done: boolean } {
-  const note = { done: false };
-  void promise.then(() => (note.done = true));
-  return note;
 }
 
 describe('deliveries', () => {
@@ -84,15 +83,122 @@ describe('deliveries', () => {
     expect(intake.inFlight).toBe(0);
   });
 
-  it('whose epoch has ended while they waited do not run but are let go', async () => {
-    const { intake, started, released, deliver, end } = newBench({ concurrency: 1 });
-    const lost = new Epoch();
-    deliver(1);
-    deliver(2, 'x', 8, lost);
-    deliver(3, 'x');
-    lost.end();
+  it('that are to run again do so at once, before anything else of their lane or in line', async () => {
+    const { intake, started, deliver, end } = newBench({ concurrency: 1 });
+    deliver(1, 'x');
+    deliver(2, 'x');
+    deliver(3);
+    await end(1, 'again');
+    await end(1, 'again');
+    expect([started, intake.running, intake.inFlight]).toEqual([[1, 1, 1], 1, 3]);
     await end(1);
-    expect([started, released, intake.inFlight]).toEqual([[1, 3], [2], 1]);
+    await end(3);
+    expect([started, intake.inFlight]).toEqual([[1, 1, 1, 3, 2], 1]);
+  });
+
+  it('that are to run again do not where they are settled, lost or aborted meanwhile', async () => {
+    const { intake, started, deliver, end } = newBench({ concurrency: 3 });
+    const lost = new Epoch();
+    const [settled, , aborted] = [deliver(1), deliver(2, undefined, 8, lost), deliver(3)];
+    settled.requeue();
+    lost.end();
+    aborted.abort();
+    for (const tag of [1, 2, 3]) await end(tag, 'again');
+    expect([started, intake.inFlight]).toEqual([[1, 2, 3], 0]);
+  });
+});
+
+describe('an epoch that ends', () => {
+  it('releases what waits of it at once, and nothing else, and aborts what is at work', async () => {
+    const { intake, started, released, deliver, end } = newBench();
+    const lost = new Epoch();
+    const running = deliver(1, 'x', 8, lost);
+    const other = deliver(2, 'y');
+    deliver(3, 'x', 8, lost);
+    deliver(4, 'x');
+    deliver(5, 'z', 8, lost);
+    lost.end();
+    expect([released.toSorted(), intake.inFlight]).toEqual([[3, 5], 3]);
+    expect([running.aborted, other.aborted, released.includes(1)]).toEqual([true, false, false]);
+    await end(1);
+    expect(started).toEqual([1, 2, 4]);
+  });
+
+  it('leaves the others in the order of their lanes, each settled or started once', () => {
+    const step = fc.oneof(
+      { weight: 5, arbitrary: fc.record({ lane: fc.constantFrom('x', 'y', undefined), of: fc.nat(2) }) },
+      { weight: 3, arbitrary: fc.record({ finish: fc.nat(5), outcome: fc.constantFrom('done', 'again') }) },
+      { weight: 1, arbitrary: fc.record({ end: fc.nat(2) }) },
+      { weight: 1, arbitrary: fc.constantFrom('halt', 'proceed') },
+    );
+    return fc.assert(
+      fc.asyncProperty(
+        fc.integer({ min: 1, max: 3 }),
+        fc.array(step, { maxLength: 40 }),
+        async (concurrency, steps) => {
+          const atWork = new Map<Delivery, Gate<Settled>>();
+          const started: Delivery[] = [];
+          const released: Delivery[] = [];
+          const delivered: Delivery[] = [];
+          const { intake } = newBench({
+            concurrency,
+            process: (delivery) => {
+              expect([delivery.open, delivery.aborted, atWork.has(delivery)]).toEqual([true, false, false]);
+              const sameLane = [...atWork.keys()].filter(
+                ({ lane }) => lane !== undefined && lane === delivery.lane,
+              );
+              expect(sameLane).toEqual([]);
+              if (started.at(-1) !== delivery && !started.includes(delivery)) started.push(delivery);
+              const gate = newGate<Settled>();
+              atWork.set(delivery, gate);
+              return gate.promise;
+            },
+            release: (delivery) => void released.push(delivery),
+          });
+          const epochs = [new Epoch(), new Epoch(), new Epoch()];
+          for (const next of steps) {
+            if (next === 'halt') void intake.halt();
+            else if (next === 'proceed') intake.proceed();
+            else if ('end' in next) {
+              epochs[next.end]!.end();
+              epochs[next.end] = new Epoch();
+            } else if ('of' in next) {
+              const { delivery } = newDelivery({
+                tag: delivered.length,
+                lane: next.lane,
+                epoch: epochs[next.of]!,
+              });
+              delivered.push(delivery);
+              intake.deliver(delivery);
+            } else {
+              const [delivery, gate] = [...atWork][next.finish] ?? [];
+              if (delivery === undefined) continue;
+              atWork.delete(delivery);
+              gate!.open(next.outcome);
+              for (let turn = 0; turn < 10; turn++) await Promise.resolve();
+            }
+            expect(intake.running).toBe(atWork.size);
+            expect(intake.running).toBeLessThanOrEqual(concurrency);
+          }
+          intake.proceed();
+          for (let left = [...atWork]; left.length > 0; left = [...atWork]) {
+            for (const [delivery, gate] of left) {
+              atWork.delete(delivery);
+              gate.open('done');
+            }
+            for (let turn = 0; turn < 10; turn++) await Promise.resolve();
+          }
+          expect([...started, ...released].toSorted((a, b) => a.tag - b.tag)).toEqual(delivered);
+          for (const lane of ['x', 'y']) {
+            const tags = started.filter((delivery) => delivery.lane === lane).map(({ tag }) => tag);
+            expect(tags).toEqual(tags.toSorted((a, b) => a - b));
+          }
+          for (const { epoch } of released) expect(epoch.live).toBe(false);
+          expect([intake.inFlight, intake.running]).toEqual([0, 0]);
+        },
+      ),
+      { numRuns: 300 },
+    );
   });
 });
 
@@ -121,7 +227,7 @@ describe('a full house', () => {
   });
 
   it('pauses nothing where a pause would give messages back', async () => {
-    const { intake, subscription, deliver, end } = newBench({ pausesWhenFull: false });
+    const { intake, subscription, deliver, end } = newBench({ pausesWithoutRedelivery: false });
     intake.attach(subscription);
     for (let tag = 1; tag <= 100; tag++) deliver(tag);
     for (let tag = 1; tag <= 100; tag++) await end(tag);
@@ -138,15 +244,41 @@ describe('a full house', () => {
 
 describe('a dead letter that cannot be written', () => {
   it('pauses the source, also where a full house does not, until the last of several is written', () => {
-    const { intake, subscription } = newBench({ pausesWhenFull: false });
+    const { intake, subscription } = newBench({ pausesWithoutRedelivery: false });
     intake.attach(subscription);
-    intake.writingBlocked(true);
-    intake.writingBlocked(true);
+    expect([intake.writingBlocked(true), intake.writingBlocked(true)]).toEqual([true, false]);
     expect(subscription.calls).toEqual(['pause']);
-    intake.writingBlocked(false);
+    expect(intake.writingBlocked(false)).toBe(false);
     expect(subscription.calls).toEqual(['pause']);
-    intake.writingBlocked(false);
+    expect(intake.writingBlocked(false)).toBe(true);
     expect(subscription.calls).toEqual(['pause', 'resume']);
+    expect(intake.writingBlocked(true)).toBe(true);
+  });
+
+  it('gives back what waits where the source opens a new window when it goes on, but not what is at work', async () => {
+    const { intake, subscription, started, released, deliver, end } = newBench({
+      pausesWithoutRedelivery: false,
+    });
+    intake.attach(subscription);
+    deliver(1, 'x');
+    deliver(2, 'x');
+    deliver(3);
+    deliver(4);
+    intake.writingBlocked(true);
+    expect([released.toSorted(), intake.inFlight, subscription.calls]).toEqual([[2, 4], 2, ['pause']]);
+    await end(1);
+    await end(3);
+    expect([started, intake.inFlight]).toEqual([[1, 3], 0]);
+  });
+
+  it('gives nothing back where a pause leaves what was delivered here', async () => {
+    const { intake, subscription, released, started, deliver, end } = newBench({ concurrency: 1 });
+    intake.attach(subscription);
+    deliver(1);
+    deliver(2);
+    intake.writingBlocked(true);
+    await end(1);
+    expect([released, started]).toEqual([[], [1, 2]]);
   });
 
   it('keeps a source paused that has room again, and the other way round', async () => {
@@ -212,19 +344,56 @@ describe('drain', () => {
     expect(clock.pendingTimers).toBe(0);
   });
 
-  it('gives back at once what still arrives, also while the source stops', async () => {
+  it('gives back what still arrives while the source stops, and starts none of it', async () => {
     const { intake, subscription, started, released, deliver } = newBench();
     const stopping = newGate();
     subscription.stopped = stopping.promise;
     intake.attach(subscription);
     const drained = noteWhenDone(intake.drain(10_000, () => {}));
     deliver(1);
-    expect([released, started, intake.inFlight]).toEqual([[1], [], 0]);
-    expect(drained.done).toBe(false);
+    await settle();
+    expect([started, drained.done]).toEqual([[], false]);
     stopping.open();
     await settle();
+    expect([released, started, intake.inFlight, drained.done]).toEqual([[1], [], 0, true]);
+  });
+
+  it('gives back what waits also where the source cannot be stopped', async () => {
+    const { intake, subscription, released, deliver, end } = newBench({ concurrency: 1 });
+    subscription.stopped = Promise.reject(new Error('channel closed'));
+    intake.attach(subscription);
+    deliver(1);
     deliver(2);
-    expect([released, drained.done]).toEqual([[1, 2], true]);
+    const drained = noteWhenDone(intake.drain(10_000, () => {}));
+    await settle();
+    expect(released).toEqual([2]);
+    await end(1);
+    expect(drained.done).toBe(true);
+  });
+
+  it('does not wait longer than its limit for a source that does not stop', async () => {
+    const { clock, intake, subscription } = newBench();
+    subscription.stopped = newGate().promise;
+    intake.attach(subscription);
+    const abandoned: string[] = [];
+    const drained = noteWhenDone(intake.drain(10_000, () => abandoned.push('abandon')));
+    await clock.advance(9_999);
+    expect(drained.done).toBe(false);
+    await clock.advance(1);
+    // No handler runs, so there is nothing to say of any.
+    expect([drained.done, abandoned]).toEqual([true, []]);
+  });
+
+  it('lets a message that is to run again do so within the limit', async () => {
+    const { clock, intake, started, deliver, end } = newBench();
+    deliver(1);
+    const drained = noteWhenDone(intake.drain(10_000, () => {}));
+    await end(1, 'again');
+    expect([started, drained.done]).toEqual([[1, 1], false]);
+    await clock.advance(10_000);
+    expect(drained.done).toBe(true);
+    await end(1, 'again');
+    expect(started).toEqual([1, 1]);
   });
 
   it('abandons what still runs after the limit, and then gives that back too', async () => {
@@ -237,6 +406,7 @@ describe('drain', () => {
     expect([drained.done, atAbandon]).toEqual([false, []]);
     await clock.advance(1);
     expect([drained.done, atAbandon, released]).toEqual([true, [[]], [1, 2]]);
+    expect([first.aborted, second.aborted]).toEqual([true, true]);
     expect([first.ack(), second.ack()]).toEqual([false, false]);
     await end(1);
     await end(2);
@@ -264,6 +434,7 @@ describe('drain', () => {
     await end(1);
     intake.proceed();
     deliver(2);
+    await settle();
     expect([drained.done, started, subscription.calls]).toEqual([true, [1], ['pause', 'stop']]);
   });
 
@@ -293,6 +464,35 @@ describe('drain', () => {
     await end(1);
     expect(notes.map(({ done }) => done)).toEqual([true, true]);
     await intake.drain(10_000, () => {});
+    expect(subscription.calls).toEqual(['stop']);
+  });
+
+  it('is shortened by a second call, and says once that it abandons', async () => {
+    const { clock, intake, subscription, released, deliver } = newBench();
+    intake.attach(subscription);
+    const running = deliver(1);
+    const abandoned: string[] = [];
+    const long = noteWhenDone(intake.drain(10_000, () => abandoned.push('long')));
+    const short = noteWhenDone(intake.drain(1_000, () => abandoned.push('short')));
+    await clock.advance(999);
+    expect([long.done, short.done, running.aborted]).toEqual([false, false, false]);
+    await clock.advance(1);
+    expect([long.done, short.done, running.aborted]).toEqual([true, true, true]);
+    await clock.advance(10_000);
+    expect([abandoned, released, clock.pendingTimers]).toEqual([['short'], [1], 0]);
+  });
+
+  it('is not prolonged by a second call', async () => {
+    const { clock, intake, subscription, released, deliver } = newBench();
+    intake.attach(subscription);
+    deliver(1);
+    const abandoned: string[] = [];
+    const short = noteWhenDone(intake.drain(1_000, () => abandoned.push('short')));
+    const long = noteWhenDone(intake.drain(10_000, () => abandoned.push('long')));
+    await clock.advance(1_000);
+    expect([short.done, long.done, released]).toEqual([true, true, [1]]);
+    await clock.advance(10_000);
+    expect([abandoned, released]).toEqual([['short'], [1]]);
   });
 
   it('works where nothing was ever subscribed', async () => {
@@ -300,10 +500,13 @@ describe('drain', () => {
   });
 
   it('stops also a source whose subscription comes after it, or what it gives back would come again and again', async () => {
-    const { intake, subscription } = newBench();
+    const { intake, subscription, started, released, deliver } = newBench();
     await intake.drain(10_000, () => {});
+    deliver(1);
     intake.attach(subscription);
+    deliver(2);
     await settle();
-    expect(subscription.calls).toContain('stop');
+    expect(subscription.calls).toEqual(['stop']);
+    expect([started, released, intake.inFlight]).toEqual([[], [1, 2], 0]);
   });
 });

@@ -21,6 +21,7 @@ function newScope(capabilities: Partial<Capabilities> = {}): OutboundScope {
       messageOptions: new Set(optional),
       destinations: new Set(['queue', 'exchange']),
       pausesWithoutRedelivery: true,
+      requeuesTo: 'broker',
       ownsSource: true,
       ...capabilities,
     },
@@ -151,11 +152,11 @@ describe('an option that the broker cannot honour', () => {
 
 describe('the value of an option', () => {
   it.each<[keyof MessageOptions, unknown[], unknown[]]>([
-    ['timeoutMs', [1, 86_400_000], [0, -1, 1.5, NaN, Infinity, '1', 2 ** 53]],
-    ['expiresInMs', [0, 1], [-1, 0.5, NaN, Infinity, '1']],
-    ['delayMs', [0, 1], [-1, 0.5, NaN, Infinity, '1']],
-    ['partition', [0, 99], [-1, 0.5, NaN, '0']],
-    ['timestamp', [0, 1_767_225_600_000], [-1, 0.5, NaN, new Date(0)]],
+    ['timeoutMs', [1, 86_400_000, 2 ** 32 - 1], [0, -1, 1.5, NaN, Infinity, '1', 2 ** 32]],
+    ['expiresInMs', [0, 1, 2 ** 32 - 1], [-1, 0.5, NaN, Infinity, '1', 2 ** 32]],
+    ['delayMs', [0, 1, 2 ** 32 - 1], [-1, 0.5, NaN, Infinity, '1', 2 ** 32]],
+    ['partition', [0, 2 ** 31 - 1], [-1, 0.5, NaN, '0', 2 ** 31]],
+    ['timestamp', [0, 8.64e15], [-1, 0.5, NaN, new Date(0), 8.64e15 + 1]],
     ['priority', [0, 255], [-1, 256, 1.5, NaN, '5']],
     ['key', ['k', 'x'.repeat(255)], ['', 'x'.repeat(256), 'é'.repeat(128), 1, null]],
     ['messageId', ['m', 'x'.repeat(255)], ['', 'x'.repeat(256), 1]],
@@ -195,15 +196,19 @@ describe('the value of an option', () => {
     expect(String(error)).not.toContain('secret');
   });
 
-  it('is refused as a timestamp where no time is that late', () => {
-    expect(refused({ timestamp: 8.64e15 + 1 })).toEqual(['timestamp']);
+  it('is refused beyond its bounds with both of them', () => {
+    const error = thrownBy(() => buildMessage('a', {}, { timeoutMs: 2 ** 32 }, newScope()));
+    expect(String(error)).toContain('timeoutMs: expected an integer from 1 to 4294967295, given 4294967296');
   });
+});
 
-  it('is refused as a time-out where no deadline is that late', () => {
-    const timeoutMs = 8.64e15;
-    const error = thrownBy(() => buildMessage('a', {}, { timeoutMs }, newScope(), { id: 'r', timeoutMs }));
-    expect(error).toBeInstanceOf(StorkConfigError);
-  });
+describe('an option that there is not', () => {
+  it.each(['timeout', 'Priority', 'replyTo', 'toString', 'constructor', '__proto__'])(
+    'is refused by name, not taken in silence: %s',
+    (name) => {
+      expect(refused(Object.fromEntries([[name, 1]]) as MessageOptions)).toEqual([name]);
+    },
+  );
 });
 
 describe('a destination', () => {

@@ -173,6 +173,30 @@ describe('a time-out', () => {
     expect(clock.pendingTimers).toBe(0);
   });
 
+  it('leaves no timer behind when nobody waits any more, however the last one ended', () => {
+    const { clock, pending, register } = newBench();
+    for (const kind of ['value', 'end', 'error'] as const) {
+      register('a');
+      const other = register('b');
+      pending.settle(reply('a', kind));
+      expect(clock.pendingTimers).toBe(1);
+      pending.forget('b', other);
+      expect(clock.pendingTimers).toBe(0);
+    }
+  });
+
+  it('comes in time also for a request that is the first again', async () => {
+    const { clock, pending, register } = newBench();
+    register('a', 1_000);
+    pending.settle(reply('a'));
+    await clock.advance(500);
+    const waiter = register('b', 1_000);
+    await clock.advance(999);
+    expect(waiter.errors).toEqual([]);
+    await clock.advance(1);
+    expect(waiter.errors).toHaveLength(1);
+  });
+
   it('sets no timer for a request that comes after the one that is set', () => {
     const virtual = new VirtualClock();
     let timers = 0;

@@ -72,8 +72,7 @@ function newBench(handlers: readonly Handler[], fields: Partial<PipelineScope> =
   const clock = new VirtualClock();
   const counters = new Counters();
   const logger = new RecordingLogger();
-  const stop = new AbortController();
-  const blocked: boolean[] = [];
+  const blocked: (string | undefined)[] = [];
   const scope: PipelineScope = {
     subscription: 'orders',
     driver,
@@ -84,24 +83,31 @@ function newBench(handlers: readonly Handler[], fields: Partial<PipelineScope> =
     clock,
     logger,
     counters,
-    stopping: stop.signal,
-    writingBlocked: (isBlocked) => void blocked.push(isBlocked),
+    capabilities: { requeuesTo: 'broker' },
+    writingBlocked: (why) => void blocked.push(why),
     ...fields,
   };
-  return { driver, clock, counters, logger, stop, blocked, scope };
+  return { driver, clock, counters, logger, blocked, scope };
 }
+
+/** What a test's source says when it refuses a copy. */
+const refusal = 'the broker says no';
 
 const asked: ReplyTarget = { kind: 'address', address: 'inbox-1' };
 
 /** Death reason, handler and attempt of each copy. */
 function letters({ source }: TestDelivery): unknown[][] {
-  return source.copied
-    .flat()
-    .map(({ headers }) => [
-      headers['stork-death-reason'],
-      headers['stork-handler'],
-      headers['stork-attempt'],
-    ]);
+  return source.copied.map(({ headers }) => [
+    headers['stork-death-reason'],
+    headers['stork-handler'],
+    headers['stork-attempt'],
+  ]);
+}
+
+/** What an intake does when a source is lost. */
+function lose({ delivery, epoch }: TestDelivery): void {
+  epoch.end();
+  delivery.abort();
 }
 
 function deliveryOf(fields: Partial<InboundMessage> = {}): TestDelivery {
@@ -131,9 +137,7 @@ describe('an event', () => {
     const { scope } = newBench([handler]);
     const test = deliveryOf({ patterns: ['nobody', 'order.paid'], headers: { 'stork-attempt': '2' } });
     await processDelivery(test.delivery, scope);
-    expect(handler.runs).toMatchObject([
-      { pattern: 'order.paid', value: { id: 1 }, envelope: { attempt: 2 } },
-    ]);
+    expect(handler.runs).toMatchObject([{ pattern: 'order.paid', value: { id: 1 }, facts: { attempt: 2 } }]);
     expect(handler.runs[0]?.delivery).toBe(test.delivery);
   });
 
@@ -153,7 +157,7 @@ describe('an event', () => {
     await processDelivery(test.delivery, scope);
     expect(test.source.events).toEqual(['copy 1', 'ack 1']);
     expect(letters(test)).toEqual([['retries-exhausted', 'Orders.paid', '3']]);
-    expect(test.source.copied[0]![0]!.headers).toMatchObject({
+    expect(test.source.copied[0]!.headers).toMatchObject({
       tenant: 'a',
       'stork-error-message': 'no stock',
       'stork-origin': 'orders',
@@ -161,7 +165,7 @@ describe('an event', () => {
     });
     expect(counters.snapshot()).toEqual({ received: 1, failed: 1, 'dead-lettered': 1 });
     expect(logger.lines).toEqual([
-      'warn orders: dead letter retries-exhausted, pattern "order.paid", handler Orders.paid, message "m-1", attempt 3',
+      'warn orders: dead letter retries-exhausted, pattern "order.paid", handler "Orders.paid", message "m-1", attempt 3',
     ]);
   });
 
@@ -185,7 +189,7 @@ describe('an event', () => {
     expect(test.source.events).toEqual([]);
     gate.open();
     await done;
-    expect(test.source.events).toEqual(['copy 1', 'ack 1']);
+    expect(test.source.events).toEqual(['copy 1', 'copy 1', 'ack 1']);
     expect(letters(test)).toEqual([
       ['fatal', 'bad', '1'],
       ['invalid', 'worse', '1'],
@@ -210,20 +214,6 @@ describe('an event', () => {
     await processDelivery(test.delivery, scope);
     expect([driver.replies, test.source.events]).toEqual([[], ['ack 1']]);
   });
-
-  it('has a signal that aborts with its epoch and with the shutdown', async () => {
-    const handler = new TestHandler('event', 'h', '#');
-    const { stop, scope } = newBench([handler]);
-    const [first, second] = [deliveryOf(), deliveryOf()];
-    await processDelivery(first.delivery, scope);
-    await processDelivery(second.delivery, scope);
-    const signals = handler.runs.map((run) => run.signal());
-    expect(signals.map(({ aborted }) => aborted)).toEqual([false, false]);
-    first.epoch.end();
-    expect(signals.map(({ aborted }) => aborted)).toEqual([true, false]);
-    stop.abort();
-    expect(signals.map(({ aborted }) => aborted)).toEqual([true, true]);
-  });
 });
 
 describe('a message whose deadline is over', () => {
@@ -232,11 +222,21 @@ describe('a message whose deadline is over', () => {
     const { driver, clock, counters, scope } = newBench([handler]);
     driver.target = asked;
     const deadline = (ms: number): string => new Date(clock.now() + ms).toISOString();
-    const late = deliveryOf({ headers: { 'stork-deadline': deadline(-1) }, body: Buffer.from('{') });
+    const late = deliveryOf({ headers: { 'stork-deadline': deadline(0) }, body: Buffer.from('{') });
     await processDelivery(late.delivery, scope);
     expect([late.source.events, driver.replies, handler.runs]).toEqual([['ack 1'], [], []]);
     expect(counters.snapshot()).toEqual({ received: 1, expired: 1 });
-    await processDelivery(deliveryOf({ headers: { 'stork-deadline': deadline(0) } }).delivery, scope);
+    await processDelivery(deliveryOf({ headers: { 'stork-deadline': deadline(1) } }).delivery, scope);
+    expect(handler.runs).toHaveLength(1);
+  });
+
+  it('is handled all the same where nobody waits for an answer', async () => {
+    const handler = new TestHandler('event', 'h', '#');
+    const { scope } = newBench([handler]);
+    await processDelivery(
+      deliveryOf({ headers: { 'stork-deadline': '2020-01-01T00:00:00.000Z' } }).delivery,
+      scope,
+    );
     expect(handler.runs).toHaveLength(1);
   });
 });
@@ -283,19 +283,25 @@ describe('a message that no handler may see', () => {
     expect(test.source.events).toEqual(['copy 1', 'ack 1']);
   });
 
-  it('is kept also when its caller cannot be told, which is counted', async () => {
-    for (const confirm of [
-      () => Promise.resolve('undeliverable' as const),
-      () => Promise.reject(new Error('channel closed')),
-    ]) {
-      const { driver, counters, scope } = newBench([]);
-      driver.target = asked;
-      driver.confirm = confirm;
-      const test = deliveryOf();
-      await processDelivery(test.delivery, scope);
-      expect(test.source.events).toEqual(['copy 1', 'ack 1']);
-      expect(counters.snapshot()).toEqual({ received: 1, 'reply-undeliverable': 1, 'dead-lettered': 1 });
-    }
+  it('is kept also when its caller is gone, which is counted', async () => {
+    const { driver, counters, scope } = newBench([]);
+    driver.target = asked;
+    driver.confirm = () => Promise.resolve('undeliverable');
+    const test = deliveryOf();
+    await processDelivery(test.delivery, scope);
+    expect(test.source.events).toEqual(['copy 1', 'ack 1']);
+    expect(counters.snapshot()).toEqual({ received: 1, 'reply-undeliverable': 1, 'dead-lettered': 1 });
+  });
+
+  it('is kept also when the reply to its caller is not confirmed, which is logged', async () => {
+    const { driver, counters, logger, scope } = newBench([]);
+    driver.target = asked;
+    driver.confirm = () => Promise.reject(new Error('channel closed'));
+    const test = deliveryOf();
+    await processDelivery(test.delivery, scope);
+    expect(test.source.events).toEqual(['copy 1', 'ack 1']);
+    expect(counters.snapshot()).toEqual({ received: 1, 'dead-lettered': 1 });
+    expect(logger.lines[0]).toBe('warn orders: an error reply was not confirmed: channel closed');
   });
 
   it('may be exactly as large as is allowed', async () => {
@@ -314,7 +320,7 @@ describe('a message that no handler may see', () => {
     await processDelivery(test.delivery, scope);
     expect([driver.replies, handler.runs]).toEqual([[], []]);
     expect(letters(test)).toEqual([['invalid', undefined, '1']]);
-    expect(test.source.copied[0]![0]!.headers['stork-error-message']).toBe('the queue "orders" is no inbox');
+    expect(test.source.copied[0]!.headers['stork-error-message']).toBe('the queue "orders" is no inbox');
   });
 
   it('because only event handlers listen is refused when an answer is wanted', async () => {
@@ -335,10 +341,10 @@ describe('a message that no handler may see', () => {
     test.source.refusals = 2;
     const done = processDelivery(test.delivery, scope);
     await clock.advance(1_499);
-    expect([test.source.events, blocked]).toEqual([['copy 1', 'copy 1'], [true]]);
+    expect([test.source.events, blocked]).toEqual([['copy 1', 'copy 1'], [refusal]]);
     await clock.advance(1);
     await done;
-    expect([test.source.events.at(-1), blocked]).toEqual(['ack 1', [true, false]]);
+    expect([test.source.events.at(-1), blocked]).toEqual(['ack 1', [refusal, undefined]]);
     expect(counters.get('dead-lettered')).toBe(1);
   });
 
@@ -349,14 +355,14 @@ describe('a message that no handler may see', () => {
     const codec = { contentType: 'x/own', encode: (): Buffer => Buffer.alloc(0), decode };
     const { scope } = newBench([new TestHandler('event', 'h', '#')], { codecs: newCodecs(codec) });
     const test = deliveryOf({ contentType: 'x/own' });
-    await expect(processDelivery(test.delivery, scope)).resolves.toBeUndefined();
+    await expect(processDelivery(test.delivery, scope)).resolves.toBe('done');
     expect(letters(test)).toEqual([['undecodable', undefined, '1']]);
   });
 
   it('is kept also when a sender wrote a time that is none', async () => {
     const { scope } = newBench([]);
     const test = deliveryOf({ timestamp: 1.767e18 });
-    await expect(processDelivery(test.delivery, scope)).resolves.toBeUndefined();
+    await expect(processDelivery(test.delivery, scope)).resolves.toBe('done');
     expect(test.source.events).toEqual(['copy 1', 'ack 1']);
   });
 });
@@ -466,6 +472,22 @@ describe('a request', () => {
     ]);
   });
 
+  it('whose answer is lost runs again where the source cannot take it back', async () => {
+    const { driver, clock, counters, scope } = newBench([answering(1)], {
+      capabilities: { requeuesTo: 'memory' },
+    });
+    driver.target = asked;
+    driver.confirm = () => Promise.reject(new Error('channel closed'));
+    const test = deliveryOf();
+    const done = processDelivery(test.delivery, scope);
+    await clock.advance(1_000);
+    expect([await done, test.source.events]).toEqual(['again', []]);
+    driver.confirm = () => Promise.resolve('confirmed');
+    expect(await processDelivery(test.delivery, scope)).toBe('done');
+    expect(test.source.events).toEqual(['ack 1']);
+    expect(counters.snapshot()).toEqual({ received: 2, handled: 2 });
+  });
+
   it('stops a stream that nobody listens to any more', async () => {
     const heard: boolean[] = [];
     const handler = new TestHandler('message', 'm', '#', async (run) => {
@@ -491,15 +513,11 @@ describe('an epoch that ends', () => {
       const { counters, scope } = newBench([new TestHandler('event', 'h', '#', () => gate.promise)]);
       const test = deliveryOf();
       const done = processDelivery(test.delivery, scope);
-      test.epoch.end();
+      lose(test);
       gate.open(result);
       await done;
       expect(test.source.events).toEqual([]);
-      expect(counters.snapshot()).toEqual({
-        received: 1,
-        [result === undefined ? 'handled' : 'failed']: 1,
-        stale: 1,
-      });
+      expect(counters.snapshot()).toEqual({ received: 1, stale: 1 });
     }
   });
 
@@ -510,7 +528,7 @@ describe('an epoch that ends', () => {
     test.source.gate = gate.promise;
     const done = processDelivery(test.delivery, scope);
     await settle();
-    test.epoch.end();
+    lose(test);
     gate.open();
     await done;
     expect(test.source.events).toEqual(['copy 1']);
@@ -523,10 +541,14 @@ describe('an epoch that ends', () => {
     test.source.refusals = Infinity;
     const done = processDelivery(test.delivery, scope);
     await settle();
-    test.epoch.end();
+    lose(test);
     await clock.advance(500);
     await done;
-    expect([test.source.events, blocked, counters.get('stale')]).toEqual([['copy 1'], [true, false], 1]);
+    expect([test.source.events, blocked, counters.get('stale')]).toEqual([
+      ['copy 1'],
+      [refusal, undefined],
+      1,
+    ]);
   });
 
   it('while the caller of a refused message is told writes no dead letter', async () => {
@@ -537,7 +559,7 @@ describe('an epoch that ends', () => {
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
     await settle();
-    test.epoch.end();
+    lose(test);
     gate.open('confirmed');
     await done;
     expect(test.source.events).toEqual([]);
@@ -552,23 +574,23 @@ describe('an epoch that ends', () => {
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
     await settle();
-    test.epoch.end();
+    lose(test);
     gate.open('confirmed');
     await done;
     expect([test.source.events, counters.get('stale')]).toEqual([[], 1]);
   });
 
-  it('while the handler of a request runs still lets the answer go out, and acknowledges nothing', async () => {
+  it('while the handler of a request runs lets no answer go out, and acknowledges nothing', async () => {
     const gate = newGate<Failure | undefined>();
     const { driver, counters, scope } = newBench([new TestHandler('message', 'm', '#', () => gate.promise)]);
     driver.target = asked;
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
-    test.epoch.end();
+    lose(test);
     gate.open(undefined);
     await done;
-    expect([driver.told, test.source.events]).toEqual([['end'], []]);
-    expect(counters.snapshot()).toEqual({ received: 1, handled: 1, stale: 1 });
+    expect([driver.told, test.source.events]).toEqual([[], []]);
+    expect(counters.snapshot()).toEqual({ received: 1, stale: 1 });
   });
 
   it('while the answer is being confirmed acknowledges nothing', async () => {
@@ -579,10 +601,30 @@ describe('an epoch that ends', () => {
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
     await settle();
-    test.epoch.end();
+    lose(test);
     gate.open('confirmed');
     await done;
     expect([test.source.events, counters.get('stale')]).toEqual([[], 1]);
+  });
+
+  it('lets nothing out that a handler emits afterwards, or had emitted in the same turn', async () => {
+    const gate = newGate();
+    const heard: boolean[] = [];
+    const handler = new TestHandler('message', 'm', '#', async (run) => {
+      heard.push(run.emit(1));
+      await gate.promise;
+      heard.push(run.emit(2));
+      return undefined;
+    });
+    const { driver, scope } = newBench([handler]);
+    driver.target = asked;
+    const test = deliveryOf();
+    const done = processDelivery(test.delivery, scope);
+    lose(test);
+    gate.open();
+    await done;
+    await settle();
+    expect([heard, driver.told]).toEqual([[true, false], []]);
   });
 
   it('in the pause before a request is given back gives nothing back', async () => {
@@ -592,7 +634,7 @@ describe('an epoch that ends', () => {
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
     await settle();
-    test.epoch.end();
+    lose(test);
     await clock.advance(1_000);
     await done;
     expect(test.source.events).toEqual([]);
@@ -600,12 +642,43 @@ describe('an epoch that ends', () => {
   });
 
   it('before anything began acknowledges nothing of what is over', async () => {
-    const { counters, scope } = newBench([]);
+    const { driver, counters, scope } = newBench([]);
+    driver.target = asked;
     const test = deliveryOf({ headers: { 'stork-deadline': '2020-01-01T00:00:00.000Z' } });
-    test.epoch.end();
+    lose(test);
     await processDelivery(test.delivery, scope);
     expect(test.source.events).toEqual([]);
     expect(counters.snapshot()).toEqual({ received: 1, expired: 1, stale: 1 });
+  });
+});
+
+describe('a shutdown that has lost its patience', () => {
+  it('while a handler runs gives its message back, whatever came of it', async () => {
+    for (const result of [undefined, failure('no')]) {
+      const gate = newGate<Failure | undefined>();
+      const { counters, scope } = newBench([new TestHandler('event', 'h', '#', () => gate.promise)]);
+      const test = deliveryOf();
+      const done = processDelivery(test.delivery, scope);
+      test.delivery.abort();
+      gate.open(result);
+      expect(await done).toBe('done');
+      expect(test.source.events).toEqual(['requeue 1']);
+      expect(counters.snapshot()).toEqual({ received: 1, 'given-back': 1 });
+    }
+  });
+
+  it('while an answer is being confirmed does not undo it', async () => {
+    const gate = newGate<'confirmed'>();
+    const { driver, scope } = newBench([new TestHandler('message', 'm', '#')]);
+    driver.target = asked;
+    driver.confirm = () => gate.promise;
+    const test = deliveryOf();
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    test.delivery.abort();
+    gate.open('confirmed');
+    await done;
+    expect([driver.told, test.source.events]).toEqual([['end'], ['ack 1']]);
   });
 });
 
@@ -628,6 +701,6 @@ describe('a dead letter that somebody reads', () => {
     await processDelivery(test.delivery, scope);
     expect([handlers.map(({ runs }) => runs.length), driver.replies]).toEqual([[1, 1], []]);
     expect(letters(test)).toEqual([['fatal', 'b', '1']]);
-    expect(test.source.copied[0]![0]!.headers['stork-origin']).toBe('first');
+    expect(test.source.copied[0]!.headers['stork-origin']).toBe('first');
   });
 });

@@ -24,6 +24,7 @@ class ClientDriver implements Driver {
     messageOptions: new Set<never>(),
     destinations: new Set<never>(),
     pausesWithoutRedelivery: true,
+    requeuesTo: 'broker' as const,
     ownsSource: true,
   };
   readonly state = new ConnectionStateCell();
@@ -85,8 +86,10 @@ function newBench(maxPending = 100) {
   const driver = new ClientDriver();
   const clock = new VirtualClock();
   const counters = new Counters();
-  const scope = { transport: 'shop', capabilities: driver.capabilities, codecs: newCodecs(), clock };
-  const requester = new Requester(driver, scope, maxPending, counters);
+  const outbound = { transport: 'shop', capabilities: driver.capabilities, codecs: newCodecs(), clock };
+  const connecting = { connect: () => Promise.resolve() };
+  const connect = (): Promise<void> => connecting.connect();
+  const requester = new Requester({ driver, outbound, maxPending, counters, connect });
   const ask = (options: MessageOptions = {}, data: unknown = { id: 1 }) => {
     const observer = new RecordingObserver();
     const giveUp = requester.request('order.get', data, options, observer);
@@ -96,7 +99,7 @@ function newBench(maxPending = 100) {
     const reply: InboundReply = { kind, correlationId, body: Buffer.from(body), contentType, headers: {} };
     driver.listener!.onReply(reply);
   };
-  return { driver, clock, counters, requester, ask, answer };
+  return { driver, clock, counters, requester, connecting, ask, answer };
 }
 
 describe('a request', () => {
@@ -303,7 +306,6 @@ describe('an answer that is an error', () => {
     '5',
     'true',
     '{"name":5,"message":{},"code":null,"retryable":"true"}',
-    '{"__proto__":{"name":"Evil","message":"evil","code":"EVIL","retryable":true}}',
     '[{"message":"inside"}]',
   ])('has our own words where a peer sent %s', async (body) => {
     expect(await failWith(body)).toMatchObject({
@@ -312,6 +314,11 @@ describe('an answer that is an error', () => {
       code: 'HANDLER_FAILED',
       retryable: false,
     });
+  });
+
+  it('is not believed where it reaches for the prototype: it is text then', async () => {
+    const body = '{"__proto__":{"name":"Evil","message":"evil","code":"EVIL","retryable":true}}';
+    expect(await failWith(body)).toMatchObject({ message: body, code: 'HANDLER_FAILED', retryable: false });
   });
 
   it('may be text, as JSON or as it is', async () => {
@@ -354,6 +361,46 @@ describe('a time-out', () => {
     const { observer } = ask({ timeoutMs: 1_000 });
     await clock.advance(1_000);
     expect(observer.errors[0]).toBeInstanceOf(RequestTimeoutError);
+  });
+});
+
+describe('a connection', () => {
+  it('is waited for before the inbox is opened and the request sent', async () => {
+    const { driver, connecting, ask } = newBench();
+    const gate = newGate();
+    connecting.connect = () => gate.promise;
+    ask();
+    await settle();
+    expect([driver.opened, driver.published]).toEqual([0, []]);
+    gate.open();
+    await settle();
+    expect([driver.opened, driver.published.length]).toEqual([1, 1]);
+  });
+
+  it('that takes too long times the request out from the moment of asking, and nothing is sent later', async () => {
+    const { driver, clock, connecting, ask } = newBench();
+    const gate = newGate();
+    connecting.connect = () => gate.promise;
+    const { observer } = ask({ timeoutMs: 1_000 });
+    await clock.advance(1_000);
+    expect(observer.errors[0]).toBeInstanceOf(RequestTimeoutError);
+    gate.open();
+    await settle();
+    expect([driver.published, observer.errors.length]).toEqual([[], 1]);
+  });
+
+  it('that fails fails the request, which waits no longer', async () => {
+    const { driver, clock, requester, connecting, ask } = newBench();
+    const reason = new ConnectionLostError('no broker');
+    connecting.connect = () => Promise.reject(reason);
+    const { observer } = ask();
+    await settle();
+    expect([observer.errors, driver.opened, requester.pending, clock.pendingTimers]).toEqual([
+      [reason],
+      0,
+      0,
+      0,
+    ]);
   });
 });
 

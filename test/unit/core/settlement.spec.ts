@@ -1,39 +1,39 @@
 import { describe, expect, it } from 'vitest';
 import { Counters } from '../../../lib/core/counters.js';
-import type { Copy } from '../../../lib/core/driver.js';
-import { acknowledge, giveBack, keepCopies, type SettlementScope } from '../../../lib/core/settlement.js';
+import type { Capabilities, Copy } from '../../../lib/core/driver.js';
+import {
+  acknowledge,
+  giveBack,
+  keepCopies,
+  requeue,
+  type SettlementScope,
+} from '../../../lib/core/settlement.js';
 import { VirtualClock } from '../../../lib/memory/virtual-clock.js';
-import { newDelivery, newGate, RecordingLogger, settle } from './harness.js';
+import { newDelivery, newGate, noteWhenDone, RecordingLogger, settle } from './harness.js';
 
-function newBench() {
+function newBench(requeuesTo: Capabilities['requeuesTo'] = 'broker') {
   const clock = new VirtualClock();
   const counters = new Counters();
   const logger = new RecordingLogger();
-  const stop = new AbortController();
-  const blocked: boolean[] = [];
+  const blocked: (string | undefined)[] = [];
   const scope: SettlementScope = {
     subscription: 'orders',
     clock,
     logger,
     counters,
-    stopping: stop.signal,
-    writingBlocked: (isBlocked) => void blocked.push(isBlocked),
+    capabilities: { requeuesTo },
+    writingBlocked: (why) => void blocked.push(why),
   };
-  return { ...newDelivery(), clock, counters, logger, stop, blocked, scope };
-}
-
-function noteWhenDone(promise: Promise<void>): { done: boolean } {
-  const note = { done: false };
-  void promise.then(() => (note.done = true));
-  return note;
+  return { ...newDelivery(), clock, counters, logger, blocked, scope };
 }
 
 const letter: Copy = { to: 'dead-letter', headers: {} };
+const other: Copy = { to: 'dead-letter', headers: { a: '1' } };
 
 describe('acknowledge', () => {
   it('acknowledges, and counts as stale what cannot be settled any more', () => {
     const { delivery, source, counters, scope } = newBench();
-    acknowledge(delivery, scope);
+    expect(acknowledge(delivery, scope)).toBe('done');
     expect([source.events, counters.snapshot()]).toEqual([['ack 1'], {}]);
     acknowledge(delivery, scope);
     expect([source.events, counters.snapshot()]).toEqual([['ack 1'], { stale: 1 }]);
@@ -43,8 +43,8 @@ describe('acknowledge', () => {
 describe('keepCopies', () => {
   it('confirms the copies, acknowledges, and counts each dead letter', async () => {
     const { delivery, source, counters, blocked, scope } = newBench();
-    await keepCopies(delivery, [letter, letter], scope);
-    expect(source.events).toEqual(['copy 1', 'ack 1']);
+    expect(await keepCopies(delivery, [letter, other], scope)).toBe('done');
+    expect(source.events).toEqual(['copy 1', 'copy 1', 'ack 1']);
     expect(counters.snapshot()).toEqual({ 'dead-lettered': 2 });
     expect(blocked).toEqual([]);
   });
@@ -91,15 +91,25 @@ describe('keepCopies', () => {
     source.refusals = 3;
     const note = noteWhenDone(keepCopies(delivery, [letter], scope));
     await settle();
-    expect(blocked).toEqual([true]);
+    const why = 'the broker says no';
+    expect(blocked).toEqual([why]);
     await clock.advance(1_500);
-    expect([blocked, note.done]).toEqual([[true], false]);
+    expect([blocked, note.done]).toEqual([[why], false]);
     await clock.advance(2_000);
-    expect([blocked, note.done]).toEqual([[true, false], true]);
-    expect(logger.lines).toHaveLength(3);
-    expect(logger.lines[0]).toBe(
-      'error orders: a dead letter could not be written, paused, next try in 500 ms: the broker says no',
-    );
+    expect([blocked, note.done]).toEqual([[why, undefined], true]);
+    // Whoever pauses the source knows whether this is the first, and says it once.
+    expect(logger.lines).toEqual([]);
+  });
+
+  it('does not repeat the copies that are confirmed', async () => {
+    const { delivery, source, clock, counters, scope } = newBench();
+    source.refusals = 1;
+    const note = noteWhenDone(keepCopies(delivery, [letter, other], scope));
+    await settle();
+    expect(source.copied).toEqual([other]);
+    await clock.advance(500);
+    expect([note.done, source.copied]).toEqual([true, [other, letter]]);
+    expect(counters.snapshot()).toEqual({ 'dead-lettered': 2 });
   });
 
   it('ends when the epoch has ended: the message comes again, the source goes on', async () => {
@@ -111,7 +121,7 @@ describe('keepCopies', () => {
     await clock.advance(500);
     expect(note.done).toBe(true);
     expect(source.events).toEqual(['copy 1']);
-    expect(blocked).toEqual([true, false]);
+    expect(blocked).toEqual(['the broker says no', undefined]);
     expect(counters.snapshot()).toEqual({ stale: 1 });
   });
 
@@ -133,24 +143,29 @@ describe('keepCopies', () => {
     expect([source.events, blocked, counters.snapshot()]).toEqual([['copy 1'], [], { stale: 1 }]);
   });
 
-  it('tries once more when the shutdown has lost its patience, and then gives the message back', async () => {
-    const { delivery, source, clock, stop, blocked, scope } = newBench();
+  it('tries once more when it is aborted, and then gives the message back', async () => {
+    const { delivery, source, clock, blocked, counters, scope } = newBench();
     source.refusals = Infinity;
     const note = noteWhenDone(keepCopies(delivery, [letter], scope));
     await settle();
-    stop.abort();
+    delivery.abort();
     await settle();
-    expect(note.done).toBe(true);
+    expect(note.value).toBe('done');
     expect(source.events).toEqual(['copy 1', 'copy 1', 'requeue 1']);
-    expect(blocked).toEqual([true, false]);
+    expect(blocked).toEqual(['the broker says no', undefined]);
+    expect(counters.snapshot()).toEqual({ 'given-back': 1 });
     expect(clock.pendingTimers).toBe(0);
   });
 
-  it('keeps the copies also during an impatient shutdown, if the broker takes them', async () => {
-    const { delivery, source, stop, counters, scope } = newBench();
-    stop.abort();
-    await keepCopies(delivery, [letter], scope);
-    expect(source.events).toEqual(['copy 1', 'ack 1']);
+  it('keeps the copies also when it is aborted while they are on their way, if the broker takes them', async () => {
+    const { delivery, source, counters, scope } = newBench();
+    const gate = newGate();
+    source.gate = gate.promise;
+    const note = noteWhenDone(keepCopies(delivery, [letter], scope));
+    delivery.abort();
+    gate.open();
+    await settle();
+    expect([note.value, source.events]).toEqual(['done', ['copy 1', 'ack 1']]);
     expect(counters.snapshot()).toEqual({ 'dead-lettered': 1 });
   });
 
@@ -161,7 +176,8 @@ describe('keepCopies', () => {
     await settle();
     delivery.requeue();
     await clock.advance(500);
-    expect([note.done, source.events, blocked]).toEqual([true, ['copy 1', 'requeue 1'], [true, false]]);
+    expect([note.done, source.events]).toEqual([true, ['copy 1', 'requeue 1']]);
+    expect(blocked).toEqual(['the broker says no', undefined]);
   });
 });
 
@@ -172,24 +188,57 @@ describe('giveBack', () => {
     await clock.advance(999);
     expect([source.events, note.done]).toEqual([[], false]);
     await clock.advance(1);
-    expect([source.events, note.done]).toEqual([['requeue 1'], true]);
+    expect([source.events, note.value]).toEqual([['requeue 1'], 'done']);
     expect(counters.snapshot()).toEqual({ 'given-back': 1 });
   });
 
-  it('does not wait once the shutdown has lost its patience', async () => {
-    const { delivery, source, clock, stop, scope } = newBench();
+  it('has the message run again, unsettled, where the source cannot take it back', async () => {
+    const { delivery, source, clock, counters, scope } = newBench('memory');
     const note = noteWhenDone(giveBack(delivery, scope));
-    await settle();
-    stop.abort();
-    await settle();
-    expect([source.events, note.done, clock.pendingTimers]).toEqual([['requeue 1'], true, 0]);
+    await clock.advance(999);
+    expect(note.done).toBe(false);
+    await clock.advance(1);
+    expect([source.events, note.value, delivery.open]).toEqual([[], 'again', true]);
+    expect(counters.snapshot()).toEqual({});
   });
 
-  it('counts as stale what was lost meanwhile', async () => {
-    const { delivery, source, epoch, clock, counters, scope } = newBench();
+  it.each(['broker', 'memory'] as const)('waits no longer once it is aborted (%s)', async (requeuesTo) => {
+    const { delivery, source, clock, counters, scope } = newBench(requeuesTo);
     const note = noteWhenDone(giveBack(delivery, scope));
-    epoch.end();
-    await clock.advance(1_000);
-    expect([source.events, note.done, counters.snapshot()]).toEqual([[], true, { stale: 1 }]);
+    await settle();
+    delivery.abort();
+    await settle();
+    expect([source.events, note.value, clock.pendingTimers]).toEqual([['requeue 1'], 'done', 0]);
+    expect(counters.snapshot()).toEqual({ 'given-back': 1 });
+  });
+
+  it.each(['broker', 'memory'] as const)(
+    'counts as stale what was lost meanwhile (%s)',
+    async (requeuesTo) => {
+      const { delivery, source, epoch, clock, counters, scope } = newBench(requeuesTo);
+      const note = noteWhenDone(giveBack(delivery, scope));
+      epoch.end();
+      await clock.advance(1_000);
+      expect([source.events, note.value, counters.snapshot()]).toEqual([[], 'done', { stale: 1 }]);
+    },
+  );
+});
+
+describe('requeue', () => {
+  it('gives the message back at once and counts it, once', () => {
+    const { delivery, source, counters, scope } = newBench();
+    expect([requeue(delivery, scope), requeue(delivery, scope)]).toEqual(['done', 'done']);
+    expect([source.events, counters.snapshot()]).toEqual([['requeue 1'], { 'given-back': 1 }]);
+  });
+
+  it('counts as stale what its source has lost, and nothing where copies are on their way', () => {
+    const lost = newBench();
+    lost.epoch.end();
+    requeue(lost.delivery, lost.scope);
+    expect([lost.source.events, lost.counters.snapshot()]).toEqual([[], { stale: 1 }]);
+    const copying = newBench();
+    void copying.delivery.ackAfter([letter]);
+    requeue(copying.delivery, copying.scope);
+    expect([copying.source.events, copying.counters.snapshot()]).toEqual([['copy 1'], {}]);
   });
 });

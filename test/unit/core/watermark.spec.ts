@@ -2,47 +2,70 @@ import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Watermark } from '../../../lib/core/watermark.js';
 
-/** All settled numbers, and the prefix found by counting up from the first. */
+/** Everything that was taken and everything that was settled, searched from the beginning each time. */
 class NaiveWatermark {
-  readonly #first: number;
+  readonly #taken: number[] = [];
   readonly #settled = new Set<number>();
 
-  constructor(first: number) {
-    this.#first = first;
+  constructor(readonly first: number) {}
+
+  take(number: number): void {
+    this.#taken.push(number);
   }
 
   settle(number: number): void {
-    this.#settled.add(number);
+    if (this.#taken.includes(number)) this.#settled.add(number);
   }
 
   get next(): number {
-    let next = this.#first;
-    while (this.#settled.has(next)) next++;
-    return next;
+    const last = this.#taken.at(-1);
+    if (last === undefined) return this.first;
+    return this.#taken.find((number) => !this.#settled.has(number)) ?? last + 1;
   }
 }
 
+function newWatermark(first: number, ...taken: readonly number[]): Watermark {
+  const watermark = new Watermark(first);
+  for (const number of taken) watermark.take(number);
+  return watermark;
+}
+
 describe('Watermark', () => {
-  it('begins at its first number', () => {
+  it('is at its first number while nothing is taken', () => {
     expect(new Watermark(7).next).toBe(7);
   });
 
+  it('is at the first number that is taken, though it lies beyond a gap', () => {
+    const watermark = newWatermark(7, 9);
+    expect(watermark.next).toBe(9);
+    watermark.take(12);
+    expect(watermark.next).toBe(9);
+  });
+
   it('grows with numbers that settle in order and says so', () => {
-    const watermark = new Watermark(5);
+    const watermark = newWatermark(5, 5, 6);
     expect([watermark.settle(5), watermark.settle(6)]).toEqual([true, true]);
     expect(watermark.next).toBe(7);
   });
 
-  it('waits for the gap and then takes in everything that had overtaken it', () => {
-    const watermark = new Watermark(0);
+  it('waits for what is not settled and then takes in everything that had overtaken it', () => {
+    const watermark = newWatermark(0, 0, 1, 2, 8);
     expect([watermark.settle(2), watermark.settle(1)]).toEqual([false, false]);
     expect(watermark.next).toBe(0);
     expect(watermark.settle(0)).toBe(true);
-    expect(watermark.next).toBe(3);
+    expect(watermark.next).toBe(8);
   });
 
-  it('changes nothing when a number settles twice, ahead of the prefix or within it', () => {
-    const watermark = new Watermark(0);
+  it('passes gaps: after the last number it is one beyond that, until another is taken', () => {
+    const watermark = newWatermark(0, 3, 10);
+    expect([watermark.settle(3), watermark.next]).toEqual([true, 10]);
+    expect([watermark.settle(10), watermark.next]).toEqual([true, 11]);
+    watermark.take(20);
+    expect([watermark.next, watermark.settle(20), watermark.next]).toEqual([20, true, 21]);
+  });
+
+  it('changes nothing when a number settles twice, out of turn or in it', () => {
+    const watermark = newWatermark(0, 0, 1);
     watermark.settle(1);
     expect(watermark.settle(1)).toBe(false);
     watermark.settle(0);
@@ -50,37 +73,61 @@ describe('Watermark', () => {
     expect(watermark.next).toBe(2);
   });
 
-  it('changes nothing for what lies below its first number', () => {
-    const watermark = new Watermark(10);
-    expect(watermark.settle(9)).toBe(false);
-    expect(watermark.settle(0)).toBe(false);
-    expect(watermark.next).toBe(10);
+  it('changes nothing for what was never taken: below, in a gap, or above', () => {
+    const watermark = newWatermark(10, 12, 15);
+    expect([0, 10, 13, 16].map((number) => watermark.settle(number))).toEqual([false, false, false, false]);
+    expect(watermark.next).toBe(12);
+    expect(new Watermark(3).settle(3)).toBe(false);
   });
 
-  it('agrees with counting, whatever settles in whichever order, and says exactly when it grew', () => {
+  it('does not take a number for settled that was settled before it was taken', () => {
+    const watermark = newWatermark(0, 1);
+    watermark.settle(2);
+    watermark.take(2);
+    watermark.settle(1);
+    expect(watermark.next).toBe(2);
+  });
+
+  it('agrees with searching from the beginning, whatever is taken with gaps and settles in whichever order', () => {
+    const step = fc.oneof(
+      fc.record({ take: fc.integer({ min: 1, max: 4 }) }),
+      // Of those that are taken, counted from the last.
+      fc.record({ settle: fc.nat(30) }),
+    );
     fc.assert(
-      fc.property(fc.nat(20), fc.array(fc.nat(40), { maxLength: 80 }), (first, numbers) => {
+      fc.property(fc.nat(20), fc.array(step, { maxLength: 200 }), (first, steps) => {
         const watermark = new Watermark(first);
         const naive = new NaiveWatermark(first);
-        for (const number of numbers) {
-          const before = naive.next;
-          naive.settle(number);
-          expect(watermark.settle(number)).toBe(naive.next > before);
+        const taken: number[] = [];
+        for (const next of steps) {
+          if ('take' in next) {
+            const number = (taken.at(-1) ?? first - 1) + next.take;
+            taken.push(number);
+            watermark.take(number);
+            naive.take(number);
+          } else {
+            const number = taken.at(-1 - next.settle);
+            if (number === undefined) continue;
+            const before = naive.next;
+            naive.settle(number);
+            expect(watermark.settle(number)).toBe(naive.next > before);
+          }
           expect(watermark.next).toBe(naive.next);
         }
       }),
+      { numRuns: 500 },
     );
   });
 
   it('has passed everything once all have settled, in any order', () => {
     const orders = fc
-      .integer({ min: 0, max: 60 })
-      .chain((count) => fc.shuffledSubarray([...Array(count).keys()], { minLength: count }));
+      .uniqueArray(fc.nat(500), { minLength: 1, maxLength: 60 })
+      .map((numbers) => ({ taken: numbers.toSorted((a, b) => a - b), order: numbers }));
     fc.assert(
-      fc.property(orders, (order) => {
-        const watermark = new Watermark(0);
+      fc.property(orders, ({ taken, order }) => {
+        const watermark = newWatermark(0, ...taken);
         for (const number of order) watermark.settle(number);
-        expect(watermark.next).toBe(order.length);
+        expect(watermark.next).toBe(taken.at(-1)! + 1);
       }),
     );
   });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { readEnvelope } from '../../../lib/core/envelope.js';
+import { readHeaderFacts } from '../../../lib/core/header-facts.js';
 import type { Headers } from '../../../lib/core/headers.js';
 import type { ReplyTarget } from '../../../lib/core/reply.js';
 import { newMessage } from './harness.js';
@@ -8,10 +8,10 @@ const address: ReplyTarget = { kind: 'address', address: 'inbox-1' };
 const driver = { parseReplyAddress: (): ReplyTarget => address };
 
 function read(headers: Headers) {
-  return readEnvelope(newMessage({ headers }), driver);
+  return readHeaderFacts(newMessage({ headers }), driver);
 }
 
-describe('readEnvelope', () => {
+describe('readHeaderFacts', () => {
   it('takes a message without our headers for a first attempt for everybody', () => {
     expect(read({})).toEqual({
       attempt: 1,
@@ -83,11 +83,21 @@ describe('readEnvelope', () => {
       },
     };
     const message = newMessage({ headers: { 'stork-death-reason': 'invalid' } });
-    expect(readEnvelope(message, asked).reply).toEqual({ kind: 'none' });
+    expect(readHeaderFacts(message, asked).reply).toEqual({ kind: 'none' });
+  });
+
+  it('reads a deadline only where somebody waits for an answer', () => {
+    const headers = { 'stork-deadline': '2026-01-01T00:01:00.000Z' };
+    const targets: ReplyTarget[] = [{ kind: 'none' }, { kind: 'forged', why: 'no inbox' }];
+    for (const target of targets) {
+      const facts = readHeaderFacts(newMessage({ headers }), { parseReplyAddress: () => target });
+      expect(facts.deadline).toBeUndefined();
+    }
+    expect(read(headers).deadline).toBe(Date.UTC(2026, 0, 1, 0, 1));
   });
 
   it('hands a forged reply address on as the driver judged it', () => {
     const forged: ReplyTarget = { kind: 'forged', why: 'no inbox' };
-    expect(readEnvelope(newMessage(), { parseReplyAddress: () => forged }).reply).toBe(forged);
+    expect(readHeaderFacts(newMessage(), { parseReplyAddress: () => forged }).reply).toBe(forged);
   });
 });
