@@ -1,0 +1,18 @@
+import { readFileSync } from 'node:fs';
+import { cpus, totalmem } from 'node:os';
+
+/** What a number without its circumstances is worth: nothing. */
+export function describeMachine(broker) {
+  const cores = cpus();
+  const lines = [
+    `${process.platform} ${process.arch}, ${cores.length} x ${cores[0]?.model.trim() ?? 'unknown'}, ${Math.round(totalmem() / 2 ** 30)} GiB`,
+    `Node ${process.versions.node}, Nest ${versionOf('@nestjs/core')}, amqplib ${versionOf('amqplib')}`,
+  ];
+  if (broker !== undefined) lines.push(`RabbitMQ ${broker.version ?? 'of unknown version'} (${broker.how})`);
+  return lines;
+}
+
+function versionOf(name) {
+  const file = new URL(`../../node_modules/${name}/package.json`, import.meta.url);
+  return JSON.parse(readFileSync(file, 'utf8')).version;
+}

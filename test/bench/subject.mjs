@@ -1,0 +1,78 @@
+import { fork } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+const roundTimeoutMs = 120_000;
+const closeTimeoutMs = 20_000;
+
+/**
+ * One contender for all rounds of a row, in a process of its own: heaps do not mix, its code is as warm as in a server that has run for
+ * a while, and what starting a process and Nest costs is paid once. While another one has its turn it holds idle sockets at most.
+ */
+export class Subject {
+  #row;
+  #child;
+  #ended;
+
+  static async open(row, name, { url, profile }) {
+    const subject = new Subject(row, name, profile);
+    const { messages, inFlight, module } = row;
+    const file = `./subjects/${name}/${module}.mjs`;
+    try {
+      await subject.#ask({ open: { url, messages, inFlight, file } });
+    } catch (error) {
+      await subject.close().catch(() => {});
+      throw error;
+    }
+    return subject;
+  }
+
+  constructor(row, name, profile) {
+    this.name = name;
+    this.#row = row;
+    const profiling = profile ? ['--cpu-prof', `--cpu-prof-dir=${profile}`] : [];
+    this.#child = fork(fileURLToPath(new URL('child.mjs', import.meta.url)), [], {
+      execArgv: ['--expose-gc', ...profiling],
+    });
+    this.#ended = new Promise((resolve) => void this.#child.once('exit', resolve));
+  }
+
+  /** Milliseconds; rejects where the counts of the round do not add up. */
+  round() {
+    return this.#ask({ round: true });
+  }
+
+  /** Has it delete its queues and end; rejects where something is left that should not be. */
+  async close() {
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), closeTimeoutMs);
+    try {
+      await this.#ask({ close: true });
+    } finally {
+      if (this.#child.connected) this.#child.disconnect();
+      await this.#ended;
+      clearTimeout(timer);
+    }
+  }
+
+  #ask(order) {
+    if (!this.#child.connected) return Promise.reject(new Error(`${this.name}: its process is gone`));
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => fail(`no end within ${roundTimeoutMs} ms`), roundTimeoutMs);
+      const settle = () => {
+        clearTimeout(timer);
+        this.#child.off('message', answered).off('exit', exited);
+      };
+      const fail = (why) => {
+        settle();
+        reject(new Error(`${this.#row.name}, ${this.name}: ${why}`));
+      };
+      const answered = ({ error, result }) => {
+        if (error !== undefined) return fail(error);
+        settle();
+        resolve(result);
+      };
+      const exited = (code, signal) => fail(`its process ended (${signal ?? code})`);
+      this.#child.on('message', answered).on('exit', exited);
+      this.#child.send(order, (error) => error && fail(error.message));
+    });
+  }
+}

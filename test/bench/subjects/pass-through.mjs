@@ -1,0 +1,24 @@
+import { Controller, UseInterceptors } from '@nestjs/common';
+import { EventPattern, Payload } from '@nestjs/microservices';
+import { decorate } from '../decorate.mjs';
+import { pattern } from '../order.mjs';
+
+class PassThrough {
+  intercept(_context, next) {
+    return next.handle();
+  }
+}
+
+/** The one controller of the row `pipeline`: a handler that does nothing but count, and an interceptor that does nothing at all. */
+export function countingController(handled) {
+  class Orders {
+    created(order) {
+      handled(order);
+    }
+  }
+  const created = {
+    on: [EventPattern(pattern), UseInterceptors(new PassThrough())],
+    parameters: [Payload()],
+  };
+  return decorate(Orders, [Controller()], { created });
+}
