@@ -16,6 +16,8 @@ export interface IntakeFields {
   readonly pausesWithoutRedelivery: boolean;
   readonly clock: Clock;
   process(delivery: Delivery): Promise<Settled>;
+  /** Called where `process` has rejected. Must not reject. */
+  failed(delivery: Delivery, error: unknown): Promise<Settled>;
   /** Returns what was taken and will not run. */
   release(delivery: Delivery): void;
 }
@@ -118,8 +120,13 @@ export class Intake implements DeliverySink {
   async #run(delivery: Delivery): Promise<void> {
     this.#atWork.add(delivery);
     try {
-      for (let outcome: Settled = 'again'; outcome === 'again' && delivery.open && !delivery.aborted;) {
-        outcome = await this.#fields.process(delivery);
+      let outcome: Settled = 'again';
+      while (outcome === 'again' && delivery.open && !delivery.aborted) {
+        try {
+          outcome = await this.#fields.process(delivery);
+        } catch (error) {
+          outcome = await this.#fields.failed(delivery, error);
+        }
       }
     } finally {
       this.#atWork.delete(delivery);

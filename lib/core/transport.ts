@@ -181,12 +181,12 @@ export class Transport {
       concurrency,
       pausesWithoutRedelivery,
       clock: this.#clock,
-      process: (delivery) =>
-        processDelivery(delivery, scope).catch((error: unknown) => {
-          // A bug of ours must cost a redelivery, not the message, and not the process.
-          this.#logger.error(`${this.name}: ${stackOf(error) ?? messageOf(error)}`);
-          return giveBack(delivery, scope);
-        }),
+      process: (delivery) => processDelivery(delivery, scope),
+      failed: (delivery, error) => {
+        // A bug of ours must cost a redelivery, not the message, and not the process.
+        this.#logger.error(`${this.name}: ${stackOf(error) ?? messageOf(error)}`);
+        return giveBack(delivery, scope);
+      },
       release: (delivery) => void requeue(delivery, this),
     });
     const scope: PipelineScope = {

@@ -1,7 +1,7 @@
 import { ClientProxy, type ReadPacket, type WritePacket } from '@nestjs/microservices';
 import type { ConnectionState } from '../core/connection-state.js';
 import { ClientClosedError } from '../core/errors.js';
-import type { MessageOptions } from '../core/outbound.js';
+import { noOptions, type MessageOptions } from '../core/outbound.js';
 import { withResolvers } from '../core/promises.js';
 import { StorkRecord } from './record-builder.js';
 import type { TransportRegistry } from './transport-registry.js';
@@ -136,19 +136,18 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, C
   }
 
   /** Runs the dispatch hook, as Nest's own `send()` and `emit()` have done already for theirs. */
-  #withMetadata(pattern: unknown, data: unknown, options?: MessageOptions): Call {
-    const record = data instanceof StorkRecord ? data : new StorkRecord(data, {});
-    return this.#ofPacket(
-      this.createPacket(pattern, new StorkRecord(record.data, { ...record.options, ...options })),
-    );
+  #withMetadata(pattern: unknown, data: unknown, options: MessageOptions = noOptions): Call {
+    const call = this.#ofPacket(this.createPacket(pattern, data));
+    if (options === noOptions) return call;
+    return { ...call, options: { ...call.options, ...options, ...mergedHeaders(call.options, options) } };
   }
 
   #ofPacket({ pattern, data, metadata }: ReadPacket): Call {
-    const record: StorkRecord = data instanceof StorkRecord ? data : new StorkRecord(data, {});
-    const { options } = record;
+    const isRecord = data instanceof StorkRecord;
+    const options = isRecord ? data.options : noOptions;
     return {
       pattern: this.normalizePattern(pattern as never),
-      data: record.data,
+      data: isRecord ? (data.data as unknown) : (data as unknown),
       options:
         metadata === undefined ? options : { ...options, headers: { ...metadata, ...options.headers } },
     };
@@ -165,6 +164,12 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, C
     this.#isFollowing = true;
     changes.subscribe((state) => this._status$.next(state.value));
   }
+}
+
+/** What a dispatch hook or a record attached stays beside what the call says. */
+function mergedHeaders(attached: MessageOptions, said: MessageOptions): MessageOptions {
+  if (attached.headers === undefined && said.headers === undefined) return noOptions;
+  return { headers: { ...attached.headers, ...said.headers } };
 }
 
 interface Call {

@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import type { PreRequestHook } from '@nestjs/common';
 import { ApplicationConfig } from '@nestjs/core';
-import { tap } from 'rxjs';
+import { Observable } from 'rxjs';
 import { recordOf, StorkContext } from './context.js';
 
 /**
@@ -12,11 +12,15 @@ import { recordOf, StorkContext } from './context.js';
 export const recordOriginalError: PreRequestHook = (execution, next) => {
   const context: unknown = execution.switchToRpc().getContext();
   if (!(context instanceof StorkContext)) return next();
-  return next().pipe(
-    tap({
+  // Less than an operator: this stands in the way of every message, and only errors are of interest.
+  return new Observable((subscriber) =>
+    next().subscribe({
+      next: (value) => subscriber.next(value),
       error: (error: unknown) => {
         recordOf(context).original = { error };
+        subscriber.error(error);
       },
+      complete: () => subscriber.complete(),
     }),
   );
 };

@@ -28,9 +28,19 @@ function isStatusError(value: unknown, message: string): boolean {
   return field(value, 'status') === 'error' && field(value, 'message') === message;
 }
 
-/** Total: whatever was thrown. */
+/** Total: whatever was thrown, also what resists being looked at. */
 export function describeFailure(error: unknown): Failure {
-  return { error, reason: reasonOf(error), envelope: envelopeOf(error) };
+  try {
+    return { error, reason: reasonOf(error), envelope: envelopeOf(error) };
+  } catch {
+    const envelope = {
+      name: nameOf(error),
+      message: messageOf(error),
+      code: remoteCodes.handlerFailed,
+      retryable: true,
+    };
+    return { error, reason: 'retries-exhausted', envelope };
+  }
 }
 
 function reasonOf(error: unknown): Failure['reason'] {

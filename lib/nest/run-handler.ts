@@ -1,4 +1,4 @@
-import { isObservable, Subscription, type Observable } from 'rxjs';
+import { isObservable, type Observable, type Subscription } from 'rxjs';
 import type { MessageHandler } from '@nestjs/microservices';
 import type { Failure } from '../core/failure.js';
 import type { HandlerRun } from '../core/handler-table.js';
@@ -17,12 +17,16 @@ export interface BoundHandler {
   readonly handler: MessageHandler;
   /** The transport's own kind of context. */
   readonly context: typeof StorkContext;
-  readonly withHooks: ProcessingHooks;
+  /** Undefined where nobody has set a hook. */
+  readonly withHooks: ProcessingHooks | undefined;
 }
 
 /** Runs a handler for one delivery, with a context of its own. Resolves when it has completed; never rejects. */
 export function runHandler(bound: BoundHandler, run: HandlerRun): Promise<Failure | undefined> {
   const context = new bound.context(bound.transport, run);
+  const { withHooks } = bound;
+  // Most applications set none, and each costs two promises.
+  if (withHooks === undefined) return callHandler(bound.handler, context, run);
   return new Promise((resolve) => {
     // A hook that throws, or never calls its body, must not keep the message's slot.
     const failByHook = (error: unknown): void => resolve(describeFailure(error));
@@ -32,7 +36,7 @@ export function runHandler(bound: BoundHandler, run: HandlerRun): Promise<Failur
       runEndHook();
     };
     try {
-      const hooked = bound.withHooks(context, body);
+      const hooked = withHooks(context, body);
       if (hooked instanceof Promise) hooked.catch(failByHook);
     } catch (error) {
       failByHook(error);
@@ -62,25 +66,28 @@ async function callHandler(
 /** Hands every value on; leaves a stream that nobody listens to any more, and one whose outcome no longer counts. */
 function drainStream(stream: Observable<unknown>, run: HandlerRun): Promise<void> {
   return new Promise((resolve, reject) => {
-    const subscription = new Subscription();
+    let hasLeft = false;
+    // The first values may come before `subscribe` has returned.
+    let subscription: Subscription | undefined;
     const leave = (): void => {
+      hasLeft = true;
+      subscription?.unsubscribe();
       resolve();
-      subscription.unsubscribe();
     };
-    run.delivery.onAbort(leave);
-    subscription.add(
-      stream.subscribe({
-        next: (value) => {
-          try {
-            if (!run.emit(value)) leave();
-          } catch (error) {
-            reject(error);
-            subscription.unsubscribe();
-          }
-        },
-        error: reject,
-        complete: resolve,
-      }),
-    );
+    subscription = stream.subscribe({
+      next: (value) => {
+        if (hasLeft) return;
+        try {
+          if (!run.emit(value)) leave();
+        } catch (error) {
+          reject(error);
+          leave();
+        }
+      },
+      error: reject,
+      complete: resolve,
+    });
+    if (hasLeft) subscription.unsubscribe();
+    else if (!subscription.closed) run.delivery.onAbort(leave);
   });
 }

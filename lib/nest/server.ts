@@ -23,6 +23,7 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   readonly #registry: TransportRegistry;
   readonly #explorer: HandlerExplorer;
   readonly #bindings: NestBinding[] = [];
+  #hasHooks = false;
   #isConnected = false;
   #isConnectedTwice = false;
   #reminder: CancelTimer | undefined;
@@ -144,10 +145,21 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   }
 
   #toHandler(transport: string, bound: BoundMethod): Handler {
-    const context = this.#registry.contextOf(transport);
     const { handler } = bound;
-    const call = { transport, handler, context, withHooks: this.#withHooks };
-    return toHandler(bound, (run) => runHandler(call, run));
+    const context = this.#registry.contextOf(transport);
+    const plain = { transport, handler, context, withHooks: undefined };
+    const hooked = { ...plain, withHooks: this.#withHooks };
+    return toHandler(bound, (run) => runHandler(this.#hasHooks ? hooked : plain, run));
+  }
+
+  override setOnProcessingStartHook(hook: Parameters<Server['setOnProcessingStartHook']>[0]): void {
+    this.#hasHooks = true;
+    super.setOnProcessingStartHook(hook);
+  }
+
+  override setOnProcessingEndHook(hook: Parameters<Server['setOnProcessingEndHook']>[0]): void {
+    this.#hasHooks = true;
+    super.setOnProcessingEndHook(hook);
   }
 
   readonly #withHooks: ProcessingHooks = (context, body) => this.runWithProcessingHooks(context, body);

@@ -6,6 +6,7 @@ import { ClientClosedError } from '../core/errors.js';
 import type { StorkLogger } from '../core/logger.js';
 import { withResolvers } from '../core/promises.js';
 import { connectError, isRefusal } from './errors.js';
+import { destroySocket, writeTogether } from './socket.js';
 
 /** amqplib has no limit of its own on the handshake. */
 const handshakeTimeoutMs = 10_000;
@@ -142,6 +143,7 @@ export class Connection {
       destroySocket(model);
       throw this.#closedError();
     }
+    writeTogether(model);
     let cause: unknown = 'closed';
     const lost = new Promise<unknown>((resolve) => {
       model.on('error', (error) => {
@@ -179,9 +181,4 @@ export class Connection {
   #closedError(): ClientClosedError {
     return new ClientClosedError(`the connection ${this.#fields.name} is closed`);
   }
-}
-
-function destroySocket(model: ChannelModel): void {
-  // Not part of amqplib's types: the socket below the connection.
-  (model.connection as unknown as { stream: { destroy(): void } }).stream.destroy();
 }

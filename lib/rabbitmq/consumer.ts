@@ -4,6 +4,7 @@ import type { Copy, DeliverySink, DeliverySource, Subscription, SubscriptionSpec
 import { Epoch } from '../core/epoch.js';
 import { NoRouteError } from '../core/errors.js';
 import type { Connection } from './connection.js';
+import { Acknowledger } from './acknowledger.js';
 import { copyOptions, inboundMessage } from './messages.js';
 import type { Publisher } from './publisher.js';
 import { SupervisedChannel, type SupervisedChannelFields } from './supervised-channel.js';
@@ -62,6 +63,7 @@ export class Consumer implements Subscription {
 
   async close(): Promise<void> {
     await this.stop();
+    this.#live?.flush();
     await this.#channel.close();
   }
 
@@ -77,7 +79,7 @@ export class Consumer implements Subscription {
   }
 
   #lost(error: Error): void {
-    this.#live?.epoch.end();
+    this.#live?.end();
     this.#live = undefined;
     // A message that overflows the client's decoder: nothing that the broker said.
     if (error instanceof RangeError) this.#isCautious = true;
@@ -102,12 +104,17 @@ class LiveChannel implements DeliverySource {
   readonly #channel: ConfirmChannel;
   readonly #fields: ConsumerFields;
   readonly #events: LiveChannelEvents;
+  readonly #acknowledger: Acknowledger;
   #consumerTag: Promise<string | undefined> = Promise.resolve(undefined);
 
   constructor(channel: ConfirmChannel, fields: ConsumerFields, events: LiveChannelEvents) {
     this.#channel = channel;
     this.#fields = fields;
     this.#events = events;
+    this.#acknowledger = new Acknowledger({
+      ack: (deliveryTag, multiple) => channel.ack({ fields: { deliveryTag } } as ConsumeMessage, multiple),
+      nack: (deliveryTag) => channel.nack({ fields: { deliveryTag } } as ConsumeMessage, false, true),
+    });
   }
 
   /** Errors close the channel, which its supervisor hears of. */
@@ -120,6 +127,17 @@ class LiveChannel implements DeliverySource {
       return consumer.consumerTag;
     });
     await this.#consumerTag;
+  }
+
+  /** The channel is gone: nothing can be settled on it any more. */
+  end(): void {
+    this.epoch.end();
+    this.#acknowledger.discard();
+  }
+
+  /** Before the channel is closed on purpose: an acknowledgement that stayed here would be a message handled twice. */
+  flush(): void {
+    this.#acknowledger.flush();
   }
 
   /** The channel stays: what was delivered can still be settled. */
@@ -140,12 +158,12 @@ class LiveChannel implements DeliverySource {
   }
 
   ack(delivery: Delivery): void {
-    this.#channel.ack(delivery.message.raw as ConsumeMessage);
+    this.#acknowledger.ack(delivery.tag);
     this.#events.settled();
   }
 
   requeue(delivery: Delivery): void {
-    this.#channel.nack(delivery.message.raw as ConsumeMessage, false, true);
+    this.#acknowledger.nack(delivery.tag);
     this.#events.settled();
   }
 

@@ -29,10 +29,15 @@ export interface PublisherFields extends Omit<SupervisedChannelFields, 'setup' |
   lost?(error: Error): void;
 }
 
-interface Pending extends Publication {
-  resolve(): void;
-  reject(error: Error): void;
-  isReturned: boolean;
+/** A publish that somebody waits for. */
+class Pending {
+  isReturned = false;
+
+  constructor(
+    readonly publication: Publication,
+    readonly resolve: () => void,
+    readonly reject: (error: Error) => void,
+  ) {}
 }
 
 /**
@@ -83,7 +88,7 @@ export class Publisher {
     }
     this.#bytes += publication.body.length;
     return new Promise((resolve, reject) => {
-      const pending: Pending = { ...publication, resolve, reject, isReturned: false };
+      const pending = new Pending(publication, resolve, reject);
       const channel = this.#channel.current;
       // Behind what waits, or a message would overtake it.
       if (channel === undefined || this.#waiting.length > 0) this.#waiting.push(pending);
@@ -112,8 +117,8 @@ export class Publisher {
     channel.on('return', ({ fields, properties }) => {
       // A return carries no tag. It comes before the confirmation, and mostly for one of the oldest.
       for (const pending of this.#unconfirmed) {
-        const { options, exchange, routingKey, isReturned } = pending;
-        if (isReturned || options.messageId !== properties.messageId) continue;
+        const { options, exchange, routingKey } = pending.publication;
+        if (pending.isReturned || options.messageId !== properties.messageId) continue;
         if (exchange !== fields.exchange || routingKey !== fields.routingKey) continue;
         pending.isReturned = true;
         return;
@@ -129,7 +134,7 @@ export class Publisher {
   }
 
   #send(channel: ConfirmChannel, pending: Pending): void {
-    const { exchange, routingKey, body, options } = pending;
+    const { exchange, routingKey, body, options } = pending.publication;
     try {
       channel.publish(exchange, routingKey, body, options, (error: unknown) =>
         this.#confirmed(pending, error),
@@ -145,12 +150,14 @@ export class Publisher {
     if (error !== null && error !== undefined) return this.#settle(pending, this.#refused(pending, error));
     this.#settle(
       pending,
-      pending.isReturned ? new NoRouteError(`no queue takes what was sent to ${where(pending)}`) : undefined,
+      pending.isReturned
+        ? new NoRouteError(`no queue takes what was sent to ${where(pending.publication)}`)
+        : undefined,
     );
   }
 
   #settle(pending: Pending, error: Error | undefined): void {
-    this.#bytes -= pending.body.length;
+    this.#bytes -= pending.publication.body.length;
     if (error === undefined) pending.resolve();
     else pending.reject(error);
     if (this.#unconfirmed.size + this.#waiting.length === 0) this.#onIdle?.();
@@ -159,17 +166,17 @@ export class Publisher {
   #refused(pending: Pending, error: unknown): Error {
     if (messageOf(error) === 'message nacked') {
       return new PublishRejectedError(
-        `the broker refused what was sent to ${where(pending)}; a queue may be full`,
+        `the broker refused what was sent to ${where(pending.publication)}; a queue may be full`,
       );
     }
     const cause = this.#lost ?? error;
     if (
       replyCodeOf(cause) === replyCodes.notFound &&
-      messageOf(cause).includes(`no exchange '${pending.exchange}'`)
+      messageOf(cause).includes(`no exchange '${pending.publication.exchange}'`)
     ) {
-      return new NoRouteError(`there is no exchange "${pending.exchange}"`, { cause });
+      return new NoRouteError(`there is no exchange "${pending.publication.exchange}"`, { cause });
     }
-    const why = `the channel was lost before what was sent to ${where(pending)} was confirmed: ${messageOf(cause)}`;
+    const why = `the channel was lost before what was sent to ${where(pending.publication)} was confirmed: ${messageOf(cause)}`;
     return new PublishUnconfirmedError(why, { cause });
   }
 
