@@ -39,6 +39,7 @@ export class Connection {
   #running: Promise<void> | undefined;
   #waiting: Waiter[] = [];
   #lastError: Error | undefined;
+  #wasUp = false;
 
   constructor(fields: ConnectionFields) {
     this.#fields = fields;
@@ -51,12 +52,13 @@ export class Connection {
   async open(signal: AbortSignal): Promise<void> {
     this.#running ??= this.#run();
     const waiter = this.#wait();
-    const giveUp = (): void => waiter.reject(this.#lastError ?? signal.reason);
+    const giveUp = (): void =>
+      waiter.reject(this.#lastError ?? connectError(this.#fields.urls[0]!, signal.reason));
     signal.addEventListener('abort', giveUp, { once: true });
     try {
       await waiter.promise;
     } catch (error) {
-      await this.#endTrying();
+      this.#endTrying();
       throw error;
     } finally {
       signal.removeEventListener('abort', giveUp);
@@ -84,14 +86,14 @@ export class Connection {
       );
       destroySocket(model);
     }
-    await this.#running;
+    // A handshake that nobody answers takes longer than a shutdown may.
+    if (this.#running !== undefined) await endsWithin(this.#fields.clock, this.#running, limitMs);
     this.state.move({ value: 'closed' });
   }
 
   /** A start that has failed leaves nothing behind; `open` may be called again. */
-  async #endTrying(): Promise<void> {
+  #endTrying(): void {
     this.#stop.abort();
-    await this.#running;
     this.#running = undefined;
     if (!this.#closed) this.#stop = new AbortController();
   }
@@ -112,13 +114,14 @@ export class Connection {
       const url = urls[i % urls.length]!;
       this.state.move({ value: 'connecting' });
       try {
-        const { lost } = await this.#connectTo(url);
+        const { lost } = await this.#connectTo(url, stop);
         if (failures > 0) logger.log(`${name}: connected`);
         failures = 0;
         this.#lastError = connectError(url, await lost);
       } catch (error) {
         this.#lastError = connectError(url, error);
-        if (isRefusal(error)) this.#failWaiting(this.#lastError);
+        // Later it may be a broker that has not loaded its users yet: then only waiting helps.
+        if (isRefusal(error) && !this.#wasUp) this.#failWaiting(this.#lastError);
       }
       if (stop.aborted) return;
       failures++;
@@ -131,7 +134,7 @@ export class Connection {
   }
 
   /** Resolves once it is up, with a promise of its end. */
-  async #connectTo(url: string): Promise<{ readonly lost: Promise<unknown> }> {
+  async #connectTo(url: string, stop: AbortSignal): Promise<{ readonly lost: Promise<unknown> }> {
     const { socket, name } = this.#fields;
     const model = await connect(url, {
       ...socket,
@@ -139,13 +142,15 @@ export class Connection {
       timeout: handshakeTimeoutMs,
       clientProperties: { connection_name: name },
     });
-    if (this.#stop.signal.aborted) {
+    if (stop.aborted) {
       destroySocket(model);
       throw this.#closedError();
     }
     writeTogether(model);
     let cause: unknown = 'closed';
     const lost = new Promise<unknown>((resolve) => {
+      // A socket that we destroy ourselves tells nobody.
+      stop.addEventListener('abort', () => resolve(cause), { once: true });
       model.on('error', (error) => {
         cause = error;
       });
@@ -159,6 +164,7 @@ export class Connection {
     model.on('blocked', (reason) => this.state.move({ value: 'blocked', reason }));
     model.on('unblocked', () => this.state.move({ value: 'ready' }));
     this.#model = model;
+    this.#wasUp = true;
     this.state.move({ value: 'ready' });
     this.#tellWaiting(model);
     return { lost };

@@ -1,13 +1,21 @@
 import type { ChannelModel } from 'amqplib';
 import type { Socket } from 'node:net';
 
-/** The socket below a connection, which amqplib's types do not show. */
-function socketOf(model: ChannelModel): Socket {
-  return (model.connection as unknown as { stream: Socket }).stream;
+/** What amqplib's types do not show of a connection. */
+interface Inside {
+  readonly stream: Socket;
+  readonly heartbeater?: { clear(): void } | null;
 }
 
+function inside(model: ChannelModel): Inside {
+  return model.connection as unknown as Inside;
+}
+
+/** Ends a connection whose peer may never answer. Its heartbeat would go on, and fail minutes later. */
 export function destroySocket(model: ChannelModel): void {
-  socketOf(model).destroy();
+  const { stream, heartbeater } = inside(model);
+  heartbeater?.clear();
+  stream.destroy();
 }
 
 /**
@@ -15,7 +23,7 @@ export function destroySocket(model: ChannelModel): void {
  * each acknowledgement. Nothing waits for it: the turn's end is the next tick.
  */
 export function writeTogether(model: ChannelModel): void {
-  const socket = socketOf(model);
+  const socket = inside(model).stream;
   const write = socket.write.bind(socket) as (...args: unknown[]) => boolean;
   let isCorked = false;
   const uncork = (): void => {

@@ -6,14 +6,17 @@ import { LettersController } from './letters.controller.js';
 import { OrdersController } from './orders.controller.js';
 import { ShopService } from './shop.service.js';
 
+/** Somebody waits at a terminal; in production the default of a minute lets a broker and its users start in any order. */
+const startTimeoutMs = 3_000;
+
 @Module({})
 export class AppModule {
-  static over({ shop, letters }: ShopTransports): DynamicModule {
+  static over({ shop, letters }: ShopTransports, ledger: Ledger): DynamicModule {
     return {
       module: AppModule,
-      imports: [StorkModule.forRoot({ transports: { shop, letters } })],
+      imports: [StorkModule.forRoot({ transports: { shop, letters }, startTimeoutMs })],
       controllers: [OrdersController, LettersController],
-      providers: [ShopService, Ledger],
+      providers: [ShopService, { provide: Ledger, useValue: ledger }],
     };
   }
 }

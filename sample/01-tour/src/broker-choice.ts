@@ -1,6 +1,6 @@
-import { parseArgs } from 'node:util';
 import type { Codec, TransportDefinition } from 'nestjs-stork';
 import { memory } from 'nestjs-stork/memory';
+import type { TourOptions } from './options.js';
 
 /** The tour's two transports: `shop` carries the orders, `letters` reads what became a dead letter there. */
 export interface ShopTransports {
@@ -8,22 +8,25 @@ export interface ShopTransports {
   readonly letters: TransportDefinition;
 }
 
-const defaultBroker = 'memory';
+/** A broker as the tour sees it. */
+export interface Broker {
+  readonly transports: ShopTransports;
+  /** For the head of the story. */
+  readonly description: string;
+  /** One line for somebody whose broker does not answer. */
+  explainSilence(reason: string): string;
+  /** Deletes what the tour has made there. */
+  cleanUp(): Promise<void>;
+}
 
-/** One entry for each broker; nothing else in the tour knows which one it runs on. */
-const brokers: ReadonlyMap<string, () => ShopTransports> = new Map([
-  [
-    'memory',
-    () => ({
-      // What the shop cannot handle goes to `<queue>.dlq`.
-      shop: memory({ queue: 'shop' }),
-      letters: memory({ queue: 'shop.dlq', codecs: [unreadJson] }),
-    }),
-  ],
+/** One entry for each broker; nothing else in the tour knows which one it runs on. A client library is loaded when it is needed. */
+const brokers = new Map<string, (options: TourOptions) => Broker | Promise<Broker>>([
+  ['memory', inMemory],
+  ['rabbitmq', async (options) => (await import('./rabbitmq.js')).onRabbitMq(options)],
 ]);
 
 /** Dead letters may be broken JSON: whoever reads them takes the bytes as they are. */
-const unreadJson: Codec = {
+export const unreadJson: Codec = {
   contentType: 'application/json',
   encode: (value) => Buffer.from(JSON.stringify(value)),
   decode: (body) => body,
@@ -34,18 +37,28 @@ const unreadJson: Codec = {
  *
  * @throws Error with one line for the person who typed it
  */
-export function chooseBroker(args: readonly string[]): {
-  readonly name: string;
-  readonly transports: ShopTransports;
-} {
-  const { values } = parseArgs({
-    args: [...args],
-    options: { broker: { type: 'string', default: defaultBroker } },
-  });
-  const name = values.broker;
-  const make = brokers.get(name);
+export async function chooseBroker(options: TourOptions): Promise<Broker> {
+  const make = brokers.get(options.broker);
   if (make === undefined) {
-    throw new Error(`the broker "${name}" is not available yet; known: ${[...brokers.keys()].join(', ')}`);
+    throw new Error(
+      `the broker "${options.broker}" is not available yet; known: ${[...brokers.keys()].join(', ')}`,
+    );
   }
-  return { name, transports: make() };
+  return make(options);
+}
+
+function inMemory({ queue = 'shop', isPublishing, isConsuming }: TourOptions): Broker {
+  if (!isPublishing || !isConsuming) {
+    throw new Error('the broker "memory" ends with its process: leave out --publish and --consume');
+  }
+  return {
+    transports: {
+      // What the shop cannot handle goes to `<queue>.dlq`.
+      shop: memory({ queue }),
+      letters: memory({ queue: `${queue}.dlq`, codecs: [unreadJson] }),
+    },
+    description: 'memory',
+    explainSilence: (reason) => reason,
+    cleanUp: async () => {},
+  };
 }

@@ -1,4 +1,4 @@
-import { Injectable } from '@nestjs/common';
+import type { OutcomeFile } from './outcome-file.js';
 
 /** What can become of a line, in the order in which the story tells it. */
 export const outcomes = ['handled', 'duplicate', 'malformed', 'invalid', 'unknown', 'failed'] as const;
@@ -19,32 +19,60 @@ export function messageIdOf(line: number): string {
   return `${idPrefix}${line}`;
 }
 
-/** One outcome for each line. A second one, or none, is a mistake of the tour or of the library, and is told. */
-@Injectable()
+/**
+ * One outcome for each line. A broker may bring a message again, after a crash or because its sender was in doubt: the same outcome
+ * a second time changes nothing. Another one, or none, is a mistake of the tour or of the library, and is told.
+ */
 export class Ledger {
   /** Called after every line with the number of lines that have an outcome. */
   onEntry: (count: number) => void = () => {};
-  readonly #entries = new Map<number, Entry>();
+  readonly #entries: Map<number, Entry>;
+  readonly #file: OutcomeFile | undefined;
   readonly #doubts: string[] = [];
-  #waiting: { readonly total: number; readonly wake: () => void } | undefined;
+  #repeats = 0;
+  #waiting: { readonly total: number; readonly wake: () => void; readonly wait: () => void } | undefined;
 
+  /** With a file it begins with what is in there. */
+  constructor(file?: OutcomeFile) {
+    this.#file = file;
+    this.#entries = new Map(file?.read().map((entry) => [entry.line, entry]));
+  }
+
+  /** Messages that came again. */
+  get repeats(): number {
+    return this.#repeats;
+  }
+
+  /** For a handler: true if the message's line has its outcome, so that nothing is left to do. */
+  isRepeat(messageId: string | undefined): boolean {
+    const isKnown = this.#entries.has(lineOf(messageId));
+    if (isKnown) this.#repeats++;
+    return isKnown;
+  }
+
+  /** Once it has returned, the outcome outlives this process, if there is a file. */
   record(messageId: string | undefined, outcome: Outcome, why: string): void {
-    const line = Number(messageId?.startsWith(idPrefix) ? messageId.slice(idPrefix.length) : NaN);
+    const line = lineOf(messageId);
     const before = this.#entries.get(line);
     if (!Number.isInteger(line)) {
       this.#doubts.push(
         `a message came that is no line of the file: ${messageId ?? 'without an id'}, ${outcome}`,
       );
-    } else if (before !== undefined) {
-      this.#doubts.push(`line ${line} came out twice: ${before.outcome}, then ${outcome} (${why})`);
-    } else {
-      this.#entries.set(line, { line, outcome, why });
+    } else if (before === undefined) {
+      const entry = { line, outcome, why };
+      this.#file?.append(entry);
+      this.#entries.set(line, entry);
       this.onEntry(this.#entries.size);
       if (this.#waiting?.total === this.#entries.size) this.#waiting.wake();
+      else this.#waiting?.wait();
+    } else if (before.outcome === outcome) {
+      this.#repeats++;
+    } else {
+      this.#doubts.push(`line ${line} came out twice: ${before.outcome}, then ${outcome} (${why})`);
     }
   }
 
-  /** Resolves when each of `total` lines has an outcome, or when `limitMs` is over. */
+  /** Resolves when each of `total` lines has an outcome, or when there was no new one for `limitMs`. */
   async whenComplete(total: number, limitMs: number): Promise<void> {
     if (this.#entries.size >= total) return;
     await new Promise<void>((resolve) => {
@@ -53,7 +81,7 @@ export class Ledger {
         clearTimeout(timer);
         resolve();
       };
-      this.#waiting = { total, wake };
+      this.#waiting = { total, wake, wait: () => timer.refresh() };
     });
   }
 
@@ -75,4 +103,9 @@ export class Ledger {
       ...(missing.length > 0 ? [`${missing.length} of ${total} lines have no outcome: ${told}`] : []),
     ];
   }
+}
+
+/** NaN: it is no line of the file. */
+function lineOf(messageId: string | undefined): number {
+  return Number(messageId?.startsWith(idPrefix) ? messageId.slice(idPrefix.length) : NaN);
 }

@@ -1,54 +1,119 @@
 import 'reflect-metadata';
 import { ValidationPipe } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
-import { getClientToken, RemoteError, StorkClient, storkMicroservice } from 'nestjs-stork';
+import {
+  connectStork,
+  getClientToken,
+  isStorkError,
+  RemoteError,
+  StorkClient,
+  storkMicroservice,
+} from 'nestjs-stork';
 import { AppModule } from './app.module.js';
-import { chooseBroker, type ShopTransports } from './broker-choice.js';
-import { Ledger, messageIdOf } from './ledger.js';
+import { chooseBroker, type Broker } from './broker-choice.js';
+import { Ledger } from './ledger.js';
+import { readOptions, type TourOptions } from './options.js';
 import { readOrderFile, type OrderLine } from './order-file.js';
 import type { Quote } from './order.dto.js';
+import { OutcomeFile } from './outcome-file.js';
+import { publishAll } from './publish.js';
+import { ShopService } from './shop.service.js';
 import { Story } from './story.js';
 
-const inFlight = 100;
-const patienceMs = 20_000;
+/** So long the tour waits for one more outcome; a broker that is started again may take its time. */
+const patienceMs = 60_000;
+// Each dead letter is a warning in the log. Here that is what the tour is about, and it tells the story itself.
+const nestOptions = { logger: ['fatal' as const], abortOnError: false };
 
 try {
-  const { name, transports } = chooseBroker(process.argv.slice(2));
+  const options = readOptions(process.argv.slice(2));
+  const broker = await chooseBroker(options);
   const lines = await readOrderFile();
   const story = new Story(lines);
-  story.begin(name);
-  const ledger = await runShop(transports, lines, story);
-  story.tell(ledger);
-  story.close(ledger);
-  if (ledger.doubts(lines.length).length > 0) process.exitCode = 1;
+  story.begin(broker.description);
+  if (options.isConsuming) {
+    const ledger = await runShop(broker, lines, story, options);
+    story.tell(ledger);
+    story.close(ledger);
+    // Where something does not add up, the queues are left for a look.
+    if (ledger.doubts(lines.length).length > 0) process.exitCode = 1;
+    else await broker.cleanUp();
+  } else {
+    await sendOnly(broker, lines, options);
+    story.published('the same command with --consume instead of --publish');
+  }
 } catch (error) {
   console.error(error instanceof Error ? error.message : error);
   process.exitCode = 1;
 }
 
-/** Starts the shop, sends it every line, and closes it when each line has its outcome. */
+/** Starts the shop, sends it every line if that is its task too, and closes it when each line has its outcome. */
 async function runShop(
-  transports: ShopTransports,
+  broker: Broker,
   lines: readonly OrderLine[],
   story: Story,
+  { isPublishing, state, pace }: TourOptions,
 ): Promise<Ledger> {
-  const app = await NestFactory.createMicroservice(AppModule.over(transports), {
+  const ledger = new Ledger(state === undefined ? undefined : new OutcomeFile(state));
+  const app = await NestFactory.createMicroservice(AppModule.over(broker.transports, ledger), {
     ...storkMicroservice(),
-    // Each dead letter is a warning in the log. Here that is what the tour is about, and it tells the story itself.
-    logger: ['fatal'],
+    ...nestOptions,
   });
   app.useGlobalPipes(new ValidationPipe({ whitelist: true, transform: true }));
+  const before = restore(app.get(ShopService), ledger, lines);
+  if (before > 0) story.remember(before);
   try {
-    await app.listen();
-    const shop = app.get<StorkClient>(getClientToken('shop'));
-    const ledger = app.get(Ledger);
-    await ask(shop, story);
     ledger.onEntry = (count) => story.progress(count);
-    await publishAll(lines, shop);
-    await ledger.whenComplete(lines.length, patienceMs);
+    await reaching(broker, app.listen());
+    const complete = ledger.whenComplete(lines.length, patienceMs);
+    if (!isPublishing) {
+      await complete;
+      return ledger;
+    }
+    const shop = app.get<StorkClient>(getClientToken('shop'));
+    await ask(shop, story);
+    const sent = publishAll(lines, shop, pace);
+    // Sending fails at once, or waits for a broker that is away: then the patience ends it.
+    await Promise.race([complete, sent.then(() => complete)]);
     return ledger;
   } finally {
     await app.close();
+  }
+}
+
+/** Gives the shop its memory back. Returns how many lines the ledger knew. */
+function restore(shop: ShopService, ledger: Ledger, lines: readonly OrderLine[]): number {
+  const entries = ledger.entries();
+  for (const { line, outcome } of entries) {
+    const event = lines[line - 1]?.event;
+    if (outcome !== 'handled' || event?.key === undefined) continue;
+    shop.restore(event.type === 'order.paid' ? 'paid' : 'placed', event.key);
+  }
+  return entries.length;
+}
+
+/**
+ * The same application, but not as a worker: without `app.init()` it declares the queues, so that there is something to send to, and
+ * consumes nothing.
+ */
+async function sendOnly(broker: Broker, lines: readonly OrderLine[], { pace }: TourOptions): Promise<void> {
+  const app = await NestFactory.create(AppModule.over(broker.transports, new Ledger()), nestOptions);
+  connectStork(app);
+  try {
+    await reaching(broker, app.startAllMicroservices());
+    await publishAll(lines, app.get<StorkClient>(getClientToken('shop')), pace);
+  } finally {
+    await app.close();
+  }
+}
+
+/** @throws Error with one line for the person who has no such broker */
+async function reaching(broker: Broker, start: Promise<unknown>): Promise<void> {
+  try {
+    await start;
+  } catch (error) {
+    if (!isStorkError(error) || error.code !== 'CONNECTION_LOST') throw error;
+    throw new Error(broker.explainSilence(error.message), { cause: error });
   }
 }
 
@@ -60,26 +125,5 @@ async function ask(shop: StorkClient, story: Story): Promise<void> {
   } catch (error) {
     if (!(error instanceof RemoteError)) throw error;
     story.refusal(error);
-  }
-}
-
-/** In the order of the file, a hundred on their way at a time: all senders take their next line from one iterator. */
-async function publishAll(lines: readonly OrderLine[], shop: StorkClient): Promise<void> {
-  const rest = lines.values();
-  const send = async (): Promise<void> => {
-    for (const line of rest) await publish(line, shop);
-  };
-  await Promise.all(Array.from({ length: inFlight }, send));
-}
-
-/** Resolves when the broker has the message, not when it is handled. */
-async function publish({ number, text, event }: OrderLine, shop: StorkClient): Promise<void> {
-  const messageId = messageIdOf(number);
-  if (event === undefined) {
-    // Bytes go out as they are, whatever the content type says of them: so a broken sender is played.
-    await shop.publish('order.created', Buffer.from(text), { messageId, contentType: 'application/json' });
-  } else {
-    const { type, key, data } = event;
-    await shop.publish(type, data, key === undefined ? { messageId } : { messageId, key });
   }
 }

@@ -8,7 +8,7 @@ import { ShopService } from './shop.service.js';
 
 /**
  * Plain Nest: patterns, DTOs, a service. Nothing here catches anything: a message whose handler throws becomes a dead letter, which
- * the LettersController reads.
+ * the LettersController reads. A message may come again after a crash, also when it was handled: the ledger knows by its id.
  */
 @Controller()
 export class OrdersController {
@@ -19,6 +19,7 @@ export class OrdersController {
 
   @EventPattern('order.created', via('shop'))
   async created(@Payload() order: OrderCreated, @Ctx() ctx: StorkContext): Promise<void> {
+    if (this.ledger.isRepeat(ctx.messageId)) return;
     if (await this.shop.place(order)) {
       const goods = `${order.quantity} x ${this.shop.nameOf(order.sku)}`;
       this.ledger.record(ctx.messageId, 'handled', `${goods} for ${order.customer}, ${euros(order.cents)}`);
@@ -29,6 +30,7 @@ export class OrdersController {
 
   @EventPattern('order.paid', via('shop'))
   async paid(@Payload() payment: OrderPaid, @Ctx() ctx: StorkContext): Promise<void> {
+    if (this.ledger.isRepeat(ctx.messageId)) return;
     if (await this.shop.pay(payment)) {
       const money = `${euros(payment.cents)} by the card ending in ${payment.card}`;
       this.ledger.record(ctx.messageId, 'handled', `paid, ${money}`);

@@ -18,6 +18,11 @@ export class ShopService {
   readonly #placed = new Set<string>();
   readonly #paid = new Set<string>();
 
+  /** What was done before this process began. */
+  restore(deed: 'placed' | 'paid', order: string): void {
+    (deed === 'placed' ? this.#placed : this.#paid).add(order);
+  }
+
   quote({ sku, quantity }: QuoteRequest): Quote {
     const goods = findGoods(sku);
     return { goods: goods.name, quantity, cents: goods.cents * quantity };

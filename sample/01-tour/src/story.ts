@@ -41,6 +41,18 @@ export class Story {
     say(paint('dim', `  broker: ${broker}`));
   }
 
+  /** A shop that was killed goes on with what it had. */
+  remember(count: number): void {
+    say();
+    say(`  ${grouped(count)} of ${grouped(this.#lines.length)} had their outcome before.`);
+  }
+
+  published(next: string): void {
+    say();
+    say(`  All ${grouped(this.#lines.length)} sent, each confirmed by the broker. Next: ${next}`);
+    say();
+  }
+
   asking(): void {
     say();
     say('  Two questions first, each a request that waits for its answer.');
@@ -101,6 +113,9 @@ export class Story {
     say();
     const doubts = ledger.doubts(total);
     if (doubts.length > 0) return this.#admit(doubts);
+    if (ledger.repeats > 0) {
+      say(`  Messages that came again, as they may after a crash, and changed nothing: ${ledger.repeats}.`);
+    }
     say('  Each line has exactly one outcome; nothing was lost and nothing happened twice.');
     say(
       '  Next: src/orders.controller.ts receives the orders, src/letters.controller.ts reads what could not be handled.',

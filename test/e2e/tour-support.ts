@@ -1,0 +1,131 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+
+export const root = fileURLToPath(new URL('../../', import.meta.url));
+
+export interface Ended {
+  /** Null after a signal. */
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+export interface Running {
+  readonly child: ChildProcess;
+  readonly ended: Promise<Ended>;
+  /** Resolves as soon as the output has `text`; rejects where it ends without. */
+  shows(text: string): Promise<void>;
+}
+
+export interface RunOptions {
+  readonly limitMs: number;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+export function run(command: string, args: readonly string[], { limitMs, env = {} }: RunOptions): Running {
+  const child = spawn(command, args, {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    timeout: limitMs,
+    env: { ...process.env, ...env },
+  });
+  const out: Buffer[] = [];
+  const err: Buffer[] = [];
+  child.stdout.on('data', (chunk: Buffer) => out.push(chunk));
+  child.stderr.on('data', (chunk: Buffer) => err.push(chunk));
+  const stdout = (): string => Buffer.concat(out).toString();
+  const ended = new Promise<Ended>((resolve, reject) => {
+    child.on('error', reject);
+    child.on('close', (code) => {
+      // What npm itself remarks is left out.
+      const stderr = Buffer.concat(err)
+        .toString()
+        .replace(/^npm .*\n/gm, '');
+      resolve({ code, stdout: stdout(), stderr });
+    });
+  });
+  const shows = (text: string): Promise<void> =>
+    new Promise((resolve, reject) => {
+      const look = (): void => {
+        if (stdout().includes(text)) resolve();
+      };
+      child.stdout.on('data', look);
+      ended.then(() => reject(new Error(`ended without "${text}": ${stdout()}`)), reject);
+      look();
+    });
+  return { child, ended, shows };
+}
+
+/** The closing table. */
+export function countsIn(stdout: string): Record<string, number> {
+  const rows = stdout.matchAll(
+    /^ +(handled|duplicate|malformed|invalid|unknown|failed|total) +(\d[\d ]*)$/gm,
+  );
+  return Object.fromEntries([...rows].map(([, name, count]) => [name!, Number(count!.replaceAll(' ', ''))]));
+}
+
+/** What the file of a `--state` says became of each line; undefined where it says nothing. */
+export function outcomesIn(path: string): (string | undefined)[] {
+  const outcomes = Array.from({ length: outcomesByRules().length }, (): string | undefined => undefined);
+  const text = existsSync(path) ? readFileSync(path, 'utf8') : '';
+  for (const row of text.split('\n').filter((row) => row !== '')) {
+    const { line, outcome } = JSON.parse(row) as { line: number; outcome: string };
+    outcomes[line - 1] = outcome;
+  }
+  return outcomes;
+}
+
+/** What should become of the lines, by rules that share nothing with the tour. */
+export function countByRules(): Record<string, number> {
+  const counts: Record<string, number> = {
+    handled: 0,
+    duplicate: 0,
+    malformed: 0,
+    invalid: 0,
+    unknown: 0,
+    failed: 0,
+    total: 0,
+  };
+  for (const outcome of outcomesByRules()) {
+    counts[outcome]! += 1;
+    counts['total']! += 1;
+  }
+  return counts;
+}
+
+/** The same for each line. */
+export function outcomesByRules(): string[] {
+  const seen = new Set<string>();
+  const lines = readFileSync(`${root}sample/01-tour/orders.jsonl`, 'utf8').trimEnd().split('\n');
+  return lines.map((line) => {
+    const outcome = outcomeByRules(line, seen);
+    seen.add(line);
+    return outcome;
+  });
+}
+
+function outcomeByRules(line: string, seen: ReadonlySet<string>): string {
+  const event = parsed(line);
+  if (event === undefined || line.includes('"__proto__":') || line.includes('['.repeat(1_001)))
+    return 'malformed';
+  const { type, customer, sku, quantity, cents, card, at } = event;
+  if (type !== 'order.created' && type !== 'order.paid') return 'unknown';
+  const isWhole = (value: unknown, least: number): boolean =>
+    Number.isInteger(value) && Number(value) >= least;
+  const isOrder =
+    typeof customer === 'string' && customer !== '' && typeof sku === 'string' && isWhole(quantity, 1);
+  const isPayment = typeof card === 'string' && /^\d{4}$/.test(card);
+  const isDated = typeof at === 'string' && !Number.isNaN(Date.parse(at));
+  if (!isWhole(cents, 0) || !isDated || !(type === 'order.created' ? isOrder : isPayment)) return 'invalid';
+  if (seen.has(line)) return 'duplicate';
+  return sku === 'GLOBE-MOON' || card === '0002' ? 'failed' : 'handled';
+}
+
+function parsed(line: string): Record<string, unknown> | undefined {
+  try {
+    return JSON.parse(line) as Record<string, unknown>;
+  } catch {
+    return undefined;
+  }
+}
