@@ -5,8 +5,8 @@ import { Epoch } from '../core/epoch.js';
 import { NoRouteError } from '../core/errors.js';
 import type { Connection } from './connection.js';
 import { Acknowledger } from './acknowledger.js';
-import { copyOptions, inboundMessage } from './messages.js';
-import type { Publisher } from './publisher.js';
+import { bareOptions, copyOptions, inboundMessage } from './messages.js';
+import { isUnsendable, type Publication, type Publisher } from './publisher.js';
 import { SupervisedChannel, type SupervisedChannelFields } from './supervised-channel.js';
 import { declareDeadLetters, declareTopology, deadLetterQueue, type QueueTopology } from './topology.js';
 
@@ -20,6 +20,9 @@ export interface ConsumerFields extends Omit<SupervisedChannelFields, 'setup' | 
   /** On the consuming connection: an alarm that blocks publishers must not keep dead letters from being written beside it. */
   readonly copies: Publisher;
 }
+
+/** What fails on a channel closes it, and its supervisor brings it back. */
+const lossIsTold = (): void => {};
 
 /** Consumes one queue on a channel of its own; a new channel, and a new epoch, after every loss. */
 export class Consumer implements Subscription {
@@ -46,24 +49,24 @@ export class Consumer implements Subscription {
   pause(): void {
     if (this.#state !== 'flowing') return;
     this.#state = 'paused';
-    void this.#live?.cancel();
+    this.#live?.cancel().catch(lossIsTold);
   }
 
   resume(): void {
     if (this.#state !== 'paused') return;
     this.#state = 'flowing';
-    void this.#live?.consume();
+    this.#live?.consume().catch(lossIsTold);
   }
 
   async stop(): Promise<void> {
     if (this.#state === 'stopped') return;
     this.#state = 'stopped';
-    await this.#live?.cancel();
+    await this.#live?.stop();
   }
 
   async close(): Promise<void> {
     await this.stop();
-    this.#live?.flush();
+    await this.#live?.flush();
     await this.#channel.close();
   }
 
@@ -88,8 +91,12 @@ export class Consumer implements Subscription {
   #settled(): void {
     if (!this.#isCautious) return;
     this.#isCautious = false;
-    void this.#live?.widen(this.#fields.prefetch);
+    this.#live?.widen(this.#fields.prefetch).catch(lossIsTold);
   }
+}
+
+function messageOfTag(deliveryTag: number): ConsumeMessage {
+  return { fields: { deliveryTag } } as ConsumeMessage;
 }
 
 interface LiveChannelEvents {
@@ -105,6 +112,7 @@ class LiveChannel implements DeliverySource {
   readonly #fields: ConsumerFields;
   readonly #events: LiveChannelEvents;
   readonly #acknowledger: Acknowledger;
+  #isStopping = false;
   #consumerTag: Promise<string | undefined> = Promise.resolve(undefined);
 
   constructor(channel: ConfirmChannel, fields: ConsumerFields, events: LiveChannelEvents) {
@@ -112,8 +120,8 @@ class LiveChannel implements DeliverySource {
     this.#fields = fields;
     this.#events = events;
     this.#acknowledger = new Acknowledger({
-      ack: (deliveryTag, multiple) => channel.ack({ fields: { deliveryTag } } as ConsumeMessage, multiple),
-      nack: (deliveryTag) => channel.nack({ fields: { deliveryTag } } as ConsumeMessage, false, true),
+      ack: (tag, multiple) => this.#send(() => channel.ack(messageOfTag(tag), multiple)),
+      nack: (tag) => this.#send(() => channel.nack(messageOfTag(tag), false, true)),
     });
   }
 
@@ -129,15 +137,34 @@ class LiveChannel implements DeliverySource {
     await this.#consumerTag;
   }
 
+  /** A channel that is being closed refuses: what is not settled by then comes again. */
+  #send(settle: () => void): void {
+    try {
+      settle();
+    } catch {
+      this.end();
+    }
+  }
+
   /** The channel is gone: nothing can be settled on it any more. */
   end(): void {
     this.epoch.end();
     this.#acknowledger.discard();
   }
 
-  /** Before the channel is closed on purpose: an acknowledgement that stayed here would be a message handled twice. */
-  flush(): void {
+  async stop(): Promise<void> {
+    this.#isStopping = true;
+    await this.cancel();
+  }
+
+  /**
+   * Before the channel is closed on purpose: the broker forgets acknowledgements that it has not passed on to the queue by then. An
+   * answer about the queue comes after them.
+   */
+  async flush(): Promise<void> {
+    if (!this.epoch.live) return;
     this.#acknowledger.flush();
+    await this.#channel.checkQueue(this.#fields.topology.queue).catch(lossIsTold);
   }
 
   /** The channel stays: what was delivered can still be settled. */
@@ -163,6 +190,8 @@ class LiveChannel implements DeliverySource {
   }
 
   requeue(delivery: Delivery): void {
+    // On its way out the channel's end returns what is left; a burst of returns before it would hold up the last acknowledgements.
+    if (this.#isStopping) return;
     this.#acknowledger.nack(delivery.tag);
     this.#events.settled();
   }
@@ -179,11 +208,18 @@ class LiveChannel implements DeliverySource {
     try {
       await copies.publish(publication);
     } catch (error) {
-      if (!(error instanceof NoRouteError)) throw error;
-      // Somebody deleted the dead letter queue.
-      await declareDeadLetters(this.#channel, topology.queue);
-      await copies.publish(publication);
+      await this.#publishAnyway(publication, copy, error);
     }
+  }
+
+  async #publishAnyway(publication: Publication, copy: Copy, error: unknown): Promise<void> {
+    const { copies, topology } = this.#fields;
+    // What a foreign client could write, ours cannot always: the body and our own headers then.
+    if (isUnsendable(error)) return copies.publish({ ...publication, options: bareOptions(copy) });
+    if (!(error instanceof NoRouteError)) throw error;
+    // Somebody deleted the dead letter queue.
+    await declareDeadLetters(this.#channel, topology.queue);
+    await copies.publish(publication);
   }
 
   #take(message: ConsumeMessage | null): void {

@@ -1,12 +1,13 @@
+import type { Clock } from '../core/clock.js';
+import { ConnectionLostError, messageOf, NoRouteError, StorkConfigError } from '../core/errors.js';
 import type { Publication, Publisher } from './publisher.js';
-import { ConnectionLostError } from '../core/errors.js';
 
-/** A queue that holds delayed messages goes when nobody has used it for so long after the last could have been due. */
-const leaseMs = 7 * 24 * 60 * 60 * 1_000;
+const dayMs = 24 * 60 * 60 * 1_000;
+/** A queue that holds delayed messages goes when nobody has declared it for so long after the last could have been due. */
+const leaseMs = 7 * dayMs;
 
 /** Delays that have queues: 1, 2, 5 in each decade from 100 ms to a day. One queue for each millisecond would be too many. */
 export function roundDelayUp(delayMs: number): number {
-  const dayMs = 24 * 60 * 60 * 1_000;
   for (let decade = 100; decade <= dayMs; decade *= 10) {
     for (const step of [1, 2, 5])
       if (decade * step >= delayMs && decade * step <= dayMs) return decade * step;
@@ -21,37 +22,55 @@ export function roundDelayUp(delayMs: number): number {
  */
 export class Delays {
   readonly #publisher: Publisher;
-  /** What was declared on the channel of now. */
-  #declared = new Map<string, Promise<void>>();
-  #on: unknown;
+  readonly #clock: Clock;
+  /** What was declared, and when: declaring renews the lease, publishing does not. */
+  readonly #declared = new Map<string, { readonly at: number; readonly done: Promise<void> }>();
 
-  constructor(publisher: Publisher) {
+  constructor(publisher: Publisher, clock: Clock) {
     this.#publisher = publisher;
+    this.#clock = clock;
   }
 
   async publish(publication: Publication, delayMs: number): Promise<void> {
+    if (delayMs > dayMs)
+      throw new StorkConfigError(`delayMs: expected at most ${dayMs}, a day, given ${delayMs}`);
     const { exchange, routingKey } = publication;
     const roundedMs = roundDelayUp(delayMs);
-    const name = `${exchange === '' ? routingKey : exchange}.delay.${roundedMs}`;
-    await this.#declareOnce(name, exchange, roundedMs);
-    await this.#publisher.publish({ ...publication, exchange: name });
+    // A queue and an exchange may have one name.
+    const name =
+      exchange === '' ? `${routingKey}.delay.queue.${roundedMs}` : `${exchange}.delay.${roundedMs}`;
+    await this.#declareDaily(name, exchange, roundedMs);
+    const delayed = { ...publication, exchange: name };
+    try {
+      await this.#publisher.publish(delayed);
+    } catch (error) {
+      if (!(error instanceof NoRouteError)) throw error;
+      // Somebody has deleted it.
+      this.#declared.delete(name);
+      await this.#declareDaily(name, exchange, roundedMs);
+      await this.#publisher.publish(delayed);
+    }
   }
 
-  #declareOnce(name: string, target: string, delayMs: number): Promise<void> {
-    const { channel } = this.#publisher;
-    if (this.#on !== channel) {
-      this.#declared = new Map();
-      this.#on = channel;
+  async #declareDaily(name: string, target: string, delayMs: number): Promise<void> {
+    const known = this.#declared.get(name);
+    const now = this.#clock.now();
+    const current =
+      known !== undefined && now - known.at < dayMs
+        ? known
+        : { at: now, done: this.#declare(name, target, delayMs) };
+    this.#declared.set(name, current);
+    try {
+      await current.done;
+    } catch (error) {
+      this.#declared.delete(name);
+      throw new ConnectionLostError(`"${name}" could not be declared: ${messageOf(error)}`, { cause: error });
     }
-    const declared = this.#declared.get(name) ?? this.#declare(name, target, delayMs);
-    this.#declared.set(name, declared);
-    return declared;
   }
 
   async #declare(name: string, target: string, delayMs: number): Promise<void> {
     const { channel } = this.#publisher;
-    if (channel === undefined)
-      throw new ConnectionLostError(`"${name}" cannot be declared while the broker is away`);
+    if (channel === undefined) throw new Error('the broker is away');
     await channel.assertExchange(name, 'fanout', { durable: true });
     await channel.assertQueue(name, {
       durable: true,

@@ -14,6 +14,7 @@ import { endsWithin } from '../core/clock.js';
 import { ClientClosedError, ConnectionLostError, NoRouteError, type Problem } from '../core/errors.js';
 import { headerNames } from '../core/headers.js';
 import type { Destination, InboundMessage, OutboundMessage, ReplyAddress } from '../core/message.js';
+import { withResolvers } from '../core/promises.js';
 import { noReply, type OutboundReply, type ReplyTarget } from '../core/reply.js';
 import type { DriverEnvironment } from '../nest/transport-definition.js';
 import type { ConsumeMessage } from 'amqplib';
@@ -55,8 +56,8 @@ export class RabbitMqDriver implements Driver {
   readonly #publisher: Publisher;
   readonly #copies: Publisher;
   readonly #delays: Delays;
-  readonly #replies: Replies;
-  readonly #replyPublisher: Publisher;
+  #replies: Replies | undefined;
+  #replyPublisher: Publisher | undefined;
   #started: Promise<void> | undefined;
   #consumer: Consumer | undefined;
   #requests: Publisher | undefined;
@@ -73,9 +74,7 @@ export class RabbitMqDriver implements Driver {
     this.#replying = this.#connection('reply');
     this.#publisher = this.#openPublisher(this.#publishing, 'publisher');
     this.#copies = this.#openPublisher(this.#consuming, 'dead letters');
-    this.#replyPublisher = this.#openPublisher(this.#replying, 'replies');
-    this.#delays = new Delays(this.#publisher);
-    this.#replies = new Replies(this.#replyPublisher);
+    this.#delays = new Delays(this.#publisher, environment.clock);
   }
 
   validate(spec: SubscriptionSpec | undefined): readonly Problem[] {
@@ -141,20 +140,9 @@ export class RabbitMqDriver implements Driver {
 
   async openReplies(listener: ReplyListener): Promise<ReplyInbox> {
     if (this.#closing !== undefined) throw this.#closedError();
-    // Requests have a channel of their own: it must be the one that consumes the replies, and another publish's 404 must not end it.
-    this.#requests ??= new Publisher({
-      ...this.#publisherFields(this.#publishing, 'requests'),
-      setup: async (channel) => {
-        const onReply = (message: ConsumeMessage | null): void =>
-          void (message && listener.onReply(inboundReply(message)));
-        await channel.consume(directReplyQueue, onReply, { noAck: true });
-      },
-      lost: (error) => {
-        const why = `${this.#environment.name}: the connection was lost, replies to pending requests cannot arrive`;
-        listener.onLost(new ConnectionLostError(why, { cause: error }));
-      },
-    });
-    await this.#requests.start();
+    const requests = this.#requestPublisher(listener);
+    await requests.start();
+    this.#requests = requests;
     return { address: directReplyQueue };
   }
 
@@ -171,11 +159,13 @@ export class RabbitMqDriver implements Driver {
   }
 
   async reply(to: ReplyAddress, reply: OutboundReply): Promise<'confirmed' | 'undeliverable'> {
-    this.#replyingStarted ??= this.#replying
-      .open(new AbortController().signal)
-      .then(() => this.#replyPublisher.start());
+    this.#replyingStarted ??= this.#startReplying().catch((error: unknown) => {
+      // The next reply tries again.
+      this.#replyingStarted = undefined;
+      throw error;
+    });
     await this.#replyingStarted;
-    return this.#replies.send(to as string, reply);
+    return this.#replies!.send(to as string, reply);
   }
 
   close(limitMs: number): Promise<void> {
@@ -187,7 +177,7 @@ export class RabbitMqDriver implements Driver {
     this.#watch();
     try {
       await this.#publishing.open(signal);
-      await this.#publisher.start();
+      await untilAborted(this.#publisher.start(), signal);
     } catch (error) {
       this.#started = undefined;
       throw error;
@@ -267,6 +257,30 @@ export class RabbitMqDriver implements Driver {
     };
   }
 
+  /** Requests have a channel of their own: it must be the one that consumes the replies, and another publish's 404 must not end it. */
+  #requestPublisher(listener: ReplyListener): Publisher {
+    return new Publisher({
+      ...this.#publisherFields(this.#publishing, 'requests'),
+      setup: async (channel) => {
+        const onReply = (message: ConsumeMessage | null): void => {
+          if (message !== null) listener.onReply(inboundReply(message));
+        };
+        await channel.consume(directReplyQueue, onReply, { noAck: true });
+      },
+      lost: (error) => {
+        const why = `${this.#environment.name}: the connection was lost, replies to pending requests cannot arrive`;
+        listener.onLost(new ConnectionLostError(why, { cause: error }));
+      },
+    });
+  }
+
+  async #startReplying(): Promise<void> {
+    await this.#replying.open(new AbortController().signal);
+    this.#replyPublisher = this.#openPublisher(this.#replying, 'replies');
+    await this.#replyPublisher.start();
+    this.#replies = new Replies(this.#replyPublisher);
+  }
+
   #openPublisher(connection: Connection, purpose: string): Publisher {
     return new Publisher(this.#publisherFields(connection, purpose));
   }
@@ -287,6 +301,18 @@ export class RabbitMqDriver implements Driver {
 
   #closedError(): ClientClosedError {
     return new ClientClosedError(`the transport ${JSON.stringify(this.#environment.name)} is closed`);
+  }
+}
+
+/** What is abandoned may still end later; nobody looks at it then. */
+async function untilAborted(work: Promise<void>, signal: AbortSignal): Promise<void> {
+  const aborted = withResolvers<never>();
+  const abort = (): void => aborted.reject(signal.reason);
+  signal.addEventListener('abort', abort, { once: true });
+  try {
+    await Promise.race([work, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', abort);
   }
 }
 

@@ -48,7 +48,7 @@ function text(value: unknown): string | undefined {
 
 export function publishOptions(message: OutboundMessage, keyHeader: string): Options.Publish {
   const { key, expiresInMs, priority, appId, correlationId } = message;
-  const headers: Record<string, HeaderValue> = copyHeaders(message.headers);
+  const headers = amqpHeaders(message.headers);
   if (key !== undefined) headers[keyHeader] = key;
   return {
     headers,
@@ -70,7 +70,7 @@ export function publishOptions(message: OutboundMessage, keyHeader: string): Opt
  * Headers that a broker reads or writes. A copied `x-death` made a message vanish in what looked like a circle, a copied `CC` delivered
  * it a second time.
  */
-const brokerOwned = /^(x-(death|first-death-|last-death-|delivery-count|acquired-count)|CC$|BCC$)/;
+const brokerOwned = /^(x-(death|delivery-count|acquired-count)|x-(first|last)-death-.*|CC|BCC)$/;
 
 /**
  * Properties of a message's copy, built from what may be carried on. No reply address, no expiration, no user id: the broker would act
@@ -140,6 +140,25 @@ function jsonOf(value: unknown): string {
 
 function shown(value: unknown): string {
   return (typeof value === 'string' ? value : (JSON.stringify(value) ?? '')).slice(0, 1_024);
+}
+
+/** Kinds of values that the client takes for plain objects, or not at all. */
+function amqpHeaders(given: Headers): Record<string, HeaderValue> {
+  const headers = copyHeaders(given);
+  for (const name of Object.keys(headers)) {
+    const value = headers[name];
+    if (value instanceof Date)
+      headers[name] = { '!': 'timestamp', value: Math.floor(value.getTime() / 1_000) };
+    else if (value instanceof Uint8Array && !Buffer.isBuffer(value)) headers[name] = Buffer.from(value);
+    else if (typeof value === 'bigint') headers[name] = String(value);
+  }
+  return headers;
+}
+
+/** The least that a letter can be: its body and our own headers, which are text. */
+export function bareOptions(copy: Copy): Options.Publish {
+  const own = Object.entries(copy.headers).filter(([name]) => name.startsWith(reservedPrefix));
+  return { headers: Object.fromEntries(own), persistent: true, mandatory: true };
 }
 
 export function replyOptions({ kind, correlationId, contentType, headers }: OutboundReply): Options.Publish {

@@ -1,4 +1,4 @@
-import type { ConfirmChannel, Options } from 'amqplib';
+import { IllegalOperationError, type ConfirmChannel, type Options } from 'amqplib';
 import {
   BufferFullError,
   ClientClosedError,
@@ -7,6 +7,7 @@ import {
   NoRouteError,
   PublishRejectedError,
   PublishUnconfirmedError,
+  StorkConfigError,
 } from '../core/errors.js';
 import { replyCodeOf, replyCodes } from './errors.js';
 import { SupervisedChannel, type SupervisedChannelFields } from './supervised-channel.js';
@@ -19,7 +20,7 @@ export interface Publication {
   readonly options: Options.Publish;
 }
 
-export interface PublisherFields extends Omit<SupervisedChannelFields, 'setup' | 'lost'> {
+export interface PublisherFields extends Omit<SupervisedChannelFields, 'setup' | 'up' | 'lost'> {
   /** Messages without a confirmation, waiting for a channel or for the broker. */
   readonly maxMessages: number;
   /** Bytes of their bodies. */
@@ -27,6 +28,11 @@ export interface PublisherFields extends Omit<SupervisedChannelFields, 'setup' |
   /** What the channel needs besides confirms. */
   setup?(channel: ConfirmChannel): Promise<void>;
   lost?(error: Error): void;
+}
+
+/** Whether the client cannot write a message at all, however often it is tried. */
+export function isUnsendable(error: unknown): boolean {
+  return error instanceof MessageTooLargeError || error instanceof StorkConfigError;
 }
 
 /** A publish that somebody waits for. */
@@ -60,9 +66,11 @@ export class Publisher {
     this.#channel = new SupervisedChannel({
       ...fields,
       setup: (channel) => this.#setUp(channel),
+      up: (channel) => this.#sendWaiting(channel),
       lost: (error) => {
         this.#lost = error;
-        fields.lost?.(error);
+        // After those whose confirmation failed have been told why: what they get says more.
+        if (fields.lost !== undefined) setImmediate(() => fields.lost!(error));
       },
     });
   }
@@ -125,12 +133,13 @@ export class Publisher {
       }
     });
     await this.#fields.setup?.(channel);
-    // After `setup` has returned the channel is current: what waits goes first.
-    queueMicrotask(() => {
-      const waiting = this.#waiting;
-      this.#waiting = [];
-      for (const pending of waiting) this.#send(channel, pending);
-    });
+  }
+
+  /** What waited goes first. */
+  #sendWaiting(channel: ConfirmChannel): void {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const pending of waiting) this.#send(channel, pending);
   }
 
   #send(channel: ConfirmChannel, pending: Pending): void {
@@ -181,12 +190,15 @@ export class Publisher {
   }
 
   #unsendable(error: unknown): Error {
+    if (error instanceof IllegalOperationError) {
+      return new PublishUnconfirmedError(`${this.#fields.name}: ${error.message}`, { cause: error });
+    }
     if (error instanceof RangeError) {
       return new MessageTooLargeError(`the headers do not fit into a frame: ${error.message}`, {
         cause: error,
       });
     }
-    return new PublishUnconfirmedError(`${this.#fields.name}: ${messageOf(error)}`, { cause: error });
+    return new StorkConfigError(`a message cannot be written in AMQP: ${messageOf(error)}`, { cause: error });
   }
 }
 

@@ -1,7 +1,7 @@
 import { messageOf, PublishUnconfirmedError, NoRouteError } from '../core/errors.js';
 import type { OutboundReply } from '../core/reply.js';
 import { replyOptions } from './messages.js';
-import type { Publication, Publisher } from './publisher.js';
+import { isUnsendable, type Publication, type Publisher } from './publisher.js';
 import { replyCodeOf, replyCodes } from './errors.js';
 
 const directReply = 'amq.rabbitmq.reply-to';
@@ -63,9 +63,8 @@ const culprit: ReadonlySet<number | undefined> = new Set([
 
 /** Trying again helps where the broker went away, not where it refused this very reply. */
 function undeliverableOr(error: unknown): 'undeliverable' {
-  if (error instanceof NoRouteError) return 'undeliverable';
+  if (error instanceof NoRouteError || isUnsendable(error)) return 'undeliverable';
   const cause = error instanceof Error ? (error.cause ?? error) : error;
-  if (culprit.has(replyCodeOf(cause)) || /TOO_LARGE/.test(String((error as { code?: unknown }).code)))
-    return 'undeliverable';
+  if (culprit.has(replyCodeOf(cause))) return 'undeliverable';
   throw error instanceof Error ? error : new PublishUnconfirmedError(messageOf(error));
 }

@@ -33,6 +33,8 @@ export interface SupervisedChannelFields {
   readonly logger: StorkLogger;
   /** Everything that the channel needs, from nothing: run whole after every loss. */
   setup(channel: ConfirmChannel): Promise<void>;
+  /** Called in the tick in which the channel becomes `current`. */
+  up?(channel: ConfirmChannel): void;
   /** Called in the very tick in which the channel is gone: nothing on it can be settled or confirmed any more. */
   lost(error: Error): void;
 }
@@ -74,6 +76,7 @@ export class SupervisedChannel {
 
   async #run(): Promise<void> {
     const { connection, name, reconnect, clock, random, logger } = this.#fields;
+    let wasEverUp = false;
     for (let failures = 0; !this.#closing.signal.aborted;) {
       const model = await connection.ready().catch((error: Error) => {
         this.#started.reject(error);
@@ -82,7 +85,9 @@ export class SupervisedChannel {
       if (model === undefined) return;
       const { error, wasUp } = await this.#live(model);
       if (this.#closing.signal.aborted) return;
-      if (!wasUp && isDefinite(error)) this.#started.reject(error);
+      wasEverUp ||= wasUp;
+      // A start that can never succeed ends here; what has once been up is never given up.
+      if (!wasEverUp && isDefinite(error)) return this.#started.reject(error);
       failures = wasUp ? 1 : failures + 1;
       if (failures === 1) logger.warn(`${name}: the channel was lost and comes back: ${messageOf(error)}`);
       await sleep(clock, backoffMs(failures, reconnect, random), this.#closing.signal);
@@ -116,6 +121,7 @@ export class SupervisedChannel {
       if (!isGone) {
         wasUp = true;
         this.#current = channel;
+        this.#fields.up?.(channel);
         this.#started.resolve();
       }
       await gone;

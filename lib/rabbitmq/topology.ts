@@ -39,8 +39,12 @@ export async function declareTopology(
   const options = queue.endsWith('.dlq') ? deadLetterOptions() : sourceOptions(topology);
   await declareQueue(channel, queue, options);
   if (exchange === undefined) return;
-  await channel.assertExchange(exchange.name, exchange.type, { durable: true });
-  for (const { text } of spec.patterns) await channel.bindQueue(queue, exchange.name, text);
+  await declared(`the exchange "${exchange.name}"`, () =>
+    channel.assertExchange(exchange.name, exchange.type, { durable: true }),
+  );
+  // A fanout exchange looks at no key.
+  const keys = exchange.type === 'fanout' ? [''] : spec.patterns.map(({ text }) => text);
+  for (const key of keys) await channel.bindQueue(queue, exchange.name, key);
 }
 
 export async function declareDeadLetters(channel: Channel, queue: string): Promise<void> {
@@ -48,13 +52,18 @@ export async function declareDeadLetters(channel: Channel, queue: string): Promi
 }
 
 async function declareQueue(channel: Channel, queue: string, options: Options.AssertQueue): Promise<void> {
+  await declared(`the queue "${queue}"`, () => channel.assertQueue(queue, options));
+}
+
+/** The broker names the first difference only. */
+async function declared(what: string, declare: () => Promise<unknown>): Promise<void> {
   try {
-    await channel.assertQueue(queue, options);
+    await declare();
   } catch (error) {
-    if (replyCodeOf(error) !== replyCodes.preconditionFailed) throw error;
-    // The broker names the first difference only.
-    const said = messageOf(error).replace(/^.*?PRECONDITION_FAILED - /s, '');
-    throw new StorkConfigError(`the queue "${queue}" exists with other arguments: ${said}`, { cause: error });
+    const code = replyCodeOf(error);
+    if (code !== replyCodes.preconditionFailed && code !== replyCodes.resourceLocked) throw error;
+    const said = messageOf(error).replace(/^.*?(PRECONDITION_FAILED|RESOURCE_LOCKED) - /s, '');
+    throw new StorkConfigError(`${what} exists with other arguments: ${said}`, { cause: error });
   }
 }
 

@@ -41,6 +41,7 @@ function newBench(fields: Partial<IntakeFields> = {}) {
       gates.set(delivery.tag, gate);
       return gate.promise;
     },
+    failed: async () => 'done',
     release: (delivery) => {
       released.push(delivery.tag);
       delivery.requeue();

@@ -1,0 +1,255 @@
+import { once } from 'node:events';
+import { createServer, type AddressInfo, type Socket } from 'node:net';
+import { Controller } from '@nestjs/common';
+import { EventPattern } from '@nestjs/microservices';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import { StorkConfigError } from 'nestjs-stork';
+import { RabbitMqDriver } from '../../../lib/rabbitmq/driver.js';
+import { systemClock } from '../../../lib/core/clock.js';
+import { eventually } from '../../contract/app.js';
+import { crashesDuring, later, refusal, startRabbitApp, uniqueQueue, url, useRaw } from './support.js';
+import { startStallingProxy } from './stalling-proxy.js';
+
+@Controller()
+class Probe {
+  @EventPattern<string>('probe')
+  probe(): void {}
+}
+
+const controllers = [Probe];
+const connectionOpenOk = Buffer.from([0, 10, 0, 41]);
+
+function withUrl(change: (address: URL) => void): string {
+  const address = new URL(url!);
+  change(address);
+  return address.href;
+}
+
+const resources = (): readonly string[] =>
+  process.getActiveResourcesInfo().filter((name) => name === 'TCPSocketWrap' || name === 'Timeout');
+
+/** What the process still waits for, compared with `before`. */
+async function expectNothingLeft(before: readonly string[]): Promise<void> {
+  const sockets = (names: readonly string[]) => names.filter((name) => name === 'TCPSocketWrap').length;
+  await eventually(
+    async () => (sockets(resources()) <= sockets(before) ? true : undefined),
+    'the sockets to be gone',
+  );
+  const timers = resources().length - sockets(resources());
+  expect(timers - (before.length - sockets(before))).toBeLessThanOrEqual(0);
+}
+
+describe.skipIf(url === undefined)('RabbitMQ: start', () => {
+  const raw = useRaw();
+
+  it('gives up on an unreachable broker after startTimeoutMs, naming the address without the password', async () => {
+    const closed = createServer().listen(0, '127.0.0.1');
+    await once(closed, 'listening');
+    const { port } = closed.address() as AddressInfo;
+    closed.close();
+    const before = resources();
+    const { error, tookMs } = await refusal({
+      controllers,
+      options: { url: `amqp://me:s3cret@127.0.0.1:${port}`, queue: 'never' },
+      module: { startTimeoutMs: 300 },
+    });
+    expect(error).toMatchObject({ code: 'CONNECTION_LOST' });
+    expect(error.message).toContain(`127.0.0.1:${port}`);
+    expect(error.message).toContain('ECONNREFUSED');
+    expect(error.stack).not.toContain('s3cret');
+    expect(tookMs).toBeGreaterThanOrEqual(290);
+    expect(tookMs).toBeLessThan(1_500);
+    await expectNothingLeft(before);
+  });
+
+  it('gives up after startTimeoutMs on an address that takes connections and says nothing', async () => {
+    const sockets = new Set<Socket>();
+    const mute = createServer((socket) => sockets.add(socket)).listen(0, '127.0.0.1');
+    await once(mute, 'listening');
+    onTestFinished(() => {
+      for (const socket of sockets) socket.destroy();
+      mute.close();
+    });
+    const { port } = mute.address() as AddressInfo;
+    const { error, tookMs } = await refusal({
+      controllers,
+      options: { url: `amqp://me:s3cret@127.0.0.1:${port}`, queue: 'never' },
+      module: { startTimeoutMs: 300 },
+    });
+    expect(error).toMatchObject({ code: 'CONNECTION_LOST' });
+    expect(tookMs).toBeLessThan(2_000);
+  });
+
+  it('gives up after startTimeoutMs when the link goes silent after the handshake', async () => {
+    const proxy = await startStallingProxy(url!);
+    onTestFinished(() => proxy.close());
+    proxy.stallAfter(connectionOpenOk);
+    const outcome = await Promise.race([
+      refusal({
+        controllers,
+        options: { url: proxy.url, queue: raw().queue() },
+        module: { startTimeoutMs: 300 },
+      }),
+      later(5_000).then(() => 'listen() still waits'),
+    ]);
+    expect(outcome).toMatchObject({ error: { code: 'CONNECTION_LOST' } });
+  });
+
+  it('survives a handshake that ends after the start was given up', async () => {
+    const proxy = await startStallingProxy(withUrl((address) => (address.search = '?heartbeat=1')));
+    onTestFinished(() => proxy.close());
+    // What a leak leaves behind would go on failing in other tests.
+    const timers = vi.spyOn(globalThis, 'setInterval');
+    onTestFinished(() => {
+      for (const { value } of timers.mock.results) clearInterval(value);
+      timers.mockRestore();
+    });
+    const crashes = await crashesDuring(async () => {
+      proxy.stall();
+      const failed = refusal({
+        controllers,
+        options: { url: proxy.url, queue: 'never' },
+        module: { startTimeoutMs: 200 },
+      });
+      await later(400);
+      proxy.resume();
+      await failed;
+      // Two heartbeats without an answer.
+      await later(3_600);
+    });
+    expect(crashes).toEqual([]);
+  });
+
+  it.each([
+    ['password', (address: URL) => (address.password = 's3cret-wrong'), 'ACCESS'],
+    ['virtual host', (address: URL) => (address.pathname = '/no-such-vhost'), 'no-such-vhost'],
+  ])('refuses a wrong %s at once', async (_what, change, said) => {
+    const before = resources();
+    const { error, tookMs } = await refusal({
+      controllers,
+      options: { url: withUrl(change), queue: 'never' },
+      module: { startTimeoutMs: 10_000 },
+    });
+    expect(error.message).toContain(said);
+    expect(error).toBeInstanceOf(StorkConfigError);
+    expect(`${error.message} ${error.stack} ${String((error.cause as Error).stack)}`).not.toMatch(
+      /s3cret|guest@/,
+    );
+    expect(tookMs).toBeLessThan(3_000);
+    await expectNothingLeft(before);
+  });
+
+  it('starts by the second address when the first is down', async () => {
+    const { service } = await startRabbitApp({
+      controllers,
+      options: { url: ['amqp://guest:guest@127.0.0.1:1', url!], queue: raw().queue() },
+    });
+    expect(service.state()['main']!.connection.value).toBe('ready');
+  });
+
+  it('names every wrong option', async () => {
+    const { error } = await refusal({
+      controllers,
+      options: {
+        url: undefined,
+        queue: '',
+        prefetch: 0,
+        deliveryLimit: -1,
+        prefetsch: 3,
+        queueType: 'stream',
+        exchange: { name: 'x', type: 'headers' },
+        reconnect: { delayMs: 5 },
+        maxPriority: 3,
+      } as never,
+    });
+    expect(error).toBeInstanceOf(StorkConfigError);
+    const names = (error as StorkConfigError).problems.map(({ name }) => name);
+    for (const name of [
+      'url',
+      'queue',
+      'prefetch',
+      'deliveryLimit',
+      'prefetsch',
+      'queueType',
+      'exchange',
+      'reconnect',
+      'maxPriority',
+    ])
+      expect(names).toContain(`transports.main.${name}`);
+  });
+
+  it('keeps the password of a wrong address out of the error', async () => {
+    const { error } = await refusal({
+      controllers,
+      options: { url: 'ampq://me:s3cret@host', queue: 'never' },
+    });
+    expect(error).toBeInstanceOf(StorkConfigError);
+    expect(error.message).toContain('transports.main.url');
+    expect(error.message).not.toContain('s3cret');
+  });
+
+  it.each([
+    ['a classic one', { 'x-queue-type': 'classic' }, 'x-'],
+    ['one with another delivery limit', { 'x-queue-type': 'quorum', 'x-delivery-limit': 7 }, 'x-'],
+  ])('refuses a queue that exists as %s, naming it and the difference', async (_what, given, difference) => {
+    const queue = raw().queue();
+    await raw().channel.assertQueue(queue, { durable: true, arguments: given });
+    const before = resources();
+    const { error, tookMs } = await refusal({ controllers, options: { queue } });
+    expect(error).toBeInstanceOf(StorkConfigError);
+    expect(error.message).toContain(queue);
+    expect(error.message).toContain(difference);
+    expect(tookMs).toBeLessThan(3_000);
+    await expectNothingLeft(before);
+  });
+
+  it('names the difference where only the delivery limit differs', async () => {
+    const first = await startRabbitApp({ controllers, options: { queue: raw().queue() } });
+    await first.close();
+    const { error } = await refusal({ controllers, options: { queue: first.queue, deliveryLimit: 7 } });
+    expect(error).toBeInstanceOf(StorkConfigError);
+    expect(error.message).toContain(first.queue);
+    expect(error.message).toContain('x-delivery-limit');
+  });
+
+  it('refuses an exchange that exists with another type, naming it', async () => {
+    const name = raw().exchange();
+    await raw().channel.assertExchange(name, 'fanout');
+    const { error } = await refusal({
+      controllers,
+      options: { queue: raw().queue(), exchange: { name, type: 'topic' } },
+    });
+    expect(error.message).toContain(name);
+    expect(error).toBeInstanceOf(StorkConfigError);
+  });
+
+  it('refuses a queue that another connection holds exclusively', async () => {
+    const queue = raw().queue();
+    await raw().channel.assertQueue(queue, { exclusive: true, durable: false });
+    const { error } = await refusal({ controllers, options: { queue } });
+    expect(error.message).toContain(queue);
+    expect(error).toBeInstanceOf(StorkConfigError);
+  });
+
+  it('can be connected again after a first failure', async () => {
+    const proxy = await startStallingProxy(url!);
+    onTestFinished(() => proxy.close());
+    const warned: string[] = [];
+    const note = (line: string): void => void warned.push(line);
+    const driver = new RabbitMqDriver(
+      { url: proxy.url, queue: uniqueQueue(), reconnect: { delayMs: 10, maxDelayMs: 20 } },
+      {
+        name: 'main',
+        clock: systemClock,
+        logger: { log: note, warn: note, error: note, debug: note },
+        shared: new Map(),
+      },
+    );
+    onTestFinished(() => driver.close(1_000));
+    const cutting = setInterval(() => proxy.cut(), 1);
+    await expect(driver.connect(AbortSignal.timeout(200))).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
+    clearInterval(cutting);
+    await driver.connect(AbortSignal.timeout(5_000));
+    expect(driver.state.current.value).toBe('ready');
+  });
+});

@@ -1,0 +1,234 @@
+import { Controller } from '@nestjs/common';
+import { EventPattern, Payload } from '@nestjs/microservices';
+import type { Options } from 'amqplib';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { eventually, Seen } from '../../contract/app.js';
+import { forge, later, Raw, startRabbitApp, url, useRaw } from './support.js';
+
+const seen = new Seen<{ queue: string; body: unknown }>();
+
+@Controller()
+class Fails {
+  @EventPattern<string>('fail')
+  fail(): never {
+    throw new Error('no way');
+  }
+  @EventPattern<string>('fine')
+  fine(@Payload() body: { queue: string }): void {
+    seen.add({ queue: body.queue, body });
+  }
+}
+
+interface Poison {
+  readonly what: string;
+  readonly options: Options.Publish;
+  readonly from?: Buffer;
+  readonly to?: Buffer;
+}
+
+/** Looks for a shorter time than `eventually`, and leaves the verdict to the test. */
+async function within(limitMs: number, isSo: () => boolean): Promise<void> {
+  for (const until = Date.now() + limitMs; !isSo() && Date.now() < until;) await later(5);
+}
+
+/** A program of its own: what the broker thinks of it ends only its own connection. */
+async function writes(): Promise<Raw> {
+  const writer = new Raw(url!);
+  await writer.open();
+  onTestFinished(() => writer.close());
+  return writer;
+}
+
+/** The body of a table within a table within … */
+function nestedTable(depth: number): Buffer {
+  const bytes = Buffer.alloc(depth * 7);
+  for (let level = 0; level < depth; level++) {
+    bytes.write('\u0001aF', level * 7, 'latin1');
+    bytes.writeUInt32BE((depth - level - 1) * 7, level * 7 + 3);
+  }
+  return bytes;
+}
+
+const healthy = (queue: string): number => seen.all.filter((one) => one.queue === queue).length;
+
+describe.skipIf(url === undefined)('RabbitMQ: dead letters', () => {
+  const raw = useRaw();
+  const start = (options = {}) =>
+    startRabbitApp({ controllers: [Fails], options: { queue: raw().queue(), ...options } });
+  const send = (queue: string, body: Buffer, options: Options.Publish): void =>
+    void raw().channel.publish('', queue, body, { type: 'fail', ...options });
+
+  it('carry nothing that the broker acts on, and what a reader wants as text', async () => {
+    const { queue } = await start();
+    const [cc, bcc] = [raw().queue(), raw().queue()];
+    for (const name of [cc, bcc]) await raw().channel.assertQueue(name);
+    const body = Buffer.from([0x22, 0xc3, 0xbc, 0x22]);
+    const death = { count: 3, reason: 'rejected', queue: 'old', exchange: '', 'routing-keys': ['old'] };
+    send(queue, body, {
+      userId: 'guest',
+      expiration: '60000',
+      messageId: 'm-1',
+      correlationId: 'c-1',
+      appId: 'shop',
+      priority: 4,
+      timestamp: 1_700_000_000,
+      contentType: 'application/json',
+      headers: {
+        CC: [cc],
+        BCC: [bcc],
+        'x-death': [death],
+        'x-delivery-count': 5,
+        'x-first-death-queue': 'old',
+        'x-last-death-queue': 'old',
+        'x-acquired-count': 3,
+        tenant: 'blue',
+        nested: { deep: [1, 'a', { b: true }] },
+      },
+    });
+    const [letter] = await raw().letters(`${queue}.dlq`, 1);
+    const { properties, content } = letter!.message;
+    expect(content).toEqual(body);
+    expect(properties).toMatchObject({
+      messageId: 'm-1',
+      correlationId: 'c-1',
+      appId: 'shop',
+      priority: 4,
+      timestamp: 1_700_000_000,
+      contentType: 'application/json',
+      type: 'fail',
+      deliveryMode: 2,
+    });
+    expect(properties).toMatchObject({ expiration: undefined, userId: undefined, replyTo: undefined });
+    const owned = Object.keys(letter!.headers).filter((name) => /^(x-|CC$|BCC$)/.test(name));
+    expect(owned.filter((name) => name !== 'x-delivery-count')).toEqual([]);
+    expect(letter!.headers).toMatchObject({
+      tenant: 'blue',
+      nested: { deep: [1, 'a', { b: true }] },
+      'stork-origin-expiration': '60000',
+      'stork-origin-user-id': 'guest',
+      'stork-origin': queue,
+      'stork-death-reason': 'retries-exhausted',
+      'stork-error-message': 'no way',
+    });
+    expect(letter!.headers['stork-origin-cc']).toContain(cc);
+    // Once by the sender, and not once more by the letter.
+    expect(await raw().count(cc)).toBe(1);
+    expect(await raw().count(bcc)).toBe(1);
+    expect(await raw().count(`${queue}.dlq`)).toBe(1);
+  });
+
+  it('of a request carry no reply address', async () => {
+    const { queue } = await start();
+    const replyTo = 'some.queue';
+    send(queue, Buffer.from('1'), { replyTo, messageId: 'm' });
+    const [letter] = await raw().letters(`${queue}.dlq`, 1);
+    expect(letter!.message.properties.replyTo).toBeUndefined();
+    expect(letter!.headers).toMatchObject({ 'stork-death-reason': 'invalid' });
+  });
+
+  const invalidText = Buffer.alloc(200, 0xff);
+  const long = 'M'.repeat(200);
+  const marker = Buffer.from(long);
+  const timeMarker = 0x4d4d4d4d4d4d;
+
+  it.each<Poison>([
+    { what: '64 KB of headers', options: { headers: { a: 'x'.repeat(32_000), b: 'y'.repeat(32_000) } } },
+    { what: 'a header -1e300', options: { headers: { odd: { '!': 'double', value: -1e300 } } } },
+    {
+      what: 'a fraction beyond 2^50',
+      options: { headers: { odd: { '!': 'double', value: 2 ** 51 + 0.5 } } },
+    },
+    {
+      what: 'a table with the name !',
+      options: { headers: { odd: { '~': 'no' } } },
+      from: Buffer.from('\u0001~S'),
+      to: Buffer.from('\u0001!S'),
+    },
+    { what: 'a message id that is not UTF-8', options: { messageId: long }, from: marker, to: invalidText },
+    { what: 'a header name not UTF-8', options: { headers: { [long]: 1 } }, from: marker, to: invalidText },
+    {
+      what: 'a timestamp of 64 set bits',
+      options: { timestamp: timeMarker },
+      from: Buffer.from([0, 0, 0x4d, 0x4d, 0x4d, 0x4d, 0x4d, 0x4d]),
+      to: Buffer.alloc(8, 0xff),
+    },
+  ])(
+    'of a message with $what are written, and the source goes on',
+    async ({ options, from, to }) => {
+      const { queue, counts } = await start();
+      const writer = await writes();
+      if (from !== undefined) forge(writer, from, to!);
+      writer.channel.publish('', queue, Buffer.from('"poison"'), { type: 'fail', ...options });
+      await writer.confirmed();
+      await eventually(async () => counts()['failed'], 'the failure');
+      for (let n = 0; n < 5; n++)
+        send(queue, Buffer.from(JSON.stringify({ queue, n })), { type: 'fine', messageId: `h-${n}` });
+      await within(2_000, () => healthy(queue) === 5);
+      expect({ healthy: healthy(queue), letters: await raw().count(`${queue}.dlq`) }).toEqual({
+        healthy: 5,
+        letters: 1,
+      });
+      // Not again and again.
+      expect(counts()['failed']).toBe(1);
+      const [letter] = await raw().letters(`${queue}.dlq`, 1);
+      expect(letter!.body).toBe('"poison"');
+    },
+    30_000,
+  );
+
+  it('are written again after their queue was deleted', async () => {
+    const { queue, counts } = await start();
+    await raw().channel.deleteQueue(`${queue}.dlq`);
+    for (let n = 0; n < 3; n++) send(queue, Buffer.from(String(n)), { messageId: `m-${n}` });
+    const letters = await raw().letters(`${queue}.dlq`, 3);
+    expect(letters.map(({ body }) => body).toSorted()).toEqual(['0', '1', '2']);
+    expect(counts()['dead-lettered']).toBe(3);
+  });
+
+  it('of headers nested 5 000 deep come by the delivery limit, while healthy messages are handled', async () => {
+    const { queue } = await start({ deliveryLimit: 5, prefetch: 4 });
+    // Deeper than the client library itself can write: bytes that become a table on their way.
+    const nested = nestedTable(5_000);
+    const mark = (tag: string): Buffer => {
+      const length = Buffer.alloc(4);
+      length.writeUInt32BE(nested.length);
+      return Buffer.concat([Buffer.from(`\u0001n${tag}`), length]);
+    };
+    const writer = await writes();
+    forge(writer, mark('x'), mark('F'));
+    for (let n = 0; n < 20; n++) {
+      const body = Buffer.from(JSON.stringify({ queue, n }));
+      if (n === 3) {
+        const deep = { type: 'fine', headers: { n: nested } };
+        writer.channel.publish('', queue, Buffer.from('"deep"'), deep);
+      }
+      writer.channel.publish('', queue, body, { type: 'fine' });
+    }
+    await writer.confirmed();
+    const handled = (): Set<number> =>
+      new Set(seen.all.filter((one) => one.queue === queue).map(({ body }) => (body as { n: number }).n));
+    await within(8_000, () => handled().size === 20);
+    expect(handled().size).toBe(20);
+    await eventually(
+      async () => ((await raw().count(`${queue}.dlq`)) === 1 ? true : undefined),
+      'the poison to be put away',
+    );
+    expect(await raw().count(queue)).toBe(0);
+  }, 30_000);
+
+  it('wait while their queue refuses them, and are written when it takes them again', async () => {
+    const { queue, counts } = await start();
+    const dlq = `${queue}.dlq`;
+    // A queue of that name which takes one message: what an operator's policy can do.
+    await raw().channel.deleteQueue(dlq);
+    const limits = { 'x-queue-type': 'quorum', 'x-max-length': 1, 'x-overflow': 'reject-publish' };
+    await raw().channel.assertQueue(dlq, { durable: true, arguments: limits });
+    for (let n = 0; n < 4; n++) send(queue, Buffer.from(String(n)), { messageId: `m-${n}` });
+    await eventually(async () => counts()['dead-lettered'], 'the first letter');
+    await later(300);
+    await raw().channel.deleteQueue(dlq);
+    await eventually(async () => (counts()['dead-lettered'] === 4 ? true : undefined), 'every letter');
+    send(queue, Buffer.from(JSON.stringify({ queue, n: 1 })), { type: 'fine' });
+    await eventually(async () => (healthy(queue) === 1 ? true : undefined), 'the source to go on');
+  }, 30_000);
+});

@@ -1,0 +1,320 @@
+import { Controller } from '@nestjs/common';
+import { EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { systemClock } from '../../../lib/core/clock.js';
+import { RabbitMqDriver } from '../../../lib/rabbitmq/driver.js';
+import { eventually, Gate, Seen } from '../../contract/app.js';
+import { startProxy } from '../../support/tcp-proxy.js';
+import {
+  codeOf,
+  crashesDuring,
+  later,
+  reconnect,
+  seeded,
+  startRabbitApp,
+  url,
+  useRaw,
+  type RabbitApp,
+} from './support.js';
+import { startStallingProxy } from './stalling-proxy.js';
+
+/** How often each number was handled, by queue. */
+const handled = new Map<string, Map<number, number>>();
+let gate = new Gate();
+gate.open();
+
+function note({ queue, n }: Job): void {
+  const counts = handled.get(queue) ?? new Map<number, number>();
+  handled.set(queue, counts);
+  counts.set(n, (counts.get(n) ?? 0) + 1);
+}
+
+interface Job {
+  readonly queue: string;
+  readonly n: number;
+}
+
+@Controller()
+class Worker {
+  @EventPattern<string>('job')
+  async job(@Payload() job: Job): Promise<void> {
+    await later(job.n % 3);
+    note(job);
+  }
+  @EventPattern<string>('gated')
+  async gated(@Payload() job: Job): Promise<void> {
+    note(job);
+    await gate.opened;
+  }
+  @MessagePattern('echo')
+  async echo(@Payload() n: number): Promise<number> {
+    await later(1);
+    return n;
+  }
+  @MessagePattern('never')
+  async never(): Promise<void> {
+    await gate.opened;
+  }
+}
+
+const times = (queue: string): Map<number, number> => handled.get(queue) ?? new Map<number, number>();
+const extra = (queue: string): number => [...times(queue).values()].reduce((sum, n) => sum + n - 1, 0);
+
+describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
+  const raw = useRaw();
+  const ready = ({ service }: RabbitApp): Promise<true> =>
+    eventually(
+      async () => (service.state()['main']!.connection.value === 'ready' ? true : undefined),
+      'the connection',
+    );
+
+  it.each([1, 2, 3])(
+    'of the link at random moments loses nothing that was confirmed, seed %i',
+    async (seed) => {
+      const random = seeded(seed);
+      const proxy = await startProxy({ host: new URL(url!).hostname, port: Number(new URL(url!).port) });
+      onTestFinished(() => proxy.close());
+      const proxied = new URL(url!);
+      proxied.port = String(proxy.port);
+      const prefetch = 10;
+      const app = await startRabbitApp({
+        controllers: [Worker],
+        options: { url: proxied.href, queue: raw().queue(), concurrency: 5, prefetch },
+      });
+      const { client, queue } = app;
+      const confirmed = new Set<number>();
+      let unconfirmed = 0;
+      let cuts = 0;
+      const over = new AbortController();
+      const cutting = (async () => {
+        while (!over.signal.aborted) {
+          await later(20 + random() * 200);
+          cuts++;
+          proxy.cut();
+        }
+      })();
+      const asked: string[] = [];
+      for (let n = 0; n < 900; n += 30) {
+        const batch = Array.from({ length: 30 }, (_, i) => n + i);
+        const sent = batch.map((m) =>
+          client.publish('job', { queue, n: m }).then(
+            () => void confirmed.add(m),
+            (error: unknown) => {
+              unconfirmed++;
+              expect(codeOf(error)).toBe('PUBLISH_UNCONFIRMED');
+            },
+          ),
+        );
+        const ask = client.request<number>('echo', n, { timeoutMs: 3_000 }).then(
+          (answer) => expect(answer).toBe(n),
+          (error: unknown) => void asked.push(String(codeOf(error))),
+        );
+        await Promise.all([...sent, ask]);
+      }
+      over.abort();
+      await cutting;
+      const missing = (): number[] => [...confirmed].filter((n) => !times(queue).has(n));
+      await eventually(
+        async () => (missing().length === 0 ? true : undefined),
+        `seed ${seed}: every confirmed`,
+      );
+      expect(extra(queue), `seed ${seed}, ${cuts} cuts`).toBeLessThanOrEqual(cuts * prefetch);
+      expect(times(queue).size).toBeLessThanOrEqual(confirmed.size + unconfirmed);
+      for (const code of asked) expect(['CONNECTION_LOST', 'PUBLISH_UNCONFIRMED']).toContain(code);
+      await ready(app);
+      expect(await raw().count(`${queue}.dlq`)).toBe(0);
+    },
+    30_000,
+  );
+
+  it('rejects what waits for a reply at once, as CONNECTION_LOST', async () => {
+    const mine = new Gate();
+    gate = mine;
+    const proxy = await startStallingProxy(url!);
+    onTestFinished(() => proxy.close());
+    const { queue } = await startRabbitApp({ controllers: [Worker], options: { queue: raw().queue() } });
+    const asker = await startRabbitApp({ options: { url: proxy.url, queue } });
+    const asked = Array.from({ length: 5 }, () => asker.client.request('never', 1));
+    await eventually(
+      async () => (asker.service.state()['main']!.pendingRequests === 5 ? true : undefined),
+      'the requests',
+    );
+    await later(50);
+    const began = performance.now();
+    proxy.cut();
+    const outcomes = await Promise.allSettled(asked);
+    const tookMs = performance.now() - began;
+    mine.open();
+    expect(tookMs).toBeLessThan(500);
+    for (const one of outcomes) expect(one).toMatchObject({ reason: { code: 'CONNECTION_LOST' } });
+  });
+
+  it('of words on the link does not hold up a shutdown, and leaves nothing behind', async () => {
+    const timers = (): number => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
+    const before = timers();
+    const proxy = await startStallingProxy(url!);
+    onTestFinished(() => proxy.close());
+    const app = await startRabbitApp({
+      controllers: [Worker],
+      options: { url: proxy.url, queue: raw().queue() },
+      module: { drainTimeoutMs: 500 },
+    });
+    expect(await app.client.request('echo', 1)).toBe(1);
+    proxy.stall();
+    void app.client.publish('job', { queue: app.queue, n: 1 }).catch(() => {});
+    const began = performance.now();
+    await app.close();
+    // The drain, giving up the source, closing the connections: their limits in sum.
+    expect(performance.now() - began).toBeLessThan(500 + 5_000 + 5_000 + 500);
+    await eventually(async () => (proxy.open <= 6 ? true : undefined), 'the sockets');
+    await later(100);
+    expect(timers()).toBeLessThanOrEqual(before);
+  }, 30_000);
+
+  it('of the queue under a running consumer brings it back, whatever is being settled', async () => {
+    const app = await startRabbitApp({
+      controllers: [Worker],
+      options: { queue: raw().queue(), concurrency: 20 },
+    });
+    const { client, queue, service } = app;
+    for (let round = 0; round < 5; round++) {
+      const sent = Array.from({ length: 60 }, (_, i) =>
+        client.publish('job', { queue, n: round * 100 + i }).catch(() => {}),
+      );
+      await Promise.all(sent.slice(0, 20));
+      await raw().channel.deleteQueue(queue);
+      await Promise.all(sent);
+      await eventually(
+        async () =>
+          client.publish('job', { queue, n: round * 100 + 99 }).then(
+            () => true,
+            () => undefined,
+          ),
+        'the queue',
+      );
+      await eventually(async () => times(queue).get(round * 100 + 99), `round ${round}`);
+    }
+    await eventually(async () => (service.state()['main']!.inFlight === 0 ? true : undefined), 'an end');
+    const source = await raw().with((channel) => channel.checkQueue(queue));
+    expect(source.consumerCount).toBe(1);
+  });
+
+  it('of a queue that somebody made otherwise is told by the state, and ends when it is gone', async () => {
+    const app = await startRabbitApp({ controllers: [Worker], options: { queue: raw().queue() } });
+    const { queue, service, client } = app;
+    await raw().channel.deleteQueue(queue);
+    await raw()
+      .with((channel) => channel.assertQueue(queue, { durable: true, arguments: {} }))
+      .catch(() => {});
+    const isOurs = await raw()
+      .with((channel) => channel.assertQueue(queue, { durable: true, arguments: {} }))
+      .then(
+        () => false,
+        () => true,
+      );
+    // Ours may have been first.
+    if (isOurs) return;
+    await later(300);
+    const told = service.state()['main']!.connection.value;
+    await raw().channel.deleteQueue(queue);
+    await eventually(
+      async () =>
+        client.publish('job', { queue, n: 1 }).then(
+          () => true,
+          () => undefined,
+        ),
+      'the queue',
+    );
+    await eventually(async () => times(queue).get(1), 'the message');
+    expect(told).toBe('backoff');
+  });
+
+  it('of the queue while paused does not end the process when it goes on', async () => {
+    const queue = raw().queue();
+    const quiet = (): void => {};
+    const driver = new RabbitMqDriver(
+      { url, queue, reconnect },
+      {
+        name: 'main',
+        clock: systemClock,
+        logger: { log: quiet, warn: quiet, error: quiet, debug: quiet },
+        shared: new Map(),
+      },
+    );
+    onTestFinished(() => driver.close(1_000));
+    await driver.connect(AbortSignal.timeout(5_000));
+    const spec = { id: 'main', patterns: [{ text: 'job', kind: 'exact' } as never], concurrency: 1 };
+    await driver.declare(spec);
+    const seen = new Seen<number>();
+    const subscription = await driver.subscribe(spec, {
+      deliver: (delivery) => {
+        seen.add(1);
+        delivery.ack();
+      },
+      halt: async () => {},
+      proceed: () => {},
+    });
+    const crashes = await crashesDuring(async () => {
+      subscription.pause();
+      await eventually(
+        async () =>
+          (await raw().with((channel) => channel.checkQueue(queue))).consumerCount === 0 ? true : undefined,
+        'the pause',
+      );
+      await raw().channel.deleteQueue(queue);
+      subscription.resume();
+      await eventually(
+        async () =>
+          raw()
+            .with((channel) => channel.checkQueue(queue))
+            .then(
+              ({ consumerCount }) => (consumerCount === 1 ? true : undefined),
+              () => undefined,
+            ),
+        'the consumer',
+      );
+    });
+    raw().channel.publish('', queue, Buffer.from('1'), { type: 'job' });
+    await seen.count(1);
+    expect(crashes).toEqual([]);
+  });
+
+  it('of a process in good order: nothing is lost, nothing runs twice', async () => {
+    const first = await startRabbitApp({
+      controllers: [Worker],
+      options: { queue: raw().queue(), concurrency: 20, prefetch: 200 },
+    });
+    const { queue } = first;
+    const sender = await startRabbitApp({ options: { queue } });
+    const count = 3_000;
+    const sent = Promise.all(
+      Array.from({ length: count }, (_, n) => sender.client.publish('job', { queue, n })),
+    );
+    await eventually(async () => (times(queue).size > 300 ? true : undefined), 'the load');
+    await first.close();
+    const atStop = times(queue).size;
+    expect(atStop).toBeLessThan(count);
+    await startRabbitApp({ controllers: [Worker], options: { queue, concurrency: 50 } });
+    await sent;
+    await eventually(async () => (times(queue).size === count ? true : undefined), 'all of them');
+    expect(extra(queue)).toBe(0);
+    expect(await raw().count(`${queue}.dlq`)).toBe(0);
+  }, 30_000);
+
+  it('of the process while it publishes: what close() let go is confirmed or named', async () => {
+    const app = await startRabbitApp({ controllers: [Worker], options: { queue: raw().queue() } });
+    const target = raw().queue();
+    await raw().channel.assertQueue(target);
+    const sent = Array.from({ length: 1_000 }, (_, n) =>
+      app.client.publish('p', n, { to: { queue: target } }),
+    );
+    await app.close();
+    const outcomes = await Promise.allSettled(sent);
+    const held = new Set(await raw().drain(target));
+    outcomes.forEach((one, n) => {
+      if (one.status === 'fulfilled') expect(held).toContain(String(n));
+      else expect(['CLOSED', 'PUBLISH_UNCONFIRMED']).toContain(codeOf(one.reason));
+    });
+    expect(outcomes.filter(({ status }) => status === 'fulfilled').length).toBe(1_000);
+  });
+});

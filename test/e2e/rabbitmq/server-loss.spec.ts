@@ -1,0 +1,182 @@
+import { Controller } from '@nestjs/common';
+import { EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { eventually, Gate, Seen } from '../../contract/app.js';
+import { throwAway, type ThrowAway } from '../../support/brokers/index.mjs';
+import { codeOf, later, Raw, startRabbitApp, uniqueQueue, url } from './support.js';
+
+interface Job {
+  readonly queue: string;
+  readonly n: number;
+}
+
+const runs = new Map<string, Map<number, number>>();
+const gate = new Gate();
+const begun = new Seen<number>();
+
+@Controller()
+class Worker {
+  @EventPattern<string>('job')
+  async job(@Payload() { queue, n }: Job): Promise<void> {
+    await later(1);
+    const counts = runs.get(queue) ?? new Map<number, number>();
+    runs.set(queue, counts);
+    counts.set(n, (counts.get(n) ?? 0) + 1);
+  }
+  @EventPattern<string>('hang')
+  async hang(@Payload() n: number): Promise<void> {
+    begun.add(n);
+    await gate.opened;
+  }
+  @MessagePattern('echo')
+  echo(@Payload() n: number): number {
+    return n;
+  }
+}
+
+const times = (queue: string): Map<number, number> => runs.get(queue) ?? new Map<number, number>();
+
+/** A server of our own: what is done to it here would hurt other tests. */
+describe.skipIf(url === undefined)('RabbitMQ: loss of the server', () => {
+  let server: ThrowAway<'rabbitmq'>;
+
+  beforeAll(async () => {
+    server = await throwAway('rabbitmq');
+  }, 90_000);
+  afterAll(async () => {
+    gate.open();
+    await server.remove();
+  }, 60_000);
+
+  const at = (change: (address: URL) => void): string => {
+    const address = new URL(server.url);
+    change(address);
+    return address.href;
+  };
+
+  it('shows three connections by name, one for each purpose', async () => {
+    const { client } = await startRabbitApp({
+      controllers: [Worker],
+      options: { url: server.url, queue: uniqueQueue() },
+    });
+    expect(await client.request('echo', 1)).toBe(1);
+    const listed = await server.ctl('list_connections', 'client_properties');
+    const names = [...listed.matchAll(/"connection_name","([^"]*)"/g)].map(([, name]) => name!);
+    expect(names.map((name) => name.replace(/\/[0-9a-f]{8}$/, '')).toSorted()).toEqual([
+      'main/consume',
+      'main/publish',
+      'main/reply',
+    ]);
+  });
+
+  it('comes back when the broker ends the channel because of consumer_timeout', async () => {
+    const tuned = (ms: string, tick: string): Promise<string> =>
+      server.ctl(
+        'eval',
+        `application:set_env(rabbit, consumer_timeout, ${ms}), application:set_env(rabbit, channel_tick_interval, ${tick}).`,
+      );
+    await tuned('1000', '300');
+    const { client, queue, service } = await startRabbitApp({
+      controllers: [Worker],
+      options: { url: server.url, queue: uniqueQueue(), concurrency: 2, prefetch: 2 },
+    });
+    await client.publish('hang', 7);
+    await begun.count(1);
+    // Delivered again on a new channel: the broker has closed the first.
+    await begun.count(2);
+    await tuned('1800000', '60000');
+    gate.open();
+    for (let n = 0; n < 5; n++) await client.publish('job', { queue, n });
+    await eventually(async () => (times(queue).size === 5 ? true : undefined), 'the messages');
+    expect(service.state()['main']!.counts.stale).toBeGreaterThan(0);
+    await eventually(async () => (service.state()['main']!.inFlight === 0 ? true : undefined), 'an end');
+  }, 30_000);
+
+  it('comes back after a time in which the broker refused its password', async () => {
+    await server.ctl('add_user', 'shop', 'first');
+    await server.ctl('set_permissions', 'shop', '.*', '.*', '.*');
+    const queue = uniqueQueue();
+    const app = await startRabbitApp({
+      controllers: [Worker],
+      options: { url: at((it) => Object.assign(it, { username: 'shop', password: 'first' })), queue },
+    });
+    await app.client.publish('job', { queue, n: 1 });
+    await eventually(async () => times(queue).get(1), 'the first message');
+    await server.ctl('change_password', 'shop', 'second');
+    await server
+      .ctl('close_all_user_connections', 'shop', 'rotated')
+      .catch(() => server.ctl('close_all_connections', 'rotated'));
+    await eventually(async () => {
+      const { connection } = app.service.state()['main']!;
+      return connection.value === 'backoff' && /ACCESS.REFUSED/.test(connection.error.message)
+        ? true
+        : undefined;
+    }, 'the refusal');
+    await server.ctl('change_password', 'shop', 'first');
+    await eventually(
+      async () => (app.service.state()['main']!.connection.value === 'ready' ? true : undefined),
+      'the connection',
+    );
+    const again = await Promise.race([
+      app.client.publish('job', { queue, n: 2 }).then(() => 'published'),
+      later(3_000).then(() => 'still waits'),
+    ]);
+    expect(again).toBe('published');
+    await eventually(async () => times(queue).get(2), 'the second message');
+  }, 40_000);
+
+  it('SIGKILLed and started again under load has lost nothing that was confirmed', async () => {
+    const queue = uniqueQueue();
+    const prefetch = 20;
+    const consumer = await startRabbitApp({
+      controllers: [Worker],
+      options: { url: server.url, queue, concurrency: 10, prefetch },
+    });
+    const publisher = await startRabbitApp({ options: { url: server.url, queue } });
+    const confirmed = new Set<number>();
+    let unconfirmed = 0;
+    let next = 0;
+    const over = new AbortController();
+    const load = (async () => {
+      while (!over.signal.aborted) {
+        const batch = Array.from({ length: 20 }, () => next++);
+        const sent = batch.map((n) =>
+          publisher.client.publish('job', { queue, n }).then(
+            () => void confirmed.add(n),
+            (error: unknown) => {
+              unconfirmed++;
+              expect(codeOf(error)).toBe('PUBLISH_UNCONFIRMED');
+            },
+          ),
+        );
+        await Promise.all(sent);
+      }
+    })();
+    // A young quorum queue of 3.10 does not outlive a SIGKILL.
+    await later(2_000);
+    const before = confirmed.size;
+    await server.kill();
+    await later(300);
+    await server.start();
+    await eventually(
+      async () => (confirmed.size > before + 200 ? true : undefined),
+      'publishing to go on',
+    ).catch(() => {});
+    over.abort();
+    await load;
+    expect(confirmed.size).toBeGreaterThan(before + 200);
+    const missing = (): number[] => [...confirmed].filter((n) => !times(queue).has(n));
+    await eventually(async () => (missing().length === 0 ? true : undefined), 'every confirmed').catch(
+      () => {},
+    );
+    expect(missing()).toEqual([]);
+    const doubles = [...times(queue).values()].reduce((sum, n) => sum + n - 1, 0);
+    // Delivered and not acknowledged, and acknowledgements that the fault took with it.
+    expect(doubles).toBeLessThanOrEqual(prefetch * 2 + unconfirmed);
+    expect(consumer.service.state()['main']!.connection.value).toBe('ready');
+    const raw = new Raw(server.url);
+    await raw.open();
+    expect(await raw.count(`${queue}.dlq`)).toBe(0);
+    await raw.close();
+  }, 90_000);
+});

@@ -1,0 +1,76 @@
+import { once } from 'node:events';
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
+
+/** A network that can go silent without a word: connections stay, bytes do not arrive. */
+export interface StallingProxy {
+  readonly url: string;
+  readonly open: number;
+  /** From now on nothing passes, either way, on old and new connections. */
+  stall(): void;
+  /** What was held passes. */
+  resume(): void;
+  cut(): void;
+  /** Stalls as soon as the broker has said these bytes, which still pass. */
+  stallAfter(bytes: Buffer): void;
+  close(): Promise<void>;
+}
+
+export async function startStallingProxy(brokerUrl: string): Promise<StallingProxy> {
+  const target = new URL(brokerUrl);
+  const sockets = new Set<Socket>();
+  const held: (() => void)[] = [];
+  let isStalled = false;
+  let last: Buffer | undefined;
+  const pass = (from: Socket, to: Socket, look: boolean): void => {
+    from.on('data', (chunk: Buffer) => {
+      if (isStalled) return void held.push(() => to.write(chunk));
+      to.write(chunk);
+      if (look && last !== undefined && chunk.includes(last)) isStalled = true;
+    });
+    from.on('error', () => {});
+    from.on('close', () => {
+      sockets.delete(from);
+      if (isStalled) held.push(() => to.destroy());
+      else to.destroy();
+    });
+  };
+  const server = createServer((client) => {
+    const broker = connect({ host: target.hostname, port: Number(target.port) });
+    client.setNoDelay(true);
+    broker.setNoDelay(true);
+    sockets.add(client).add(broker);
+    pass(client, broker, false);
+    pass(broker, client, true);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const proxied = new URL(brokerUrl);
+  proxied.port = String((server.address() as AddressInfo).port);
+  const cut = (): void => {
+    held.length = 0;
+    for (const socket of sockets) socket.resetAndDestroy();
+  };
+  return {
+    url: proxied.href,
+    get open() {
+      return sockets.size;
+    },
+    stall: () => {
+      isStalled = true;
+    },
+    resume: () => {
+      isStalled = false;
+      last = undefined;
+      for (const go of held.splice(0)) go();
+    },
+    stallAfter: (bytes) => {
+      last = bytes;
+    },
+    cut,
+    close: async () => {
+      cut();
+      server.close();
+      await once(server, 'close');
+    },
+  };
+}

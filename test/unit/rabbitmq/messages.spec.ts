@@ -1,0 +1,127 @@
+import type { ConsumeMessage } from 'amqplib';
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { Headers } from '../../../lib/core/headers.js';
+import { copyOptions, inboundMessage, inboundReply } from '../../../lib/rabbitmq/messages.js';
+import { isServerNamed } from '../../../lib/rabbitmq/replies.js';
+
+type Properties = Record<string, unknown>;
+
+function message(properties: Properties, body = 'body'): ConsumeMessage {
+  const fields = { exchange: 'x', routingKey: 'key', deliveryTag: 1, redelivered: false, consumerTag: 't' };
+  return { fields, properties, content: Buffer.from(body) } as unknown as ConsumeMessage;
+}
+
+const copyOf = (properties: Properties, headers: Headers = {}) =>
+  copyOptions(message(properties), { to: 'dead-letter', headers });
+
+describe("a message's copy", () => {
+  it('carries what an allow-list names, and nothing else', () => {
+    const properties = {
+      contentType: 'a',
+      contentEncoding: 'b',
+      correlationId: 'c',
+      messageId: 'd',
+      type: 'e',
+      appId: 'f',
+      timestamp: 7,
+      priority: 3,
+      deliveryMode: 1,
+      replyTo: 'amq.rabbitmq.reply-to',
+      expiration: '10',
+      userId: 'me',
+      clusterId: 'here',
+      headers: {},
+    };
+    expect(copyOf(properties)).toEqual({
+      contentType: 'a',
+      contentEncoding: 'b',
+      correlationId: 'c',
+      messageId: 'd',
+      type: 'e',
+      appId: 'f',
+      timestamp: 7,
+      priority: 3,
+      persistent: true,
+      mandatory: true,
+      headers: { 'stork-origin-expiration': '10', 'stork-origin-user-id': 'me' },
+    });
+  });
+
+  it('leaves out every header that the broker owns, and no other', () => {
+    const owned = ['x-death', 'x-first-death-queue', 'x-last-death-reason', 'x-delivery-count'];
+    const kept = ['x-deathly', 'xCC', 'CCC', 'cc', 'x-match', 'x-tenant', 'BCCx'];
+    const all = Object.fromEntries([...owned, 'x-acquired-count', 'CC', 'BCC', ...kept].map((n) => [n, 'v']));
+    expect(Object.keys(copyOf({ headers: {} }, all).headers as object).toSorted()).toEqual(kept.toSorted());
+  });
+
+  it('keeps the first origin', () => {
+    const properties = { expiration: '10', userId: 'me', headers: { CC: ['a'] } };
+    const first = { 'stork-origin-expiration': '99', 'stork-origin-cc': 'b' };
+    expect(copyOf(properties, first).headers).toMatchObject({ ...first, 'stork-origin-user-id': 'me' });
+  });
+
+  it('shows a CC of any kind as text of bounded length', () => {
+    fc.assert(
+      fc.property(fc.oneof(fc.array(fc.string()), fc.string(), fc.jsonValue()), (cc) => {
+        const { headers } = copyOf({ headers: { CC: cc } });
+        const shown = (headers as Record<string, unknown>)['stork-origin-cc'];
+        expect(typeof shown).toBe('string');
+        expect((shown as string).length).toBeLessThanOrEqual(1_024);
+      }),
+    );
+  });
+
+  it('has headers without a prototype', () => {
+    const hostile = JSON.parse('{"__proto__":{"polluted":1}}') as Headers;
+    const { headers } = copyOf({ headers: {} }, hostile);
+    expect(Object.getPrototypeOf(headers)).toBeNull();
+    expect(({} as Record<string, unknown>)['polluted']).toBeUndefined();
+  });
+});
+
+describe('what comes in', () => {
+  it('is read whatever kind the properties are of', () => {
+    const odd = fc.oneof(fc.string(), fc.integer(), fc.constant(undefined), fc.constant({}), fc.boolean());
+    const properties = fc.record({
+      type: odd,
+      messageId: odd,
+      correlationId: odd,
+      contentType: odd,
+      contentEncoding: odd,
+      timestamp: odd,
+      headers: fc.option(fc.dictionary(fc.string(), odd), { nil: undefined }),
+    });
+    fc.assert(
+      fc.property(properties, (given) => {
+        const inbound = inboundMessage(message(given), 'queue', 'stork-key');
+        expect(inbound.patterns.length).toBeGreaterThan(0);
+        for (const text of [inbound.messageId, inbound.correlationId, inbound.contentType])
+          expect(text === undefined || (typeof text === 'string' && text !== '')).toBe(true);
+        inboundReply(message(given));
+      }),
+    );
+  });
+
+  it('looks for the pattern in the type, then where it came from, then in the routing key', () => {
+    const patterns = (properties: Properties) =>
+      inboundMessage(message(properties), 'queue', 'stork-key').patterns;
+    expect(patterns({})).toEqual(['key']);
+    expect(patterns({ type: 't' })).toEqual(['t', 'key']);
+    expect(patterns({ type: 't', headers: { 'stork-origin-routing-key': 'o' } })).toEqual(['t', 'o', 'key']);
+    expect(patterns({ type: '', headers: { 'stork-origin-routing-key': 'o' } })).toEqual(['o', 'key']);
+  });
+});
+
+describe('a reply address', () => {
+  it.each([
+    ['amq.gen-JzTY20BRgKO-HjmUJj0wLg', true],
+    ['amq.rabbitmq.reply-to.g1h2AA.x==', true],
+    ['amq.rabbitmq.reply-to', false],
+    ['amq.topic', false],
+    ['orders', false],
+    [' amq.gen-a', false],
+  ])('%s is named by the broker: %s', (address, is) => {
+    expect(isServerNamed(address)).toBe(is);
+  });
+});
