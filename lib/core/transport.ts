@@ -55,6 +55,7 @@ export class Transport {
   #intake: Intake | undefined;
   #subscription: Subscription | undefined;
   #connecting: Promise<void> | undefined;
+  #leaving: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
   constructor({ name, driver, settings, clock, logger }: TransportFields) {
@@ -161,6 +162,11 @@ export class Transport {
       const still = `${this.#intake?.running} handlers still run after ${limitMs} ms`;
       this.#logger.warn(`${this.name}: ${still}; they are aborted and their messages given back`);
     });
+    this.#leaving ??= this.#leave();
+    await this.#leaving;
+  }
+
+  async #leave(): Promise<void> {
     const left = this.#subscription?.close().catch((error: unknown) => this.#logger.warn(messageOf(error)));
     if (left !== undefined) await endsWithin(this.#clock, left, leaveTimeoutMs);
   }

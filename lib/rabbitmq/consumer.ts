@@ -1,4 +1,5 @@
 import type { ConfirmChannel, ConsumeMessage } from 'amqplib';
+import type { ConnectionStateCell } from '../core/connection-state.js';
 import { Delivery } from '../core/delivery.js';
 import type { Copy, DeliverySink, DeliverySource, Subscription, SubscriptionSpec } from '../core/driver.js';
 import { Epoch } from '../core/epoch.js';
@@ -40,6 +41,10 @@ export class Consumer implements Subscription {
       setup: (channel) => this.#setUp(channel),
       lost: (error) => this.#lost(error),
     });
+  }
+
+  get state(): ConnectionStateCell {
+    return this.#channel.state;
   }
 
   start(): Promise<void> {

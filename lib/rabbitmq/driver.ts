@@ -11,7 +11,13 @@ import type {
   SubscriptionSpec,
 } from '../core/driver.js';
 import { endsWithin } from '../core/clock.js';
-import { ClientClosedError, ConnectionLostError, NoRouteError, type Problem } from '../core/errors.js';
+import {
+  ClientClosedError,
+  ConnectionLostError,
+  messageOf,
+  NoRouteError,
+  type Problem,
+} from '../core/errors.js';
 import { headerNames } from '../core/headers.js';
 import type { Destination, InboundMessage, OutboundMessage, ReplyAddress } from '../core/message.js';
 import { withResolvers } from '../core/promises.js';
@@ -21,6 +27,7 @@ import type { ConsumeMessage } from 'amqplib';
 import { Connection } from './connection.js';
 import { Consumer } from './consumer.js';
 import { Delays } from './delays.js';
+import { replyCodeOf, replyCodes } from './errors.js';
 import { inboundReply, publishOptions } from './messages.js';
 import type { RabbitMqOptions } from './options.js';
 import { Publisher, type PublisherFields } from './publisher.js';
@@ -58,6 +65,7 @@ export class RabbitMqDriver implements Driver {
   readonly #delays: Delays;
   #replies: Replies | undefined;
   #replyPublisher: Publisher | undefined;
+  readonly #knownExchanges = new Set<string>();
   #started: Promise<void> | undefined;
   #consumer: Consumer | undefined;
   #requests: Publisher | undefined;
@@ -131,6 +139,7 @@ export class RabbitMqDriver implements Driver {
     const options = publishOptions(message, this.#keyHeader);
     const publication = { exchange, routingKey, body: message.body ?? Buffer.alloc(0), options };
     if (message.replyTo !== undefined) {
+      if (exchange !== '') await this.#assertExchange(exchange);
       return this.#requests!.publish({ ...publication, options: { ...options, replyTo: directReplyQueue } });
     }
     return message.delayMs === undefined
@@ -213,10 +222,16 @@ export class RabbitMqDriver implements Driver {
     this.state.move({ value: 'closed' });
   }
 
-  /** The worst of the connections that were opened is what counts. */
+  /** The worst of what was opened is what counts: connections, and the consumer's channel. */
   #watch(): void {
     this.#watching?.unsubscribe();
-    const cells = [this.#publishing, this.#consuming, this.#replying].map(({ state }) => state.changes);
+    const watched = [
+      this.#publishing,
+      this.#consuming,
+      this.#replying,
+      ...(this.#consumer === undefined ? [] : [this.#consumer]),
+    ];
+    const cells = watched.map(({ state }) => state.changes);
     this.#watching = combineLatest(cells).subscribe((states) => {
       const worst = worstOf(states.filter(({ value }) => value !== 'idle'));
       if (worst !== undefined && worst.value !== 'closed') this.state.move(worst);
@@ -255,6 +270,22 @@ export class RabbitMqDriver implements Driver {
       maxMessages: this.#options.maxBufferedMessages ?? defaults.maxBufferedMessages,
       maxBytes: this.#options.maxBufferedBytes ?? defaults.maxBufferedBytes,
     };
+  }
+
+  /** A publish to an exchange that does not exist ends its channel, and with it every request that waits there: asked beforehand. */
+  async #assertExchange(exchange: string): Promise<void> {
+    if (this.#knownExchanges.has(exchange)) return;
+    const channel = await (await this.#publishing.ready()).createChannel();
+    channel.on('error', () => {});
+    try {
+      await channel.checkExchange(exchange);
+    } catch (error) {
+      if (replyCodeOf(error) === replyCodes.notFound)
+        throw new NoRouteError(`there is no exchange "${exchange}"`);
+      throw new ConnectionLostError(messageOf(error), { cause: error });
+    }
+    this.#knownExchanges.add(exchange);
+    await channel.close();
   }
 
   /** Requests have a channel of their own: it must be the one that consumes the replies, and another publish's 404 must not end it. */

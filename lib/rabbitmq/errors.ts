@@ -15,10 +15,10 @@ export const replyCodes = {
 export function replyCodeOf(error: unknown): number | undefined {
   if (typeof error === 'object' && error !== null && 'code' in error && typeof error.code === 'number')
     return error.code;
-  // A refused virtual host: amqplib prints the frame that it did not expect.
   const text = messageOf(error);
-  const code =
-    /\b(\d{3}) \([A-Z_-]+\)/.exec(text)?.[1] ?? /got .*ConnectionClose.*\b(530|403)\b/s.exec(text)?.[1];
+  // A refused virtual host: amqplib says only which frame it did not expect.
+  if (text.includes('Expected ConnectionOpenOk; got <ConnectionClose')) return replyCodes.notAllowed;
+  const code = /\b(\d{3}) \([A-Z_-]+\)/.exec(text)?.[1];
   return code === undefined ? undefined : Number(code);
 }
 

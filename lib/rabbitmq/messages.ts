@@ -10,6 +10,7 @@ import {
   type Headers,
   type HeaderValue,
 } from '../core/headers.js';
+import { StorkConfigError } from '../core/errors.js';
 import type { InboundMessage, OutboundMessage } from '../core/message.js';
 import { readReplyKind, type InboundReply, type OutboundReply } from '../core/reply.js';
 
@@ -151,8 +152,18 @@ function amqpHeaders(given: Headers): Record<string, HeaderValue> {
       headers[name] = { '!': 'timestamp', value: Math.floor(value.getTime() / 1_000) };
     else if (value instanceof Uint8Array && !Buffer.isBuffer(value)) headers[name] = Buffer.from(value);
     else if (typeof value === 'bigint') headers[name] = String(value);
+    else if (typeof value === 'number' && !isAmqpNumber(value)) {
+      throw new StorkConfigError([
+        { name: `headers.${name}`, expected: 'a number that AMQP can carry', given: String(value) },
+      ]);
+    }
   }
   return headers;
+}
+
+/** The client writes whole numbers in 64 bits, others as they are. */
+function isAmqpNumber(value: number): boolean {
+  return Number.isFinite(value) && (!Number.isInteger(value) || Math.abs(value) < 2 ** 63);
 }
 
 /** The least that a letter can be: its body and our own headers, which are text. */

@@ -1,6 +1,7 @@
 import type { ChannelModel, ConfirmChannel } from 'amqplib';
 import { backoffMs, type BackoffOptions } from '../core/backoff.js';
 import { endsWithin, sleep, type Clock } from '../core/clock.js';
+import { ConnectionStateCell } from '../core/connection-state.js';
 import { ConnectionLostError, messageOf, StorkConfigError } from '../core/errors.js';
 import type { StorkLogger } from '../core/logger.js';
 import { withResolvers } from '../core/promises.js';
@@ -43,6 +44,8 @@ export interface SupervisedChannelFields {
 export class SupervisedChannel {
   readonly #fields: SupervisedChannelFields;
   readonly #closing = new AbortController();
+  /** The channel's own, beside its connection's: a queue may be lost on a healthy link. */
+  readonly state = new ConnectionStateCell();
   #current: ConfirmChannel | undefined;
   #running: Promise<void> | undefined;
   readonly #started = withResolvers<void>();
@@ -90,7 +93,9 @@ export class SupervisedChannel {
       if (!wasEverUp && isDefinite(error)) return this.#started.reject(error);
       failures = wasUp ? 1 : failures + 1;
       if (failures === 1) logger.warn(`${name}: the channel was lost and comes back: ${messageOf(error)}`);
-      await sleep(clock, backoffMs(failures, reconnect, random), this.#closing.signal);
+      const delayMs = backoffMs(failures, reconnect, random);
+      this.state.move({ value: 'backoff', attempt: failures, delayMs, error });
+      await sleep(clock, delayMs, this.#closing.signal);
     }
   }
 
@@ -121,6 +126,7 @@ export class SupervisedChannel {
       if (!isGone) {
         wasUp = true;
         this.#current = channel;
+        this.state.move({ value: 'ready' });
         this.#fields.up?.(channel);
         this.#started.resolve();
       }

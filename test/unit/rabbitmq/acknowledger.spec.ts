@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { Acknowledger } from '../../../lib/rabbitmq/acknowledger.js';
 
@@ -30,7 +30,9 @@ class Channel {
   }
 }
 
-const steps = fc.array(fc.record({ tag: fc.nat(29), how: fc.constantFrom('ack', 'nack', 'flush') }), { maxLength: 60 });
+const steps = fc.array(fc.record({ tag: fc.nat(29), how: fc.constantFrom('ack', 'nack', 'flush') }), {
+  maxLength: 60,
+});
 
 it('settles exactly what it was told to, however it folds', () => {
   fc.assert(
