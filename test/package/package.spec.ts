@@ -77,6 +77,7 @@ it('is usable from what was packed: every entry point by import and by require',
 }, 60_000);
 
 it('keeps a consuming worker alive, and lets the process end once it is closed', async () => {
+  run('mkdir', ['-p', join(root, '.build')]);
   const program = join(root, '.build', 'worker.mjs');
   await writeFile(
     program,
