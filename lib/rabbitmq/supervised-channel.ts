@@ -59,9 +59,9 @@ export class SupervisedChannel {
     return this.#current;
   }
 
-  /** Resolves when it is set up for the first time; rejects where that can never be. */
+  /** Resolves when it is set up for the first time; rejects where that can never be. A second call joins the first. */
   start(): Promise<void> {
-    this.#running = this.#run();
+    this.#running ??= this.#run();
     return this.#started.promise;
   }
 
