@@ -9,14 +9,18 @@ export type CounterName =
   | 'given-back'
   | 'stale'
   | 'reply-undeliverable'
-  | 'reply-late';
+  | 'reply-late'
+  /** Times that a consumer's group gave out its partitions anew. */
+  | 'rebalances'
+  /** Records that the broker had deleted before they were read. */
+  | 'lost-to-retention';
 
 /** Counts since the start of the process. */
 export class Counters {
   readonly #counts = new Map<CounterName, number>();
 
-  add(name: CounterName): void {
-    this.#counts.set(name, (this.#counts.get(name) ?? 0) + 1);
+  add(name: CounterName, count = 1): void {
+    this.#counts.set(name, (this.#counts.get(name) ?? 0) + count);
   }
 
   get(name: CounterName): number {

@@ -1,4 +1,4 @@
-import type { Copy, DeliverySource } from './driver.js';
+import type { Copy, DeliveryMode, DeliverySource } from './driver.js';
 import type { Epoch } from './epoch.js';
 import type { InboundMessage } from './message.js';
 
@@ -9,6 +9,8 @@ export interface DeliveryFields {
   readonly redelivered: boolean;
   readonly tag: number;
   readonly source: DeliverySource;
+  /** @defaultValue 'at-least-once' */
+  readonly mode?: DeliveryMode;
 }
 
 /**
@@ -23,6 +25,7 @@ export class Delivery {
   readonly redelivered: boolean;
   /** The driver's own mark, e.g. a delivery tag or an offset. */
   readonly tag: number;
+  readonly mode: DeliveryMode;
   readonly #source: DeliverySource;
   #state: 'open' | 'copying' | 'settled' = 'open';
   /** Copies that are confirmed: trying the others again must not repeat them. */
@@ -37,6 +40,7 @@ export class Delivery {
     this.lane = fields.lane;
     this.redelivered = fields.redelivered;
     this.tag = fields.tag;
+    this.mode = fields.mode ?? 'at-least-once';
     this.#source = fields.source;
   }
 

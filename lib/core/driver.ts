@@ -49,8 +49,8 @@ export interface Driver {
    */
   openReplies(listener: ReplyListener): Promise<ReplyInbox>;
 
-  /** Total: whatever the headers hold, an answer and no exception. */
-  parseReplyAddress(message: InboundMessage): ReplyTarget;
+  /** Total: whatever the headers hold, an answer and no exception. A promise where the broker has to be asked first. */
+  parseReplyAddress(message: InboundMessage): ReplyTarget | Promise<ReplyTarget>;
 
   /**
    * Sends one answer. `undeliverable`: nobody listens at the address, or it can never be sent (too large); trying again would not help
@@ -85,12 +85,29 @@ export interface Capabilities {
   readonly ownsSource: boolean;
 }
 
+/**
+ * When a message counts as done. `at-least-once`: when its handler has succeeded. `at-most-once`: before its handler runs. `manual`: when
+ * the handler says so.
+ */
+export type DeliveryMode = 'at-least-once' | 'at-most-once' | 'manual';
+
+/** What runs one after another: messages of a key, all of a partition, or nothing. */
+export type DeliveryOrder = 'key' | 'partition' | 'none';
+
+/** A pattern of the handlers and how they want its messages. Patterns whose messages come from one source must want the same. */
+export interface SubscribedPattern extends Pattern {
+  readonly order: DeliveryOrder;
+  readonly delivery: DeliveryMode;
+  /** The handlers that listen to it, for messages to people. */
+  readonly places: readonly string[];
+}
+
 /** One source that is consumed: a queue, or the topics of a group. Which, the driver knows from its own options. */
 export interface SubscriptionSpec {
   /** Unique in the process; appears in `stork-consumer` and in logs. */
   readonly id: string;
   /** Patterns of the handlers, each once. Never empty. */
-  readonly patterns: readonly Pattern[];
+  readonly patterns: readonly SubscribedPattern[];
   /** Handlers that run at once. A driver that prefetches takes its window from it. */
   readonly concurrency: number;
 }
@@ -121,6 +138,11 @@ export interface Subscription {
  */
 export interface DeliverySource {
   ack(delivery: Delivery): void;
+  /**
+   * At most once: resolves when the message will not come again, whatever happens here; rejects, or never resolves, where the epoch ends
+   * first. Neither `ack` nor `requeue` is called afterwards.
+   */
+  forgo(delivery: Delivery): Promise<void>;
   /** Gives the message back, to be delivered again at once, here or elsewhere. After `Subscription.stop()` to somebody else. */
   requeue(delivery: Delivery): void;
   /**

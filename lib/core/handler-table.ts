@@ -1,3 +1,4 @@
+import type { ConsumptionWishes } from './consumption.js';
 import type { Failure } from './failure.js';
 import type { Delivery } from './delivery.js';
 import type { HeaderFacts } from './header-facts.js';
@@ -9,6 +10,7 @@ export interface Handler {
   readonly id: string;
   readonly kind: 'event' | 'message';
   readonly patterns: readonly Pattern[];
+  readonly consumption?: ConsumptionWishes;
   /** Runs it once, with everything that wraps it. Resolves when it has completed; never rejects: a failure is a result. */
   run(run: HandlerRun): Promise<Failure | undefined>;
 }

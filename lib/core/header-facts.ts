@@ -1,5 +1,5 @@
 import type { Driver } from './driver.js';
-import { headerNames, readCount, readText, readTime } from './headers.js';
+import { headerNames, readCount, readText, readTime, type Headers } from './headers.js';
 import type { InboundMessage } from './message.js';
 import { noReply, type ReplyTarget } from './reply.js';
 
@@ -22,11 +22,17 @@ export interface HeaderFacts {
 export function readHeaderFacts(
   message: InboundMessage,
   driver: Pick<Driver, 'parseReplyAddress'>,
-): HeaderFacts {
+): HeaderFacts | Promise<HeaderFacts> {
   const { headers } = message;
   if (headers[headerNames.deathReason] !== undefined) return factsOfLetter(message);
-  const attempt = readCount(headers, headerNames.attempt);
   const reply = driver.parseReplyAddress(message);
+  return reply instanceof Promise
+    ? reply.then((target) => factsOf(headers, target))
+    : factsOf(headers, reply);
+}
+
+function factsOf(headers: Headers, reply: ReplyTarget): HeaderFacts {
+  const attempt = readCount(headers, headerNames.attempt);
   return {
     attempt: attempt === undefined || attempt < 1 ? 1 : attempt,
     firstFailedAt: readTime(headers, headerNames.firstFailedAt),

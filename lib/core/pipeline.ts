@@ -44,7 +44,8 @@ export async function processDelivery(delivery: Delivery, scope: PipelineScope):
   scope.counters.add('received');
 
   // 1 What the headers say.
-  const facts = readHeaderFacts(message, scope.driver);
+  const known = readHeaderFacts(message, scope.driver);
+  const facts = known instanceof Promise ? await known : known;
   if (facts.deadline !== undefined && facts.deadline <= scope.clock.now()) {
     scope.counters.add('expired');
     return acknowledge(delivery, scope);

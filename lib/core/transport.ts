@@ -1,9 +1,10 @@
 import { endsWithin, type Clock } from './clock.js';
 import { Codecs, builtInCodecs, type Codec } from './codec.js';
 import type { ConnectionState } from './connection-state.js';
-import { Counters } from './counters.js';
+import type { Counters } from './counters.js';
 import type { Driver, Subscription, SubscriptionSpec } from './driver.js';
 import { ClientClosedError, ConnectionLostError, messageOf, stackOf, type Problem } from './errors.js';
+import { subscribedPatterns } from './consumption.js';
 import { HandlerTable, type Handler } from './handler-table.js';
 import { Intake } from './intake.js';
 import type { StorkLogger } from './logger.js';
@@ -34,6 +35,7 @@ export interface TransportFields {
   readonly settings: TransportSettings;
   readonly clock: Clock;
   readonly logger: StorkLogger;
+  readonly counters: Counters;
 }
 
 /** How long a shutdown waits for the source to be given up. */
@@ -42,7 +44,7 @@ const leaveTimeoutMs = 5_000;
 /** One named transport of an application: its driver, its handlers and its client's side, from start to close. */
 export class Transport {
   readonly name: string;
-  readonly counters = new Counters();
+  readonly counters: Counters;
   readonly #driver: Driver;
   readonly #settings: TransportSettings;
   readonly #clock: Clock;
@@ -58,8 +60,9 @@ export class Transport {
   #leaving: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
-  constructor({ name, driver, settings, clock, logger }: TransportFields) {
+  constructor({ name, driver, settings, clock, logger, counters }: TransportFields) {
     this.name = name;
+    this.counters = counters;
     this.#driver = driver;
     this.#settings = settings;
     this.#clock = clock;
@@ -96,10 +99,11 @@ export class Transport {
   bind(handlers: readonly Handler[]): void {
     if (handlers.length === 0) return;
     this.#handlers = new HandlerTable(handlers);
-    const patterns = new Map(
-      handlers.flatMap((handler) => handler.patterns).map((pattern) => [pattern.text, pattern]),
-    );
-    this.#spec = { id: this.name, patterns: [...patterns.values()], concurrency: this.#settings.concurrency };
+    this.#spec = {
+      id: this.name,
+      patterns: subscribedPatterns(handlers),
+      concurrency: this.#settings.concurrency,
+    };
   }
 
   /** What the broker could not carry. No I/O. */

@@ -1,39 +1,107 @@
+/** Numbers from `from` to `to`, both included. */
+export interface Range {
+  readonly from: number;
+  readonly to: number;
+}
+
 /**
- * Where a log may be continued after a restart: everything below `next` is settled, so a restart repeats only what was not, or what had
- * overtaken it. Numbers are taken in rising order, with gaps where the log has none for us; they settle in any order.
+ * Where a log may be continued after a restart: everything below `next` is settled. Numbers are taken in rising order, with gaps where the
+ * log has none for us; they settle in any order.
  */
 export class Watermark {
   #next: number;
+  #reached: number;
   /** Taken, in order; those before `#head` are settled. */
   #taken: number[] = [];
   #head = 0;
   readonly #unsettled = new Set<number>();
+  /** Settled before a restart and not yet passed again, in order. */
+  #settledBefore: readonly Range[];
 
-  /** @param first what is taken first, if nothing is taken it is where to continue */
-  constructor(first: number) {
+  /**
+   * @param first where to continue if nothing is taken
+   * @param settledBefore what need not be taken again, in rising order, above `first`
+   */
+  constructor(first: number, settledBefore: readonly Range[] = []) {
     this.#next = first;
+    this.#reached = first;
+    this.#settledBefore = settledBefore;
   }
 
-  /** The first number that is taken and not settled; without one, the number after the last taken. */
+  /** The first number that is taken and not settled; without one, the number after the last that was passed. */
   get next(): number {
     return this.#next;
   }
 
-  take(number: number): void {
+  /** The number after the last that was taken or passed. */
+  get reached(): number {
+    return this.#reached;
+  }
+
+  /** Numbers between the first that is unsettled and the last that was passed, both included. */
+  get gap(): number {
+    return this.#reached - this.#next;
+  }
+
+  get unsettled(): number {
+    return this.#unsettled.size;
+  }
+
+  /** False, and nothing is taken, for what was settled before a restart. */
+  take(number: number): boolean {
+    if (this.#wasSettled(number)) {
+      this.pass(number + 1);
+      return false;
+    }
     this.#taken.push(number);
     this.#unsettled.add(number);
     if (this.#unsettled.size === 1) this.#next = number;
+    this.#reached = number + 1;
+    return true;
+  }
+
+  /** Notes that the log has nothing for us below `reached` but what was taken. */
+  pass(reached: number): void {
+    if (reached <= this.#reached) return;
+    this.#reached = reached;
+    if (this.#unsettled.size === 0) this.#next = reached;
   }
 
   /** True if `next` moved. Settling twice, or what was never taken, changes nothing. */
   settle(number: number): boolean {
     if (!this.#unsettled.delete(number) || number !== this.#next) return false;
     while (this.#head < this.#taken.length && !this.#unsettled.has(this.#taken[this.#head]!)) this.#head++;
-    this.#next = this.#taken[this.#head] ?? this.#taken.at(-1)! + 1;
+    this.#next = this.#taken[this.#head] ?? this.#reached;
     if (this.#head * 2 > this.#taken.length) {
       this.#taken = this.#taken.slice(this.#head);
       this.#head = 0;
     }
     return true;
+  }
+
+  /** What above `next` need not be taken again: settled, or not there. In rising order, without overlap. */
+  settledAbove(): Range[] {
+    const ranges: Range[] = [];
+    let from = this.#next;
+    const close = (end: number): void => {
+      if (end > from) ranges.push({ from, to: end - 1 });
+      from = end + 1;
+    };
+    for (let i = this.#head; i < this.#taken.length; i++) {
+      if (this.#unsettled.has(this.#taken[i]!)) close(this.#taken[i]!);
+    }
+    close(this.#reached);
+    // What was settled before a restart and has not been passed again is still settled.
+    const ahead = this.#settledBefore.filter(({ to }) => to >= this.#reached);
+    return this.#unsettled.size === 0 ? ahead : [...ranges, ...ahead];
+  }
+
+  #wasSettled(number: number): boolean {
+    let [range] = this.#settledBefore;
+    while (range !== undefined && range.to < number) {
+      this.#settledBefore = this.#settledBefore.slice(1);
+      [range] = this.#settledBefore;
+    }
+    return range !== undefined && range.from <= number;
   }
 }

@@ -18,14 +18,16 @@ import {
   deadLetterTopic,
   inboundLogReply,
   isCompanion,
+  legalTopic,
+  noSuchReplyTopic,
   outboundHeaders,
   replyHeaders,
   replyTargetOf,
   type LogReplyAddress,
-} from './log-messages.js';
+} from '../core/log-records.js';
 import { LogSubscription } from './log-subscription.js';
 import { keepAlive } from './keep-alive.js';
-import { legalTopic, type MemoryOptions } from './options.js';
+import type { MemoryOptions } from './options.js';
 
 const defaultPartitions = 3;
 const replyPartitions = 6;
@@ -140,7 +142,9 @@ export class LogDriver implements Driver {
 
   parseReplyAddress(message: InboundMessage): ReplyTarget {
     const isConsumed = (topic: string): boolean => this.#subscription?.reads(topic) ?? false;
-    return replyTargetOf(message, this.#broker, this.#options.replyTopics ?? [], isConsumed);
+    const target = replyTargetOf(message.headers, this.#options.replyTopics ?? [], isConsumed);
+    const isMissing = target.topic !== undefined && this.#broker.topic(target.topic) === undefined;
+    return isMissing ? noSuchReplyTopic(target.topic!) : target;
   }
 
   async reply(to: ReplyAddress, reply: OutboundReply): Promise<'confirmed' | 'undeliverable'> {

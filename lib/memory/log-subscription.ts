@@ -5,7 +5,7 @@ import { Watermark } from '../core/watermark.js';
 import type { ConsumerGroup, GroupMember, Membership, TopicPartition } from './broker/consumer-group.js';
 import type { MemoryBroker } from './broker/memory-broker.js';
 import type { MemoryRecord } from './broker/memory-topic.js';
-import { deadLetterTopic, inboundRecord, letterHeaders } from './log-messages.js';
+import { deadLetterTopic, inboundRecord, letterHeaders } from '../core/log-records.js';
 
 /** Records handed over in one go; between two goes the sink can pause us. */
 const fetchSize = 100;
@@ -213,6 +213,10 @@ class OwnedPartition implements DeliverySource {
     if (this.#watermark.settle(delivery.tag)) this.#fields.commit(this.#watermark.next);
   }
 
+  async forgo(delivery: Delivery): Promise<void> {
+    this.ack(delivery);
+  }
+
   /** Its offset stays uncommitted: the next owner of the partition reads it again. */
   requeue(): void {}
 
@@ -230,7 +234,7 @@ class OwnedPartition implements DeliverySource {
     const { topic, partition, patternHeader, sink } = this.#fields;
     // Without a key a record takes its partition's order.
     const lane = record.key === undefined ? `${topic}/${partition}` : `${topic}/${partition}/${record.key}`;
-    const message = inboundRecord(record, patternHeader);
+    const message = inboundRecord(record, patternHeader, record);
     const fields = {
       message,
       epoch: this.#epoch,

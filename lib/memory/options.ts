@@ -1,5 +1,6 @@
 import { Allow } from 'class-validator';
 import type { Problem } from '../core/errors.js';
+import { legalTopic } from '../core/log-records.js';
 import type { Destination } from '../core/message.js';
 import { printable } from '../core/text.js';
 import type { CommonTransportOptions } from '../nest/options.js';
@@ -57,9 +58,6 @@ export interface MemoryOptions extends CommonTransportOptions {
   /** Where messages go that name no destination. @defaultValue `exchange`, else `queue`; `topic`, else the pattern */
   readonly publishTo?: Destination;
 }
-
-/** What Kafka takes as a topic's name. */
-export const legalTopic = /^(?!\.\.?$)[\w.-]{1,249}$/;
 
 const queueOnly = [
   'queue',

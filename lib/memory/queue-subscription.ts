@@ -95,6 +95,10 @@ class QueueChannel implements DeliverySource {
     this.#consumer.ack(delivery.tag);
   }
 
+  async forgo(delivery: Delivery): Promise<void> {
+    this.ack(delivery);
+  }
+
   requeue(delivery: Delivery): void {
     this.#unsettled--;
     this.#consumer.nack(delivery.tag, true);

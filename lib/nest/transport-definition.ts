@@ -1,4 +1,5 @@
 import type { Clock } from '../core/clock.js';
+import type { Counters } from '../core/counters.js';
 import type { Driver } from '../core/driver.js';
 import type { Problem } from '../core/errors.js';
 import type { StorkLogger } from '../core/logger.js';
@@ -11,6 +12,8 @@ export interface DriverEnvironment {
   readonly name: string;
   readonly clock: Clock;
   readonly logger: StorkLogger;
+  /** The transport's own. */
+  readonly counters: Counters;
   /** One for each application: what its transports share, e.g. the in-memory broker. */
   readonly shared: Map<symbol, unknown>;
 }

@@ -1,5 +1,6 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import { ModulesContainer } from '@nestjs/core';
+import { Counters } from '../core/counters.js';
 import { StorkConfigError, type Problem } from '../core/errors.js';
 import { Transport } from '../core/transport.js';
 import { StorkContext } from './context.js';
@@ -98,7 +99,8 @@ export class TransportRegistry {
     const shared = new Map<symbol, unknown>();
     for (const [name, definition] of Object.entries(this.#options.transports)) {
       const { common } = definition;
-      const environment = { name, clock: this.#clock, logger: this.#logger, shared };
+      const counters = new Counters();
+      const environment = { name, clock: this.#clock, logger: this.#logger, counters, shared };
       const transport = new Transport({
         name,
         driver: definition.createDriver(environment),
@@ -113,6 +115,7 @@ export class TransportRegistry {
         },
         clock: this.#clock,
         logger: this.#logger,
+        counters,
       });
       this.#transports.set(name, transport);
     }

@@ -194,6 +194,10 @@ class LiveChannel implements DeliverySource {
     this.#events.settled();
   }
 
+  async forgo(delivery: Delivery): Promise<void> {
+    this.ack(delivery);
+  }
+
   requeue(delivery: Delivery): void {
     // On its way out the channel's end returns what is left; a burst of returns before it would hold up the last acknowledgements.
     if (this.#isStopping) return;

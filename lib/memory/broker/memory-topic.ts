@@ -1,7 +1,7 @@
 import { copyHeaders, type Headers } from '../../core/headers.js';
 import { BrokerError } from './broker-error.js';
 import { Mailbox } from './mailbox.js';
-import { murmur2 } from './murmur2.js';
+import { murmur2 } from '../../core/murmur2.js';
 
 export interface TopicPartition {
   readonly topic: string;

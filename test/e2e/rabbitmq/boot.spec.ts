@@ -6,6 +6,7 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { StorkConfigError } from 'nestjs-stork';
 import { RabbitMqDriver } from '../../../lib/rabbitmq/driver.js';
 import { systemClock } from '../../../lib/core/clock.js';
+import { Counters } from '../../../lib/core/counters.js';
 import { eventually } from '../../contract/app.js';
 import { crashesDuring, later, refusal, startRabbitApp, uniqueQueue, url, useRaw } from './support.js';
 import { startStallingProxy } from './stalling-proxy.js';
@@ -242,6 +243,7 @@ describe.skipIf(url === undefined)('RabbitMQ: start', () => {
         name: 'main',
         clock: systemClock,
         logger: { log: note, warn: note, error: note, debug: note },
+        counters: new Counters(),
         shared: new Map(),
       },
     );

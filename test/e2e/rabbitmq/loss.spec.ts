@@ -2,6 +2,7 @@ import { Controller } from '@nestjs/common';
 import { EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../../lib/core/clock.js';
+import { Counters } from '../../../lib/core/counters.js';
 import { RabbitMqDriver } from '../../../lib/rabbitmq/driver.js';
 import { eventually, Gate, Seen } from '../../contract/app.js';
 import { startProxy } from '../../support/tcp-proxy.js';
@@ -238,6 +239,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
         name: 'main',
         clock: systemClock,
         logger: { log: quiet, warn: quiet, error: quiet, debug: quiet },
+        counters: new Counters(),
         shared: new Map(),
       },
     );

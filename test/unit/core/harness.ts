@@ -45,6 +45,10 @@ export class RecordingSource implements DeliverySource {
     this.events.push(`ack ${delivery.tag}`);
   }
 
+  async forgo(delivery: Delivery): Promise<void> {
+    this.events.push(`forgo ${delivery.tag}`);
+  }
+
   requeue(delivery: Delivery): void {
     this.events.push(`requeue ${delivery.tag}`);
   }

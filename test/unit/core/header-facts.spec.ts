@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { readHeaderFacts } from '../../../lib/core/header-facts.js';
+import { readHeaderFacts, type HeaderFacts } from '../../../lib/core/header-facts.js';
 import type { Headers } from '../../../lib/core/headers.js';
 import type { ReplyTarget } from '../../../lib/core/reply.js';
 import { newMessage } from './harness.js';
@@ -7,8 +7,14 @@ import { newMessage } from './harness.js';
 const address: ReplyTarget = { kind: 'address', address: 'inbox-1' };
 const driver = { parseReplyAddress: (): ReplyTarget => address };
 
+function factsOf(...given: Parameters<typeof readHeaderFacts>): HeaderFacts {
+  const facts = readHeaderFacts(...given);
+  if (facts instanceof Promise) throw new Error('the driver was not to be awaited');
+  return facts;
+}
+
 function read(headers: Headers) {
-  return readHeaderFacts(newMessage({ headers }), driver);
+  return factsOf(newMessage({ headers }), driver);
 }
 
 describe('readHeaderFacts', () => {
@@ -83,14 +89,14 @@ describe('readHeaderFacts', () => {
       },
     };
     const message = newMessage({ headers: { 'stork-death-reason': 'invalid' } });
-    expect(readHeaderFacts(message, asked).reply).toEqual({ kind: 'none' });
+    expect(factsOf(message, asked).reply).toEqual({ kind: 'none' });
   });
 
   it('reads a deadline only where somebody waits for an answer', () => {
     const headers = { 'stork-deadline': '2026-01-01T00:01:00.000Z' };
     const targets: ReplyTarget[] = [{ kind: 'none' }, { kind: 'forged', why: 'no inbox' }];
     for (const target of targets) {
-      const facts = readHeaderFacts(newMessage({ headers }), { parseReplyAddress: () => target });
+      const facts = factsOf(newMessage({ headers }), { parseReplyAddress: () => target });
       expect(facts.deadline).toBeUndefined();
     }
     expect(read(headers).deadline).toBe(Date.UTC(2026, 0, 1, 0, 1));
@@ -98,6 +104,6 @@ describe('readHeaderFacts', () => {
 
   it('hands a forged reply address on as the driver judged it', () => {
     const forged: ReplyTarget = { kind: 'forged', why: 'no inbox' };
-    expect(readHeaderFacts(newMessage(), { parseReplyAddress: () => forged }).reply).toBe(forged);
+    expect(factsOf(newMessage(), { parseReplyAddress: () => forged }).reply).toBe(forged);
   });
 });

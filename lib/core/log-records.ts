@@ -1,21 +1,37 @@
-import type { Copy } from '../core/driver.js';
-import { copyHeaders, headerNames, readText, type HeaderValue } from '../core/headers.js';
-import type { InboundMessage, OutboundMessage } from '../core/message.js';
+import type { Copy } from './driver.js';
+import { copyHeaders, headerNames, readText, type Headers, type HeaderValue } from './headers.js';
+import type { InboundMessage, OutboundMessage } from './message.js';
 import {
   noReply,
   readReplyKind,
   type InboundReply,
   type OutboundReply,
+  type ReplyKind,
   type ReplyTarget,
-} from '../core/reply.js';
-import type { MemoryBroker } from './broker/memory-broker.js';
-import type { MemoryRecord } from './broker/memory-topic.js';
+} from './reply.js';
+
+// What messages look like as records of a partitioned log, and how its companions are named: the same on Kafka and in memory.
+
+/** A record as it lies in a partition. */
+export interface LogRecord {
+  readonly topic: string;
+  readonly partition: number;
+  readonly offset: number;
+  readonly key: string | undefined;
+  /** null is a tombstone. */
+  readonly value: Buffer | null;
+  readonly headers: Headers;
+  /** Milliseconds since the epoch. */
+  readonly timestamp: number;
+}
 
 /** Names that Nest's own Kafka transport writes: its clients can ask us, and ours them. */
 export const kafkaHeaders = {
   correlationId: 'kafka_correlationId',
   replyTopic: 'kafka_replyTopic',
   replyPartition: 'kafka_replyPartition',
+  error: 'kafka_nest-err',
+  isDisposed: 'kafka_nest-is-disposed',
 } as const;
 
 /** A partition of a reply topic that one client reads. */
@@ -23,6 +39,9 @@ export interface LogReplyAddress {
   readonly topic: string;
   readonly partition: number | undefined;
 }
+
+/** What Kafka takes as a topic's name. */
+export const legalTopic = /^(?!\.\.?$)[\w.-]{1,249}$/;
 
 /** Companions of ours: never read by a RegExp, or their messages would be dead-lettered again without end. */
 export function isCompanion(topic: string): boolean {
@@ -33,7 +52,12 @@ export function deadLetterTopic(topic: string): string {
   return `${topic}.dlq`;
 }
 
-export function inboundRecord(record: MemoryRecord, patternHeader: string | undefined): InboundMessage {
+/** @param raw the client library's own object */
+export function inboundRecord(
+  record: LogRecord,
+  patternHeader: string | undefined,
+  raw: unknown,
+): InboundMessage {
   const { topic, partition, offset, headers } = record;
   const named = patternHeader === undefined ? undefined : readText(headers, patternHeader);
   return {
@@ -46,17 +70,18 @@ export function inboundRecord(record: MemoryRecord, patternHeader: string | unde
     key: record.key,
     timestamp: record.timestamp,
     origin: { source: topic, partition, offset: String(offset) },
-    raw: record,
+    raw,
   };
 }
 
 /** The place where a record was first written, which no retry changes. */
-function originId({ headers, topic, partition, offset }: MemoryRecord): string {
+function originId({ headers, topic, partition, offset }: LogRecord): string {
   const source = readText(headers, headerNames.origin);
   if (source === undefined) return `${topic}/${partition}/${offset}`;
   return `${source}/${readText(headers, headerNames.originPartition)}/${readText(headers, headerNames.originOffset)}`;
 }
 
+/** Headers of a message that we send. */
 export function outboundHeaders(
   message: OutboundMessage,
   patternHeader: string | undefined,
@@ -82,49 +107,68 @@ export function letterHeaders(copy: Copy, group: string): Record<string, HeaderV
   return headers;
 }
 
-/** A reply topic exists, is one by name or by the user's word, and is none that we consume. */
+/**
+ * What a record says about where its answer goes. A reply topic is one by name or by the user's word and is none that we consume;
+ * whether it exists, only its broker knows.
+ */
 export function replyTargetOf(
-  message: InboundMessage,
-  broker: MemoryBroker,
+  headers: Headers,
   replyTopics: readonly string[],
   isConsumed: (topic: string) => boolean,
-): ReplyTarget {
-  if (message.headers[kafkaHeaders.replyTopic] === undefined) return noReply;
-  const topic = readText(message.headers, kafkaHeaders.replyTopic, 249);
+): ReplyTarget & { readonly topic?: string } {
+  if (headers[kafkaHeaders.replyTopic] === undefined) return noReply;
+  const topic = readText(headers, kafkaHeaders.replyTopic, 249);
   const shown = JSON.stringify(topic?.slice(0, 100) ?? 'no text');
   if (topic === undefined || !(topic.endsWith('.reply') || replyTopics.includes(topic))) {
-    return {
-      kind: 'forged',
-      why: `${shown} is not a reply topic; it must end in .reply or be on the transport's replyTopics`,
-    };
+    const why = `${shown} is not a reply topic; it must end in .reply or be on the transport's replyTopics`;
+    return { kind: 'forged', why };
   }
-  if (broker.topic(topic) === undefined || isConsumed(topic)) {
-    return { kind: 'forged', why: `the reply topic ${shown} does not exist, or is consumed here` };
-  }
-  const text = readText(message.headers, kafkaHeaders.replyPartition, 9);
+  if (isConsumed(topic)) return { kind: 'forged', why: `the reply topic ${shown} is consumed here` };
+  const text = readText(headers, kafkaHeaders.replyPartition, 9);
   const partition = text !== undefined && /^\d+$/.test(text) ? Number(text) : undefined;
-  return { kind: 'address', address: { topic, partition } satisfies LogReplyAddress };
+  return { kind: 'address', topic, address: { topic, partition } satisfies LogReplyAddress };
 }
 
+export function noSuchReplyTopic(topic: string): ReplyTarget {
+  return { kind: 'forged', why: `the reply topic ${JSON.stringify(topic)} does not exist` };
+}
+
+/** Nest's clients know an error and the end by its own headers, ours by `stork-reply`. */
 export function replyHeaders({
   kind,
   correlationId,
   contentType,
   headers,
+  body,
 }: OutboundReply): Record<string, HeaderValue> {
   const written = copyHeaders(headers);
   written[kafkaHeaders.correlationId] = correlationId;
   written[headerNames.contentType] = contentType;
   if (kind !== 'value') written[headerNames.reply] = kind;
+  if (kind === 'value' || kind === 'end') written[kafkaHeaders.isDisposed] = '1';
+  if (kind === 'error') written[kafkaHeaders.error] = body;
   return written;
 }
 
-export function inboundLogReply({ headers, value }: MemoryRecord): InboundReply {
+/** @param bare what a reply is that says nothing of itself: Nest's servers write one item of a stream so, others the whole answer */
+export function inboundLogReply(
+  { headers, value }: Pick<LogRecord, 'headers' | 'value'>,
+  bare: 'value' | 'item' = 'value',
+): InboundReply {
+  const said = readText(headers, headerNames.reply);
+  const nestError = said === undefined ? headers[kafkaHeaders.error] : undefined;
   return {
-    kind: readReplyKind(readText(headers, headerNames.reply)),
+    kind: said === undefined ? foreignReplyKind(headers, value, bare) : readReplyKind(said),
     correlationId: readText(headers, kafkaHeaders.correlationId) ?? '',
-    body: value,
+    body:
+      nestError === undefined ? value : Buffer.from(readText(headers, kafkaHeaders.error, Infinity) ?? ''),
     contentType: readText(headers, headerNames.contentType),
     headers,
   };
+}
+
+function foreignReplyKind(headers: Headers, value: Buffer | null, bare: 'value' | 'item'): ReplyKind {
+  if (headers[kafkaHeaders.error] !== undefined) return 'error';
+  if (headers[kafkaHeaders.isDisposed] === undefined) return bare;
+  return value === null ? 'end' : 'value';
 }

@@ -1,0 +1,165 @@
+/** What the driver needs of a Kafka client, and all that it knows of one. `kafka-client.ts` is the one that there is. */
+export interface KafkaClient {
+  readonly admin: KafkaAdmin;
+  /** Resolves when it can send. */
+  openProducer(settings: ProducerSettings): Promise<KafkaProducer>;
+  openConsumer(settings: ConsumerSettings, events: ConsumerEvents): KafkaConsumer;
+  /** Ends the admin's connections; producers and consumers end by themselves. Never rejects. */
+  close(): Promise<void>;
+}
+
+export interface TopicPartition {
+  readonly topic: string;
+  readonly partition: number;
+}
+
+/**
+ * Why the client could not do something. `unknown-topic`: the topic or partition is not there. `too-large`: the batch is. `refused`: the
+ * broker said no and will again, e.g. no right to. `unconfirmed`: it may have been done or not. `unavailable`: it was not done, and may
+ * be later. `unsupported-codec`: records that nobody here can unpack.
+ */
+export type KafkaFailure =
+  'unknown-topic' | 'too-large' | 'refused' | 'unconfirmed' | 'unavailable' | 'unsupported-codec';
+
+export class KafkaClientError extends Error {
+  override readonly name = 'KafkaClientError';
+  readonly failure: KafkaFailure;
+
+  constructor(failure: KafkaFailure, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.failure = failure;
+  }
+}
+
+export interface TopicToCreate {
+  readonly topic: string;
+  readonly partitions: number;
+  /** Undefined: the broker's default. */
+  readonly replicationFactor?: number | undefined;
+  readonly config: Readonly<Record<string, string>>;
+}
+
+export interface PartitionEnds {
+  readonly partition: number;
+  /** Offset of the oldest record that is kept. */
+  readonly low: number;
+  /** Offset that the next record will get. */
+  readonly high: number;
+}
+
+/** Every call rejects with `KafkaClientError`. */
+export interface KafkaAdmin {
+  /** Connects; rejects with `refused` where trying again cannot help, e.g. wrong credentials. */
+  connect(): Promise<void>;
+  clusterId(): Promise<string>;
+  /** Addresses that the brokers advertise, `host:port`. */
+  advertised(): Promise<readonly string[]>;
+  /** Names of all topics. */
+  topicNames(): Promise<readonly string[]>;
+  /** Number of partitions of those that exist. */
+  partitionCounts(topics: readonly string[]): Promise<ReadonlyMap<string, number>>;
+  /** Creates those that do not exist; `refused` names the topics that may not be created. */
+  createTopics(topics: readonly TopicToCreate[]): Promise<void>;
+  ends(topic: string): Promise<readonly PartitionEnds[]>;
+  deleteGroup(group: string): Promise<void>;
+}
+
+export interface ProducerSettings {
+  /** `all`: every replica in sync has it. `leader`: the leader has. `none`: it was sent. */
+  readonly acks: 'all' | 'leader' | 'none';
+  readonly idempotent: boolean;
+  readonly compression: 'none' | 'gzip' | 'snappy' | 'lz4' | 'zstd';
+}
+
+export interface RecordToSend {
+  readonly key: Buffer | string | null;
+  readonly value: Buffer | null;
+  readonly headers: Readonly<Record<string, Buffer | string | (Buffer | string)[]>>;
+  /** Milliseconds since the epoch. */
+  readonly timestamp: number;
+}
+
+export interface KafkaProducer {
+  /**
+   * One record batch to one partition. Resolves when the broker has confirmed it; rejects with `KafkaClientError`. One call at a time for a
+   * partition, or order is lost.
+   */
+  send(topic: string, partition: number, records: readonly RecordToSend[]): Promise<void>;
+  /** Never rejects. */
+  close(): Promise<void>;
+}
+
+/** Divides partitions among the members of a group; pure. */
+export type AssignPartitions = (
+  members: readonly GroupMember[],
+  partitionsOf: (topic: string) => readonly number[],
+) => ReadonlyMap<string, readonly TopicPartition[]>;
+
+export interface GroupMember {
+  readonly id: string;
+  readonly topics: readonly string[];
+  /** What it held before this join, as it says itself; foreign members say nothing. */
+  readonly held: readonly TopicPartition[];
+}
+
+export interface ConsumerSettings {
+  readonly group: string;
+  /** All of them exist. */
+  readonly topics: readonly string[];
+  readonly sessionTimeoutMs: number;
+  readonly heartbeatIntervalMs: number;
+  readonly maxBytes: number;
+  readonly maxBytesPerPartition: number;
+  readonly maxWaitMs: number;
+  readonly isolation: 'read-committed' | 'read-uncommitted';
+  readonly assign: AssignPartitions;
+}
+
+/** A record as it was fetched. */
+export interface FetchedRecord {
+  readonly offset: string;
+  readonly timestamp: string;
+  readonly key: Buffer | null;
+  readonly value: Buffer | null;
+  readonly headers?: Readonly<Record<string, Buffer | string | (Buffer | string)[] | undefined>> | undefined;
+}
+
+/** Called by the client; none may throw. */
+export interface ConsumerEvents {
+  /** Before each join; the join waits for it. `evicted`: the partitions are somebody else's already. */
+  beforeJoin(evicted: boolean): Promise<void>;
+  /** In the tick in which the assignment is known. Kept partitions must be sought here; the client forgets positions. */
+  assigned(partitions: readonly TopicPartition[]): void;
+  /** Records of a partition in order. The client goes on fetching at `nextOffset`; a promise holds up its broker's other partitions. */
+  fetched(at: TopicPartition, records: readonly FetchedRecord[], nextOffset: number): void | Promise<void>;
+  /** The log does not hold the offset that was asked for. Fetching goes on where a `seek` says. */
+  outOfRange(at: TopicPartition): Promise<void>;
+  /** The consumer has ended by itself; nothing comes any more. */
+  crashed(error: KafkaClientError): void;
+}
+
+/** What a group remembers of a partition; `offset` −1 where it remembers nothing. */
+export interface CommittedOffset extends TopicPartition {
+  readonly offset: number;
+  readonly metadata: string | null;
+}
+
+export interface OffsetToCommit extends TopicPartition {
+  readonly offset: number;
+  readonly metadata: string;
+}
+
+/** One membership of a group, from start to close; a crashed one is replaced, not started again. */
+export interface KafkaConsumer {
+  /** Resolves when it has joined the group for the first time. */
+  start(): Promise<void>;
+  pause(at: readonly TopicPartition[]): void;
+  resume(at: readonly TopicPartition[]): void;
+  seek(at: TopicPartition, offset: number): void;
+  /** What the group has committed for all partitions of the topic. */
+  committed(topic: string, partitions: readonly number[]): Promise<readonly CommittedOffset[]>;
+  /** Commits in the generation of this tick, once; rejects with `KafkaClientError`. */
+  commit(offsets: readonly OffsetToCommit[]): Promise<void>;
+  /** Leaves the group. Never rejects. */
+  close(): Promise<void>;
+}
