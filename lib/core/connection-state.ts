@@ -28,3 +28,19 @@ export class ConnectionStateCell {
     if (next.value === 'closed') this.#states.complete();
   }
 }
+
+const severity: Record<ConnectionState['value'], number> = {
+  idle: 0,
+  ready: 1,
+  connecting: 2,
+  blocked: 3,
+  backoff: 4,
+  closed: 5,
+};
+
+/** Of several parts the one that is worst off; parts that were never used do not count. */
+export function worstState(states: readonly ConnectionState[]): ConnectionState | undefined {
+  return states
+    .filter(({ value }) => value !== 'idle')
+    .toSorted((a, b) => severity[b.value] - severity[a.value])[0];
+}

@@ -20,7 +20,7 @@ export class Watermark {
 
   /**
    * @param first where to continue if nothing is taken
-   * @param settledBefore what need not be taken again, in rising order, above `first`
+   * @param settledBefore what need not be taken again, from `first` on, as `settledAbove` tells it
    */
   constructor(first: number, settledBefore: readonly Range[] = []) {
     this.#next = first;
@@ -79,7 +79,7 @@ export class Watermark {
     return true;
   }
 
-  /** What above `next` need not be taken again: settled, or not there. In rising order, without overlap. */
+  /** What from `next` on need not be taken again: settled, or not there. In rising order; no two touch. */
   settledAbove(): Range[] {
     const ranges: Range[] = [];
     let from = this.#next;
@@ -90,10 +90,11 @@ export class Watermark {
     for (let i = this.#head; i < this.#taken.length; i++) {
       if (this.#unsettled.has(this.#taken[i]!)) close(this.#taken[i]!);
     }
-    close(this.#reached);
-    // What was settled before a restart and has not been passed again is still settled.
     const ahead = this.#settledBefore.filter(({ to }) => to >= this.#reached);
-    return this.#unsettled.size === 0 ? ahead : [...ranges, ...ahead];
+    // What was settled before a restart may go on from here, or be passed in part: one range, or it would be told twice.
+    const goesOn = ahead[0] !== undefined && ahead[0].from <= this.#reached ? ahead.shift() : undefined;
+    close(goesOn === undefined ? this.#reached : goesOn.to + 1);
+    return [...ranges, ...ahead];
   }
 
   #wasSettled(number: number): boolean {

@@ -61,6 +61,8 @@ export interface KafkaAdmin {
   /** Creates those that do not exist; `refused` names the topics that may not be created. */
   createTopics(topics: readonly TopicToCreate[]): Promise<void>;
   ends(topic: string): Promise<readonly PartitionEnds[]>;
+  /** Settings of a topic by name, e.g. `max.message.bytes`. */
+  topicConfig(topic: string): Promise<Readonly<Record<string, string>>>;
   deleteGroup(group: string): Promise<void>;
 }
 

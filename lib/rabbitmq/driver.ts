@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { combineLatest, type Subscription as RxSubscription } from 'rxjs';
-import { ConnectionStateCell, type ConnectionState } from '../core/connection-state.js';
+import { ConnectionStateCell, worstState } from '../core/connection-state.js';
 import type {
   Capabilities,
   DeliverySink,
@@ -233,7 +233,7 @@ export class RabbitMqDriver implements Driver {
     ];
     const cells = watched.map(({ state }) => state.changes);
     this.#watching = combineLatest(cells).subscribe((states) => {
-      const worst = worstOf(states.filter(({ value }) => value !== 'idle'));
+      const worst = worstState(states);
       if (worst !== undefined && worst.value !== 'closed') this.state.move(worst);
     });
   }
@@ -345,17 +345,4 @@ async function untilAborted(work: Promise<void>, signal: AbortSignal): Promise<v
   } finally {
     signal.removeEventListener('abort', abort);
   }
-}
-
-const severity: Record<ConnectionState['value'], number> = {
-  idle: 0,
-  ready: 1,
-  connecting: 2,
-  blocked: 3,
-  backoff: 4,
-  closed: 5,
-};
-
-function worstOf(states: readonly ConnectionState[]): ConnectionState | undefined {
-  return states.toSorted((a, b) => severity[b.value] - severity[a.value])[0];
 }

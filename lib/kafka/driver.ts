@@ -1,0 +1,434 @@
+import { connect as connectSocket } from 'node:net';
+import { combineLatest, type Subscription as RxSubscription } from 'rxjs';
+import { backoffMs } from '../core/backoff.js';
+import { endsWithin, sleep } from '../core/clock.js';
+import { ConnectionStateCell, worstState } from '../core/connection-state.js';
+import type {
+  Capabilities,
+  Copy,
+  DeliverySink,
+  Driver,
+  ReplyInbox,
+  ReplyListener,
+  Subscription,
+  SubscriptionSpec,
+} from '../core/driver.js';
+import type { Delivery } from '../core/delivery.js';
+import {
+  ClientClosedError,
+  messageOf,
+  MessageTooLargeError,
+  NoRouteError,
+  StorkConfigError,
+  type Problem,
+} from '../core/errors.js';
+import { emptyHeaders, headerNames, reservedPrefix, type Headers } from '../core/headers.js';
+import {
+  deadLetterTopic,
+  letterHeaders,
+  noSuchReplyTopic,
+  outboundHeaders,
+  replyHeaders,
+  replyTargetOf,
+  type LogReplyAddress,
+} from '../core/log-records.js';
+import type { InboundMessage, OutboundMessage, ReplyAddress } from '../core/message.js';
+import type { OutboundReply, ReplyTarget } from '../core/reply.js';
+import type { DriverEnvironment } from '../nest/transport-definition.js';
+import { assignSticky } from './assigner.js';
+import { KafkaClientError, type ConsumerSettings, type FetchedRecord, type KafkaClient } from './client.js';
+import { GroupConsumer } from './group-consumer.js';
+import { KafkaJsClient } from './kafka-client.js';
+import { consumerTimes, kafkaDefaults, type KafkaOptions } from './options.js';
+import { Producer } from './producer.js';
+import { headersToSend } from './records.js';
+import { KafkaReplyInbox } from './reply-inbox.js';
+import { TopicDirectory } from './topic-directory.js';
+import { findPatternProblems, TopicSelection } from './topic-selection.js';
+import { Topology } from './topology.js';
+import { isNestRequest, nestBody, nestContentType } from './wire.js';
+
+const replyPartitions = 6;
+
+export const kafkaCapabilities: Capabilities = {
+  messageOptions: new Set(['partition']),
+  destinations: new Set(['topic']),
+  pausesWithoutRedelivery: true,
+  requeuesTo: 'memory',
+  ownsSource: false,
+};
+
+/** A reply address, and whether whoever waits there is a client of Nest's own transport. */
+interface KafkaReplyAddress extends LogReplyAddress {
+  readonly isNest?: boolean;
+}
+
+export class KafkaDriver implements Driver {
+  readonly capabilities = kafkaCapabilities;
+  readonly state = new ConnectionStateCell();
+  readonly #options: KafkaOptions;
+  readonly #environment: DriverEnvironment;
+  readonly #clientId: string;
+  readonly #client: KafkaClient;
+  readonly #topics: TopicDirectory;
+  readonly #topology: Topology;
+  readonly #producer: Producer;
+  #connected: Promise<void> | undefined;
+  #consumer: GroupConsumer | undefined;
+  #inbox: KafkaReplyInbox | undefined;
+  #watching: RxSubscription | undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor(options: KafkaOptions, environment: DriverEnvironment) {
+    const { name, clock, logger } = environment;
+    this.#options = options;
+    this.#environment = environment;
+    this.#clientId = options.clientId ?? options.groupId ?? name;
+    this.#client = new KafkaJsClient({
+      brokers: options.brokers ?? [],
+      clientId: this.#clientId,
+      ssl: options.ssl ?? false,
+      sasl: options.sasl,
+      connectTimeoutMs: options.connectTimeoutMs ?? kafkaDefaults.connectTimeoutMs,
+      requestTimeoutMs: options.requestTimeoutMs ?? kafkaDefaults.requestTimeoutMs,
+      compressionCodecs: options.compressionCodecs ?? {},
+      logger,
+    });
+    const { admin } = this.#client;
+    this.#topics = new TopicDirectory(admin, clock);
+    this.#topology = new Topology({
+      admin,
+      brokers: options.brokers ?? [],
+      name,
+      partitions: options.partitions,
+      replicationFactor: options.replicationFactor,
+      logger,
+    });
+    this.#producer = new Producer({
+      client: this.#client,
+      topics: this.#topics,
+      settings: {
+        acks: options.acks ?? 'all',
+        idempotent: options.idempotent ?? false,
+        compression: options.compression ?? 'none',
+      },
+      name,
+      maxBufferedMessages: options.maxBufferedMessages ?? kafkaDefaults.maxBufferedMessages,
+      maxBufferedBytes: options.maxBufferedBytes ?? kafkaDefaults.maxBufferedBytes,
+      maxBatchBytes: options.maxBatchBytes ?? kafkaDefaults.maxBatchBytes,
+      partitioner: options.partitioner,
+      reconnect: this.#reconnect,
+      clock,
+      random: Math.random,
+      logger,
+    });
+  }
+
+  validate(spec: SubscriptionSpec | undefined): readonly Problem[] {
+    if (spec === undefined) return [];
+    const { name } = this.#environment;
+    const problems = findPatternProblems(spec, this.#options, name);
+    if (this.#options.groupId === undefined) {
+      const expected = 'the name of the consumer group, where there are handlers';
+      problems.push({ name: `transports.${name}.groupId`, expected, given: 'undefined' });
+    }
+    return problems;
+  }
+
+  connect(signal: AbortSignal): Promise<void> {
+    if (this.#closing !== undefined) return Promise.reject(this.#closedError());
+    this.#connected ??= this.#connect(signal).catch((error: unknown) => {
+      this.#connected = undefined;
+      throw error;
+    });
+    return this.#connected;
+  }
+
+  async declare(spec: SubscriptionSpec): Promise<void> {
+    const selection = new TopicSelection(this.#options, spec);
+    await this.#topology.declare(selection.names);
+    if (!selection.isOpen) return;
+    const names = await this.#client.admin.topicNames();
+    await this.#topology.declareDeadLetters(names.filter((topic) => selection.reads(topic)));
+  }
+
+  async subscribe(spec: SubscriptionSpec, sink: DeliverySink): Promise<Subscription> {
+    const { name, clock, logger, counters } = this.#environment;
+    const { patternHeader, fromBeginning, maxOffsetGap, topicRefreshMs, groupId } = this.#options;
+    this.#consumer = new GroupConsumer({
+      client: this.#client,
+      settings: { ...this.#consumerSettings(), group: groupId!, assign: assignSticky },
+      selection: new TopicSelection(this.#options, spec),
+      patternHeader,
+      maxOffsetGap: maxOffsetGap ?? kafkaDefaults.maxOffsetGap,
+      fromBeginning: fromBeginning ?? false,
+      revokeTimeoutMs: consumerTimes(this.#options).revokeTimeoutMs,
+      topicRefreshMs: topicRefreshMs ?? kafkaDefaults.topicRefreshMs,
+      reconnect: this.#reconnect,
+      name,
+      sink,
+      clock,
+      random: Math.random,
+      logger,
+      counters,
+      isNewTopic: (topic) => this.#topology.hasCreated(topic),
+      foundTopics: (topics) => this.#topology.declareDeadLetters(topics),
+      copy: (delivery, copy) => this.#copy(delivery, copy),
+      toMessage: (message) => this.#readable(message),
+    });
+    this.#watch();
+    await this.#consumer.start();
+    return this.#consumer;
+  }
+
+  publish(message: OutboundMessage): Promise<void> {
+    const { patternHeader, wire } = this.#options;
+    const topic = this.#destination(message);
+    const headers = outboundHeaders(message, patternHeader);
+    let { body } = message;
+    if (wire === 'nest' && body !== null) {
+      body = nestBody(body, message.contentType);
+      delete headers[headerNames.contentType];
+    }
+    const record = {
+      key: message.key ?? null,
+      value: body,
+      headers: headersToSend(headers),
+      timestamp: message.timestamp,
+    };
+    return this.#producer.publish(topic, record, message.partition);
+  }
+
+  async openReplies(listener: ReplyListener): Promise<ReplyInbox> {
+    if (this.#closing !== undefined) throw this.#closedError();
+    const { name, clock, logger } = this.#environment;
+    const { groupId, replyTopic, wire } = this.#options;
+    const topic = replyTopic ?? `${groupId ?? this.#clientId}.reply`;
+    await this.#topology.declareReplies(topic, replyPartitions);
+    const inbox = new KafkaReplyInbox(
+      {
+        client: this.#client,
+        topic,
+        groupPrefix: groupId ?? this.#clientId,
+        settings: this.#consumerSettings(),
+        bare: wire === 'nest' ? 'item' : 'value',
+        reconnect: this.#reconnect,
+        name,
+        clock,
+        random: Math.random,
+        logger,
+      },
+      listener,
+    );
+    this.#inbox = inbox;
+    try {
+      await inbox.open();
+    } catch (error) {
+      await inbox.close();
+      throw error;
+    }
+    return { address: inbox.address };
+  }
+
+  parseReplyAddress(message: InboundMessage): ReplyTarget | Promise<ReplyTarget> {
+    const { replyTopics = [], wire = 'auto' } = this.#options;
+    const isConsumed = (topic: string): boolean => this.#consumer?.reads(topic) ?? false;
+    const target = replyTargetOf(message.headers, replyTopics, isConsumed);
+    const { topic } = target;
+    if (target.kind !== 'address' || topic === undefined) return target;
+    const isNest = wire === 'nest' || (wire === 'auto' && isNestRequest(message.headers));
+    const address: KafkaReplyAddress = { ...(target.address as LogReplyAddress), isNest };
+    const found: ReplyTarget = { kind: 'address', address };
+    if (this.#topics.known(topic) !== undefined) return found;
+    // Where the broker cannot be asked, sending the reply will tell.
+    return this.#topics.exists(topic).then(
+      (exists) => (exists ? found : noSuchReplyTopic(topic)),
+      () => found,
+    );
+  }
+
+  async reply(to: ReplyAddress, reply: OutboundReply): Promise<'confirmed' | 'undeliverable'> {
+    const { topic, partition, isNest = false } = to as KafkaReplyAddress;
+    const record = {
+      key: null,
+      value: bodyOfReply(reply, isNest),
+      headers: headersToSend(replyHeaders(reply)),
+      timestamp: this.#environment.clock.now(),
+    };
+    try {
+      await this.#producer.publish(topic, record, partition);
+      return 'confirmed';
+    } catch (error) {
+      if (error instanceof NoRouteError || error instanceof MessageTooLargeError) return 'undeliverable';
+      throw error;
+    }
+  }
+
+  close(limitMs: number): Promise<void> {
+    this.#closing ??= this.#close(limitMs);
+    return this.#closing;
+  }
+
+  async #connect(signal: AbortSignal): Promise<void> {
+    const { clock, name, logger } = this.#environment;
+    this.state.move({ value: 'connecting' });
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await this.#client.admin.connect();
+        await this.#checkCluster();
+        await this.#producer.open();
+        this.#watch();
+        this.state.move({ value: 'ready' });
+        return;
+      } catch (error) {
+        if (error instanceof StorkConfigError) throw error;
+        if (error instanceof KafkaClientError && error.failure === 'refused') {
+          throw new StorkConfigError(`${name}: the brokers refuse us: ${messageOf(error)}`, { cause: error });
+        }
+        if (signal.aborted) throw signal.reason;
+        const delayMs = backoffMs(attempt, this.#reconnect, Math.random);
+        if (attempt === 1) logger.warn(`${name}: cannot connect yet: ${messageOf(error)}`);
+        this.state.move({ value: 'backoff', attempt, delayMs, error: error as Error });
+        await sleep(clock, delayMs, signal);
+        if (signal.aborted) throw signal.reason;
+      }
+    }
+  }
+
+  async #checkCluster(): Promise<void> {
+    const { clusterId } = this.#options;
+    const { admin } = this.#client;
+    if (clusterId !== undefined) {
+      const given = await admin.clusterId();
+      const name = `transports.${this.#environment.name}.clusterId`;
+      if (given !== clusterId) throw new StorkConfigError([{ name, expected: clusterId, given }]);
+    }
+    await this.#checkAdvertised(await admin.advertised());
+  }
+
+  /** The usual trap of a first set-up: the brokers name addresses that are not ours to reach, and every later call fails far away. */
+  async #checkAdvertised(addresses: readonly string[]): Promise<void> {
+    const { connectTimeoutMs = kafkaDefaults.connectTimeoutMs, brokers = [] } = this.#options;
+    const refusals = await Promise.all(
+      addresses.map(async (address) => {
+        if (brokers.includes(address)) return undefined;
+        const error = await reach(address, connectTimeoutMs);
+        return error === undefined ? undefined : `${address} (${error})`;
+      }),
+    );
+    const unreachable = refusals.filter((refusal) => refusal !== undefined);
+    if (unreachable.length === 0) return;
+    const { name, logger } = this.#environment;
+    const why =
+      `${brokers.join(', ')} can be reached, but the brokers name themselves by addresses that cannot: ` +
+      `${unreachable.join(', ')}. They come from the brokers' advertised.listeners`;
+    if (unreachable.length === addresses.length) throw new KafkaClientError('unavailable', why);
+    logger.warn(`${name}: ${why}`);
+  }
+
+  async #close(limitMs: number): Promise<void> {
+    const { clock } = this.#environment;
+    await endsWithin(clock, Promise.all([this.#consumer?.close(), this.#inbox?.close()]), limitMs / 2);
+    await this.#producer.close(limitMs / 2);
+    await endsWithin(clock, this.#client.close(), limitMs / 2);
+    this.#watching?.unsubscribe();
+    this.state.move({ value: 'closed' });
+  }
+
+  /** The worst of what was opened is what counts. */
+  #watch(): void {
+    this.#watching?.unsubscribe();
+    const cells = [this.#producer.state, ...(this.#consumer === undefined ? [] : [this.#consumer.state])];
+    this.#watching = combineLatest(cells.map(({ changes }) => changes)).subscribe((states) => {
+      const worst = worstState(states);
+      if (worst !== undefined && worst.value !== 'closed') this.state.move(worst);
+    });
+  }
+
+  /** The letter's key keeps its bytes. Where the headers are too many for the topic, the message's own are left out. */
+  async #copy(delivery: Delivery, copy: Copy): Promise<void> {
+    const { groupId } = this.#options;
+    const source = delivery.message.origin.source;
+    const { key, value } = delivery.message.raw as FetchedRecord;
+    const headers = letterHeaders(copy, groupId!);
+    const send = (written: Headers): Promise<void> =>
+      this.#producer.publish(deadLetterTopic(source), {
+        key,
+        value,
+        headers: headersToSend(written),
+        timestamp: this.#environment.clock.now(),
+      });
+    try {
+      await send(headers);
+    } catch (error) {
+      if (error instanceof NoRouteError) {
+        await this.#topology.declareDeadLetters([source]);
+        this.#topics.forget(deadLetterTopic(source));
+        return send(headers);
+      }
+      if (error instanceof MessageTooLargeError) return send(ownHeaders(headers));
+      throw error;
+    }
+  }
+
+  /** A body of Nest's own transport names no content type. */
+  #readable(message: InboundMessage): InboundMessage {
+    const { wire = 'auto' } = this.#options;
+    if (wire === 'plain' || message.contentType !== undefined) return message;
+    if (wire === 'auto' && !isNestRequest(message.headers)) return message;
+    return { ...message, contentType: nestContentType(message.body) };
+  }
+
+  #destination(message: OutboundMessage): string {
+    const { publishTo, topic, topics, patternHeader } = this.#options;
+    const to = message.to ?? publishTo;
+    if (to !== undefined && 'topic' in to) return to.topic;
+    if (topics !== undefined && patternHeader !== undefined) {
+      const expected = '{ topic }, or publishTo on the transport: it reads several topics';
+      throw new StorkConfigError([{ name: 'to', expected, given: 'undefined' }]);
+    }
+    return topic ?? message.pattern;
+  }
+
+  #consumerSettings(): Omit<ConsumerSettings, 'group' | 'topics' | 'assign'> {
+    const { isolation = 'read-committed', fetch } = this.#options;
+    const { sessionTimeoutMs, heartbeatIntervalMs } = consumerTimes(this.#options);
+    return { sessionTimeoutMs, heartbeatIntervalMs, isolation, ...kafkaDefaults.fetch, ...fetch };
+  }
+
+  get #reconnect() {
+    return this.#options.reconnect ?? kafkaDefaults.reconnect;
+  }
+
+  #closedError(): ClientClosedError {
+    return new ClientClosedError(`the transport ${JSON.stringify(this.#environment.name)} is closed`);
+  }
+}
+
+function bodyOfReply({ body, contentType, kind }: OutboundReply, isNest: boolean): Buffer | null {
+  // Nest's clients take a body as one value more.
+  if (kind === 'end') return null;
+  return isNest ? nestBody(body, contentType) : body;
+}
+
+function ownHeaders(headers: Headers): Headers {
+  const own = emptyHeaders();
+  for (const name of Object.keys(headers)) if (name.startsWith(reservedPrefix)) own[name] = headers[name];
+  return own;
+}
+
+/** Why an address cannot be reached; undefined where it can. */
+function reach(address: string, limitMs: number): Promise<string | undefined> {
+  const colon = address.lastIndexOf(':');
+  const [host, port] = [address.slice(0, colon), Number(address.slice(colon + 1))];
+  return new Promise((resolve) => {
+    const socket = connectSocket({ host, port, timeout: limitMs });
+    const end = (why: string | undefined): void => {
+      socket.destroy();
+      resolve(why);
+    };
+    socket.once('connect', () => end(undefined));
+    socket.once('timeout', () => end(`no answer within ${limitMs} ms`));
+    socket.once('error', (error) => end(messageOf(error)));
+  });
+}

@@ -1,0 +1,4 @@
+export type { FetchedRecord } from './client.js';
+export { KafkaContext } from './context.js';
+export { kafka, kafkaFromEnv } from './kafka.js';
+export type { CompressionCodec, KafkaOptions, KafkaSasl, PartitionChoice } from './options.js';

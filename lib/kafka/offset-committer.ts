@@ -1,0 +1,71 @@
+import type { CancelTimer, Clock } from '../core/clock.js';
+import type { KafkaConsumer } from './client.js';
+import type { OwnedPartition } from './owned-partition.js';
+
+/** Whichever comes first. */
+const longestWaitMs = 1_000;
+const mostRecords = 1_000;
+
+export interface OffsetCommitterFields {
+  readonly consumer: Pick<KafkaConsumer, 'commit'>;
+  /** Those that are ours in this tick. */
+  readonly partitions: () => Iterable<OwnedPartition>;
+  readonly clock: Clock;
+  failed(error: unknown): void;
+}
+
+/** Commits what is settled, by time and by count, one commit after the other. */
+export class OffsetCommitter {
+  readonly #fields: OffsetCommitterFields;
+  #settled = 0;
+  #timer: CancelTimer | undefined;
+  /** The commit under way; never rejects. */
+  #current: Promise<void> = Promise.resolve();
+  /** The one after it, which takes along everything settled until then. */
+  #next: Promise<void> | undefined;
+  #stopped = false;
+
+  constructor(fields: OffsetCommitterFields) {
+    this.#fields = fields;
+  }
+
+  /** Something is to be committed. `now`: somebody waits for it. */
+  note(now: boolean): void {
+    if (this.#stopped) return;
+    if (now || ++this.#settled >= mostRecords) void this.flush();
+    else this.#timer ??= this.#fields.clock.setTimer(longestWaitMs, () => void this.flush());
+  }
+
+  /** Resolves when a commit of everything settled until now has ended, well or not. */
+  flush(): Promise<void> {
+    this.#settled = 0;
+    this.#timer?.();
+    this.#timer = undefined;
+    this.#next ??= this.#current.then(() => {
+      this.#next = undefined;
+      this.#current = this.#commit();
+      return this.#current;
+    });
+    return this.#next;
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#timer?.();
+  }
+
+  async #commit(): Promise<void> {
+    const { consumer, partitions } = this.#fields;
+    const owned = [...partitions()];
+    const commits = owned.flatMap((partition) => partition.commit() ?? []);
+    if (commits.length === 0 || this.#stopped) return;
+    try {
+      await consumer.commit(commits.map(({ offset }) => offset));
+      for (const { confirmed } of commits) confirmed();
+    } catch (error) {
+      for (const partition of owned) partition.commitFailed();
+      this.#fields.failed(error);
+      this.note(false);
+    }
+  }
+}

@@ -1,0 +1,62 @@
+import { backoffMs, type BackoffOptions } from '../core/backoff.js';
+import type { CancelTimer, Clock } from '../core/clock.js';
+import type { ConnectionStateCell } from '../core/connection-state.js';
+import type { StorkLogger } from '../core/logger.js';
+
+export interface OutagesFields {
+  /** `backoff` while anything is away, `ready` when all of it is back. */
+  readonly state: ConnectionStateCell;
+  /** Shown before each line of the log. */
+  readonly name: string;
+  readonly reconnect: BackoffOptions;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly logger: StorkLogger;
+}
+
+interface Outage {
+  attempt: number;
+  cancel: CancelTimer;
+}
+
+/** What cannot be reached for now, each tried again with a back-off of its own: one leader may be away while the others are there. */
+export class Outages {
+  readonly #fields: OutagesFields;
+  readonly #outages = new Map<object, Outage>();
+
+  constructor(fields: OutagesFields) {
+    this.#fields = fields;
+  }
+
+  /** Calls `again` when `what` may be tried once more. */
+  backOff(what: object, error: Error, again: () => void): void {
+    const { state, name, reconnect, clock, random, logger } = this.#fields;
+    const attempt = (this.#outages.get(what)?.attempt ?? 0) + 1;
+    const delayMs = backoffMs(attempt, reconnect, random);
+    // Once for a trouble, not once for each try.
+    if (this.#outages.size === 0) logger.warn(`${name}: ${error.message}; trying again`);
+    this.#outages.set(what, { attempt, cancel: clock.setTimer(delayMs, again) });
+    state.move({ value: 'backoff', attempt, delayMs, error });
+  }
+
+  /** `what` is back, or nobody needs it any more. */
+  over(what: object): void {
+    const outage = this.#outages.get(what);
+    if (outage === undefined) return;
+    outage.cancel();
+    this.#outages.delete(what);
+    if (this.#outages.size > 0) return;
+    this.#fields.logger.log(`${this.#fields.name}: works again`);
+    this.#fields.state.move({ value: 'ready' });
+  }
+
+  get any(): boolean {
+    return this.#outages.size > 0;
+  }
+
+  /** Tries nothing any more. */
+  end(): void {
+    for (const { cancel } of this.#outages.values()) cancel();
+    this.#outages.clear();
+  }
+}

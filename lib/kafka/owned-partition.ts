@@ -1,0 +1,233 @@
+import { Delivery } from '../core/delivery.js';
+import type { Copy, DeliverySink, DeliverySource } from '../core/driver.js';
+import type { InboundMessage } from '../core/message.js';
+import { Epoch } from '../core/epoch.js';
+import { Watermark } from '../core/watermark.js';
+import type { FetchedRecord, OffsetToCommit, TopicPartition } from './client.js';
+import { decodeCommit, encodeCommit } from './commit-metadata.js';
+import { inboundMessage } from './records.js';
+import type { StartOffset } from './start-offset.js';
+import type { TopicConsumption } from './topic-selection.js';
+
+export interface OwnedPartitionFields extends TopicPartition {
+  readonly consumption: TopicConsumption;
+  readonly patternHeader: string | undefined;
+  /** Records that one unsettled record may hold up being committed. */
+  readonly maxOffsetGap: number;
+  readonly sink: DeliverySink;
+  /** Something was settled here. `now`: somebody waits for the commit. */
+  settled(now: boolean): void;
+  /** It is not held up any more. */
+  freed(): void;
+  copy(delivery: Delivery, copy: Copy): Promise<void>;
+  /** Last touches to a message before core sees it. */
+  toMessage(message: InboundMessage): InboundMessage;
+}
+
+/** Whoever waits until an offset is committed. */
+interface CommitWaiter {
+  readonly offset: number;
+  resolve(): void;
+  reject(error: Error): void;
+}
+
+/** A partition from its assignment to its loss: what was fetched, handed over and settled, and what may be committed. */
+export class OwnedPartition implements DeliverySource, TopicPartition {
+  readonly topic: string;
+  readonly partition: number;
+  readonly epoch = new Epoch();
+  /** True while the client fetches nothing of it. */
+  paused = true;
+  readonly #fields: OwnedPartitionFields;
+  readonly #lane: string;
+  /** Undefined until it is known where to start. */
+  #watermark: Watermark | undefined;
+  #knownPartitions = 0;
+  /** Where to fetch next. */
+  #position = 0;
+  #fetched: FetchedRecord[] = [];
+  #head = 0;
+  #bytes = 0;
+  #committed = -1;
+  #isDirty = false;
+  #waiters: CommitWaiter[] = [];
+
+  constructor(fields: OwnedPartitionFields) {
+    this.topic = fields.topic;
+    this.partition = fields.partition;
+    this.#fields = fields;
+    this.#lane = `${fields.topic}/${fields.partition}`;
+  }
+
+  get started(): boolean {
+    return this.#watermark !== undefined;
+  }
+
+  /** Offset that is to be fetched next. */
+  get position(): number {
+    return this.#position;
+  }
+
+  /** Records fetched and not handed over. */
+  get waiting(): number {
+    return this.#fetched.length - this.#head;
+  }
+
+  /** Bytes of their bodies. */
+  get waitingBytes(): number {
+    return this.#bytes;
+  }
+
+  /** True where one unsettled record has held up too many: what follows must wait for it. */
+  get isHeldUp(): boolean {
+    return this.#watermark !== undefined && this.#watermark.gap >= this.#fields.maxOffsetGap;
+  }
+
+  start({ offset, metadata, knownPartitions }: StartOffset): void {
+    const { settled } = decodeCommit(metadata, offset);
+    this.#watermark = new Watermark(offset, settled);
+    this.#position = offset;
+    this.#knownPartitions = knownPartitions;
+    this.#isDirty = true;
+  }
+
+  /** Nothing of it can be settled or committed any more. */
+  end(): void {
+    this.epoch.end();
+    this.dropFetched();
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    for (const { reject } of waiters) reject(new Error(`the partition ${this.#lane} is not ours any more`));
+  }
+
+  /** Forgets what was not handed over; it is to be fetched again from `position`. */
+  dropFetched(): void {
+    const first = this.#fetched[this.#head];
+    if (first !== undefined) this.#position = Number(first.offset);
+    this.#fetched = [];
+    this.#head = 0;
+    this.#bytes = 0;
+  }
+
+  /** Takes records of the client in; those before `position` are of a fetch that was overtaken. */
+  add(records: readonly FetchedRecord[], nextOffset: number): void {
+    if (nextOffset <= this.#position) return;
+    for (const record of records) {
+      if (Number(record.offset) < this.#position) continue;
+      this.#fetched.push(record);
+      this.#bytes += record.value?.length ?? 0;
+    }
+    this.#position = nextOffset;
+    this.#passTail();
+  }
+
+  /** Goes on at an offset beyond what the log has lost. */
+  jump(offset: number): void {
+    this.dropFetched();
+    this.#position = offset;
+    this.#passTail();
+  }
+
+  /** Hands over up to `max` records, while `isFlowing`. */
+  handOver(max: number, isFlowing: () => boolean): void {
+    for (let count = 0; count < max && this.waiting > 0 && isFlowing() && !this.isHeldUp; count++) {
+      const record = this.#fetched[this.#head++]!;
+      this.#bytes -= record.value?.length ?? 0;
+      if (this.#head * 2 > this.#fetched.length && this.#head > 64) {
+        this.#fetched = this.#fetched.slice(this.#head);
+        this.#head = 0;
+      }
+      this.#deliver(record);
+    }
+    this.#passTail();
+  }
+
+  ack(delivery: Delivery): void {
+    this.#settle(delivery.tag, false);
+  }
+
+  /** Its offset stays uncommitted: whoever owns the partition next reads it again. */
+  requeue(): void {}
+
+  forgo(delivery: Delivery): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#waiters.push({ offset: delivery.tag, resolve, reject });
+      this.#settle(delivery.tag, true);
+    });
+  }
+
+  copy(delivery: Delivery, copy: Copy): Promise<void> {
+    return this.#fields.copy(delivery, copy);
+  }
+
+  /** What is to be committed now, and what to call when it has been; undefined: nothing new. */
+  commit(): { readonly offset: OffsetToCommit; confirmed(): void } | undefined {
+    const watermark = this.#watermark;
+    if (watermark === undefined || !this.epoch.live) return undefined;
+    if (!this.#isDirty && this.#committed === watermark.next) return undefined;
+    this.#isDirty = false;
+    const offset = watermark.next;
+    const settled = watermark.settledAbove();
+    const { metadata, covered } = encodeCommit({ offset, settled, partitions: this.#knownPartitions });
+    const { topic, partition } = this;
+    return {
+      offset: { topic, partition, offset, metadata },
+      confirmed: () => {
+        this.#committed = offset;
+        this.#releaseWaiters(offset, covered, settled);
+      },
+    };
+  }
+
+  /** A commit failed: what was in it is still to be committed. */
+  commitFailed(): void {
+    this.#isDirty = true;
+  }
+
+  #settle(offset: number, now: boolean): void {
+    const wasHeldUp = this.isHeldUp;
+    this.#watermark!.settle(offset);
+    this.#isDirty = true;
+    this.#fields.settled(now);
+    if (wasHeldUp && !this.isHeldUp) this.#fields.freed();
+  }
+
+  /** Where nothing waits, the log holds nothing for us before the next fetch: markers of transactions, compacted records. */
+  #passTail(): void {
+    if (this.waiting === 0) this.#watermark?.pass(this.#position);
+  }
+
+  #deliver(record: FetchedRecord): void {
+    const { consumption, patternHeader, sink, toMessage } = this.#fields;
+    const offset = Number(record.offset);
+    if (!this.#watermark!.take(offset)) return;
+    const message = toMessage(inboundMessage(this, record, offset, patternHeader));
+    sink.deliver(
+      new Delivery({
+        message,
+        epoch: this.epoch,
+        lane: this.#laneOf(consumption.order, message.key),
+        redelivered: false,
+        tag: offset,
+        source: this,
+        mode: consumption.delivery,
+      }),
+    );
+  }
+
+  /** Without a key a record takes its partition's order. */
+  #laneOf(order: TopicConsumption['order'], key: string | undefined): string | undefined {
+    if (order === 'none') return undefined;
+    return order === 'partition' || key === undefined ? this.#lane : `${this.#lane}/${key}`;
+  }
+
+  #releaseWaiters(offset: number, covered: number, settled: readonly { from: number; to: number }[]): void {
+    const isCommitted = (waiter: CommitWaiter): boolean =>
+      waiter.offset < offset ||
+      (waiter.offset <= covered &&
+        settled.some(({ from, to }) => from <= waiter.offset && waiter.offset <= to));
+    const waiters = this.#waiters;
+    this.#waiters = waiters.filter((waiter) => !isCommitted(waiter));
+    for (const waiter of waiters) if (isCommitted(waiter)) waiter.resolve();
+  }
+}

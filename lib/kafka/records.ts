@@ -1,0 +1,53 @@
+import { copyHeaders, timeText, type Headers, type HeaderValue } from '../core/headers.js';
+import { inboundRecord } from '../core/log-records.js';
+import type { InboundMessage } from '../core/message.js';
+import type { FetchedRecord, RecordToSend, TopicPartition } from './client.js';
+
+/** A fetched record as core sees it. A key that is not UTF-8 is shown as well as it can be; a copy keeps its bytes. */
+export function inboundMessage(
+  { topic, partition }: TopicPartition,
+  record: FetchedRecord,
+  offset: number,
+  patternHeader: string | undefined,
+): InboundMessage {
+  const { key, value, headers, timestamp } = record;
+  const sentAt = Number(timestamp);
+  return inboundRecord(
+    {
+      topic,
+      partition,
+      offset,
+      key: key === null ? undefined : key.toString(),
+      value,
+      headers: headers ?? noHeaders,
+      timestamp: sentAt,
+    },
+    patternHeader,
+    record,
+  );
+}
+
+const noHeaders: Headers = Object.freeze(copyHeaders(undefined));
+
+/** Headers as Kafka carries them: bytes, and several under one name. */
+export function headersToSend(headers: Headers): RecordToSend['headers'] {
+  const written: Record<string, Buffer | string | (Buffer | string)[]> = {};
+  for (const name of Object.keys(headers)) {
+    const value = headers[name];
+    if (value === undefined) continue;
+    // Defined, not set: a header may be named __proto__.
+    Object.defineProperty(written, name, {
+      value: Array.isArray(value) ? (value as HeaderValue[]).map(bytesOf) : bytesOf(value),
+      enumerable: true,
+    });
+  }
+  return written;
+}
+
+function bytesOf(value: HeaderValue): Buffer | string {
+  if (typeof value === 'string' || Buffer.isBuffer(value)) return value;
+  if (value === null || value === undefined) return '';
+  if (value instanceof Uint8Array) return Buffer.from(value.buffer, value.byteOffset, value.byteLength);
+  if (value instanceof Date) return timeText(value.getTime()) ?? '';
+  return typeof value === 'object' ? JSON.stringify(value) : String(value);
+}

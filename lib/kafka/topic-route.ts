@@ -1,0 +1,48 @@
+import { PartitionQueue, type PendingRecord } from './partition-queue.js';
+
+/** What is on its way to one topic. */
+export class TopicRoute {
+  /** One for each partition that was written to, and for those before it. */
+  readonly queues: PartitionQueue[] = [];
+  /** Those that come before the number of partitions is known, in order. */
+  waiting: PendingRecord[] = [];
+  /** Whether that number is being asked for. */
+  isAsking = false;
+  #partitions = 0;
+  #sticky: number | undefined;
+
+  constructor(readonly topic: string) {}
+
+  queue(partition: number): PartitionQueue {
+    while (this.queues.length <= partition) {
+      this.queues.push(new PartitionQueue(this.topic, this.queues.length));
+    }
+    return this.queues[partition]!;
+  }
+
+  /** Where records without a key go for now: one partition until its batch goes out, so that batches are large. */
+  sticky(partitions: number, random: () => number): number {
+    this.#partitions = partitions;
+    // Clients that start together do not all begin with the first.
+    if (this.#sticky === undefined || this.#sticky >= partitions)
+      this.#sticky = Math.floor(random() * partitions);
+    return this.#sticky;
+  }
+
+  /** Called when the partition's batch goes out, or cannot. Partitions take turns; those that are slow or away are passed over. */
+  leave(partition: number): void {
+    if (partition !== this.#sticky) return;
+    this.#sticky =
+      this.#next(partition, (phase) => phase === 'idle') ??
+      this.#next(partition, (phase) => phase !== 'backing-off') ??
+      (partition + 1) % this.#partitions;
+  }
+
+  #next(after: number, isWelcome: (phase: PartitionQueue['phase']) => boolean): number | undefined {
+    for (let i = 1; i <= this.#partitions; i++) {
+      const partition = (after + i) % this.#partitions;
+      if (isWelcome(this.queues[partition]?.phase ?? 'idle')) return partition;
+    }
+    return undefined;
+  }
+}

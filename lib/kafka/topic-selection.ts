@@ -1,0 +1,97 @@
+import { findDisagreements } from '../core/consumption.js';
+import type { SubscribedPattern, SubscriptionSpec } from '../core/driver.js';
+import type { Problem } from '../core/errors.js';
+import { isCompanion, legalTopic } from '../core/log-records.js';
+import { matches, patternFromRegExp } from '../core/pattern.js';
+import type { KafkaOptions } from './options.js';
+
+/** How records of a topic are handed over. */
+export type TopicConsumption = Pick<SubscribedPattern, 'order' | 'delivery'>;
+
+type Selecting = Pick<KafkaOptions, 'topic' | 'topics' | 'patternHeader'>;
+
+/** Which topics a subscription reads: those that the options name, else each pattern is one. */
+export class TopicSelection {
+  readonly #names: readonly string[];
+  readonly #regExps: readonly RegExp[];
+  readonly #patterns: readonly SubscribedPattern[];
+  readonly #shared: boolean;
+
+  constructor({ topic, topics }: Selecting, spec: SubscriptionSpec) {
+    const named = topics ?? (topic === undefined ? undefined : [topic]);
+    const sources = named ?? spec.patterns.map(({ text, regExp }) => regExp ?? text);
+    this.#names = [...new Set(sources.filter((source) => typeof source === 'string'))];
+    this.#regExps = sources
+      .filter((source) => source instanceof RegExp)
+      .map((source) => patternFromRegExp(source).regExp!);
+    this.#patterns = spec.patterns;
+    this.#shared = named !== undefined;
+  }
+
+  /** Topics that must exist. */
+  get names(): readonly string[] {
+    return this.#names;
+  }
+
+  /** Whether topics that are made later may belong to it. */
+  get isOpen(): boolean {
+    return this.#regExps.length > 0;
+  }
+
+  /** Never a companion: its letters would be buried again without end. One that is named is meant. */
+  reads(topic: string): boolean {
+    if (this.#names.includes(topic)) return true;
+    return !isCompanion(topic) && this.#regExps.some((regExp) => regExp.test(topic));
+  }
+
+  /** Patterns whose messages share a topic agree, so any of them tells. */
+  consumptionOf(topic: string): TopicConsumption {
+    if (this.#shared) return this.#patterns[0]!;
+    return this.#patterns.find((pattern) => matches(pattern, topic)) ?? this.#patterns[0]!;
+  }
+}
+
+/** What Kafka could never carry, and what nothing could ever reach. */
+export function findPatternProblems(
+  spec: SubscriptionSpec,
+  options: Selecting,
+  transport: string,
+): Problem[] {
+  const { topic, topics, patternHeader } = options;
+  const where = `on the transport ${JSON.stringify(transport)}`;
+  const named = topics ?? (topic === undefined ? undefined : [topic]);
+  if (named !== undefined) {
+    return [
+      ...findDisagreements(spec.patterns, `the topics ${where}`),
+      ...(patternHeader === undefined ? unreachable(spec, named, where) : []),
+    ];
+  }
+  const illegal = spec.patterns
+    .filter(({ kind, text }) => kind !== 'regexp' && !legalTopic.test(text))
+    .map(({ text, places }) => ({
+      name: `pattern ${text} of ${places.join(' and ')} ${where}`,
+      expected:
+        'a topic name of letters, digits, _, . and -; or topic with patternHeader, or via() another transport',
+      given: text,
+    }));
+  const texts = new Set(spec.patterns.map(({ text }) => text));
+  const differing = [...texts].flatMap((text) =>
+    findDisagreements(
+      spec.patterns.filter((pattern) => pattern.text === text),
+      `the topic ${text}`,
+    ),
+  );
+  return [...illegal, ...differing];
+}
+
+/** Without a header the topic's name is the pattern. */
+function unreachable(spec: SubscriptionSpec, named: readonly (string | RegExp)[], where: string): Problem[] {
+  if (named.some((source) => source instanceof RegExp)) return [];
+  return spec.patterns
+    .filter((pattern) => !named.some((topic) => matches(pattern, String(topic))))
+    .map(({ text, places }) => ({
+      name: `pattern ${text} of ${places.join(' and ')} ${where}`,
+      expected: `one of the topics ${named.join(', ')}; or patternHeader, the header that holds the pattern`,
+      given: text,
+    }));
+}
