@@ -16,12 +16,17 @@ interface Pending {
   dueAt: number;
 }
 
+/** Of so many requests that were given up a late answer is recognised. */
+const mostGivenUp = 10_000;
+
 /** Requests without a full answer, by their id. One timer serves all of them: most requests never see it fire. */
 export class PendingRequests {
   readonly #pending = new Map<string, Pending>();
   readonly #maxPending: number;
   readonly #clock: Clock;
   readonly #counters: Counters;
+  /** Ids whose answer would come too late, oldest first. */
+  readonly #givenUp = new Set<string>();
   #timer: { readonly dueAt: number; readonly cancel: CancelTimer } | undefined;
 
   constructor(maxPending: number, clock: Clock, counters: Counters) {
@@ -57,13 +62,16 @@ export class PendingRequests {
 
   /** Forgets a request whose caller lost interest; another one with the same id stays. */
   forget(id: string, waiter: Waiter): void {
-    if (this.#pending.get(id)?.waiter === waiter) this.#remove(id);
+    if (this.#pending.get(id)?.waiter !== waiter) return;
+    this.#remove(id);
+    this.#noteGivenUp(id);
   }
 
   settle(reply: InboundReply): void {
     const pending = this.#pending.get(reply.correlationId);
     if (pending === undefined) {
-      this.#counters.add('reply-late');
+      // On a shared reply topic most of what we never asked for is somebody else's answer.
+      if (this.#givenUp.has(reply.correlationId)) this.#counters.add('reply-late');
       return;
     }
     if (reply.kind === 'item') {
@@ -81,6 +89,12 @@ export class PendingRequests {
     this.#timer?.cancel();
     this.#timer = undefined;
     for (const { waiter } of all) waiter.fail(error);
+  }
+
+  #noteGivenUp(id: string): void {
+    this.#givenUp.add(id);
+    if (this.#givenUp.size <= mostGivenUp) return;
+    for (const oldest of this.#givenUp) return void this.#givenUp.delete(oldest);
   }
 
   /** Without anybody waiting no timer may keep the process alive. */
@@ -105,6 +119,7 @@ export class PendingRequests {
     for (const [id, pending] of this.#pending) {
       if (pending.dueAt <= now) {
         this.#pending.delete(id);
+        this.#noteGivenUp(id);
         pending.waiter.fail(new RequestTimeoutError(pending.describe()));
       } else {
         nextDueAt = Math.min(nextDueAt, pending.dueAt);

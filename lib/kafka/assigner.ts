@@ -195,10 +195,11 @@ function deal(topic: SharedTopic): void {
   const hands = new Map(seats.map((seat) => [seat, keep(topic, seat)]));
   const kept = new Set([...hands.values()].flat());
   const free = topic.partitions.filter((partition) => !kept.has(partition));
-  let takers = seats.toSorted((a, b) => a.firsts - b.firsts);
-  while (free.length > 0) {
-    takers = takers.filter((seat) => hands.get(seat)!.length < shareOf(topic, seat));
-    for (const seat of takers.slice(0, free.length)) hands.get(seat)!.push(free.shift()!);
+  const takers = seats.toSorted((a, b) => a.firsts - b.firsts);
+  for (let round = 0; round <= topic.share; round++) {
+    for (const seat of takers.filter((seat) => hands.get(seat)!.length < shareOf(topic, seat))) {
+      hands.get(seat)!.push(free.shift()!);
+    }
   }
   for (const [seat, hand] of hands) {
     if (hand.includes(topic.partitions[0]!)) seat.firsts++;

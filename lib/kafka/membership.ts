@@ -75,6 +75,7 @@ export class Membership {
   #room: { readonly promise: Promise<void>; resolve(): void } | undefined;
   /** Ends when the partitions of the first assignment are being read. */
   readonly #begun = withResolvers<void>();
+  #hasJoined = false;
   #over = false;
 
   constructor(fields: MembershipFields) {
@@ -186,7 +187,8 @@ export class Membership {
   /** Kept partitions go on where they are; those that are gone end, and nothing of theirs can be settled or committed. */
   #assigned(assignment: readonly TopicPartition[]): void {
     if (this.#over) return;
-    this.#fields.counters.add('rebalances');
+    if (this.#hasJoined) this.#fields.counters.add('rebalances');
+    this.#hasJoined = true;
     const names = new Set(assignment.map(nameOf));
     for (const [name, partition] of this.#partitions) {
       if (names.has(name)) continue;
