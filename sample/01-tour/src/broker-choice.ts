@@ -22,6 +22,7 @@ export interface Broker {
 /** One entry for each broker; nothing else in the tour knows which one it runs on. A client library is loaded when it is needed. */
 const brokers = new Map<string, (options: TourOptions) => Broker | Promise<Broker>>([
   ['memory', inMemory],
+  ['kafka', async (options) => (await import('./kafka.js')).onKafka(options)],
   ['rabbitmq', async (options) => (await import('./rabbitmq.js')).onRabbitMq(options)],
 ]);
 
