@@ -134,7 +134,7 @@ const steps = fc.array(
     { weight: 5, arbitrary: fc.record({ do: fc.constant('settle' as const), which: fc.nat(30) }) },
     { weight: 1, arbitrary: fc.record({ do: fc.constant('settle again' as const), number: fc.nat(100) }) },
     {
-      weight: 1,
+      weight: 3,
       arbitrary: fc.record({
         do: fc.constant('restart' as const),
         kept: fc.oneof(fc.nat(4), fc.constant(1000)),

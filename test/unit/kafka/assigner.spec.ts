@@ -218,6 +218,17 @@ describe('assignSticky', () => {
     );
   });
 
+  it('levels first where somebody else can keep more for it', () => {
+    const topics = { x: 4, y: 1, z: 1 };
+    const holding = (id: string, ...names: readonly string[]): GroupMember => ({
+      ...newcomer(id, 'x', 'y', 'z'),
+      held: names.map((name) => ({ topic: name[0]!, partition: Number(name[1]) })),
+    });
+    const members = [holding('a', 'x0', 'x1', 'y0', 'z0'), holding('b'), holding('c', 'x2', 'x3')];
+    expect(mostThatCanStay(topics, members)).toBe(4);
+    expect(keptIn(members, assign(topics, members))).toBe(4);
+  });
+
   it('does not depend on the order of members, topics or claims', () => {
     const shuffled = groups.chain(({ topics, members }) =>
       fc

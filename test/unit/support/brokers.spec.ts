@@ -13,6 +13,7 @@ import {
   readAddress,
   readApiVersions,
   readConnectionStart,
+  readNodes,
   readPong,
   readState,
   withLock,
@@ -204,6 +205,29 @@ describe('an answer', () => {
     const frame = Buffer.concat([Buffer.from([0, 0, 0, body.length]), body]);
     expect(readApiVersions(frame)).toEqual({ version });
     expect(readApiVersions(frame.subarray(0, -1))).toBeUndefined();
+  });
+
+  it('of Kafka names the nodes that it knows, with and without a rack', () => {
+    const node = (id: number, rack: readonly number[]): number[] => [
+      0,
+      0,
+      0,
+      id,
+      0,
+      1,
+      97,
+      0,
+      0,
+      35,
+      132,
+      ...rack,
+    ];
+    const nodes = [...node(1, [255, 255]), ...node(7, [0, 2, 98, 99]), ...node(3, [255, 255])];
+    const rest = [0, 0, 0, 1, 0, 0, 0, 0];
+    const body = Buffer.from([0, 0, 0, 1, 0, 0, 0, 3, ...nodes, ...rest]);
+    const frame = Buffer.concat([Buffer.from([0, 0, 0, body.length]), body]);
+    expect(readNodes(frame)).toEqual([1, 7, 3]);
+    expect(readNodes(frame.subarray(0, -1))).toBeUndefined();
   });
 });
 
