@@ -46,6 +46,8 @@ export interface BatchLimits {
  * producer. `backing-off`: the partition cannot be written for now.
  */
 export class PartitionQueue {
+  /** Of the last request. */
+  bytesUnderWay = 0;
   phase: 'idle' | 'due' | 'sending' | 'backing-off' = 'idle';
   /** Those under way, then those that wait. */
   #records: PendingRecord[] = [];
@@ -78,6 +80,7 @@ export class PartitionQueue {
       batch.push(next.record);
     }
     this.#underWay = batch.length;
+    this.bytesUnderWay = bytes;
     return batch;
   }
 

@@ -251,7 +251,7 @@ export class Producer {
     const records = queue.begin(this.#limits);
     queue.phase = 'sending';
     lease.sending.add(queue);
-    this.#route(queue.topic).leave(queue.partition);
+    this.#route(queue.topic).sent(queue.partition, queue.bytesUnderWay);
     let failure: KafkaClientError | undefined;
     try {
       await lease.client.send(queue.topic, queue.partition, records);

@@ -1,5 +1,8 @@
 import { PartitionQueue, type PendingRecord } from './partition-queue.js';
 
+/** What a partition gets before the next has its turn, as in Kafka's own client. */
+const enoughBytes = 16 * 1024;
+
 /** What is on its way to one topic. */
 export class TopicRoute {
   /** One for each partition that was written to, and for those before it. */
@@ -10,6 +13,8 @@ export class TopicRoute {
   isAsking = false;
   #partitions = 0;
   #sticky: number | undefined;
+  /** Bytes sent to it since it was chosen. */
+  #stuckBytes = 0;
 
   constructor(readonly topic: string) {}
 
@@ -20,7 +25,10 @@ export class TopicRoute {
     return this.queues[partition]!;
   }
 
-  /** Where records without a key go for now: one partition until its batch goes out, so that batches are large. */
+  /**
+   * Where records without a key go for now. One partition for a while: what comes while a request is under way then goes out together,
+   * where spread over all of them each record would have a request of its own.
+   */
   sticky(partitions: number, random: () => number): number {
     this.#partitions = partitions;
     // Clients that start together do not all begin with the first.
@@ -29,9 +37,17 @@ export class TopicRoute {
     return this.#sticky;
   }
 
-  /** Called when the partition's batch goes out, or cannot. Partitions take turns; those that are slow or away are passed over. */
+  /** A batch goes out to the partition. Partitions take turns. */
+  sent(partition: number, bytes: number): void {
+    if (partition !== this.#sticky) return;
+    this.#stuckBytes += bytes;
+    if (this.#stuckBytes >= enoughBytes) this.leave(partition);
+  }
+
+  /** Those that are slow or away are passed over. */
   leave(partition: number): void {
     if (partition !== this.#sticky) return;
+    this.#stuckBytes = 0;
     this.#sticky =
       this.#next(partition, (phase) => phase === 'idle') ??
       this.#next(partition, (phase) => phase !== 'backing-off') ??

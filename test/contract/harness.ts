@@ -39,7 +39,7 @@ export interface DriverHarness {
   deadLetterSource(source: string): string;
   /** Messages of `source` that no consumer has; brokers that know more may count what consumers have not settled too. */
   waiting(source: string): Promise<number>;
-  /** Breaks every connection to the broker, as a network would. */
+  /** Breaks every connection to the broker, as a network would, for long enough that it gives up on its consumers. */
   dropConnections(): Promise<void>;
   /** Addresses that are not reply addresses, `source` itself among them. */
   forgedReplyAddresses(source: string): readonly string[];

@@ -1,15 +1,22 @@
-// Runs the contract suite: npm run test:contract [-- --rabbitmq 4] [-- <vitest options>]
+// Runs the contract suite: npm run test:contract [-- --rabbitmq 4] [--kafka 3.9] [-- <vitest options>]
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
+/** The first of each is the usual one. */
+const versions = { rabbitmq: ['3.10', '4'], kafka: ['4.1', '3.9'] };
+
 const args = process.argv.slice(2);
-const at = args.indexOf('--rabbitmq');
-const [, version] = at < 0 ? [] : args.splice(at, 2);
-if (at >= 0 && version !== '3.10' && version !== '4') {
-  console.error(`--rabbitmq: expected 3.10 or 4, given ${version ?? 'nothing'}`);
-  process.exit(2);
+const env = { ...process.env };
+for (const [broker, [usual, other]] of Object.entries(versions)) {
+  const at = args.indexOf(`--${broker}`);
+  if (at < 0) continue;
+  const [, version] = args.splice(at, 2);
+  if (version !== usual && version !== other) {
+    console.error(`--${broker}: expected ${usual} or ${other}, given ${version ?? 'nothing'}`);
+    process.exit(2);
+  }
+  if (version === other) env[`STORK_${broker.toUpperCase()}`] = other;
 }
-const env = version === '4' ? { ...process.env, STORK_RABBITMQ: '4' } : process.env;
 const vitest = ['vitest', 'run', '--config', 'test/vitest.config.ts', 'test/contract', ...args];
 const cwd = fileURLToPath(new URL('../../', import.meta.url));
 const { status } = spawnSync('npx', vitest, { cwd, env, stdio: 'inherit' });

@@ -1,28 +1,43 @@
 import type { TestProject } from 'vitest/node';
-import { ensure, stop } from './brokers/index.mjs';
-import { isListening } from './brokers/parts.mjs';
+import { ensure, stop, type BrokerOptions } from './brokers/index.mjs';
+import { instanceOf, isListening } from './brokers/parts.mjs';
 
 declare module 'vitest' {
   interface ProvidedContext {
     /** AMQP address of the RabbitMQ to test against; undefined where brokers are skipped. */
     rabbitmqUrl: string | undefined;
+    /** Addresses of the Kafka to test against; undefined where brokers are skipped. */
+    kafkaBrokers: readonly string[] | undefined;
+    /** The version that a throw-away Kafka has to be of; undefined takes the usual one. */
+    kafkaVersion: '3.9' | undefined;
   }
 }
 
-/** `STORK_RABBITMQ=4` tests against RabbitMQ 4 instead of the system's own. */
-const version: '4' | undefined = process.env['STORK_RABBITMQ'] === '4' ? '4' : undefined;
+/** `STORK_RABBITMQ=4` and `STORK_KAFKA=3.9` test against these instead of the usual ones. */
+const options: BrokerOptions = {
+  rabbitmq: process.env['STORK_RABBITMQ'] === '4' ? '4' : undefined,
+  kafka: process.env['STORK_KAFKA'] === '3.9' ? '3.9' : undefined,
+};
+const needed = ['rabbitmq', 'kafka'] as const;
+const variables = { rabbitmq: 'RABBITMQ_URL', kafka: 'KAFKA_BROKERS' };
 
 /** Brings up the brokers that the tests need, and ends those that it had to start. */
-export default async function setup(project: TestProject): Promise<(() => Promise<void>) | undefined> {
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  project.provide('kafkaVersion', options.kafka === '3.9' ? '3.9' : undefined);
   if (process.env['STORK_SKIP_BROKERS'] === '1') {
     project.provide('rabbitmqUrl', undefined);
-    return undefined;
+    project.provide('kafkaBrokers', undefined);
+    return async () => {};
   }
-  const options = { rabbitmq: version };
-  const wasUp =
-    process.env['RABBITMQ_URL'] !== undefined || (await isListening(version === '4' ? 5682 : 5672));
-  const { rabbitmq } = await ensure(['rabbitmq'], options);
+  const wereUp = await Promise.all(needed.map(isUp));
+  const { rabbitmq, kafka } = await ensure(needed, options);
   project.provide('rabbitmqUrl', rabbitmq.url);
-  // Whoever brought it up before wants it to stay.
-  return wasUp ? undefined : () => stop('rabbitmq', options);
+  project.provide('kafkaBrokers', kafka.brokers);
+  // Whoever brought one up before wants it to stay.
+  const ours = needed.filter((_, i) => !wereUp[i]);
+  return async () => void (await Promise.all(ours.map((name) => stop(name, options))));
+}
+
+async function isUp(name: (typeof needed)[number]): Promise<boolean> {
+  return process.env[variables[name]] !== undefined || isListening(instanceOf(name, options).port);
 }

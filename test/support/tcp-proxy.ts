@@ -6,6 +6,9 @@ export interface TcpProxy {
   readonly port: number;
   /** Resets every connection; new ones are taken. */
   cut(): void;
+  /** Resets every connection, and those that come, until `restore`. */
+  breakOff(): void;
+  restore(): void;
   close(): Promise<void>;
 }
 
@@ -14,12 +17,14 @@ export async function startProxy(target: {
   readonly port: number;
 }): Promise<TcpProxy> {
   const sockets = new Set<Socket>();
+  let isBroken = false;
   const keep = (socket: Socket): Socket => {
     sockets.add(socket);
     // The other end's reset arrives here as an error; that is what a cut is for.
     return socket.on('error', () => {}).on('close', () => sockets.delete(socket));
   };
   const server = createServer((client) => {
+    if (isBroken) return void client.on('error', () => {}).resetAndDestroy();
     const broker = keep(connect(target));
     keep(client).pipe(broker).pipe(client);
     client.on('close', () => broker.destroy());
@@ -35,6 +40,13 @@ export async function startProxy(target: {
   return {
     port: (server.address() as AddressInfo).port,
     cut,
+    breakOff: () => {
+      isBroken = true;
+      cut();
+    },
+    restore: () => {
+      isBroken = false;
+    },
     close: async () => {
       cut();
       server.close();

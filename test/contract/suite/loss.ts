@@ -155,8 +155,9 @@ export function lossContract(harness: DriverHarness): void {
     }
     const { client, close, left, source } = await startApp(harness, { controllers: [Slow] });
     const asker = await startApp(harness, { controllers: [], source });
-    await client.publish('slow', 1);
-    const asked = asker.client.request('ask', 2);
+    // Of two keys: messages without one may have to wait for one another.
+    await client.publish('slow', 1, { key: 'a' });
+    const asked = asker.client.request('ask', 2, { key: 'b' });
     await begun.count(2);
     const closed = close();
     await expect(

@@ -43,8 +43,8 @@ export async function findGiven(instance, { limitMs } = { limitMs: 0 }) {
  */
 export async function findOnPort(instance) {
   const { id, broker, port, version: wanted } = instance;
-  const { probe, release, url } = brokers[broker];
-  const answer = await probe({ host: '127.0.0.1', port });
+  const { ask, probe, release, url } = brokers[broker];
+  const answer = await (ask?.(instance) ?? probe({ host: '127.0.0.1', port }));
   if (!answer) return undefined;
   const address = `127.0.0.1:${port}`;
   if (!fits(instance, answer))

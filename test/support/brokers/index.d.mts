@@ -39,8 +39,47 @@ export interface ThrowAwayOptions {
   /** A free one by default. */
   port?: number | undefined;
   version?: string | undefined;
-  /** More lines for its configuration file (Redis: arguments). With them it is never started in a container. */
+  /**
+   * More lines for its configuration file (Redis: arguments); a line with a name that is there already overrides it. With them it is
+   * never started in a container.
+   */
   config?: readonly string[] | undefined;
+  /**
+   * Kafka only: a second listener for clients on this `port`, which tells them `address` (`host:port`) as the broker's own: a proxy there
+   * gets all that they send. `brokers` of the server stays the direct way.
+   */
+  proxied?: { port: number; address: string } | undefined;
+  /**
+   * Kafka only: lets in only who logs in, by PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512. Both of letters, digits, `_`, `.` and `-`.
+   */
+  sasl?: { user: string; password: string } | undefined;
+}
+
+export interface ThrowAwayClusterOptions {
+  /** @defaultValue 3 */
+  brokers?: number | undefined;
+  version?: string | undefined;
+  /** More lines for the configuration file of each node. */
+  config?: readonly string[] | undefined;
+}
+
+export interface ClusterNode {
+  id: number;
+  /** `host:port`, the same after a restart. */
+  address: string;
+  /** Starts it again, with its data, and waits until it is a member of the cluster. */
+  start(this: void): Promise<void>;
+  /** Ends it in good order: it hands its partitions over first. */
+  stop(this: void): Promise<void>;
+  /** SIGKILL; the others take its partitions over after 4 s. */
+  kill(this: void): Promise<void>;
+}
+
+export interface ThrowAwayCluster {
+  brokers: string[];
+  nodes: ClusterNode[];
+  /** Ends every node and deletes its data. */
+  remove(this: void): Promise<void>;
 }
 
 /** A server for one test. `url`, `brokers` and `ctl` stay good over its restarts. */
@@ -75,3 +114,9 @@ export function throwAway<Name extends BrokerName>(
   name: Name,
   options?: ThrowAwayOptions,
 ): Promise<ThrowAway<Name>>;
+
+/**
+ * Kafka nodes that are broker and controller each; with three, every topic has three replicas of which two have to be in sync. Rejects
+ * where one does not start, and leaves none behind.
+ */
+export function throwAwayCluster(name: 'kafka', options?: ThrowAwayClusterOptions): Promise<ThrowAwayCluster>;

@@ -7,6 +7,8 @@ import { sweep } from './sweep.mjs';
 /** @typedef {import('./instances.mjs').BrokerName} BrokerName */
 /** @typedef {import('./instances.mjs').Options} Options */
 
+export { throwAwayCluster } from './cluster.mjs';
+
 /**
  * @param {readonly BrokerName[]} names
  * @param {Options} [options]
@@ -45,7 +47,7 @@ export async function kill(name, options = {}) {
 
 /**
  * @param {BrokerName} name
- * @param {{ port?: number, version?: string, config?: readonly string[] }} [options]
+ * @param {import('./instances.mjs').ThrowAwayOptions} [options]
  */
 export async function throwAway(name, options = {}) {
   await sweep({ all: false });

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { freePort } from './ports.mjs';
+import { checkLogin } from './kafka-settings.mjs';
+import { freePorts } from './ports.mjs';
 
 /** Everything that is installed, stored and logged here lies in this folder. */
 export const home = fileURLToPath(new URL('../../../.brokers/', import.meta.url));
@@ -19,6 +20,14 @@ export const home = fileURLToPath(new URL('../../../.brokers/', import.meta.url)
  * @property {string} folder
  * @property {boolean} isThrowAway
  * @property {readonly string[]} config More lines for the configuration file.
+ * @property {import('./kafka-settings.mjs').KafkaLayout | undefined} [kafka]
+ *
+ * @typedef {object} ThrowAwayOptions
+ * @property {number | undefined} [port]
+ * @property {string | undefined} [version]
+ * @property {readonly string[] | undefined} [config]
+ * @property {{ port: number, address: string } | undefined} [proxied]
+ * @property {{ user: string, password: string } | undefined} [sasl]
  */
 
 /** @type {readonly BrokerName[]} */
@@ -84,14 +93,19 @@ export function knownInstances() {
 /**
  * A server for one test alone.
  * @param {BrokerName} broker
- * @param {{ port?: number | undefined, version?: string | undefined, config?: readonly string[] | undefined }} options
+ * @param {ThrowAwayOptions} options
  * @returns {Promise<Instance>}
  */
-export async function throwAwayInstance(broker, { port, version, config = [] }) {
+export async function throwAwayInstance(broker, { port, version, config = [], proxied, sasl }) {
   const wanted = instanceOf(broker, { [broker]: version }).version;
-  const own = port ?? (await freePort());
+  for (const [name, value] of Object.entries({ proxied, sasl }))
+    if (value && broker !== 'kafka')
+      throw new TypeError(`${name}: expected nothing, ${broker} has no such thing`);
+  if (sasl) checkLogin(sasl);
+  const [free, innerPort, openPort] = await threePorts();
+  const own = port ?? free;
   const id = `throw-away-${broker}-${own}`;
-  const innerPort = await freePort();
+  const kafka = { ...(proxied && { proxied }), ...(sasl && { sasl: { ...sasl, openPort } }) };
   return {
     id,
     broker,
@@ -101,7 +115,12 @@ export async function throwAwayInstance(broker, { port, version, config = [] }) 
     folder: join(home, id),
     isThrowAway: true,
     config,
+    ...(Object.keys(kafka).length > 0 && { kafka }),
   };
+}
+
+async function threePorts() {
+  return /** @type {[number, number, number]} */ (await freePorts(3));
 }
 
 /**

@@ -1,8 +1,9 @@
-import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { canInstall, install } from './apt.mjs';
+import { newClusterId } from './cluster-id.mjs';
 import { home, isVersion } from './instances.mjs';
+import { formatArguments, nodeIdOf, openPortOf, settingsOf } from './kafka-settings.mjs';
 import { cleanEnvironment, run, spawnDetached } from './processes.mjs';
 import { askKafka } from './probes.mjs';
 
@@ -16,6 +17,7 @@ export const kafka = {
   hint: 'a container engine that runs, or Java 17 and Maven (Debian: packages default-jre-headless and maven), or KAFKA_BROKERS',
   url: (port) => `127.0.0.1:${port}`,
   probe: askKafka,
+  ask: (instance) => askKafka({ host: '127.0.0.1', port: openPortOf(instance) }, namedNodes(instance)),
   release: releaseOf,
   canRun: async () => canInstall() || (await missingParts()).length === 0,
   install: installKafka,
@@ -37,36 +39,26 @@ export const kafka = {
       `${librariesOf(instance)}/*`,
     ];
     if (!existsSync(join(folder, 'data', 'meta.properties'))) {
-      const cluster = `A${randomBytes(16).toString('base64url').slice(1)}`;
+      const cluster = instance.kafka?.cluster?.clusterId ?? newClusterId();
       const format = ['kafka.tools.StorageTool', 'format', '--cluster-id', cluster, '-c', properties];
-      await run('java', ['-XX:TieredStopAtLevel=1', ...java, ...format], { env, cwd: folder });
+      const args = ['-XX:TieredStopAtLevel=1', ...java, ...format, ...formatArguments(instance)];
+      await run('java', args, { env, cwd: folder });
     }
-    const args = ['-Xmx768m', ...java, 'kafka.Kafka', properties];
+    const machine = instance.isThrowAway ? smallMachine : ['-Xmx768m'];
+    const args = [...machine, ...java, 'kafka.Kafka', properties];
     return spawnDetached('java', args, { env, cwd: folder, log: join(folder, 'log') });
   },
 };
 
-/** @param {import('./instances.mjs').Instance} instance */
-function settingsOf({ port, innerPort, folder, config }) {
-  return [
-    'process.roles=broker,controller',
-    'node.id=1',
-    `controller.quorum.voters=1@127.0.0.1:${innerPort}`,
-    `listeners=PLAINTEXT://127.0.0.1:${port},CONTROLLER://127.0.0.1:${innerPort}`,
-    `advertised.listeners=PLAINTEXT://127.0.0.1:${port}`,
-    'controller.listener.names=CONTROLLER',
-    'listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT',
-    `log.dirs=${join(folder, 'data')}`,
-    'offsets.topic.replication.factor=1',
-    'offsets.topic.num.partitions=8',
-    'transaction.state.log.replication.factor=1',
-    'transaction.state.log.min.isr=1',
-    'transaction.state.log.num.partitions=8',
-    // A group is ready as soon as its first member is: by default it waits three seconds for more.
-    'group.initial.rebalance.delay.ms=0',
-    ...config,
-    '',
-  ];
+/** Several run side by side in a test, none of them for long. */
+const smallMachine = ['-Xmx512m', '-XX:+UseSerialGC', '-XX:TieredStopAtLevel=1'];
+
+/**
+ * A node of a cluster answers for the others before it is one of them itself.
+ * @param {import('./instances.mjs').Instance} instance
+ */
+function namedNodes(instance) {
+  return instance.kafka?.cluster ? [nodeIdOf(instance)] : [];
 }
 
 const logging = [

@@ -10,6 +10,8 @@ import { redis } from './redis.mjs';
  * @property {string} hint What somebody needs where nothing here works.
  * @property {(port: number) => string} url
  * @property {(address: import('./probes.mjs').Address) => Promise<import('./probes.mjs').Answer | undefined>} probe
+ * @property {(instance: import('./instances.mjs').Instance) => Promise<import('./probes.mjs').Answer | undefined>} [ask] Where one of
+ *   ours has to be asked otherwise than by its port alone.
  * @property {(instance: import('./instances.mjs').Instance) => Promise<boolean>} canRun Without a container, here.
  * @property {(instance: import('./instances.mjs').Instance) => Promise<void>} install
  * @property {Launch} launch Starts it, detached, with its folder as working folder and its output in `log` there.

@@ -27,8 +27,9 @@ export async function bringUp(instance) {
     throw new Error(`127.0.0.1:${port} is taken by something that is not ${broker}`);
   const owner = isThrowAway ? { owner: refOf(process.pid) } : {};
   mkdirSync(instance.folder, { recursive: true });
-  // A container takes no configuration lines.
-  if (instance.config.length === 0 && (await hasEngine())) {
+  // A container takes no configuration of ours.
+  const isUsual = instance.config.length === 0 && instance.kafka === undefined;
+  if (isUsual && (await hasEngine())) {
     await writeState(home, id, { broker, how: 'compose', port, version, ...owner });
     await composeUp(instance);
   } else {

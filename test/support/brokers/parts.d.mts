@@ -1,8 +1,8 @@
 import type { BrokerName } from './index.mjs';
 
 interface Options {
-  rabbitmq?: string;
-  kafka?: string;
+  rabbitmq?: string | undefined;
+  kafka?: string | undefined;
 }
 
 interface Instance {
@@ -51,4 +51,5 @@ export function freePort(): Promise<number>;
 export function readConnectionStart(received: Buffer): Answer | undefined;
 export function readPong(received: Buffer): Answer | undefined;
 export function readApiVersions(received: Buffer): Answer | undefined;
+export function readNodes(received: Buffer): number[] | undefined;
 export function mirrorIn(text: string, codename: string): string | undefined;

@@ -5,5 +5,5 @@ export { readAddress } from './given.mjs';
 export { instanceOf, isVersion } from './instances.mjs';
 export { withLock } from './lock.mjs';
 export { freePort, isListening } from './ports.mjs';
-export { readApiVersions, readConnectionStart, readPong } from './probes.mjs';
+export { readApiVersions, readConnectionStart, readNodes, readPong } from './probes.mjs';
 export { readState, writeState } from './state.mjs';

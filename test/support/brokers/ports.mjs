@@ -32,6 +32,18 @@ export async function freePort() {
 }
 
 /**
+ * As many that differ.
+ * @param {number} count
+ * @returns {Promise<number[]>}
+ */
+export async function freePorts(count) {
+  /** @type {Set<number>} */
+  const ports = new Set();
+  while (ports.size < count) ports.add(await freePort());
+  return [...ports];
+}
+
+/**
  * @param {number} port
  * @returns {Promise<boolean>}
  */

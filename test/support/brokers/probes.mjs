@@ -85,14 +85,16 @@ export function readPong(received) {
 /**
  * Kafka opens its port before it may be used: it is ready when its own metadata names a broker.
  * @param {Address} address
+ * @param {readonly number[]} [nodes] Those that it must name.
  * @returns {Promise<Answer | undefined>}
  */
-export async function askKafka(address) {
+export async function askKafka(address, nodes = []) {
   const answer = await ask(address, kafkaRequest(18, 0, Buffer.alloc(0)), readApiVersions);
   if (!answer) return undefined;
   const noTopics = Buffer.alloc(4);
-  const brokers = await ask(address, kafkaRequest(3, 1, noTopics), readBrokerCount);
-  return brokers ? answer : undefined;
+  const named = await ask(address, kafkaRequest(3, 1, noTopics), readNodes);
+  const isReady = named && named.length > 0 && nodes.every((node) => named.includes(node));
+  return isReady ? answer : undefined;
 }
 
 /**
@@ -127,9 +129,18 @@ export function readApiVersions(received) {
 }
 
 /**
+ * The ids of the nodes that a metadata response (version 1) names.
  * @param {Buffer} received
- * @returns {number | undefined}
+ * @returns {number[] | undefined}
  */
-function readBrokerCount(received) {
-  return received.length < 12 ? undefined : received.readInt32BE(8);
+export function readNodes(received) {
+  if (received.length < 12 || received.length < 4 + received.readInt32BE(0)) return undefined;
+  const ids = [];
+  for (let left = received.readInt32BE(8), at = 12; left > 0; left--) {
+    ids.push(received.readInt32BE(at));
+    // Host, port and rack follow; a rack that there is none of has the length -1.
+    const rack = at + 6 + received.readInt16BE(at + 4) + 4;
+    at = rack + 2 + Math.max(0, received.readInt16BE(rack));
+  }
+  return ids;
 }

@@ -18,7 +18,8 @@ export function startTimeOf(pid) {
       // The name in parentheses may hold blanks, so the fields are counted from behind it.
       const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
       const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-      const isZombie = fields[0] === 'Z';
+      // The first thread may be dead while others, which hold the ports, are still about to be.
+      const isZombie = fields[0] === 'Z' && Number(fields[17]) <= 1;
       return isZombie ? undefined : fields[19];
     } catch {
       return undefined;

@@ -1,0 +1,37 @@
+import type { Admin } from 'kafkajs';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+const limitMs = 10_000;
+
+/**
+ * Makes the topic unless it is there, and resolves when the broker that was asked knows it: a broker may hear of it only after the
+ * controller has confirmed it.
+ */
+export async function createTopic(admin: Admin, topic: string, numPartitions: number): Promise<void> {
+  await admin.createTopics({ topics: [{ topic, numPartitions }], waitForLeaders: false });
+  await untilDone(() => admin.fetchTopicMetadata({ topics: [topic] }));
+}
+
+/** What the group has committed of the topic, by partition; those of which it has nothing are left out. */
+export async function committedOffsets(
+  admin: Admin,
+  groupId: string,
+  topic: string,
+): Promise<ReadonlyMap<number, number>> {
+  const fetched = await untilDone(() => admin.fetchOffsets({ groupId, topics: [topic] }));
+  const entries = fetched
+    .flatMap(({ partitions }) => partitions)
+    .map(({ partition, offset }) => [partition, Number(offset)] as const);
+  return new Map(entries.filter(([, offset]) => offset >= 0));
+}
+
+/** A broker that has just begun, or a topic or group that has, is refused for a moment, which kafkajs's admin does not wait for. */
+async function untilDone<T>(ask: () => Promise<T>): Promise<T> {
+  for (const until = Date.now() + limitMs; ; await sleep(20)) {
+    try {
+      return await ask();
+    } catch (error) {
+      if ((error as { retriable?: unknown }).retriable !== true || Date.now() > until) throw error;
+    }
+  }
+}
