@@ -1,15 +1,19 @@
 import { readFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 
+const titles = { rabbitmq: 'RabbitMQ', kafka: 'Kafka' };
+
 /** What a number without its circumstances is worth: nothing. */
-export function describeMachine(broker) {
+export function describeMachine(brokers) {
   const cores = cpus();
   const lines = [
     `${process.platform} ${process.arch}, ${cores.length} x ${cores[0]?.model.trim() ?? 'unknown'}, ${Math.round(totalmem() / 2 ** 30)} GiB`,
-    `Node ${process.versions.node}, Nest ${versionOf('@nestjs/core')}, amqplib ${versionOf('amqplib')}`,
+    `Node ${process.versions.node}, Nest ${versionOf('@nestjs/core')}, amqplib ${versionOf('amqplib')}, kafkajs ${versionOf('kafkajs')}`,
   ];
-  if (broker !== undefined) lines.push(`RabbitMQ ${broker.version ?? 'of unknown version'} (${broker.how})`);
-  return lines;
+  const described = Object.entries(brokers).map(
+    ([name, { version, how }]) => `${titles[name]} ${version ?? 'of unknown version'} (${how})`,
+  );
+  return [...lines, ...described];
 }
 
 function versionOf(name) {

@@ -7,14 +7,14 @@ const ours = 'stork';
  * Runs ours and the others in turn, round by round, beginning with another one each round, so that whatever slows the machine down for a
  * while slows all of them. The first round warms up and does not count.
  */
-export async function compare(row, { rounds, url, profile }) {
+export async function compare(row, { rounds, address, profile }) {
   const names = [ours, ...row.against];
   const times = new Map(names.map((name) => [name, []]));
   const subjects = [];
   let failure;
   try {
     for (const name of names)
-      subjects.push(await Subject.open(row, name, { url, profile: name === ours && profile }));
+      subjects.push(await Subject.open(row, name, { address, profile: name === ours && profile }));
     for (let round = 0; round <= rounds; round++) {
       for (let i = 0; i < subjects.length; i++) {
         const subject = subjects[(i + round) % subjects.length];

@@ -19,9 +19,14 @@ export class Tally {
     this.#left = messages;
   }
 
+  /** For handlers that take their time: the round begins with the first of them, not with its end. */
+  began() {
+    if (this.#beganAt === 0) this.#beganAt = performance.now();
+  }
+
   handled({ n }) {
     const i = n - firstNumber;
-    if (this.#beganAt === 0) this.#beganAt = performance.now();
+    this.began();
     if (this.#seen[i] === undefined) this.#strangers++;
     else if (this.#seen[i]++ > 0) this.#doubles++;
     else if (--this.#left === 0) this.#finish();

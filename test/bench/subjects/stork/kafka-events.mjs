@@ -1,0 +1,5 @@
+import { openConsumer } from './kafka-consume.mjs';
+
+export function open(options) {
+  return openConsumer(options, (tally, order) => tally.handled(order));
+}
