@@ -86,25 +86,25 @@ describe('Producer: partitions', () => {
     });
   });
 
-  it('lets records without a key stay together until their batch goes out, and partitions take turns', async () => {
+  it('lets records without a key stay together for 16 KiB, and partitions take turns', async () => {
     const { kafka, publish } = await newReadyBench();
     const places: number[] = [];
     for (let round = 0; round < 6; round++) {
-      for (let i = 0; i < 5; i++) publish(`${round}/${i}`);
+      for (let i = 0; i < 5; i++) publish(`${round}/${i}/${'x'.repeat(1_700)}`);
       await settle();
       expect(kafka.open).toHaveLength(1);
       places.push(kafka.open[0]!.partition);
       kafka.open[0]!.confirm();
       await settle();
     }
-    expect(places).toEqual([2, 0, 1, 2, 0, 1]);
+    expect(places).toEqual([2, 2, 0, 0, 1, 1]);
   });
 
   it('keeps records without a key away from a partition that cannot be written', async () => {
     const { kafka, outcomes, publish, clock } = await newReadyBench();
     kafka.onSend = (send) => (send.partition === 1 ? send.fail('unavailable') : send.confirm());
     for (let i = 0; i < 30; i++) {
-      publish(`${i}`);
+      publish(`${i}/${'x'.repeat(16_384)}`);
       await settle();
     }
     // Only the one that found out is still waiting.
