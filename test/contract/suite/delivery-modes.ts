@@ -82,6 +82,31 @@ function atMostOnce(harness: DriverHarness): void {
     expect(runs.all.length).toBe(3);
   });
 
+  it('does not repeat what had just begun when the connection broke', async () => {
+    const runs = new Seen<string | undefined>();
+    const after = new Seen<number>();
+    @Controller()
+    class Cuts {
+      @EventPattern<string>('once')
+      @Consume({ delivery: 'at-most-once' })
+      async once(@Ctx() context: StorkContext): Promise<void> {
+        await harness.dropConnections();
+        runs.add(context.messageId);
+      }
+      @EventPattern<string>('after')
+      @Consume({ delivery: 'at-most-once' })
+      after(@Payload() n: number): void {
+        after.add(n);
+      }
+    }
+    const { client, settled } = await startApp(harness, { controllers: [Cuts] });
+    await client.publish('once', 1, { messageId: 'm-1' });
+    await runs.count(1);
+    await publishAfterCut(client.publish.bind(client), 'after', after);
+    await settled();
+    expect(runs.all).toEqual(['m-1']);
+  });
+
   it('does not repeat what a closed application had begun, out of order or not; what had not begun comes again', async () => {
     const gate = new Gate();
     const begun = new Seen<number>();

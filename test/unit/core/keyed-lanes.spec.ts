@@ -247,6 +247,17 @@ describe('an item at one of its bounds', () => {
     expect(bench.running).toEqual(['both']);
   });
 
+  it('lets the next one try where a place is free that it cannot use yet', async () => {
+    const bench = new Bench(5);
+    const other: Bound = { limit: 1 };
+    bench.lanes.push(undefined, 'a', [one]);
+    bench.lanes.push(undefined, 'b', [other]);
+    bench.lanes.push(undefined, 'both', [one, other]);
+    bench.lanes.push(undefined, 'a2', [one]);
+    await bench.end('a');
+    expect(bench.running).toEqual(['b', 'a2']);
+  });
+
   it('can be taken out, with its lane, and leaves the bound as it was', async () => {
     const bench = new Bench(1);
     bench.lanes.push(undefined, 'runs');
