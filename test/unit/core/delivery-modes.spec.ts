@@ -245,17 +245,17 @@ describe('a verb outside manual', () => {
 
   it('says nothing any more when the handler has ended', async () => {
     let run: HandlerRun | undefined;
-    const gate = newGate();
+    const gate = newGate<undefined>();
     const handlers = [
       new TestHandler('event', 'a', '#', async (given) => void (run = given)),
-      new TestHandler('event', 'b', '#', async () => void (await gate.promise)),
+      new TestHandler('event', 'b', '#', () => gate.promise),
     ];
     const { scope } = newBench(handlers);
     const test = deliveryIn('at-least-once');
     const done = processDelivery(test.delivery, scope);
     await settle();
     expect(run!.decide(requeue)).toBe(false);
-    gate.open();
+    gate.open(undefined);
     await done;
     expect(test.source.events).toEqual(['ack 1']);
   });
