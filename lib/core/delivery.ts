@@ -27,7 +27,8 @@ export class Delivery {
   readonly tag: number;
   readonly mode: DeliveryMode;
   readonly #source: DeliverySource;
-  #state: 'open' | 'copying' | 'settled' = 'open';
+  #state: 'open' | 'copying' | 'forgoing' | 'settled' = 'open';
+  #isFinal = false;
   /** Copies that are confirmed: trying the others again must not repeat them. */
   #confirmed: Set<Copy> | undefined;
   #abort: AbortController | undefined;
@@ -46,7 +47,12 @@ export class Delivery {
 
   /** Whether it can still be settled, by whoever comes first. */
   get open(): boolean {
-    return this.#state !== 'settled' && this.epoch.live;
+    return this.#state !== 'settled' && (this.#isFinal || this.epoch.live);
+  }
+
+  /** True once the message will not come again: it was forgone or acknowledged. Its epoch means nothing to it any more. */
+  get isFinal(): boolean {
+    return this.#isFinal;
   }
 
   /** True once its outcome no longer counts: the epoch has ended, or the shutdown's patience has. */
@@ -77,13 +83,34 @@ export class Delivery {
 
   ack(): boolean {
     if (!this.#take()) return false;
-    this.#source.ack(this);
+    if (!this.#isFinal) this.#source.ack(this);
+    this.#isFinal = true;
     return true;
   }
 
   requeue(): boolean {
-    if (!this.#take()) return false;
+    if (this.#isFinal || !this.#take()) return false;
     this.#source.requeue(this);
+    return true;
+  }
+
+  /**
+   * Resolves to true when the message will not come again, whatever becomes of it here: from then on it is this process alone that has it.
+   * False: it was settled before, or taken away meanwhile, and is nothing to us.
+   */
+  async forgo(): Promise<boolean> {
+    if (this.#state !== 'open' || !this.epoch.live || this.#aborted) return false;
+    this.#state = 'forgoing';
+    // A source that is lost may never answer.
+    const aborted = new Promise<void>((resolve) => this.onAbort(resolve));
+    try {
+      await Promise.race([this.#source.forgo(this), aborted]);
+    } catch {
+      return false;
+    }
+    if (this.#aborted) return false;
+    this.#state = 'open';
+    this.#isFinal = true;
     return true;
   }
 
@@ -92,7 +119,7 @@ export class Delivery {
    * are missing. False: settled before, or the epoch ended meanwhile: the copies exist and the message comes again.
    */
   async ackAfter(copies: readonly Copy[]): Promise<boolean> {
-    if (this.#state !== 'open' || !this.epoch.live) return false;
+    if (this.#state !== 'open' || !this.open) return false;
     this.#state = 'copying';
     const confirmed = (this.#confirmed ??= new Set());
     const missing = copies.filter((copy) => !confirmed.has(copy));
@@ -111,6 +138,6 @@ export class Delivery {
   #take(): boolean {
     if (this.#state !== 'open') return false;
     this.#state = 'settled';
-    return this.epoch.live;
+    return this.#isFinal || this.epoch.live;
   }
 }

@@ -134,7 +134,7 @@ export interface Subscription {
 
 /**
  * The driver's side of a delivery: called by `Delivery`, at most one of `ack` and `requeue`, and only while its epoch lives. A driver ends
- * the epoch in the tick in which it learns of the loss; `ack` and `requeue` must not throw.
+ * the epoch in the tick in which it learns of the loss; `ack` and `requeue` must not throw. After `forgo` only `copy` is called.
  */
 export interface DeliverySource {
   ack(delivery: Delivery): void;

@@ -11,7 +11,9 @@ export type DeathReason =
   /** The message is readable and wrong: refused by validation, too large, or with a reply address that is not one. */
   | 'invalid'
   /** Nothing here listens to its pattern. */
-  | 'no-handler';
+  | 'no-handler'
+  /** The handler said `nack({ requeue: false })`. */
+  | 'rejected';
 
 /** A handler's failure, named by the layer that knows the error. */
 export interface Failure {

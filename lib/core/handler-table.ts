@@ -1,7 +1,9 @@
 import type { ConsumptionWishes } from './consumption.js';
 import type { Failure } from './failure.js';
 import type { Delivery } from './delivery.js';
-import type { HeaderFacts } from './header-facts.js';
+import { addressee, type HeaderFacts } from './header-facts.js';
+import type { Bound } from './keyed-lanes.js';
+import type { InboundMessage } from './message.js';
 import { matches, maxPatternBytes, type Pattern } from './pattern.js';
 
 /** One handler of one transport, whatever lies between core and the user's method. */
@@ -23,6 +25,16 @@ export interface HandlerRun {
   readonly facts: HeaderFacts;
   /** Takes a value of the result. False: nobody wants more, a stream may stop. */
   emit(value: unknown): boolean;
+  /**
+   * What the handler itself says of the message. The first verb decides: false for a later one, and where the message is settled or
+   * somebody else's already.
+   */
+  decide(verb: Verb): boolean;
+}
+
+/** `ack`: handled. `requeue`: to come again. `reject`: to the dead letters. */
+export interface Verb {
+  readonly kind: 'ack' | 'requeue' | 'reject';
 }
 
 /** Which handlers a message gets. */
@@ -32,6 +44,8 @@ export interface Route {
   readonly events: readonly Handler[];
   /** The message handler. */
   readonly answering: Handler | undefined;
+  /** Of all these handlers. */
+  readonly bounds: readonly Bound[];
 }
 
 /** Wildcards are matched once for each text; hostile senders must not make the memory of it grow without end. */
@@ -41,11 +55,16 @@ const maxRemembered = 10_000;
 export class HandlerTable {
   readonly #handlers: readonly Handler[];
   readonly #byId = new Map<string, Handler>();
+  readonly #bounds = new Map<Handler, Bound>();
   readonly #remembered = new Map<string, Route>();
 
   constructor(handlers: readonly Handler[]) {
     this.#handlers = handlers;
-    for (const handler of handlers) this.#byId.set(handler.id, handler);
+    for (const handler of handlers) {
+      this.#byId.set(handler.id, handler);
+      const limit = handler.consumption?.concurrency;
+      if (limit !== undefined) this.#bounds.set(handler, { limit });
+    }
   }
 
   get size(): number {
@@ -54,6 +73,26 @@ export class HandlerTable {
 
   byId(id: string): Handler | undefined {
     return this.#byId.get(id);
+  }
+
+  /** Whether any handler has a `concurrency` of its own. */
+  get isBounded(): boolean {
+    return this.#bounds.size > 0;
+  }
+
+  /**
+   * Bounds of the handlers that a message may get, before it is read. Where a pattern has event handlers and a message handler, those of
+   * both: which it will be may be a question to the broker.
+   */
+  boundsOf({ headers, patterns }: InboundMessage): readonly Bound[] {
+    const id = addressee(headers);
+    if (id === undefined) return this.route(patterns).bounds;
+    const handler = this.#byId.get(id);
+    return handler === undefined ? [] : this.#boundsOf([handler]);
+  }
+
+  #boundsOf(handlers: readonly Handler[]): readonly Bound[] {
+    return handlers.flatMap((handler) => this.#bounds.get(handler) ?? []);
   }
 
   /** The first of the texts that any handler listens to decides. */
@@ -78,11 +117,11 @@ export class HandlerTable {
 
   #matchLong(text: string): Route {
     const all = this.#handlers.filter(({ patterns }) => patterns.some((pattern) => pattern.text === '#'));
-    return {
-      pattern: text,
-      events: all.filter(({ kind }) => kind === 'event'),
-      answering: all.find(({ kind }) => kind === 'message'),
-    };
+    return this.#toRoute(
+      text,
+      all.filter(({ kind }) => kind === 'event'),
+      all.find(({ kind }) => kind === 'message'),
+    );
   }
 
   /** Every event handler that matches runs; of message handlers the most exact one. */
@@ -94,11 +133,16 @@ export class HandlerTable {
       .filter(({ kind }) => kind === 'message')
       .map((handler) => ({ handler, rank: rank(handler, text) }))
       .toSorted((a, b) => a.rank - b.rank);
-    return {
-      pattern: text,
-      events: matching.filter(({ kind }) => kind === 'event'),
-      answering: answering[0]?.handler,
-    };
+    return this.#toRoute(
+      text,
+      matching.filter(({ kind }) => kind === 'event'),
+      answering[0]?.handler,
+    );
+  }
+
+  #toRoute(pattern: string, events: readonly Handler[], answering: Handler | undefined): Route {
+    const handlers = answering === undefined ? events : [...events, answering];
+    return { pattern, events, answering, bounds: this.#boundsOf(handlers) };
   }
 }
 

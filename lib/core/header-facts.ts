@@ -38,9 +38,16 @@ function factsOf(headers: Headers, reply: ReplyTarget): HeaderFacts {
     firstFailedAt: readTime(headers, headerNames.firstFailedAt),
     // An event has nobody who stops waiting for it.
     deadline: reply.kind === 'address' ? readTime(headers, headerNames.deadline) : undefined,
-    handlerId: readText(headers, headerNames.handler),
+    handlerId: addressee(headers),
     reply,
   };
+}
+
+/** The one handler that a copy is for; undefined: all. */
+export function addressee(headers: Headers): string | undefined {
+  if (headers[headerNames.handler] === undefined || headers[headerNames.deathReason] !== undefined)
+    return undefined;
+  return readText(headers, headerNames.handler);
 }
 
 function factsOfLetter({ headers }: InboundMessage): HeaderFacts {

@@ -3,9 +3,9 @@ import type { Delivery } from './delivery.js';
 import type { DeliverySink, Subscription } from './driver.js';
 import type { Epoch } from './epoch.js';
 import { InFlight, marksFor } from './in-flight.js';
-import { KeyedLanes } from './keyed-lanes.js';
+import { KeyedLanes, type Bound } from './keyed-lanes.js';
 import { withResolvers } from './promises.js';
-import type { Settled } from './settlement.js';
+import type { Held, Settled } from './settlement.js';
 
 /** Why a source is paused; it goes on when no reason is left. */
 type PauseReason = 'in-flight' | 'dead-letter';
@@ -15,7 +15,9 @@ export interface IntakeFields {
   /** Whether a pause leaves what was delivered with us. Where it does not, the driver's own window bounds what is in flight. */
   readonly pausesWithoutRedelivery: boolean;
   readonly clock: Clock;
-  process(delivery: Delivery): Promise<Settled>;
+  /** Bounds of the handlers that it will get. Undefined where no handler has one. */
+  readonly boundsOf?: ((delivery: Delivery) => readonly Bound[]) | undefined;
+  process(delivery: Delivery): Promise<Settled | Held>;
   /** Called where `process` has rejected. Must not reject. */
   failed(delivery: Delivery, error: unknown): Promise<Settled>;
   /** Returns what was taken and will not run. */
@@ -30,6 +32,9 @@ export class Intake implements DeliverySink {
   readonly #pauseReasons = new Set<PauseReason>();
   readonly #epochs = new WeakSet<Epoch>();
   readonly #atWork = new Set<Delivery>();
+  /** Their handlers have ended and keep them for a while. */
+  readonly #held = new Set<Delivery>();
+  #onNoneHeld: (() => void) | undefined;
   readonly #abandoned = withResolvers<void>();
   #subscription: Subscription | undefined;
   #stopped = false;
@@ -56,6 +61,11 @@ export class Intake implements DeliverySink {
     return this.#lanes.running;
   }
 
+  /** Messages that handlers have kept and not settled. */
+  get held(): number {
+    return this.#held.size;
+  }
+
   /** Deliveries may have come before the driver returned the subscription, and so may a shutdown. */
   attach(subscription: Subscription): void {
     this.#subscription = subscription;
@@ -66,8 +76,12 @@ export class Intake implements DeliverySink {
   deliver(delivery: Delivery): void {
     this.#inFlight.add(delivery.message.body?.length ?? 0);
     // Once stopped, the lanes start nothing: it is given back together with the rest.
-    this.#lanes.push(delivery.lane, delivery);
+    this.#enqueue(delivery);
     this.#follow(delivery.epoch);
+  }
+
+  #enqueue(delivery: Delivery): void {
+    this.#lanes.push(delivery.lane, delivery, this.#fields.boundsOf?.(delivery));
   }
 
   halt(): Promise<void> {
@@ -87,15 +101,16 @@ export class Intake implements DeliverySink {
   }
 
   /**
-   * Takes nothing more, gives back what has not begun, waits for what has; after `limitMs` aborts the rest and gives that back too.
+   * Takes nothing more, gives back what has not begun, waits for what has and for what handlers keep; after `limitMs` aborts the rest
+   * and gives that back too.
    * A second call can only shorten the wait of the first.
    */
   async drain(limitMs: number, onAbandon: () => void): Promise<void> {
     this.#stopped = true;
     this.#draining ??= this.#drain();
     if (await endsWithin(this.#fields.clock, this.#draining, limitMs)) return;
-    if (this.running > 0) onAbandon();
-    for (const delivery of this.#atWork) {
+    if (this.running + this.held > 0) onAbandon();
+    for (const delivery of [...this.#atWork, ...this.#held]) {
       delivery.abort();
       this.#fields.release(delivery);
     }
@@ -109,6 +124,12 @@ export class Intake implements DeliverySink {
     const halted = this.#lanes.halt();
     await Promise.race([this.#stopSource(), this.#abandoned.promise]);
     await Promise.race([halted, this.#abandoned.promise]);
+    await Promise.race([this.#noneHeld(), this.#abandoned.promise]);
+  }
+
+  #noneHeld(): Promise<void> {
+    if (this.#held.size === 0) return Promise.resolve();
+    return new Promise((resolve) => (this.#onNoneHeld = resolve));
   }
 
   async #stopSource(): Promise<void> {
@@ -119,8 +140,8 @@ export class Intake implements DeliverySink {
 
   async #run(delivery: Delivery): Promise<void> {
     this.#atWork.add(delivery);
+    let outcome: Settled | Held = 'again';
     try {
-      let outcome: Settled = 'again';
       while (outcome === 'again' && delivery.open && !delivery.aborted) {
         try {
           outcome = await this.#fields.process(delivery);
@@ -130,8 +151,32 @@ export class Intake implements DeliverySink {
       }
     } finally {
       this.#atWork.delete(delivery);
-      this.#inFlight.remove(delivery.message.body?.length ?? 0);
+      if (typeof outcome === 'object') this.#hold(delivery, outcome.later);
+      else this.#forget(delivery);
     }
+  }
+
+  /** Its lane and its slot are free; it counts as in flight until it is settled. */
+  #hold(delivery: Delivery, later: Promise<Settled>): void {
+    this.#held.add(delivery);
+    void later
+      .catch((error: unknown) => this.#fields.failed(delivery, error))
+      .then((outcome) => {
+        this.#held.delete(delivery);
+        if (outcome === 'again' && delivery.open && !delivery.aborted) this.#runAgain(delivery);
+        else this.#forget(delivery);
+        if (this.#held.size === 0) this.#onNoneHeld?.();
+      });
+  }
+
+  #runAgain(delivery: Delivery): void {
+    if (!this.#stopped) return this.#enqueue(delivery);
+    this.#forget(delivery);
+    this.#fields.release(delivery);
+  }
+
+  #forget(delivery: Delivery): void {
+    this.#inFlight.remove(delivery.message.body?.length ?? 0);
   }
 
   /** When a source is lost, what waits here is somebody else's, and what is at work works for nothing. */
@@ -140,18 +185,24 @@ export class Intake implements DeliverySink {
     this.#epochs.add(epoch);
     epoch.onEnd(() => {
       this.#releaseWaiting((delivery) => delivery.epoch === epoch);
-      for (const delivery of this.#atWork) if (delivery.epoch === epoch) delivery.abort();
+      this.#abortOf(epoch, this.#atWork);
+      this.#abortOf(epoch, this.#held);
     });
+  }
+
+  /** But for what is this process's alone, which no other consumer will get. */
+  #abortOf(epoch: Epoch, deliveries: Iterable<Delivery>): void {
+    for (const delivery of deliveries) if (delivery.epoch === epoch && !delivery.isFinal) delivery.abort();
   }
 
   /** Those that stay keep the order of their lanes. */
   #releaseWaiting(isReleased: (delivery: Delivery) => boolean): void {
     for (const delivery of this.#lanes.takeWaiting()) {
       if (!isReleased(delivery)) {
-        this.#lanes.push(delivery.lane, delivery);
+        this.#enqueue(delivery);
         continue;
       }
-      this.#inFlight.remove(delivery.message.body?.length ?? 0);
+      this.#forget(delivery);
       this.#fields.release(delivery);
     }
   }

@@ -1,14 +1,37 @@
+/** How many items that share it may run at once, within the concurrency of the lanes that they are pushed to. */
+export interface Bound {
+  readonly limit: number;
+}
+
+interface Entry<T> {
+  readonly lane: string | undefined;
+  readonly item: T;
+  readonly bounds: readonly Bound[];
+}
+
+/** A bound as these lanes know it. */
+interface BoundState<T> {
+  /** Entries that run or stand in line, at most the limit. */
+  taken: number;
+  /** Entries that wait for it, each at the head of its lane. */
+  readonly parked: Fifo<Entry<T>>;
+}
+
+const unbounded: readonly Bound[] = [];
+
 /**
  * Runs items with at most `concurrency` at once; those of one lane strictly one after another, in the order in which they came.
- * A lane whose item has ended goes to the back of the line, so a busy key does not starve the others. Lanes exist only while they
- * hold something.
+ * A lane whose item has ended goes to the back of the line, so a busy key does not starve the others. An item at one of its bounds
+ * waits beside the line, holding its lane and nothing else. Lanes exist only while they hold something.
  */
 export class KeyedLanes<T> {
   readonly #concurrency: number;
   readonly #run: (item: T) => Promise<void>;
-  /** Items of a lane behind the one that runs or stands in `#ready`. */
-  readonly #lanes = new Map<string, Fifo<T>>();
-  readonly #ready = new Fifo<{ readonly lane: string | undefined; readonly item: T }>();
+  /** Items of a lane behind the one that runs, stands in `#ready` or is parked. */
+  readonly #lanes = new Map<string, Fifo<Entry<T>>>();
+  /** Each has a place in all its bounds, so that it can start as soon as there is a slot. */
+  readonly #ready = new Fifo<Entry<T>>();
+  readonly #bounds = new Map<Bound, BoundState<T>>();
   #running = 0;
   #waiting = 0;
   #halted = false;
@@ -29,17 +52,18 @@ export class KeyedLanes<T> {
     return this.#waiting;
   }
 
-  push(lane: string | undefined, item: T): void {
+  push(lane: string | undefined, item: T, bounds = unbounded): void {
     this.#waiting++;
+    const entry = { lane, item, bounds };
     if (lane !== undefined) {
       const behind = this.#lanes.get(lane);
       if (behind !== undefined) {
-        behind.push(item);
+        behind.push(entry);
         return;
       }
       this.#lanes.set(lane, new Fifo());
     }
-    this.#ready.push({ lane, item });
+    this.#admit(entry);
     this.#startReady();
   }
 
@@ -64,21 +88,46 @@ export class KeyedLanes<T> {
   takeWaiting(): T[] {
     const taken: T[] = [];
     for (let next = this.#ready.shift(); next !== undefined; next = this.#ready.shift()) {
-      taken.push(next.item);
-      if (next.lane !== undefined) this.#drainLane(next.lane, taken);
+      for (const bound of next.bounds) this.#bounds.get(bound)!.taken--;
+      this.#takeHead(next, taken);
+    }
+    for (const { parked } of this.#bounds.values()) {
+      for (let next = parked.shift(); next !== undefined; next = parked.shift()) this.#takeHead(next, taken);
     }
     // What is left belongs to lanes whose first item runs.
-    for (const behind of this.#lanes.values()) {
-      for (let item = behind.shift(); item !== undefined; item = behind.shift()) taken.push(item);
-    }
+    for (const behind of this.#lanes.values()) drain(behind, taken);
     this.#waiting = 0;
     return taken;
   }
 
-  #drainLane(lane: string, into: T[]): void {
+  #takeHead({ lane, item }: Entry<T>, into: T[]): void {
+    into.push(item);
+    if (lane === undefined) return;
     const behind = this.#lanes.get(lane);
     this.#lanes.delete(lane);
-    for (let item = behind?.shift(); item !== undefined; item = behind?.shift()) into.push(item);
+    if (behind !== undefined) drain(behind, into);
+  }
+
+  /** Puts the head of a lane in line, or beside it where one of its bounds is reached. */
+  #admit(entry: Entry<T>): void {
+    for (const bound of entry.bounds) {
+      const state = this.#stateOf(bound);
+      if (state.taken < bound.limit) continue;
+      state.parked.push(entry);
+      return;
+    }
+    // All places or none: who waits for one must not hold another.
+    for (const bound of entry.bounds) this.#bounds.get(bound)!.taken++;
+    this.#ready.push(entry);
+  }
+
+  #stateOf(bound: Bound): BoundState<T> {
+    let state = this.#bounds.get(bound);
+    if (state === undefined) {
+      state = { taken: 0, parked: new Fifo() };
+      this.#bounds.set(bound, state);
+    }
+    return state;
   }
 
   #startReady(): void {
@@ -87,18 +136,21 @@ export class KeyedLanes<T> {
       if (next === undefined) return;
       this.#waiting--;
       this.#running++;
-      const ended = (): void => this.#ended(next.lane);
+      const ended = (): void => this.#ended(next);
       // A slot must come back whatever happens.
       void this.#run(next.item).then(ended, ended);
     }
   }
 
-  #ended(lane: string | undefined): void {
+  #ended({ lane, bounds }: Entry<T>): void {
     this.#running--;
+    for (const bound of bounds) this.#bounds.get(bound)!.taken--;
+    // Before the lane's next one, which came after them.
+    for (const bound of bounds) this.#admitParked(bound);
     if (lane !== undefined) {
-      const item = this.#lanes.get(lane)?.shift();
-      if (item === undefined) this.#lanes.delete(lane);
-      else this.#ready.push({ lane, item });
+      const next = this.#lanes.get(lane)?.shift();
+      if (next === undefined) this.#lanes.delete(lane);
+      else this.#admit(next);
     }
     this.#startReady();
     if (this.#running === 0 && this.#idleWaiters.length > 0) {
@@ -107,6 +159,20 @@ export class KeyedLanes<T> {
       for (const resolve of waiters) resolve();
     }
   }
+
+  /** Each that leaves takes a place here or waits for another bound, so this ends. */
+  #admitParked(bound: Bound): void {
+    const state = this.#bounds.get(bound)!;
+    while (state.taken < bound.limit) {
+      const next = state.parked.shift();
+      if (next === undefined) return;
+      this.#admit(next);
+    }
+  }
+}
+
+function drain<T>(entries: Fifo<Entry<T>>, into: T[]): void {
+  for (let next = entries.shift(); next !== undefined; next = entries.shift()) into.push(next.item);
 }
 
 /** A queue whose `shift` does not move what stays. `undefined` cannot be an item. */

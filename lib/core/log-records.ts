@@ -64,14 +64,21 @@ export function inboundRecord(
     body: record.value,
     headers,
     patterns: [named ?? readText(headers, headerNames.origin) ?? topic],
-    contentType: readText(headers, headerNames.contentType),
+    contentType: contentTypeOf(headers),
     messageId: readText(headers, headerNames.messageId) ?? originId(record),
     correlationId: readText(headers, kafkaHeaders.correlationId),
     key: record.key,
-    timestamp: record.timestamp,
+    // Below zero a record says that it has none.
+    timestamp: record.timestamp < 0 ? undefined : record.timestamp,
     origin: { source: topic, partition, offset: String(offset) },
     raw,
   };
+}
+
+/** FastStream writes an empty one where it knows none. */
+function contentTypeOf(headers: Headers): string | undefined {
+  const text = readText(headers, headerNames.contentType);
+  return text === '' ? undefined : text;
 }
 
 /** The place where a record was first written, which no retry changes. */
@@ -156,15 +163,19 @@ export function inboundLogReply(
   bare: 'value' | 'item' = 'value',
 ): InboundReply {
   const said = readText(headers, headerNames.reply);
-  const nestError = said === undefined ? headers[kafkaHeaders.error] : undefined;
+  const nestError = said === undefined ? readText(headers, kafkaHeaders.error, Infinity) : undefined;
   return {
     kind: said === undefined ? foreignReplyKind(headers, value, bare) : readReplyKind(said),
     correlationId: readText(headers, kafkaHeaders.correlationId) ?? '',
-    body:
-      nestError === undefined ? value : Buffer.from(readText(headers, kafkaHeaders.error, Infinity) ?? ''),
-    contentType: readText(headers, headerNames.contentType),
+    body: nestError === undefined ? value : errorBody(nestError),
+    contentType: contentTypeOf(headers),
     headers,
   };
+}
+
+/** Nest writes an object as JSON and text as it is, also text that reads like a number. */
+function errorBody(text: string): Buffer {
+  return Buffer.from(text.startsWith('{') ? text : JSON.stringify({ message: text }));
 }
 
 function foreignReplyKind(headers: Headers, value: Buffer | null, bare: 'value' | 'item'): ReplyKind {

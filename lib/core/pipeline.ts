@@ -7,11 +7,14 @@ import { messageOf, remoteCodes, type ErrorEnvelope } from './errors.js';
 import type { Failure } from './failure.js';
 import type { Handler, HandlerTable, Route } from './handler-table.js';
 import { readHeaderFacts, type HeaderFacts } from './header-facts.js';
+import { isAcknowledged, isDecided, Run, wantsBack, type RunFields } from './run.js';
 import {
   acknowledge,
+  countStale,
   giveBack,
   keepCopies,
   requeue,
+  type Held,
   type Settled,
   type SettlementScope,
 } from './settlement.js';
@@ -27,19 +30,15 @@ export interface PipelineScope extends SettlementScope {
 }
 
 /** One delivery on its way, with what is known about it. */
-interface Job {
-  readonly delivery: Delivery;
-  readonly facts: HeaderFacts;
+interface Job extends RunFields {
   readonly scope: PipelineScope;
-  /** Undefined on events. */
-  readonly answer: Answer | undefined;
 }
 
 /**
  * The life of one message, from the driver's hands to its settlement. At every await the epoch may end; whatever is settled afterwards
  * is refused by the delivery, counted `stale`, and the broker delivers the message again. Rejects only by a bug of ours.
  */
-export async function processDelivery(delivery: Delivery, scope: PipelineScope): Promise<Settled> {
+export async function processDelivery(delivery: Delivery, scope: PipelineScope): Promise<Settled | Held> {
   const { message } = delivery;
   scope.counters.add('received');
 
@@ -66,22 +65,24 @@ export async function processDelivery(delivery: Delivery, scope: PipelineScope):
   const handlers = chooseHandlers(route, job);
   if (handlers.length === 0) return unhandled(job, route);
 
+  // Done before it begins, where that was asked for.
+  if (delivery.mode === 'at-most-once' && !(await delivery.forgo())) return leave(job);
+
   // 4 Nest: guards, policies, interceptors, pipes, the user's method, filters.
-  const [first] = handlers;
-  const failures =
+  const input = { pattern: route.pattern, value: body.value };
+  const runs =
     handlers.length === 1
-      ? [await runHandler(first!, route, body.value, job)]
-      : await Promise.all(handlers.map((handler) => runHandler(handler, route, body.value, job)));
+      ? [new Run(handlers[0]!, job, input)]
+      : handlers.map((handler) => new Run(handler, job, input));
+  if (delivery.mode === 'manual') for (const run of runs) run.onVerb = () => acknowledgeEarly(job, runs);
+  await (runs.length === 1 ? runs[0]!.start() : Promise.all(runs.map((run) => run.start())));
 
   // Taken away or given up meanwhile: it runs again elsewhere, and what came of it here is nobody's.
-  if (delivery.aborted) return abandon(job);
+  if (delivery.aborted && !delivery.isFinal) return abandon(job);
 
   // 5 A request is done when its answer is confirmed, an event when every handler has succeeded or its dead letter is confirmed.
-  if (job.answer !== undefined) return answerRequest(job, job.answer, failures[0]);
-  const copies = failures.flatMap((failure, i) =>
-    failure === undefined ? [] : bury(job, failure, handlers[i]!.id),
-  );
-  return copies.length === 0 ? acknowledge(delivery, scope) : keepCopies(delivery, copies, scope);
+  if (delivery.mode === 'manual' && !runs.every(isDecided)) return hold(job, runs);
+  return conclude(job, runs);
 }
 
 function openAnswer(delivery: Delivery, facts: HeaderFacts, scope: PipelineScope): Answer | undefined {
@@ -106,45 +107,117 @@ function chooseHandlers(route: Route, { facts, scope }: Job): readonly Handler[]
   return route.answering === undefined ? [] : [route.answering];
 }
 
-async function runHandler(
-  handler: Handler,
-  route: Route,
-  value: unknown,
-  job: Job,
-): Promise<Failure | undefined> {
-  const { delivery, facts, scope, answer } = job;
-  const emit = (result: unknown): boolean => {
-    if (delivery.aborted) return false;
-    return answer === undefined || answer.emit(result);
-  };
-  const failure = await handler.run({ pattern: route.pattern, value, delivery, facts, emit });
-  if (!delivery.aborted) scope.counters.add(failure === undefined ? 'handled' : 'failed');
-  return failure;
+function conclude(job: Job, runs: readonly Run[]): Settled | Promise<Settled> {
+  const { answer, delivery, scope } = job;
+  if (runs.some(wantsBack)) {
+    noteFailures(job, runs);
+    // The next run answers.
+    answer?.discard();
+    return giveBack(delivery, scope);
+  }
+  return answer === undefined ? settleEvent(job, runs) : answerRequest(job, answer, runs[0]!);
 }
 
-function abandon({ delivery, scope, answer }: Job): Settled {
-  answer?.discard();
-  if (delivery.open) return requeue(delivery, scope);
-  if (!delivery.epoch.live) scope.counters.add('stale');
-  return 'done';
+function settleEvent(job: Job, runs: readonly Run[]): Settled | Promise<Settled> {
+  noteFailures(job, runs);
+  const copies: Copy[] = [];
+  for (const { death, handler } of runs) {
+    job.scope.counters.add(death === undefined ? 'handled' : 'failed');
+    if (death !== undefined) copies.push(bury(job, death, handler.id));
+  }
+  return copies.length === 0
+    ? acknowledge(job.delivery, job.scope)
+    : keepCopies(job.delivery, copies, job.scope);
 }
 
-async function answerRequest(job: Job, answer: Answer, failure: Failure | undefined): Promise<Settled> {
+async function answerRequest(job: Job, answer: Answer, run: Run): Promise<Settled> {
   const { delivery, scope } = job;
-  const outcome = await (failure === undefined ? answer.end() : answer.fail(failure.envelope));
+  noteFailures(job, [run]);
+  scope.counters.add(run.death === undefined ? 'handled' : 'failed');
+  if (run.verb !== undefined && run.death !== undefined) return refuse(job, run.death, run.handler.id);
+  // A message without a way back is answered in any case; what a shutdown has cut short is not the whole answer.
+  const envelope = run.failure?.envelope ?? (delivery.aborted ? cutShort : undefined);
+  const outcome = await (envelope === undefined ? answer.end() : answer.fail(envelope));
   if (typeof outcome === 'object') {
+    const end = delivery.isFinal ? 'is not run again' : 'is given back';
     const why = messageOf(outcome.lost);
-    scope.logger.warn(`${scope.subscription}: a reply was not confirmed, the request is given back: ${why}`);
+    scope.logger.warn(`${scope.subscription}: a reply was not confirmed, the request ${end}: ${why}`);
     return giveBack(delivery, scope);
   }
   if (outcome === 'undeliverable') noteUndeliverable(scope);
   return acknowledge(delivery, scope);
 }
 
-/** Keeps a message that no handler may see, and tells the caller if there is one. */
-async function refuse(job: Job, failure: Failure): Promise<Settled> {
+/** Under `manual` an acknowledgement waits for nothing but those of the message's other handlers. */
+function acknowledgeEarly({ delivery, scope }: Job, runs: readonly Run[]): void {
+  if (runs.every(isAcknowledged)) acknowledge(delivery, scope);
+}
+
+/** Every handler has ended, and not every one has said what becomes of the message. */
+async function hold(job: Job, runs: readonly Run[]): Promise<Settled | Held> {
+  const { answer, delivery } = job;
+  if (answer !== undefined) await sendReply(job, answer);
+  const later = new Promise<void>((resolve) => {
+    const settleOnceDecided = (): void => {
+      acknowledgeEarly(job, runs);
+      if (runs.every(isDecided)) resolve();
+    };
+    for (const run of runs) run.onVerb = settleOnceDecided;
+    delivery.onAbort(resolve);
+    // The reply may have taken its time.
+    if (runs.every(isDecided)) resolve();
+  });
+  return { later: later.then(() => settleHeld(job, runs)) };
+}
+
+function settleHeld(job: Job, runs: readonly Run[]): Settled | Promise<Settled> {
+  const { delivery, scope } = job;
+  if (delivery.aborted && !delivery.isFinal) return abandon(job);
+  return runs.some(wantsBack) ? giveBack(delivery, scope) : settleEvent(job, runs);
+}
+
+async function sendReply({ scope }: Job, answer: Answer): Promise<void> {
+  const outcome = await answer.end();
+  if (outcome === 'undeliverable') noteUndeliverable(scope);
+  if (typeof outcome !== 'object') return;
+  scope.logger.warn(`${scope.subscription}: a reply was not confirmed: ${messageOf(outcome.lost)}`);
+}
+
+/** A verb has decided; what the handler did afterwards changes nothing, and must not go unseen. */
+function noteFailures({ scope }: Job, runs: readonly Run[]): void {
+  for (const { verb, failure, handler } of runs) {
+    if (verb === undefined || failure === undefined) continue;
+    const why = messageOf(failure.error);
+    scope.logger.warn(
+      `${scope.subscription}: handler ${quoted(handler.id)} failed after its ${verb}: ${why}`,
+    );
+  }
+}
+
+function abandon({ delivery, scope, answer }: Job): Settled {
+  answer?.discard();
+  if (delivery.open) return requeue(delivery, scope);
+  countStale(delivery, scope);
+  return 'done';
+}
+
+/** Another consumer has it, or nobody: a shutdown that gave up while the broker was being told cannot know. */
+function leave({ delivery, scope, answer }: Job): Settled {
+  answer?.discard();
+  countStale(delivery, scope);
+  if (delivery.epoch.live) {
+    const why = 'the broker did not confirm in time that it will not come again';
+    scope.logger.warn(
+      `${scope.subscription}: message ${quoted(delivery.message.messageId)} is not run: ${why}`,
+    );
+  }
+  return 'done';
+}
+
+/** Keeps a message that no handler may see, or that its handler has rejected, and tells the caller if there is one. */
+async function refuse(job: Job, failure: Failure, handlerId = job.facts.handlerId): Promise<Settled> {
   await tellCaller(job, failure.envelope);
-  return keepCopies(job.delivery, [bury(job, failure, job.facts.handlerId)], job.scope);
+  return keepCopies(job.delivery, [bury(job, failure, handlerId)], job.scope);
 }
 
 async function unhandled(job: Job, route: Route): Promise<Settled> {
@@ -186,6 +259,13 @@ function bury({ delivery, facts, scope }: Job, failure: Failure, handlerId: stri
     subscription: scope.subscription,
   });
 }
+
+const cutShort: ErrorEnvelope = {
+  name: 'AbortedError',
+  message: 'the server was shut down before the handler had ended',
+  code: remoteCodes.handlerFailed,
+  retryable: true,
+};
 
 function invalid(why: string): Failure {
   return transportFailure('InvalidMessageError', why, 'invalid', remoteCodes.invalid);

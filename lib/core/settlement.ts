@@ -18,13 +18,19 @@ export interface SettlementScope {
 /** `done`: settled, or no longer ours. `again`: to be run once more, from memory, before anything else of its lane. */
 export type Settled = 'done' | 'again';
 
+/** The handler has ended and keeps the message; `later` resolves when it is settled. Never rejects. */
+export interface Held {
+  readonly later: Promise<Settled>;
+}
+
 const firstRetryMs = 500;
 const longestRetryMs = 30_000;
 /** What is given back comes again at once; the wait before it keeps a broken peer from a hot loop. */
 const giveBackDelayMs = 1_000;
 
 export function acknowledge(delivery: Delivery, scope: SettlementScope): Settled {
-  if (!delivery.ack()) scope.counters.add('stale');
+  // A handler may have acknowledged it before it ended.
+  if (!delivery.ack() && !delivery.isFinal) scope.counters.add('stale');
   return 'done';
 }
 
@@ -45,22 +51,22 @@ export async function keepCopies(
         else scope.counters.add('stale');
         return 'done';
       } catch (error) {
-        if (delivery.aborted) return requeue(delivery, scope);
+        if (delivery.aborted) return delivery.isFinal ? lose(error, scope) : requeue(delivery, scope);
         if (!isBlocked) scope.writingBlocked(messageOf(error));
         isBlocked = true;
         await sleep(scope.clock, Math.min(firstRetryMs * 2 ** retry, longestRetryMs), delivery.signal);
       }
     }
-    // Given back by a drain, it is counted there.
-    if (!delivery.epoch.live) scope.counters.add('stale');
+    countStale(delivery, scope);
     return 'done';
   } finally {
     if (isBlocked) scope.writingBlocked(undefined);
   }
 }
 
-/** Has the message run again, after a pause so that nothing spins. */
+/** Has the message run again, after a pause so that nothing spins. What is not the source's any more ends here. */
 export async function giveBack(delivery: Delivery, scope: SettlementScope): Promise<Settled> {
+  if (delivery.isFinal) return acknowledge(delivery, scope);
   await sleep(scope.clock, giveBackDelayMs, delivery.signal);
   // A log cannot take a message back; its lane must not go on without it.
   if (scope.capabilities.requeuesTo === 'memory' && delivery.open && !delivery.aborted) return 'again';
@@ -70,7 +76,18 @@ export async function giveBack(delivery: Delivery, scope: SettlementScope): Prom
 /** Returns the message to its source at once. */
 export function requeue(delivery: Delivery, scope: Pick<SettlementScope, 'counters'>): Settled {
   if (delivery.requeue()) scope.counters.add('given-back');
-  else if (!delivery.epoch.live) scope.counters.add('stale');
+  else countStale(delivery, scope);
+  return 'done';
+}
+
+/** What was given back by a drain is counted there. */
+export function countStale(delivery: Delivery, scope: Pick<SettlementScope, 'counters'>): void {
+  if (!delivery.epoch.live && !delivery.isFinal) scope.counters.add('stale');
+}
+
+/** The price of `at-most-once`: its message has no way back. */
+function lose(error: unknown, { logger, subscription }: SettlementScope): Settled {
+  logger.error(`${subscription}: a dead letter was lost at the shutdown: ${messageOf(error)}`);
   return 'done';
 }
 

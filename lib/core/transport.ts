@@ -4,7 +4,7 @@ import type { ConnectionState } from './connection-state.js';
 import type { Counters } from './counters.js';
 import type { Driver, Subscription, SubscriptionSpec } from './driver.js';
 import { ClientClosedError, ConnectionLostError, messageOf, stackOf, type Problem } from './errors.js';
-import { subscribedPatterns } from './consumption.js';
+import { refuseSharedManual, refuseWideBounds, subscribedPatterns } from './consumption.js';
 import { HandlerTable, type Handler } from './handler-table.js';
 import { Intake } from './intake.js';
 import type { StorkLogger } from './logger.js';
@@ -52,6 +52,7 @@ export class Transport {
   readonly #codecs: Codecs;
   readonly #outbound: OutboundScope;
   readonly #requester: Requester;
+  #bound: readonly Handler[] = [];
   #handlers: HandlerTable | undefined;
   #spec: SubscriptionSpec | undefined;
   #intake: Intake | undefined;
@@ -98,6 +99,7 @@ export class Transport {
   /** Gives the transport its handlers, before `start`; without any it consumes nothing and declares nothing. */
   bind(handlers: readonly Handler[]): void {
     if (handlers.length === 0) return;
+    this.#bound = handlers;
     this.#handlers = new HandlerTable(handlers);
     this.#spec = {
       id: this.name,
@@ -106,7 +108,7 @@ export class Transport {
     };
   }
 
-  /** What the broker could not carry. No I/O. */
+  /** What the handlers' wishes contradict and what the broker could not carry. No I/O. */
   validate(): readonly Problem[] {
     const misfits = (this.#spec?.patterns ?? [])
       .filter(({ kind, text }) => kind !== 'regexp' && !isPatternLength(text))
@@ -115,7 +117,12 @@ export class Transport {
         expected: `1 to ${maxPatternBytes} bytes`,
         given: printable(text),
       }));
-    return [...misfits, ...this.#driver.validate(this.#spec)];
+    return [
+      ...misfits,
+      ...refuseSharedManual(this.#bound),
+      ...refuseWideBounds(this.#bound, this.#settings.concurrency, this.name),
+      ...this.#driver.validate(this.#spec),
+    ];
   }
 
   /** Resolves when messages can be published; a failed try can be repeated. */
@@ -163,8 +170,9 @@ export class Transport {
    */
   async drain(limitMs: number): Promise<void> {
     await this.#intake?.drain(limitMs, () => {
-      const still = `${this.#intake?.running} handlers still run after ${limitMs} ms`;
-      this.#logger.warn(`${this.name}: ${still}; they are aborted and their messages given back`);
+      const { running, held } = this.#intake!;
+      const still = `${running} handlers still run after ${limitMs} ms, ${held} messages are kept by theirs`;
+      this.#logger.warn(`${this.name}: ${still}; all are aborted and given back`);
     });
     this.#leaving ??= this.#leave();
     await this.#leaving;
@@ -191,6 +199,7 @@ export class Transport {
       concurrency,
       pausesWithoutRedelivery,
       clock: this.#clock,
+      boundsOf: handlers.isBounded ? ({ message }) => handlers.boundsOf(message) : undefined,
       process: (delivery) => processDelivery(delivery, scope),
       failed: (delivery, error) => {
         // A bug of ours must cost a redelivery, not the message, and not the process.

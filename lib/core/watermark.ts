@@ -4,6 +4,8 @@ export interface Range {
   readonly to: number;
 }
 
+const none: readonly Range[] = [];
+
 /**
  * Where a log may be continued after a restart: everything below `next` is settled. Numbers are taken in rising order, with gaps where the
  * log has none for us; they settle in any order.
@@ -80,7 +82,9 @@ export class Watermark {
   }
 
   /** What from `next` on need not be taken again: settled, or not there. In rising order; no two touch. */
-  settledAbove(): Range[] {
+  settledAbove(): readonly Range[] {
+    // The common case: everything settles in its order.
+    if (this.gap === this.#unsettled.size && this.#settledBefore.length === 0) return none;
     const ranges: Range[] = [];
     let from = this.#next;
     const close = (end: number): void => {

@@ -1,3 +1,4 @@
+import { laneOf, type Consumption } from '../core/consumption.js';
 import { Delivery } from '../core/delivery.js';
 import type { Copy, DeliverySink, DeliverySource } from '../core/driver.js';
 import type { InboundMessage } from '../core/message.js';
@@ -5,20 +6,22 @@ import { Epoch } from '../core/epoch.js';
 import { Watermark } from '../core/watermark.js';
 import type { FetchedRecord, OffsetToCommit, TopicPartition } from './client.js';
 import { decodeCommit, encodeCommit } from './commit-metadata.js';
+import { PartitionLanes } from './partition-lanes.js';
 import { inboundMessage } from './records.js';
 import type { StartOffset } from './start-offset.js';
-import type { TopicConsumption } from './topic-selection.js';
 
 export interface OwnedPartitionFields extends TopicPartition {
-  readonly consumption: TopicConsumption;
+  readonly consumption: Consumption;
   readonly patternHeader: string | undefined;
   /** Records that one unsettled record may hold up being committed. */
   readonly maxOffsetGap: number;
+  /** Bytes that may wait behind records of their own lane. */
+  readonly maxBytesBehind: number;
   readonly sink: DeliverySink;
   /** Something was settled here. `now`: somebody waits for the commit. */
   settled(now: boolean): void;
-  /** It is not held up any more. */
-  freed(): void;
+  /** There is more to hand over, or room for it. */
+  freed(partition: OwnedPartition): void;
   copy(delivery: Delivery, copy: Copy): Promise<void>;
   /** Last touches to a message before core sees it. */
   toMessage(message: InboundMessage): InboundMessage;
@@ -48,6 +51,7 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
   #fetched: FetchedRecord[] = [];
   #head = 0;
   #bytes = 0;
+  readonly #lanes = new PartitionLanes();
   #committed = -1;
   #isDirty = false;
   #waiters: CommitWaiter[] = [];
@@ -78,6 +82,11 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
     return this.#bytes;
   }
 
+  /** True where so much waits behind records of its own lane that no more is looked through for what could run. */
+  get isClogged(): boolean {
+    return this.#lanes.bytes >= this.#fields.maxBytesBehind;
+  }
+
   /** True where one unsettled record has held up too many: what follows must wait for it. */
   get isHeldUp(): boolean {
     return this.#watermark !== undefined && this.#watermark.gap >= this.#fields.maxOffsetGap;
@@ -95,6 +104,7 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
   end(): void {
     this.epoch.end();
     this.dropFetched();
+    this.#lanes.clear();
     const waiters = this.#waiters;
     this.#waiters = [];
     for (const { reject } of waiters) reject(new Error(`the partition ${this.#lane} is not ours any more`));
@@ -128,22 +138,35 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
     this.#passTail();
   }
 
-  /** Hands over up to `max` records, while `isFlowing`. */
-  handOver(max: number, isFlowing: () => boolean): void {
-    for (let count = 0; count < max && this.waiting > 0 && isFlowing() && !this.isHeldUp; count++) {
-      const record = this.#fetched[this.#head++]!;
-      this.#bytes -= record.value?.length ?? 0;
-      if (this.#head * 2 > this.#fetched.length && this.#head > 64) {
-        this.#fetched = this.#fetched.slice(this.#head);
-        this.#head = 0;
-      }
-      this.#deliver(record);
+  /** Hands over up to `max` records, while `isFlowing`. Tells how many it has looked at. */
+  handOver(max: number, isFlowing: () => boolean): number {
+    let count = 0;
+    for (; count < max && isFlowing(); count++) {
+      const record = this.#lanes.next();
+      if (record !== undefined) this.#deliver(record);
+      else if (!this.#handOverFetched()) break;
     }
     this.#passTail();
+    return count;
+  }
+
+  /** False where nothing is left, or may be. */
+  #handOverFetched(): boolean {
+    if (this.waiting === 0 || this.isHeldUp || this.isClogged) return false;
+    const record = this.#fetched[this.#head++]!;
+    this.#bytes -= record.value?.length ?? 0;
+    if (this.#head * 2 > this.#fetched.length && this.#head > 64) {
+      this.#fetched = this.#fetched.slice(this.#head);
+      this.#head = 0;
+    }
+    if (!this.#watermark!.take(Number(record.offset))) return true;
+    const lane = this.#boundedLaneOf(record);
+    if (lane === undefined || this.#lanes.admit(lane, record)) this.#deliver(record);
+    return true;
   }
 
   ack(delivery: Delivery): void {
-    this.#settle(delivery.tag, false);
+    this.#settle(delivery, false);
   }
 
   /** Its offset stays uncommitted: whoever owns the partition next reads it again. */
@@ -152,7 +175,7 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
   forgo(delivery: Delivery): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#waiters.push({ offset: delivery.tag, resolve, reject });
-      this.#settle(delivery.tag, true);
+      this.#settle(delivery, true);
     });
   }
 
@@ -184,12 +207,13 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
     this.#isDirty = true;
   }
 
-  #settle(offset: number, now: boolean): void {
-    const wasHeldUp = this.isHeldUp;
-    this.#watermark!.settle(offset);
+  #settle({ tag, lane }: Delivery, now: boolean): void {
+    const couldGoOn = !this.isHeldUp;
+    this.#watermark!.settle(tag);
     this.#isDirty = true;
     this.#fields.settled(now);
-    if (wasHeldUp && !this.isHeldUp) this.#fields.freed();
+    const hasNext = lane !== undefined && this.#lanes.leave(lane);
+    if (hasNext || (!couldGoOn && !this.isHeldUp)) this.#fields.freed(this);
   }
 
   /** Where nothing waits, the log holds nothing for us before the next fetch: markers of transactions, compacted records. */
@@ -206,19 +230,13 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
       new Delivery({
         message,
         epoch: this.epoch,
-        lane: this.#laneOf(consumption.order, message.key),
+        lane: laneOf(consumption.order, this.#lane, message.key),
         redelivered: false,
         tag: offset,
         source: this,
         mode: consumption.delivery,
       }),
     );
-  }
-
-  /** Without a key a record takes its partition's order. */
-  #laneOf(order: TopicConsumption['order'], key: string | undefined): string | undefined {
-    if (order === 'none') return undefined;
-    return order === 'partition' || key === undefined ? this.#lane : `${this.#lane}/${key}`;
   }
 
   #releaseWaiters(offset: number, covered: number, settled: readonly { from: number; to: number }[]): void {

@@ -19,7 +19,7 @@ export function inboundMessage(
       offset,
       key: key === null ? undefined : key.toString(),
       value,
-      headers: headers ?? noHeaders,
+      headers: headers === undefined ? noHeaders : carriedHeaders(headers),
       timestamp: sentAt,
     },
     patternHeader,
@@ -28,6 +28,20 @@ export function inboundMessage(
 }
 
 const noHeaders: Headers = Object.freeze(copyHeaders(undefined));
+
+/** Headers with names of `Object.prototype`, e.g. `constructor`: the client puts what an object inherits before what was sent. */
+export function carriedHeaders(headers: NonNullable<FetchedRecord['headers']>): Headers {
+  if (!Object.keys(headers).some((name) => name in Object.prototype)) return headers;
+  const carried = copyHeaders(headers);
+  for (const name of Object.keys(carried)) {
+    if (name in Object.prototype) carried[name] = withoutInherited(carried[name] as readonly HeaderValue[]);
+  }
+  return carried;
+}
+
+function withoutInherited([, ...values]: readonly HeaderValue[]): HeaderValue {
+  return values.length === 1 ? values[0] : values;
+}
 
 /** Headers as Kafka carries them: bytes, and several under one name. */
 export function headersToSend(headers: Headers): RecordToSend['headers'] {

@@ -1,12 +1,14 @@
-import { findDisagreements } from '../core/consumption.js';
+import {
+  consumptionOf,
+  findDisagreements,
+  findDisagreementsByPattern,
+  type Consumption,
+} from '../core/consumption.js';
 import type { SubscribedPattern, SubscriptionSpec } from '../core/driver.js';
 import type { Problem } from '../core/errors.js';
 import { isCompanion, legalTopic } from '../core/log-records.js';
 import { matches, patternFromRegExp } from '../core/pattern.js';
 import type { KafkaOptions } from './options.js';
-
-/** How records of a topic are handed over. */
-export type TopicConsumption = Pick<SubscribedPattern, 'order' | 'delivery'>;
 
 type Selecting = Pick<KafkaOptions, 'topic' | 'topics' | 'patternHeader'>;
 
@@ -44,10 +46,9 @@ export class TopicSelection {
     return !isCompanion(topic) && this.#regExps.some((regExp) => regExp.test(topic));
   }
 
-  /** Patterns whose messages share a topic agree, so any of them tells. */
-  consumptionOf(topic: string): TopicConsumption {
-    if (this.#shared) return this.#patterns[0]!;
-    return this.#patterns.find((pattern) => matches(pattern, topic)) ?? this.#patterns[0]!;
+  /** Patterns whose messages share a topic agree. */
+  consumptionOf(topic: string): Consumption {
+    return consumptionOf(this.#patterns, this.#shared ? undefined : topic);
   }
 }
 
@@ -74,14 +75,7 @@ export function findPatternProblems(
         'a topic name of letters, digits, _, . and -; or topic with patternHeader, or via() another transport',
       given: text,
     }));
-  const texts = new Set(spec.patterns.map(({ text }) => text));
-  const differing = [...texts].flatMap((text) =>
-    findDisagreements(
-      spec.patterns.filter((pattern) => pattern.text === text),
-      `the topic ${text}`,
-    ),
-  );
-  return [...illegal, ...differing];
+  return [...illegal, ...findDisagreementsByPattern(spec.patterns)];
 }
 
 /** Without a header the topic's name is the pattern. */

@@ -18,8 +18,8 @@ export function nestContentType(body: Buffer | null): string {
   return 'text/plain';
 }
 
+/** Text may begin like JSON: only what can be read as a whole is. */
 function isJson(body: Buffer): boolean {
-  if (body[0] === 0x7b || body[0] === 0x5b) return true;
   try {
     JSON.parse(body.toString());
     return true;

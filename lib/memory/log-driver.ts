@@ -1,4 +1,5 @@
 import { ConnectionStateCell } from '../core/connection-state.js';
+import { consumptionOf, findDisagreements, findDisagreementsByPattern } from '../core/consumption.js';
 import type {
   Capabilities,
   DeliverySink,
@@ -61,9 +62,22 @@ export class LogDriver implements Driver {
   }
 
   validate(spec: SubscriptionSpec | undefined): readonly Problem[] {
+    if (spec === undefined) return [];
+    const { topic } = this.#options;
+    if (this.#sharesSource) {
+      return findDisagreements(spec.patterns, topic === undefined ? 'the topics' : `the topic "${topic}"`);
+    }
+    return [...findDisagreementsByPattern(spec.patterns), ...this.#illegalTopics(spec)];
+  }
+
+  /** Whether every pattern may be in every topic; else each pattern is a topic. */
+  get #sharesSource(): boolean {
     const { topic, topics } = this.#options;
-    if (spec === undefined || topic !== undefined || topics !== undefined) return [];
-    return spec.patterns
+    return topic !== undefined || topics !== undefined;
+  }
+
+  #illegalTopics({ patterns }: SubscriptionSpec): Problem[] {
+    return patterns
       .filter(({ kind, text }) => kind !== 'regexp' && !legalTopic.test(text))
       .map(({ text }) => ({
         name: `pattern ${text} on the transport ${JSON.stringify(this.#name)}`,
@@ -98,6 +112,7 @@ export class LogDriver implements Driver {
       fromBeginning: this.#options.fromBeginning ?? false,
       sink,
       topics: () => this.#subscribed(spec),
+      consumptionOf: (topic) => consumptionOf(spec.patterns, this.#sharesSource ? undefined : topic),
       declareDeadLetters: (topic) =>
         this.#declareTopic(deadLetterTopic(topic), this.#broker.topic(topic)!.partitionCount),
     });
@@ -144,7 +159,7 @@ export class LogDriver implements Driver {
     const isConsumed = (topic: string): boolean => this.#subscription?.reads(topic) ?? false;
     const target = replyTargetOf(message.headers, this.#options.replyTopics ?? [], isConsumed);
     const isMissing = target.topic !== undefined && this.#broker.topic(target.topic) === undefined;
-    return isMissing ? noSuchReplyTopic(target.topic!) : target;
+    return isMissing ? noSuchReplyTopic(target.topic) : target;
   }
 
   async reply(to: ReplyAddress, reply: OutboundReply): Promise<'confirmed' | 'undeliverable'> {

@@ -1,7 +1,9 @@
+import { laneOf, type Consumption } from '../core/consumption.js';
 import { Delivery } from '../core/delivery.js';
 import type { Copy, DeliverySink, DeliverySource, Subscription } from '../core/driver.js';
 import { Epoch } from '../core/epoch.js';
-import { Watermark } from '../core/watermark.js';
+import { ConnectionLostError } from '../core/errors.js';
+import { Watermark, type Range } from '../core/watermark.js';
 import type { ConsumerGroup, GroupMember, Membership, TopicPartition } from './broker/consumer-group.js';
 import type { MemoryBroker } from './broker/memory-broker.js';
 import type { MemoryRecord } from './broker/memory-topic.js';
@@ -20,6 +22,7 @@ export interface LogSubscriptionFields {
   readonly sink: DeliverySink;
   /** Names of the topics that it reads now. */
   topics(): readonly string[];
+  consumptionOf(topic: string): Consumption;
   readonly declareDeadLetters: (topic: string) => void;
 }
 
@@ -142,15 +145,14 @@ export class LogSubscription implements Subscription {
     const committed = this.#group.committed(topic, partition);
     const first =
       committed ?? (fromBeginning || this.#late.has(topic) ? 0 : broker.topic(topic)!.endOffset(partition));
-    const commit = (offset: number): void => {
-      this.#group.commit(topic, partition, offset, this.#member);
-    };
     return new OwnedPartition({
       ...this.#fields,
       topic,
       partition,
       first,
-      commit,
+      settledBefore: this.#group.settledAbove(topic, partition),
+      commit: (offset, settledAbove) =>
+        this.#group.commit(topic, partition, offset, this.#member, settledAbove),
       isFlowing: () => this.flowing,
     });
   }
@@ -164,7 +166,10 @@ interface OwnedPartitionFields extends LogSubscriptionFields {
   readonly topic: string;
   readonly partition: number;
   readonly first: number;
-  commit(offset: number): void;
+  /** Records above `first` that are settled already. */
+  readonly settledBefore: readonly Range[];
+  /** False where the partition is not ours any more. */
+  commit(offset: number, settledAbove: readonly Range[]): boolean;
   isFlowing(): boolean;
 }
 
@@ -173,15 +178,17 @@ class OwnedPartition implements DeliverySource {
   readonly #fields: OwnedPartitionFields;
   readonly #epoch = new Epoch();
   readonly #watermark: Watermark;
+  readonly #consumption: Consumption;
   readonly #stopListening: () => void;
   #position: number;
 
   constructor(fields: OwnedPartitionFields) {
     this.#fields = fields;
     this.#position = fields.first;
-    this.#watermark = new Watermark(fields.first);
+    this.#watermark = new Watermark(fields.first, fields.settledBefore);
+    this.#consumption = fields.consumptionOf(fields.topic);
     // At once: what arrives before the first settlement must not be skipped by a member that starts after us.
-    fields.commit(fields.first);
+    fields.commit(fields.first, fields.settledBefore);
     this.#stopListening = fields.broker
       .topic(fields.topic)!
       .onAppend(() => queueMicrotask(() => this.pump()));
@@ -201,8 +208,7 @@ class OwnedPartition implements DeliverySource {
       for (const record of records) {
         if (!this.#fields.isFlowing()) return;
         this.#position = record.offset + 1;
-        this.#watermark.take(record.offset);
-        this.#handOver(record);
+        if (this.#watermark.take(record.offset)) this.#handOver(record);
       }
       // A handler that never waits would keep everything else of the process waiting.
       if (records.length === fetchSize) return void setImmediate(() => this.pump());
@@ -210,11 +216,23 @@ class OwnedPartition implements DeliverySource {
   }
 
   ack(delivery: Delivery): void {
-    if (this.#watermark.settle(delivery.tag)) this.#fields.commit(this.#watermark.next);
+    this.#commit(delivery);
   }
 
   async forgo(delivery: Delivery): Promise<void> {
-    this.ack(delivery);
+    if (this.#commit(delivery)) return;
+    throw new ConnectionLostError(`${this.#name} belongs to another member`);
+  }
+
+  /** With what was settled out of order, so that nobody repeats that either. */
+  #commit(delivery: Delivery): boolean {
+    const watermark = this.#watermark;
+    watermark.settle(delivery.tag);
+    return this.#fields.commit(watermark.next, watermark.settledAbove());
+  }
+
+  get #name(): string {
+    return `${this.#fields.topic}/${this.#fields.partition}`;
   }
 
   /** Its offset stays uncommitted: the next owner of the partition reads it again. */
@@ -231,17 +249,17 @@ class OwnedPartition implements DeliverySource {
   }
 
   #handOver(record: MemoryRecord): void {
-    const { topic, partition, patternHeader, sink } = this.#fields;
-    // Without a key a record takes its partition's order.
-    const lane = record.key === undefined ? `${topic}/${partition}` : `${topic}/${partition}/${record.key}`;
+    const { patternHeader, sink } = this.#fields;
+    const { order, delivery } = this.#consumption;
     const message = inboundRecord(record, patternHeader, record);
     const fields = {
       message,
       epoch: this.#epoch,
-      lane,
+      lane: laneOf(order, this.#name, record.key),
       redelivered: false,
       tag: record.offset,
       source: this,
+      mode: delivery,
     };
     sink.deliver(new Delivery(fields));
   }

@@ -1,4 +1,5 @@
 import { ConnectionStateCell } from '../core/connection-state.js';
+import { consumptionOf, findDisagreements, refusePartitionOrder } from '../core/consumption.js';
 import type {
   Capabilities,
   DeliverySink,
@@ -74,9 +75,18 @@ export class QueueDriver implements Driver {
   }
 
   validate(spec: SubscriptionSpec | undefined): readonly Problem[] {
+    if (spec === undefined) return [];
+    return [
+      ...refusePartitionOrder(spec.patterns, this.#name),
+      ...findDisagreements(spec.patterns, `the queue "${this.#options.queue}"`),
+      ...this.#unbindable(spec),
+    ];
+  }
+
+  #unbindable({ patterns }: SubscriptionSpec): Problem[] {
     const type = this.#options.exchange?.type;
-    if (spec === undefined || type === undefined) return [];
-    return spec.patterns
+    if (type === undefined) return [];
+    return patterns
       .filter(({ kind }) => kind === 'regexp' || (kind === 'wildcard' && type !== 'topic'))
       .filter(() => type !== 'fanout')
       .map(({ text }) => ({
@@ -109,6 +119,7 @@ export class QueueDriver implements Driver {
       queue: this.#options.queue!,
       keyHeader: this.#keyHeader,
       prefetch: this.#options.prefetch ?? spec.concurrency * 2,
+      consumption: consumptionOf(spec.patterns),
       sink,
       declare: () => this.#declare(spec),
     });

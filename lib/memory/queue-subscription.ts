@@ -1,3 +1,4 @@
+import type { Consumption } from '../core/consumption.js';
 import type { Copy, DeliverySink, DeliverySource, Subscription } from '../core/driver.js';
 import { Delivery } from '../core/delivery.js';
 import { Epoch } from '../core/epoch.js';
@@ -11,6 +12,7 @@ export interface QueueSubscriptionFields {
   readonly queue: string;
   readonly keyHeader: string;
   readonly prefetch: number;
+  readonly consumption: Consumption;
   readonly sink: DeliverySink;
   /** Makes the queue and its companions again where they are gone. */
   readonly declare: () => void;
@@ -125,16 +127,17 @@ class QueueChannel implements DeliverySource {
   }
 
   #take({ tag, message, redelivered }: QueueDelivery): void {
-    const { queue, keyHeader, sink } = this.#fields;
+    const { queue, keyHeader, consumption, sink } = this.#fields;
     this.#unsettled++;
     const inbound = inboundMessage(message, queue, keyHeader);
     const fields = {
       message: inbound,
       epoch: this.#epoch,
-      lane: inbound.key,
+      lane: consumption.order === 'none' ? undefined : inbound.key,
       redelivered,
       tag,
       source: this,
+      mode: consumption.delivery,
     };
     sink.deliver(new Delivery(fields));
   }

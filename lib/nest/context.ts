@@ -1,5 +1,5 @@
 import { BaseRpcContext, type PacketMetadata } from '@nestjs/microservices';
-import type { HandlerRun } from '../core/handler-table.js';
+import type { HandlerRun, Verb } from '../core/handler-table.js';
 import { headerNames, readText, reservedPrefix, type Headers } from '../core/headers.js';
 import type { InboundMessage } from '../core/message.js';
 
@@ -10,6 +10,10 @@ export interface RunRecord {
 }
 
 const records = new WeakMap<StorkContext, RunRecord>();
+
+const acknowledged: Verb = { kind: 'ack' };
+const requeued: Verb = { kind: 'requeue' };
+const rejected: Verb = { kind: 'reject' };
 
 /**
  * What a handler gets by `@Ctx()`: one run of one handler for one delivery.
@@ -88,6 +92,28 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
   /** Aborts when the outcome no longer counts: the source was lost, or the shutdown's patience is over. */
   get signal(): AbortSignal {
     return this.#run.delivery.signal;
+  }
+
+  /**
+   * Says that the message is handled, whatever the handler does afterwards: an error thrown later is logged and keeps no dead letter. A
+   * caller still gets the reply. Under `manual` the message is settled at once, otherwise when the handler has ended.
+   *
+   * @returns true if it counts; false after another verb, and where the message is settled or was taken away
+   */
+  ack(): boolean {
+    return this.#run.decide(acknowledged);
+  }
+
+  /**
+   * Says that the message is not handled, whatever the handler does afterwards. `requeue: true` (default): it comes again about a second
+   * after the handler has ended, for all its handlers, and a caller gets no reply yet. `requeue: false`: it is kept as a dead letter
+   * `rejected`, and a caller gets an error; so it is under `at-most-once` in both cases, where a message has no way back. Under `manual`
+   * it may be said after the handler has returned.
+   *
+   * @returns true if it counts; false after another verb, and where the message is settled or was taken away
+   */
+  nack({ requeue = true }: { readonly requeue?: boolean | undefined } = {}): boolean {
+    return this.#run.decide(requeue ? requeued : rejected);
   }
 
   /** The client library's own objects for this message. */

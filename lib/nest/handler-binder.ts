@@ -2,6 +2,7 @@ import type { MessageHandler } from '@nestjs/microservices';
 import type { Problem } from '../core/errors.js';
 import type { Handler } from '../core/handler-table.js';
 import { patternFromRegExp, patternFromString, type Pattern } from '../core/pattern.js';
+import { checkConsume } from './consume.decorator.js';
 import type { DecoratedMethod, NestBinding } from './handler-explorer.js';
 import type { TransportRegistry } from './transport-registry.js';
 
@@ -39,6 +40,7 @@ function toPattern(pattern: unknown, normalize: (pattern: unknown) => string): P
 /** What is wrong with the handlers as a whole. */
 export function checkMethods(methods: readonly BoundMethod[], registry: TransportRegistry): Problem[] {
   return [
+    ...methods.flatMap(({ method }) => problemsOfConsume(method)),
     ...unknownNames(methods, registry),
     ...doubleIds(methods),
     ...doubleMessagePatterns(methods, registry),
@@ -58,8 +60,15 @@ export function methodsOn(
   );
 }
 
-export function toHandler(bound: BoundMethod, run: Handler['run']): Handler {
-  return { id: bound.method.id, kind: bound.isEvent ? 'event' : 'message', patterns: bound.patterns, run };
+export function toHandler({ method, isEvent, patterns }: BoundMethod, run: Handler['run']): Handler {
+  const handler: Handler = { id: method.id, kind: isEvent ? 'event' : 'message', patterns, run };
+  // What is wrong is told once, by its name, and not by all that follows from it.
+  if (method.consume === undefined || problemsOfConsume(method).length > 0) return handler;
+  return { ...handler, consumption: method.consume };
+}
+
+function problemsOfConsume({ consume, place }: DecoratedMethod): Problem[] {
+  return consume === undefined ? [] : checkConsume(consume, place);
 }
 
 function unknownNames(methods: readonly BoundMethod[], registry: TransportRegistry): Problem[] {

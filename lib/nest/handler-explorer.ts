@@ -18,6 +18,8 @@ export interface DecoratedMethod {
   readonly place: string;
   /** What `via()` or `@Via()` names; undefined: no transport is named. */
   readonly transports: readonly string[] | undefined;
+  /** What `@Consume()` was given, unchecked. */
+  readonly consume: ConsumeOptions | undefined;
   /** True where the decorator names a transport that is not ours, e.g. `Transport.TCP`: to be left alone. */
   readonly isForeign: boolean;
 }
@@ -108,6 +110,7 @@ function describe(controller: Type, name: string, callback: object): Explored | 
     method: {
       id: consume?.id ?? place,
       place,
+      consume,
       transports: ofMethod ?? (transport === undefined ? ofClass : undefined),
       isForeign: transport !== undefined && ofMethod === undefined,
     },

@@ -1,5 +1,6 @@
 import type { ConfirmChannel, ConsumeMessage } from 'amqplib';
 import type { ConnectionStateCell } from '../core/connection-state.js';
+import { consumptionOf, type Consumption } from '../core/consumption.js';
 import { Delivery } from '../core/delivery.js';
 import type { Copy, DeliverySink, DeliverySource, Subscription, SubscriptionSpec } from '../core/driver.js';
 import { Epoch } from '../core/epoch.js';
@@ -117,6 +118,9 @@ class LiveChannel implements DeliverySource {
   readonly #fields: ConsumerFields;
   readonly #events: LiveChannelEvents;
   readonly #acknowledger: Acknowledger;
+  readonly #consumption: Consumption;
+  /** Ends when the broker has what was acknowledged in this turn. */
+  #taken: Promise<unknown> | undefined;
   #isStopping = false;
   #consumerTag: Promise<string | undefined> = Promise.resolve(undefined);
 
@@ -124,6 +128,7 @@ class LiveChannel implements DeliverySource {
     this.#channel = channel;
     this.#fields = fields;
     this.#events = events;
+    this.#consumption = consumptionOf(fields.spec.patterns);
     this.#acknowledger = new Acknowledger({
       ack: (tag, multiple) => this.#send(() => channel.ack(messageOfTag(tag), multiple)),
       nack: (tag) => this.#send(() => channel.nack(messageOfTag(tag), false, true)),
@@ -194,8 +199,18 @@ class LiveChannel implements DeliverySource {
     this.#events.settled();
   }
 
+  /**
+   * An acknowledgement has no answer, and lost on its way it would bring the message again: the broker's answer about the queue comes
+   * after it. Deliveries of one turn share one.
+   */
   async forgo(delivery: Delivery): Promise<void> {
     this.ack(delivery);
+    this.#taken ??= new Promise(setImmediate).then(() => {
+      this.#taken = undefined;
+      this.#acknowledger.flush();
+      return this.#channel.checkQueue(this.#fields.topology.queue);
+    });
+    await this.#taken;
   }
 
   requeue(delivery: Delivery): void {
@@ -236,13 +251,15 @@ class LiveChannel implements DeliverySource {
     const { topology, keyHeader, sink } = this.#fields;
     const inbound = inboundMessage(message, topology.queue, keyHeader);
     const { redelivered, deliveryTag } = message.fields;
+    const { order, delivery } = this.#consumption;
     const fields = {
       message: inbound,
       epoch: this.epoch,
-      lane: inbound.key,
+      lane: order === 'none' ? undefined : inbound.key,
       redelivered,
       tag: deliveryTag,
       source: this,
+      mode: delivery,
     };
     sink.deliver(new Delivery(fields));
   }

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { combineLatest, type Subscription as RxSubscription } from 'rxjs';
 import { ConnectionStateCell, worstState } from '../core/connection-state.js';
+import { findDisagreements, refusePartitionOrder } from '../core/consumption.js';
 import type {
   Capabilities,
   DeliverySink,
@@ -86,13 +87,22 @@ export class RabbitMqDriver implements Driver {
   }
 
   validate(spec: SubscriptionSpec | undefined): readonly Problem[] {
+    if (spec === undefined) return [];
+    return [
+      ...refusePartitionOrder(spec.patterns, this.#environment.name),
+      ...findDisagreements(spec.patterns, `the queue "${this.#options.queue}"`),
+      ...this.#unbindable(spec),
+    ];
+  }
+
+  #unbindable({ patterns }: SubscriptionSpec): Problem[] {
     const { exchange } = this.#options;
     const named = (text: string, expected: string): Problem => ({
       name: `pattern ${text} on the transport ${JSON.stringify(this.#environment.name)}`,
       expected,
       given: text,
     });
-    return (spec?.patterns ?? []).flatMap(({ text, kind }) => {
+    return patterns.flatMap(({ text, kind }) => {
       if (exchange === undefined || exchange.type === 'fanout') return [];
       if (kind === 'exact' || (kind === 'wildcard' && exchange.type === 'topic')) return [];
       return [

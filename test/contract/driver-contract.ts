@@ -2,6 +2,8 @@ import { afterAll, beforeAll, describe } from 'vitest';
 import type { DriverHarness } from './harness.js';
 import { capabilityContract } from './suite/capabilities.js';
 import { concurrencyContract } from './suite/concurrency.js';
+import { consumptionContract } from './suite/consumption.js';
+import { deliveryModeContract } from './suite/delivery-modes.js';
 import { eventContract } from './suite/events.js';
 import { failureContract } from './suite/failures.js';
 import { lossContract } from './suite/loss.js';
@@ -22,6 +24,8 @@ export function driverContract(harness: DriverHarness): void {
       describe('failures', () => failureContract(harness));
       describe('routing', () => routingContract(harness));
       describe('concurrency and order', () => concurrencyContract(harness));
+      describe('how handlers consume', () => consumptionContract(harness));
+      describe('delivery modes', () => deliveryModeContract(harness));
       describe('loss and shutdown', () => lossContract(harness));
     });
     describe('capabilities', () => capabilityContract(harness));

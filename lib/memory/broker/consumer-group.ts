@@ -1,4 +1,5 @@
 import { endsWithin, type Clock } from '../../core/clock.js';
+import type { Range } from '../../core/watermark.js';
 import { assignPartitions } from './assign-partitions.js';
 import type { MemoryTopic, TopicPartition } from './memory-topic.js';
 
@@ -28,6 +29,13 @@ export interface GroupHost {
   topic(name: string): MemoryTopic | undefined;
 }
 
+interface Committed {
+  readonly offset: number;
+  readonly settledAbove: readonly Range[];
+}
+
+const none: readonly Range[] = [];
+
 interface Seat {
   readonly member: GroupMember;
   /** Resolves when the member leaves, so that nobody waits for it. */
@@ -44,7 +52,7 @@ export class ConsumerGroup {
   readonly #host: GroupHost;
   readonly #seats = new Map<GroupMember, Seat>();
   readonly #owners = new Map<string, Map<number, GroupMember>>();
-  readonly #offsets = new Map<string, Map<number, number>>();
+  readonly #offsets = new Map<string, Map<number, Committed>>();
   /** Ends with the last rebalance asked for; never rejects. */
   #last: Promise<void> = Promise.resolve();
   /** Asked for and not begun: further requests join it. */
@@ -74,14 +82,25 @@ export class ConsumerGroup {
 
   /** Where the group goes on reading; undefined before the first commit. */
   committed(topic: string, partition: number): number | undefined {
-    return this.#offsets.get(topic)?.get(partition);
+    return this.#offsets.get(topic)?.get(partition)?.offset;
+  }
+
+  /** What above the committed offset need not be read again. */
+  settledAbove(topic: string, partition: number): readonly Range[] {
+    return this.#offsets.get(topic)?.get(partition)?.settledAbove ?? none;
   }
 
   /** False, and nothing happens, when the partition is not the member's now. */
-  commit(topic: string, partition: number, offset: number, member: GroupMember): boolean {
+  commit(
+    topic: string,
+    partition: number,
+    offset: number,
+    member: GroupMember,
+    settledAbove: readonly Range[] = none,
+  ): boolean {
     if (this.#owners.get(topic)?.get(partition) !== member) return false;
-    const offsets = this.#offsets.get(topic) ?? new Map<number, number>();
-    offsets.set(partition, offset);
+    const offsets = this.#offsets.get(topic) ?? new Map<number, Committed>();
+    offsets.set(partition, { offset, settledAbove });
     this.#offsets.set(topic, offsets);
     return true;
   }

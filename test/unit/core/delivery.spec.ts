@@ -197,3 +197,48 @@ describe('ackAfter', () => {
     expect(source.events).toEqual(['copy 1']);
   });
 });
+
+describe('a delivery that is forgone', () => {
+  it('never reaches its source again, and is settled here alone', async () => {
+    const { delivery, source } = newDelivery();
+    expect(delivery.isFinal).toBe(false);
+    expect(await delivery.forgo()).toBe(true);
+    expect([delivery.isFinal, delivery.open, delivery.requeue()]).toEqual([true, true, false]);
+    expect([delivery.ack(), delivery.open, delivery.ack()]).toEqual([true, false, false]);
+    expect(source.events).toEqual(['forgo 1']);
+  });
+
+  it('does not need its epoch any more: its dead letter is still written', async () => {
+    const { delivery, epoch, source } = newDelivery();
+    await delivery.forgo();
+    epoch.end();
+    expect(delivery.open).toBe(true);
+    expect(await delivery.ackAfter(copies)).toBe(true);
+    expect(source.events).toEqual(['forgo 1', 'copy 1']);
+  });
+
+  it('is not, where it was settled, lost or aborted before', async () => {
+    const [settled, lost, aborted] = [newDelivery(), newDelivery(), newDelivery()];
+    settled.delivery.requeue();
+    lost.epoch.end();
+    aborted.delivery.abort();
+    for (const { delivery, source } of [settled, lost, aborted]) {
+      expect([await delivery.forgo(), delivery.isFinal]).toEqual([false, false]);
+      expect(source.events).not.toContain('forgo 1');
+    }
+  });
+
+  it('is not, where the source refuses or never answers; it cannot be given back meanwhile', async () => {
+    const refused = newDelivery();
+    refused.source.forgo = () => Promise.reject(new Error('gone'));
+    expect([await refused.delivery.forgo(), refused.delivery.isFinal]).toEqual([false, false]);
+    const silent = newDelivery();
+    silent.source.forgo = () => new Promise(() => {});
+    const forgone = silent.delivery.forgo();
+    expect([silent.delivery.requeue(), silent.delivery.ack()]).toEqual([false, false]);
+    silent.epoch.end();
+    silent.delivery.abort();
+    expect([await forgone, silent.delivery.isFinal]).toEqual([false, false]);
+    expect(silent.source.events).toEqual([]);
+  });
+});

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { HandlerTable, type Handler } from '../../../lib/core/handler-table.js';
 import { patternFromRegExp, patternFromString, type Pattern } from '../../../lib/core/pattern.js';
+import { newMessage } from './harness.js';
 
 function newHandler(
   kind: Handler['kind'],
@@ -149,5 +150,41 @@ describe('HandlerTable', () => {
     expect(table.route(['a.b'])).not.toBe(first);
     expect(handler.looked()).toBeGreaterThan(looks);
     expect(routeOf(table, 'a.b').events).toEqual(['e']);
+  });
+});
+
+describe('bounds of a message', () => {
+  const bounded = (handler: Handler, concurrency: number): Handler => ({
+    ...handler,
+    consumption: { concurrency },
+  });
+  const table = new HandlerTable([
+    bounded(newHandler('event', 'one', 'a', '#'), 1),
+    bounded(newHandler('message', 'two', 'a'), 2),
+    newHandler('event', 'free', 'a'),
+  ]);
+  const limits = (pattern: string, headers: Record<string, string> = {}): number[] =>
+    table.boundsOf(newMessage({ patterns: [pattern], headers })).map(({ limit }) => limit);
+
+  it('are those of the handlers that it may get, the same objects each time', () => {
+    expect([limits('a'), limits('b'), limits('x'.repeat(300))]).toEqual([[1, 2], [1], [1]]);
+    const [bound] = table.boundsOf(newMessage({ patterns: ['b'] }));
+    expect(table.boundsOf(newMessage({ patterns: ['c'] }))[0]).toBe(bound);
+  });
+
+  it('are those of the one that a copy names, but for a dead letter that is read', () => {
+    expect(limits('a', { 'stork-handler': 'two' })).toEqual([2]);
+    expect([limits('a', { 'stork-handler': 'free' }), limits('a', { 'stork-handler': 'gone' })]).toEqual([
+      [],
+      [],
+    ]);
+    expect(limits('b', { 'stork-handler': 'two', 'stork-death-reason': 'fatal' })).toEqual([1]);
+  });
+
+  it('cost nothing where no handler has one', () => {
+    expect([table.isBounded, new HandlerTable([newHandler('event', 'e', 'a')]).isBounded]).toEqual([
+      true,
+      false,
+    ]);
   });
 });

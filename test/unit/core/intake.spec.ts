@@ -4,7 +4,7 @@ import type { Delivery } from '../../../lib/core/delivery.js';
 import type { Subscription } from '../../../lib/core/driver.js';
 import { Epoch } from '../../../lib/core/epoch.js';
 import { Intake, type IntakeFields } from '../../../lib/core/intake.js';
-import type { Settled } from '../../../lib/core/settlement.js';
+import type { Held, Settled } from '../../../lib/core/settlement.js';
 import { VirtualClock } from '../../../lib/memory/virtual-clock.js';
 import { newDelivery, newGate, newMessage, noteWhenDone, settle, type Gate } from './harness.js';
 
@@ -30,14 +30,14 @@ function newBench(fields: Partial<IntakeFields> = {}) {
   const clock = new VirtualClock();
   const released: number[] = [];
   const started: number[] = [];
-  const gates = new Map<number, Gate<Settled>>();
+  const gates = new Map<number, Gate<Settled | Held>>();
   const intake = new Intake({
     concurrency: 2,
     pausesWithoutRedelivery: true,
     clock,
     process: (delivery: Delivery) => {
       started.push(delivery.tag);
-      const gate = newGate<Settled>();
+      const gate = newGate<Settled | Held>();
       gates.set(delivery.tag, gate);
       return gate.promise;
     },
@@ -55,7 +55,7 @@ function newBench(fields: Partial<IntakeFields> = {}) {
     intake.deliver(delivery);
     return delivery;
   };
-  const end = async (tag: number, outcome: Settled = 'done'): Promise<void> => {
+  const end = async (tag: number, outcome: Settled | Held = 'done'): Promise<void> => {
     gates.get(tag)!.open(outcome);
     await settle();
   };
@@ -107,6 +107,113 @@ describe('deliveries', () => {
     for (const tag of [1, 2, 3]) await end(tag, 'again');
     expect([started, intake.inFlight]).toEqual([[1, 2, 3], 0]);
   });
+});
+
+describe('what a handler keeps', () => {
+  const keep = async (bench: ReturnType<typeof newBench>, tag: number): Promise<Gate<Settled>> => {
+    const later = newGate<Settled>();
+    await bench.end(tag, { later: later.promise });
+    return later;
+  };
+
+  it('frees its lane and its slot, and counts as in flight until it is settled', async () => {
+    const bench = newBench({ concurrency: 1 });
+    bench.deliver(1, 'x');
+    bench.deliver(2, 'x');
+    const later = await keep(bench, 1);
+    const { intake } = bench;
+    expect([bench.started, intake.running, intake.held, intake.inFlight]).toEqual([[1, 2], 1, 1, 2]);
+    later.open('done');
+    await settle();
+    expect([intake.held, intake.inFlight]).toEqual([0, 1]);
+  });
+
+  it('runs again in its lane where its source cannot take it back', async () => {
+    const bench = newBench({ concurrency: 5 });
+    bench.deliver(1, 'x');
+    const later = await keep(bench, 1);
+    bench.deliver(2, 'x');
+    later.open('again');
+    await settle();
+    expect(bench.started).toEqual([1, 2]);
+    await bench.end(2);
+    expect([bench.started, bench.intake.inFlight]).toEqual([[1, 2, 1], 1]);
+  });
+
+  it('is aborted when its epoch ends', async () => {
+    const bench = newBench();
+    const epoch = new Epoch();
+    const kept = bench.deliver(1, 'x', 8, epoch);
+    await keep(bench, 1);
+    epoch.end();
+    expect([kept.aborted, bench.released]).toEqual([true, []]);
+  });
+
+  it('is waited for by a drain, and given back when its time is over', async () => {
+    const bench = newBench();
+    for (const tag of [1, 2]) bench.deliver(tag);
+    const [first, second] = [await keep(bench, 1), await keep(bench, 2)];
+    let abandoned = 0;
+    const drained = noteWhenDone(bench.intake.drain(1_000, () => abandoned++));
+    await settle();
+    first.open('done');
+    await settle();
+    expect([drained.done, abandoned]).toEqual([false, 0]);
+    await bench.clock.advance(1_000);
+    expect([drained.done, abandoned, bench.released]).toEqual([true, 1, [2]]);
+    second.open('done');
+    await settle();
+    expect([bench.intake.inFlight, bench.released]).toEqual([0, [2]]);
+  });
+
+  it('ends a drain when the last of it is settled; what is to run again then is given back', async () => {
+    const bench = newBench();
+    bench.deliver(1);
+    const later = await keep(bench, 1);
+    const drained = noteWhenDone(bench.intake.drain(1_000, () => {}));
+    await settle();
+    expect(drained.done).toBe(false);
+    later.open('again');
+    await settle();
+    expect([drained.done, bench.released, bench.intake.inFlight]).toEqual([true, [1], 0]);
+  });
+
+  it('costs a redelivery where its settling fails by a bug', async () => {
+    const failures: unknown[] = [];
+    const bench = newBench({
+      failed: async (_, error) => {
+        failures.push(error);
+        return 'done';
+      },
+    });
+    bench.deliver(1);
+    const later = await keep(bench, 1);
+    later.fail(new Error('a bug'));
+    await settle();
+    expect([failures.length, bench.intake.inFlight]).toEqual([1, 0]);
+  });
+});
+
+it('leaves a message alone that is this process’s only, when its epoch ends', async () => {
+  const { deliver, started } = newBench();
+  const epoch = new Epoch();
+  const delivery = deliver(1, 'x', 8, epoch);
+  await delivery.forgo();
+  epoch.end();
+  expect([started, delivery.aborted]).toEqual([[1], false]);
+});
+
+it('pushes a delivery with the bounds of its handlers', async () => {
+  const bound = { limit: 1 };
+  const { started, deliver, end } = newBench({
+    boundsOf: ({ tag }) => (tag % 2 === 1 ? [bound] : []),
+  });
+  for (const tag of [1, 3, 2, 4]) deliver(tag);
+  expect(started).toEqual([1, 2]);
+  await end(2);
+  expect(started).toEqual([1, 2, 4]);
+  await end(1);
+  expect(started).toEqual([1, 2, 4, 3]);
 });
 
 describe('an epoch that ends', () => {

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { KeyedLanes } from '../../../lib/core/keyed-lanes.js';
+import { KeyedLanes, type Bound } from '../../../lib/core/keyed-lanes.js';
 import { newGate, settle, type Gate } from './harness.js';
 
 /** Lanes whose items end when the test says so. */
@@ -192,15 +192,99 @@ describe('KeyedLanes', () => {
   });
 });
 
+describe('an item at one of its bounds', () => {
+  const one: Bound = { limit: 1 };
+
+  it('waits beside the line: others go past it and take every slot', async () => {
+    const bench = new Bench(2);
+    for (const item of ['b1', 'b2', 'b3']) bench.lanes.push(undefined, item, [one]);
+    for (const item of ['a1', 'a2']) bench.lanes.push(undefined, item);
+    expect([bench.running, bench.lanes.waiting]).toEqual([['b1', 'a1'], 3]);
+    await bench.end('a1');
+    expect(bench.running).toEqual(['b1', 'a2']);
+    await bench.end('a2');
+    expect([bench.running, bench.lanes.running]).toEqual([['b1'], 1]);
+    await bench.end('b1');
+    expect(bench.running).toEqual(['b2']);
+    await bench.end('b2');
+    expect(bench.running).toEqual(['b3']);
+  });
+
+  it('holds its lane, and nothing of another', async () => {
+    const bench = new Bench(5);
+    bench.lanes.push('x', 'x1', [one]);
+    bench.lanes.push('y', 'y1', [one]);
+    bench.lanes.push('y', 'y2');
+    bench.lanes.push('z', 'z1');
+    expect(bench.running).toEqual(['x1', 'z1']);
+    await bench.end('x1');
+    expect(bench.running).toEqual(['z1', 'y1']);
+    await bench.end('y1');
+    expect(bench.running).toEqual(['z1', 'y2']);
+  });
+
+  it('goes before what comes to the bound after it, its own lane included', async () => {
+    const bench = new Bench(5);
+    bench.lanes.push('x', 'x1', [one]);
+    bench.lanes.push('x', 'x2', [one]);
+    bench.lanes.push('y', 'y1', [one]);
+    for (const item of ['x1', 'y1', 'x2']) {
+      expect(bench.running).toEqual([item]);
+      await bench.end(item);
+    }
+  });
+
+  it('takes a place in all of its bounds or in none', async () => {
+    const bench = new Bench(5);
+    const other: Bound = { limit: 1 };
+    bench.lanes.push(undefined, 'a', [one]);
+    bench.lanes.push(undefined, 'both', [one, other]);
+    bench.lanes.push(undefined, 'b', [other]);
+    expect(bench.running).toEqual(['a', 'b']);
+    await bench.end('a');
+    expect(bench.running).toEqual(['b']);
+    await bench.end('b');
+    expect(bench.running).toEqual(['both']);
+  });
+
+  it('lets the next one try where a place is free that it cannot use yet', async () => {
+    const bench = new Bench(5);
+    const other: Bound = { limit: 1 };
+    bench.lanes.push(undefined, 'a', [one]);
+    bench.lanes.push(undefined, 'b', [other]);
+    bench.lanes.push(undefined, 'both', [one, other]);
+    bench.lanes.push(undefined, 'a2', [one]);
+    await bench.end('a');
+    expect(bench.running).toEqual(['b', 'a2']);
+  });
+
+  it('can be taken out, with its lane, and leaves the bound as it was', async () => {
+    const bench = new Bench(1);
+    bench.lanes.push(undefined, 'runs');
+    bench.lanes.push('x', 'x1', [one]);
+    bench.lanes.push('y', 'y1', [one]);
+    bench.lanes.push('y', 'y2');
+    expect(bench.lanes.takeWaiting().toSorted()).toEqual(['x1', 'y1', 'y2']);
+    bench.lanes.push('y', 'y3', [one]);
+    await bench.end('runs');
+    expect(bench.running).toEqual(['y3']);
+  });
+});
+
 interface Item {
   readonly lane: string | undefined;
   readonly number: number;
+  readonly bounds: readonly Bound[];
 }
 
 const step = fc.oneof(
   {
     weight: 5,
-    arbitrary: fc.record({ kind: fc.constant('push' as const), lane: fc.integer({ min: -1, max: 3 }) }),
+    arbitrary: fc.record({
+      kind: fc.constant('push' as const),
+      lane: fc.integer({ min: -1, max: 3 }),
+      bounds: fc.subarray([0, 1, 2]),
+    }),
   },
   { weight: 5, arbitrary: fc.record({ kind: fc.constant('end' as const), pick: fc.nat() }) },
   {
@@ -215,19 +299,24 @@ async function rest(): Promise<void> {
 }
 
 describe('KeyedLanes under any load', () => {
-  it('never exceeds its concurrency, keeps lanes exclusive and in order, and runs or gives back each item once', async () => {
+  it('never exceeds its concurrency or a bound, idles for neither, keeps lanes exclusive and in order, and runs or gives back each item once', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.integer({ min: 1, max: 4 }),
+        fc.tuple(fc.integer({ min: 1, max: 3 }), fc.integer({ min: 1, max: 3 }), fc.constant(4)),
         fc.array(step, { maxLength: 60 }),
-        async (concurrency, steps) => {
+        async (concurrency, limits, steps) => {
+          const allBounds: Bound[] = limits.map((limit) => ({ limit }));
           const running = new Map<Item, Gate>();
           const started: Item[] = [];
           const taken: Item[] = [];
           const pushed: Item[] = [];
           let halted = false;
+          const isFull = (bound: Bound): boolean =>
+            [...running.keys()].filter(({ bounds }) => bounds.includes(bound)).length === bound.limit;
           const lanes = new KeyedLanes<Item>(concurrency, (item) => {
             expect(halted).toBe(false);
+            expect(item.bounds.filter(isFull)).toEqual([]);
             expect(running.size).toBeLessThan(concurrency);
             const sameLane = [...running.keys()].filter(
               ({ lane }) => lane !== undefined && lane === item.lane,
@@ -249,15 +338,23 @@ describe('KeyedLanes under any load', () => {
             expect(lanes.running).toBe(running.size);
             expect(lanes.waiting).toBe(waiting.length);
             if (halted || running.size === concurrency) return;
-            // Nothing idles: whatever waits does so behind its own lane.
+            // Nothing idles: whatever waits does so behind its own lane, or at a bound that is reached.
             const busy = new Set([...running.keys()].map(({ lane }) => lane));
-            expect(waiting.filter(({ lane }) => lane === undefined || !busy.has(lane))).toEqual([]);
+            for (const { lane, bounds } of waiting) {
+              if (lane !== undefined && busy.has(lane)) continue;
+              expect(bounds.filter(isFull)).not.toEqual([]);
+              busy.add(lane);
+            }
           };
           for (const next of steps) {
             if (next.kind === 'push') {
-              const item = { lane: next.lane < 0 ? undefined : String(next.lane), number: pushed.length };
+              const item = {
+                lane: next.lane < 0 ? undefined : String(next.lane),
+                number: pushed.length,
+                bounds: next.bounds.map((index) => allBounds[index]!),
+              };
               pushed.push(item);
-              lanes.push(item.lane, item);
+              lanes.push(item.lane, item, item.bounds);
             } else if (next.kind === 'end') {
               if (running.size > 0) await end([...running.keys()][next.pick % running.size]!);
             } else if (next.kind === 'halt') {

@@ -1,118 +1,19 @@
 import { describe, expect, it } from 'vitest';
-import { Counters } from '../../../lib/core/counters.js';
+import { processDelivery } from '../../../lib/core/pipeline.js';
 import type { Failure } from '../../../lib/core/failure.js';
-import { HandlerTable, type Handler, type HandlerRun } from '../../../lib/core/handler-table.js';
 import type { InboundMessage } from '../../../lib/core/message.js';
-import { patternFromString } from '../../../lib/core/pattern.js';
-import { processDelivery, type PipelineScope } from '../../../lib/core/pipeline.js';
-import type { OutboundReply, ReplyTarget } from '../../../lib/core/reply.js';
-import { VirtualClock } from '../../../lib/memory/virtual-clock.js';
+import { newCodecs, newGate, settle } from './harness.js';
 import {
-  newCodecs,
-  newDelivery,
-  newGate,
-  newMessage,
-  RecordingLogger,
-  settle,
-  type TestDelivery,
-} from './harness.js';
-
-/** A driver's server side: what it says about reply addresses, and the replies it was given. */
-class ServerDriver {
-  target: ReplyTarget = { kind: 'none' };
-  readonly replies: OutboundReply[] = [];
-  confirm: () => Promise<'confirmed' | 'undeliverable'> = () => Promise.resolve('confirmed');
-
-  parseReplyAddress(): ReplyTarget {
-    return this.target;
-  }
-
-  reply(_: unknown, reply: OutboundReply): Promise<'confirmed' | 'undeliverable'> {
-    this.replies.push(reply);
-    return this.confirm();
-  }
-
-  get told(): string[] {
-    return this.replies.map(({ kind, body }) => `${kind} ${body.toString()}`.trim());
-  }
-
-  /** The one reply, which is an error. */
-  get error(): unknown {
-    expect(this.replies.map(({ kind }) => kind)).toEqual(['error']);
-    return JSON.parse(this.replies[0]!.body.toString()) as unknown;
-  }
-}
-
-type Behaviour = (run: HandlerRun) => Promise<Failure | undefined>;
-
-class TestHandler implements Handler {
-  readonly patterns;
-  readonly runs: HandlerRun[] = [];
-  constructor(
-    readonly kind: Handler['kind'],
-    readonly id: string,
-    pattern: string,
-    readonly behaviour: Behaviour = async () => undefined,
-  ) {
-    this.patterns = [patternFromString(pattern)];
-  }
-  run(run: HandlerRun): Promise<Failure | undefined> {
-    this.runs.push(run);
-    return this.behaviour(run);
-  }
-}
-
-function failure(message: string, reason: Failure['reason'] = 'fatal'): Failure {
-  const error = new Error(message);
-  return { error, reason, envelope: { name: 'Error', message, code: 'HANDLER_FAILED', retryable: false } };
-}
-
-function newBench(handlers: readonly Handler[], fields: Partial<PipelineScope> = {}) {
-  const driver = new ServerDriver();
-  const clock = new VirtualClock();
-  const counters = new Counters();
-  const logger = new RecordingLogger();
-  const blocked: (string | undefined)[] = [];
-  const scope: PipelineScope = {
-    subscription: 'orders',
-    driver,
-    handlers: new HandlerTable(handlers),
-    codecs: newCodecs(),
-    maxBodyBytes: 1_000,
-    onUnhandled: 'dead-letter',
-    clock,
-    logger,
-    counters,
-    capabilities: { requeuesTo: 'broker' },
-    writingBlocked: (why) => void blocked.push(why),
-    ...fields,
-  };
-  return { driver, clock, counters, logger, blocked, scope };
-}
-
-/** What a test's source says when it refuses a copy. */
-const refusal = 'the broker says no';
-
-const asked: ReplyTarget = { kind: 'address', address: 'inbox-1' };
-
-/** Death reason, handler and attempt of each copy. */
-function letters({ source }: TestDelivery): unknown[][] {
-  return source.copied.map(({ headers }) => [
-    headers['stork-death-reason'],
-    headers['stork-handler'],
-    headers['stork-attempt'],
-  ]);
-}
-
-/** What an intake does when a source is lost. */
-function lose({ delivery, epoch }: TestDelivery): void {
-  epoch.end();
-  delivery.abort();
-}
-
-function deliveryOf(fields: Partial<InboundMessage> = {}): TestDelivery {
-  return newDelivery({ message: newMessage(fields) });
-}
+  asked,
+  deliveryOf,
+  failure,
+  letters,
+  lose,
+  newBench,
+  refusal,
+  TestHandler,
+  type Behaviour,
+} from './pipeline-harness.js';
 
 describe('an event', () => {
   it('is acknowledged when its handler has succeeded, and not before', async () => {

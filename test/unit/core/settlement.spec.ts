@@ -35,8 +35,13 @@ describe('acknowledge', () => {
     const { delivery, source, counters, scope } = newBench();
     expect(acknowledge(delivery, scope)).toBe('done');
     expect([source.events, counters.snapshot()]).toEqual([['ack 1'], {}]);
+    // Its handler had said so before it ended.
     acknowledge(delivery, scope);
-    expect([source.events, counters.snapshot()]).toEqual([['ack 1'], { stale: 1 }]);
+    expect([source.events, counters.snapshot()]).toEqual([['ack 1'], {}]);
+    const lost = newDelivery();
+    lost.epoch.end();
+    acknowledge(lost.delivery, scope);
+    expect([lost.source.events, counters.snapshot()]).toEqual([[], { stale: 1 }]);
   });
 });
 

@@ -71,6 +71,19 @@ describe('offsets', () => {
     expect(broker.group('g1').committed('a', 0)).toBeUndefined();
   });
 
+  it('carry what was settled above them, until the next commit', async () => {
+    const { broker } = newBroker();
+    broker.createTopic('a', { partitions: 1 });
+    const group = broker.group('g');
+    const member = newMember('a');
+    await group.join(member);
+    expect(group.settledAbove('a', 0)).toEqual([]);
+    group.commit('a', 0, 3, member, [{ from: 5, to: 6 }]);
+    expect([group.committed('a', 0), group.settledAbove('a', 0)]).toEqual([3, [{ from: 5, to: 6 }]]);
+    group.commit('a', 0, 7, member);
+    expect(group.settledAbove('a', 0)).toEqual([]);
+  });
+
   it('make the lag: what is in the topic and not committed', async () => {
     const { broker } = newBroker();
     const topic = broker.createTopic('a', { partitions: 2 });

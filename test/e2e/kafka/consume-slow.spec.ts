@@ -1,0 +1,118 @@
+import { describe, expect, it } from 'vitest';
+import {
+  brokers,
+  eventually,
+  Gate,
+  later,
+  range,
+  Seen,
+  startKafkaApp,
+  uniqueName,
+  useRaw,
+} from './support.js';
+
+const slowMs = 20_000;
+
+describe.skipIf(brokers === undefined)('Kafka: handlers that take long', () => {
+  const raw = useRaw();
+
+  it('of three sessions cost neither the membership nor a second run, and others go on meanwhile', async () => {
+    const [topic, group] = [await raw().topic(3), uniqueName()];
+    const seen = new Seen<number>();
+    const runs: string[] = [];
+    const handle = async (body: unknown): Promise<void> => {
+      runs.push(String(body));
+      if (body === 'slow') await later(slowMs);
+      else seen.add(body as number);
+    };
+    const { state } = await startKafkaApp({ group, handlers: { [topic]: handle } });
+    await raw().send(topic, ['slow'], { partition: 0 });
+    await eventually(() => (runs.includes('slow') ? true : undefined), 'the slow one to begin');
+    // The window is smaller than what waits behind it.
+    await raw().send(topic, range(0, 200), { partition: 0 });
+    for (const round of range(0, 6)) {
+      await raw().send(topic, range(1_000 + round * 10, 10), { partition: 1 + (round % 2) });
+      await seen.count((round + 1) * 10);
+      await later(slowMs / 10);
+    }
+    expect(seen.all.every((n) => n >= 1_000)).toBe(true);
+    await raw()
+      .settled(group, topic)
+      .catch(() => {});
+    await seen.count(260, slowMs);
+    await raw().settled(group, topic);
+    expect(runs.length).toBe(261);
+    expect(seen.all.filter((n) => n < 1_000)).toEqual(range(0, 200));
+    expect(state().counts).toMatchObject({ handled: 261 });
+    expect(state().counts.rebalances).toBeUndefined();
+  }, 60_000);
+
+  it('and never end hold their partition at the gap, and it goes on when they do', async () => {
+    const [topic, group] = [await raw().topic(2), uniqueName()];
+    const gate = new Gate();
+    const seen = new Seen<number>();
+    const handle = async (body: unknown): Promise<void> => {
+      if (body === 'stuck') await gate.opened;
+      else seen.add(body as number);
+    };
+    await startKafkaApp({ group, handlers: { [topic]: handle }, options: { maxOffsetGap: 500 } });
+    await raw().send(topic, ['stuck'], { partition: 0, key: 'a' });
+    // Other keys of its partition go on up to the gap, others' partitions beyond it.
+    for (const round of range(0, 20)) {
+      const messages = range(round * 100, 100).map((n) => ({
+        key: `k${n % 7}`,
+        value: `${n}`,
+        partition: 0,
+      }));
+      await raw().producer.send({ topic, messages });
+    }
+    const reached = await seen.count(499);
+    await raw().send(topic, range(10_000, 1_000), { partition: 1 });
+    await seen.count(1_499);
+    expect(reached.filter((n) => n < 10_000).length).toBe(499);
+    expect((await raw().committed(group, topic)).get(0)).toBe(0);
+    gate.open();
+    await seen.count(3_000);
+    await raw().settled(group, topic);
+    expect(new Set(seen.all).size).toBe(3_000);
+  }, 40_000);
+
+  it('with many of its key behind them leave the others alone', async () => {
+    const [topic, group] = [await raw().topic(2), uniqueName()];
+    const gate = new Gate();
+    const seen = new Seen<string>();
+    const handle = async (body: unknown): Promise<void> => {
+      if (body === 'stuck') await gate.opened;
+      else seen.add(body as string);
+    };
+    const { close } = await startKafkaApp({
+      group,
+      handlers: { [topic]: handle },
+      options: { maxOffsetGap: 1_000 },
+    });
+    await raw().send(topic, ['stuck', ...range(0, 300).map((n) => `behind-${n}`)], {
+      partition: 0,
+      key: 'a',
+    });
+    await raw().send(
+      topic,
+      range(0, 100).map((n) => `beside-${n}`),
+      { partition: 0, key: 'b' },
+    );
+    await raw().send(
+      topic,
+      range(0, 100).map((n) => `elsewhere-${n}`),
+      { partition: 1 },
+    );
+    await seen.count(200);
+    expect(seen.all.some((body) => body.startsWith('behind'))).toBe(false);
+    gate.open();
+    await seen.count(500);
+    expect(seen.all.filter((body) => body.startsWith('behind'))).toEqual(
+      range(0, 300).map((n) => `behind-${n}`),
+    );
+    await raw().settled(group, topic);
+    await close();
+    expect(seen.all.length).toBe(500);
+  }, 40_000);
+});

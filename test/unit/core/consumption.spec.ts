@@ -1,0 +1,123 @@
+import { describe, expect, it } from 'vitest';
+import {
+  consumptionOf,
+  findDisagreements,
+  findDisagreementsByPattern,
+  laneOf,
+  refusePartitionOrder,
+  refuseSharedManual,
+  refuseWideBounds,
+  subscribedPatterns,
+  type ConsumptionWishes,
+} from '../../../lib/core/consumption.js';
+import type { Handler } from '../../../lib/core/handler-table.js';
+import { patternFromRegExp, patternFromString } from '../../../lib/core/pattern.js';
+
+function newHandler(
+  id: string,
+  pattern: string | RegExp,
+  consumption?: ConsumptionWishes,
+  kind: Handler['kind'] = 'event',
+): Handler {
+  const patterns = [typeof pattern === 'string' ? patternFromString(pattern) : patternFromRegExp(pattern)];
+  const handler = { id, kind, patterns, run: async () => undefined };
+  return consumption === undefined ? handler : { ...handler, consumption };
+}
+
+describe('subscribed patterns', () => {
+  it('name each pattern once for each way in which it is wanted', () => {
+    const handlers = [
+      newHandler('a', 'x'),
+      newHandler('b', 'x', { order: 'key' }),
+      newHandler('c', 'x', { order: 'none' }),
+    ];
+    expect(subscribedPatterns(handlers)).toEqual([
+      { text: 'x', kind: 'exact', order: 'key', delivery: 'at-least-once', places: ['a', 'b'] },
+      { text: 'x', kind: 'exact', order: 'none', delivery: 'at-least-once', places: ['c'] },
+    ]);
+  });
+
+  it('tell how a source is consumed: any of them, or the one that names it', () => {
+    const patterns = subscribedPatterns([
+      newHandler('a', 'x', { order: 'none' }),
+      newHandler('b', /^y/, { delivery: 'manual' }),
+    ]);
+    expect(consumptionOf(patterns)).toMatchObject({ order: 'none', delivery: 'at-least-once' });
+    expect(consumptionOf(patterns, 'y.1')).toMatchObject({ order: 'key', delivery: 'manual' });
+    expect(consumptionOf(patterns, 'z')).toEqual({ order: 'key', delivery: 'at-least-once' });
+  });
+});
+
+it.each([
+  ['none', 'k', undefined],
+  ['partition', 'k', 't/1'],
+  ['key', 'k', 't/1/k'],
+  ['key', '', 't/1/'],
+  ['key', undefined, 't/1'],
+] as const)('the order %s puts the key %j of a log into the lane %j', (order, key, lane) => {
+  expect(laneOf(order, 't/1', key)).toBe(lane);
+});
+
+describe('what handlers cannot wish for together', () => {
+  it('is to read one source in different ways', () => {
+    const patterns = subscribedPatterns([
+      newHandler('a', 'x'),
+      newHandler('b', 'y', { order: 'none' }),
+      newHandler('c', 'z', { order: 'none', delivery: 'manual' }),
+    ]);
+    expect(findDisagreements(patterns, 'the queue "q"')).toEqual([
+      {
+        name: '@Consume({ order }) of b',
+        expected: `the same as of a, which reads the queue "q" too: 'key'`,
+        given: `'none'`,
+      },
+      {
+        name: '@Consume({ delivery }) of c',
+        expected: `the same as of a, which reads the queue "q" too: 'at-least-once'`,
+        given: `'manual'`,
+      },
+    ]);
+  });
+
+  it('is the same, where each pattern is a source, only of patterns that meet', () => {
+    const apart = [newHandler('a', 'x'), newHandler('b', 'y', { order: 'none' })];
+    expect(findDisagreementsByPattern(subscribedPatterns(apart))).toEqual([]);
+    const meeting = [...apart, newHandler('c', /^y/)];
+    expect(findDisagreementsByPattern(subscribedPatterns(meeting))).toMatchObject([
+      { name: '@Consume({ order }) of c', expected: expect.stringContaining('of b, which reads y') },
+    ]);
+    const same = [newHandler('a', 'x'), newHandler('b', 'x', { delivery: 'manual' })];
+    expect(findDisagreementsByPattern(subscribedPatterns(same))).toHaveLength(1);
+  });
+
+  it('is manual for several handlers of one event, whatever their patterns look like', () => {
+    const manual = { delivery: 'manual' } as const;
+    const handlers = [
+      newHandler('a', 'order.created', manual),
+      newHandler('b', 'order.*', manual),
+      newHandler('c', /^order/, manual),
+      newHandler('d', 'invoice', manual),
+      newHandler('e', 'order.created', manual, 'message'),
+      newHandler('f', 'order.created'),
+    ];
+    expect(refuseSharedManual(handlers).map(({ name, given }) => `${name}: ${given}`)).toEqual([
+      '@Consume({ delivery }) of b: a listens to order.created too',
+      '@Consume({ delivery }) of c: a listens to order.created too',
+    ]);
+  });
+
+  it('is the order of partitions on a queue, and a bound beyond the transport', () => {
+    const handlers = [newHandler('a', 'x', { order: 'partition', concurrency: 11 }), newHandler('b', 'y')];
+    expect(refusePartitionOrder(subscribedPatterns(handlers), 'main')).toMatchObject([
+      { name: '@Consume({ order }) of a', given: `'partition'` },
+    ]);
+    expect(refuseWideBounds(handlers, 10, 'main')).toEqual([
+      {
+        name: '@Consume({ concurrency }) of a',
+        expected: 'at most 10, the concurrency of the transport "main"',
+        given: '11',
+      },
+    ]);
+    expect(refuseWideBounds(handlers, 11, 'main')).toEqual([]);
+  });
+});

@@ -1,0 +1,79 @@
+import { describe, expect, it } from 'vitest';
+import type { Consumption } from '../../../lib/core/consumption.js';
+import type { Delivery } from '../../../lib/core/delivery.js';
+import { LogSubscription } from '../../../lib/memory/log-subscription.js';
+import type { MemoryBroker } from '../../../lib/memory/broker/memory-broker.js';
+import { newBroker, settle } from './harness.js';
+
+/** A member of the group `g` on the one partition of `t`; it only notes what it gets. */
+async function join(broker: MemoryBroker, consumption: Partial<Consumption> = {}) {
+  const deliveries: Delivery[] = [];
+  const subscription = new LogSubscription({
+    broker,
+    group: 'g',
+    patternHeader: undefined,
+    fromBeginning: true,
+    sink: {
+      deliver: (delivery) => void deliveries.push(delivery),
+      halt: async () => {},
+      proceed: () => {},
+    },
+    topics: () => ['t'],
+    consumptionOf: () => ({ order: 'key', delivery: 'at-least-once', ...consumption }),
+    declareDeadLetters: () => {},
+  });
+  await subscription.open();
+  await settle();
+  return { deliveries, subscription, offsets: () => deliveries.map(({ tag }) => tag) };
+}
+
+function newLog(records: number) {
+  const { broker } = newBroker();
+  const topic = broker.createTopic('t', { partitions: 1 });
+  const append = (count: number): void => {
+    for (let i = 0; i < count; i++) topic.append({ key: `k${i}`, value: null, headers: {}, timestamp: 0 });
+  };
+  append(records);
+  return { broker, append };
+}
+
+describe('a partition that changes hands', () => {
+  it.each(['ack', 'forgo'] as const)(
+    'repeats nothing that was settled out of order (%s)',
+    async (settling) => {
+      const { broker, append } = newLog(6);
+      const first = await join(broker);
+      for (const index of [1, 3, 4]) await first.deliveries[index]![settling]();
+      await first.subscription.close();
+      append(1);
+      const second = await join(broker);
+      expect(second.offsets()).toEqual([0, 2, 5, 6]);
+      second.deliveries[0]!.ack();
+      await second.subscription.close();
+      const third = await join(broker);
+      expect(third.offsets()).toEqual([2, 5, 6]);
+      for (const delivery of third.deliveries) delivery.ack();
+      expect([broker.group('g').lag('t'), broker.group('g').settledAbove('t', 0)]).toEqual([0, []]);
+    },
+  );
+
+  it('refuses to forgo what is not ours any more', async () => {
+    const { broker } = newLog(1);
+    const { deliveries, subscription } = await join(broker);
+    const source = deliveries[0]!;
+    await subscription.close();
+    expect(await source.forgo()).toBe(false);
+    expect((await join(broker)).offsets()).toEqual([0]);
+  });
+});
+
+it.each([
+  ['key', ['t/0/k0', 't/0/k1']],
+  ['partition', ['t/0', 't/0']],
+  ['none', [undefined, undefined]],
+] as const)('the order %s decides the lanes', async (order, lanes) => {
+  const { broker } = newLog(2);
+  const { deliveries } = await join(broker, { order, delivery: 'manual' });
+  expect(deliveries.map(({ lane }) => lane)).toEqual(lanes);
+  expect(deliveries[0]!.mode).toBe('manual');
+});
