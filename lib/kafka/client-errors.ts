@@ -6,6 +6,8 @@ interface ClientErrorShape {
   readonly name?: unknown;
   readonly type?: unknown;
   readonly cause?: unknown;
+  /** Of a request about several things, one for each that failed. */
+  readonly errors?: unknown;
 }
 
 const byType: Readonly<Record<string, KafkaFailure>> = {
@@ -78,7 +80,8 @@ function causesOf(error: unknown): unknown[] {
   let cause = error;
   while (typeof cause === 'object' && cause !== null && !causes.includes(cause)) {
     causes.unshift(cause);
-    ({ cause } = cause as ClientErrorShape);
+    const { cause: next, errors } = cause as ClientErrorShape;
+    cause = next ?? (Array.isArray(errors) ? (errors[0] as unknown) : undefined);
   }
   return causes.length === 0 ? [error] : causes;
 }

@@ -16,6 +16,7 @@ import type {
 import type { Delivery } from '../core/delivery.js';
 import {
   ClientClosedError,
+  ConnectionLostError,
   messageOf,
   MessageTooLargeError,
   NoRouteError,
@@ -33,6 +34,7 @@ import {
   type LogReplyAddress,
 } from '../core/log-records.js';
 import type { InboundMessage, OutboundMessage, ReplyAddress } from '../core/message.js';
+import { withResolvers } from '../core/promises.js';
 import type { OutboundReply, ReplyTarget } from '../core/reply.js';
 import type { DriverEnvironment } from '../nest/transport-definition.js';
 import { assignSticky } from './assigner.js';
@@ -73,6 +75,8 @@ export class KafkaDriver implements Driver {
   readonly #topics: TopicDirectory;
   readonly #topology: Topology;
   readonly #producer: Producer;
+  /** Ends the trying to connect. */
+  readonly #stop = new AbortController();
   #connected: Promise<void> | undefined;
   #consumer: GroupConsumer | undefined;
   #inbox: KafkaReplyInbox | undefined;
@@ -269,15 +273,16 @@ export class KafkaDriver implements Driver {
     return this.#closing;
   }
 
+  /** Tries until it is connected, is refused, or nobody waits any more: then the last failure is the answer. */
   async #connect(signal: AbortSignal): Promise<void> {
     const { clock, name, logger } = this.#environment;
+    const stop = AbortSignal.any([signal, this.#stop.signal]);
+    let last: unknown;
     this.state.move({ value: 'connecting' });
     for (let attempt = 1; ; attempt++) {
       try {
-        await this.#client.admin.connect();
-        await this.#checkCluster();
-        await this.#producer.open();
-        this.#watch();
+        await unlessAborted(this.#tryToConnect(), stop);
+        if (attempt > 1) logger.log(`${name}: connected`);
         this.state.move({ value: 'ready' });
         return;
       } catch (error) {
@@ -285,14 +290,29 @@ export class KafkaDriver implements Driver {
         if (error instanceof KafkaClientError && error.failure === 'refused') {
           throw new StorkConfigError(`${name}: the brokers refuse us: ${messageOf(error)}`, { cause: error });
         }
-        if (signal.aborted) throw signal.reason;
+        if (stop.aborted) throw this.#givenUp(stop, last);
+        last = error;
         const delayMs = backoffMs(attempt, this.#reconnect, Math.random);
         if (attempt === 1) logger.warn(`${name}: cannot connect yet: ${messageOf(error)}`);
         this.state.move({ value: 'backoff', attempt, delayMs, error: error as Error });
-        await sleep(clock, delayMs, signal);
-        if (signal.aborted) throw signal.reason;
+        await sleep(clock, delayMs, stop);
+        if (stop.aborted) throw this.#givenUp(stop, last);
       }
     }
+  }
+
+  async #tryToConnect(): Promise<void> {
+    await this.#client.admin.connect();
+    await this.#checkCluster();
+    await this.#producer.open();
+    this.#watch();
+  }
+
+  #givenUp(stop: AbortSignal, last: unknown): Error {
+    if (this.#closing !== undefined) return this.#closedError();
+    const { brokers = [] } = this.#options;
+    const why = last === undefined ? `${brokers.join(', ')} did not answer` : messageOf(last);
+    return new ConnectionLostError(`${messageOf(stop.reason)}: ${why}`, { cause: last });
   }
 
   async #checkCluster(): Promise<void> {
@@ -328,6 +348,7 @@ export class KafkaDriver implements Driver {
 
   async #close(limitMs: number): Promise<void> {
     const { clock } = this.#environment;
+    this.#stop.abort();
     await endsWithin(clock, Promise.all([this.#consumer?.close(), this.#inbox?.close()]), limitMs / 2);
     await this.#producer.close(limitMs / 2);
     await endsWithin(clock, this.#client.close(), limitMs / 2);
@@ -415,6 +436,19 @@ function ownHeaders(headers: Headers): Headers {
   const own = emptyHeaders();
   for (const name of Object.keys(headers)) if (name.startsWith(reservedPrefix)) own[name] = headers[name];
   return own;
+}
+
+/** Rejects as soon as the signal aborts; what is under way then ends unheard. */
+async function unlessAborted(work: Promise<void>, signal: AbortSignal): Promise<void> {
+  const aborted = withResolvers<never>();
+  const abort = (): void => aborted.reject(signal.reason as Error);
+  if (signal.aborted) abort();
+  signal.addEventListener('abort', abort, { once: true });
+  try {
+    await Promise.race([work, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
 }
 
 /** Why an address cannot be reached; undefined where it can. */

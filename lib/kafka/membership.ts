@@ -108,16 +108,18 @@ export class Membership {
     this.#isHandingOver = true;
     let withoutAny = 0;
     while (withoutAny < this.#line.length && this.#budget > 0 && this.#fields.isFlowing()) {
-      const partition = this.#line[this.#turn++ % this.#line.length]!;
-      const before = partition.waiting;
-      partition.handOver(fairShare, this.#fields.isFlowing);
-      const handed = before - partition.waiting;
-      this.#budget -= handed;
+      const handed = this.#handOverFrom(this.#line[this.#turn++ % this.#line.length]!);
       withoutAny = handed === 0 ? withoutAny + 1 : 0;
     }
     this.#isHandingOver = false;
     if (this.#budget < turnBudget) this.#turnSoon();
     this.#makeRoom();
+  }
+
+  #handOverFrom(partition: OwnedPartition): number {
+    const handed = partition.handOver(fairShare, this.#fields.isFlowing);
+    this.#budget -= handed;
+    return handed;
   }
 
   /** Takes nothing more; what was handed over can still be settled, and heartbeats go on. */
@@ -212,16 +214,17 @@ export class Membership {
   }
 
   #take({ topic, partition }: TopicPartition): OwnedPartition {
-    const { selection, patternHeader, maxOffsetGap, sink, toMessage } = this.#fields;
+    const { settings, selection, patternHeader, maxOffsetGap, sink, toMessage } = this.#fields;
     const owned = new OwnedPartition({
       topic,
       partition,
       consumption: selection.consumptionOf(topic),
       patternHeader,
       maxOffsetGap,
+      maxBytesBehind: settings.maxBytesPerPartition,
       sink,
       settled: (now) => this.#committer.note(now),
-      freed: () => this.#turnSoon(),
+      freed: (freed) => this.#freed(freed),
       copy: (delivery, copy) => this.#fields.copy(delivery, copy),
       toMessage,
     });
@@ -290,6 +293,12 @@ export class Membership {
     return starts;
   }
 
+  /** At once where it can be: what follows in a lane must not wait for the next turn. */
+  #freed(partition: OwnedPartition): void {
+    if (!this.#isHandingOver && this.#budget > 0) this.#handOverFrom(partition);
+    this.#turnSoon();
+  }
+
   #turnSoon(): void {
     this.#turnEnd ??= setImmediate(() => this.#nextTurn());
   }
@@ -328,7 +337,8 @@ export class Membership {
     this.#room?.resolve();
     this.#room = undefined;
     for (const partition of this.#line) {
-      if (partition.paused && partition.started && !partition.isHeldUp) this.#resume(partition);
+      const { paused, started, isHeldUp, isClogged } = partition;
+      if (paused && started && !isHeldUp && !isClogged) this.#resume(partition);
     }
   }
 
@@ -337,7 +347,7 @@ export class Membership {
     let records = 0;
     let bytes = 0;
     for (const partition of this.#line) {
-      if (partition.isHeldUp) continue;
+      if (partition.isHeldUp || (partition.paused && partition.isClogged)) continue;
       records += partition.waiting;
       bytes += partition.waitingBytes;
     }

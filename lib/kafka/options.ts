@@ -126,8 +126,10 @@ export interface KafkaOptions extends CommonTransportOptions {
   /** Topics that may be named as reply address, besides those that end in `.reply`. @defaultValue [] */
   readonly replyTopics?: readonly string[];
   /**
-   * How bodies are written. `plain`: by content type. `nest`: as Nest's own Kafka transport does, strings without quotes, and every value of a
-   * streamed reply. `auto`: plain, but a request of a Nest client is answered in kind. @defaultValue 'auto'
+   * How bodies are written and read. `plain`: by content type. `nest`: as Nest's own Kafka transport does, text without quotes, and every
+   * value of a streamed reply counts. `auto`: plain, but a request of a Nest client is read and answered in kind; of a Nest server's
+   * stream the first value is the reply, and an event of Nest's `emit` must be an object or a list: bare text is undecodable. A Nest
+   * client sees the end of a stream, and an answer without a value, as one null more. @defaultValue 'auto'
    */
   readonly wire?: 'auto' | 'plain' | 'nest';
 }

@@ -142,15 +142,15 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
   handOver(max: number, isFlowing: () => boolean): number {
     let count = 0;
     for (; count < max && isFlowing(); count++) {
-      const record = this.#lanes.next();
-      if (record !== undefined) this.#deliver(record);
+      const delivery = this.#lanes.next();
+      if (delivery !== undefined) this.#fields.sink.deliver(delivery);
       else if (!this.#handOverFetched()) break;
     }
     this.#passTail();
     return count;
   }
 
-  /** False where nothing is left, or may be. */
+  /** False where there is nothing, or it has to wait. */
   #handOverFetched(): boolean {
     if (this.waiting === 0 || this.isHeldUp || this.isClogged) return false;
     const record = this.#fetched[this.#head++]!;
@@ -159,9 +159,10 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
       this.#fetched = this.#fetched.slice(this.#head);
       this.#head = 0;
     }
-    if (!this.#watermark!.take(Number(record.offset))) return true;
-    const lane = this.#boundedLaneOf(record);
-    if (lane === undefined || this.#lanes.admit(lane, record)) this.#deliver(record);
+    const offset = Number(record.offset);
+    if (!this.#watermark!.take(offset)) return true;
+    const delivery = this.#deliveryOf(record, offset);
+    if (this.#lanes.admit(delivery)) this.#fields.sink.deliver(delivery);
     return true;
   }
 
@@ -207,13 +208,13 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
     this.#isDirty = true;
   }
 
-  #settle({ tag, lane }: Delivery, now: boolean): void {
-    const couldGoOn = !this.isHeldUp;
-    this.#watermark!.settle(tag);
+  #settle(delivery: Delivery, now: boolean): void {
+    const wasHeldUp = this.isHeldUp;
+    this.#watermark!.settle(delivery.tag);
     this.#isDirty = true;
     this.#fields.settled(now);
-    const hasNext = lane !== undefined && this.#lanes.leave(lane);
-    if (hasNext || (!couldGoOn && !this.isHeldUp)) this.#fields.freed(this);
+    const hasNext = this.#lanes.leave(delivery);
+    if (hasNext || (wasHeldUp && !this.isHeldUp)) this.#fields.freed(this);
   }
 
   /** Where nothing waits, the log holds nothing for us before the next fetch: markers of transactions, compacted records. */
@@ -221,22 +222,18 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
     if (this.waiting === 0) this.#watermark?.pass(this.#position);
   }
 
-  #deliver(record: FetchedRecord): void {
-    const { consumption, patternHeader, sink, toMessage } = this.#fields;
-    const offset = Number(record.offset);
-    if (!this.#watermark!.take(offset)) return;
+  #deliveryOf(record: FetchedRecord, offset: number): Delivery {
+    const { consumption, patternHeader, toMessage } = this.#fields;
     const message = toMessage(inboundMessage(this, record, offset, patternHeader));
-    sink.deliver(
-      new Delivery({
-        message,
-        epoch: this.epoch,
-        lane: laneOf(consumption.order, this.#lane, message.key),
-        redelivered: false,
-        tag: offset,
-        source: this,
-        mode: consumption.delivery,
-      }),
-    );
+    return new Delivery({
+      message,
+      epoch: this.epoch,
+      lane: laneOf(consumption.order, this.#lane, message.key),
+      redelivered: false,
+      tag: offset,
+      source: this,
+      mode: consumption.delivery,
+    });
   }
 
   #releaseWaiters(offset: number, covered: number, settled: readonly { from: number; to: number }[]): void {

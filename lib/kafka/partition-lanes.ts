@@ -1,63 +1,63 @@
-import type { FetchedRecord } from './client.js';
+import type { Delivery } from '../core/delivery.js';
 
-/** Records of a lane that core has at once: enough that the next is there when one ends, few enough that no lane fills core's window. */
+/** Messages of a lane that core has at once: enough that the next is there when one ends, few enough that no lane fills core's window. */
 const laneDepth = 4;
-/** What a record costs in memory besides its bytes, roughly. */
-const recordCost = 1_000;
+/** What a message costs in memory besides its body, roughly. */
+const messageBytes = 1_000;
 
 interface Lane {
-  /** Records that core has. */
+  /** Messages that core has. */
   handed: number;
   /** Those that come after them, in order. */
-  readonly behind: FetchedRecord[];
+  readonly behind: Delivery[];
 }
 
-/** Records of a partition that wait behind others of their lane: handed over they would take the places of those that can run. */
+/** Messages of a partition that wait behind others of their lane: handed over, they would take the places of those that can run. */
 export class PartitionLanes {
   readonly #lanes = new Map<string, Lane>();
-  /** With room for one of their own, once for each. */
+  /** With room for one of those behind, each as often as it has. */
   #vacant: Lane[] = [];
   #bytes = 0;
 
-  /** Bytes in memory of what waits here, roughly. */
+  /** What waits here, with a guess at what an object costs. */
   get bytes(): number {
     return this.#bytes;
   }
 
   /** False where it has to wait; `next` gives it out then. */
-  admit(name: string, record: FetchedRecord): boolean {
+  admit(delivery: Delivery): boolean {
+    const { lane: name, mode } = delivery;
+    // A handler that keeps messages for later may need many before it settles one.
+    if (name === undefined || mode === 'manual') return true;
     const lane = this.#lanes.get(name);
-    if (lane === undefined) {
-      this.#lanes.set(name, { handed: 1, behind: [] });
-      return true;
+    if (lane === undefined) this.#lanes.set(name, { handed: 1, behind: [] });
+    else if (lane.handed < laneDepth && lane.behind.length === 0) lane.handed++;
+    else {
+      lane.behind.push(delivery);
+      this.#bytes += costOf(delivery);
+      return false;
     }
-    if (lane.handed < laneDepth && lane.behind.length === 0) {
-      lane.handed++;
-      return true;
-    }
-    lane.behind.push(record);
-    this.#bytes += costOf(record);
-    return false;
+    return true;
   }
 
-  /** One of the lane is settled. True where another may follow. */
-  leave(name: string): boolean {
-    const lane = this.#lanes.get(name);
+  /** It is settled. True where another of its lane may follow. */
+  leave({ lane: name }: Delivery): boolean {
+    const lane = name === undefined ? undefined : this.#lanes.get(name);
     if (lane === undefined) return false;
     lane.handed--;
     if (lane.behind.length > 0) return this.#vacant.push(lane) > 0;
-    if (lane.handed === 0) this.#lanes.delete(name);
+    if (lane.handed === 0) this.#lanes.delete(name!);
     return false;
   }
 
   /** The next that has waited long enough. */
-  next(): FetchedRecord | undefined {
+  next(): Delivery | undefined {
     const lane = this.#vacant.shift();
-    const record = lane?.behind.shift();
-    if (lane === undefined || record === undefined) return undefined;
+    const delivery = lane?.behind.shift();
+    if (lane === undefined || delivery === undefined) return undefined;
     lane.handed++;
-    this.#bytes -= costOf(record);
-    return record;
+    this.#bytes -= costOf(delivery);
+    return delivery;
   }
 
   clear(): void {
@@ -67,6 +67,6 @@ export class PartitionLanes {
   }
 }
 
-function costOf({ value }: FetchedRecord): number {
-  return recordCost + (value?.length ?? 0);
+function costOf({ message }: Delivery): number {
+  return messageBytes + (message.body?.length ?? 0);
 }

@@ -1,6 +1,5 @@
 import type { INestApplication, INestMicroservice } from '@nestjs/common';
-import type { AsyncMicroserviceOptions, NestMicroservice } from '@nestjs/microservices';
-import { recordOriginalError } from './error-recorder.js';
+import type { AsyncMicroserviceOptions } from '@nestjs/microservices';
 import { StorkLifecycle } from './lifecycle.js';
 import { StorkServer } from './server.js';
 
@@ -36,17 +35,6 @@ export function connectStork(
   app: INestApplication,
   { inheritAppConfig = true }: ConnectStorkOptions = {},
 ): INestMicroservice {
-  if (inheritAppConfig) {
-    app.get(StorkLifecycle, { strict: false }).connectedInheriting();
-    return app.connectMicroservice(storkMicroservice(), { inheritAppConfig });
-  }
-  // Without inheritance Nest gives the microservice a configuration of its own, which it binds at once. Deferred, there is time to put
-  // our hook into it; then the same three steps that Nest would have taken.
-  const microservice = app.connectMicroservice(storkMicroservice(), { deferInitialization: true });
-  const own = microservice as INestMicroservice & NestMicroservice;
-  own.registerPreRequestHook(recordOriginalError);
-  own.registerListeners();
-  own.setIsInitialized(true);
-  own.setIsInitHookCalled(true);
-  return microservice;
+  if (inheritAppConfig) app.get(StorkLifecycle, { strict: false }).connectedInheriting();
+  return app.connectMicroservice(storkMicroservice(), { inheritAppConfig });
 }

@@ -4,6 +4,7 @@ import type { CancelTimer } from '../core/clock.js';
 import { StorkConfigError, type Problem } from '../core/errors.js';
 import type { Handler } from '../core/handler-table.js';
 import { checkMethods, groupByMethod, methodsOn, toHandler, type BoundMethod } from './handler-binder.js';
+import { recordOriginalErrors } from './error-recorder.js';
 import { HandlerExplorer, type NestBinding } from './handler-explorer.js';
 import { runHandler, type ProcessingHooks } from './run-handler.js';
 import { TransportRegistry } from './transport-registry.js';
@@ -34,6 +35,7 @@ export class StorkServer extends Server implements CustomTransportStrategy {
 
   constructor(registry: TransportRegistry, explorer: HandlerExplorer) {
     super();
+    recordOriginalErrors();
     this.#registry = registry;
     this.#explorer = explorer;
   }

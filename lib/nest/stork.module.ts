@@ -2,7 +2,6 @@ import { Module, type DynamicModule, type Provider } from '@nestjs/common';
 import { DiscoveryModule } from '@nestjs/core';
 import { systemClock } from '../core/clock.js';
 import { StorkClient } from './client.js';
-import { ErrorRecorder } from './error-recorder.js';
 import { HandlerExplorer } from './handler-explorer.js';
 import { getClientToken } from './inject-client.decorator.js';
 import { StorkLifecycle } from './lifecycle.js';
@@ -54,7 +53,6 @@ function assemble(
       { provide: STORK_CLOCK, useValue: systemClock },
       TransportRegistry,
       HandlerExplorer,
-      ErrorRecorder,
       StorkServer,
       StorkLifecycle,
       StorkService,

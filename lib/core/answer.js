@@ -1,0 +1,100 @@
+import { emptyHeaders } from './headers.js';
+const noValue = { body: Buffer.alloc(0), contentType: 'application/json' };
+/** A handler's stream cannot be slowed down: past this it fails, before it fills the memory. */
+const maxUnsent = 10_000;
+/**
+ * The answer to one request: one value, a stream of items, or an error; sent in order, each confirmed before the next. A value
+ * is held back until it is known whether another follows, so that the common case is one message.
+ */
+export class Answer {
+  #fields;
+  #held;
+  #release;
+  #streaming = false;
+  #sent;
+  #unsent = 0;
+  #failed = false;
+  constructor(fields) {
+    this.#fields = fields;
+  }
+  /** False: nobody listens any more, the stream may stop. Throws where the value cannot be written. */
+  emit(value) {
+    // Here, not when it is sent: what cannot be written is the handler's failure.
+    const encoded = value === undefined ? undefined : this.#fields.codecs.encode(value, undefined);
+    this.#sendHeld();
+    if (this.#streaming) {
+      this.#sendItem(encoded);
+    } else {
+      this.#held = { encoded };
+      // A stream whose second value is long in coming must not keep the first one back.
+      this.#release = setImmediate(() => this.#sendHeld());
+    }
+    return !this.#failed;
+  }
+  end() {
+    const encoded = this.#takeHeld()?.encoded;
+    return encoded === undefined ? this.#send('end', noValue) : this.#send('value', encoded);
+  }
+  fail(error) {
+    this.#takeHeld();
+    return this.#send('error', { body: Buffer.from(writeEnvelope(error)), contentType: 'application/json' });
+  }
+  /** Sends nothing more: somebody else will answer. */
+  discard() {
+    this.#takeHeld();
+    this.#failed = true;
+  }
+  #sendHeld() {
+    const held = this.#takeHeld();
+    if (held === undefined) return;
+    this.#streaming = true;
+    this.#sendItem(held.encoded);
+  }
+  /** Alone, `undefined` is an answer without a value; as one of several it needs a body. */
+  #sendItem(encoded) {
+    if (this.#unsent >= maxUnsent)
+      throw new RangeError(`the stream outran the broker by ${this.#unsent} items`);
+    void this.#send('item', encoded ?? this.#fields.codecs.encode(null, undefined));
+  }
+  #takeHeld() {
+    const held = this.#held;
+    this.#held = undefined;
+    clearImmediate(this.#release);
+    return held;
+  }
+  #send(kind, { body, contentType }) {
+    const { correlationId } = this.#fields;
+    const reply = { kind, correlationId, body, contentType, headers: emptyHeaders() };
+    const before = this.#sent;
+    this.#unsent++;
+    this.#sent =
+      before === undefined ? this.#deliver(reply) : before.then((outcome) => this.#after(outcome, reply));
+    return this.#sent;
+  }
+  #after(before, reply) {
+    if (before === 'confirmed') return this.#deliver(reply);
+    this.#unsent--;
+    return before;
+  }
+  async #deliver(reply) {
+    try {
+      const outcome = await this.#fields.driver.reply(this.#fields.address, reply);
+      if (outcome === 'undeliverable') this.#failed = true;
+      return outcome;
+    } catch (error) {
+      this.#failed = true;
+      return { lost: error };
+    } finally {
+      this.#unsent--;
+    }
+  }
+}
+/** `details` come from the user's error and may be anything; the rest is text. */
+function writeEnvelope(error) {
+  try {
+    return JSON.stringify(error);
+  } catch {
+    const { name, message, code, retryable } = error;
+    return JSON.stringify({ name, message, code, retryable });
+  }
+}

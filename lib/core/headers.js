@@ -1,0 +1,77 @@
+/** Every name of ours on the wire. Text; times ISO 8601 UTC with milliseconds; counts decimal; overwritten, never appended. */
+export const headerNames = {
+  attempt: 'stork-attempt',
+  firstFailedAt: 'stork-first-failed-at',
+  group: 'stork-group',
+  deadline: 'stork-deadline',
+  handler: 'stork-handler',
+  pattern: 'stork-pattern',
+  key: 'stork-key',
+  messageId: 'stork-message-id',
+  contentType: 'content-type',
+  correlationId: 'stork-correlation-id',
+  causationId: 'stork-causation-id',
+  reply: 'stork-reply',
+  origin: 'stork-origin',
+  originExchange: 'stork-origin-exchange',
+  originRoutingKey: 'stork-origin-routing-key',
+  originPartition: 'stork-origin-partition',
+  originOffset: 'stork-origin-offset',
+  originTimestamp: 'stork-origin-timestamp',
+  originExpiration: 'stork-origin-expiration',
+  originUserId: 'stork-origin-user-id',
+  originCc: 'stork-origin-cc',
+  deathReason: 'stork-death-reason',
+  failedAt: 'stork-failed-at',
+  errorName: 'stork-error-name',
+  errorMessage: 'stork-error-message',
+  errorStack: 'stork-error-stack',
+  consumer: 'stork-consumer',
+};
+/** Names that only the library may set. */
+export const reservedPrefix = 'stork-';
+export function emptyHeaders() {
+  return Object.create(null);
+}
+/** Copies own enumerable entries into an object without a prototype. */
+export function copyHeaders(from) {
+  const copy = emptyHeaders();
+  if (from === undefined) return copy;
+  for (const name of Object.keys(from)) copy[name] = from[name];
+  return copy;
+}
+/** Text of a header, at most `maxLength` characters; bytes are read as UTF-8, of a repeated header the first value counts. */
+export function readText(headers, name, maxLength = 1_024) {
+  const value = headers[name];
+  if (value === undefined) return undefined;
+  const first = Array.isArray(value) ? value[0] : value;
+  const text =
+    first instanceof Uint8Array
+      ? Buffer.from(first.buffer, first.byteOffset, first.byteLength).toString()
+      : first;
+  return typeof text === 'string' && text.length <= maxLength ? text : undefined;
+}
+/** A key, of whatever length; foreign senders may write a number. */
+export function readKey(headers, name) {
+  const value = headers[name];
+  if (typeof value === 'number' || typeof value === 'bigint') return String(value);
+  return readText(headers, name, Infinity);
+}
+/** A count of ours. Anything but 1 to 9 decimal digits, e.g. `-1` or `NaN`, counts as absent. */
+export function readCount(headers, name) {
+  const text = readText(headers, name, 9);
+  return text !== undefined && /^\d+$/.test(text) ? Number(text) : undefined;
+}
+/** A time of ours in milliseconds since the epoch; what is not ISO 8601 counts as absent. */
+export function readTime(headers, name) {
+  const text = readText(headers, name, 40);
+  if (text === undefined || !/^\d{4}-\d\d-\d\dT/.test(text)) return undefined;
+  const time = Date.parse(text);
+  return Number.isNaN(time) ? undefined : time;
+}
+/** The farthest time that a date can hold, in milliseconds since the epoch. */
+export const latestTimeMs = 8.64e15;
+/** The form in which times travel; undefined for what is no time, which a foreign sender may claim. */
+export function timeText(epochMs) {
+  return Math.abs(epochMs) <= latestTimeMs ? new Date(epochMs).toISOString() : undefined;
+}

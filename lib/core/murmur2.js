@@ -1,0 +1,19 @@
+const m = 0x5bd1e995;
+/** The hash that Kafka's own clients place keys by, so that a key lands in the same partition here as there. Unsigned. */
+export function murmur2(bytes) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const wholeWords = bytes.length & ~3;
+  let hash = 0x9747b28c ^ bytes.length;
+  for (let i = 0; i < wholeWords; i += 4) {
+    let k = Math.imul(view.getUint32(i, true), m);
+    k ^= k >>> 24;
+    hash = Math.imul(hash, m) ^ Math.imul(k, m);
+  }
+  if (wholeWords < bytes.length) {
+    for (let i = bytes.length - 1; i >= wholeWords; i--) hash ^= bytes[i] << ((i - wholeWords) * 8);
+    hash = Math.imul(hash, m);
+  }
+  hash ^= hash >>> 13;
+  hash = Math.imul(hash, m);
+  return (hash ^ (hash >>> 15)) >>> 0;
+}

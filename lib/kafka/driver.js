@@ -1,0 +1,417 @@
+import { connect as connectSocket } from 'node:net';
+import { combineLatest } from 'rxjs';
+import { backoffMs } from '../core/backoff.js';
+import { endsWithin, sleep } from '../core/clock.js';
+import { ConnectionStateCell, worstState } from '../core/connection-state.js';
+import {
+  ClientClosedError,
+  ConnectionLostError,
+  messageOf,
+  MessageTooLargeError,
+  NoRouteError,
+  StorkConfigError,
+} from '../core/errors.js';
+import { emptyHeaders, headerNames, reservedPrefix } from '../core/headers.js';
+import {
+  deadLetterTopic,
+  letterHeaders,
+  noSuchReplyTopic,
+  outboundHeaders,
+  replyHeaders,
+  replyTargetOf,
+} from '../core/log-records.js';
+import { withResolvers } from '../core/promises.js';
+import { assignSticky } from './assigner.js';
+import { KafkaClientError } from './client.js';
+import { GroupConsumer } from './group-consumer.js';
+import { KafkaJsClient } from './kafka-client.js';
+import { consumerTimes, kafkaDefaults } from './options.js';
+import { Producer } from './producer.js';
+import { headersToSend } from './records.js';
+import { KafkaReplyInbox } from './reply-inbox.js';
+import { TopicDirectory } from './topic-directory.js';
+import { findPatternProblems, TopicSelection } from './topic-selection.js';
+import { Topology } from './topology.js';
+import { isNestRequest, nestBody, nestContentType } from './wire.js';
+const replyPartitions = 6;
+export const kafkaCapabilities = {
+  messageOptions: new Set(['partition']),
+  destinations: new Set(['topic']),
+  pausesWithoutRedelivery: true,
+  requeuesTo: 'memory',
+  ownsSource: false,
+};
+export class KafkaDriver {
+  capabilities = kafkaCapabilities;
+  state = new ConnectionStateCell();
+  #options;
+  #environment;
+  #clientId;
+  #client;
+  #topics;
+  #topology;
+  #producer;
+  /** Ends the trying to connect. */
+  #stop = new AbortController();
+  #connected;
+  #consumer;
+  #inbox;
+  #watching;
+  #closing;
+  constructor(options, environment) {
+    const { name, clock, logger } = environment;
+    this.#options = options;
+    this.#environment = environment;
+    this.#clientId = options.clientId ?? options.groupId ?? name;
+    this.#client = new KafkaJsClient({
+      brokers: options.brokers ?? [],
+      clientId: this.#clientId,
+      ssl: options.ssl ?? false,
+      sasl: options.sasl,
+      connectTimeoutMs: options.connectTimeoutMs ?? kafkaDefaults.connectTimeoutMs,
+      requestTimeoutMs: options.requestTimeoutMs ?? kafkaDefaults.requestTimeoutMs,
+      compressionCodecs: options.compressionCodecs ?? {},
+      logger,
+    });
+    const { admin } = this.#client;
+    this.#topics = new TopicDirectory(admin, clock);
+    this.#topology = new Topology({
+      admin,
+      brokers: options.brokers ?? [],
+      name,
+      partitions: options.partitions,
+      replicationFactor: options.replicationFactor,
+      logger,
+    });
+    this.#producer = new Producer({
+      client: this.#client,
+      topics: this.#topics,
+      settings: {
+        acks: options.acks ?? 'all',
+        idempotent: options.idempotent ?? false,
+        compression: options.compression ?? 'none',
+      },
+      name,
+      maxBufferedMessages: options.maxBufferedMessages ?? kafkaDefaults.maxBufferedMessages,
+      maxBufferedBytes: options.maxBufferedBytes ?? kafkaDefaults.maxBufferedBytes,
+      maxBatchBytes: options.maxBatchBytes ?? kafkaDefaults.maxBatchBytes,
+      partitioner: options.partitioner,
+      reconnect: this.#reconnect,
+      clock,
+      random: Math.random,
+      logger,
+    });
+  }
+  validate(spec) {
+    if (spec === undefined) return [];
+    const { name } = this.#environment;
+    const problems = findPatternProblems(spec, this.#options, name);
+    if (this.#options.groupId === undefined) {
+      const expected = 'the name of the consumer group, where there are handlers';
+      problems.push({ name: `transports.${name}.groupId`, expected, given: 'undefined' });
+    }
+    return problems;
+  }
+  connect(signal) {
+    if (this.#closing !== undefined) return Promise.reject(this.#closedError());
+    this.#connected ??= this.#connect(signal).catch((error) => {
+      this.#connected = undefined;
+      throw error;
+    });
+    return this.#connected;
+  }
+  async declare(spec) {
+    const selection = new TopicSelection(this.#options, spec);
+    await this.#topology.declare(selection.names);
+    if (!selection.isOpen) return;
+    const names = await this.#client.admin.topicNames();
+    await this.#topology.declareDeadLetters(names.filter((topic) => selection.reads(topic)));
+  }
+  async subscribe(spec, sink) {
+    const { name, clock, logger, counters } = this.#environment;
+    const { patternHeader, fromBeginning, maxOffsetGap, topicRefreshMs, groupId } = this.#options;
+    this.#consumer = new GroupConsumer({
+      client: this.#client,
+      settings: { ...this.#consumerSettings(), group: groupId, assign: assignSticky },
+      selection: new TopicSelection(this.#options, spec),
+      patternHeader,
+      maxOffsetGap: maxOffsetGap ?? kafkaDefaults.maxOffsetGap,
+      fromBeginning: fromBeginning ?? false,
+      revokeTimeoutMs: consumerTimes(this.#options).revokeTimeoutMs,
+      topicRefreshMs: topicRefreshMs ?? kafkaDefaults.topicRefreshMs,
+      reconnect: this.#reconnect,
+      name,
+      sink,
+      clock,
+      random: Math.random,
+      logger,
+      counters,
+      isNewTopic: (topic) => this.#topology.hasCreated(topic),
+      foundTopics: (topics) => this.#topology.declareDeadLetters(topics),
+      copy: (delivery, copy) => this.#copy(delivery, copy),
+      toMessage: (message) => this.#readable(message),
+    });
+    this.#watch();
+    await this.#consumer.start();
+    return this.#consumer;
+  }
+  publish(message) {
+    const { patternHeader, wire } = this.#options;
+    const topic = this.#destination(message);
+    const headers = outboundHeaders(message, patternHeader);
+    let { body } = message;
+    if (wire === 'nest' && body !== null) {
+      body = nestBody(body, message.contentType);
+      delete headers[headerNames.contentType];
+    }
+    const record = {
+      key: message.key ?? null,
+      value: body,
+      headers: headersToSend(headers),
+      timestamp: message.timestamp,
+    };
+    return this.#producer.publish(topic, record, message.partition);
+  }
+  async openReplies(listener) {
+    if (this.#closing !== undefined) throw this.#closedError();
+    const { name, clock, logger } = this.#environment;
+    const { groupId, replyTopic, wire } = this.#options;
+    const topic = replyTopic ?? `${groupId ?? this.#clientId}.reply`;
+    await this.#topology.declareReplies(topic, replyPartitions);
+    const inbox = new KafkaReplyInbox(
+      {
+        client: this.#client,
+        topic,
+        groupPrefix: groupId ?? this.#clientId,
+        settings: this.#consumerSettings(),
+        bare: wire === 'nest' ? 'item' : 'value',
+        reconnect: this.#reconnect,
+        name,
+        clock,
+        random: Math.random,
+        logger,
+      },
+      listener,
+    );
+    this.#inbox = inbox;
+    try {
+      await inbox.open();
+    } catch (error) {
+      await inbox.close();
+      throw error;
+    }
+    return { address: inbox.address };
+  }
+  parseReplyAddress(message) {
+    const { replyTopics = [], wire = 'auto' } = this.#options;
+    const isConsumed = (topic) => this.#consumer?.reads(topic) ?? false;
+    const target = replyTargetOf(message.headers, replyTopics, isConsumed);
+    const { topic } = target;
+    if (target.kind !== 'address' || topic === undefined) return target;
+    const isNest = wire === 'nest' || (wire === 'auto' && isNestRequest(message.headers));
+    const address = { ...target.address, isNest };
+    const found = { kind: 'address', address };
+    if (this.#topics.known(topic) !== undefined) return found;
+    // Where the broker cannot be asked, sending the reply will tell.
+    return this.#topics.exists(topic).then(
+      (exists) => (exists ? found : noSuchReplyTopic(topic)),
+      () => found,
+    );
+  }
+  async reply(to, reply) {
+    const { topic, partition, isNest = false } = to;
+    const record = {
+      key: null,
+      value: bodyOfReply(reply, isNest),
+      headers: headersToSend(replyHeaders(reply)),
+      timestamp: this.#environment.clock.now(),
+    };
+    try {
+      await this.#producer.publish(topic, record, partition);
+      return 'confirmed';
+    } catch (error) {
+      if (error instanceof NoRouteError || error instanceof MessageTooLargeError) return 'undeliverable';
+      throw error;
+    }
+  }
+  close(limitMs) {
+    this.#closing ??= this.#close(limitMs);
+    return this.#closing;
+  }
+  /** Tries until it is connected, is refused, or nobody waits any more: then the last failure is the answer. */
+  async #connect(signal) {
+    const { clock, name, logger } = this.#environment;
+    const stop = AbortSignal.any([signal, this.#stop.signal]);
+    let last;
+    this.state.move({ value: 'connecting' });
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await unlessAborted(this.#tryToConnect(), stop);
+        if (attempt > 1) logger.log(`${name}: connected`);
+        this.state.move({ value: 'ready' });
+        return;
+      } catch (error) {
+        if (error instanceof StorkConfigError) throw error;
+        if (error instanceof KafkaClientError && error.failure === 'refused') {
+          throw new StorkConfigError(`${name}: the brokers refuse us: ${messageOf(error)}`, { cause: error });
+        }
+        if (stop.aborted) throw this.#givenUp(stop, last);
+        last = error;
+        const delayMs = backoffMs(attempt, this.#reconnect, Math.random);
+        if (attempt === 1) logger.warn(`${name}: cannot connect yet: ${messageOf(error)}`);
+        this.state.move({ value: 'backoff', attempt, delayMs, error: error });
+        await sleep(clock, delayMs, stop);
+        if (stop.aborted) throw this.#givenUp(stop, last);
+      }
+    }
+  }
+  async #tryToConnect() {
+    await this.#client.admin.connect();
+    await this.#checkCluster();
+    await this.#producer.open();
+    this.#watch();
+  }
+  #givenUp(stop, last) {
+    if (this.#closing !== undefined) return this.#closedError();
+    const { brokers = [] } = this.#options;
+    const why = last === undefined ? `${brokers.join(', ')} did not answer` : messageOf(last);
+    return new ConnectionLostError(`${messageOf(stop.reason)}: ${why}`, { cause: last });
+  }
+  async #checkCluster() {
+    const { clusterId } = this.#options;
+    const { admin } = this.#client;
+    if (clusterId !== undefined) {
+      const given = await admin.clusterId();
+      const name = `transports.${this.#environment.name}.clusterId`;
+      if (given !== clusterId) throw new StorkConfigError([{ name, expected: clusterId, given }]);
+    }
+    await this.#checkAdvertised(await admin.advertised());
+  }
+  /** The usual trap of a first set-up: the brokers name addresses that are not ours to reach, and every later call fails far away. */
+  async #checkAdvertised(addresses) {
+    const { connectTimeoutMs = kafkaDefaults.connectTimeoutMs, brokers = [] } = this.#options;
+    const refusals = await Promise.all(
+      addresses.map(async (address) => {
+        if (brokers.includes(address)) return undefined;
+        const error = await reach(address, connectTimeoutMs);
+        return error === undefined ? undefined : `${address} (${error})`;
+      }),
+    );
+    const unreachable = refusals.filter((refusal) => refusal !== undefined);
+    if (unreachable.length === 0) return;
+    const { name, logger } = this.#environment;
+    const why =
+      `${brokers.join(', ')} can be reached, but the brokers name themselves by addresses that cannot: ` +
+      `${unreachable.join(', ')}. They come from the brokers' advertised.listeners`;
+    if (unreachable.length === addresses.length) throw new KafkaClientError('unavailable', why);
+    logger.warn(`${name}: ${why}`);
+  }
+  async #close(limitMs) {
+    const { clock } = this.#environment;
+    this.#stop.abort();
+    await endsWithin(clock, Promise.all([this.#consumer?.close(), this.#inbox?.close()]), limitMs / 2);
+    await this.#producer.close(limitMs / 2);
+    await endsWithin(clock, this.#client.close(), limitMs / 2);
+    this.#watching?.unsubscribe();
+    this.state.move({ value: 'closed' });
+  }
+  /** The worst of what was opened is what counts. */
+  #watch() {
+    this.#watching?.unsubscribe();
+    const cells = [this.#producer.state, ...(this.#consumer === undefined ? [] : [this.#consumer.state])];
+    this.#watching = combineLatest(cells.map(({ changes }) => changes)).subscribe((states) => {
+      const worst = worstState(states);
+      if (worst !== undefined && worst.value !== 'closed') this.state.move(worst);
+    });
+  }
+  /** The letter's key keeps its bytes. Where the headers are too many for the topic, the message's own are left out. */
+  async #copy(delivery, copy) {
+    const { groupId } = this.#options;
+    const source = delivery.message.origin.source;
+    const { key, value } = delivery.message.raw;
+    const headers = letterHeaders(copy, groupId);
+    const send = (written) =>
+      this.#producer.publish(deadLetterTopic(source), {
+        key,
+        value,
+        headers: headersToSend(written),
+        timestamp: this.#environment.clock.now(),
+      });
+    try {
+      await send(headers);
+    } catch (error) {
+      if (error instanceof NoRouteError) {
+        await this.#topology.declareDeadLetters([source]);
+        this.#topics.forget(deadLetterTopic(source));
+        return send(headers);
+      }
+      if (error instanceof MessageTooLargeError) return send(ownHeaders(headers));
+      throw error;
+    }
+  }
+  /** A body of Nest's own transport names no content type. */
+  #readable(message) {
+    const { wire = 'auto' } = this.#options;
+    if (wire === 'plain' || message.contentType !== undefined) return message;
+    if (wire === 'auto' && !isNestRequest(message.headers)) return message;
+    return { ...message, contentType: nestContentType(message.body) };
+  }
+  #destination(message) {
+    const { publishTo, topic, topics, patternHeader } = this.#options;
+    const to = message.to ?? publishTo;
+    if (to !== undefined && 'topic' in to) return to.topic;
+    if (topics !== undefined && patternHeader !== undefined) {
+      const expected = '{ topic }, or publishTo on the transport: it reads several topics';
+      throw new StorkConfigError([{ name: 'to', expected, given: 'undefined' }]);
+    }
+    return topic ?? message.pattern;
+  }
+  #consumerSettings() {
+    const { isolation = 'read-committed', fetch } = this.#options;
+    const { sessionTimeoutMs, heartbeatIntervalMs } = consumerTimes(this.#options);
+    return { sessionTimeoutMs, heartbeatIntervalMs, isolation, ...kafkaDefaults.fetch, ...fetch };
+  }
+  get #reconnect() {
+    return this.#options.reconnect ?? kafkaDefaults.reconnect;
+  }
+  #closedError() {
+    return new ClientClosedError(`the transport ${JSON.stringify(this.#environment.name)} is closed`);
+  }
+}
+function bodyOfReply({ body, contentType, kind }, isNest) {
+  // Nest's clients take a body as one value more.
+  if (kind === 'end') return null;
+  return isNest ? nestBody(body, contentType) : body;
+}
+function ownHeaders(headers) {
+  const own = emptyHeaders();
+  for (const name of Object.keys(headers)) if (name.startsWith(reservedPrefix)) own[name] = headers[name];
+  return own;
+}
+/** Rejects as soon as the signal aborts; what is under way then ends unheard. */
+async function unlessAborted(work, signal) {
+  const aborted = withResolvers();
+  const abort = () => aborted.reject(signal.reason);
+  if (signal.aborted) abort();
+  signal.addEventListener('abort', abort, { once: true });
+  try {
+    await Promise.race([work, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
+}
+/** Why an address cannot be reached; undefined where it can. */
+function reach(address, limitMs) {
+  const colon = address.lastIndexOf(':');
+  const [host, port] = [address.slice(0, colon), Number(address.slice(colon + 1))];
+  return new Promise((resolve) => {
+    const socket = connectSocket({ host, port, timeout: limitMs });
+    const end = (why) => {
+      socket.destroy();
+      resolve(why);
+    };
+    socket.once('connect', () => end(undefined));
+    socket.once('timeout', () => end(`no answer within ${limitMs} ms`));
+    socket.once('error', (error) => end(messageOf(error)));
+  });
+}

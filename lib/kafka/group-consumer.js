@@ -1,0 +1,200 @@
+import { backoffMs } from '../core/backoff.js';
+import { endsWithin } from '../core/clock.js';
+import { ConnectionStateCell } from '../core/connection-state.js';
+import { messageOf } from '../core/errors.js';
+import { withResolvers } from '../core/promises.js';
+import { KafkaClientError } from './client.js';
+import { Membership } from './membership.js';
+/** How long the first start may take before the application goes on without it. */
+const startLimitMs = 30_000;
+const longestMissingPollMs = 5_000;
+/** Consumes as a member of a group: joins, and joins anew after every loss, with the topics that exist then. */
+export class GroupConsumer {
+  state = new ConnectionStateCell();
+  #fields;
+  #late = new Set();
+  /** Topics that were there, or were not, when we last looked. */
+  #known;
+  #membership;
+  #started = withResolvers();
+  #interrupt;
+  #running;
+  #paused = false;
+  #stopped = false;
+  #closed;
+  constructor(fields) {
+    this.#fields = fields;
+  }
+  /** Resolves when it reads, or when that takes too long to wait for. Rejects where waiting cannot help. */
+  async start() {
+    const { clock, logger, name } = this.#fields;
+    this.#running = this.#supervise();
+    this.#started.promise.catch(() => {});
+    const started = this.#started.promise.then(
+      () => undefined,
+      (error) => error,
+    );
+    if (!(await endsWithin(clock, started, startLimitMs))) {
+      logger.warn(`${name}: not reading yet after ${startLimitMs} ms, goes on trying`);
+      return;
+    }
+    const error = await started;
+    if (error !== undefined) throw error;
+  }
+  reads(topic) {
+    return this.#membership?.reads(topic) ?? false;
+  }
+  pause() {
+    this.#paused = true;
+  }
+  resume() {
+    this.#paused = false;
+    if (!this.#stopped) this.#membership?.handOver();
+  }
+  async stop() {
+    this.#stopped = true;
+    this.#membership?.stop();
+    // Without a membership there is nothing to keep.
+    if (this.#membership === undefined) this.#interrupt?.();
+  }
+  close() {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+  async #close() {
+    await this.stop();
+    this.#interrupt?.();
+    await this.#membership?.close();
+    await this.#running;
+    this.state.move({ value: 'closed' });
+  }
+  async #supervise() {
+    let attempt = 0;
+    while (!this.#stopped) {
+      this.state.move({ value: 'connecting' });
+      try {
+        await this.#consume(() => {
+          attempt = 0;
+        });
+      } catch (error) {
+        attempt++;
+        await this.#backOff(attempt, error);
+      }
+    }
+  }
+  /** One membership, from finding its topics to its end. Rejects where it crashed. */
+  async #consume(isReading) {
+    const topics = await this.#findTopics();
+    if (topics.existing.length === 0) {
+      this.#showReady(topics);
+      // There is nothing to wait for at a start.
+      this.#started.resolve();
+      await this.#waitFor(this.#refreshMs(topics));
+      return;
+    }
+    const ended = withResolvers();
+    // It may reject before anybody waits.
+    ended.promise.catch(() => {});
+    this.#interrupt = ended.resolve;
+    const membership = new Membership({
+      ...this.#fields,
+      settings: { ...this.#fields.settings, topics: topics.existing },
+      isNewTopic: (topic) => this.#late.has(topic) || this.#fields.isNewTopic(topic),
+      isFlowing: () => !this.#paused && !this.#stopped,
+      crashed: ended.reject,
+    });
+    this.#membership = membership;
+    try {
+      await membership.start();
+      isReading();
+      this.#showReady(topics);
+      this.#started.resolve();
+      await this.#untilChanged(topics, ended.promise);
+      if (!this.#stopped) await membership.leave();
+    } finally {
+      // A shutdown closes it in its own time.
+      if (!this.#stopped) {
+        await membership.close();
+        this.#membership = undefined;
+      }
+    }
+  }
+  /** Resolves when other topics are there to be read; rejects with `ended`. */
+  async #untilChanged(topics, ended) {
+    const { selection, clock } = this.#fields;
+    if (!selection.isOpen && topics.missing.length === 0) return ended;
+    let isOver = false;
+    const over = ended.finally(() => {
+      isOver = true;
+    });
+    over.catch(() => {});
+    while (!isOver && !this.#stopped) {
+      if (await endsWithin(clock, Promise.race([over.catch(() => {})]), this.#refreshMs(topics))) break;
+      const now = await this.#findTopics().catch(() => undefined);
+      if (now?.existing.some((topic) => !topics.existing.includes(topic)) === true) return;
+    }
+    return ended;
+  }
+  #refreshMs({ missing }) {
+    const { topicRefreshMs } = this.#fields;
+    return missing.length > 0 ? Math.min(topicRefreshMs, longestMissingPollMs) : topicRefreshMs;
+  }
+  async #findTopics() {
+    const { selection } = this.#fields;
+    const { admin } = this.#fields.client;
+    const counts = await admin.partitionCounts(selection.names);
+    const matching = selection.isOpen ? await matchingTopics(admin, selection) : [];
+    const existing = [...new Set([...counts.keys(), ...matching])];
+    const missing = selection.names.filter((name) => !counts.has(name));
+    await this.#noteFound(existing);
+    this.#known = { existing, missing };
+    return this.#known;
+  }
+  /** What is found later was made later, or made again: nothing in it is old. */
+  async #noteFound(existing) {
+    if (this.#known === undefined) return;
+    const before = new Set(this.#known.existing);
+    const found = existing.filter((topic) => !before.has(topic));
+    if (found.length === 0) return;
+    for (const topic of found) this.#late.add(topic);
+    await this.#fields.foundTopics(found);
+  }
+  #showReady({ missing }) {
+    const { logger, name } = this.#fields;
+    if (missing.length === 0) return this.state.move({ value: 'ready' });
+    const reason = `${missing.length === 1 ? 'this topic does' : 'these topics do'} not exist: ${missing.join(', ')}`;
+    if (this.state.current.value !== 'blocked') logger.warn(`${name}: ${reason}; the others are read`);
+    this.state.move({ value: 'blocked', reason });
+  }
+  async #backOff(attempt, error) {
+    const { reconnect, random, logger, name } = this.#fields;
+    if (this.#stopped) return;
+    const failure = error instanceof KafkaClientError ? error.failure : 'unavailable';
+    const delayMs = backoffMs(attempt, reconnect, random);
+    // The first failure of a start is an answer; a later one may pass.
+    if (failure === 'refused') this.#started.reject(error);
+    const why = describe(error);
+    if (failure === 'unsupported-codec') this.state.move({ value: 'blocked', reason: why });
+    else this.state.move({ value: 'backoff', attempt, delayMs, error: asError(error) });
+    if (attempt === 1) logger.warn(`${name}: the consumer has ended and is started again: ${why}`);
+    await this.#waitFor(delayMs);
+  }
+  /** Ends early at a shutdown. */
+  async #waitFor(delayMs) {
+    const woken = withResolvers();
+    this.#interrupt = woken.resolve;
+    if (!this.#stopped) await endsWithin(this.#fields.clock, woken.promise, delayMs);
+  }
+}
+async function matchingTopics(admin, selection) {
+  return (await admin.topicNames()).filter((topic) => selection.reads(topic));
+}
+function describe(error) {
+  const isCodec = error instanceof KafkaClientError && error.failure === 'unsupported-codec';
+  return isCodec
+    ? `${messageOf(error)}; records are packed in it, give the transport a codec by compressionCodecs`
+    : messageOf(error);
+}
+function asError(error) {
+  return error instanceof Error ? error : new Error(messageOf(error));
+}

@@ -1,0 +1,2 @@
+export { KafkaContext } from './context.js';
+export { kafka, kafkaFromEnv } from './kafka.js';

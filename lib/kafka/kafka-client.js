@@ -1,0 +1,468 @@
+import net from 'node:net';
+import tls from 'node:tls';
+import kafkajs from 'kafkajs';
+import { withResolvers } from '../core/promises.js';
+import { decodeHeld, encodeHeld } from './assigner.js';
+import { errorType, toClientError } from './client-errors.js';
+import { KafkaClientError } from './client.js';
+/** Few and quick: what lasts longer is our own back-off's. Never left out: the client's own depend on NODE_ENV. */
+const fewRetries = {
+  retries: 3,
+  initialRetryTime: 100,
+  maxRetryTime: 1_000,
+  factor: 0.2,
+  multiplier: 2,
+};
+const metadataMaxAgeMs = 60_000;
+const compressionTypes = { none: 0, gzip: 1, snappy: 2, lz4: 3, zstd: 4 };
+const acknowledgements = { all: -1, leader: 1, none: 0 };
+export class KafkaJsClient {
+  admin;
+  #kafka;
+  constructor(settings) {
+    registerCodecs(settings.compressionCodecs);
+    this.#kafka = new kafkajs.Kafka({
+      brokers: [...settings.brokers],
+      clientId: settings.clientId,
+      ...(settings.ssl === false ? {} : { ssl: settings.ssl }),
+      ...(settings.sasl === undefined ? {} : { sasl: settings.sasl }),
+      connectionTimeout: settings.connectTimeoutMs,
+      authenticationTimeout: settings.connectTimeoutMs,
+      requestTimeout: settings.requestTimeoutMs,
+      retry: fewRetries,
+      socketFactory: openSocket,
+      logCreator: () => logTo(settings.logger),
+    });
+    this.admin = new KafkaJsAdmin(this.#kafka);
+  }
+  async openProducer(settings) {
+    const producer = this.#kafka.producer({
+      allowAutoTopicCreation: false,
+      idempotent: settings.idempotent,
+      metadataMaxAge: metadataMaxAgeMs,
+      // The partition is chosen before a batch is made.
+      createPartitioner:
+        () =>
+        ({ message }) =>
+          message.partition,
+      // A repeated send could double records and hide that the outcome of the first is unknown. An idempotent one may repeat.
+      retry: { ...fewRetries, retries: settings.idempotent ? 5 : 0 },
+    });
+    try {
+      await producer.connect();
+    } catch (error) {
+      await quietly(producer.disconnect());
+      throw toClientError(error, 'unavailable');
+    }
+    return new KafkaJsProducer(producer, settings);
+  }
+  openConsumer(settings, events) {
+    return new KafkaJsConsumer(this.#kafka, this.admin, settings, events);
+  }
+  close() {
+    return this.admin.close();
+  }
+}
+class KafkaJsAdmin {
+  #kafka;
+  #admin;
+  constructor(kafka) {
+    this.#kafka = kafka;
+    this.#admin = kafka.admin({ retry: fewRetries });
+  }
+  connect() {
+    return asked(this.#admin.connect());
+  }
+  async clusterId() {
+    return (await asked(this.#admin.describeCluster())).clusterId;
+  }
+  async advertised() {
+    const { brokers } = await asked(this.#admin.describeCluster());
+    return brokers.map(({ host, port }) => `${host}:${port}`);
+  }
+  topicNames() {
+    return asked(this.#admin.listTopics());
+  }
+  async partitionCounts(topics) {
+    if (topics.length === 0) return new Map();
+    const counts = new Map();
+    for (const { name, partitions } of await this.#describe(topics)) {
+      if (topics.includes(name)) counts.set(name, partitions.length);
+    }
+    return counts;
+  }
+  async createTopics(topics) {
+    for (const { topic, partitions, replicationFactor = -1, config } of topics) {
+      const configEntries = Object.entries(config).map(([name, value]) => ({ name, value }));
+      const wanted = { topic, numPartitions: partitions, replicationFactor, configEntries };
+      await asked(this.#admin.createTopics({ topics: [wanted], waitForLeaders: true }));
+    }
+  }
+  async ends(topic) {
+    const counts = await this.partitionCounts([topic]);
+    let ends = await this.#admin.fetchTopicOffsets(topic).catch(() => []);
+    if (ends.length === 0 || ends.length < (counts.get(topic) ?? 0)) {
+      await this.#renew();
+      ends = await asked(this.#admin.fetchTopicOffsets(topic));
+    }
+    return ends.map(({ partition, low, high }) => ({ partition, low: Number(low), high: Number(high) }));
+  }
+  async topicConfig(topic) {
+    const topicType = kafkajs.ConfigResourceTypes.TOPIC;
+    const { resources } = await asked(
+      this.#admin.describeConfigs({
+        includeSynonyms: false,
+        resources: [{ type: topicType, name: topic }],
+      }),
+    );
+    const entries = resources.flatMap(({ configEntries }) => configEntries);
+    return Object.fromEntries(entries.map(({ configName, configValue }) => [configName, configValue]));
+  }
+  async deleteGroup(group) {
+    await asked(this.#admin.deleteGroups([group]));
+  }
+  close() {
+    return quietly(this.#admin.disconnect());
+  }
+  /** The client's admin never refreshes what it knows of leaders and partitions. */
+  async #renew() {
+    const old = this.#admin;
+    this.#admin = this.#kafka.admin({ retry: fewRetries });
+    await asked(this.#admin.connect());
+    await quietly(old.disconnect());
+  }
+  /** One missing topic fails the question for all of them; the list of everything fails for none. */
+  async #describe(topics) {
+    try {
+      return (await this.#admin.fetchTopicMetadata({ topics: [...topics] })).topics;
+    } catch (error) {
+      const isMissing = toClientError(error, 'unavailable').failure === 'unknown-topic';
+      // Where no broker answered, the client reads fields of null.
+      if (!isMissing && !(error instanceof TypeError)) throw toClientError(error, 'unavailable');
+      return (await asked(this.#admin.fetchTopicMetadata())).topics;
+    }
+  }
+}
+class KafkaJsProducer {
+  #producer;
+  #settings;
+  constructor(producer, settings) {
+    this.#producer = producer;
+    this.#settings = settings;
+  }
+  async send(topic, partition, records) {
+    const { acks, compression } = this.#settings;
+    const messages = records.map(({ key, value, headers, timestamp }) => ({
+      key,
+      value,
+      headers: headers,
+      timestamp: String(timestamp),
+      partition,
+    }));
+    let written;
+    try {
+      written = await this.#producer.send({
+        topic,
+        messages,
+        acks: acknowledgements[acks],
+        compression: compressionTypes[compression],
+      });
+    } catch (error) {
+      throw toClientError(error, 'unconfirmed');
+    }
+    // The client resolves although it has never asked a leader that moved meanwhile.
+    if (acks === 'none' || written.some((answer) => answer.partition === partition)) return;
+    throw new KafkaClientError('unconfirmed', `the broker's answer does not name ${topic}/${partition}`);
+  }
+  close() {
+    return quietly(this.#producer.disconnect());
+  }
+}
+class KafkaJsConsumer {
+  #settings;
+  #events;
+  #admin;
+  #consumer;
+  #watched = new WeakSet();
+  #findCoordinator;
+  #commitOffsets;
+  #coordinator;
+  #generation;
+  #held = [];
+  #evicted = false;
+  #starting;
+  #closed;
+  constructor(kafka, admin, settings, events) {
+    this.#settings = settings;
+    this.#events = events;
+    this.#admin = admin;
+    this.#consumer = kafka.consumer({
+      groupId: settings.group,
+      partitionAssigners: [this.#assigner],
+      sessionTimeout: settings.sessionTimeoutMs,
+      heartbeatInterval: settings.heartbeatIntervalMs,
+      rebalanceTimeout: Math.max(60_000, settings.sessionTimeoutMs),
+      maxBytes: settings.maxBytes,
+      maxBytesPerPartition: settings.maxBytesPerPartition,
+      maxWaitTimeInMs: settings.maxWaitMs,
+      readUncommitted: settings.isolation === 'read-uncommitted',
+      metadataMaxAge: metadataMaxAgeMs,
+      allowAutoTopicCreation: false,
+      // It would restart some failures every 0.3 s without end and others never; here its owner decides.
+      retry: { ...fewRetries, restartOnFailure: async () => false },
+    });
+  }
+  start() {
+    this.#starting ??= this.#start();
+    return this.#starting;
+  }
+  async #start() {
+    const joined = withResolvers();
+    this.#consumer.on('consumer.group_join', ({ payload }) => {
+      this.#assigned(payload.memberAssignment);
+      joined.resolve();
+    });
+    this.#consumer.on('consumer.crash', ({ payload }) => {
+      const error = toClientError(payload.error, 'unavailable');
+      joined.reject(error);
+      this.#generation = undefined;
+      this.#events.crashed(error);
+    });
+    // A batch of aborted transactions and markers alone never reaches `eachBatch`.
+    this.#consumer.on('consumer.end_batch_process', ({ payload }) => {
+      const { batchSize, topic, partition, lastOffset } = payload;
+      if (batchSize === 0) void this.#events.fetched({ topic, partition }, [], Number(lastOffset) + 1);
+    });
+    // Whoever does not wait for the start must not leave a rejection behind.
+    joined.promise.catch(() => {});
+    try {
+      await this.#consumer.connect();
+      await this.#consumer.subscribe({ topics: [...this.#settings.topics], fromBeginning: true });
+      await this.#consumer.run({
+        autoCommit: false,
+        eachBatchAutoResolve: false,
+        eachBatch: (payload) => this.#eachBatch(payload),
+      });
+      await joined.promise;
+    } catch (error) {
+      throw toClientError(error, 'unavailable');
+    }
+  }
+  pause(at) {
+    this.#whileRunning(() => this.#consumer.pause(byTopic(at)));
+  }
+  resume(at) {
+    this.#whileRunning(() => this.#consumer.resume(byTopic(at)));
+  }
+  seek({ topic, partition }, offset) {
+    this.#whileRunning(() => this.#consumer.seek({ topic, partition, offset: String(offset) }));
+  }
+  async committed(topic, partitions) {
+    try {
+      const coordinator = await this.#connectedCoordinator();
+      const topics = [{ topic, partitions: partitions.map((partition) => ({ partition })) }];
+      const { responses } = await coordinator.offsetFetch({ groupId: this.#settings.group, topics });
+      return responses.flatMap((response) =>
+        response.partitions.map(({ partition, offset, metadata }) => ({
+          topic: response.topic,
+          partition,
+          offset: Number(offset),
+          metadata,
+        })),
+      );
+    } catch (error) {
+      throw this.#forgetCoordinator(error);
+    }
+  }
+  async commit(offsets) {
+    // Of this tick: after a rebalance the broker would take offsets of partitions that went to others.
+    const generation = this.#generation;
+    if (generation === undefined) throw new KafkaClientError('unavailable', 'not a member of the group');
+    try {
+      const coordinator = await this.#connectedCoordinator();
+      const topics = groupByTopic(offsets, ({ partition, offset, metadata }) => ({
+        partition,
+        offset: String(offset),
+        metadata,
+      }));
+      const { memberId, generationId: groupGenerationId } = generation;
+      const request = { groupId: this.#settings.group, memberId, groupGenerationId, topics };
+      await this.#commitOffsets(request, coordinator);
+    } catch (error) {
+      throw this.#forgetCoordinator(error);
+    }
+  }
+  close() {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+  async #close() {
+    // Disconnecting in the middle of a join would leave a ghost member behind.
+    await quietly(this.#starting ?? Promise.resolve());
+    this.#generation = undefined;
+    await quietly(this.#consumer.stop());
+    await quietly(this.#consumer.disconnect());
+  }
+  #assigned(assignment) {
+    this.#evicted = false;
+    this.#held = Object.entries(assignment).flatMap(([topic, partitions]) =>
+      partitions.map((partition) => ({ topic, partition })),
+    );
+    this.#events.assigned(this.#held);
+  }
+  async #eachBatch({ batch, resolveOffset, isStale, isRunning }) {
+    if (isStale() || !isRunning()) return;
+    const { topic, partition } = batch;
+    const last = batch.lastOffset();
+    // Taken means fetched no more; what is settled is committed by ourselves.
+    resolveOffset(batch.messages.at(-1).offset);
+    await this.#events.fetched({ topic, partition }, batch.messages, Number(last) + 1);
+  }
+  /** Between a crash and the end the client has nothing to pause, and throws. */
+  #whileRunning(step) {
+    try {
+      step();
+    } catch {
+      // Whoever replaces this consumer begins anew.
+    }
+  }
+  async #connectedCoordinator() {
+    if (this.#coordinator?.isConnected() === true) return this.#coordinator;
+    this.#coordinator = this.#watch(await this.#findCoordinator({ groupId: this.#settings.group }));
+    return this.#coordinator;
+  }
+  #forgetCoordinator(error) {
+    this.#coordinator = undefined;
+    return toClientError(error, 'unavailable');
+  }
+  #assigner = ({ cluster }) => {
+    this.#attach(cluster);
+    // The name under which members of the client's own, and of Nest's, share a group with ours.
+    const name = 'RoundRobinAssigner';
+    const version = 0;
+    const { MemberMetadata, MemberAssignment } = kafkajs.AssignerProtocol;
+    return {
+      name,
+      version,
+      protocol: ({ topics }) => ({
+        name,
+        metadata: MemberMetadata.encode({ version, topics, userData: encodeHeld(this.#held) }),
+      }),
+      assign: async ({ members }) => {
+        const wishes = members.map(({ memberId, memberMetadata }) => {
+          const { topics, userData } = MemberMetadata.decode(memberMetadata);
+          return { id: memberId, topics, held: decodeHeld(userData) };
+        });
+        const topics = [...new Set(wishes.flatMap((member) => member.topics))];
+        const counts = await this.#admin.partitionCounts(topics);
+        const partitionsOf = (topic) =>
+          Array.from({ length: counts.get(topic) ?? 0 }, (_, partition) => partition);
+        const assignment = this.#settings.assign(wishes, partitionsOf);
+        return members.map(({ memberId }) => ({
+          memberId,
+          memberAssignment: MemberAssignment.encode({
+            version,
+            assignment: Object.fromEntries(
+              byTopic(assignment.get(memberId) ?? []).map(({ topic, partitions }) => [topic, partitions]),
+            ),
+            userData: Buffer.alloc(0),
+          }),
+        }));
+      },
+    };
+  };
+  /** The one place at which a join can be waited for: the client looks for the coordinator before each, and awaits it. */
+  #attach(cluster) {
+    const findCoordinator = cluster.findGroupCoordinator.bind(cluster);
+    this.#findCoordinator = findCoordinator;
+    cluster.findGroupCoordinator = async (query) => {
+      await this.#events.beforeJoin(this.#evicted);
+      this.#coordinator = this.#watch(await findCoordinator(query));
+      return this.#coordinator;
+    };
+    const findBroker = cluster.findBroker.bind(cluster);
+    cluster.findBroker = async (node) => this.#watch(await findBroker(node));
+  }
+  /** Learns the generation, whether we were evicted, and keeps the client from committing where it jumps to. */
+  #watch(coordinator) {
+    if (this.#watched.has(coordinator)) return coordinator;
+    this.#watched.add(coordinator);
+    const { heartbeat, syncGroup, offsetCommit } = coordinator;
+    this.#commitOffsets = (request, at) => offsetCommit.call(at, request);
+    coordinator.heartbeat = async (request) => {
+      try {
+        return await heartbeat.call(coordinator, request);
+      } catch (error) {
+        const type = errorType(error);
+        if (type === 'UNKNOWN_MEMBER_ID' || type === 'ILLEGAL_GENERATION') this.#evicted = true;
+        throw error;
+      }
+    };
+    coordinator.syncGroup = async (request) => {
+      const answer = await syncGroup.call(coordinator, request);
+      this.#generation = { memberId: request.memberId, generationId: request.generationId };
+      return answer;
+    };
+    // Only for a position out of range the client commits by itself: a special offset, and what is kept would be skipped.
+    coordinator.offsetCommit = async ({ topics }) => {
+      for (const { topic, partitions } of topics) {
+        for (const { partition } of partitions) await this.#events.outOfRange({ topic, partition });
+      }
+    };
+    return coordinator;
+  }
+}
+function byTopic(at) {
+  return groupByTopic(at, ({ partition }) => partition);
+}
+function groupByTopic(all, entry) {
+  const topics = new Map();
+  for (const one of all) {
+    const partitions = topics.get(one.topic) ?? [];
+    topics.set(one.topic, partitions);
+    partitions.push(entry(one));
+  }
+  return [...topics].map(([topic, partitions]) => ({ topic, partitions }));
+}
+/** An answer after a request waits for nothing: without this, up to 40 ms for the peer's delayed acknowledgement. */
+function openSocket({ host, port, ssl, onConnect }) {
+  // False or nothing without TLS, whatever the client's types say.
+  const secure = ssl;
+  const named = net.isIP(host) === 0 ? { servername: host } : {};
+  const socket =
+    secure === undefined || secure === null || secure === false
+      ? net.connect({ host, port }, onConnect)
+      : tls.connect({ host, port, ...named, ...secure }, onConnect);
+  socket.setKeepAlive(true, 60_000);
+  socket.setNoDelay(true);
+  return socket;
+}
+/** The client's registry is one for the process. */
+function registerCodecs(codecs) {
+  for (const [name, codec] of Object.entries(codecs)) {
+    kafkajs.CompressionCodecs[compressionTypes[name]] = () => ({
+      compress: async (encoder) => codec.compress(encoder.buffer),
+      decompress: async (bytes) => codec.decompress(bytes),
+    });
+  }
+}
+/** What the client says of itself, for whoever looks closely: what matters is said by us, once. */
+function logTo(logger) {
+  return ({ label, namespace, log }) => {
+    logger.debug(`kafkajs ${label} ${namespace}: ${log.message}`);
+  };
+}
+async function asked(answer) {
+  try {
+    return await answer;
+  } catch (error) {
+    throw toClientError(error, 'unavailable');
+  }
+}
+async function quietly(work) {
+  try {
+    await work;
+  } catch {
+    // It is over either way.
+  }
+}

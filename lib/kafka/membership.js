@@ -1,0 +1,337 @@
+import { backoffMs } from '../core/backoff.js';
+import { endsWithin, sleep } from '../core/clock.js';
+import { messageOf } from '../core/errors.js';
+import { withResolvers } from '../core/promises.js';
+import { encodeCommit } from './commit-metadata.js';
+import { OffsetCommitter } from './offset-committer.js';
+import { OwnedPartition } from './owned-partition.js';
+import { chooseStart } from './start-offset.js';
+/** Records handed over from one partition before the next has its turn. */
+const fairShare = 16;
+/** Records handed over in one turn of the event loop: sockets and timers must have theirs. */
+const turnBudget = 512;
+/** Fetched records at which the next fetch waits. */
+const enoughRecords = 2_000;
+/** How long a fetch is held up before its partitions are paused: going on is immediate then, and after a pause it is not. */
+const holdMs = 200;
+/** How long a rebalance waits for the last commit. */
+const commitLimitMs = 2_000;
+/** How long leaving the group may take. Whoever has not left by then is thrown out by the session's time-out. */
+const leaveLimitMs = 5_000;
+/** One membership of a consumer group: its partitions come and go, each time with a new epoch, until it crashes or leaves. */
+export class Membership {
+  #fields;
+  #consumer;
+  #committer;
+  #partitions = new Map();
+  /** The same, for taking turns. */
+  #line = [];
+  #turn = 0;
+  #budget = turnBudget;
+  #turnEnd;
+  #isHandingOver = false;
+  #room;
+  /** Ends when the partitions of the first assignment are being read. */
+  #begun = withResolvers();
+  #hasJoined = false;
+  #over = false;
+  constructor(fields) {
+    this.#fields = fields;
+    const events = {
+      beforeJoin: (evicted) => this.#beforeJoin(evicted),
+      assigned: (partitions) => this.#assigned(partitions),
+      fetched: (at, records, nextOffset) => this.#fetched(at, records, nextOffset),
+      outOfRange: (at) => this.#outOfRange(at),
+      crashed: (error) => this.#crashed(error),
+    };
+    this.#consumer = fields.client.openConsumer(fields.settings, events);
+    this.#committer = new OffsetCommitter({
+      consumer: this.#consumer,
+      partitions: () => this.#partitions.values(),
+      clock: fields.clock,
+      failed: (error) => fields.logger.debug(`${fields.name}: offsets not committed: ${messageOf(error)}`),
+    });
+  }
+  /** Resolves when the partitions of the first assignment are being read. Rejects where it crashes before. */
+  async start() {
+    await this.#consumer.start();
+    await this.#begun.promise;
+  }
+  /** Hands over what was fetched, until the sink pauses it. */
+  handOver() {
+    if (this.#isHandingOver) return;
+    this.#isHandingOver = true;
+    let withoutAny = 0;
+    while (withoutAny < this.#line.length && this.#budget > 0 && this.#fields.isFlowing()) {
+      const handed = this.#handOverFrom(this.#line[this.#turn++ % this.#line.length]);
+      withoutAny = handed === 0 ? withoutAny + 1 : 0;
+    }
+    this.#isHandingOver = false;
+    if (this.#budget < turnBudget) this.#turnSoon();
+    this.#makeRoom();
+  }
+  #handOverFrom(partition) {
+    const handed = partition.handOver(fairShare, this.#fields.isFlowing);
+    this.#budget -= handed;
+    return handed;
+  }
+  /** Takes nothing more; what was handed over can still be settled, and heartbeats go on. */
+  stop() {
+    for (const partition of this.#partitions.values()) {
+      this.#pause(partition);
+      partition.dropFetched();
+    }
+    this.#room?.resolve();
+  }
+  /** Waits for handlers at work, within the limit of a rebalance, commits and leaves the group. */
+  async leave() {
+    const { clock, sink, revokeTimeoutMs } = this.#fields;
+    await endsWithin(clock, sink.halt(), revokeTimeoutMs);
+    await this.close();
+    sink.proceed();
+  }
+  /** Commits what is settled and leaves the group. */
+  async close() {
+    await endsWithin(this.#fields.clock, this.#committer.flush(), commitLimitMs);
+    this.#over = true;
+    const left = this.#consumer.close();
+    this.#end();
+    await endsWithin(this.#fields.clock, left, leaveLimitMs);
+  }
+  reads(topic) {
+    return this.#fields.settings.topics.includes(topic);
+  }
+  #crashed(error) {
+    if (this.#over) return;
+    this.#over = true;
+    // In this tick: what is settled from here on belongs to nobody.
+    this.#end();
+    this.#begun.reject(error);
+    this.#fields.crashed(error);
+  }
+  #end() {
+    this.#committer.stop();
+    this.#begun.promise.catch(() => {});
+    this.#begun.resolve();
+    clearImmediate(this.#turnEnd);
+    this.#loseAll();
+    this.#room?.resolve();
+  }
+  #loseAll() {
+    for (const partition of this.#partitions.values()) partition.end();
+    this.#partitions.clear();
+    this.#line = [];
+  }
+  /** Gives handlers at work their time and commits, so that the next owner repeats as little as possible. */
+  async #beforeJoin(evicted) {
+    if (this.#over || this.#partitions.size === 0) return;
+    // Others have them already; waiting could only make more run twice.
+    if (evicted) return this.#loseAll();
+    const { clock, sink, revokeTimeoutMs } = this.#fields;
+    await endsWithin(clock, sink.halt(), revokeTimeoutMs);
+    await endsWithin(clock, this.#committer.flush(), commitLimitMs);
+  }
+  /** Kept partitions go on where they are; those that are gone end, and nothing of theirs can be settled or committed. */
+  #assigned(assignment) {
+    if (this.#over) return;
+    if (this.#hasJoined) this.#fields.counters.add('rebalances');
+    this.#hasJoined = true;
+    const names = new Set(assignment.map(nameOf));
+    for (const [name, partition] of this.#partitions) {
+      if (names.has(name)) continue;
+      partition.end();
+      this.#partitions.delete(name);
+    }
+    const fresh = new Map();
+    for (const at of assignment) {
+      const known = this.#partitions.get(nameOf(at));
+      // The client has forgotten where it was.
+      if (known?.started === true) this.#consumer.seek(known, known.position);
+      if (known !== undefined) continue;
+      const partition = this.#take(at);
+      fresh.set(at.topic, [...(fresh.get(at.topic) ?? []), partition]);
+    }
+    this.#line = [...this.#partitions.values()];
+    this.#fields.sink.proceed();
+    const begun = [...fresh].map(([topic, partitions]) => this.#begin(topic, partitions));
+    void Promise.all(begun).then(() => this.#begun.resolve());
+    this.handOver();
+  }
+  #take({ topic, partition }) {
+    const { settings, selection, patternHeader, maxOffsetGap, sink, toMessage } = this.#fields;
+    const owned = new OwnedPartition({
+      topic,
+      partition,
+      consumption: selection.consumptionOf(topic),
+      patternHeader,
+      maxOffsetGap,
+      maxBytesBehind: settings.maxBytesPerPartition,
+      sink,
+      settled: (now) => this.#committer.note(now),
+      freed: (freed) => this.#freed(freed),
+      copy: (delivery, copy) => this.#fields.copy(delivery, copy),
+      toMessage,
+    });
+    this.#partitions.set(nameOf(owned), owned);
+    // Pauses outlive an assignment: this one may be of a time when it was ours before.
+    this.#consumer.pause([owned]);
+    return owned;
+  }
+  /** Finds out where each begins, commits what was chosen, and reads. Tries until they begin or are lost. */
+  async #begin(topic, partitions) {
+    const { clock, reconnect, random, logger, name } = this.#fields;
+    for (let attempt = 1; partitions.some(({ epoch }) => epoch.live); attempt++) {
+      try {
+        const starts = await this.#chooseStarts(topic, partitions);
+        for (const [partition, start] of starts) {
+          if (!partition.epoch.live) continue;
+          partition.start(start);
+          this.#consumer.seek(partition, start.offset);
+          if (this.#fields.isFlowing()) this.#resume(partition);
+        }
+        return;
+      } catch (error) {
+        if (this.#over) return;
+        if (attempt === 1)
+          logger.warn(`${name}: where to read ${topic} is not known yet: ${messageOf(error)}`);
+        await sleep(clock, backoffMs(attempt, reconnect, random));
+      }
+    }
+  }
+  async #chooseStarts(topic, partitions) {
+    const { client, fromBeginning, isNewTopic } = this.#fields;
+    const ends = await client.admin.ends(topic);
+    const committed = await this.#consumer.committed(
+      topic,
+      ends.map(({ partition }) => partition),
+    );
+    const starts = new Map();
+    for (const partition of partitions) {
+      const mine = ends.find((one) => one.partition === partition.partition);
+      if (mine === undefined) throw new Error(`the broker does not know partition ${partition.partition}`);
+      const start = chooseStart({
+        partition: partition.partition,
+        ends: mine,
+        committed,
+        partitions: ends.length,
+        fromBeginning,
+        isNewTopic: isNewTopic(topic),
+      });
+      starts.set(partition, start);
+      this.#noteLost(partition, start.lost, start.offset);
+    }
+    const chosen = [...starts].filter(([{ epoch }, { metadata }]) => epoch.live && metadata === null);
+    if (chosen.length > 0) {
+      // At once: what comes before the first settlement must not be skipped by whoever starts after us.
+      const commits = chosen.map(([{ partition }, { offset, knownPartitions }]) => {
+        const { metadata } = encodeCommit({ offset, settled: [], partitions: knownPartitions });
+        return { topic, partition, offset, metadata };
+      });
+      await this.#consumer.commit(commits);
+    }
+    return starts;
+  }
+  /** At once where it can be: what follows in a lane must not wait for the next turn. */
+  #freed(partition) {
+    if (!this.#isHandingOver && this.#budget > 0) this.#handOverFrom(partition);
+    this.#turnSoon();
+  }
+  #turnSoon() {
+    this.#turnEnd ??= setImmediate(() => this.#nextTurn());
+  }
+  #nextTurn() {
+    this.#turnEnd = undefined;
+    this.#budget = turnBudget;
+    this.handOver();
+  }
+  #fetched(at, records, nextOffset) {
+    const partition = this.#partitions.get(nameOf(at));
+    if (partition?.started !== true) return;
+    partition.add(records, nextOffset);
+    if (records.length === 0) return this.#committer.note(false);
+    this.handOver();
+    if (partition.isHeldUp) this.#pause(partition);
+    if (!this.#hasEnough()) return;
+    return this.#waitForRoom();
+  }
+  /** Holding the fetch up lets it go on at once; a fetch of paused partitions alone sleeps. */
+  async #waitForRoom() {
+    this.#room ??= withResolvers();
+    const room = this.#room;
+    if (await endsWithin(this.#fields.clock, room.promise, holdMs)) return;
+    for (const partition of this.#line) if (partition.waiting > 0) this.#pause(partition);
+    room.resolve();
+    if (this.#room === room) this.#room = undefined;
+  }
+  #makeRoom() {
+    if (this.#over || !this.#fields.isFlowing()) return;
+    const isWaiting = this.#room !== undefined || this.#line.some(({ paused }) => paused);
+    if (!isWaiting || this.#hasEnough(2)) return;
+    this.#room?.resolve();
+    this.#room = undefined;
+    for (const partition of this.#line) {
+      const { paused, started, isHeldUp, isClogged } = partition;
+      if (paused && started && !isHeldUp && !isClogged) this.#resume(partition);
+    }
+  }
+  /** What is held up by one record does not count: others must not wait for it. */
+  #hasEnough(divisor = 1) {
+    let records = 0;
+    let bytes = 0;
+    for (const partition of this.#line) {
+      if (partition.isHeldUp || (partition.paused && partition.isClogged)) continue;
+      records += partition.waiting;
+      bytes += partition.waitingBytes;
+    }
+    const { maxBytes } = this.#fields.settings;
+    return records * divisor > enoughRecords || bytes * divisor > maxBytes;
+  }
+  /** Retention was faster than we, or another log has the name now. What is left is read from its beginning. */
+  async #outOfRange(at) {
+    const partition = this.#partitions.get(nameOf(at));
+    if (partition?.started !== true) return;
+    const ends = await this.#fields.client.admin.ends(at.topic);
+    const mine = ends.find((one) => one.partition === at.partition);
+    if (mine === undefined || !partition.epoch.live) return;
+    const { position } = partition;
+    if (position > mine.high) return this.#beginAnew(partition, mine.low, ends.length);
+    if (position >= mine.low) return this.#consumer.seek(partition, position);
+    this.#noteLost(partition, mine.low - position, mine.low);
+    partition.jump(mine.low);
+    this.#consumer.seek(partition, mine.low);
+  }
+  #beginAnew(old, offset, knownPartitions) {
+    const { logger, name } = this.#fields;
+    logger.warn(
+      `${name}: ${nameOf(old)} is another log now and is read from its beginning, offset ${offset}`,
+    );
+    old.end();
+    const partition = this.#take(old);
+    this.#line = [...this.#partitions.values()];
+    partition.start({ offset, metadata: null, knownPartitions, lost: 0 });
+    this.#consumer.seek(partition, offset);
+    this.#resume(partition);
+    this.#committer.note(true);
+  }
+  #noteLost(at, lost, offset) {
+    if (lost === 0) return;
+    const { logger, counters, name } = this.#fields;
+    counters.add('lost-to-retention', lost);
+    logger.error(
+      `${name}: ${lost} records of ${nameOf(at)} were deleted by retention before they were read; it goes on at ${offset}`,
+    );
+  }
+  #pause(partition) {
+    if (partition.paused) return;
+    partition.paused = true;
+    this.#consumer.pause([partition]);
+  }
+  #resume(partition) {
+    if (!partition.paused) return;
+    partition.paused = false;
+    this.#consumer.resume([partition]);
+  }
+}
+function nameOf({ topic, partition }) {
+  return `${topic}/${partition}`;
+}

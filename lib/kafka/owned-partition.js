@@ -1,0 +1,195 @@
+import { laneOf } from '../core/consumption.js';
+import { Delivery } from '../core/delivery.js';
+import { Epoch } from '../core/epoch.js';
+import { Watermark } from '../core/watermark.js';
+import { decodeCommit, encodeCommit } from './commit-metadata.js';
+import { PartitionLanes } from './partition-lanes.js';
+import { inboundMessage } from './records.js';
+/** A partition from its assignment to its loss: what was fetched, handed over and settled, and what may be committed. */
+export class OwnedPartition {
+  topic;
+  partition;
+  epoch = new Epoch();
+  /** True while the client fetches nothing of it. */
+  paused = true;
+  #fields;
+  #lane;
+  /** Undefined until it is known where to start. */
+  #watermark;
+  #knownPartitions = 0;
+  /** Where to fetch next. */
+  #position = 0;
+  #fetched = [];
+  #head = 0;
+  #bytes = 0;
+  #lanes = new PartitionLanes();
+  #committed = -1;
+  #isDirty = false;
+  #waiters = [];
+  constructor(fields) {
+    this.topic = fields.topic;
+    this.partition = fields.partition;
+    this.#fields = fields;
+    this.#lane = `${fields.topic}/${fields.partition}`;
+  }
+  get started() {
+    return this.#watermark !== undefined;
+  }
+  /** Offset that is to be fetched next. */
+  get position() {
+    return this.#position;
+  }
+  /** Records fetched and not handed over. */
+  get waiting() {
+    return this.#fetched.length - this.#head;
+  }
+  /** Bytes of their bodies. */
+  get waitingBytes() {
+    return this.#bytes;
+  }
+  /** True where so much waits behind records of its own lane that no more is looked through for what could run. */
+  get isClogged() {
+    return this.#lanes.bytes >= this.#fields.maxBytesBehind;
+  }
+  /** True where one unsettled record has held up too many: what follows must wait for it. */
+  get isHeldUp() {
+    return this.#watermark !== undefined && this.#watermark.gap >= this.#fields.maxOffsetGap;
+  }
+  start({ offset, metadata, knownPartitions }) {
+    const { settled } = decodeCommit(metadata, offset);
+    this.#watermark = new Watermark(offset, settled);
+    this.#position = offset;
+    this.#knownPartitions = knownPartitions;
+    this.#isDirty = true;
+  }
+  /** Nothing of it can be settled or committed any more. */
+  end() {
+    this.epoch.end();
+    this.dropFetched();
+    this.#lanes.clear();
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    for (const { reject } of waiters) reject(new Error(`the partition ${this.#lane} is not ours any more`));
+  }
+  /** Forgets what was not handed over; it is to be fetched again from `position`. */
+  dropFetched() {
+    const first = this.#fetched[this.#head];
+    if (first !== undefined) this.#position = Number(first.offset);
+    this.#fetched = [];
+    this.#head = 0;
+    this.#bytes = 0;
+  }
+  /** Takes records of the client in; those before `position` are of a fetch that was overtaken. */
+  add(records, nextOffset) {
+    if (nextOffset <= this.#position) return;
+    for (const record of records) {
+      if (Number(record.offset) < this.#position) continue;
+      this.#fetched.push(record);
+      this.#bytes += record.value?.length ?? 0;
+    }
+    this.#position = nextOffset;
+    this.#passTail();
+  }
+  /** Goes on at an offset beyond what the log has lost. */
+  jump(offset) {
+    this.dropFetched();
+    this.#position = offset;
+    this.#passTail();
+  }
+  /** Hands over up to `max` records, while `isFlowing`. Tells how many it has looked at. */
+  handOver(max, isFlowing) {
+    let count = 0;
+    for (; count < max && isFlowing(); count++) {
+      const delivery = this.#lanes.next();
+      if (delivery !== undefined) this.#fields.sink.deliver(delivery);
+      else if (!this.#handOverFetched()) break;
+    }
+    this.#passTail();
+    return count;
+  }
+  /** False where there is nothing, or it has to wait. */
+  #handOverFetched() {
+    if (this.waiting === 0 || this.isHeldUp || this.isClogged) return false;
+    const record = this.#fetched[this.#head++];
+    this.#bytes -= record.value?.length ?? 0;
+    if (this.#head * 2 > this.#fetched.length && this.#head > 64) {
+      this.#fetched = this.#fetched.slice(this.#head);
+      this.#head = 0;
+    }
+    const offset = Number(record.offset);
+    if (!this.#watermark.take(offset)) return true;
+    const delivery = this.#deliveryOf(record, offset);
+    if (this.#lanes.admit(delivery)) this.#fields.sink.deliver(delivery);
+    return true;
+  }
+  ack(delivery) {
+    this.#settle(delivery, false);
+  }
+  /** Its offset stays uncommitted: whoever owns the partition next reads it again. */
+  requeue() {}
+  forgo(delivery) {
+    return new Promise((resolve, reject) => {
+      this.#waiters.push({ offset: delivery.tag, resolve, reject });
+      this.#settle(delivery, true);
+    });
+  }
+  copy(delivery, copy) {
+    return this.#fields.copy(delivery, copy);
+  }
+  /** What is to be committed now, and what to call when it has been; undefined: nothing new. */
+  commit() {
+    const watermark = this.#watermark;
+    if (watermark === undefined || !this.epoch.live) return undefined;
+    if (!this.#isDirty && this.#committed === watermark.next) return undefined;
+    this.#isDirty = false;
+    const offset = watermark.next;
+    const settled = watermark.settledAbove();
+    const { metadata, covered } = encodeCommit({ offset, settled, partitions: this.#knownPartitions });
+    const { topic, partition } = this;
+    return {
+      offset: { topic, partition, offset, metadata },
+      confirmed: () => {
+        this.#committed = offset;
+        this.#releaseWaiters(offset, covered, settled);
+      },
+    };
+  }
+  /** A commit failed: what was in it is still to be committed. */
+  commitFailed() {
+    this.#isDirty = true;
+  }
+  #settle(delivery, now) {
+    const wasHeldUp = this.isHeldUp;
+    this.#watermark.settle(delivery.tag);
+    this.#isDirty = true;
+    this.#fields.settled(now);
+    const hasNext = this.#lanes.leave(delivery);
+    if (hasNext || (wasHeldUp && !this.isHeldUp)) this.#fields.freed(this);
+  }
+  /** Where nothing waits, the log holds nothing for us before the next fetch: markers of transactions, compacted records. */
+  #passTail() {
+    if (this.waiting === 0) this.#watermark?.pass(this.#position);
+  }
+  #deliveryOf(record, offset) {
+    const { consumption, patternHeader, toMessage } = this.#fields;
+    const message = toMessage(inboundMessage(this, record, offset, patternHeader));
+    return new Delivery({
+      message,
+      epoch: this.epoch,
+      lane: laneOf(consumption.order, this.#lane, message.key),
+      redelivered: false,
+      tag: offset,
+      source: this,
+      mode: consumption.delivery,
+    });
+  }
+  #releaseWaiters(offset, covered, settled) {
+    const isCommitted = (waiter) =>
+      waiter.offset < offset ||
+      (waiter.offset <= covered &&
+        settled.some(({ from, to }) => from <= waiter.offset && waiter.offset <= to));
+    const waiters = this.#waiters;
+    this.#waiters = waiters.filter((waiter) => !isCommitted(waiter));
+    for (const waiter of waiters) if (isCommitted(waiter)) waiter.resolve();
+  }
+}

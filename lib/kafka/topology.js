@@ -1,0 +1,122 @@
+import { messageOf, StorkConfigError } from '../core/errors.js';
+import { deadLetterTopic } from '../core/log-records.js';
+import { KafkaClientError } from './client.js';
+/** A letter carries more headers than its message. */
+const roomForHeaders = 64 * 1024;
+/** Letters are kept until a person has looked at them. */
+const deadLetterConfig = { 'cleanup.policy': 'delete', 'retention.ms': '-1' };
+const brokersOwnNumber = -1;
+/** Makes the topics that a subscription needs, and says what is missing where that is not allowed. */
+export class Topology {
+  #fields;
+  #created = new Set();
+  constructor(fields) {
+    this.#fields = fields;
+  }
+  /** Whether this process made it: nothing in it is older than we are. */
+  hasCreated(topic) {
+    return this.#created.has(topic);
+  }
+  /** @throws StorkConfigError with the commands that make what could not be made */
+  async declare(sources) {
+    const { partitions = brokersOwnNumber } = this.#fields;
+    const there = await this.#fields.admin.partitionCounts(sources);
+    const problems = [];
+    for (const topic of sources) {
+      if (!there.has(topic)) problems.push(...(await this.#create({ topic, partitions, config: {} })));
+    }
+    problems.push(...(await this.#declareLetters(sources)));
+    if (problems.length > 0) throw new StorkConfigError(problems);
+  }
+  /** Makes the dead letter topics of topics that were found later, or were gone. What cannot be made is told by whoever writes to it. */
+  async declareDeadLetters(sources) {
+    const problems = await this.#declareLetters(sources);
+    for (const { name, expected } of problems)
+      this.#fields.logger.error(`${this.#fields.name}: ${name}: ${expected}`);
+  }
+  async declareReplies(topic, partitions) {
+    if ((await this.#fields.admin.partitionCounts([topic])).has(topic)) return;
+    // A reply that nobody has fetched within minutes is of nobody's interest.
+    const config = { 'cleanup.policy': 'delete', 'retention.ms': String(3_600_000) };
+    const problems = await this.#create({ topic, partitions, config });
+    if (problems.length > 0) throw new StorkConfigError(problems);
+  }
+  async #declareLetters(sources) {
+    const { admin } = this.#fields;
+    const counts = await admin.partitionCounts([...sources, ...sources.map(deadLetterTopic)]);
+    const problems = [];
+    for (const source of sources) {
+      const topic = deadLetterTopic(source);
+      const partitions = counts.get(source);
+      if (counts.has(topic)) {
+        await this.#warnOfWeaker(topic, source);
+      } else if (partitions !== undefined) {
+        problems.push(
+          ...(await this.#create({ topic, partitions, config: await this.#letterConfig(source) })),
+        );
+      }
+    }
+    return problems;
+  }
+  async #letterConfig(source) {
+    const largest = await this.#maxMessageBytes(source);
+    const config = { ...deadLetterConfig };
+    if (largest !== undefined) config['max.message.bytes'] = String(largest + roomForHeaders);
+    return config;
+  }
+  async #maxMessageBytes(topic) {
+    const { 'max.message.bytes': text } = await this.#configOf(topic);
+    return text === undefined ? undefined : Number(text);
+  }
+  /** Without the right to look there is nothing to compare. */
+  #configOf(topic) {
+    return this.#fields.admin.topicConfig(topic).catch(() => ({}));
+  }
+  /** A topic that somebody else made may throw letters away, or be too small for them. */
+  async #warnOfWeaker(topic, source) {
+    const { logger, name, brokers } = this.#fields;
+    const [given, wanted] = await Promise.all([this.#configOf(topic), this.#letterConfig(source)]);
+    const weaker = Object.entries(wanted).filter(([key, value]) => isWeaker(given[key], value, key));
+    if (weaker.length === 0) return;
+    const settings = weaker.map(([key, value]) => `${key}=${value}`).join(',');
+    logger.warn(
+      `${name}: the dead letter topic ${topic} may lose letters; ` +
+        `kafka-configs.sh --bootstrap-server ${brokers[0]} --alter --topic ${topic} --add-config ${settings}`,
+    );
+  }
+  /** Somebody else may make it in the same moment: that is as good. */
+  async #create(wanted) {
+    const { admin, replicationFactor, logger, name } = this.#fields;
+    const { topic } = wanted;
+    try {
+      await admin.createTopics([{ ...wanted, replicationFactor }]);
+      this.#created.add(topic);
+      logger.log(`${name}: made the topic ${topic}`);
+      return [];
+    } catch (error) {
+      const isRefused = error instanceof KafkaClientError && error.failure === 'refused';
+      if (!isRefused) throw error;
+      return [
+        {
+          name: `topic ${topic} of the transport ${JSON.stringify(name)}`,
+          expected: `to exist: ${this.#command(wanted)}`,
+          given: `none, and it may not be created here: ${messageOf(error)}`,
+        },
+      ];
+    }
+  }
+  #command({ topic, partitions, config }) {
+    const { brokers, replicationFactor } = this.#fields;
+    const count = partitions === brokersOwnNumber ? '' : ` --partitions ${partitions}`;
+    const replicas = replicationFactor === undefined ? '' : ` --replication-factor ${replicationFactor}`;
+    const settings = Object.entries(config).map(([key, value]) => ` --config ${key}=${value}`);
+    const server = brokers.join(',');
+    return `kafka-topics.sh --bootstrap-server ${server} --create --topic ${topic}${count}${replicas}${settings.join('')}`;
+  }
+}
+/** A letter topic that keeps more, or larger letters, than ours would is none the worse. */
+function isWeaker(given, wanted, name) {
+  if (given === undefined || given === wanted) return false;
+  if (name === 'max.message.bytes') return Number(given) < Number(wanted);
+  return true;
+}

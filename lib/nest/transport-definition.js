@@ -1,0 +1,3 @@
+export function isTransportDefinition(value) {
+  return typeof value === 'object' && value !== null && 'createDriver' in value && 'validate' in value;
+}
