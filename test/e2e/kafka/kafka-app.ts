@@ -120,8 +120,8 @@ export class Foreign {
   /** So many records of a topic, once they are there. */
   records(topic: string, count: number): Promise<readonly StoredRecord[]> {
     return eventually(async () => {
-      const found = await this.reader.records(topic);
-      return found.length >= count ? found : undefined;
+      const found = await this.reader.records(topic).catch(unlessPassing);
+      return found !== undefined && found.length >= count ? found : undefined;
     }, `${count} records of ${topic}`);
   }
 
@@ -133,6 +133,11 @@ export class Foreign {
     if (topics.length > 0) await this.admin.deleteTopics({ topics });
     await Promise.all([this.admin.disconnect(), this.producer.disconnect(), this.reader.close()]);
   }
+}
+
+/** A topic that was just made has no leader for a moment. */
+function unlessPassing(error: unknown): undefined {
+  if ((error as { retriable?: unknown }).retriable !== true) throw error;
 }
 
 /** Beside the library, for every test of a file. */

@@ -1,0 +1,225 @@
+import { Controller } from '@nestjs/common';
+import { MessagePattern, Payload } from '@nestjs/microservices';
+import { PartitionAssigners, type Cluster } from 'kafkajs';
+import { afterAll, beforeAll, describe, expect, inject, it, vi } from 'vitest';
+import { RequestTimeoutError } from 'nestjs-stork';
+import type { KafkaOptions } from 'nestjs-stork/kafka';
+import { eventually, Gate } from '../../contract/app.js';
+import { startProxiedKafka, type ProxiedKafka } from '../../support/proxied-kafka.js';
+import { brokers, buildApp, Foreign, startKafkaApp, textOf, uniqueTopic, useForeign } from './kafka-app.js';
+
+const patternHeader = 'kind';
+let gate = new Gate();
+
+@Controller()
+class Calculator {
+  @MessagePattern<string>('double')
+  double(@Payload() n: number): number {
+    return n * 2;
+  }
+  @MessagePattern<string>('held')
+  async held(@Payload() n: number): Promise<number> {
+    await gate.opened;
+    return n;
+  }
+}
+
+/** What kafkajs's own types leave open. */
+interface Coordinator {
+  leaveGroup(member: { readonly groupId: string; readonly memberId: string }): Promise<unknown>;
+}
+
+const controllers = [Calculator];
+const numbers = (count: number): number[] => Array.from({ length: count }, (_, n) => n);
+
+describe.skipIf(brokers === undefined)('Kafka: requests', () => {
+  const foreign = useForeign();
+
+  /** A client without handlers. */
+  const startClient = async (options: Partial<KafkaOptions> = {}) => {
+    const clientId = uniqueTopic();
+    const replyTopic = foreign().noted(options.replyTopic ?? `${clientId}.reply`);
+    const started = await startKafkaApp({ options: { clientId, replyTopic, patternHeader, ...options } });
+    return { ...started, replyTopic };
+  };
+  const startServer = async () => {
+    const topic = await foreign().topic();
+    await startKafkaApp({ controllers, options: { topic, patternHeader } });
+    return topic;
+  };
+
+  it('right after the start lose no reply, time and again', async () => {
+    const topic = await startServer();
+    const replyTopic = foreign().noted(`${uniqueTopic()}.reply`);
+    for (let start = 0; start < 5; start++) {
+      const built = await buildApp({ options: { topic, replyTopic, patternHeader } });
+      await built.app.listen();
+      const answers = await Promise.all(
+        numbers(61).map((n) => built.client.request<number>('double', n, { timeoutMs: 5_000 })),
+      );
+      expect(answers).toEqual(numbers(61).map((n) => n * 2));
+      await built.close();
+    }
+  });
+
+  it('of two clients on one partition of a reply topic reach their own', async () => {
+    const topic = await startServer();
+    const replyTopic = await foreign().topic(`${uniqueTopic()}.reply`, 1);
+    const clients = await Promise.all([
+      startClient({ topic, replyTopic }),
+      startClient({ topic, replyTopic }),
+    ]);
+    const answers = await Promise.all(
+      clients.map(({ client }, i) =>
+        Promise.all(numbers(20).map((n) => client.request<number>('double', n * 10 + i))),
+      ),
+    );
+    expect(answers).toEqual([0, 1].map((i) => numbers(20).map((n) => 2 * (n * 10 + i))));
+    for (const { counts } of clients) expect(counts()['reply-late']).toBeUndefined();
+  });
+
+  it('make their reply topic, or take the one that is there', async () => {
+    const topic = await startServer();
+    const made = await startClient({ topic });
+    expect(await made.client.request('double', 1)).toBe(2);
+    expect(await foreign().admin.listTopics()).toContain(made.replyTopic);
+    // Its old replies are nobody's.
+    const used = await foreign().topic(`${uniqueTopic()}.reply`, 3);
+    await foreign().send(used, { value: 'old', headers: { kafka_correlationId: 'old' } });
+    const taken = await startClient({ topic, replyTopic: used });
+    expect(await taken.client.request('double', 2)).toBe(4);
+  });
+
+  it('to a topic that does not exist fail at once', async () => {
+    const { client } = await startClient({ topic: uniqueTopic() });
+    const failure = await client.request('double', 1).catch((error: unknown) => error);
+    expect(failure).toMatchObject({ code: 'NO_ROUTE' });
+  });
+
+  it('that nobody answers time out, naming where they went', async () => {
+    const topic = await foreign().topic();
+    const { client } = await startClient();
+    const failure = await client.request(topic, 1, { timeoutMs: 300 }).catch((error: unknown) => error);
+    expect(failure).toBeInstanceOf(RequestTimeoutError);
+    expect((failure as Error).message).toContain(topic);
+  });
+
+  it('leave no group behind', async () => {
+    const topic = await startServer();
+    const { client, close } = await startClient({ topic, groupId: undefined, clientId: topic });
+    expect(await client.request('double', 1)).toBe(2);
+    const groups = async (): Promise<readonly string[]> => {
+      const { groups: all } = await foreign().admin.listGroups();
+      return all.map(({ groupId }) => groupId).filter((groupId) => groupId.startsWith(`${topic}.reply`));
+    };
+    expect((await groups()).length).toBe(1);
+    await close();
+    expect(await groups()).toEqual([]);
+  });
+
+  it('are answered to a foreign client by the headers of the wire', async () => {
+    const topic = await startServer();
+    const replies = await foreign().topic(`${uniqueTopic()}.reply`, 2);
+    const address = { kafka_replyTopic: replies, kafka_replyPartition: '1' };
+    const ask = (kind: string, kafka_correlationId: string) => ({
+      value: '4',
+      headers: { kind, kafka_correlationId, 'content-type': 'application/json', ...address },
+    });
+    await foreign().send(topic, ask('double', 'c-1'), ask('no.such', 'c-2'));
+    const answers = await foreign().records(replies, 2);
+    expect(answers.map(({ partition }) => partition)).toEqual([1, 1]);
+    const of = (id: string) => answers.find((answer) => textOf(answer, 'kafka_correlationId') === id);
+    expect(of('c-1')!.value!.toString()).toBe('8');
+    expect(textOf(of('c-1'), 'content-type')).toBe('application/json');
+    expect(JSON.parse(textOf(of('c-2'), 'kafka_nest-err')!)).toMatchObject({ code: 'NO_HANDLER' });
+  });
+});
+
+describe.skipIf(brokers === undefined)('Kafka: requests over a broken connection', () => {
+  let own: ProxiedKafka;
+  let foreign: Foreign;
+
+  // A broker is started, which takes longer on a busy machine than a hook may by default.
+  vi.setConfig({ hookTimeout: 90_000 });
+  beforeAll(async () => {
+    if (brokers === undefined) return;
+    own = await startProxiedKafka({ version: inject('kafkaVersion') });
+    foreign = new Foreign(own.server.brokers);
+    await foreign.open();
+  });
+  afterAll(async () => {
+    if (brokers === undefined) return;
+    await foreign.close();
+    await own.close();
+  });
+
+  /** The server reaches the broker directly, the client through the proxy. */
+  async function start() {
+    const topic = await foreign.topic();
+    const times = { sessionTimeoutMs: 6_000, heartbeatIntervalMs: 500 };
+    await startKafkaApp({ controllers, options: { brokers: own.server.brokers, topic, patternHeader } });
+    const clientId = uniqueTopic();
+    const client = await startKafkaApp({
+      options: { brokers: own.proxied, groupId: undefined, clientId, topic, patternHeader, ...times },
+    });
+    return { ...client, topic, clientId };
+  }
+
+  it('get the replies that came meanwhile', async () => {
+    const { client, service } = await start();
+    expect(await client.request('double', 1)).toBe(2);
+    gate = new Gate();
+    const pending = numbers(61).map((n) => client.request<number>('held', n));
+    await eventually(
+      async () => (service.state()['main']!.pendingRequests === 61 ? true : undefined),
+      'all to wait',
+    );
+    const settled = Promise.allSettled(pending);
+    own.proxy.cut();
+    gate.open();
+    own.proxy.cut();
+    const outcomes = await settled;
+    // What was sent and not confirmed in time is told so; nothing that was sent waits in vain.
+    const timedOut = outcomes.filter(
+      (one) => one.status === 'rejected' && one.reason instanceof RequestTimeoutError,
+    );
+    expect(timedOut).toEqual([]);
+    expect(await client.request('double', 2)).toBe(4);
+  });
+
+  it('survive that their reader was thrown out of its group', async () => {
+    const { client, clientId } = await start();
+    expect(await client.request('double', 1)).toBe(2);
+    const { groups } = await foreign.admin.listGroups();
+    const group = groups.find(({ groupId }) => groupId.startsWith(`${clientId}.reply`))!.groupId;
+    for (let round = 0; round < 3; round++) {
+      gate = new Gate();
+      const pending = numbers(61).map((n) => client.request<number>('held', n, { timeoutMs: 12_000 }));
+      await expel(foreign, group);
+      gate.open();
+      expect(await Promise.all(pending)).toEqual(numbers(61));
+    }
+  });
+});
+
+/** The group forgets its member, as if its session had run out. */
+async function expel(foreign: Foreign, groupId: string): Promise<void> {
+  const memberId = await eventually(async () => {
+    const { groups } = await foreign.admin.describeGroups([groupId]);
+    return groups[0]!.state === 'Stable' ? groups[0]!.members[0]?.memberId : undefined;
+  }, `the member of ${groupId}`);
+  let cluster: Cluster | undefined;
+  const consumer = foreign.kafka.consumer({
+    groupId: 'never-joined',
+    partitionAssigners: [
+      (config) => {
+        cluster = config.cluster;
+        return PartitionAssigners.roundRobin(config);
+      },
+    ],
+  });
+  await consumer.connect();
+  const coordinator = (await cluster!.findGroupCoordinator({ groupId })) as unknown as Coordinator;
+  await coordinator.leaveGroup({ groupId, memberId });
+  await consumer.disconnect();
+}
