@@ -28,7 +28,7 @@ export class KeyedLanes<T> {
   readonly #concurrency: number;
   readonly #run: (item: T) => Promise<void>;
   /** Items of a lane behind the one that runs, stands in `#ready` or is parked. */
-  readonly #lanes = new Map<string, Fifo<Entry<T>>>();
+  readonly #lanes = new Map<string, Fifo<Entry<T>> | undefined>();
   /** Each has a place in all its bounds, so that it can start as soon as there is a slot. */
   readonly #ready = new Fifo<Entry<T>>();
   readonly #bounds = new Map<Bound, BoundState<T>>();
@@ -56,15 +56,21 @@ export class KeyedLanes<T> {
     this.#waiting++;
     const entry = { lane, item, bounds };
     if (lane !== undefined) {
-      const behind = this.#lanes.get(lane);
-      if (behind !== undefined) {
-        behind.push(entry);
-        return;
-      }
-      this.#lanes.set(lane, new Fifo());
+      if (this.#lanes.has(lane)) return this.#pushBehind(lane, entry);
+      // Most keys have one message at a time: nothing is made for those behind it until there is one.
+      this.#lanes.set(lane, undefined);
     }
     this.#admit(entry);
     this.#startReady();
+  }
+
+  #pushBehind(lane: string, entry: Entry<T>): void {
+    let behind = this.#lanes.get(lane);
+    if (behind === undefined) {
+      behind = new Fifo();
+      this.#lanes.set(lane, behind);
+    }
+    behind.push(entry);
   }
 
   /** Starts nothing more until `proceed`; resolves when nothing runs. */
@@ -95,7 +101,7 @@ export class KeyedLanes<T> {
       for (let next = parked.shift(); next !== undefined; next = parked.shift()) this.#takeHead(next, taken);
     }
     // What is left belongs to lanes whose first item runs.
-    for (const behind of this.#lanes.values()) drain(behind, taken);
+    for (const behind of this.#lanes.values()) if (behind !== undefined) drain(behind, taken);
     this.#waiting = 0;
     return taken;
   }

@@ -237,14 +237,14 @@ describe('an answer', () => {
     }
   });
 
-  it('is counted late when it comes twice or after the end', async () => {
+  it('that comes twice or after the end is dropped, and is not late', async () => {
     const { counters, ask, answer } = newBench();
     const { observer } = ask({ correlationId: 'r-1' });
     await settle();
     answer('r-1', 'value', '1');
     answer('r-1', 'value', '2');
     answer('r-1', 'error', '{}');
-    expect([observer.told, observer.errors, counters.get('reply-late')]).toEqual([[1, 'complete'], [], 2]);
+    expect([observer.told, observer.errors, counters.get('reply-late')]).toEqual([[1, 'complete'], [], 0]);
   });
 
   it.each<[ReplyKind, string, string]>([
