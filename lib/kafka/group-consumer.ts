@@ -30,6 +30,8 @@ interface FoundTopics {
 /** How long the first start may take before the application goes on without it. */
 const startLimitMs = 30_000;
 const longestMissingPollMs = 5_000;
+/** A membership that has lasted so long works. */
+const steadyMs = 10_000;
 
 /** Consumes as a member of a group: joins, and joins anew after every loss, with the topics that exist then. */
 export class GroupConsumer implements Subscription {
@@ -44,6 +46,8 @@ export class GroupConsumer implements Subscription {
   #running: Promise<void> | undefined;
   #paused = false;
   #stopped = false;
+  /** Whether the last membership ended at records that nobody here can unpack. */
+  #isUnreadable = false;
   #closed: Promise<void> | undefined;
 
   constructor(fields: GroupConsumerFields) {
@@ -101,15 +105,17 @@ export class GroupConsumer implements Subscription {
   }
 
   async #supervise(): Promise<void> {
+    const { clock } = this.#fields;
     let attempt = 0;
     while (!this.#stopped) {
-      this.state.move({ value: 'connecting' });
+      if (!this.#isUnreadable) this.state.move({ value: 'connecting' });
+      let readsSince = Infinity;
       try {
         await this.#consume(() => {
-          attempt = 0;
+          readsSince = clock.now();
         });
       } catch (error) {
-        attempt++;
+        attempt = clock.now() - readsSince >= steadyMs ? 1 : attempt + 1;
         await this.#backOff(attempt, error);
       }
     }
@@ -140,7 +146,7 @@ export class GroupConsumer implements Subscription {
     try {
       await membership.start();
       isReading();
-      this.#showReady(topics);
+      void this.#showReading(topics, ended.promise);
       this.#started.resolve();
       await this.#untilChanged(topics, ended.promise);
       if (!this.#stopped) await membership.leave();
@@ -197,6 +203,14 @@ export class GroupConsumer implements Subscription {
     await this.#fields.foundTopics(found);
   }
 
+  /** Records that could not be unpacked may still be next: only time tells. */
+  async #showReading(topics: FoundTopics, ended: Promise<void>): Promise<void> {
+    const over = ended.catch(() => {});
+    if (this.#isUnreadable && (await endsWithin(this.#fields.clock, over, steadyMs))) return;
+    this.#isUnreadable = false;
+    this.#showReady(topics);
+  }
+
   #showReady({ missing }: FoundTopics): void {
     const { logger, name } = this.#fields;
     if (missing.length === 0) return this.state.move({ value: 'ready' });
@@ -213,7 +227,8 @@ export class GroupConsumer implements Subscription {
     // The first failure of a start is an answer; a later one may pass.
     if (failure === 'refused') this.#started.reject(error);
     const why = describe(error);
-    if (failure === 'unsupported-codec') this.state.move({ value: 'blocked', reason: why });
+    this.#isUnreadable = failure === 'unsupported-codec';
+    if (this.#isUnreadable) this.state.move({ value: 'blocked', reason: why });
     else this.state.move({ value: 'backoff', attempt, delayMs, error: asError(error) });
     if (attempt === 1) logger.warn(`${name}: the consumer has ended and is started again: ${why}`);
     await this.#waitFor(delayMs);

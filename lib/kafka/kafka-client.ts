@@ -1,4 +1,5 @@
 import net from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import tls from 'node:tls';
 import kafkajs, {
   type Admin,
@@ -57,6 +58,8 @@ const fewRetries: RetryOptions = {
   multiplier: 2,
 };
 const metadataMaxAgeMs = 60_000;
+const creationLimitMs = 10_000;
+const creationPollMs = 50;
 const compressionTypes = { none: 0, gzip: 1, snappy: 2, lz4: 3, zstd: 4 } as const;
 const acknowledgements = { all: -1, leader: 1, none: 0 } as const;
 
@@ -151,7 +154,8 @@ class KafkaJsAdmin implements KafkaAdmin {
     for (const { topic, partitions, replicationFactor = -1, config } of topics) {
       const configEntries = Object.entries(config).map(([name, value]) => ({ name, value }));
       const wanted = { topic, numPartitions: partitions, replicationFactor, configEntries };
-      await asked(this.#admin.createTopics({ topics: [wanted], waitForLeaders: true }));
+      await asked(this.#admin.createTopics({ topics: [wanted], waitForLeaders: false }));
+      await this.#untilLed(topic);
     }
   }
 
@@ -183,6 +187,20 @@ class KafkaJsAdmin implements KafkaAdmin {
 
   close(): Promise<void> {
     return quietly(this.#admin.disconnect());
+  }
+
+  /** Brokers hear of a topic only after the controller has confirmed it; the client's own way of waiting fails for one that has not. */
+  async #untilLed(topic: string): Promise<void> {
+    for (const until = Date.now() + creationLimitMs; ; await sleep(creationPollMs)) {
+      try {
+        // Answered by the leader of each partition.
+        return void (await asked(this.#admin.fetchTopicOffsets(topic)));
+      } catch (error) {
+        // Whoever may not ask has nothing to wait for.
+        if ((error as KafkaClientError).failure === 'refused') return;
+        if (Date.now() > until) throw error;
+      }
+    }
   }
 
   /** The client's admin never refreshes what it knows of leaders and partitions. */
@@ -291,6 +309,8 @@ class KafkaJsConsumer implements KafkaConsumer {
   #commitOffsets!: (request: OffsetCommit, coordinator: Coordinator) => Promise<unknown>;
   #coordinator: Coordinator | undefined;
   #generation: Generation | undefined;
+  /** Of the join under way. */
+  #joining: Generation | undefined;
   #held: readonly TopicPartition[] = [];
   #evicted = false;
   #starting: Promise<void> | undefined;
@@ -419,6 +439,8 @@ class KafkaJsConsumer implements KafkaConsumer {
 
   #assigned(assignment: Readonly<Record<string, number[]>>): void {
     this.#evicted = false;
+    // Not a moment sooner: the broker would take offsets of partitions that have just gone to others.
+    this.#generation = this.#joining;
     this.#held = Object.entries(assignment).flatMap(([topic, partitions]) =>
       partitions.map((partition) => ({ topic, partition })),
     );
@@ -521,7 +543,7 @@ class KafkaJsConsumer implements KafkaConsumer {
     };
     coordinator.syncGroup = async (request) => {
       const answer = await syncGroup.call(coordinator, request);
-      this.#generation = { memberId: request.memberId, generationId: request.generationId };
+      this.#joining = { memberId: request.memberId, generationId: request.generationId };
       return answer;
     };
     // Only for a position out of range the client commits by itself: a special offset, and what is kept would be skipped.

@@ -57,6 +57,7 @@ const enoughRecords = 2_000;
 const holdMs = 200;
 /** How long a rebalance waits for the last commit. */
 const commitLimitMs = 2_000;
+const commitRetryMs = 100;
 /** How long leaving the group may take. Whoever has not left by then is thrown out by the session's time-out. */
 const leaveLimitMs = 5_000;
 
@@ -76,6 +77,7 @@ export class Membership {
   /** Ends when the partitions of the first assignment are being read. */
   readonly #begun = withResolvers<void>();
   #hasJoined = false;
+  #stopped = false;
   #over = false;
 
   constructor(fields: MembershipFields) {
@@ -124,6 +126,7 @@ export class Membership {
 
   /** Takes nothing more; what was handed over can still be settled, and heartbeats go on. */
   stop(): void {
+    this.#stopped = true;
     for (const partition of this.#partitions.values()) {
       this.#pause(partition);
       partition.dropFetched();
@@ -141,11 +144,16 @@ export class Membership {
 
   /** Commits what is settled and leaves the group. */
   async close(): Promise<void> {
-    await endsWithin(this.#fields.clock, this.#committer.flush(), commitLimitMs);
+    await endsWithin(this.#fields.clock, this.#commitAll(), commitLimitMs);
     this.#over = true;
     const left = this.#consumer.close();
     this.#end();
     await endsWithin(this.#fields.clock, left, leaveLimitMs);
+  }
+
+  /** A commit in the middle of a rebalance is refused; the next generation takes it. */
+  async #commitAll(): Promise<void> {
+    while (!(await this.#committer.flush()) && !this.#over) await sleep(this.#fields.clock, commitRetryMs);
   }
 
   reads(topic: string): boolean {
@@ -242,6 +250,7 @@ export class Membership {
         const starts = await this.#chooseStarts(topic, partitions);
         for (const [partition, start] of starts) {
           if (!partition.epoch.live) continue;
+          this.#noteLost(partition, start.lost, start.offset);
           partition.start(start);
           this.#consumer.seek(partition, start.offset);
           if (this.#fields.isFlowing()) this.#resume(partition);
@@ -279,7 +288,6 @@ export class Membership {
         isNewTopic: isNewTopic(topic),
       });
       starts.set(partition, start);
-      this.#noteLost(partition, start.lost, start.offset);
     }
     const chosen = [...starts].filter(([{ epoch }, { metadata }]) => epoch.live && metadata === null);
     if (chosen.length > 0) {
@@ -331,7 +339,8 @@ export class Membership {
   }
 
   #makeRoom(): void {
-    if (this.#over || !this.#fields.isFlowing()) return;
+    // A sink that is full for now is no reason: what is fetched meanwhile is there when it takes more.
+    if (this.#over || this.#stopped) return;
     const isWaiting = this.#room !== undefined || this.#line.some(({ paused }) => paused);
     if (!isWaiting || this.#hasEnough(2)) return;
     this.#room?.resolve();

@@ -20,9 +20,9 @@ export class OffsetCommitter {
   #settled = 0;
   #timer: CancelTimer | undefined;
   /** The commit under way; never rejects. */
-  #current: Promise<void> = Promise.resolve();
+  #current = Promise.resolve(true);
   /** The one after it, which takes along everything settled until then. */
-  #next: Promise<void> | undefined;
+  #next: Promise<boolean> | undefined;
   #stopped = false;
 
   constructor(fields: OffsetCommitterFields) {
@@ -36,8 +36,8 @@ export class OffsetCommitter {
     else this.#timer ??= this.#fields.clock.setTimer(longestWaitMs, () => void this.flush());
   }
 
-  /** Resolves when a commit of everything settled until now has ended, well or not. */
-  flush(): Promise<void> {
+  /** Resolves when a commit of everything settled until now has ended; false where it was refused. */
+  flush(): Promise<boolean> {
     this.#settled = 0;
     this.#timer?.();
     this.#timer = undefined;
@@ -54,18 +54,20 @@ export class OffsetCommitter {
     this.#timer?.();
   }
 
-  async #commit(): Promise<void> {
+  async #commit(): Promise<boolean> {
     const { consumer, partitions } = this.#fields;
     const owned = [...partitions()];
     const commits = owned.flatMap((partition) => partition.commit() ?? []);
-    if (commits.length === 0 || this.#stopped) return;
+    if (commits.length === 0 || this.#stopped) return true;
     try {
       await consumer.commit(commits.map(({ offset }) => offset));
       for (const { confirmed } of commits) confirmed();
+      return true;
     } catch (error) {
       for (const partition of owned) partition.commitFailed();
       this.#fields.failed(error);
       this.note(false);
+      return false;
     }
   }
 }

@@ -131,9 +131,8 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
     this.#passTail();
   }
 
-  /** Goes on at an offset beyond what the log has lost. */
+  /** Goes on at an offset beyond what the log has lost. What was fetched of that is still handled. */
   jump(offset: number): void {
-    this.dropFetched();
     this.#position = offset;
     this.#passTail();
   }

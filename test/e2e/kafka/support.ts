@@ -5,6 +5,7 @@ import { Test } from '@nestjs/testing';
 import { Kafka, logLevel, type Admin, type Producer } from 'kafkajs';
 import { afterAll, beforeAll, inject, onTestFinished } from 'vitest';
 import {
+  Consume,
   storkMicroservice,
   StorkModule,
   StorkService,
@@ -50,6 +51,7 @@ export function handlerOf(pattern: string | RegExp, handle: Handle): Type {
   @Controller()
   class Consumer {
     @EventPattern<string>(pattern as string)
+    @Consume({ id: String(pattern) })
     handle(@Payload() body: unknown, @Ctx() context: KafkaContext): unknown {
       return handle(body, context);
     }
@@ -117,8 +119,8 @@ export interface ToSend {
 /** A program beside the library, on connections of its own. */
 export class Raw {
   readonly kafka: Kafka;
-  readonly admin: Admin;
-  readonly producer: Producer;
+  admin: Admin;
+  producer: Producer;
   readonly reader: KafkaTopicReader;
   readonly #topics = new Set<string>();
 
@@ -135,6 +137,14 @@ export class Raw {
 
   async open(): Promise<void> {
     await Promise.all([this.admin.connect(), this.producer.connect(), this.reader.connect()]);
+  }
+
+  /** Needed where topics were deleted or got partitions: the client asks for what it once knew. */
+  async renew(): Promise<void> {
+    await Promise.all([this.admin.disconnect(), this.producer.disconnect()]);
+    this.admin = this.kafka.admin();
+    this.producer = this.kafka.producer({ allowAutoTopicCreation: false });
+    await Promise.all([this.admin.connect(), this.producer.connect()]);
   }
 
   async close(): Promise<void> {
