@@ -38,6 +38,7 @@ import { withResolvers } from '../core/promises.js';
 import type { OutboundReply, ReplyTarget } from '../core/reply.js';
 import type { DriverEnvironment } from '../nest/transport-definition.js';
 import { assignSticky } from './assigner.js';
+import { connectionTrouble, errorType } from './client-errors.js';
 import { KafkaClientError, type ConsumerSettings, type FetchedRecord, type KafkaClient } from './client.js';
 import { GroupConsumer } from './group-consumer.js';
 import { KafkaJsClient } from './kafka-client.js';
@@ -181,8 +182,23 @@ export class KafkaDriver implements Driver {
       toMessage: (message) => this.#readable(message),
     });
     this.#watch();
-    await this.#consumer.start();
+    try {
+      await this.#consumer.start();
+    } catch (error) {
+      throw this.#groupRefuses(error);
+    }
     return this.#consumer;
+  }
+
+  #groupRefuses(error: unknown): unknown {
+    if (!(error instanceof KafkaClientError) || error.failure !== 'refused') return error;
+    const isForeign = errorType(error) === 'INCONSISTENT_GROUP_PROTOCOL';
+    const advice = isForeign
+      ? '; its members divide partitions in another way: stop them first, or take another groupId'
+      : '';
+    const { name } = this.#environment;
+    const why = `${name}: the group ${JSON.stringify(this.#options.groupId)} refuses us: ${error.message}${advice}`;
+    return new StorkConfigError(why, { cause: error });
   }
 
   publish(message: OutboundMessage): Promise<void> {
@@ -277,7 +293,7 @@ export class KafkaDriver implements Driver {
   async #connect(signal: AbortSignal): Promise<void> {
     const { clock, name, logger } = this.#environment;
     const stop = AbortSignal.any([signal, this.#stop.signal]);
-    let last: unknown;
+    let last: Error | undefined;
     this.state.move({ value: 'connecting' });
     for (let attempt = 1; ; attempt++) {
       try {
@@ -291,10 +307,10 @@ export class KafkaDriver implements Driver {
           throw new StorkConfigError(`${name}: the brokers refuse us: ${messageOf(error)}`, { cause: error });
         }
         if (stop.aborted) throw this.#givenUp(stop, last);
-        last = error;
+        last = this.#explained(error);
         const delayMs = backoffMs(attempt, this.#reconnect, Math.random);
-        if (attempt === 1) logger.warn(`${name}: cannot connect yet: ${messageOf(error)}`);
-        this.state.move({ value: 'backoff', attempt, delayMs, error: error as Error });
+        if (attempt === 1) logger.warn(`${name}: cannot connect yet: ${last.message}`);
+        this.state.move({ value: 'backoff', attempt, delayMs, error: last });
         await sleep(clock, delayMs, stop);
         if (stop.aborted) throw this.#givenUp(stop, last);
       }
@@ -308,11 +324,34 @@ export class KafkaDriver implements Driver {
     this.#watch();
   }
 
-  #givenUp(stop: AbortSignal, last: unknown): Error {
+  #givenUp(stop: AbortSignal, last: Error | undefined): Error {
     if (this.#closing !== undefined) return this.#closedError();
     const { brokers = [] } = this.#options;
-    const why = last === undefined ? `${brokers.join(', ')} did not answer` : messageOf(last);
+    const why = last === undefined ? `${brokers.join(', ')} did not answer` : last.message;
     return new ConnectionLostError(`${messageOf(stop.reason)}: ${why}`, { cause: last });
+  }
+
+  /** The client's own words name an address, not what is wrong with it. */
+  #explained(error: unknown): Error {
+    const { brokers = [], sasl } = this.#options;
+    const { address, isClosed } = connectionTrouble(error) ?? {};
+    if (address !== undefined && !brokers.includes(address)) {
+      return new KafkaClientError('unavailable', this.#isAdvertised([`${address} (${messageOf(error)})`]));
+    }
+    if (isClosed === true) {
+      const wanted = sasl === undefined ? 'ssl or sasl' : 'ssl';
+      const why = `${address} takes connections and closes them; it may want ${wanted}`;
+      return new KafkaClientError('unavailable', why, { cause: error });
+    }
+    return error instanceof Error ? error : new KafkaClientError('unavailable', messageOf(error));
+  }
+
+  #isAdvertised(unreachable: readonly string[]): string {
+    const { brokers = [] } = this.#options;
+    return (
+      `${brokers.join(', ')} can be reached, but the brokers name themselves by addresses that cannot: ` +
+      `${unreachable.join(', ')}. They come from the brokers' advertised.listeners`
+    );
   }
 
   async #checkCluster(): Promise<void> {
@@ -339,9 +378,7 @@ export class KafkaDriver implements Driver {
     const unreachable = refusals.filter((refusal) => refusal !== undefined);
     if (unreachable.length === 0) return;
     const { name, logger } = this.#environment;
-    const why =
-      `${brokers.join(', ')} can be reached, but the brokers name themselves by addresses that cannot: ` +
-      `${unreachable.join(', ')}. They come from the brokers' advertised.listeners`;
+    const why = this.#isAdvertised(unreachable);
     if (unreachable.length === addresses.length) throw new KafkaClientError('unavailable', why);
     logger.warn(`${name}: ${why}`);
   }

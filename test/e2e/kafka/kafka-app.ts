@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { INestMicroservice, Type } from '@nestjs/common';
+import type { INestMicroservice, LoggerService, Type } from '@nestjs/common';
 import { Test } from '@nestjs/testing';
 import { Kafka, logLevel, Partitioners, type Admin, type Message, type Producer } from 'kafkajs';
 import { afterAll, beforeAll, inject, onTestFinished } from 'vitest';
@@ -36,16 +36,22 @@ export interface KafkaAppOptions {
   readonly controllers?: readonly Type[];
   readonly options?: Partial<KafkaOptions>;
   readonly module?: Omit<StorkModuleOptions, 'transports'>;
+  readonly logger?: LoggerService;
 }
 
-export async function buildApp({ controllers = [], options, module }: KafkaAppOptions): Promise<KafkaApp> {
+export async function buildApp({
+  controllers = [],
+  options,
+  module,
+  logger,
+}: KafkaAppOptions): Promise<KafkaApp> {
   const groupId = options?.groupId ?? uniqueTopic();
   const all = { brokers, groupId, fromBeginning: true, reconnect, partitions: 1, ...options };
   const testing = await Test.createTestingModule({
     imports: [StorkModule.forRoot({ transports: { main: kafka(all) }, drainTimeoutMs: 1_000, ...module })],
     controllers: [...controllers],
   }).compile();
-  const app = testing.createNestMicroservice({ ...storkMicroservice(), logger: false });
+  const app = testing.createNestMicroservice({ ...storkMicroservice(), logger: logger ?? false });
   let closing: Promise<void> | undefined;
   const service = app.get(StorkService);
   return {
