@@ -6,6 +6,8 @@ interface ClientErrorShape {
   readonly name?: unknown;
   readonly type?: unknown;
   readonly cause?: unknown;
+  /** `host:port`. */
+  readonly broker?: unknown;
   /** Of a request about several things, one for each that failed. */
   readonly errors?: unknown;
 }
@@ -63,6 +65,19 @@ export function toClientError(error: unknown, otherwise: KafkaFailure): KafkaCli
   const root = causes[0] as ClientErrorShape;
   const type = typeof root.type === 'string' ? ` (${root.type})` : '';
   return new KafkaClientError(failure, `${messageOf(root)}${type}`, { cause: error });
+}
+
+/** A broker that could not be spoken to: which one, and whether it took the connection and closed it. */
+export function connectionTrouble(
+  error: unknown,
+): { readonly address: string; readonly isClosed: boolean } | undefined {
+  for (const cause of causesOf(error)) {
+    const { name, broker } = (cause ?? {}) as ClientErrorShape;
+    if (typeof broker === 'string') {
+      return { address: broker, isClosed: name === 'KafkaJSConnectionClosedError' };
+    }
+  }
+  return undefined;
 }
 
 /** The protocol's own name of an error, e.g. `UNKNOWN_MEMBER_ID`. */

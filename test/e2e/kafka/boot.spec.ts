@@ -14,7 +14,7 @@ import { Consume, StorkConfigError } from 'nestjs-stork';
 import { kafkaFromEnv, type KafkaOptions, type KafkaSasl } from 'nestjs-stork/kafka';
 import { throwAway, type ThrowAway } from '../../support/brokers/index.mjs';
 import { freePort } from '../../support/brokers/parts.mjs';
-import { brokers, buildApp, Foreign, refusal, startKafkaApp, uniqueTopic, useForeign } from './kafka-app.js';
+import { brokers, buildApp, refusal, startKafkaApp, uniqueTopic, useForeign } from './kafka-app.js';
 
 const run = promisify(execFile);
 
@@ -68,7 +68,7 @@ async function forwardTo(target: number, server: Server, port: number): Promise<
 
 describe('Kafka: options', () => {
   const problemsOf = async (options: object): Promise<Readonly<Record<string, string>>> => {
-    const { error } = await refusal({ controllers, options: { topic: 'never', ...options } as never });
+    const { error } = await refusal({ controllers, options: { topic: 'never', ...options } });
     expect(error).toBeInstanceOf(StorkConfigError);
     const { problems } = error as StorkConfigError;
     return Object.fromEntries(
@@ -104,8 +104,17 @@ describe('Kafka: options', () => {
     });
     expect(Object.keys(problems).toSorted()).toEqual(
       [
-        ...['acks', 'brokers', 'compressionCodecs', 'fetch', 'fromBegining', 'partitioner', 'reconnect'],
-        ...['replyTopic', 'ssl', 'topics', 'wire'],
+        'acks',
+        'brokers',
+        'compressionCodecs',
+        'fetch',
+        'fromBegining',
+        'partitioner',
+        'reconnect',
+        'replyTopic',
+        'ssl',
+        'topics',
+        'wire',
       ].toSorted(),
     );
   });
