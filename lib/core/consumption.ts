@@ -1,6 +1,8 @@
 import type { DeliveryMode, DeliveryOrder, SubscribedPattern } from './driver.js';
 import type { Problem } from './errors.js';
 import type { Handler } from './handler-table.js';
+import { kafkaHeaders } from './log-records.js';
+import type { InboundMessage } from './message.js';
 import { matches, type Pattern } from './pattern.js';
 
 /** How a handler wants its messages; what it does not say is the default. */
@@ -41,15 +43,23 @@ export function consumptionOf(patterns: readonly SubscribedPattern[], source?: s
   return found ?? defaults;
 }
 
-/** The lane of a message of a log; a record without a key takes its partition's order. */
-export function laneOf(order: DeliveryOrder, partition: string, key: string | undefined): string | undefined {
+/**
+ * The lane of a message of a log; a record without a key takes its partition's order. A request without one runs free: each caller waits
+ * for its own answer, and would wait for all those before it.
+ */
+export function laneOf(
+  order: DeliveryOrder,
+  partition: string,
+  { key, headers }: Pick<InboundMessage, 'key' | 'headers'>,
+): string | undefined {
   switch (order) {
     case 'none':
       return undefined;
     case 'partition':
       return partition;
     case 'key':
-      return key === undefined ? partition : `${partition}/${key}`;
+      if (key !== undefined) return `${partition}/${key}`;
+      return headers[kafkaHeaders.replyTopic] === undefined ? partition : undefined;
   }
 }
 

@@ -227,7 +227,7 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
     return new Delivery({
       message,
       epoch: this.epoch,
-      lane: laneOf(consumption.order, this.#lane, message.key),
+      lane: laneOf(consumption.order, this.#lane, message),
       redelivered: false,
       tag: offset,
       source: this,

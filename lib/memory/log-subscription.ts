@@ -255,7 +255,7 @@ class OwnedPartition implements DeliverySource {
     const fields = {
       message,
       epoch: this.#epoch,
-      lane: laneOf(order, this.#name, record.key),
+      lane: laneOf(order, this.#name, record),
       redelivered: false,
       tag: record.offset,
       source: this,

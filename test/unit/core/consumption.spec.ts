@@ -55,7 +55,16 @@ it.each([
   ['key', '', 't/1/'],
   ['key', undefined, 't/1'],
 ] as const)('the order %s puts the key %j of a log into the lane %j', (order, key, lane) => {
-  expect(laneOf(order, 't/1', key)).toBe(lane);
+  expect(laneOf(order, 't/1', { key, headers: {} })).toBe(lane);
+});
+
+it.each([
+  ['none', undefined, undefined],
+  ['partition', undefined, 't/1'],
+  ['key', 'k', 't/1/k'],
+  ['key', undefined, undefined],
+] as const)('the order %s puts a request with the key %j into the lane %j', (order, key, lane) => {
+  expect(laneOf(order, 't/1', { key, headers: { kafka_replyTopic: 'x.reply' } })).toBe(lane);
 });
 
 describe('what handlers cannot wish for together', () => {
