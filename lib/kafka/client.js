@@ -1,8 +1,0 @@
-export class KafkaClientError extends Error {
-  name = 'KafkaClientError';
-  failure;
-  constructor(failure, message, options) {
-    super(message, options);
-    this.failure = failure;
-  }
-}

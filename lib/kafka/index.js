@@ -1,2 +1,0 @@
-export { KafkaContext } from './context.js';
-export { kafka, kafkaFromEnv } from './kafka.js';
