@@ -11,6 +11,7 @@ import kafkajs, {
   type KafkaConfig,
   type PartitionAssigner,
   type Producer,
+  type ProducerConfig,
   type RetryOptions,
 } from 'kafkajs';
 import type { StorkLogger } from '../core/logger.js';
@@ -35,6 +36,7 @@ import {
   type TopicToCreate,
 } from './client.js';
 import type { CompressionCodec, KafkaSasl } from './options.js';
+import { ProduceRequests, type ProducingCluster } from './produce-requests.js';
 
 // The one file that knows kafkajs 2.2.4. What it does that nobody would guess is said where it is dealt with.
 
@@ -85,7 +87,8 @@ export class KafkaJsClient implements KafkaClient {
   }
 
   async openProducer(settings: ProducerSettings): Promise<KafkaProducer> {
-    const producer = this.#kafka.producer({
+    const requests = new ProduceRequests();
+    const producer = producerOf(this.#kafka, requests, {
       allowAutoTopicCreation: false,
       idempotent: settings.idempotent,
       metadataMaxAge: metadataMaxAgeMs,
@@ -103,7 +106,7 @@ export class KafkaJsClient implements KafkaClient {
       await quietly(producer.disconnect());
       throw toClientError(error, 'unavailable');
     }
-    return new KafkaJsProducer(producer, settings);
+    return new KafkaJsProducer(producer, requests, settings);
   }
 
   openConsumer(settings: ConsumerSettings, events: ConsumerEvents): KafkaConsumer {
@@ -226,10 +229,12 @@ class KafkaJsAdmin implements KafkaAdmin {
 
 class KafkaJsProducer implements KafkaProducer {
   readonly #producer: Producer;
+  readonly #requests: ProduceRequests;
   readonly #settings: ProducerSettings;
 
-  constructor(producer: Producer, settings: ProducerSettings) {
+  constructor(producer: Producer, requests: ProduceRequests, settings: ProducerSettings) {
     this.#producer = producer;
+    this.#requests = requests;
     this.#settings = settings;
   }
 
@@ -242,6 +247,7 @@ class KafkaJsProducer implements KafkaProducer {
       timestamp: String(timestamp),
       partition,
     }));
+    this.#requests.begin(topic, partition);
     let written;
     try {
       written = await this.#producer.send({
@@ -251,7 +257,7 @@ class KafkaJsProducer implements KafkaProducer {
         compression: compressionTypes[compression],
       });
     } catch (error) {
-      throw toClientError(error, 'unconfirmed');
+      throw this.#requests.failure(topic, partition, error);
     }
     // The client resolves although it has never asked a leader that moved meanwhile.
     if (acks === 'none' || written.some((answer) => answer.partition === partition)) return;
@@ -260,6 +266,23 @@ class KafkaJsProducer implements KafkaProducer {
 
   close(): Promise<void> {
     return quietly(this.#producer.disconnect());
+  }
+}
+
+/** The client shows a producer's cluster to nobody, and makes it while it makes the producer. */
+function producerOf(kafka: Kafka, requests: ProduceRequests, config: ProducerConfig): Producer {
+  const makers = kafka as unknown as Record<symbol, (settings: object) => ProducingCluster>;
+  const name = Object.getOwnPropertySymbols(kafka).find(
+    ({ description }) => description === 'private:Kafka:createCluster',
+  );
+  if (name === undefined)
+    throw new Error('kafkajs: expected version 2.2.4, given one that is made otherwise');
+  const make = makers[name]!;
+  makers[name] = (settings) => requests.watch(make(settings));
+  try {
+    return kafka.producer(config);
+  } finally {
+    makers[name] = make;
   }
 }
 
