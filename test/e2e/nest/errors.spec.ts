@@ -170,7 +170,7 @@ describe.each(Object.entries(shapes))('in a %s', (_, start) => {
     },
   );
 
-  it('an error of a request-scoped constructor becomes a dead letter, in the words of Nest', async () => {
+  it('an error of a request-scoped constructor becomes a dead letter, in its own words', async () => {
     const shop = new Shop();
     const app = await start(shop);
     onTestFinished(() => app.close());
@@ -178,7 +178,7 @@ describe.each(Object.entries(shapes))('in a %s', (_, start) => {
     const [letter] = await shop.letters(1);
     expect(letter).toMatchObject({
       'stork-death-reason': 'retries-exhausted',
-      'stork-error-message': 'Internal server error',
+      'stork-error-message': 'in the constructor',
       'stork-handler': 'RequestScoped.created',
     });
   });
@@ -222,7 +222,7 @@ it('survives errors that resist being described', async () => {
   await shop.settled();
 });
 
-it("keeps the message though the user bypassed connectStork and only Nest's own words are known", async () => {
+it('keeps the message and the error where the user bypassed connectStork', async () => {
   const shop = new Shop();
   const testing = await shop.compile([Fails]);
   const app = testing.createNestApplication({ logger: false });
@@ -231,5 +231,5 @@ it("keeps the message though the user bypassed connectStork and only Nest's own 
   await app.startAllMicroservices();
   await app.init();
   await app.get(StorkClient).publish('handler', {});
-  expect(await shop.letters(1)).toMatchObject([{ 'stork-error-message': 'Internal server error' }]);
+  expect(await shop.letters(1)).toMatchObject([{ 'stork-error-message': 'in the handler' }]);
 });
