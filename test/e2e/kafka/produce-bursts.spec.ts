@@ -1,0 +1,68 @@
+import { ConfigResourceTypes } from 'kafkajs';
+import { describe, expect, it } from 'vitest';
+import type { StoredRecord } from '../../support/kafka-topic-reader.js';
+import { bodyOf, brokers, Ledger, numbers, outcomesOf, startSender, useBeside } from './support-produce.js';
+import { uniqueTopic } from './kafka-app.js';
+
+const numberIn = (record: StoredRecord): number => (JSON.parse(bodyOf(record)) as { n: number }).n;
+
+describe.skipIf(brokers === undefined)('Kafka: bursts', () => {
+  const beside = useBeside(() => brokers!);
+
+  it('confirms 20 000 tiny messages of one burst, in order', async () => {
+    const topic = await beside().topic(uniqueTopic(), 3);
+    const { client } = await startSender({ maxBufferedMessages: 20_000 });
+    const ledger = new Ledger(client, topic);
+    const began = performance.now();
+    await ledger.burst(20_000);
+    const tookMs = performance.now() - began;
+    expect(ledger.outcomes).toEqual({ confirmed: 20_000 });
+    expect(ledger.lies(await beside().records(topic, 20_000))).toEqual([]);
+    expect(tookMs, 'ms').toBeLessThan(10_000);
+  });
+
+  it('rejects only the message that is too large, the others are confirmed in order', async () => {
+    const topic = await beside().topic();
+    const { client } = await startSender();
+    const huge = 'x'.repeat(1_500_000);
+    const sent = Array.from({ length: 3_000 }, (_, n) =>
+      client.publish(topic, n === 500 || n === 2_999 ? huge : { n, text: 'y'.repeat(500) }),
+    );
+    const ok = numbers(3_000, (n) => n !== 500 && n !== 2_999);
+    expect(await outcomesOf(sent)).toEqual({ TOO_LARGE: [500, 2_999], ok });
+    expect((await beside().records(topic, 2_998)).map(numberIn)).toEqual(ok);
+  });
+
+  it('finds the limit of a topic that takes less than the others', async () => {
+    const topic = await beside().topic();
+    await beside().admin.alterConfigs({
+      validateOnly: false,
+      resources: [
+        {
+          type: ConfigResourceTypes.TOPIC,
+          name: topic,
+          configEntries: [{ name: 'max.message.bytes', value: '20000' }],
+        },
+      ],
+    });
+    const { client } = await startSender();
+    const sent = Array.from({ length: 400 }, (_, n) =>
+      client.publish(topic, { n, text: 'y'.repeat(n === 123 ? 30_000 : 1_000) }, { key: 'k' }),
+    );
+    const ok = numbers(400, (n) => n !== 123);
+    expect(await outcomesOf(sent)).toEqual({ TOO_LARGE: [123], ok });
+    expect((await beside().records(topic, 399)).map(numberIn)).toEqual(ok);
+  });
+
+  it('flushes at the close: nothing of 5 000 that nobody awaited is lost silently', async () => {
+    const topic = await beside().topic(uniqueTopic(), 3);
+    const { client, close } = await startSender();
+    const ledger = new Ledger(client, topic);
+    const known = ledger.burst(5_000);
+    await close();
+    await known;
+    expect(ledger.lies(await beside().records(topic, ledger.confirmed.length))).toEqual([]);
+    expect(ledger.outcomes).toEqual({ confirmed: 5_000 });
+    await expect(client.publish(topic, 'late')).rejects.toMatchObject({ code: 'CLOSED' });
+  });
+});
