@@ -18,6 +18,7 @@ export { StorkService } from './nest/stork.service.js';
 export type { TransportState } from './nest/stork.service.js';
 export type { TransportDefinition } from './nest/transport-definition.js';
 export { Via, via } from './nest/via.js';
+export type { CancelTimer, Clock } from './core/clock.js';
 export type { Codec } from './core/codec.js';
 export type { ConnectionState } from './core/connection-state.js';
 export {
@@ -29,6 +30,8 @@ export {
   PublishUnconfirmedError,
   RemoteError,
   RequestTimeoutError,
+  StoreFullError,
+  StoreUnavailableError,
   StorkConfigError,
   StorkError,
   TooManyPendingError,
@@ -36,5 +39,8 @@ export {
 export type { Problem } from './core/errors.js';
 export type { DeathReason } from './core/failure.js';
 export type { Headers, HeaderValue } from './core/headers.js';
+export type { BeginOutcome, IdempotencyStore, StoredReply } from './core/idempotency.js';
+export { memoryIdempotencyStore } from './core/memory-idempotency-store.js';
+export type { MemoryIdempotencyStoreOptions } from './core/memory-idempotency-store.js';
 export type { Destination } from './core/message.js';
 export type { MessageOptions } from './core/outbound.js';

@@ -10,6 +10,8 @@ export const errorCodes = {
   tooLarge: 'TOO_LARGE',
   bufferFull: 'BUFFER_FULL',
   tooManyPending: 'TOO_MANY_PENDING',
+  storeUnavailable: 'STORE_UNAVAILABLE',
+  storeFull: 'STORE_FULL',
 } as const;
 
 /** Codes that a server's error reply carries, besides those that a handler sets itself. */
@@ -133,6 +135,20 @@ export class BufferFullError extends StorkError {
 export class TooManyPendingError extends StorkError {
   constructor(message: string, options?: ErrorOptions) {
     super(errorCodes.tooManyPending, message, options);
+  }
+}
+
+/** The idempotency store did not answer, or refused. What it was asked may have been done or not. @publicApi */
+export class StoreUnavailableError extends StorkError {
+  constructor(message: string, options?: ErrorOptions) {
+    super(errorCodes.storeUnavailable, message, options);
+  }
+}
+
+/** The idempotency store has no room. What it was asked was not done. @publicApi */
+export class StoreFullError extends StorkError {
+  constructor(message: string, options?: ErrorOptions) {
+    super(errorCodes.storeFull, message, options);
   }
 }
 

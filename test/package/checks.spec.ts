@@ -42,6 +42,18 @@ const cases: [what: string, folder: string, source: string, rule: string][] = [
     "import { memory } from '../memory/memory.js';\nexport const m = memory;",
     'no-restricted-imports',
   ],
+  [
+    'a client of Redis in core/',
+    'lib/core',
+    "import { Redis } from 'ioredis';\nexport const r = Redis;",
+    'no-restricted-imports',
+  ],
+  [
+    'a client of Redis in testing/',
+    'lib/testing',
+    "import { Redis } from 'ioredis';\nexport const r = Redis;",
+    'no-restricted-imports',
+  ],
   ['any', 'lib/core', 'export const f = (x: any): unknown => x;', 'no-explicit-any'],
 ];
 

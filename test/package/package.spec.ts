@@ -30,7 +30,7 @@ it('ships the compiled library, its types, licence, readme and changelog, and no
   const paths = packed.files.map(({ path }) => path);
   const besides = paths.filter((path) => !/^dist\/.+\.(js|d\.ts)$/.test(path));
   expect(besides.toSorted()).toEqual(['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json']);
-  expect(paths.filter((path) => /(test|spec|sample|\.map$|tsbuildinfo)/.test(path))).toEqual([]);
+  expect(paths.filter((path) => /(\btest\b|spec|sample|\.map$|tsbuildinfo)/.test(path))).toEqual([]);
   const { exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
     exports: Record<string, string | Record<string, string>>;
   };
@@ -58,19 +58,26 @@ it('is usable from what was packed: every entry point by import and by require',
     'class-validator',
     'class-transformer',
     'tslib',
+    'ioredis',
   ]) {
     await symlink(join(root, 'node_modules', name), join(user, 'node_modules', name));
   }
   run('tar', ['xzf', join(folder, packed.filename), '-C', join(user, 'node_modules')]);
   run('mv', [join(user, 'node_modules/package'), join(user, 'node_modules/nestjs-stork')]);
-  const names = "Object.keys(root).includes('StorkModule') && Object.keys(memory).includes('memory')";
+  const names =
+    "'StorkModule' in root && 'memory' in memory && 'redisIdempotencyStore' in redis && 'idempotencyStoreSuite' in testing";
+  const entries = { root: '', memory: '/memory', redis: '/redis', testing: '/testing' };
+  const load = (write: (name: string, from: string) => string): string =>
+    Object.entries(entries)
+      .map(([name, path]) => write(name, `'nestjs-stork${path}'`))
+      .join('\n');
   await writeFile(
     join(user, 'import.mjs'),
-    `import * as root from 'nestjs-stork'; import * as memory from 'nestjs-stork/memory'; console.log(${names});`,
+    `${load((name, from) => `import * as ${name} from ${from};`)}\nconsole.log(${names});`,
   );
   await writeFile(
     join(user, 'require.cjs'),
-    `const root = require('nestjs-stork'); const memory = require('nestjs-stork/memory'); console.log(${names});`,
+    `${load((name, from) => `const ${name} = require(${from});`)}\nconsole.log(${names});`,
   );
   expect(run('node', ['import.mjs'], user).trim()).toBe('true');
   expect(run('node', ['require.cjs'], user).trim()).toBe('true');
@@ -103,6 +110,10 @@ it('has an entry point for each folder that is one, and a root that names every 
   expect(Object.keys(memory).toSorted()).toEqual(['MemoryBroker', 'VirtualClock', 'memory']);
   const rabbitmq = (await import('nestjs-stork/rabbitmq')) as Record<string, unknown>;
   expect(Object.keys(rabbitmq).toSorted()).toEqual(['RabbitMqContext', 'rabbitmq', 'rabbitmqFromEnv']);
+  const redis = (await import('nestjs-stork/redis')) as Record<string, unknown>;
+  expect(Object.keys(redis).toSorted()).toEqual(['redisIdempotencyStore', 'redisIdempotencyStoreFromEnv']);
+  const testing = (await import('nestjs-stork/testing')) as Record<string, unknown>;
+  expect(Object.keys(testing).toSorted()).toEqual(['idempotencyStoreSuite']);
 });
 
 it('records no download address in the lock file', () => {
@@ -115,6 +126,8 @@ it('has declarations that compile in a strict program without skipLibCheck, and 
   await writeFile(
     join(user, 'main.ts'),
     "import { StorkModule } from 'nestjs-stork';\nimport { memory } from 'nestjs-stork/memory';\n" +
+      "import { redisIdempotencyStore } from 'nestjs-stork/redis';\nimport { idempotencyStoreSuite } from 'nestjs-stork/testing';\n" +
+      "export const suite = idempotencyStoreSuite(() => redisIdempotencyStore({ url: 'redis://localhost' }));\n" +
       "import { rabbitmq } from 'nestjs-stork/rabbitmq';\nexport const rabbit = rabbitmq({ url: 'amqp://localhost', queue: 'q' });\n" +
       "export const stork = StorkModule.forRoot({ transports: { main: memory({ queue: 'q' }) } });\n",
   );
@@ -130,7 +143,7 @@ it('has declarations that compile in a strict program without skipLibCheck, and 
   ];
   const types = ['--types', 'node', '--experimentalDecorators', '--exactOptionalPropertyTypes'];
   expect(run('npx', ['tsc', ...options, ...types, '--ignoreConfig', join(user, 'main.ts')])).toBe('');
-}, 60_000);
+}, 120_000);
 
 it('has a root whose declarations and code know no broker', () => {
   const seen = new Set<string>();
@@ -138,11 +151,13 @@ it('has a root whose declarations and code know no broker', () => {
     if (seen.has(file)) return;
     seen.add(file);
     const text = readFileSync(join(root, 'dist', file), 'utf8');
-    expect(text, file).not.toMatch(/from 'amqplib'/);
+    expect(text, file).not.toMatch(/from '(amqplib|ioredis)'/);
     for (const [, target] of text.matchAll(/from '(\.[^']+)\.js'/g)) {
       visit(join(file, '..', target + (file.endsWith('.d.ts') ? '.d.ts' : '.js')));
     }
   };
   visit('index.js');
   visit('index.d.ts');
+  // The declarations of an optional package may not be there.
+  visit('redis/index.d.ts');
 });

@@ -1,0 +1,152 @@
+import { answerWithin } from './answer-within.js';
+import { sleep, systemClock, type Clock } from './clock.js';
+import { StoreUnavailableError } from './errors.js';
+import {
+  checkDuration,
+  checkHolder,
+  type BeginOutcome,
+  type IdempotencyStore,
+  type StoredReply,
+} from './idempotency.js';
+import { printable } from './text.js';
+
+export interface LeaseSettings {
+  readonly store: IdempotencyStore;
+  readonly key: string;
+  /** A new id for each run. */
+  readonly owner: string;
+  /** How long the key stays taken when this process dies while it works, in milliseconds. */
+  readonly leaseMs: number;
+  /** How long a completed key is remembered, in milliseconds. */
+  readonly ttlMs: number;
+  /** How long the store may take for one step, all tries together, in milliseconds. @defaultValue 5 000 */
+  readonly storeTimeoutMs?: number;
+  readonly clock?: Clock;
+}
+
+/** What the store said at the end of a run, or why it said nothing. */
+export type Written = { readonly answer: boolean } | { readonly error: unknown };
+
+const defaultStoreTimeoutMs = 5_000;
+/** Wait before the end of a run is told again to a store that failed. Doubles. */
+const firstPauseMs = 50;
+
+/** The hold of one run on its key. Every step ends in time, whatever the store does. */
+export class Lease {
+  readonly #settings: LeaseSettings;
+  readonly #clock: Clock;
+  readonly #storeTimeoutMs: number;
+  readonly #ended = new AbortController();
+  #keeping: Promise<void> = Promise.resolve();
+  #wasLost = false;
+
+  /** @throws StorkConfigError for settings that no store can take */
+  constructor(settings: LeaseSettings) {
+    const { key, owner, leaseMs, ttlMs, storeTimeoutMs = defaultStoreTimeoutMs } = settings;
+    checkHolder(key, owner);
+    checkDuration('leaseMs', leaseMs);
+    checkDuration('ttlMs', ttlMs);
+    checkDuration('storeTimeoutMs', storeTimeoutMs);
+    this.#settings = settings;
+    this.#clock = settings.clock ?? systemClock;
+    this.#storeTimeoutMs = storeTimeoutMs;
+  }
+
+  /** For a while the key was not ours: another owner may have worked at the same time. */
+  get wasLost(): boolean {
+    return this.#wasLost;
+  }
+
+  /** Rejects where the store does not answer. Once acquired, the lease is renewed until it is completed or released. */
+  async begin(): Promise<BeginOutcome> {
+    const { store, key, owner } = this.#settings;
+    const asked = this.#begin();
+    let outcome: BeginOutcome;
+    try {
+      outcome = await this.#within(this.#storeTimeoutMs, () => asked);
+    } catch (error) {
+      // An answer that comes too late must not keep the key from the next run until the lease is over.
+      asked
+        .then(({ state }) => (state === 'acquired' ? store.release(key, owner) : undefined))
+        .catch(() => {});
+      throw error;
+    }
+    if (outcome.state === 'acquired') this.#keeping = this.#keep();
+    return outcome;
+  }
+
+  /** Makes the key done. */
+  async complete(reply: StoredReply | undefined): Promise<Written> {
+    const { store, key, owner, ttlMs } = this.#settings;
+    const written = await this.#end(() => store.complete(key, owner, ttlMs, reply));
+    if ('answer' in written && !written.answer) this.#wasLost = true;
+    return written;
+  }
+
+  /** Frees the key. */
+  async release(): Promise<Written> {
+    const { store, key, owner } = this.#settings;
+    return this.#end(() => store.release(key, owner));
+  }
+
+  async #begin(): Promise<BeginOutcome> {
+    const { store, key, owner, leaseMs } = this.#settings;
+    const outcome: BeginOutcome | undefined = await store.begin(key, owner, leaseMs);
+    switch (outcome?.state) {
+      case 'acquired':
+      case 'in-progress':
+      case 'done':
+        return outcome;
+      default:
+        throw new StoreUnavailableError(`the idempotency store answered begin with ${printable(outcome)}`);
+    }
+  }
+
+  async #keep(): Promise<void> {
+    const periodMs = this.#settings.leaseMs / 3;
+    let dueAtMs = this.#clock.now() + periodMs;
+    for (;;) {
+      await sleep(this.#clock, dueAtMs - this.#clock.now(), this.#ended.signal);
+      if (this.#ended.signal.aborted || !(await this.#renew(periodMs))) return;
+      // A slow store does not make the next renewal late; a process that slept does not renew many times at once.
+      dueAtMs = Math.max(dueAtMs + periodMs, this.#clock.now());
+    }
+  }
+
+  /** False: another owner has the key, and there is nothing left to keep. */
+  async #renew(periodMs: number): Promise<boolean> {
+    const { store, key, owner, leaseMs } = this.#settings;
+    const limitMs = Math.min(periodMs, this.#storeTimeoutMs);
+    try {
+      if (await this.#within(limitMs, () => store.renew(key, owner, leaseMs))) return true;
+      this.#wasLost = true;
+      // The store has forgotten it, by a restart for example: taking it again keeps others out from here on.
+      const { state } = await this.#within(limitMs, () => this.#begin());
+      return state === 'acquired';
+    } catch {
+      // The lease may still run: tried again with the next renewal, and the end of the run tells what became of it.
+      return true;
+    }
+  }
+
+  /** Tells the store again until it has answered or its time is over: the work was done, and nobody but us can say so. */
+  async #end(tell: () => Promise<boolean>): Promise<Written> {
+    this.#ended.abort();
+    await this.#keeping;
+    const giveUpAtMs = this.#clock.now() + this.#storeTimeoutMs;
+    for (let pauseMs = firstPauseMs; ; pauseMs *= 2) {
+      try {
+        return { answer: await this.#within(Math.max(1, giveUpAtMs - this.#clock.now()), tell) };
+      } catch (error) {
+        if (this.#clock.now() + pauseMs >= giveUpAtMs) return { error };
+      }
+      await sleep(this.#clock, pauseMs);
+    }
+  }
+
+  #within<T>(limitMs: number, ask: () => Promise<T>): Promise<T> {
+    const late = () =>
+      new StoreUnavailableError(`the idempotency store did not answer within ${Math.ceil(limitMs)} ms`);
+    return answerWithin(this.#clock, ask, limitMs, late);
+  }
+}

@@ -1,0 +1,152 @@
+import { answerWithin } from '../core/answer-within.js';
+import { systemClock } from '../core/clock.js';
+import { ClientClosedError, messageOf, StorkConfigError, type Problem } from '../core/errors.js';
+import {
+  checkDuration,
+  checkHolder,
+  type BeginOutcome,
+  type IdempotencyStore,
+  type StoredReply,
+} from '../core/idempotency.js';
+import { GivenConnection, OwnConnection, type Connection } from './connection.js';
+import { storeError } from './errors.js';
+import { checkRedisOptions, type RedisIdempotencyStoreOptions } from './options.js';
+import * as scripts from './scripts.js';
+
+/**
+ * An idempotency store in Redis 6 or newer, for all processes that use it. Needs the package `ioredis`. Connects with the first
+ * call. While Redis is away calls reject at once with `StoreUnavailableError`; where it is out of memory, with `StoreFullError`.
+ * It remembers as well as that Redis does: a key that Redis evicts, or loses in a restart or failover, is free again.
+ *
+ * @publicApi
+ */
+export function redisIdempotencyStore(options: RedisIdempotencyStoreOptions): IdempotencyStore {
+  return new RedisIdempotencyStore(options);
+}
+
+/**
+ * Like `redisIdempotencyStore()`, with `REDIS_URL` from the environment where the options name neither `url` nor `client`.
+ *
+ * @publicApi
+ */
+export function redisIdempotencyStoreFromEnv(options: RedisIdempotencyStoreOptions = {}): IdempotencyStore {
+  if (options.client !== undefined) return redisIdempotencyStore(options);
+  return redisIdempotencyStore({ url: process.env['REDIS_URL'], ...options });
+}
+
+class RedisIdempotencyStore implements IdempotencyStore {
+  readonly #options: RedisIdempotencyStoreOptions;
+  readonly #keyPrefix: string;
+  readonly #connectTimeoutMs: number;
+  readonly #commandTimeoutMs: number;
+  readonly #underWay = new Set<Promise<unknown>>();
+  #connection: Connection | undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor(options: RedisIdempotencyStoreOptions) {
+    this.#options = options;
+    this.#keyPrefix = options.keyPrefix ?? 'stork:idempotency:';
+    this.#connectTimeoutMs = options.connectTimeoutMs ?? 2_000;
+    this.#commandTimeoutMs = options.commandTimeoutMs ?? 2_000;
+  }
+
+  validate(path: string): readonly Problem[] {
+    return checkRedisOptions(this.#options, path);
+  }
+
+  async begin(key: string, owner: string, leaseMs: number): Promise<BeginOutcome> {
+    checkHolder(key, owner);
+    checkDuration('leaseMs', leaseMs);
+    const answer = await this.#run(scripts.begin, key, owner, leaseMs);
+    const [state, type, body] = answer as [state: Buffer, type?: Buffer | null, body?: Buffer | null];
+    if (state.toString() === 'acquired') return { state: 'acquired' };
+    if (state.toString() === 'in-progress') return { state: 'in-progress' };
+    return { state: 'done', reply: type && body ? { body, contentType: type.toString() } : undefined };
+  }
+
+  async renew(key: string, owner: string, leaseMs: number): Promise<boolean> {
+    checkHolder(key, owner);
+    checkDuration('leaseMs', leaseMs);
+    return (await this.#run(scripts.renew, key, owner, leaseMs)) === 1;
+  }
+
+  async complete(key: string, owner: string, ttlMs: number, reply?: StoredReply): Promise<boolean> {
+    checkHolder(key, owner);
+    checkDuration('ttlMs', ttlMs);
+    const answer = reply === undefined ? [] : [reply.contentType, reply.body];
+    return (await this.#run(scripts.complete, key, owner, ttlMs, ...answer)) === 1;
+  }
+
+  async release(key: string, owner: string): Promise<boolean> {
+    checkHolder(key, owner);
+    return (await this.#run(scripts.release, key, owner)) === 1;
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  /** What was asked before gets its answer; each has its limit. */
+  async #close(): Promise<void> {
+    await Promise.allSettled(this.#underWay);
+    await this.#connection?.close();
+  }
+
+  async #run(script: scripts.Script, key: string, ...args: (string | Buffer | number)[]): Promise<unknown> {
+    const connection = this.#open();
+    const call = this.#call(connection, () =>
+      evaluateScript(connection, script, this.#keyPrefix + key, args),
+    );
+    this.#underWay.add(call);
+    try {
+      return await call;
+    } catch (error) {
+      throw storeError(connection.where, error);
+    } finally {
+      this.#underWay.delete(call);
+    }
+  }
+
+  async #call(connection: Connection, evaluate: () => Promise<unknown>): Promise<unknown> {
+    await connection.whenReady();
+    return answerWithin(systemClock, evaluate, this.#commandTimeoutMs, () => {
+      connection.reset();
+      return new Error(`no answer within ${this.#commandTimeoutMs} ms`);
+    });
+  }
+
+  #open(): Connection {
+    if (this.#closing !== undefined) throw new ClientClosedError('the idempotency store was closed');
+    this.#connection ??= this.#newConnection();
+    return this.#connection;
+  }
+
+  #newConnection(): Connection {
+    const problems = this.validate('redisIdempotencyStore');
+    if (problems.length > 0) throw new StorkConfigError(problems);
+    const { client, url } = this.#options;
+    if (client !== undefined) return new GivenConnection(client);
+    return new OwnConnection({
+      // Validated: without a client there is an address.
+      url: url!,
+      connectTimeoutMs: this.#connectTimeoutMs,
+      commandTimeoutMs: this.#commandTimeoutMs,
+    });
+  }
+}
+
+/** The server knows a script once it has run it, until it restarts. */
+async function evaluateScript(
+  { client }: Connection,
+  { sha, source }: scripts.Script,
+  key: string,
+  args: readonly (string | Buffer | number)[],
+): Promise<unknown> {
+  try {
+    return await client.callBuffer('evalsha', sha, 1, key, ...args);
+  } catch (error) {
+    if (!messageOf(error).startsWith('NOSCRIPT')) throw error;
+    return client.callBuffer('eval', source, 1, key, ...args);
+  }
+}

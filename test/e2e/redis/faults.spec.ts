@@ -1,0 +1,200 @@
+import { once } from 'node:events';
+import { createServer, type AddressInfo } from 'node:net';
+import { inspect } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { withResolvers } from '../../../lib/core/promises.js';
+import { throwAway, type ThrowAway } from '../../support/brokers/index.mjs';
+import { startStallingProxy } from '../rabbitmq/stalling-proxy.js';
+import { startMutingProxy } from './muting-proxy.js';
+import { failureOf, isSkipped, long, newIds, openClient, openStore } from './support.js';
+
+/** An answer of this age was not waited for. */
+const quickMs = 500;
+const unavailable = { code: 'STORE_UNAVAILABLE', name: 'StoreUnavailableError' };
+
+describe.skipIf(isSkipped)('redisIdempotencyStore, while its Redis', () => {
+  let redis: ThrowAway<'redis'>;
+
+  beforeAll(async () => {
+    redis = await throwAway('redis', { config: ['--appendfsync', 'always'] });
+  }, 120_000);
+  afterAll(() => redis?.remove());
+
+  it('is down at the start: fails at once and by name, then works without being told', async () => {
+    await redis.stop();
+    const store = openStore({ url: redis.url });
+    const { key, a } = newIds();
+    for (let call = 0; call < 3; call++) {
+      const { error, tookMs } = await failureOf(store.begin(key, a, long));
+      expect(error).toMatchObject(unavailable);
+      expect(error.message).toMatch(/^Redis at redis:\/\/127\.0\.0\.1:\d+: connect ECONNREFUSED/);
+      expect(tookMs).toBeLessThan(quickMs);
+    }
+    await redis.start();
+    await vi.waitFor(async () => expect((await store.begin(key, a, long)).state).toBe('acquired'), {
+      timeout: 10_000,
+    });
+  });
+
+  it('is killed and started again: fails by name meanwhile, keeps nothing waiting, remembers what it stored', async () => {
+    const store = openStore({ url: redis.url });
+    const { key, a, b } = newIds();
+    await store.begin(key, a, long);
+    await store.complete(key, a, long, { body: Buffer.from('reply'), contentType: 'text/plain' });
+    await redis.kill();
+    const started = performance.now();
+    const failures = await Promise.all(
+      Array.from({ length: 1_000 }, (_, i) => failureOf(store.begin(`${key}.${i}`, a, long))),
+    );
+    expect(performance.now() - started).toBeLessThan(2_500);
+    for (const { error } of failures) expect(error).toMatchObject(unavailable);
+    await redis.start();
+    await vi.waitFor(() => store.begin(`${key}.probe`, a, long), { timeout: 10_000 });
+    expect(await store.begin(key, b, long)).toEqual({
+      state: 'done',
+      reply: { body: Buffer.from('reply'), contentType: 'text/plain' },
+    });
+    expect((await store.begin(`${key}.0`, b, long)).state, 'what was refused was not done').toBe('acquired');
+  });
+
+  it('loses a connection in the middle of a command: rejects by name', async () => {
+    const proxy = await startStallingProxy(redis.url);
+    onTestFinished(() => proxy.close());
+    const store = openStore({ url: proxy.url });
+    const { key, a } = newIds();
+    await store.begin(key, a, long);
+    proxy.stall();
+    const call = failureOf(store.renew(key, a, long));
+    proxy.cut();
+    const { error, tookMs } = await call;
+    expect(error).toMatchObject(unavailable);
+    expect(error.message).toMatch(/the connection was lost|ECONNRESET/);
+    expect(tookMs).toBeLessThan(quickMs);
+    proxy.resume();
+    await vi.waitFor(async () => expect(await store.renew(key, a, long)).toBe(true), { timeout: 10_000 });
+  });
+
+  it('does not answer: rejects in time and by name, and goes on over a new connection', async () => {
+    const proxy = await startMutingProxy(redis.url);
+    onTestFinished(() => proxy.close());
+    const store = openStore({ url: proxy.url, commandTimeoutMs: 200, connectTimeoutMs: 200 });
+    const { key, a } = newIds();
+    await store.begin(key, a, long);
+    proxy.muteOld();
+    const { error, tookMs } = await failureOf(store.renew(key, a, long));
+    expect(error).toMatchObject(unavailable);
+    expect(error.message).toContain('no answer within 200 ms');
+    expect(tookMs).toBeLessThan(quickMs);
+    await vi.waitFor(async () => expect(await store.renew(key, a, long)).toBe(true), { timeout: 1_500 });
+    expect(proxy.taken).toBe(2);
+  });
+
+  it('takes the connection and says nothing: rejects in time and by name, and tries another', async () => {
+    const proxy = await startMutingProxy(redis.url);
+    onTestFinished(() => proxy.close());
+    proxy.muteNew(true);
+    const store = openStore({ url: proxy.url, connectTimeoutMs: 200 });
+    const { key, a } = newIds();
+    const { error, tookMs } = await failureOf(store.begin(key, a, long));
+    expect(error).toMatchObject(unavailable);
+    expect(error.message).toContain('no connection within 200 ms');
+    expect(tookMs).toBeLessThan(quickMs);
+    proxy.muteNew(false);
+    await vi.waitFor(async () => expect((await store.begin(key, a, long)).state).toBe('acquired'), {
+      timeout: 1_500,
+    });
+  });
+
+  it('turns connections away: nobody waits for the next try', async () => {
+    // The longest back-off each time: 100 ms, 200, 400, and 800 after the fourth try.
+    vi.spyOn(Math, 'random').mockReturnValue(1);
+    onTestFinished(() => void vi.restoreAllMocks());
+    const fourth = withResolvers<void>();
+    let tries = 0;
+    const server = createServer((socket) => {
+      socket.resetAndDestroy();
+      if (++tries === 4) fourth.resolve();
+    });
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    onTestFinished(() => void server.close());
+    const store = openStore({ url: `redis://127.0.0.1:${(server.address() as AddressInfo).port}` });
+    const { key, a } = newIds();
+    await failureOf(store.begin(key, a, long));
+    await fourth.promise;
+    // The first may still see the fourth try end.
+    await failureOf(store.begin(key, a, long));
+    const { error, tookMs } = await failureOf(store.begin(key, a, long));
+    expect(error).toMatchObject(unavailable);
+    expect(tookMs).toBeLessThan(300);
+  });
+
+  it('is stalled: closes in time', async () => {
+    const proxy = await startStallingProxy(redis.url);
+    onTestFinished(() => proxy.close());
+    const store = openStore({ url: proxy.url, commandTimeoutMs: 200 });
+    const { key, a } = newIds();
+    await store.begin(key, a, long);
+    proxy.stall();
+    const started = performance.now();
+    await store.close?.();
+    expect(performance.now() - started).toBeLessThan(1_000);
+  });
+
+  it('was made a replica: rejects by name, and works once it is none', async () => {
+    const proxy = await startMutingProxy(redis.url);
+    onTestFinished(() => proxy.close());
+    const client = openClient(redis.url);
+    const store = openStore({ url: proxy.url });
+    const { key, a } = newIds();
+    await store.begin(key, a, long);
+    await client.replicaof('127.0.0.1', 1);
+    onTestFinished(() => void client.replicaof('NO', 'ONE').catch(() => {}));
+    const { error } = await failureOf(store.renew(key, a, long));
+    expect(error).toMatchObject(unavailable);
+    expect(error.message).toContain('READONLY');
+    await client.replicaof('NO', 'ONE');
+    await vi.waitFor(async () => expect(await store.renew(key, a, long)).toBe(true), { timeout: 10_000 });
+    expect(proxy.taken, 'over a new connection: the name may lead to another server by now').toBeGreaterThan(
+      1,
+    );
+  });
+});
+
+describe.skipIf(isSkipped)('redisIdempotencyStore on a Redis', () => {
+  it('that is full: says so by name, writes nothing, and still renews and releases', async () => {
+    const redis = await throwAway('redis', { config: ['--maxmemory-policy', 'noeviction'] });
+    onTestFinished(() => redis.remove());
+    const store = openStore({ url: redis.url });
+    const client = openClient(redis.url);
+    const { key, a, b } = newIds();
+    await store.begin(key, a, long);
+    await client.config('SET', 'maxmemory', '1');
+    const full = { code: 'STORE_FULL', name: 'StoreFullError' };
+    await expect(store.begin(`${key}.other`, a, long)).rejects.toMatchObject(full);
+    await expect(store.complete(key, a, long)).rejects.toMatchObject(full);
+    expect(await store.renew(key, a, long)).toBe(true);
+    expect(await store.release(key, a)).toBe(true);
+    await client.config('SET', 'maxmemory', '0');
+    expect((await store.begin(`${key}.other`, b, long)).state).toBe('acquired');
+    expect((await store.begin(key, b, long)).state).toBe('acquired');
+  }, 60_000);
+
+  it('with a password: works with the right one, and tells none of the wrong ones', async () => {
+    const redis = await throwAway('redis', { config: ['--requirepass', 'right-secret'] });
+    onTestFinished(() => redis.remove());
+    const withPassword = (password: string) => redis.url.replace('//', `//:${password}@`);
+    const { key, a } = newIds();
+    for (const url of [redis.url, withPassword('wrong-secret')]) {
+      const store = openStore({ url });
+      for (let call = 0; call < 3; call++) {
+        const { error } = await failureOf(store.begin(key, a, long));
+        expect(error).toMatchObject(unavailable);
+        expect(error.message).toMatch(/NOAUTH|WRONGPASS/);
+        expect(inspect(error, { depth: 10, showHidden: true })).not.toContain('secret');
+      }
+    }
+    const store = openStore({ url: withPassword('right-secret') });
+    expect((await store.begin(key, a, long)).state).toBe('acquired');
+  }, 60_000);
+});

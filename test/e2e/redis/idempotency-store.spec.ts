@@ -1,0 +1,212 @@
+import { randomUUID } from 'node:crypto';
+import * as fc from 'fast-check';
+import { Redis } from 'ioredis';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { ClientClosedError, StorkConfigError, type IdempotencyStore } from 'nestjs-stork';
+import {
+  redisIdempotencyStore,
+  redisIdempotencyStoreFromEnv,
+  type RedisIdempotencyStoreOptions,
+} from 'nestjs-stork/redis';
+import { idempotencyStoreSuite } from 'nestjs-stork/testing';
+import { ensure, stop } from '../../support/brokers/index.mjs';
+import { isListening } from '../../support/brokers/parts.mjs';
+import { IdempotencyModel, steps } from '../../unit/core/idempotency-model.js';
+import { startStallingProxy } from '../rabbitmq/stalling-proxy.js';
+import { isSkipped, long, newIds, openClient, openStore } from './support.js';
+
+/** Keys of this run, apart from those of others who use the same server. */
+const keyPrefix = `stork-test:${randomUUID()}:`;
+let url: string;
+let stopAfter = false;
+
+beforeAll(async () => {
+  if (isSkipped) return;
+  stopAfter = process.env['REDIS_URL'] === undefined && !(await isListening(6379));
+  url = (await ensure(['redis'])).redis.url;
+}, 120_000);
+
+afterAll(async () => {
+  if (isSkipped) return;
+  const client = new Redis(url);
+  const keys = await client.keys(`${keyPrefix}*`);
+  if (keys.length > 0) await client.del(keys);
+  client.disconnect();
+  // Whoever brought it up before wants it to stay.
+  if (stopAfter) await stop('redis');
+});
+
+const newStore = (): IdempotencyStore => redisIdempotencyStore({ url, keyPrefix });
+
+describe.skipIf(isSkipped)('redisIdempotencyStore passes the suite', () => {
+  // Real time: the waits of all tests pass at once.
+  for (const { name, run } of idempotencyStoreSuite(newStore)) it.concurrent(name, run);
+});
+
+describe.skipIf(isSkipped)('redisIdempotencyStore', () => {
+  it('never has two owners at work, keeps what is done, and is fenced, in any order of calls', async () => {
+    const store = openStore({ url, keyPrefix });
+    const client = openClient(url);
+    await fc.assert(
+      fc.asyncProperty(steps, async (all) => {
+        const key = randomUUID();
+        // The server's clock cannot be moved, so the end of the key is.
+        const passTime = async (ms: number) => {
+          const leftMs = await client.pttl(keyPrefix + key);
+          if (leftMs > 0) await client.pexpire(keyPrefix + key, leftMs - ms);
+        };
+        const model = new IdempotencyModel(store, key, passTime);
+        for (const next of all) await model.run(next);
+      }),
+      { numRuns: 150 },
+    );
+  }, 60_000);
+
+  it('keeps no key without an end', async () => {
+    const store = openStore({ url, keyPrefix });
+    const client = openClient(url);
+    const { key, a } = newIds();
+    await store.begin(key, a, 5_000);
+    expect(await client.pttl(keyPrefix + key)).toSatisfy((ms: number) => ms > 0 && ms <= 5_000);
+    await store.renew(key, a, 7_000);
+    expect(await client.pttl(keyPrefix + key)).toSatisfy((ms: number) => ms > 5_000 && ms <= 7_000);
+    await store.complete(key, a, 9_000, { body: Buffer.from('x'), contentType: 'text/plain' });
+    expect(await client.pttl(keyPrefix + key)).toSatisfy((ms: number) => ms > 7_000 && ms <= 9_000);
+  });
+
+  it('serves a burst that comes before the first connection', async () => {
+    const store = openStore({ url, keyPrefix });
+    const { key } = newIds();
+    const begun = await Promise.all(
+      Array.from({ length: 100 }, (_, i) => store.begin(`${key}.${i}`, 'o', long)),
+    );
+    expect(new Set(begun.map(({ state }) => state))).toEqual(new Set(['acquired']));
+  });
+
+  it('goes on when the server has forgotten the scripts', async () => {
+    const store = openStore({ url, keyPrefix });
+    const { key, a } = newIds();
+    await store.begin(key, a, long);
+    await openClient(url).script('FLUSH');
+    expect(await store.renew(key, a, long)).toBe(true);
+  });
+
+  it('takes an evicted key for a free one', async () => {
+    const store = openStore({ url, keyPrefix });
+    const client = openClient(url);
+    const { key, a, b } = newIds();
+    await store.begin(key, a, long);
+    await client.del(keyPrefix + key);
+    expect(await store.renew(key, a, long)).toBe(false);
+    expect((await store.begin(key, b, long)).state).toBe('acquired');
+    expect(await store.complete(key, a, long), 'b works on it').toBe(false);
+    await client.del(keyPrefix + key);
+    expect(await store.complete(key, b, long), 'nobody works on it').toBe(true);
+    await client.del(keyPrefix + key);
+    expect((await store.begin(key, a, long)).state).toBe('acquired');
+  });
+
+  it('names the trouble with a key that is something else', async () => {
+    const store = openStore({ url, keyPrefix });
+    const { key, a } = newIds();
+    await openClient(url).set(keyPrefix + key, 'foreign', 'PX', long);
+    await expect(store.begin(key, a, long)).rejects.toMatchObject({
+      code: 'STORE_UNAVAILABLE',
+      message: expect.stringContaining('WRONGTYPE') as string,
+    });
+  });
+
+  it('answers what was asked before it is closed, and refuses what is asked after', async () => {
+    const store = redisIdempotencyStore({ url, keyPrefix });
+    const { key, a } = newIds();
+    await store.begin(key, a, long);
+    const completed = store.complete(key, a, long);
+    await Promise.all([store.close?.(), store.close?.()]);
+    expect(await completed).toBe(true);
+    await expect(store.begin(key, a, long)).rejects.toThrow(ClientClosedError);
+  });
+
+  it('ends its connection when it is closed', async () => {
+    const proxy = await startStallingProxy(url);
+    onTestFinished(() => proxy.close());
+    const store = redisIdempotencyStore({ url: proxy.url, keyPrefix });
+    expect(proxy.open, 'nothing before the first call').toBe(0);
+    await store.begin(newIds().key, 'o', long);
+    expect(proxy.open).toBeGreaterThan(0);
+    await store.close?.();
+    await vi.waitFor(() => expect(proxy.open).toBe(0));
+  });
+
+  it('closes without ever having connected', async () => {
+    await redisIdempotencyStore({ url }).close?.();
+  });
+
+  it('uses a client that is given and leaves it open', async () => {
+    const client = openClient(url);
+    const store = redisIdempotencyStore({ client, keyPrefix });
+    const { key, a, b } = newIds();
+    expect((await store.begin(key, a, long)).state).toBe('acquired');
+    expect((await store.begin(key, b, long)).state).toBe('in-progress');
+    await store.close?.();
+    expect(await client.ping()).toBe('PONG');
+    client.disconnect();
+    await vi.waitFor(() => expect(client.status).toBe('end'));
+    const after = redisIdempotencyStore({ client, keyPrefix });
+    await expect(after.begin(key, a, long)).rejects.toMatchObject({ code: 'STORE_UNAVAILABLE' });
+  });
+
+  it('reads REDIS_URL', async () => {
+    vi.stubEnv('REDIS_URL', url);
+    onTestFinished(() => void vi.unstubAllEnvs());
+    const store = redisIdempotencyStoreFromEnv({ keyPrefix });
+    onTestFinished(() => store.close?.());
+    expect((await store.begin(newIds().key, 'o', long)).state).toBe('acquired');
+  });
+});
+
+describe('the options of redisIdempotencyStore', () => {
+  const problems = (options: RedisIdempotencyStoreOptions) =>
+    redisIdempotencyStore(options).validate?.('store');
+
+  it.each([
+    [{}, 'store.url'],
+    [{ url: undefined }, 'store.url'],
+    [{ url: '' }, 'store.url'],
+    [{ url: 'amqp://localhost' }, 'store.url'],
+    [{ url: 'redis://localhost/shop' }, 'store.url'],
+    [{ url: 'redis://h', keyPrefix: '' }, 'store.keyPrefix'],
+    [{ url: 'redis://h', connectTimeoutMs: 0 }, 'store.connectTimeoutMs'],
+    [{ url: 'redis://h', commandTimeoutMs: 1.5 }, 'store.commandTimeoutMs'],
+    [{ url: 'redis://h', prefix: 'x' }, 'store.prefix'],
+    [{ client: {} }, 'store.client'],
+    [{ client: { callBuffer() {} }, url: 'redis://h' }, 'store.url'],
+    [{ client: { callBuffer() {} }, connectTimeoutMs: 1 }, 'store.connectTimeoutMs'],
+  ])('refuses %j, naming %s', async (given, name) => {
+    const options = given as RedisIdempotencyStoreOptions;
+    expect(problems(options)).toMatchObject([{ name }]);
+    await expect(redisIdempotencyStore(options).begin('k', 'o', 1)).rejects.toThrow(StorkConfigError);
+  });
+
+  it.each([
+    { url: 'redis://localhost' },
+    { url: 'rediss://user:p%40ss@[::1]:6380/3' },
+    { url: 'redis://h', keyPrefix: 'x', connectTimeoutMs: 1, commandTimeoutMs: 1 },
+    { client: new Redis({ lazyConnect: true }), commandTimeoutMs: 1 },
+  ])('takes it right, %#', (options) => {
+    expect(problems(options)).toEqual([]);
+  });
+
+  it('tells no password', () => {
+    for (const url of ['http://user:secret@host/', 'redis://user:secret@host/x?password=secret']) {
+      expect(JSON.stringify(problems({ url }))).not.toContain('secret');
+    }
+  });
+
+  it('are wrong without REDIS_URL', () => {
+    vi.stubEnv('REDIS_URL', undefined);
+    onTestFinished(() => void vi.unstubAllEnvs());
+    expect(redisIdempotencyStoreFromEnv().validate?.('store')).toMatchObject([
+      { name: 'store.url', given: 'undefined' },
+    ]);
+  });
+});
