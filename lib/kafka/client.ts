@@ -128,7 +128,7 @@ export interface FetchedRecord {
 
 /** Called by the client; none may throw. */
 export interface ConsumerEvents {
-  /** Before each join; the join waits for it. `evicted`: the partitions are somebody else's already. */
+  /** Before each join, and before it leaves by itself; both wait for it. `evicted`: the partitions are somebody else's already. */
   beforeJoin(evicted: boolean): Promise<void>;
   /** In the tick in which the assignment is known. Kept partitions must be sought here; the client forgets positions. */
   assigned(partitions: readonly TopicPartition[]): void;

@@ -297,6 +297,7 @@ interface Coordinator {
   isConnected(): boolean;
   heartbeat(request: object): Promise<unknown>;
   syncGroup(request: { generationId: number; memberId: string }): Promise<unknown>;
+  leaveGroup(request: object): Promise<unknown>;
   offsetCommit(request: OffsetCommit): Promise<unknown>;
   offsetFetch(request: object): Promise<{
     readonly responses: readonly {
@@ -553,7 +554,7 @@ class KafkaJsConsumer implements KafkaConsumer {
   #watch(coordinator: Coordinator): Coordinator {
     if (this.#watched.has(coordinator)) return coordinator;
     this.#watched.add(coordinator);
-    const { heartbeat, syncGroup, offsetCommit } = coordinator;
+    const { heartbeat, syncGroup, leaveGroup, offsetCommit } = coordinator;
     this.#commitOffsets = (request, at) => offsetCommit.call(at, request);
     coordinator.heartbeat = async (request) => {
       try {
@@ -568,6 +569,11 @@ class KafkaJsConsumer implements KafkaConsumer {
       const answer = await syncGroup.call(coordinator, request);
       this.#joining = { memberId: request.memberId, generationId: request.generationId };
       return answer;
+    };
+    // A consumer that crashes leaves the group before it says so: what was settled until then would come again.
+    coordinator.leaveGroup = async (request) => {
+      await this.#events.beforeJoin(false);
+      return leaveGroup.call(coordinator, request);
     };
     // Only for a position out of range the client commits by itself: a special offset, and what is kept would be skipped.
     coordinator.offsetCommit = async ({ topics }) => {

@@ -163,9 +163,10 @@ export class Membership {
   #crashed(error: KafkaClientError): void {
     if (this.#over) return;
     this.#over = true;
+    this.#begun.reject(error);
     // In this tick: what is settled from here on belongs to nobody.
     this.#end();
-    this.#begun.reject(error);
+    this.#fields.sink.proceed();
     this.#fields.crashed(error);
   }
 

@@ -115,4 +115,26 @@ describe.skipIf(brokers === undefined)('Kafka: handlers that take long', () => {
     await close();
     expect(seen.all.length).toBe(500);
   }, 40_000);
+
+  it('and fail become letters, and their partition goes on', async () => {
+    const [topic, group] = [await raw().topic(2), uniqueName()];
+    const seen = new Seen<number>();
+    const handle = (body: unknown): void => {
+      if ((body as number) % 50 === 25) throw new Error('poison');
+      seen.add(body as number);
+    };
+    const { state } = await startKafkaApp({ group, handlers: { [topic]: handle } });
+    for (const partition of [0, 1]) await raw().send(topic, range(partition * 100, 100), { partition });
+    await seen.count(196);
+    await raw().settled(group, topic);
+    const isPoison = (n: number): boolean => n % 50 === 25;
+    for (const partition of [0, 1]) {
+      const expected = range(partition * 100, 100).filter((n) => !isPoison(n));
+      expect(seen.all.filter((n) => Math.floor(n / 100) === partition)).toEqual(expected);
+    }
+    expect((await raw().deadLetters(topic)).map(Number).toSorted((a, b) => a - b)).toEqual([
+      25, 75, 125, 175,
+    ]);
+    expect(state().counts).toMatchObject({ received: 200, handled: 196, failed: 4, 'dead-lettered': 4 });
+  });
 });

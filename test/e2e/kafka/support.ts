@@ -6,9 +6,11 @@ import { Kafka, logLevel, type Admin, type Producer } from 'kafkajs';
 import { afterAll, beforeAll, inject, onTestFinished } from 'vitest';
 import {
   Consume,
+  getClientToken,
   storkMicroservice,
   StorkModule,
   StorkService,
+  type StorkClient,
   type StorkModuleOptions,
   type TransportState,
 } from 'nestjs-stork';
@@ -69,6 +71,7 @@ export interface KafkaAppOptions {
 
 export interface KafkaApp {
   readonly app: INestMicroservice;
+  readonly client: StorkClient;
   readonly service: StorkService;
   readonly state: () => TransportState;
   readonly close: () => Promise<void>;
@@ -94,7 +97,8 @@ export async function buildKafkaApp({
   let closing: Promise<void> | undefined;
   const close = (): Promise<void> => (closing ??= app.close());
   onTestFinished(close);
-  return { app, service, state: () => service.state()['main']!, close };
+  const client = app.get<StorkClient>(getClientToken('main'));
+  return { app, client, service, state: () => service.state()['main']!, close };
 }
 
 export async function startKafkaApp(options: KafkaAppOptions): Promise<KafkaApp> {

@@ -1,0 +1,79 @@
+import { describe, expect, it } from 'vitest';
+import { brokers, Gate, later, range, Seen, startKafkaApp, uniqueName, useRaw } from './support.js';
+
+describe.skipIf(brokers === undefined)('Kafka: stopping', () => {
+  const raw = useRaw();
+
+  async function sendKeyed(topic: string, numbers: readonly number[]): Promise<void> {
+    const messages = numbers.map((n) => ({ key: `k${n}`, value: String(n) }));
+    await raw().producer.send({ topic, messages });
+  }
+
+  it('waits for the handlers at work; what they settled is committed and nothing comes again', async () => {
+    const [topic, group] = [await raw().topic(3), uniqueName()];
+    const begun = new Seen<number>();
+    const gate = new Gate();
+    const ended = new Seen<number>();
+    const handle = async (body: unknown): Promise<void> => {
+      begun.add(body as number);
+      await gate.opened;
+      await later(200);
+      ended.add(body as number);
+    };
+    const first = await startKafkaApp({
+      group,
+      handlers: { [topic]: handle },
+      options: { concurrency: 50 },
+      module: { drainTimeoutMs: 10_000 },
+    });
+    await sendKeyed(topic, range(0, 120));
+    await begun.count(50);
+    const closing = first.close();
+    gate.open();
+    await closing;
+    expect(begun.all.length).toBe(50);
+    expect(ended.all.length).toBe(50);
+    const again = new Seen<number>();
+    await startKafkaApp({ group, handlers: { [topic]: (body) => again.add(body as number) } });
+    await again.count(70);
+    await raw().settled(group, topic);
+    expect([...ended.all, ...again.all].toSorted((a, b) => a - b)).toEqual(range(0, 120));
+  }, 30_000);
+
+  it('gives up on handlers that do not end in time; only those come again, not what was settled behind them', async () => {
+    const [topic, group] = [await raw().topic(1), uniqueName()];
+    const gate = new Gate();
+    const settled = new Seen<number>();
+    const handle = async (body: unknown): Promise<void> => {
+      const n = body as number;
+      if (n % 100 === 3) await gate.opened;
+      else settled.add(n);
+    };
+    const first = await startKafkaApp({
+      group,
+      handlers: { [topic]: handle },
+      module: { drainTimeoutMs: 200 },
+    });
+    await sendKeyed(topic, range(0, 500));
+    await settled.count(495);
+    await first.close();
+    gate.open();
+    const again = new Seen<number>();
+    await startKafkaApp({ group, handlers: { [topic]: (body) => again.add(body as number) } });
+    await raw().settled(group, topic);
+    expect(again.all.toSorted((a, b) => a - b)).toEqual([3, 103, 203, 303, 403]);
+  }, 30_000);
+
+  it('of a member that never got a partition, or before it had one, leaves nothing behind', async () => {
+    const [topic, group] = [await raw().topic(1), uniqueName()];
+    const seen = new Seen<number>();
+    const handlers = { [topic]: (body: unknown) => seen.add(body as number) };
+    const members = await Promise.all(range(0, 3).map(() => startKafkaApp({ group, handlers })));
+    await Promise.all(members.map(({ close }) => close()));
+    const { groups } = await raw().admin.describeGroups([group]);
+    expect(groups[0]!.members).toEqual([]);
+    await raw().send(topic, [1]);
+    await startKafkaApp({ group, handlers });
+    expect(await seen.count(1)).toEqual([1]);
+  }, 30_000);
+});
