@@ -1,9 +1,8 @@
-import { backoffMs, type BackoffOptions } from '../core/backoff.js';
-import { endsWithin, type Clock } from '../core/clock.js';
+import { backoffMs } from '../core/backoff.js';
+import { endsWithin } from '../core/clock.js';
 import { ConnectionStateCell } from '../core/connection-state.js';
 import type { Subscription } from '../core/driver.js';
 import { messageOf } from '../core/errors.js';
-import type { StorkLogger } from '../core/logger.js';
 import { withResolvers } from '../core/promises.js';
 import { KafkaClientError, type ConsumerSettings, type KafkaAdmin } from './client.js';
 import { Membership, type MembershipFields } from './membership.js';
@@ -163,13 +162,8 @@ export class GroupConsumer implements Subscription {
   async #untilChanged(topics: FoundTopics, ended: Promise<void>): Promise<void> {
     const { selection, clock } = this.#fields;
     if (!selection.isOpen && topics.missing.length === 0) return ended;
-    let isOver = false;
-    const over = ended.finally(() => {
-      isOver = true;
-    });
-    over.catch(() => {});
-    while (!isOver && !this.#stopped) {
-      if (await endsWithin(clock, Promise.race([over.catch(() => {})]), this.#refreshMs(topics))) break;
+    const over = ended.catch(() => {});
+    while (!this.#stopped && !(await endsWithin(clock, over, this.#refreshMs(topics)))) {
       const now = await this.#findTopics().catch(() => undefined);
       if (now?.existing.some((topic) => !topics.existing.includes(topic)) === true) return;
     }

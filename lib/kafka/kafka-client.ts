@@ -63,6 +63,8 @@ const metadataMaxAgeMs = 60_000;
 const creationLimitMs = 10_000;
 const creationPollMs = 50;
 const compressionTypes = { none: 0, gzip: 1, snappy: 2, lz4: 3, zstd: 4 } as const;
+/** As the protocol numbers them; transactions have others. */
+const groupCoordinator = 0;
 const acknowledgements = { all: -1, leader: 1, none: 0 } as const;
 
 export class KafkaJsClient implements KafkaClient {
@@ -290,6 +292,13 @@ function producerOf(kafka: Kafka, requests: ProduceRequests, config: ProducerCon
 interface Cluster {
   findGroupCoordinator(query: { groupId: string }): Promise<Coordinator>;
   findBroker(node: { nodeId: number | string }): Promise<Coordinator>;
+  readonly brokerPool: {
+    withBroker<T>(ask: (on: { broker: CoordinatorFinder }) => Promise<T>): Promise<T>;
+  };
+}
+
+interface CoordinatorFinder {
+  findGroupCoordinator(query: { groupId: string; coordinatorType: number }): Promise<unknown>;
 }
 
 interface Coordinator {
@@ -328,9 +337,9 @@ class KafkaJsConsumer implements KafkaConsumer {
   readonly #events: ConsumerEvents;
   readonly #admin: KafkaAdmin;
   readonly #consumer: Consumer;
-  readonly #watched = new WeakSet<Coordinator>();
+  /** The commit that each coordinator had before it was watched. */
+  readonly #commits = new WeakMap<Coordinator, Coordinator['offsetCommit']>();
   #findCoordinator!: Cluster['findGroupCoordinator'];
-  #commitOffsets!: (request: OffsetCommit, coordinator: Coordinator) => Promise<unknown>;
   #coordinator: Coordinator | undefined;
   #generation: Generation | undefined;
   /** Of the join under way. */
@@ -442,7 +451,7 @@ class KafkaJsConsumer implements KafkaConsumer {
       }));
       const { memberId, generationId: groupGenerationId } = generation;
       const request = { groupId: this.#settings.group, memberId, groupGenerationId, topics };
-      await this.#commitOffsets(request, coordinator);
+      await this.#commits.get(coordinator)!(request);
     } catch (error) {
       throw this.#forgetCoordinator(error);
     }
@@ -471,12 +480,13 @@ class KafkaJsConsumer implements KafkaConsumer {
     this.#events.assigned(this.#held);
   }
 
-  async #eachBatch({ batch, resolveOffset, isStale, isRunning }: EachBatchPayload): Promise<void> {
-    if (isStale() || !isRunning()) return;
+  async #eachBatch(payload: EachBatchPayload): Promise<void> {
+    if (payload.isStale() || !payload.isRunning()) return;
+    const { batch } = payload;
     const { topic, partition } = batch;
     const last = batch.lastOffset();
     // Taken means fetched no more; what is settled is committed by ourselves.
-    resolveOffset(batch.messages.at(-1)!.offset);
+    payload.resolveOffset(batch.messages.at(-1)!.offset);
     await this.#events.fetched({ topic, partition }, batch.messages, Number(last) + 1);
   }
 
@@ -539,7 +549,14 @@ class KafkaJsConsumer implements KafkaConsumer {
 
   /** The one place at which a join can be waited for: the client looks for the coordinator before each, and awaits it. */
   #attach(cluster: Cluster): void {
-    const findCoordinator = cluster.findGroupCoordinator.bind(cluster);
+    const find = cluster.findGroupCoordinator.bind(cluster);
+    const findCoordinator = async (query: { groupId: string }): Promise<Coordinator> => {
+      try {
+        return await find(query);
+      } catch (error) {
+        throw (await whyNoCoordinator(cluster, query)) ?? error;
+      }
+    };
     this.#findCoordinator = findCoordinator;
     cluster.findGroupCoordinator = async (query) => {
       await this.#events.beforeJoin(this.#evicted);
@@ -552,13 +569,14 @@ class KafkaJsConsumer implements KafkaConsumer {
 
   /** Learns the generation, whether we were evicted, and keeps the client from committing where it jumps to. */
   #watch(coordinator: Coordinator): Coordinator {
-    if (this.#watched.has(coordinator)) return coordinator;
-    this.#watched.add(coordinator);
-    const { heartbeat, syncGroup, leaveGroup, offsetCommit } = coordinator;
-    this.#commitOffsets = (request, at) => offsetCommit.call(at, request);
+    if (this.#commits.has(coordinator)) return coordinator;
+    const heartbeat = coordinator.heartbeat.bind(coordinator);
+    const syncGroup = coordinator.syncGroup.bind(coordinator);
+    const leaveGroup = coordinator.leaveGroup.bind(coordinator);
+    this.#commits.set(coordinator, coordinator.offsetCommit.bind(coordinator));
     coordinator.heartbeat = async (request) => {
       try {
-        return await heartbeat.call(coordinator, request);
+        return await heartbeat(request);
       } catch (error) {
         const type = errorType(error);
         if (type === 'UNKNOWN_MEMBER_ID' || type === 'ILLEGAL_GENERATION') this.#evicted = true;
@@ -566,14 +584,14 @@ class KafkaJsConsumer implements KafkaConsumer {
       }
     };
     coordinator.syncGroup = async (request) => {
-      const answer = await syncGroup.call(coordinator, request);
+      const answer = await syncGroup(request);
       this.#joining = { memberId: request.memberId, generationId: request.generationId };
       return answer;
     };
     // A consumer that crashes leaves the group before it says so: what was settled until then would come again.
     coordinator.leaveGroup = async (request) => {
       await this.#events.beforeJoin(false);
-      return leaveGroup.call(coordinator, request);
+      return leaveGroup(request);
     };
     // Only for a position out of range the client commits by itself: a special offset, and what is kept would be skipped.
     coordinator.offsetCommit = async ({ topics }) => {
@@ -582,6 +600,21 @@ class KafkaJsConsumer implements KafkaConsumer {
       }
     };
     return coordinator;
+  }
+}
+
+/** The client drops what the brokers answer, e.g. that the group is not ours to join, and would look for its coordinator without end. */
+async function whyNoCoordinator({ brokerPool }: Cluster, { groupId }: { groupId: string }): Promise<unknown> {
+  const query = { groupId, coordinatorType: groupCoordinator };
+  try {
+    return await brokerPool.withBroker(({ broker }) =>
+      broker.findGroupCoordinator(query).then(
+        () => undefined,
+        (error: unknown) => (toClientError(error, 'unavailable').failure === 'refused' ? error : undefined),
+      ),
+    );
+  } catch {
+    return undefined;
   }
 }
 

@@ -39,11 +39,11 @@ export interface MembershipFields {
   readonly logger: StorkLogger;
   readonly counters: Counters;
   /** True for a topic that was made after we began: nothing in it is old. */
-  isNewTopic(topic: string): boolean;
+  readonly isNewTopic: (topic: string) => boolean;
   /** Whether the sink takes more. */
-  isFlowing(): boolean;
+  readonly isFlowing: () => boolean;
   copy(delivery: Delivery, copy: Copy): Promise<void>;
-  toMessage(message: InboundMessage): InboundMessage;
+  readonly toMessage: (message: InboundMessage) => InboundMessage;
   crashed(error: KafkaClientError): void;
 }
 

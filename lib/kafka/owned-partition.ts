@@ -24,14 +24,14 @@ export interface OwnedPartitionFields extends TopicPartition {
   freed(partition: OwnedPartition): void;
   copy(delivery: Delivery, copy: Copy): Promise<void>;
   /** Last touches to a message before core sees it. */
-  toMessage(message: InboundMessage): InboundMessage;
+  readonly toMessage: (message: InboundMessage) => InboundMessage;
 }
 
 /** Whoever waits until an offset is committed. */
 interface CommitWaiter {
   readonly offset: number;
-  resolve(): void;
-  reject(error: Error): void;
+  readonly resolve: () => void;
+  readonly reject: (error: Error) => void;
 }
 
 /** A partition from its assignment to its loss: what was fetched, handed over and settled, and what may be committed. */
@@ -184,7 +184,7 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
   }
 
   /** What is to be committed now, and what to call when it has been; undefined: nothing new. */
-  commit(): { readonly offset: OffsetToCommit; confirmed(): void } | undefined {
+  commit(): { readonly offset: OffsetToCommit; readonly confirmed: () => void } | undefined {
     const watermark = this.#watermark;
     if (watermark === undefined || !this.epoch.live) return undefined;
     if (!this.#isDirty && this.#committed === watermark.next) return undefined;

@@ -36,11 +36,10 @@ export class Topology {
 
   /** @throws StorkConfigError with the commands that make what could not be made */
   async declare(sources: readonly string[]): Promise<void> {
-    const { partitions = brokersOwnNumber } = this.#fields;
-    const there = await this.#fields.admin.partitionCounts(sources);
+    const there = await this.#lookFor(sources);
     const problems: Problem[] = [];
     for (const topic of sources) {
-      if (!there.has(topic)) problems.push(...(await this.#create({ topic, partitions, config: {} })));
+      if (!there.has(topic)) problems.push(...(await this.#create(this.#source(topic))));
     }
     problems.push(...(await this.#declareLetters(sources)));
     if (problems.length > 0) throw new StorkConfigError(problems);
@@ -59,6 +58,32 @@ export class Topology {
     const config = { 'cleanup.policy': 'delete', 'retention.ms': String(3_600_000) };
     const problems = await this.#create({ topic, partitions, config });
     if (problems.length > 0) throw new StorkConfigError(problems);
+  }
+
+  /** One topic that we may not know of fails the question for all of them, and is not named. */
+  async #lookFor(sources: readonly string[]): Promise<ReadonlyMap<string, number>> {
+    const { admin, name } = this.#fields;
+    try {
+      return await admin.partitionCounts(sources);
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+    }
+    const problems: Problem[] = [];
+    const there = new Map<string, number>();
+    for (const topic of sources) {
+      try {
+        for (const [found, count] of await admin.partitionCounts([topic])) there.set(found, count);
+      } catch (error) {
+        if (!isRefusal(error)) throw error;
+        problems.push({
+          name: `topic ${topic} of the transport ${JSON.stringify(name)}`,
+          expected: `the right to describe and read it, and that it exists: ${this.#command(this.#source(topic))}`,
+          given: messageOf(error),
+        });
+      }
+    }
+    if (problems.length > 0) throw new StorkConfigError(problems);
+    return there;
   }
 
   async #declareLetters(sources: readonly string[]): Promise<readonly Problem[]> {
@@ -119,8 +144,7 @@ export class Topology {
       logger.log(`${name}: made the topic ${topic}`);
       return [];
     } catch (error) {
-      const isRefused = error instanceof KafkaClientError && error.failure === 'refused';
-      if (!isRefused) throw error;
+      if (!isRefusal(error)) throw error;
       return [
         {
           name: `topic ${topic} of the transport ${JSON.stringify(name)}`,
@@ -131,6 +155,10 @@ export class Topology {
     }
   }
 
+  #source(topic: string): Omit<TopicToCreate, 'replicationFactor'> {
+    return { topic, partitions: this.#fields.partitions ?? brokersOwnNumber, config: {} };
+  }
+
   #command({ topic, partitions, config }: Omit<TopicToCreate, 'replicationFactor'>): string {
     const { brokers, replicationFactor } = this.#fields;
     const count = partitions === brokersOwnNumber ? '' : ` --partitions ${partitions}`;
@@ -139,6 +167,10 @@ export class Topology {
     const server = brokers.join(',');
     return `kafka-topics.sh --bootstrap-server ${server} --create --topic ${topic}${count}${replicas}${settings.join('')}`;
   }
+}
+
+function isRefusal(error: unknown): boolean {
+  return error instanceof KafkaClientError && error.failure === 'refused';
 }
 
 /** A letter topic that keeps more, or larger letters, than ours would is none the worse. */

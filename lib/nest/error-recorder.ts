@@ -14,6 +14,7 @@ export function recordOriginalErrors(): void {
   if (isRecording) return;
   isRecording = true;
   const filter = BaseRpcExceptionFilter.prototype;
+  // oxlint-disable-next-line typescript/unbound-method -- it is called with the filter that it is called on
   const original = filter.catch;
   filter.catch = function recordThenCatch(exception: unknown, host: ArgumentsHost) {
     const context: unknown = host.switchToRpc().getContext();
