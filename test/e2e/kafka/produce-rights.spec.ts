@@ -1,0 +1,129 @@
+import { randomUUID } from 'node:crypto';
+import { Controller } from '@nestjs/common';
+import { EventPattern } from '@nestjs/microservices';
+import {
+  AclOperationTypes,
+  AclPermissionTypes,
+  AclResourceTypes,
+  Kafka,
+  logLevel,
+  ResourcePatternTypes,
+} from 'kafkajs';
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { throwAway, type ThrowAway } from '../../support/brokers/index.mjs';
+import { createTopic } from '../../support/kafka-topics.js';
+import { refusal, startKafkaApp, uniqueTopic } from './kafka-app.js';
+import { brokers, startSender } from './support-produce.js';
+
+const password = randomUUID();
+const login = (username: string) => ({ mechanism: 'plain', username, password }) as const;
+const module = 'org.apache.kafka.common.security.plain.PlainLoginModule';
+
+describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
+  let server: ThrowAway<'kafka'> | undefined;
+  let admin: ReturnType<Kafka['admin']>;
+
+  beforeAll(async () => {
+    server = await throwAway('kafka', {
+      version: inject('kafkaVersion'),
+      sasl: { user: 'root', password },
+      config: [
+        'authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer',
+        // Whoever need not log in is the broker itself.
+        'super.users=User:ANONYMOUS;User:root',
+        `listener.name.sasl.plain.sasl.jaas.config=${module} required user_root="${password}" user_shop="${password}";`,
+      ],
+    });
+    const kafka = new Kafka({ brokers: server.brokers, sasl: login('root'), logLevel: logLevel.NOTHING });
+    admin = kafka.admin();
+    await admin.connect();
+  }, 90_000);
+  afterAll(async () => {
+    await admin?.disconnect();
+    await server?.remove();
+  }, 30_000);
+
+  async function topic(...operations: readonly AclOperationTypes[]): Promise<string> {
+    const name = uniqueTopic();
+    await createTopic(admin, name, 1);
+    await allow(AclResourceTypes.TOPIC, name, ...operations);
+    return name;
+  }
+
+  async function allow(
+    resourceType: AclResourceTypes,
+    resourceName: string,
+    ...operations: readonly AclOperationTypes[]
+  ): Promise<void> {
+    const acl = operations.map((operation) => ({
+      resourceType,
+      resourceName,
+      resourcePatternType: ResourcePatternTypes.LITERAL,
+      principal: 'User:shop',
+      host: '*',
+      operation,
+      permissionType: AclPermissionTypes.ALLOW,
+    }));
+    if (acl.length > 0) await admin.createAcls({ acl });
+  }
+
+  const options = () => ({ brokers: server!.brokers, sasl: login('shop') });
+
+  it('write: PUBLISH_REJECTED, and the other topics go on', async () => {
+    const [mine, readOnly, hidden] = await Promise.all([
+      topic(AclOperationTypes.WRITE, AclOperationTypes.DESCRIBE),
+      topic(AclOperationTypes.READ),
+      topic(),
+    ]);
+    const { client, connection } = await startSender(options());
+    for (let i = 0; i < 2; i++) {
+      const sent = [mine, readOnly, hidden].map((name) => client.publish(name, i));
+      const outcomes = await Promise.allSettled(sent);
+      expect(outcomes).toMatchObject([
+        { status: 'fulfilled' },
+        { reason: { code: 'PUBLISH_REJECTED', message: expect.stringContaining(readOnly) } },
+        { reason: { code: 'PUBLISH_REJECTED', message: expect.stringContaining(hidden) } },
+      ]);
+    }
+    expect(connection().value).toBe('ready');
+  });
+
+  it('log in: listen() rejects and says why, without the password', async () => {
+    const wrong = { ...login('shop'), password: 'swordfish' };
+    const { error } = await refusal({ options: { ...options(), sasl: wrong } });
+    expect(error).toMatchObject({ code: 'CONFIG', message: expect.stringMatching(/authentication/i) });
+    expect(error.message).not.toContain('swordfish');
+  });
+
+  it('create topics: listen() rejects with the commands that make them', async () => {
+    const missing = uniqueTopic();
+    @Controller()
+    class Consumer {
+      @EventPattern<string>(missing)
+      handle(): void {}
+    }
+    const { error } = await refusal({ controllers: [Consumer], options: { ...options(), partitions: 3 } });
+    expect(error).toMatchObject({ code: 'CONFIG' });
+    const create = `kafka-topics.sh --bootstrap-server ${server!.brokers[0]} --create --topic ${missing}`;
+    expect(error.message).toContain(`${create} --partitions 3`);
+  });
+
+  it('join the group: listen() rejects and names it', async () => {
+    const name = await topic(AclOperationTypes.READ, AclOperationTypes.DESCRIBE_CONFIGS);
+    const letters = `${name}.dlq`;
+    await createTopic(admin, letters, 1);
+    await allow(AclResourceTypes.TOPIC, letters, AclOperationTypes.WRITE, AclOperationTypes.DESCRIBE_CONFIGS);
+    @Controller()
+    class Consumer {
+      @EventPattern<string>(name)
+      handle(): void {}
+    }
+    const groupId = uniqueTopic();
+    const { error } = await refusal({ controllers: [Consumer], options: { ...options(), groupId } });
+    expect(error).toMatchObject({ message: expect.stringMatching(/not authorized/i) });
+    expect(error.message).toContain(groupId);
+    // With it all is well.
+    await allow(AclResourceTypes.GROUP, groupId, AclOperationTypes.READ);
+    await startKafkaApp({ controllers: [Consumer], options: { ...options(), groupId } });
+  }, 40_000);
+});
