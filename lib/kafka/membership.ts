@@ -51,8 +51,8 @@ export interface MembershipFields {
 const fairShare = 16;
 /** Records handed over in one turn of the event loop: sockets and timers must have theirs. */
 const turnBudget = 512;
-/** Fetched records at which the next fetch waits. */
-const enoughRecords = 2_000;
+/** Fetched records at which the next fetch waits. Half of them last longer than a fetch of paused partitions sleeps. */
+const enoughRecords = 20_000;
 /** How long a fetch is held up before its partitions are paused: going on is immediate then, and after a pause it is not. */
 const holdMs = 200;
 /** How long a rebalance waits for the last commit. */

@@ -48,7 +48,7 @@ describe.skipIf(brokers === undefined)('Kafka: retention that is faster than the
       seen.add(body as number);
     };
     // Small fetches, so that the log is longer than what is held.
-    const fetch = { maxBytesPerPartition: 30_000 };
+    const fetch = { maxBytes: 8_000, maxBytesPerPartition: 30_000 };
     const { state } = await startKafkaApp({ group, handlers: { [topic]: handle }, options: { fetch } });
     const before = linesAbout('debug', 'Pausing fetching').length;
     for (const chunk of range(0, 60)) {

@@ -1,0 +1,145 @@
+import kafkajs, { type Consumer } from 'kafkajs';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import {
+  brokers,
+  eventually,
+  Gate,
+  later,
+  range,
+  Seen,
+  startKafkaApp,
+  uniqueName,
+  useRaw,
+} from './support.js';
+
+/** `STORK_KAFKA_RECORDS=1000000` for the long run. */
+const records = Number(process.env['STORK_KAFKA_RECORDS'] ?? 100_000);
+
+/** How often the client fetched, and how often it slept because all was paused. */
+interface Fetches {
+  count: number;
+  /** Durations in milliseconds. */
+  readonly took: number[];
+}
+
+describe.skipIf(brokers === undefined)('Kafka: a log that is longer than memory', () => {
+  const raw = useRaw();
+
+  async function fill(topic: string, partitions: number): Promise<void> {
+    const each = 2_000;
+    for (const [i, first] of range(0, records / each).map((n) => [n, n * each] as const)) {
+      const messages = range(first, each).map((n) => ({
+        key: `k${n % 50}`,
+        value: String(n),
+        partition: i % partitions,
+      }));
+      await raw().producer.send({ topic, messages, compression: 1 });
+    }
+  }
+
+  /** Looks on as the client makes its consumers. */
+  function watchFetches(): Fetches {
+    const fetches: Fetches = { count: 0, took: [] };
+    const { consumer } = kafkajs.Kafka.prototype;
+    const spy = vi.spyOn(kafkajs.Kafka.prototype, 'consumer').mockImplementation(function (
+      this: kafkajs.Kafka,
+      config,
+    ): Consumer {
+      const made = consumer.call(this, config);
+      made.on('consumer.fetch', ({ payload }) => {
+        fetches.count++;
+        fetches.took.push(payload.duration);
+      });
+      return made;
+    });
+    onTestFinished(() => spy.mockRestore());
+    return fetches;
+  }
+
+  it('is read at the pace of slow handlers: memory has a bound, and it goes on at once', async () => {
+    const [topic, group] = [await raw().topic(4), uniqueName()];
+    await fill(topic, 4);
+    const fetches = watchFetches();
+    let gate = new Gate();
+    const seen = new Set<number>();
+    const handle = async (body: unknown): Promise<void> => {
+      await gate.opened;
+      seen.add(body as number);
+    };
+    const heapBefore = process.memoryUsage().heapUsed;
+    const { state } = await startKafkaApp({
+      group,
+      handlers: { [topic]: handle },
+      options: { fromBeginning: true, fetch: { maxBytesPerPartition: 128 * 1024 } },
+    });
+    // Nothing more comes while all is full: only sleeps of the client.
+    await eventually(() => (state().inFlight > 0 ? true : undefined), 'the first records');
+    await later(3_000);
+    const held = process.memoryUsage().heapUsed - heapBefore;
+    const fetched = fetches.count;
+    await later(1_000);
+    expect(fetches.count - fetched, 'fetches per second while paused').toBeLessThan(8);
+    expect(held, 'heap').toBeLessThan(150 * 1024 * 1024);
+    expect(state().inFlight).toBeLessThanOrEqual(64);
+    gate.open();
+    const opened = Date.now();
+    let largest = 0;
+    while (seen.size < records && Date.now() - opened < 120_000) {
+      largest = Math.max(largest, process.memoryUsage().heapUsed - heapBefore);
+      await later(50);
+    }
+    expect(seen.size).toBe(records);
+    expect(largest, 'heap').toBeLessThan(250 * 1024 * 1024);
+    await raw().settled(group, topic);
+    gate = new Gate();
+  }, 200_000);
+
+  it('is read at full speed by fast handlers: while the client sleeps there is enough to do', async () => {
+    const [topic, group] = [await raw().topic(4), uniqueName()];
+    await fill(topic, 4);
+    const fetches = watchFetches();
+    let count = 0;
+    let stalls = 0;
+    let last = 0;
+    const handle = (): void => {
+      const now = performance.now();
+      if (last > 0 && now - last > 150) stalls++;
+      last = now;
+      count++;
+    };
+    const options = { fromBeginning: true };
+    await startKafkaApp({ group, handlers: { [topic]: handle }, options });
+    const began = performance.now();
+    await eventually(() => (count >= records ? true : undefined), 'all of them', 120_000);
+    const perSecond = Math.round((records / (performance.now() - began)) * 1_000);
+    const slept = fetches.took.filter((ms) => ms >= 240).length;
+    console.log(
+      `${records} records, ${perSecond} per second, ${fetches.count} fetches, of which ${slept} slept, ${stalls} stalls`,
+    );
+    expect(stalls, 'stalls').toBeLessThanOrEqual(1);
+    await raw().settled(group, topic);
+  }, 200_000);
+
+  it('goes on within moments when a handler that held everything ends', async () => {
+    const [topic, group] = [await raw().topic(1), uniqueName()];
+    const gate = new Gate();
+    const seen = new Seen<number>();
+    const handle = async (body: unknown): Promise<void> => {
+      if (body === 0) await gate.opened;
+      seen.add(body as number);
+    };
+    await startKafkaApp({ group, handlers: { [topic]: handle }, options: { maxOffsetGap: 100 } });
+    const messages = range(0, 2_000).map((n) => ({ key: `k${n}`, value: String(n) }));
+    for (const first of range(0, 20)) {
+      await raw().producer.send({ topic, messages: messages.slice(first * 100, first * 100 + 100) });
+    }
+    await seen.count(99);
+    await later(500);
+    expect(seen.all.length).toBe(99);
+    const began = Date.now();
+    gate.open();
+    await seen.count(2_000);
+    expect(Date.now() - began).toBeLessThan(2_000);
+    await raw().settled(group, topic);
+  }, 30_000);
+});

@@ -1,0 +1,271 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { rm } from 'node:fs/promises';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { build } from 'vite';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { brokers, eventually, later, range, uniqueName, useRaw } from './support.js';
+import type { Job, MemberEvent, MemberSettings } from './rebalance-member.js';
+
+/** `STORK_CHURN_MS=120000` for the long run. */
+const durationMs = Number(process.env['STORK_CHURN_MS'] ?? 20_000);
+const seed = Number(process.env['STORK_SEED'] ?? Math.floor(Math.random() * 2 ** 32));
+const partitions = 6;
+const keys = 40;
+/** Offsets are committed each second; the commit's own way takes a while too. */
+const commitWindowNs = 2_500_000_000n;
+
+const root = fileURLToPath(new URL('../../../', import.meta.url));
+const folder = `${root}node_modules/.stork-e2e/${uniqueName()}`;
+
+interface Run {
+  readonly member: Member;
+  readonly start: bigint;
+  end: bigint | undefined;
+}
+
+/** A consumer in a process of its own. */
+class Member {
+  readonly child: ChildProcess;
+  readonly ended: Promise<unknown>;
+  /** When it was told to end, and how. */
+  stopped: { readonly signal: 'SIGTERM' | 'SIGKILL'; readonly at: bigint } | undefined;
+  isReady = false;
+  isClosed = false;
+
+  constructor(settings: MemberSettings, heard: (member: Member, event: MemberEvent) => void) {
+    this.child = spawn(process.execPath, [`${folder}/rebalance-member.js`, JSON.stringify(settings)], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const lines = createInterface({ input: this.child.stdout! });
+    lines.on('line', (line) => {
+      const event = JSON.parse(line) as MemberEvent;
+      if (event.event === 'ready') this.isReady = true;
+      if (event.event === 'closed') this.isClosed = true;
+      heard(this, event);
+    });
+    this.ended = Promise.all([once(this.child, 'exit'), once(lines, 'close')]);
+  }
+
+  stop(signal: 'SIGTERM' | 'SIGKILL'): void {
+    this.stopped = { signal, at: process.hrtime.bigint() };
+    this.child.kill(signal);
+  }
+}
+
+interface Sent {
+  readonly key: string;
+  readonly n: number;
+}
+
+/** What was sent, what members say of it, and what must be true of both. */
+class Oracle {
+  readonly #sent = new Map<string, Sent>();
+  readonly #runs = new Map<string, Run[]>();
+  readonly #samples: { readonly at: bigint; readonly partition: number; readonly committed: number }[] = [];
+
+  sent(partition: number, offset: number, record: Sent): void {
+    this.#sent.set(`${partition}/${offset}`, record);
+  }
+
+  get count(): number {
+    return this.#sent.size;
+  }
+
+  readonly heard = (member: Member, event: MemberEvent): void => {
+    if (event.event !== 'start' && event.event !== 'end') return;
+    const place = `${event.partition}/${event.offset}`;
+    const runs = this.#runs.get(place) ?? [];
+    this.#runs.set(place, runs);
+    if (event.event === 'start') runs.push({ member, start: BigInt(event.at), end: undefined });
+    else runs.findLast((run) => run.member === member)!.end = BigInt(event.at);
+  };
+
+  sampled(committed: ReadonlyMap<number, number>): void {
+    const at = process.hrtime.bigint();
+    for (const [partition, offset] of committed) this.#samples.push({ at, partition, committed: offset });
+  }
+
+  lost(): readonly string[] {
+    return [...this.#sent.keys()].filter(
+      (place) => !(this.#runs.get(place) ?? []).some(({ end }) => end !== undefined),
+    );
+  }
+
+  /** Records whose first run began before that of an earlier one of their key. */
+  overtaken(): readonly string[] {
+    const last = new Map<string, { readonly n: number; readonly start: bigint }>();
+    const wrong: string[] = [];
+    const all = [...this.#sent].toSorted(([, a], [, b]) => a.n - b.n);
+    for (const [place, { key, n }] of all) {
+      const starts = (this.#runs.get(place) ?? []).map(({ start }) => start);
+      if (starts.length === 0) continue;
+      const first = starts.reduce((a, b) => (b < a ? b : a));
+      const before = last.get(key);
+      if (before !== undefined && before.start > first)
+        wrong.push(`${place} (${key}): ${n} before ${before.n}`);
+      last.set(key, { n, start: first });
+    }
+    return wrong;
+  }
+
+  /** Second runs that nothing explains, and how many there are that something does. */
+  repeated(): { readonly unexplained: readonly string[]; readonly explained: number } {
+    const unexplained: string[] = [];
+    let explained = 0;
+    for (const [place, runs] of this.#runs) {
+      const sorted = runs.toSorted((a, b) => (a.start < b.start ? -1 : 1));
+      for (const earlier of sorted.slice(0, -1)) {
+        const { stopped } = earlier.member;
+        const isLate = (at: bigint): boolean =>
+          earlier.end === undefined || earlier.end > at - commitWindowNs;
+        if (stopped?.signal === 'SIGKILL' && isLate(stopped.at)) explained++;
+        else {
+          const said = earlier.end === undefined ? 'never ended' : `ended at ${earlier.end}`;
+          unexplained.push(`${place}: ${said}, member ${stopped?.signal ?? 'alive'} at ${stopped?.at}`);
+        }
+      }
+    }
+    return { unexplained, explained };
+  }
+
+  /** Commits that were ahead of what was settled. */
+  ahead(): readonly string[] {
+    return this.#samples.flatMap(({ at, partition, committed }) =>
+      range(0, committed)
+        .map((offset) => `${partition}/${offset}`)
+        .filter((place) => {
+          const runs = this.#runs.get(place) ?? [];
+          return this.#sent.has(place) && !runs.some(({ end }) => end !== undefined && end <= at);
+        })
+        .map((place) => `${place} under ${committed}`),
+    );
+  }
+
+  get samples(): number {
+    return this.#samples.length;
+  }
+}
+
+/** Numbers that look random and are the same for the same seed. */
+function seeded(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = state;
+    t = Math.imul(t ^ (t >>> 15), t | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+describe.skipIf(brokers === undefined)('Kafka: a group whose members come and go', () => {
+  const raw = useRaw();
+
+  beforeAll(async () => {
+    if (brokers === undefined) return;
+    await build({
+      root,
+      configFile: false,
+      logLevel: 'error',
+      resolve: {
+        alias: [
+          { find: /^nestjs-stork$/, replacement: `${root}lib/index.ts` },
+          { find: /^nestjs-stork\/(.+)$/, replacement: `${root}lib/$1/index.ts` },
+        ],
+      },
+      build: {
+        ssr: `${root}test/e2e/kafka/rebalance-member.ts`,
+        outDir: folder,
+        target: 'node20',
+        minify: false,
+        emptyOutDir: false,
+      },
+    });
+  }, 60_000);
+  afterAll(() => rm(folder, { recursive: true, force: true }));
+
+  it(
+    `loses nothing, keeps the order of keys, and repeats what it has to, seed ${seed}`,
+    async () => {
+      const random = seeded(seed);
+      const [topic, group] = [await raw().topic(partitions), uniqueName()];
+      const settings: MemberSettings = { brokers: brokers!, group, topic };
+      const oracle = new Oracle();
+      const members: Member[] = [];
+      const alive = (): readonly Member[] => members.filter(({ stopped }) => stopped === undefined);
+      const join = (): void => void members.push(new Member(settings, oracle.heard));
+      onTestFinished(async () => {
+        for (const member of alive()) member.stop('SIGKILL');
+        await Promise.all(members.map(({ ended }) => ended));
+      });
+
+      for (const _ of range(0, 3)) join();
+      await eventually(() => (alive().every(({ isReady }) => isReady) ? true : undefined), 'members', 30_000);
+      const until = Date.now() + durationMs;
+      const producing = (async () => {
+        for (let n = 0; Date.now() < until;) {
+          const batch = range(n, 10 + Math.floor(random() * 20)).map((n) => {
+            const key = `k${Math.floor(random() * keys)}`;
+            const job: Job = { n, takesMs: Math.floor(random() * 20) };
+            return { n, key, partition: Number(key.slice(1)) % partitions, value: JSON.stringify(job) };
+          });
+          n += batch.length;
+          const written = await raw().producer.send({ topic, messages: batch });
+          const next = new Map(written.map(({ partition, baseOffset }) => [partition, Number(baseOffset)]));
+          for (const { n, key, partition } of batch) {
+            const offset = next.get(partition)!;
+            next.set(partition, offset + 1);
+            oracle.sent(partition, offset, { key, n });
+          }
+          await later(50);
+        }
+      })();
+      let isOver = false;
+      const sampling = (async () => {
+        while (!isOver) {
+          oracle.sampled(await raw().committed(group, topic));
+          await later(100);
+        }
+      })();
+      const counts = { SIGTERM: 0, SIGKILL: 0, join: 3 };
+      while (Date.now() < until) {
+        await later(500 + random() * 2_500);
+        const ready = alive().filter(({ isReady }) => isReady);
+        const dice = random();
+        if (alive().length < 3 && dice < 0.6) {
+          join();
+          counts.join++;
+        } else if (ready.length > 1) {
+          const signal = dice < 0.8 ? 'SIGTERM' : 'SIGKILL';
+          ready[Math.floor(random() * ready.length)]!.stop(signal);
+          counts[signal]++;
+        }
+      }
+      await producing;
+      await eventually(
+        async () => ((await raw().lag(group, topic)) === 0 ? true : undefined),
+        'the end of the lag',
+        40_000,
+      );
+      isOver = true;
+      await sampling;
+      for (const member of alive()) member.stop('SIGTERM');
+      await Promise.all(members.map(({ ended }) => ended));
+
+      const { unexplained, explained } = oracle.repeated();
+      console.log(
+        `seed ${seed}: ${oracle.count} records, ${counts.join} joined, ${counts.SIGTERM} stopped, ` +
+          `${counts.SIGKILL} killed, ${explained} runs repeated, ${oracle.samples} commits sampled`,
+      );
+      expect(oracle.lost(), 'lost').toEqual([]);
+      expect(oracle.overtaken(), 'overtaken').toEqual([]);
+      expect(oracle.ahead(), 'committed before it was settled').toEqual([]);
+      expect(unexplained, 'repeated').toEqual([]);
+      const stopped = members.filter((member) => member.stopped?.signal === 'SIGTERM');
+      expect(stopped.filter(({ isClosed }) => !isClosed)).toEqual([]);
+    },
+    durationMs + 120_000,
+  );
+});
