@@ -1,6 +1,6 @@
 import type { Copy } from './driver.js';
 import { copyHeaders, headerNames, readText, type Headers, type HeaderValue } from './headers.js';
-import type { InboundMessage, OutboundMessage } from './message.js';
+import type { InboundMessage, Origin, OutboundMessage } from './message.js';
 import {
   noReply,
   readReplyKind,
@@ -52,27 +52,56 @@ export function deadLetterTopic(topic: string): string {
   return `${topic}.dlq`;
 }
 
-/** @param raw the client library's own object */
-export function inboundRecord(
-  record: LogRecord,
-  patternHeader: string | undefined,
-  raw: unknown,
-): InboundMessage {
-  const { topic, partition, offset, headers } = record;
-  const named = patternHeader === undefined ? undefined : readText(headers, patternHeader);
-  return {
-    body: record.value,
-    headers,
-    patterns: [named ?? readText(headers, headerNames.origin) ?? topic],
-    contentType: contentTypeOf(headers),
-    messageId: readText(headers, headerNames.messageId) ?? originId(record),
-    correlationId: readText(headers, kafkaHeaders.correlationId),
-    key: record.key,
-    // Below zero a record says that it has none.
-    timestamp: record.timestamp < 0 ? undefined : record.timestamp,
-    origin: { source: topic, partition, offset: String(offset) },
-    raw,
-  };
+/** A record as core sees it. What few handlers ask for is read when they do: it would cost each message. */
+export class RecordMessage implements InboundMessage {
+  readonly body: Buffer | null;
+  readonly headers: Headers;
+  readonly key: string | undefined;
+  readonly patterns: readonly string[];
+  readonly raw: unknown;
+  readonly #record: LogRecord;
+  /** Where the record itself says nothing. */
+  readonly #contentType: string | undefined;
+
+  /** @param raw the client library's own object */
+  constructor(
+    record: LogRecord,
+    patternHeader: string | undefined,
+    raw: unknown,
+    contentType: string | undefined = undefined,
+  ) {
+    const { headers } = record;
+    const named = patternHeader === undefined ? undefined : readText(headers, patternHeader);
+    this.body = record.value;
+    this.headers = headers;
+    this.key = record.key;
+    this.patterns = [named ?? readText(headers, headerNames.origin) ?? record.topic];
+    this.raw = raw;
+    this.#record = record;
+    this.#contentType = contentType;
+  }
+
+  get contentType(): string | undefined {
+    return contentTypeOf(this.headers) ?? this.#contentType;
+  }
+
+  get messageId(): string {
+    return readText(this.headers, headerNames.messageId) ?? originId(this.#record);
+  }
+
+  get correlationId(): string | undefined {
+    return readText(this.headers, kafkaHeaders.correlationId);
+  }
+
+  /** Below zero a record says that it has none. */
+  get timestamp(): number | undefined {
+    return this.#record.timestamp < 0 ? undefined : this.#record.timestamp;
+  }
+
+  get origin(): Origin {
+    const { topic, partition, offset } = this.#record;
+    return { source: topic, partition, offset: String(offset) };
+  }
 }
 
 /** FastStream writes an empty one where it knows none. */

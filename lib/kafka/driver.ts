@@ -179,7 +179,7 @@ export class KafkaDriver implements Driver {
       isNewTopic: (topic) => this.#topology.hasCreated(topic),
       foundTopics: (topics) => this.#topology.declareDeadLetters(topics),
       copy: (delivery, copy) => this.#copy(delivery, copy),
-      toMessage: (message) => this.#readable(message),
+      guessContentType: (headers, body) => this.#guessContentType(headers, body),
     });
     this.#watch();
     try {
@@ -430,11 +430,10 @@ export class KafkaDriver implements Driver {
   }
 
   /** A body of Nest's own transport names no content type. */
-  #readable(message: InboundMessage): InboundMessage {
+  #guessContentType(headers: Headers, body: Buffer | null): string | undefined {
     const { wire = 'auto' } = this.#options;
-    if (wire === 'plain' || message.contentType !== undefined) return message;
-    if (wire === 'auto' && !isNestRequest(message.headers)) return message;
-    return { ...message, contentType: nestContentType(message.body) };
+    if (wire === 'plain' || (wire === 'auto' && !isNestRequest(headers))) return undefined;
+    return headers[headerNames.contentType] === undefined ? nestContentType(body) : undefined;
   }
 
   #destination(message: OutboundMessage): string {

@@ -4,7 +4,7 @@ import type { Counters } from '../core/counters.js';
 import type { Delivery } from '../core/delivery.js';
 import type { Copy, DeliverySink } from '../core/driver.js';
 import { messageOf } from '../core/errors.js';
-import type { InboundMessage } from '../core/message.js';
+import type { Headers } from '../core/headers.js';
 import type { StorkLogger } from '../core/logger.js';
 import { withResolvers } from '../core/promises.js';
 import type {
@@ -43,7 +43,8 @@ export interface MembershipFields {
   /** Whether the sink takes more. */
   readonly isFlowing: () => boolean;
   copy(delivery: Delivery, copy: Copy): Promise<void>;
-  readonly toMessage: (message: InboundMessage) => InboundMessage;
+  /** What a body is where its record does not say. */
+  readonly guessContentType: (headers: Headers, body: Buffer | null) => string | undefined;
   crashed(error: KafkaClientError): void;
 }
 
@@ -223,7 +224,7 @@ export class Membership {
   }
 
   #take({ topic, partition }: TopicPartition): OwnedPartition {
-    const { settings, selection, patternHeader, maxOffsetGap, sink, toMessage } = this.#fields;
+    const { settings, selection, patternHeader, maxOffsetGap, sink, guessContentType } = this.#fields;
     const owned = new OwnedPartition({
       topic,
       partition,
@@ -235,7 +236,7 @@ export class Membership {
       settled: (now) => this.#committer.note(now),
       freed: (freed) => this.#freed(freed),
       copy: (delivery, copy) => this.#fields.copy(delivery, copy),
-      toMessage,
+      guessContentType,
     });
     this.#partitions.set(nameOf(owned), owned);
     // Pauses outlive an assignment: this one may be of a time when it was ours before.

@@ -1,7 +1,7 @@
 import { laneOf, type Consumption } from '../core/consumption.js';
 import { Delivery } from '../core/delivery.js';
 import type { Copy, DeliverySink, DeliverySource } from '../core/driver.js';
-import type { InboundMessage } from '../core/message.js';
+import type { Headers } from '../core/headers.js';
 import { Epoch } from '../core/epoch.js';
 import { Watermark } from '../core/watermark.js';
 import type { FetchedRecord, OffsetToCommit, TopicPartition } from './client.js';
@@ -23,8 +23,8 @@ export interface OwnedPartitionFields extends TopicPartition {
   /** There is more to hand over, or room for it. */
   freed(partition: OwnedPartition): void;
   copy(delivery: Delivery, copy: Copy): Promise<void>;
-  /** Last touches to a message before core sees it. */
-  readonly toMessage: (message: InboundMessage) => InboundMessage;
+  /** What a body is where its record does not say. */
+  readonly guessContentType: (headers: Headers, body: Buffer | null) => string | undefined;
 }
 
 /** Whoever waits until an offset is committed. */
@@ -222,8 +222,8 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
   }
 
   #deliveryOf(record: FetchedRecord, offset: number): Delivery {
-    const { consumption, patternHeader, toMessage } = this.#fields;
-    const message = toMessage(inboundMessage(this, record, offset, patternHeader));
+    const { consumption, patternHeader, guessContentType } = this.#fields;
+    const message = inboundMessage(this, record, offset, patternHeader, guessContentType);
     return new Delivery({
       message,
       epoch: this.epoch,

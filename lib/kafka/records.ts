@@ -1,30 +1,32 @@
 import { copyHeaders, timeText, type Headers, type HeaderValue } from '../core/headers.js';
-import { inboundRecord } from '../core/log-records.js';
+import { RecordMessage } from '../core/log-records.js';
 import type { InboundMessage } from '../core/message.js';
 import type { FetchedRecord, RecordToSend, TopicPartition } from './client.js';
 
-/** A fetched record as core sees it. A key that is not UTF-8 is shown as well as it can be; a copy keeps its bytes. */
+/**
+ * A fetched record as core sees it. A key that is not UTF-8 is shown as well as it can be; a copy keeps its bytes.
+ *
+ * @param guessContentType what the body is where nothing says so
+ */
 export function inboundMessage(
   { topic, partition }: TopicPartition,
   record: FetchedRecord,
   offset: number,
   patternHeader: string | undefined,
+  guessContentType: (headers: Headers, body: Buffer | null) => string | undefined,
 ): InboundMessage {
   const { key, value, headers, timestamp } = record;
-  const sentAt = Number(timestamp);
-  return inboundRecord(
-    {
-      topic,
-      partition,
-      offset,
-      key: key === null ? undefined : key.toString(),
-      value,
-      headers: headers === undefined ? noHeaders : carriedHeaders(headers),
-      timestamp: sentAt,
-    },
-    patternHeader,
-    record,
-  );
+  const carried = headers === undefined ? noHeaders : carriedHeaders(headers);
+  const fields = {
+    topic,
+    partition,
+    offset,
+    key: key === null ? undefined : key.toString(),
+    value,
+    headers: carried,
+    timestamp: Number(timestamp),
+  };
+  return new RecordMessage(fields, patternHeader, record, guessContentType(carried, value));
 }
 
 const noHeaders: Headers = Object.freeze(copyHeaders(undefined));

@@ -7,7 +7,7 @@ import { Watermark, type Range } from '../core/watermark.js';
 import type { ConsumerGroup, GroupMember, Membership, TopicPartition } from './broker/consumer-group.js';
 import type { MemoryBroker } from './broker/memory-broker.js';
 import type { MemoryRecord } from './broker/memory-topic.js';
-import { deadLetterTopic, inboundRecord, letterHeaders } from '../core/log-records.js';
+import { deadLetterTopic, RecordMessage, letterHeaders } from '../core/log-records.js';
 
 /** Records handed over in one go; between two goes the sink can pause us. */
 const fetchSize = 100;
@@ -251,7 +251,7 @@ class OwnedPartition implements DeliverySource {
   #handOver(record: MemoryRecord): void {
     const { patternHeader, sink } = this.#fields;
     const { order, delivery } = this.#consumption;
-    const message = inboundRecord(record, patternHeader, record);
+    const message = new RecordMessage(record, patternHeader, record);
     const fields = {
       message,
       epoch: this.#epoch,

@@ -1,0 +1,2 @@
+import { memory } from '../memory/memory.js';
+export const m = memory;
