@@ -54,6 +54,18 @@ const cases: [what: string, folder: string, source: string, rule: string][] = [
     "import { Redis } from 'ioredis';\nexport const r = Redis;",
     'no-restricted-imports',
   ],
+  [
+    'kafkajs beside kafka-client.ts',
+    'lib/kafka',
+    "import { Kafka } from 'kafkajs';\nexport const k = Kafka;",
+    'no-restricted-imports',
+  ],
+  [
+    'a driver in another',
+    'lib/kafka',
+    "import { memory } from '../memory/memory.js';\nexport const m = memory;",
+    'no-restricted-imports',
+  ],
   ['any', 'lib/core', 'export const f = (x: any): unknown => x;', 'no-explicit-any'],
 ];
 

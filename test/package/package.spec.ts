@@ -108,6 +108,8 @@ it('has an entry point for each folder that is one, and a root that names every 
   expect(Object.keys(entry).toSorted()).toMatchSnapshot();
   const memory = (await import('nestjs-stork/memory')) as Record<string, unknown>;
   expect(Object.keys(memory).toSorted()).toEqual(['MemoryBroker', 'VirtualClock', 'memory']);
+  const kafka = (await import('nestjs-stork/kafka')) as Record<string, unknown>;
+  expect(Object.keys(kafka).toSorted()).toEqual(['KafkaContext', 'kafka', 'kafkaFromEnv']);
   const rabbitmq = (await import('nestjs-stork/rabbitmq')) as Record<string, unknown>;
   expect(Object.keys(rabbitmq).toSorted()).toEqual(['RabbitMqContext', 'rabbitmq', 'rabbitmqFromEnv']);
   const redis = (await import('nestjs-stork/redis')) as Record<string, unknown>;
@@ -128,6 +130,7 @@ it('has declarations that compile in a strict program without skipLibCheck, and 
     "import { StorkModule } from 'nestjs-stork';\nimport { memory } from 'nestjs-stork/memory';\n" +
       "import { redisIdempotencyStore } from 'nestjs-stork/redis';\nimport { idempotencyStoreSuite } from 'nestjs-stork/testing';\n" +
       "export const suite = idempotencyStoreSuite(() => redisIdempotencyStore({ url: 'redis://localhost' }));\n" +
+      "import { kafka } from 'nestjs-stork/kafka';\nexport const log = kafka({ brokers: ['localhost:9092'], groupId: 'g' });\n" +
       "import { rabbitmq } from 'nestjs-stork/rabbitmq';\nexport const rabbit = rabbitmq({ url: 'amqp://localhost', queue: 'q' });\n" +
       "export const stork = StorkModule.forRoot({ transports: { main: memory({ queue: 'q' }) } });\n",
   );
