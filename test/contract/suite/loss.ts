@@ -102,7 +102,8 @@ export function lossContract(harness: DriverHarness): void {
     );
     expect((await seen.count(1))[0]).toBe(7);
     await settled();
-    expect(runs).toBe(2);
+    // On a log it may have run from memory as well, between the lost reply and the lost partition.
+    expect(runs).toBeGreaterThanOrEqual(2);
   });
 
   it('gives what a consumer left unsettled to another one', async () => {

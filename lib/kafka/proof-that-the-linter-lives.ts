@@ -1,2 +1,0 @@
-import { memory } from '../memory/memory.js';
-export const m = memory;
