@@ -646,6 +646,10 @@ function openSocket({ host, port, ssl, onConnect }: ISocketFactoryArgs): net.Soc
       : tls.connect({ host, port, ...named, ...secure }, onConnect);
   socket.setKeepAlive(true, 60_000);
   socket.setNoDelay(true);
+  // The client lets go of a connection again with every failure after it; on a closed socket each time would leave a listener behind.
+  socket.once('close', () => {
+    socket.unref = () => socket;
+  });
   return socket;
 }
 
