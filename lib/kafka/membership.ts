@@ -56,6 +56,8 @@ const turnBudget = 512;
 const enoughRecords = 20_000;
 /** How long a fetch is held up before its partitions are paused: going on is immediate then, and after a pause it is not. */
 const holdMs = 200;
+/** And while records are being handed over: heartbeats wait for it. */
+const longestHoldMs = 1_000;
 /** How long a rebalance waits for the last commit. */
 const commitLimitMs = 2_000;
 const commitRetryMs = 100;
@@ -72,6 +74,8 @@ export class Membership {
   #line: readonly OwnedPartition[] = [];
   #turn = 0;
   #budget = turnBudget;
+  /** Records looked at, ever. */
+  #handed = 0;
   #turnEnd: NodeJS.Immediate | undefined;
   #isHandingOver = false;
   #room: { readonly promise: Promise<void>; resolve(): void } | undefined;
@@ -122,6 +126,7 @@ export class Membership {
   #handOverFrom(partition: OwnedPartition): number {
     const handed = partition.handOver(fairShare, this.#fields.isFlowing);
     this.#budget -= handed;
+    this.#handed += handed;
     return handed;
   }
 
@@ -334,7 +339,12 @@ export class Membership {
   async #waitForRoom(): Promise<void> {
     this.#room ??= withResolvers<void>();
     const room = this.#room;
-    if (await endsWithin(this.#fields.clock, room.promise, holdMs)) return;
+    for (let heldMs = 0; heldMs < longestHoldMs; heldMs += holdMs) {
+      const handed = this.#handed;
+      if (await endsWithin(this.#fields.clock, room.promise, holdMs)) return;
+      // Whatever is stuck must not hold the others up.
+      if (this.#handed === handed) break;
+    }
     for (const partition of this.#line) if (partition.waiting > 0) this.#pause(partition);
     room.resolve();
     if (this.#room === room) this.#room = undefined;

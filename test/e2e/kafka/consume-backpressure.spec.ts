@@ -1,4 +1,4 @@
-import kafkajs, { type Consumer } from 'kafkajs';
+import kafkajs, { type Consumer, type ConsumerConfig } from 'kafkajs';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import {
   brokers,
@@ -15,11 +15,17 @@ import {
 /** `STORK_KAFKA_RECORDS=1000000` for the long run. */
 const records = Number(process.env['STORK_KAFKA_RECORDS'] ?? 100_000);
 
+type Maker = (this: kafkajs.Kafka, config?: ConsumerConfig) => Consumer;
+
+/** Few enough that the log takes many. */
+const smallFetches = { maxBytesPerPartition: 16 * 1024 };
+
 /** How often the client fetched, and how often it slept because all was paused. */
 interface Fetches {
   count: number;
   /** Durations in milliseconds. */
   readonly took: number[];
+  records: number;
 }
 
 describe.skipIf(brokers === undefined)('Kafka: a log that is longer than memory', () => {
@@ -39,8 +45,8 @@ describe.skipIf(brokers === undefined)('Kafka: a log that is longer than memory'
 
   /** Looks on as the client makes its consumers. */
   function watchFetches(): Fetches {
-    const fetches: Fetches = { count: 0, took: [] };
-    const { consumer } = kafkajs.Kafka.prototype;
+    const fetches: Fetches = { count: 0, took: [], records: 0 };
+    const consumer = Reflect.get(kafkajs.Kafka.prototype, 'consumer') as Maker;
     const spy = vi.spyOn(kafkajs.Kafka.prototype, 'consumer').mockImplementation(function (
       this: kafkajs.Kafka,
       config,
@@ -49,6 +55,9 @@ describe.skipIf(brokers === undefined)('Kafka: a log that is longer than memory'
       made.on('consumer.fetch', ({ payload }) => {
         fetches.count++;
         fetches.took.push(payload.duration);
+      });
+      made.on('consumer.start_batch_process', ({ payload }) => {
+        fetches.records += payload.batchSize;
       });
       return made;
     });
@@ -70,7 +79,7 @@ describe.skipIf(brokers === undefined)('Kafka: a log that is longer than memory'
     const { state } = await startKafkaApp({
       group,
       handlers: { [topic]: handle },
-      options: { fromBeginning: true, fetch: { maxBytesPerPartition: 128 * 1024 } },
+      options: { fromBeginning: true, fetch: smallFetches },
     });
     // Nothing more comes while all is full: only sleeps of the client.
     await eventually(() => (state().inFlight > 0 ? true : undefined), 'the first records');
@@ -79,6 +88,7 @@ describe.skipIf(brokers === undefined)('Kafka: a log that is longer than memory'
     const fetched = fetches.count;
     await later(1_000);
     expect(fetches.count - fetched, 'fetches per second while paused').toBeLessThan(8);
+    expect(fetches.records, 'records in memory').toBeLessThan(40_000);
     expect(held, 'heap').toBeLessThan(150 * 1024 * 1024);
     expect(state().inFlight).toBeLessThanOrEqual(64);
     gate.open();
@@ -107,7 +117,7 @@ describe.skipIf(brokers === undefined)('Kafka: a log that is longer than memory'
       last = now;
       count++;
     };
-    const options = { fromBeginning: true };
+    const options = { fromBeginning: true, fetch: smallFetches };
     await startKafkaApp({ group, handlers: { [topic]: handle }, options });
     const began = performance.now();
     await eventually(() => (count >= records ? true : undefined), 'all of them', 120_000);
@@ -117,6 +127,7 @@ describe.skipIf(brokers === undefined)('Kafka: a log that is longer than memory'
       `${records} records, ${perSecond} per second, ${fetches.count} fetches, of which ${slept} slept, ${stalls} stalls`,
     );
     expect(stalls, 'stalls').toBeLessThanOrEqual(1);
+    expect(slept, 'fetches that slept').toBeLessThanOrEqual(fetches.count / 4);
     await raw().settled(group, topic);
   }, 200_000);
 

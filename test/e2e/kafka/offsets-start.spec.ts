@@ -19,7 +19,15 @@ describe.skipIf(brokers === undefined)('Kafka: where a partition starts', () => 
     const [topic, group] = [await raw().topic(2), uniqueName()];
     for (const partition of [0, 1]) await raw().send(topic, range(0, 5), { partition });
     const first = new Seen<number>();
-    await (await start(group, topic, first)).close();
+    const { close } = await start(group, topic, first);
+    // A process that is killed now has said where it was.
+    expect(await raw().committed(group, topic)).toEqual(
+      new Map([
+        [0, 5],
+        [1, 5],
+      ]),
+    );
+    await close();
     expect(first.all).toEqual([]);
     for (const partition of [0, 1]) await raw().send(topic, range(100 + partition * 10, 5), { partition });
     const second = new Seen<number>();

@@ -222,9 +222,9 @@ describe.skipIf(brokers === undefined)('Kafka: a group whose members come and go
           await later(50);
         }
       })();
-      let isOver = false;
+      const over = new AbortController();
       const sampling = (async () => {
-        while (!isOver) {
+        while (!over.signal.aborted) {
           oracle.sampled(await raw().committed(group, topic));
           await later(100);
         }
@@ -249,7 +249,7 @@ describe.skipIf(brokers === undefined)('Kafka: a group whose members come and go
         'the end of the lag',
         40_000,
       );
-      isOver = true;
+      over.abort();
       await sampling;
       for (const member of alive()) member.stop('SIGTERM');
       await Promise.all(members.map(({ ended }) => ended));
