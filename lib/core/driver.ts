@@ -12,6 +12,8 @@ import type { InboundReply, OutboundReply, ReplyTarget } from './reply.js';
  */
 export interface Driver {
   readonly capabilities: Capabilities;
+  /** How far the clocks of its clients may be apart: so much later than it says a request still runs. @defaultValue 0 */
+  readonly clockSkewMs?: number;
   /** Moved by the driver alone: `idle` → `connecting` → `ready` → (`blocked` | `backoff` → `ready`)… → `closed`. */
   readonly state: ConnectionStateCell;
 

@@ -27,6 +27,7 @@ export interface PipelineScope extends SettlementScope {
   /** Above it a message is dead-lettered unread. */
   readonly maxBodyBytes: number;
   readonly onUnhandled: 'dead-letter' | 'skip';
+  readonly clockSkewMs: number;
 }
 
 /** One delivery on its way, with what is known about it. */
@@ -45,7 +46,7 @@ export async function processDelivery(delivery: Delivery, scope: PipelineScope):
   // 1 What the headers say.
   const known = readHeaderFacts(message, scope.driver);
   const facts = known instanceof Promise ? await known : known;
-  if (facts.deadline !== undefined && facts.deadline <= scope.clock.now()) {
+  if (facts.deadline !== undefined && facts.deadline + scope.clockSkewMs <= scope.clock.now()) {
     scope.counters.add('expired');
     return acknowledge(delivery, scope);
   }

@@ -216,6 +216,7 @@ export class Transport {
       codecs: this.#codecs,
       maxBodyBytes,
       onUnhandled: onUnhandled ?? (ownsSource ? 'dead-letter' : 'skip'),
+      clockSkewMs: this.#driver.clockSkewMs ?? 0,
       clock: this.#clock,
       logger: this.#logger,
       counters: this.counters,

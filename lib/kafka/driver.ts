@@ -69,6 +69,7 @@ interface KafkaReplyAddress extends LogReplyAddress {
 export class KafkaDriver implements Driver {
   readonly capabilities = kafkaCapabilities;
   readonly state = new ConnectionStateCell();
+  readonly clockSkewMs: number;
   readonly #options: KafkaOptions;
   readonly #environment: DriverEnvironment;
   readonly #clientId: string;
@@ -88,6 +89,7 @@ export class KafkaDriver implements Driver {
     const { name, clock, logger } = environment;
     this.#options = options;
     this.#environment = environment;
+    this.clockSkewMs = options.clockSkewMs ?? kafkaDefaults.clockSkewMs;
     this.#clientId = options.clientId ?? options.groupId ?? name;
     this.#client = new KafkaJsClient({
       brokers: options.brokers ?? [],

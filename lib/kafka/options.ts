@@ -125,6 +125,8 @@ export interface KafkaOptions extends CommonTransportOptions {
   readonly replyTopic?: string;
   /** Topics that may be named as reply address, besides those that end in `.reply`. @defaultValue [] */
   readonly replyTopics?: readonly string[];
+  /** How far the clocks of callers and of this process may be apart: so long after its deadline a request still runs. @defaultValue 5 000 */
+  readonly clockSkewMs?: number;
   /**
    * How bodies are written and read. `plain`: by content type. `nest`: as Nest's own Kafka transport does, text without quotes, and every
    * value of a streamed reply counts. `auto`: plain, but a request of a Nest client is read and answered in kind; of a Nest server's
@@ -144,6 +146,7 @@ export const kafkaDefaults = {
   revokeTimeoutMs: 5_000,
   fetch: { maxBytes: 10 * 1024 * 1024, maxBytesPerPartition: 1024 * 1024, maxWaitMs: 250 },
   maxOffsetGap: 10_000,
+  clockSkewMs: 5_000,
   maxBatchBytes: 900_000,
   maxBufferedMessages: 10_000,
   maxBufferedBytes: 64 * 1024 * 1024,
@@ -249,6 +252,8 @@ class KafkaSchema extends CommonTransportSchema {
   replyTopic?: unknown;
   @OptionalMatching('a list of topic names', (value) => Array.isArray(value) && value.every(isTopic))
   replyTopics?: unknown;
+  @Integer(0)
+  clockSkewMs?: unknown;
   @OneOf('auto', 'plain', 'nest')
   wire?: unknown;
 }

@@ -68,6 +68,8 @@ driverContract({
       onUnhandled: 'dead-letter',
       partitions,
       reconnect,
+      // One machine, one clock.
+      clockSkewMs: 0,
       ...times,
       ...options,
     }),

@@ -72,6 +72,7 @@ export function newBench(handlers: readonly Handler[], fields: Partial<PipelineS
     codecs: newCodecs(),
     maxBodyBytes: 1_000,
     onUnhandled: 'dead-letter',
+    clockSkewMs: 0,
     clock,
     logger,
     counters,

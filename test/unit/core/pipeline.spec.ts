@@ -131,6 +131,20 @@ describe('a message whose deadline is over', () => {
     expect(handler.runs).toHaveLength(1);
   });
 
+  it('runs for so much longer as the clocks may be apart', async () => {
+    const handler = new TestHandler('message', 'm', '#');
+    const { driver, clock, scope } = newBench([handler]);
+    driver.target = asked;
+    const skewed = { ...scope, clockSkewMs: 5_000 };
+    const run = (sinceMs: number): Promise<unknown> => {
+      const deadline = new Date(clock.now() - sinceMs).toISOString();
+      return processDelivery(deliveryOf({ headers: { 'stork-deadline': deadline } }).delivery, skewed);
+    };
+    await run(4_999);
+    await run(5_000);
+    expect(handler.runs).toHaveLength(1);
+  });
+
   it('is handled all the same where nobody waits for an answer', async () => {
     const handler = new TestHandler('event', 'h', '#');
     const { scope } = newBench([handler]);
