@@ -22,9 +22,11 @@ export type { CancelTimer, Clock } from './core/clock.js';
 export type { Codec } from './core/codec.js';
 export type { ConnectionState } from './core/connection-state.js';
 export {
+  BufferFullError,
   ClientClosedError,
   ConnectionLostError,
   isStorkError,
+  MessageTooLargeError,
   NoRouteError,
   PublishRejectedError,
   PublishUnconfirmedError,

@@ -64,12 +64,7 @@ export class RecordMessage implements InboundMessage {
   readonly #contentType: string | undefined;
 
   /** @param raw the client library's own object */
-  constructor(
-    record: LogRecord,
-    patternHeader: string | undefined,
-    raw: unknown,
-    contentType: string | undefined = undefined,
-  ) {
+  constructor(record: LogRecord, patternHeader: string | undefined, raw: unknown, contentType?: string) {
     const { headers } = record;
     const named = patternHeader === undefined ? undefined : readText(headers, patternHeader);
     this.body = record.value;
