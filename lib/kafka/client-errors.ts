@@ -62,9 +62,10 @@ export function toClientError(error: unknown, otherwise: KafkaFailure): KafkaCli
   if (error instanceof KafkaClientError) return error;
   const causes = causesOf(error);
   const failure = causes.map(failureOf).find((known) => known !== undefined) ?? otherwise;
-  const root = causes[0] as ClientErrorShape;
-  const type = typeof root.type === 'string' ? ` (${root.type})` : '';
-  return new KafkaClientError(failure, `${messageOf(root)}${type}`, { cause: error });
+  const [root] = causes;
+  const { type } = shapeOf(root);
+  const named = typeof type === 'string' ? ` (${type})` : '';
+  return new KafkaClientError(failure, `${messageOf(root)}${named}`, { cause: error });
 }
 
 /** A broker that could not be spoken to: which one, and whether it took the connection and closed it. */
@@ -72,7 +73,7 @@ export function connectionTrouble(
   error: unknown,
 ): { readonly address: string; readonly isClosed: boolean } | undefined {
   for (const cause of causesOf(error)) {
-    const { name, broker } = (cause ?? {}) as ClientErrorShape;
+    const { name, broker } = shapeOf(cause);
     if (typeof broker === 'string') {
       return { address: broker, isClosed: name === 'KafkaJSConnectionClosedError' };
     }
@@ -83,7 +84,7 @@ export function connectionTrouble(
 /** The protocol's own name of an error, e.g. `UNKNOWN_MEMBER_ID`. */
 export function errorType(error: unknown): string | undefined {
   for (const cause of causesOf(error)) {
-    const { type } = cause as ClientErrorShape;
+    const { type } = shapeOf(cause);
     if (typeof type === 'string') return type;
   }
   return undefined;
@@ -101,8 +102,13 @@ function causesOf(error: unknown): unknown[] {
   return causes.length === 0 ? [error] : causes;
 }
 
+/** Anything may be thrown. */
+function shapeOf(error: unknown): ClientErrorShape {
+  return error ?? {};
+}
+
 function failureOf(error: unknown): KafkaFailure | undefined {
-  const { name, type } = (error ?? {}) as ClientErrorShape;
+  const { name, type } = shapeOf(error);
   if (typeof type === 'string') {
     if (type.endsWith('_AUTHORIZATION_FAILED')) return 'refused';
     if (type in byType) return byType[type];

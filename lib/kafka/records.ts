@@ -36,12 +36,14 @@ export function carriedHeaders(headers: NonNullable<FetchedRecord['headers']>): 
   if (!Object.keys(headers).some((name) => name in Object.prototype)) return headers;
   const carried = copyHeaders(headers);
   for (const name of Object.keys(carried)) {
-    if (name in Object.prototype) carried[name] = withoutInherited(carried[name] as readonly HeaderValue[]);
+    if (name in Object.prototype) carried[name] = withoutInherited(carried[name]);
   }
   return carried;
 }
 
-function withoutInherited([, ...values]: readonly HeaderValue[]): HeaderValue {
+function withoutInherited(gathered: HeaderValue): HeaderValue {
+  if (!Array.isArray(gathered)) return gathered;
+  const values = gathered.slice(1) as HeaderValue[];
   return values.length === 1 ? values[0] : values;
 }
 

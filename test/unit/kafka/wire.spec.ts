@@ -1,0 +1,101 @@
+import { describe, expect, it } from 'vitest';
+import { inboundLogReply, replyTargetOf } from '../../../lib/core/log-records.js';
+import { isNestRequest, nestBody, nestContentType } from '../../../lib/kafka/wire.js';
+
+describe('a request is of a Nest client', () => {
+  const request = { kafka_replyTopic: 'x.reply' };
+  it.each([
+    [true, request],
+    [false, {}],
+    [false, { ...request, 'content-type': 'application/json' }],
+    [false, { ...request, 'stork-deadline': '2030-01-01T00:00:00.000Z' }],
+  ])('%s: %j', (is, headers) => {
+    expect(isNestRequest(headers)).toBe(is);
+  });
+});
+
+it.each([
+  ['application/json', '{"a":1}'],
+  ['application/json', '[1]'],
+  ['application/json', '5'],
+  ['application/json', 'null'],
+  ['text/plain', 'hello'],
+  ['text/plain', ''],
+  ['text/plain', '[draft] hello'],
+  ['text/plain', '{{name}}'],
+])('%s is how Nest wrote %s', (contentType, body) => {
+  expect(nestContentType(Buffer.from(body))).toBe(contentType);
+});
+
+it('a tombstone of Nest is JSON: null', () => {
+  expect(nestContentType(null)).toBe('application/json');
+});
+
+it.each([
+  ['"hello"', 'application/json', 'hello'],
+  ['"a\\"b"', 'application/json', 'a"b'],
+  ['{"a":1}', 'application/json', '{"a":1}'],
+  ['5', 'application/json', '5'],
+  ['"hello"', 'text/plain', '"hello"'],
+])('%s of %s is %s for Nest', (body, contentType, written) => {
+  expect(nestBody(Buffer.from(body), contentType).toString()).toBe(written);
+});
+
+describe('a reply', () => {
+  const value = Buffer.from('1');
+  const of = (headers: Record<string, string>, body: Buffer | null = value, bare?: 'value' | 'item') =>
+    inboundLogReply({ headers: { kafka_correlationId: 'c', ...headers }, value: body }, bare);
+
+  it('says what it is by our header, or by those of Nest', () => {
+    expect(of({}).kind).toBe('value');
+    expect(of({}, value, 'item').kind).toBe('item');
+    expect(of({ 'stork-reply': 'item' }).kind).toBe('item');
+    expect(of({ 'stork-reply': 'nonsense' }).kind).toBe('value');
+    expect(of({ 'kafka_nest-is-disposed': '\0' }, value, 'item').kind).toBe('value');
+    expect(of({ 'kafka_nest-is-disposed': '\0' }, null, 'item').kind).toBe('end');
+    expect(of({ 'kafka_nest-err': '{}' })).toMatchObject({ kind: 'error', correlationId: 'c' });
+  });
+
+  it.each([
+    ['{"message":"no"}', '{"message":"no"}'],
+    ['no', '{"message":"no"}'],
+    ['404', '{"message":"404"}'],
+    ['null', '{"message":"null"}'],
+  ])("reads Nest's error %s", (error, body) => {
+    expect(of({ 'kafka_nest-err': error }).body!.toString()).toBe(body);
+  });
+
+  it('may have any content type, but no empty one', () => {
+    expect(of({ 'content-type': '' }).contentType).toBeUndefined();
+    expect(of({ 'content-type': 'text/plain' }).contentType).toBe('text/plain');
+  });
+});
+
+describe('a reply address', () => {
+  const consumed = (topic: string): boolean => topic === 'mine.reply';
+  const target = (headers: Record<string, string>) => replyTargetOf(headers, ['listed'], consumed);
+
+  it.each([
+    ['none', {}],
+    ['address', { kafka_replyTopic: 'x.reply', kafka_replyPartition: '3' }],
+    ['address', { kafka_replyTopic: 'listed' }],
+    ['forged', { kafka_replyTopic: 'orders' }],
+    ['forged', { kafka_replyTopic: '' }],
+    ['forged', { kafka_replyTopic: 'mine.reply' }],
+    ['forged', { kafka_replyTopic: `${'x'.repeat(250)}.reply` }],
+  ])('is %s: %j', (kind, headers) => {
+    expect(target(headers).kind).toBe(kind);
+  });
+
+  it.each([
+    ['3', 3],
+    ['-1', undefined],
+    ['3.5', undefined],
+    ['1e9', undefined],
+    ['9999999999', undefined],
+    ['', undefined],
+  ])('with the partition %j', (text, partition) => {
+    const headers = { kafka_replyTopic: 'x.reply', kafka_replyPartition: text };
+    expect(target(headers)).toMatchObject({ address: { topic: 'x.reply', partition } });
+  });
+});
