@@ -4,6 +4,9 @@ export { connectStork, storkMicroservice } from './nest/connect.js';
 export type { ConnectStorkOptions } from './nest/connect.js';
 export { Consume } from './nest/consume.decorator.js';
 export type { ConsumeOptions } from './nest/consume.decorator.js';
+export { DeadLetter } from './nest/dead-letter.decorator.js';
+export { DeadLetterInterceptor, RetryInterceptor } from './nest/interceptors.js';
+export { Retry } from './nest/retry.decorator.js';
 export { StorkContext } from './nest/context.js';
 export { getClientToken, InjectClient } from './nest/inject-client.decorator.js';
 export type {
@@ -39,6 +42,9 @@ export {
   TooManyPendingError,
 } from './core/errors.js';
 export type { Problem } from './core/errors.js';
+export type { DeadLetterNotice, DeadLetterOptions } from './core/dead-letter-options.js';
+export type { ErrorMatcher } from './core/error-matcher.js';
+export type { RetryOptions } from './core/retry-options.js';
 export type { DeathReason } from './core/failure.js';
 export type { Headers, HeaderValue } from './core/headers.js';
 export type { BeginOutcome, IdempotencyStore, StoredReply } from './core/idempotency.js';

@@ -66,6 +66,16 @@ export class Answer {
     return this.#send('error', { body: Buffer.from(writeEnvelope(error)), contentType: 'application/json' });
   }
 
+  /** Whether the caller can have a part of the answer already, so that it cannot begin anew. */
+  get hasStreamed(): boolean {
+    return this.#streaming;
+  }
+
+  /** Forgets what was not sent: another run begins. */
+  restart(): void {
+    this.#takeHeld();
+  }
+
   /** Sends nothing more: somebody else will answer. */
   discard(): void {
     this.#takeHeld();

@@ -3,7 +3,13 @@ export type CounterName =
   | 'received'
   | 'handled'
   | 'failed'
+  /** Further runs in place. */
+  | 'retried'
+  /** Further runs that go through the broker. */
+  | 'redelivered'
   | 'dead-lettered'
+  /** Messages whose handler keeps no dead letters. */
+  | 'dropped'
   | 'unhandled-skipped'
   | 'expired'
   | 'given-back'

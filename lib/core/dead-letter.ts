@@ -1,9 +1,11 @@
 import { hostname } from 'node:os';
+import type { DeadLetterPolicy } from './dead-letter-options.js';
 import type { Copy } from './driver.js';
 import { stackOf } from './errors.js';
 import type { Failure } from './failure.js';
 import { copyHeaders, headerNames, timeText } from './headers.js';
-import type { InboundMessage, Origin } from './message.js';
+import type { InboundMessage } from './message.js';
+import { setterOf, writeOrigin } from './origin.js';
 import { cutToBytes } from './text.js';
 
 /** What is told of an error, so that it fits beside a message's own headers into one frame of 128 KiB or one Kafka header set. */
@@ -21,6 +23,8 @@ export interface Death {
   /** Milliseconds since the epoch. */
   readonly failedAt: number;
   readonly subscription: string;
+  /** What the handler's policy says of what may be told; undefined: everything. */
+  readonly policy?: Pick<DeadLetterPolicy, 'includeStack' | 'redact'> | undefined;
 }
 
 const host = hostname();
@@ -28,11 +32,8 @@ const host = hostname();
 /** The copy that goes to the dead letter queue or topic: the message's own headers, ours written over them. */
 export function deadLetterCopy(message: InboundMessage, death: Death): Copy {
   const headers = copyHeaders(message.headers);
-  const set = (name: string, text: string | undefined): void => {
-    if (text === undefined) delete headers[name];
-    else headers[name] = text;
-  };
-  writeOrigin(headers[headerNames.origin] === undefined, message, set);
+  const set = setterOf(headers);
+  writeOrigin(headers, message);
   const { reason, envelope, error } = death.failure;
   set(headerNames.deathReason, reason);
   set(headerNames.failedAt, timeText(death.failedAt));
@@ -40,25 +41,21 @@ export function deadLetterCopy(message: InboundMessage, death: Death): Copy {
   set(headerNames.attempt, String(death.attempt));
   set(headerNames.handler, death.handlerId);
   set(headerNames.errorName, cutToBytes(envelope.name, maxNameBytes));
-  set(headerNames.errorMessage, cutToBytes(envelope.message, maxMessageBytes));
-  const stack = stackOf(error);
-  set(headerNames.errorStack, stack === undefined ? undefined : cutToBytes(stack, maxStackBytes));
+  const stack = death.policy?.includeStack === false ? undefined : stackOf(error);
+  const tell = (text: string, maxBytes: number): string => cutToBytes(redacted(text, death), maxBytes);
+  set(headerNames.errorMessage, tell(envelope.message, maxMessageBytes));
+  set(headerNames.errorStack, stack === undefined ? undefined : tell(stack, maxStackBytes));
   set(headerNames.consumer, `${host}/${process.pid}/${death.subscription}`);
   return { to: 'dead-letter', headers };
 }
 
-/** The origin is written at the first republish and never changed: a replay must find the first source. */
-function writeOrigin(
-  first: boolean,
-  message: InboundMessage,
-  set: (name: string, text: string | undefined) => void,
-): void {
-  if (!first) return;
-  const origin: Origin = message.origin;
-  set(headerNames.origin, origin.source);
-  set(headerNames.originExchange, origin.exchange);
-  set(headerNames.originRoutingKey, origin.routingKey);
-  set(headerNames.originPartition, origin.partition?.toString());
-  set(headerNames.originOffset, origin.offset);
-  set(headerNames.originTimestamp, message.timestamp === undefined ? undefined : timeText(message.timestamp));
+/** What cannot be made fit to be stored is not. */
+function redacted(text: string, { policy }: Death): string {
+  if (policy?.redact === undefined) return text;
+  try {
+    const fit: unknown = policy.redact(text);
+    return typeof fit === 'string' ? fit : '(redacted)';
+  } catch {
+    return '(redacted)';
+  }
 }

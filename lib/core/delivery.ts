@@ -26,6 +26,8 @@ export class Delivery {
   /** The driver's own mark, e.g. a delivery tag or an offset. */
   readonly tag: number;
   readonly mode: DeliveryMode;
+  /** Runs that ended here and of which its headers know nothing. */
+  uncountedRuns = 0;
   readonly #source: DeliverySource;
   #state: 'open' | 'copying' | 'forgoing' | 'settled' = 'open';
   #isFinal = false;

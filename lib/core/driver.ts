@@ -27,7 +27,7 @@ export interface Driver {
   connect(signal: AbortSignal): Promise<void>;
 
   /**
-   * Makes what the subscription needs to exist: source, dead letter companion, bindings, in that order of safety (a source never
+   * Makes what the subscription needs to exist: source, companions for dead letters and delays, bindings, in that order of safety (a source never
    * exists without its dead letter companion). Idempotent. Rejects with a named difference where the broker has something else.
    */
   declare(spec: SubscriptionSpec): Promise<void>;
@@ -44,6 +44,12 @@ export interface Driver {
    * so that its answer reaches the inbox. The body must not be read after the promise has settled.
    */
   publish(message: OutboundMessage): Promise<void>;
+
+  /**
+   * After how long a message comes back that shall come back after `delayMs`: never earlier. Undefined where it cannot come through the
+   * broker; core then waits with the message in hand. Called after `declare`.
+   */
+  roundDelay(delayMs: number): number | undefined;
 
   /**
    * Opens the place where answers arrive, before the first request; called again only after it has rejected. The inbox survives reconnects. `lost` is
@@ -83,6 +89,8 @@ export interface Capabilities {
    * `requeue` only for what will not run here any more.
    */
   readonly requeuesTo: 'broker' | 'memory';
+  /** Whether messages can come back through the broker after the delays that a subscription names. */
+  readonly redelivers: boolean;
   /** True where nobody else reads the source, so that a message without handler is lost unless we keep it. */
   readonly ownsSource: boolean;
 }
@@ -112,6 +120,10 @@ export interface SubscriptionSpec {
   readonly patterns: readonly SubscribedPattern[];
   /** Handlers that run at once. A driver that prefetches takes its window from it. */
   readonly concurrency: number;
+  /** Delays after which messages shall come back, each once, rising. Empty where the driver cannot redeliver. */
+  readonly redeliverDelaysMs: readonly number[];
+  /** The handler that can keep a message waiting in place for the longest time. */
+  readonly longestWait: { readonly handler: string; readonly waitMs: number };
 }
 
 /** Core's side of a subscription. */
@@ -150,15 +162,25 @@ export interface DeliverySource {
   /**
    * Publishes the copy to its companion and resolves when it is confirmed. Where the companion is gone it is declared again. Body bytes
    * unchanged. Headers are `copy.headers` but for those that the broker itself reads or writes; where it cannot carry them all, the
-   * longest foreign ones are left out. A reply address is not copied.
+   * longest foreign ones are left out. A dead letter has no reply address.
    */
   copy(delivery: Delivery, copy: Copy): Promise<void>;
 }
 
 /** A message to be kept elsewhere before its source is acknowledged. */
-export interface Copy {
+export type Copy = DeadLetterCopy | Redelivery;
+
+export interface DeadLetterCopy {
   readonly to: 'dead-letter';
   /** Complete: the message's own headers with ours written over them. */
+  readonly headers: Headers;
+}
+
+/** Comes back to the source, or to what the subscription reads beside it, and never early. A request keeps its reply address. */
+export interface Redelivery {
+  readonly to: 'redelivery';
+  /** As `Driver.roundDelay` has given it. */
+  readonly delayMs: number;
   readonly headers: Headers;
 }
 

@@ -1,10 +1,12 @@
 import type { ConsumptionWishes } from './consumption.js';
+import type { DeadLetterPolicy } from './dead-letter-options.js';
 import type { Failure } from './failure.js';
 import type { Delivery } from './delivery.js';
 import { addressee, type HeaderFacts } from './header-facts.js';
 import type { Bound } from './keyed-lanes.js';
 import type { InboundMessage } from './message.js';
 import { matches, maxPatternBytes, type Pattern } from './pattern.js';
+import type { RetryPolicy } from './retry-options.js';
 
 /** One handler of one transport, whatever lies between core and the user's method. */
 export interface Handler {
@@ -13,6 +15,10 @@ export interface Handler {
   readonly kind: 'event' | 'message';
   readonly patterns: readonly Pattern[];
   readonly consumption?: ConsumptionWishes;
+  /** Undefined: one run. */
+  readonly retry?: RetryPolicy;
+  /** Undefined: every failure of an event is kept. */
+  readonly deadLetter?: DeadLetterPolicy;
   /** Runs it once, with everything that wraps it. Resolves when it has completed; never rejects: a failure is a result. */
   run(run: HandlerRun): Promise<Failure | undefined>;
 }
@@ -23,6 +29,12 @@ export interface HandlerRun {
   readonly value: unknown;
   readonly delivery: Delivery;
   readonly facts: HeaderFacts;
+  /** Its number, from 1, over runs in place and redeliveries. */
+  readonly attempt: number;
+  /** How many there can be. */
+  readonly maxAttempts: number;
+  /** When a run of the message first failed, in milliseconds since the epoch. */
+  readonly firstFailedAt: number | undefined;
   /** Takes a value of the result. False: nobody wants more, a stream may stop. */
   emit(value: unknown): boolean;
   /**
@@ -32,10 +44,11 @@ export interface HandlerRun {
   decide(verb: Verb): boolean;
 }
 
-/** `ack`: handled. `requeue`: to come again. `reject`: to the dead letters. */
-export interface Verb {
-  readonly kind: 'ack' | 'requeue' | 'reject';
-}
+/** `ack`: handled. `requeue`: to come again. `reject`: to the dead letters. `retry`: the next of its runs, then or when its policy says. */
+export type Verb =
+  | { readonly kind: 'ack' | 'requeue' }
+  | { readonly kind: 'reject'; readonly why?: string }
+  | { readonly kind: 'retry'; readonly delayMs?: number | undefined };
 
 /** Which handlers a message gets. */
 export interface Route {

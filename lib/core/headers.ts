@@ -18,6 +18,7 @@ export type Headers = Readonly<Record<string, HeaderValue>>;
 export const headerNames = {
   attempt: 'stork-attempt',
   firstFailedAt: 'stork-first-failed-at',
+  dueAt: 'stork-due-at',
   group: 'stork-group',
   deadline: 'stork-deadline',
   handler: 'stork-handler',

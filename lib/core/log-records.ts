@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { Copy } from './driver.js';
 import { copyHeaders, headerNames, readText, type Headers, type HeaderValue } from './headers.js';
 import type { InboundMessage, Origin, OutboundMessage } from './message.js';
@@ -50,6 +51,32 @@ export function isCompanion(topic: string): boolean {
 
 export function deadLetterTopic(topic: string): string {
   return `${topic}.dlq`;
+}
+
+/** Characters that no topic's name may have, and names that are too long, become a hash: two of them must not fall together. */
+function legalName(text: string): string {
+  const legal = text.replaceAll(/[^\w.-]/g, '-').slice(0, longestPrefix);
+  return legal === text ? text : `${legal}-${createHash('sha256').update(text).digest('hex').slice(0, 8)}`;
+}
+
+/** Leaves room for the hash and for a delay. */
+const longestPrefix = 220;
+
+/** Where messages of a group wait for their next run, apart from those of other groups and of other delays. */
+export function retryTopic(topic: string, group: string, delayMs: number): string {
+  return `${retryPrefix(topic, group)}${delayMs}`;
+}
+
+/** The delay of a retry topic; undefined for a topic that is none of this source and group. */
+export function delayOfRetryTopic(name: string, topic: string, group: string): number | undefined {
+  const prefix = retryPrefix(topic, group);
+  if (!name.startsWith(prefix)) return undefined;
+  const rest = name.slice(prefix.length);
+  return /^\d{1,10}$/.test(rest) ? Number(rest) : undefined;
+}
+
+function retryPrefix(topic: string, group: string): string {
+  return `${legalName(`${topic}.retry.${group}`)}.`;
 }
 
 /** A record as core sees it. What few handlers ask for is read when they do: it would cost each message. */
@@ -130,9 +157,10 @@ export function outboundHeaders(
 }
 
 /** A letter has no reply address: whoever waited there was told, or is gone. */
-export function letterHeaders(copy: Copy, group: string): Record<string, HeaderValue> {
+export function headersOfCopy(copy: Copy, group: string): Record<string, HeaderValue> {
   const headers = copyHeaders(copy.headers);
   headers[headerNames.group] = group;
+  if (copy.to === 'redelivery') return headers;
   delete headers[kafkaHeaders.replyTopic];
   delete headers[kafkaHeaders.replyPartition];
   return headers;

@@ -1,13 +1,15 @@
 import { Answer, type AnswerOutcome } from './answer.js';
 import type { Codecs } from './codec.js';
-import { deadLetterCopy } from './dead-letter.js';
+import { deadLetterCopy, type Death } from './dead-letter.js';
 import type { Delivery } from './delivery.js';
 import type { Copy, Driver } from './driver.js';
 import { messageOf, remoteCodes, type ErrorEnvelope } from './errors.js';
 import type { Failure } from './failure.js';
 import type { Handler, HandlerTable, Route } from './handler-table.js';
 import { readHeaderFacts, type HeaderFacts } from './header-facts.js';
-import { isAcknowledged, isDecided, Run, wantsBack, type RunFields } from './run.js';
+import { redeliveryCopy } from './redelivery.js';
+import { followPolicy, isUnfinished, stepFrom, type RetryScope } from './retries.js';
+import { isAcknowledged, isCutShort, isDecided, Run, wantsBack, type RunFields } from './run.js';
 import {
   acknowledge,
   countStale,
@@ -18,10 +20,11 @@ import {
   type Settled,
   type SettlementScope,
 } from './settlement.js';
+import { quoted } from './text.js';
 
 /** What every delivery of one subscription shares. */
-export interface PipelineScope extends SettlementScope {
-  readonly driver: Pick<Driver, 'parseReplyAddress' | 'reply'>;
+export interface PipelineScope extends SettlementScope, RetryScope {
+  readonly driver: Pick<Driver, 'parseReplyAddress' | 'reply' | 'roundDelay'>;
   readonly handlers: HandlerTable;
   readonly codecs: Codecs;
   /** Above it a message is dead-lettered unread. */
@@ -71,19 +74,31 @@ export async function processDelivery(delivery: Delivery, scope: PipelineScope):
 
   // 4 Nest: guards, policies, interceptors, pipes, the user's method, filters.
   const input = { pattern: route.pattern, value: body.value };
+  const attempt = facts.attempt + delivery.uncountedRuns;
   const runs =
     handlers.length === 1
-      ? [new Run(handlers[0]!, job, input)]
-      : handlers.map((handler) => new Run(handler, job, input));
+      ? [new Run(handlers[0]!, job, input, attempt)]
+      : handlers.map((handler) => new Run(handler, job, input, attempt));
   if (delivery.mode === 'manual') for (const run of runs) run.onVerb = () => acknowledgeEarly(job, runs);
-  await (runs.length === 1 ? runs[0]!.start() : Promise.all(runs.map((run) => run.start())));
+  if (runs.length === 1) {
+    await runs[0]!.start();
+    if (isUnfinished(runs[0]!)) runs[0] = await followPolicy(runs[0]!, scope);
+  } else {
+    await Promise.all(runs.map((_, i) => complete(runs, i, scope)));
+  }
 
   // Taken away or given up meanwhile: it runs again elsewhere, and what came of it here is nobody's.
-  if (delivery.aborted && !delivery.isFinal) return abandon(job);
+  if ((delivery.aborted && !delivery.isFinal) || runs.some(isCutShort)) return abandon(job);
 
   // 5 A request is done when its answer is confirmed, an event when every handler has succeeded or its dead letter is confirmed.
   if (delivery.mode === 'manual' && !runs.every(isDecided)) return hold(job, runs);
   return conclude(job, runs);
+}
+
+/** Each handler of an event has its own chain of runs and waits for none of the others. */
+async function complete(runs: Run[], i: number, scope: PipelineScope): Promise<void> {
+  await runs[i]!.start();
+  if (isUnfinished(runs[i]!)) runs[i] = await followPolicy(runs[i]!, scope);
 }
 
 function openAnswer(delivery: Delivery, facts: HeaderFacts, scope: PipelineScope): Answer | undefined {
@@ -122,22 +137,38 @@ function conclude(job: Job, runs: readonly Run[]): Settled | Promise<Settled> {
 function settleEvent(job: Job, runs: readonly Run[]): Settled | Promise<Settled> {
   noteFailures(job, runs);
   const copies: Copy[] = [];
-  for (const { death, handler } of runs) {
+  const dead: Run[] = [];
+  for (const run of runs) {
+    const { death, redeliverInMs } = run;
+    if (redeliverInMs !== undefined) {
+      copies.push(postpone(run, redeliverInMs, job.scope));
+      continue;
+    }
     job.scope.counters.add(death === undefined ? 'handled' : 'failed');
-    if (death !== undefined) copies.push(bury(job, death, handler.id));
+    if (death === undefined || isDropped(run, death, job.scope)) continue;
+    copies.push(buryRun(job, run, death));
+    dead.push(run);
   }
   return copies.length === 0
     ? acknowledge(job.delivery, job.scope)
-    : keepCopies(job.delivery, copies, job.scope);
+    : keepCopies(job.delivery, copies, job.scope, () => tellOfLetters(dead, job.scope));
 }
 
 async function answerRequest(job: Job, answer: Answer, run: Run): Promise<Settled> {
   const { delivery, scope } = job;
   noteFailures(job, [run]);
+  if (run.redeliverInMs !== undefined) {
+    // The next run answers.
+    answer.discard();
+    return keepCopies(delivery, [postpone(run, run.redeliverInMs, scope)], scope);
+  }
   scope.counters.add(run.death === undefined ? 'handled' : 'failed');
-  if (run.verb !== undefined && run.death !== undefined) return refuse(job, run.death, run.handler.id);
+  if (run.death !== undefined && isKept(run)) {
+    await tellCaller(job, run.death.envelope);
+    return keepCopies(delivery, [buryRun(job, run, run.death)], scope, () => tellOfLetters([run], scope));
+  }
   // A message without a way back is answered in any case; what a shutdown has cut short is not the whole answer.
-  const envelope = run.failure?.envelope ?? (delivery.aborted ? cutShort : undefined);
+  const envelope = (run.death ?? run.failure)?.envelope ?? (delivery.aborted ? cutShort : undefined);
   const outcome = await (envelope === undefined ? answer.end() : answer.fail(envelope));
   if (typeof outcome === 'object') {
     const end = delivery.isFinal ? 'is not run again' : 'is given back';
@@ -147,6 +178,23 @@ async function answerRequest(job: Job, answer: Answer, run: Run): Promise<Settle
   }
   if (outcome === 'undeliverable') noteUndeliverable(scope);
   return acknowledge(delivery, scope);
+}
+
+/** What the handler rejects is kept in any case; a failed request where somebody has asked for it, a deliberate answer never. */
+function isKept({ verb, handler, isAnswer }: Run): boolean {
+  if (verb === 'reject' || verb === 'requeue') return true;
+  return handler.deadLetter?.enabled === true && handler.deadLetter.requests && !isAnswer;
+}
+
+/** Where a handler keeps no dead letters. */
+function isDropped({ verb, handler, delivery }: Run, death: Failure, scope: PipelineScope): boolean {
+  if (handler.deadLetter?.enabled !== false || verb === 'reject' || verb === 'requeue') return false;
+  scope.counters.add('dropped');
+  scope.logger.warn(
+    `${scope.subscription}: message ${quoted(delivery.message.messageId)} is dropped, its handler ${quoted(handler.id)} ` +
+      `failed for good and keeps no dead letters: ${messageOf(death.error)}`,
+  );
+  return true;
 }
 
 /** Under `manual` an acknowledgement waits for nothing but those of the message's other handlers. */
@@ -171,10 +219,18 @@ async function hold(job: Job, runs: readonly Run[]): Promise<Settled | Held> {
   return { later: later.then(() => settleHeld(job, runs)) };
 }
 
-function settleHeld(job: Job, runs: readonly Run[]): Settled | Promise<Settled> {
+async function settleHeld(job: Job, runs: readonly Run[]): Promise<Settled> {
   const { delivery, scope } = job;
   if (delivery.aborted && !delivery.isFinal) return abandon(job);
-  return runs.some(wantsBack) ? giveBack(delivery, scope) : settleEvent(job, runs);
+  if (runs.some(wantsBack)) return giveBack(delivery, scope);
+  const asking = runs.find(isUnfinished);
+  const waitMs = asking === undefined ? undefined : await stepFrom(asking, scope);
+  if (waitMs === undefined) return settleEvent(job, runs);
+  if (!(await scope.naps.sleep(waitMs, delivery))) return abandon(job);
+  scope.counters.add('retried');
+  // Its slot and its lane are somebody else's by now: it gets in line for others.
+  delivery.uncountedRuns++;
+  return 'again';
 }
 
 async function sendReply({ scope }: Job, answer: Answer): Promise<void> {
@@ -187,7 +243,7 @@ async function sendReply({ scope }: Job, answer: Answer): Promise<void> {
 /** A verb has decided; what the handler did afterwards changes nothing, and must not go unseen. */
 function noteFailures({ scope }: Job, runs: readonly Run[]): void {
   for (const { verb, failure, handler } of runs) {
-    if (verb === undefined || failure === undefined) continue;
+    if (verb === undefined || verb === 'retry' || failure === undefined) continue;
     const why = messageOf(failure.error);
     scope.logger.warn(
       `${scope.subscription}: handler ${quoted(handler.id)} failed after its ${verb}: ${why}`,
@@ -215,10 +271,11 @@ function leave({ delivery, scope, answer }: Job): Settled {
   return 'done';
 }
 
-/** Keeps a message that no handler may see, or that its handler has rejected, and tells the caller if there is one. */
-async function refuse(job: Job, failure: Failure, handlerId = job.facts.handlerId): Promise<Settled> {
+/** Keeps a message that no handler may see, and tells the caller if there is one. */
+async function refuse(job: Job, failure: Failure): Promise<Settled> {
   await tellCaller(job, failure.envelope);
-  return keepCopies(job.delivery, [bury(job, failure, handlerId)], job.scope);
+  const { handlerId, attempt, firstFailedAt } = job.facts;
+  return keepCopies(job.delivery, [bury(job, { failure, handlerId, attempt, firstFailedAt })], job.scope);
 }
 
 async function unhandled(job: Job, route: Route): Promise<Settled> {
@@ -244,21 +301,62 @@ function noteUndeliverable(scope: PipelineScope): void {
   );
 }
 
-function bury({ delivery, facts, scope }: Job, failure: Failure, handlerId: string | undefined): Copy {
+function postpone(
+  { delivery, handler, attempt, firstFailedAt }: Run,
+  delayMs: number,
+  scope: PipelineScope,
+): Copy {
+  const next = {
+    handlerId: handler.id,
+    attempt: attempt + 1,
+    firstFailedAt,
+    delayMs,
+    now: scope.clock.now(),
+  };
+  return redeliveryCopy(delivery.message, next);
+}
+
+function buryRun(job: Job, run: Run, failure: Failure): Copy {
+  const { handler, attempt, firstFailedAt, failedAt } = run;
+  const death = { failure, handlerId: handler.id, attempt, firstFailedAt, policy: handler.deadLetter };
+  return bury(job, death, failedAt);
+}
+
+function bury(
+  { delivery, scope }: Job,
+  death: Omit<Death, 'failedAt' | 'subscription'>,
+  failedAt = scope.clock.now(),
+): Copy {
   const { message } = delivery;
+  const { failure, handlerId, attempt } = death;
   scope.logger.warn(
     `${scope.subscription}: dead letter ${failure.reason}, pattern ${quoted(message.patterns[0])}` +
       `${handlerId === undefined ? '' : `, handler ${quoted(handlerId)}`}, message ${quoted(message.messageId)}, ` +
-      `attempt ${facts.attempt}`,
+      `attempt ${attempt}`,
   );
-  return deadLetterCopy(message, {
-    failure,
-    handlerId,
-    attempt: facts.attempt,
-    firstFailedAt: facts.firstFailedAt,
-    failedAt: scope.clock.now(),
-    subscription: scope.subscription,
-  });
+  return deadLetterCopy(message, { ...death, failedAt, subscription: scope.subscription });
+}
+
+/** The letters are stored; who wants to know is told, and waited for by nobody. */
+function tellOfLetters(dead: readonly Run[], { subscription, logger }: PipelineScope): void {
+  for (const { handler, delivery, attempt, pattern, death } of dead) {
+    const onDeadLetter = handler.deadLetter?.onDeadLetter;
+    if (onDeadLetter === undefined || death === undefined) continue;
+    const { reason, error } = death;
+    const { messageId } = delivery.message;
+    const notice = {
+      reason,
+      error,
+      transport: subscription,
+      pattern,
+      handler: handler.id,
+      messageId,
+      attempt,
+    };
+    void (async () => onDeadLetter(notice))().catch((thrown: unknown) =>
+      logger.error(`${subscription}: onDeadLetter of ${quoted(handler.id)} failed: ${messageOf(thrown)}`),
+    );
+  }
 }
 
 const cutShort: ErrorEnvelope = {
@@ -286,9 +384,4 @@ function noHandler(handlerId: string | undefined, pattern: string): Failure {
 
 function transportFailure(name: string, message: string, reason: Failure['reason'], code: string): Failure {
   return { error: { name, message }, reason, envelope: { name, message, code, retryable: false } };
-}
-
-/** Text from the wire as a line of ours may show it. */
-function quoted(text: string | undefined): string {
-  return text === undefined ? 'without' : JSON.stringify(text.slice(0, 300));
 }

@@ -1,4 +1,5 @@
 import type { ErrorMatcher } from './error-matcher.js';
+import { mergeLayers } from './layers.js';
 
 /**
  * What happens after a run of a handler has failed. Runs form one chain: the first, `maxRetries` more in place, then one for each entry of
@@ -46,7 +47,9 @@ export interface RetryOptions {
 }
 
 /** Every default filled in. */
-export type RetryPolicy = Required<Omit<RetryOptions, OptionalField>> & Pick<RetryOptions, OptionalField>;
+export type RetryPolicy = {
+  readonly [Name in Exclude<keyof RetryOptions, OptionalField>]-?: NonNullable<RetryOptions[Name]>;
+} & Pick<RetryOptions, OptionalField>;
 type OptionalField = 'maxElapsedMs' | 'retryOn' | 'retryOnResult' | 'onRetry';
 
 const defaults = {
@@ -61,9 +64,5 @@ const defaults = {
 
 /** Merges field by field; the later layer wins where it says anything. */
 export function resolveRetry(...layers: readonly (RetryOptions | undefined)[]): RetryPolicy {
-  const merged: Record<string, unknown> = { ...defaults };
-  for (const layer of layers) {
-    for (const [name, value] of Object.entries(layer ?? {})) if (value !== undefined) merged[name] = value;
-  }
-  return merged as unknown as RetryPolicy;
+  return mergeLayers(defaults, ...layers) as unknown as RetryPolicy;
 }

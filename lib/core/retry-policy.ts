@@ -19,6 +19,9 @@ export type NextStep =
   | { readonly kind: 'exhausted' }
   | { readonly kind: 'fatal' };
 
+/** What a handler may ask for at most, a day: longer waits are not a message broker's work. */
+export const longestAskedDelayMs = 24 * 60 * 60 * 1_000;
+
 const exhausted: NextStep = { kind: 'exhausted' };
 const fatal: NextStep = { kind: 'fatal' };
 

@@ -4,6 +4,7 @@ import { remoteCodes } from './errors.js';
 import type { Failure } from './failure.js';
 import type { Handler, HandlerRun, Verb } from './handler-table.js';
 import type { HeaderFacts } from './header-facts.js';
+import { maxAttemptsOf } from './retry-policy.js';
 
 /** What the runs of one delivery share. */
 export interface RunFields {
@@ -25,20 +26,41 @@ export class Run implements HandlerRun {
   readonly value: unknown;
   readonly delivery: Delivery;
   readonly facts: HeaderFacts;
+  readonly answer: Answer | undefined;
+  readonly attempt: number;
+  firstFailedAt: number | undefined;
+  /** When this run ended without success. */
+  failedAt: number | undefined;
   /** Called after each verb that decides; for `manual`, where verbs need not wait for the end. */
   onVerb: (() => void) | undefined;
-  readonly #answer: Answer | undefined;
+  /** The next run comes through the broker, after so long. */
+  redeliverInMs: number | undefined;
+  /** The wait for the next run was cut short: the message goes back as it is. */
+  isCutShort = false;
   #verb: Verb | undefined;
   #failure: Failure | undefined;
   #hasEnded = false;
+  /** What `retryOnResult` thinks of the first value. */
+  #result: 'unseen' | 'wanted' | 'unwanted' = 'unseen';
 
-  constructor(handler: Handler, { delivery, facts, answer }: RunFields, { pattern, value }: RunInput) {
+  constructor(
+    handler: Handler,
+    { delivery, facts, answer }: RunFields,
+    { pattern, value }: RunInput,
+    attempt: number,
+  ) {
     this.handler = handler;
     this.pattern = pattern;
     this.value = value;
     this.delivery = delivery;
     this.facts = facts;
-    this.#answer = answer;
+    this.answer = answer;
+    this.attempt = attempt;
+    this.firstFailedAt = facts.firstFailedAt;
+  }
+
+  get maxAttempts(): number {
+    return this.handler.retry === undefined ? 1 : maxAttemptsOf(this.handler.retry);
   }
 
   get verb(): Verb['kind'] | undefined {
@@ -50,20 +72,64 @@ export class Run implements HandlerRun {
     return this.#failure;
   }
 
+  /** When the handler itself wants its next run; undefined: whenever its policy says. */
+  get askedDelayMs(): number | undefined {
+    return this.#verb?.kind === 'retry' ? this.#verb.delayMs : undefined;
+  }
+
+  /** Refused by a pipe or a guard, or a deliberate answer to a request: not something that passes. */
+  get isRefusal(): boolean {
+    if (this.#failure === undefined) return false;
+    return this.#failure.reason !== 'retries-exhausted' || this.isAnswer;
+  }
+
+  /** The handler has told its caller so on purpose; nothing is wrong with the message. */
+  get isAnswer(): boolean {
+    return (
+      this.#verb === undefined && this.answer !== undefined && this.#failure?.envelope.retryable === false
+    );
+  }
+
   /** What the message is kept for as a dead letter. A message that has no way back is kept instead of given back. */
   get death(): Failure | undefined {
-    if (this.#verb === undefined) return this.#failure;
-    return this.#verb.kind === 'ack' ? undefined : rejected(this.#failure);
+    const verb = this.#verb;
+    switch (verb?.kind) {
+      case undefined:
+        return this.#failure;
+      case 'ack':
+        return undefined;
+      case 'retry':
+        return this.#failure ?? noRunLeft;
+      case 'requeue':
+      case 'reject':
+        return rejected(this.#failure, verb?.kind === 'reject' ? verb.why : undefined);
+    }
   }
 
   async start(): Promise<void> {
     this.#failure = await this.handler.run(this);
+    if (this.#result === 'unwanted') this.#failure ??= unwantedResult;
     this.#hasEnded = true;
+  }
+
+  /** The one after it, here and now. */
+  again(): Run {
+    const next = new Run(this.handler, this, this, this.attempt + 1);
+    next.firstFailedAt = this.firstFailedAt;
+    next.onVerb = this.onVerb;
+    return next;
+  }
+
+  /** Its failure is one that no further run can mend. */
+  failForGood(): void {
+    const failure = this.#failure;
+    if (failure?.reason === 'retries-exhausted') this.#failure = { ...failure, reason: 'fatal' };
   }
 
   emit(value: unknown): boolean {
     if (this.delivery.aborted || (this.#verb !== undefined && this.#verb.kind !== 'ack')) return false;
-    return this.#answer === undefined || this.#answer.emit(value);
+    if (this.handler.retry?.retryOnResult !== undefined && !this.#isWanted(value)) return false;
+    return this.answer === undefined || this.answer.emit(value);
   }
 
   decide(verb: Verb): boolean {
@@ -74,6 +140,13 @@ export class Run implements HandlerRun {
     this.#verb = verb;
     this.onVerb?.();
     return true;
+  }
+
+  #isWanted(value: unknown): boolean {
+    if (this.#result === 'unseen') {
+      this.#result = this.handler.retry!.retryOnResult!(value) ? 'unwanted' : 'wanted';
+    }
+    return this.#result === 'wanted';
   }
 }
 
@@ -90,12 +163,29 @@ export function wantsBack({ verb, delivery }: Run): boolean {
   return verb === 'requeue' && !delivery.isFinal;
 }
 
-function rejected(failure: Failure | undefined): Failure {
+export function isCutShort(run: Run): boolean {
+  return run.isCutShort;
+}
+
+const noRunLeft = ownFailure(
+  'RetryRequestedError',
+  'the handler asked for another run and has none left',
+  'retries-exhausted',
+);
+const unwantedResult = ownFailure(
+  'UnwantedResultError',
+  'the result is one that retryOnResult refuses',
+  'retries-exhausted',
+);
+
+function rejected(failure: Failure | undefined, why: string | undefined): Failure {
+  if (why !== undefined) return ownFailure('RejectedError', why, 'rejected');
   if (failure !== undefined) return { ...failure, reason: 'rejected' };
-  const error = { name: 'RejectedError', message: 'the handler rejected the message' };
-  return {
-    error,
-    reason: 'rejected',
-    envelope: { ...error, code: remoteCodes.handlerFailed, retryable: false },
-  };
+  return ownFailure('RejectedError', 'the handler rejected the message', 'rejected');
+}
+
+function ownFailure(name: string, message: string, reason: Failure['reason']): Failure {
+  const retryable = reason !== 'rejected';
+  const error = { name, message };
+  return { error, reason, envelope: { ...error, code: remoteCodes.handlerFailed, retryable } };
 }

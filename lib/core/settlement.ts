@@ -42,13 +42,17 @@ export async function keepCopies(
   delivery: Delivery,
   copies: readonly Copy[],
   scope: SettlementScope,
+  onKept: () => void = () => {},
 ): Promise<Settled> {
   let isBlocked = false;
   try {
     for (let retry = 0; delivery.open; retry++) {
       try {
-        if (await delivery.ackAfter(copies)) countDeadLetters(copies, scope);
-        else scope.counters.add('stale');
+        if (await delivery.ackAfter(copies)) {
+          for (const { to } of copies)
+            scope.counters.add(to === 'redelivery' ? 'redelivered' : 'dead-lettered');
+          onKept();
+        } else scope.counters.add('stale');
         return 'done';
       } catch (error) {
         if (delivery.aborted) return delivery.isFinal ? lose(error, scope) : requeue(delivery, scope);
@@ -87,10 +91,6 @@ export function countStale(delivery: Delivery, scope: Pick<SettlementScope, 'cou
 
 /** The price of `at-most-once`: its message has no way back. */
 function lose(error: unknown, { logger, subscription }: SettlementScope): Settled {
-  logger.error(`${subscription}: a dead letter was lost at the shutdown: ${messageOf(error)}`);
+  logger.error(`${subscription}: a copy was lost at the shutdown: ${messageOf(error)}`);
   return 'done';
-}
-
-function countDeadLetters(copies: readonly Copy[], scope: SettlementScope): void {
-  for (const { to } of copies) if (to === 'dead-letter') scope.counters.add('dead-lettered');
 }

@@ -13,6 +13,11 @@ export function cutToBytes(text: string, maxBytes: number): string {
   return bytes.toString('utf8', 0, end) + cutMark;
 }
 
+/** Text from the wire as a line of ours may show it. */
+export function quoted(text: string | undefined): string {
+  return text === undefined ? 'without' : JSON.stringify(text.slice(0, 300));
+}
+
 /** A value as an error message may show it: short, and without the password of a URL. */
 export function printable(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(maskCredentials(value).slice(0, 100));

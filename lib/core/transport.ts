@@ -2,16 +2,18 @@ import { endsWithin, type Clock } from './clock.js';
 import { Codecs, builtInCodecs, type Codec } from './codec.js';
 import type { ConnectionState } from './connection-state.js';
 import type { Counters } from './counters.js';
-import type { Driver, Subscription, SubscriptionSpec } from './driver.js';
+import type { Capabilities, Driver, Subscription, SubscriptionSpec } from './driver.js';
 import { ClientClosedError, ConnectionLostError, messageOf, stackOf, type Problem } from './errors.js';
 import { refuseSharedManual, refuseWideBounds, subscribedPatterns } from './consumption.js';
 import { HandlerTable, type Handler } from './handler-table.js';
 import { Intake } from './intake.js';
 import type { StorkLogger } from './logger.js';
 import { buildMessage, type MessageOptions, type OutboundScope } from './outbound.js';
+import { Naps } from './naps.js';
 import { isPatternLength, maxPatternBytes } from './pattern.js';
 import { processDelivery, type PipelineScope } from './pipeline.js';
 import { giveBack, requeue } from './settlement.js';
+import { longestWaitInPlaceMs } from './retry-policy.js';
 import { printable } from './text.js';
 import { Requester, type ReplyObserver } from './requester.js';
 
@@ -52,6 +54,7 @@ export class Transport {
   readonly #codecs: Codecs;
   readonly #outbound: OutboundScope;
   readonly #requester: Requester;
+  readonly #naps: Naps;
   #bound: readonly Handler[] = [];
   #handlers: HandlerTable | undefined;
   #spec: SubscriptionSpec | undefined;
@@ -68,6 +71,7 @@ export class Transport {
     this.#settings = settings;
     this.#clock = clock;
     this.#logger = logger;
+    this.#naps = new Naps(clock);
     this.#codecs = new Codecs([...builtInCodecs, ...settings.codecs], settings.defaultContentType);
     this.#outbound = { transport: name, capabilities: driver.capabilities, codecs: this.#codecs, clock };
     this.#requester = new Requester({
@@ -105,6 +109,8 @@ export class Transport {
       id: this.name,
       patterns: subscribedPatterns(handlers),
       concurrency: this.#settings.concurrency,
+      redeliverDelaysMs: redeliverDelays(handlers),
+      longestWait: longestWait(handlers),
     };
   }
 
@@ -121,6 +127,8 @@ export class Transport {
       ...misfits,
       ...refuseSharedManual(this.#bound),
       ...refuseWideBounds(this.#bound, this.#settings.concurrency, this.name),
+      ...refuseIdleDelays(this.#bound),
+      ...refuseRedelivery(this.#bound, this.#driver.capabilities, this.name),
       ...this.#driver.validate(this.#spec),
     ];
   }
@@ -169,11 +177,14 @@ export class Transport {
    * can only shorten the wait of the first. Never rejects.
    */
   async drain(limitMs: number): Promise<void> {
-    await this.#intake?.drain(limitMs, () => {
+    const drained = this.#intake?.drain(limitMs, () => {
       const { running, held } = this.#intake!;
       const still = `${running} handlers still run after ${limitMs} ms, ${held} messages are kept by theirs`;
       this.#logger.warn(`${this.name}: ${still}; all are aborted and given back`);
     });
+    // Only now: what wakes up is given back, and must not come to us again.
+    this.#naps.end();
+    await drained;
     this.#leaving ??= this.#leave();
     await this.#leaving;
   }
@@ -220,6 +231,8 @@ export class Transport {
       clock: this.#clock,
       logger: this.#logger,
       counters: this.counters,
+      naps: this.#naps,
+      random: Math.random,
       writingBlocked: (why) => this.#noteBlocked(intake.writingBlocked(why !== undefined), why),
     };
     return intake;
@@ -228,10 +241,10 @@ export class Transport {
   /** Once for a trouble, not once for each message and try. */
   #noteBlocked(isChange: boolean, why: string | undefined): void {
     if (!isChange) return;
-    if (why === undefined) this.#logger.log(`${this.name}: dead letters can be written again`);
+    if (why === undefined) this.#logger.log(`${this.name}: dead letters and retries can be written again`);
     else
       this.#logger.error(
-        `${this.name}: dead letters cannot be written, the source is paused until they can: ${why}`,
+        `${this.name}: dead letters or retries cannot be written, the source is paused until they can: ${why}`,
       );
   }
 
@@ -250,4 +263,46 @@ export class Transport {
   #closedError(): ClientClosedError {
     return new ClientClosedError(`the transport ${JSON.stringify(this.name)} is closed`);
   }
+}
+
+function redeliverDelays(handlers: readonly Handler[]): readonly number[] {
+  const delays = handlers.flatMap(({ retry }) => retry?.redeliverDelaysMs ?? []);
+  return [...new Set(delays)].toSorted((a, b) => a - b);
+}
+
+function longestWait(handlers: readonly Handler[]): SubscriptionSpec['longestWait'] {
+  let longest = { handler: '', waitMs: 0 };
+  for (const { id, retry } of handlers) {
+    const waitMs = retry === undefined ? 0 : longestWaitInPlaceMs(retry);
+    if (waitMs > longest.waitMs) longest = { handler: id, waitMs };
+  }
+  return longest;
+}
+
+/** Whoever asks for a longer wait than the cap lets through would get the cap, and wonder. */
+function refuseIdleDelays(handlers: readonly Handler[]): Problem[] {
+  return handlers.flatMap(({ id, retry }) => {
+    if (retry === undefined || retry.delayMs <= retry.maxDelayMs) return [];
+    return {
+      name: `delayMs of the retry policy of ${id}`,
+      expected: `at most its maxDelayMs, ${retry.maxDelayMs}`,
+      given: String(retry.delayMs),
+    };
+  });
+}
+
+function refuseRedelivery(
+  handlers: readonly Handler[],
+  { redelivers }: Capabilities,
+  transport: string,
+): Problem[] {
+  if (redelivers) return [];
+  return handlers.flatMap(({ id, retry }) => {
+    if (retry === undefined || retry.redeliverDelaysMs.length === 0) return [];
+    return {
+      name: `redeliverDelaysMs of ${id}`,
+      expected: `nothing: the transport ${JSON.stringify(transport)} cannot bring messages back after a delay`,
+      given: printable(retry.redeliverDelaysMs),
+    };
+  });
 }

@@ -26,7 +26,7 @@ import {
 import { emptyHeaders, headerNames, reservedPrefix, type Headers } from '../core/headers.js';
 import {
   deadLetterTopic,
-  letterHeaders,
+  headersOfCopy,
   noSuchReplyTopic,
   outboundHeaders,
   replyHeaders,
@@ -58,6 +58,7 @@ export const kafkaCapabilities: Capabilities = {
   destinations: new Set(['topic']),
   pausesWithoutRedelivery: true,
   requeuesTo: 'memory',
+  redelivers: false,
   ownsSource: false,
 };
 
@@ -219,6 +220,11 @@ export class KafkaDriver implements Driver {
       timestamp: message.timestamp,
     };
     return this.#producer.publish(topic, record, message.partition);
+  }
+
+  /** Messages wait in place. */
+  roundDelay(): undefined {
+    return undefined;
   }
 
   async openReplies(listener: ReplyListener): Promise<ReplyInbox> {
@@ -410,7 +416,7 @@ export class KafkaDriver implements Driver {
     const { groupId } = this.#options;
     const source = delivery.message.origin.source;
     const { key, value } = delivery.message.raw as FetchedRecord;
-    const headers = letterHeaders(copy, groupId!);
+    const headers = headersOfCopy(copy, groupId!);
     const send = (written: Headers): Promise<void> =>
       this.#producer.publish(deadLetterTopic(source), {
         key,

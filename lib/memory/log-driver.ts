@@ -17,6 +17,7 @@ import type { DriverEnvironment } from '../nest/transport-definition.js';
 import type { MemoryBroker } from './broker/memory-broker.js';
 import {
   deadLetterTopic,
+  delayOfRetryTopic,
   inboundLogReply,
   isCompanion,
   legalTopic,
@@ -24,9 +25,10 @@ import {
   outboundHeaders,
   replyHeaders,
   replyTargetOf,
+  retryTopic,
   type LogReplyAddress,
 } from '../core/log-records.js';
-import { LogSubscription } from './log-subscription.js';
+import { LogSubscription, type Home } from './log-subscription.js';
 import { keepAlive } from './keep-alive.js';
 import type { MemoryOptions } from './options.js';
 
@@ -38,6 +40,7 @@ export const logCapabilities: Capabilities = {
   destinations: new Set(['topic']),
   pausesWithoutRedelivery: true,
   requeuesTo: 'memory',
+  redelivers: true,
   ownsSource: false,
 };
 
@@ -53,6 +56,8 @@ export class LogDriver implements Driver {
   #stayAlive: (() => void) | undefined;
   #subscription: LogSubscription | undefined;
   #stopReplies: (() => void) | undefined;
+  /** Those that have topics, rising. */
+  #delays: readonly number[] = [];
 
   constructor(broker: MemoryBroker, options: MemoryOptions, { name }: DriverEnvironment) {
     this.#broker = broker;
@@ -101,7 +106,8 @@ export class LogDriver implements Driver {
     for (const topic of this.#sources(spec)) {
       if (typeof topic === 'string') this.#declareTopic(topic, partitions);
     }
-    for (const topic of this.#subscribed(spec)) this.#declareTopic(deadLetterTopic(topic), partitions);
+    this.#delays = spec.redeliverDelaysMs;
+    for (const topic of this.#subscribed(spec)) this.#declareCompanions(topic);
   }
 
   async subscribe(spec: SubscriptionSpec, sink: DeliverySink): Promise<Subscription> {
@@ -111,10 +117,11 @@ export class LogDriver implements Driver {
       patternHeader: this.#options.patternHeader,
       fromBeginning: this.#options.fromBeginning ?? false,
       sink,
-      topics: () => this.#subscribed(spec),
+      topics: () => [...this.#subscribed(spec), ...this.#retryTopics(spec)],
       consumptionOf: (topic) => consumptionOf(spec.patterns, this.#sharesSource ? undefined : topic),
-      declareDeadLetters: (topic) =>
-        this.#declareTopic(deadLetterTopic(topic), this.#broker.topic(topic)!.partitionCount),
+      homeOf: (topic) => this.#homeOf(topic, spec),
+      declareCompanions: (topic) => this.#declareCompanions(topic),
+      retryTopicFor: (source, delayMs) => retryTopic(source, this.#group, this.#topicDelay(delayMs)),
     });
     await this.#subscription.open();
     return this.#subscription;
@@ -137,6 +144,12 @@ export class LogDriver implements Driver {
       timestamp: message.timestamp,
       ...(partition === undefined ? {} : { partition }),
     });
+  }
+
+  /** The next longer delay that has topics; what is longer than all of them goes round. */
+  roundDelay(delayMs: number): number | undefined {
+    if (this.#delays.length === 0) return undefined;
+    return this.#delays.find((delay) => delay >= delayMs) ?? delayMs;
   }
 
   async openReplies(listener: ReplyListener): Promise<ReplyInbox> {
@@ -195,6 +208,30 @@ export class LogDriver implements Driver {
 
   #declareTopic(name: string, partitions: number): void {
     if (this.#broker.topic(name) === undefined) this.#broker.createTopic(name, { partitions });
+  }
+
+  #declareCompanions(topic: string): void {
+    const { partitionCount } = this.#broker.topic(topic)!;
+    this.#declareTopic(deadLetterTopic(topic), partitionCount);
+    for (const delayMs of this.#delays)
+      this.#declareTopic(retryTopic(topic, this.#group, delayMs), partitionCount);
+  }
+
+  #topicDelay(delayMs: number): number {
+    return this.#delays.find((delay) => delay >= delayMs) ?? this.#delays.at(-1)!;
+  }
+
+  /** Those of delays that nobody asks for any more too: they may hold messages. */
+  #retryTopics(spec: SubscriptionSpec): readonly string[] {
+    return this.#broker.topicNames.filter((name) => this.#homeOf(name, spec).delayMs !== undefined);
+  }
+
+  #homeOf(name: string, spec: SubscriptionSpec): Home {
+    for (const source of this.#subscribed(spec)) {
+      const delayMs = delayOfRetryTopic(name, source, this.#group);
+      if (delayMs !== undefined) return { source, delayMs };
+    }
+    return { source: name, delayMs: undefined };
   }
 
   /** What the user or the handlers name: one topic, several, or each pattern as a topic. */

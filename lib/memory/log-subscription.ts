@@ -3,11 +3,14 @@ import { Delivery } from '../core/delivery.js';
 import type { Copy, DeliverySink, DeliverySource, Subscription } from '../core/driver.js';
 import { Epoch } from '../core/epoch.js';
 import { ConnectionLostError } from '../core/errors.js';
+import type { CancelTimer } from '../core/clock.js';
+import { headerNames, readTime } from '../core/headers.js';
 import { Watermark, type Range } from '../core/watermark.js';
 import type { ConsumerGroup, GroupMember, Membership, TopicPartition } from './broker/consumer-group.js';
 import type { MemoryBroker } from './broker/memory-broker.js';
 import type { MemoryRecord } from './broker/memory-topic.js';
-import { deadLetterTopic, RecordMessage, letterHeaders } from '../core/log-records.js';
+import { deadLetterTopic, headersOfCopy, RecordMessage } from '../core/log-records.js';
+import { longestAskedDelayMs } from '../core/retry-policy.js';
 
 /** Records handed over in one go; between two goes the sink can pause us. */
 const fetchSize = 100;
@@ -23,7 +26,17 @@ export interface LogSubscriptionFields {
   /** Names of the topics that it reads now. */
   topics(): readonly string[];
   consumptionOf(topic: string): Consumption;
-  readonly declareDeadLetters: (topic: string) => void;
+  /** The source of a retry topic, with its delay; any other topic is its own. */
+  readonly homeOf: (topic: string) => Home;
+  readonly declareCompanions: (topic: string) => void;
+  /** Where messages of a source wait for so long. */
+  readonly retryTopicFor: (source: string, delayMs: number) => string;
+}
+
+export interface Home {
+  readonly source: string;
+  /** Undefined on a source. */
+  readonly delayMs: number | undefined;
 }
 
 /** One member of a consumer group: its partitions come and go, each time with a new epoch. */
@@ -119,7 +132,7 @@ export class LogSubscription implements Subscription {
   #noticeTopic(topic: string): void {
     if (!this.reads(topic)) return;
     this.#late.add(topic);
-    this.#fields.declareDeadLetters(topic);
+    if (this.#fields.homeOf(topic).delayMs === undefined) this.#fields.declareCompanions(topic);
     void this.#membership?.refresh();
   }
 
@@ -141,10 +154,11 @@ export class LogSubscription implements Subscription {
   }
 
   #take(topic: string, partition: number): OwnedPartition {
-    const { broker, fromBeginning } = this.#fields;
+    const { broker, fromBeginning, homeOf } = this.#fields;
     const committed = this.#group.committed(topic, partition);
-    const first =
-      committed ?? (fromBeginning || this.#late.has(topic) ? 0 : broker.topic(topic)!.endOffset(partition));
+    // What waits for another run was handled here before.
+    const isWhole = fromBeginning || this.#late.has(topic) || homeOf(topic).delayMs !== undefined;
+    const first = committed ?? (isWhole ? 0 : broker.topic(topic)!.endOffset(partition));
     return new OwnedPartition({
       ...this.#fields,
       topic,
@@ -180,13 +194,16 @@ class OwnedPartition implements DeliverySource {
   readonly #watermark: Watermark;
   readonly #consumption: Consumption;
   readonly #stopListening: () => void;
+  readonly #home: Home;
   #position: number;
+  #cancelAlarm: CancelTimer = () => {};
 
   constructor(fields: OwnedPartitionFields) {
     this.#fields = fields;
     this.#position = fields.first;
     this.#watermark = new Watermark(fields.first, fields.settledBefore);
-    this.#consumption = fields.consumptionOf(fields.topic);
+    this.#home = fields.homeOf(fields.topic);
+    this.#consumption = fields.consumptionOf(this.#home.source);
     // At once: what arrives before the first settlement must not be skipped by a member that starts after us.
     fields.commit(fields.first, fields.settledBefore);
     this.#stopListening = fields.broker
@@ -197,6 +214,7 @@ class OwnedPartition implements DeliverySource {
   end(): void {
     this.#epoch.end();
     this.#stopListening();
+    this.#cancelAlarm();
   }
 
   /** Hands over what is there, until the sink pauses us. */
@@ -206,9 +224,9 @@ class OwnedPartition implements DeliverySource {
       const records = topic?.read(this.#fields.partition, this.#position, fetchSize) ?? [];
       if (records.length === 0) return;
       for (const record of records) {
-        if (!this.#fields.isFlowing()) return;
+        if (!this.#fields.isFlowing() || this.#isEarly(record)) return;
         this.#position = record.offset + 1;
-        if (this.#watermark.take(record.offset)) this.#handOver(record);
+        if (this.#watermark.take(record.offset)) this.#passOn(record);
       }
       // A handler that never waits would keep everything else of the process waiting.
       if (records.length === fetchSize) return void setImmediate(() => this.pump());
@@ -239,13 +257,37 @@ class OwnedPartition implements DeliverySource {
   requeue(): void {}
 
   async copy(delivery: Delivery, copy: Copy): Promise<void> {
-    const { broker, topic, group, declareDeadLetters } = this.#fields;
-    const name = deadLetterTopic(topic);
-    if (broker.topic(name) === undefined) declareDeadLetters(topic);
+    const { broker, group, declareCompanions, retryTopicFor } = this.#fields;
+    const { source } = this.#home;
+    const name = copy.to === 'redelivery' ? retryTopicFor(source, copy.delayMs) : deadLetterTopic(source);
+    if (broker.topic(name) === undefined) declareCompanions(source);
     const { key, value } = delivery.message.raw as MemoryRecord;
     broker
       .topic(name)!
-      .append({ key, value, headers: letterHeaders(copy, group), timestamp: broker.clock.now() });
+      .append({ key, value, headers: headersOfCopy(copy, group), timestamp: broker.clock.now() });
+  }
+
+  /** Due times rise within a partition of one delay: whoever stands behind waits no less. */
+  #isEarly(record: MemoryRecord): boolean {
+    const { delayMs } = this.#home;
+    if (delayMs === undefined) return false;
+    const { clock } = this.#fields.broker;
+    const waitMs = Math.min(dueAtOf(record) ?? 0, record.timestamp + delayMs) - clock.now();
+    if (waitMs <= 0) return false;
+    this.#cancelAlarm();
+    this.#cancelAlarm = clock.setTimer(waitMs, () => this.pump());
+    return true;
+  }
+
+  /** What is to wait for longer than any topic does goes round until it is due. */
+  #passOn(record: MemoryRecord): void {
+    const { broker, topic } = this.#fields;
+    const isDue = (dueAtOf(record) ?? 0) <= broker.clock.now();
+    if (this.#home.delayMs === undefined || isDue) return this.#handOver(record);
+    const { key, value, headers } = record;
+    broker.topic(topic)!.append({ key, value, headers, timestamp: broker.clock.now() });
+    this.#watermark.settle(record.offset);
+    this.#fields.commit(this.#watermark.next, this.#watermark.settledAbove());
   }
 
   #handOver(record: MemoryRecord): void {
@@ -263,4 +305,10 @@ class OwnedPartition implements DeliverySource {
     };
     sink.deliver(new Delivery(fields));
   }
+}
+
+/** Nobody is asked to wait for longer than a day at once: a due date beyond was written by somebody else. */
+function dueAtOf({ headers, timestamp }: MemoryRecord): number | undefined {
+  const dueAt = readTime(headers, headerNames.dueAt);
+  return dueAt === undefined || dueAt - timestamp > longestAskedDelayMs ? undefined : dueAt;
 }

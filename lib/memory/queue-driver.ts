@@ -28,6 +28,7 @@ import type { QueueSettings } from './broker/queue-settings.js';
 import { keepAlive } from './keep-alive.js';
 import {
   deadLetterQueue,
+  declareRetryQueue,
   isDeadLetterQueue,
   inboundReply,
   isServerNamed,
@@ -50,6 +51,7 @@ export const queueCapabilities: Capabilities = {
   destinations: new Set(['queue', 'exchange']),
   pausesWithoutRedelivery: false,
   requeuesTo: 'broker',
+  redelivers: true,
   ownsSource: true,
 };
 
@@ -156,6 +158,11 @@ export class QueueDriver implements Driver {
     if (outcome === 'rejected') throw new PublishRejectedError(`a queue behind ${where} is full`);
   }
 
+  /** A queue for each delay costs nothing here. */
+  roundDelay(delayMs: number): number {
+    return delayMs;
+  }
+
   async openReplies(listener: ReplyListener): Promise<ReplyInbox> {
     this.#assertOpen();
     this.#replies = listener;
@@ -217,6 +224,7 @@ export class QueueDriver implements Driver {
     const { exchange } = this.#options;
     const queue = this.#options.queue!;
     this.#broker.declareQueue(deadLetterQueue(queue), deadLetterSettings);
+    for (const delayMs of spec.redeliverDelaysMs) declareRetryQueue(this.#broker, queue, delayMs);
     this.#broker.declareQueue(
       queue,
       isDeadLetterQueue(queue) ? deadLetterSettings : this.#sourceSettings(queue),

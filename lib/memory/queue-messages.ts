@@ -2,10 +2,22 @@ import type { Copy } from '../core/driver.js';
 import { copyHeaders, headerNames, readKey, readText } from '../core/headers.js';
 import type { InboundMessage } from '../core/message.js';
 import { readReplyKind, type InboundReply, type OutboundReply } from '../core/reply.js';
+import type { MemoryBroker } from './broker/memory-broker.js';
 import type { MemoryMessage, MemoryProperties } from './broker/message.js';
 
 export function deadLetterQueue(queue: string): string {
   return `${queue}.dlq`;
+}
+
+/** Holds messages back for so long and gives them to their queue again. @returns its name */
+export function declareRetryQueue(broker: MemoryBroker, queue: string, delayMs: number): string {
+  const name = `${queue}.retry.${delayMs}`;
+  broker.declareQueue(name, {
+    messageTtlMs: delayMs,
+    deadLetterExchange: '',
+    deadLetterRoutingKey: queue,
+  });
+  return name;
 }
 
 export function isDeadLetterQueue(queue: string): boolean {
@@ -51,13 +63,14 @@ function text(value: unknown): string | undefined {
 /** Written by the broker about a journey that ends here; a copy that carried them would be taken for a message of that journey. */
 const brokerOwned = /^x-(death|first-death-|last-death-|delivery-count|acquired-count)/;
 
-/** What of a message goes with its copy. No reply address: whoever waited there was told, or is gone. No TTL: the letter stays. */
+/** What of a message goes with its copy. No TTL: the copy stays. A letter has no reply address: whoever waited there was told, or is gone. */
 export function copyOf(message: MemoryMessage, copy: Copy): Publishable {
   const headers = copyHeaders(copy.headers);
   for (const name of Object.keys(headers)) if (brokerOwned.test(name)) delete headers[name];
-  const { expirationMs, replyTo: _, ...kept } = message.properties;
+  const { expirationMs, replyTo, ...kept } = message.properties;
   if (expirationMs !== undefined) headers[headerNames.originExpiration] = String(expirationMs);
-  return { body: message.body, headers, properties: { ...kept, persistent: true } };
+  const answered = copy.to === 'redelivery' && replyTo !== undefined ? { replyTo } : {};
+  return { body: message.body, headers, properties: { ...kept, ...answered, persistent: true } };
 }
 
 /** Names that only a broker gives: an address of that form was made for one client that waits there. */

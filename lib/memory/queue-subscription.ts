@@ -5,7 +5,7 @@ import { Epoch } from '../core/epoch.js';
 import { PublishUnconfirmedError } from '../core/errors.js';
 import type { MemoryBroker } from './broker/memory-broker.js';
 import type { QueueConsumer, QueueDelivery } from './broker/memory-queue.js';
-import { copyOf, deadLetterQueue, inboundMessage, rawOf } from './queue-messages.js';
+import { copyOf, deadLetterQueue, declareRetryQueue, inboundMessage, rawOf } from './queue-messages.js';
 
 export interface QueueSubscriptionFields {
   readonly broker: MemoryBroker;
@@ -107,12 +107,17 @@ class QueueChannel implements DeliverySource {
   }
 
   async copy(delivery: Delivery, copy: Copy): Promise<void> {
-    const { broker, queue, declare } = this.#fields;
-    const target = deadLetterQueue(queue);
-    if (broker.queue(target) === undefined) declare();
-    const outcome = broker.publish('', target, copyOf(rawOf(delivery.message), copy));
+    const target = this.#companionFor(copy);
+    const outcome = this.#fields.broker.publish('', target, copyOf(rawOf(delivery.message), copy));
     if (outcome === 'routed') return;
-    throw new PublishUnconfirmedError(`the queue "${target}" did not take a dead letter: ${outcome}`);
+    throw new PublishUnconfirmedError(`the queue "${target}" did not take a copy: ${outcome}`);
+  }
+
+  #companionFor(copy: Copy): string {
+    const { broker, queue, declare } = this.#fields;
+    if (copy.to === 'redelivery') return declareRetryQueue(broker, queue, copy.delayMs);
+    if (broker.queue(deadLetterQueue(queue)) === undefined) declare();
+    return deadLetterQueue(queue);
   }
 
   /** Takes nothing more; what was delivered can still be settled. */

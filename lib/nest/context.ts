@@ -1,7 +1,10 @@
 import { BaseRpcContext, type PacketMetadata } from '@nestjs/microservices';
+import { StorkConfigError } from '../core/errors.js';
 import type { HandlerRun, Verb } from '../core/handler-table.js';
 import { headerNames, readText, reservedPrefix, type Headers } from '../core/headers.js';
 import type { InboundMessage } from '../core/message.js';
+import { longestAskedDelayMs } from '../core/retry-policy.js';
+import { printable } from '../core/text.js';
 
 /** What the library writes on a context and nobody else reads. */
 export interface RunRecord {
@@ -69,14 +72,19 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
     return this.#message.headers;
   }
 
-  /** 1 on the first run, over redeliveries. */
+  /** 1 on the first run, over retries in place and redeliveries. */
   get attempt(): number {
-    return this.#run.facts.attempt;
+    return this.#run.attempt;
+  }
+
+  /** How many runs there can be, by the handler's retry policy. */
+  get maxAttempts(): number {
+    return this.#run.maxAttempts;
   }
 
   /** When a run of this message first failed, in milliseconds since the epoch. */
   get firstFailedAt(): number | undefined {
-    return this.#run.facts.firstFailedAt;
+    return this.#run.firstFailedAt;
   }
 
   /** True if the broker knows that it has delivered the message before. */
@@ -114,6 +122,35 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
    */
   nack({ requeue = true }: { readonly requeue?: boolean | undefined } = {}): boolean {
     return this.#run.decide(requeue ? requeued : rejected);
+  }
+
+  /**
+   * Asks for the next of the handler's runs, as a failure would, whatever the handler does afterwards; where none is left, the message
+   * becomes a dead letter, or its caller gets an error. With `delayMs`, 0 to a day, it comes back through the broker where that can bring
+   * it back, rounded up to a delay that the broker has; else it waits in place.
+   *
+   * @returns true if it counts; false after another verb, and where the message is settled or was taken away
+   * @throws StorkConfigError where `delayMs` is no such number
+   */
+  retry({ delayMs }: { readonly delayMs?: number | undefined } = {}): boolean {
+    if (
+      delayMs !== undefined &&
+      !(Number.isInteger(delayMs) && delayMs >= 0 && delayMs <= longestAskedDelayMs)
+    ) {
+      const expected = `an integer from 0 to ${longestAskedDelayMs}, a day`;
+      throw new StorkConfigError([{ name: 'ctx.retry({ delayMs })', expected, given: printable(delayMs) }]);
+    }
+    return this.#run.decide({ kind: 'retry', delayMs });
+  }
+
+  /**
+   * Keeps the message as a dead letter `rejected`, with the reason as its error's message, whatever the handler does afterwards; a caller
+   * gets an error that says the same.
+   *
+   * @returns true if it counts; false after another verb, and where the message is settled or was taken away
+   */
+  deadLetter(reason: string): boolean {
+    return this.#run.decide({ kind: 'reject', why: reason });
   }
 
   /** The client library's own objects for this message. */

@@ -1,9 +1,12 @@
 import type { MessageHandler } from '@nestjs/microservices';
 import type { Problem } from '../core/errors.js';
 import type { Handler } from '../core/handler-table.js';
+import { resolveDeadLetter } from '../core/dead-letter-options.js';
 import { patternFromRegExp, patternFromString, type Pattern } from '../core/pattern.js';
+import { resolveRetry } from '../core/retry-options.js';
 import { checkConsume } from './consume.decorator.js';
 import type { DecoratedMethod, NestBinding } from './handler-explorer.js';
+import { checkLayers, soundOptions, type PolicyOptions } from './policies.js';
 import type { TransportRegistry } from './transport-registry.js';
 
 /** A controller's method with all its patterns. */
@@ -41,6 +44,7 @@ function toPattern(pattern: unknown, normalize: (pattern: unknown) => string): P
 export function checkMethods(methods: readonly BoundMethod[], registry: TransportRegistry): Problem[] {
   return [
     ...methods.flatMap(({ method }) => problemsOfConsume(method)),
+    ...problemsOfPolicies(methods),
     ...unknownNames(methods, registry),
     ...doubleIds(methods),
     ...doubleMessagePatterns(methods, registry),
@@ -60,11 +64,32 @@ export function methodsOn(
   );
 }
 
-export function toHandler({ method, isEvent, patterns }: BoundMethod, run: Handler['run']): Handler {
-  const handler: Handler = { id: method.id, kind: isEvent ? 'event' : 'message', patterns, run };
+/** @param base what the transport and its module say of policies, from the weaker word to the stronger */
+export function toHandler(
+  { method, isEvent, patterns }: BoundMethod,
+  base: PolicyOptions,
+  run: Handler['run'],
+): Handler {
+  const own = soundOptions(method.policies);
   // What is wrong is told once, by its name, and not by all that follows from it.
-  if (method.consume === undefined || problemsOfConsume(method).length > 0) return handler;
-  return { ...handler, consumption: method.consume };
+  const consumption = problemsOfConsume(method).length > 0 ? undefined : method.consume;
+  const retry = resolveRetry(...base.retry, ...own.retry);
+  const handler: Handler = {
+    id: method.id,
+    kind: isEvent ? 'event' : 'message',
+    patterns,
+    run,
+    // A message that its source does not have any more has no way back.
+    retry: consumption?.delivery === 'at-most-once' ? { ...retry, redeliverDelaysMs: [] } : retry,
+    deadLetter: resolveDeadLetter(...base.deadLetter, ...own.deadLetter),
+  };
+  return consumption === undefined ? handler : { ...handler, consumption };
+}
+
+/** Those of a class are told once, not for each of its methods. */
+function problemsOfPolicies(methods: readonly BoundMethod[]): Problem[] {
+  const found = methods.flatMap(({ method }) => checkLayers(method.policies));
+  return [...new Map(found.map((problem) => [`${problem.name} ${problem.given}`, problem])).values()];
 }
 
 function problemsOfConsume({ consume, place }: DecoratedMethod): Problem[] {

@@ -8,6 +8,7 @@ import {
 } from '@nestjs/microservices/constants.js';
 import type { ConsumeOptions } from './consume.decorator.js';
 import { consumeMetadataKey } from './consume.decorator.js';
+import { joinLayers, layersOf, type PolicyLayers } from './policies.js';
 import { namesOfVia, viaMetadataKey } from './via.js';
 
 /** A method with `@EventPattern` or `@MessagePattern`, as its decorators describe it. */
@@ -20,6 +21,8 @@ export interface DecoratedMethod {
   readonly transports: readonly string[] | undefined;
   /** What `@Consume()` was given, unchecked. */
   readonly consume: ConsumeOptions | undefined;
+  /** What its class and then itself say of policies. */
+  readonly policies: PolicyLayers;
   /** True where the decorator names a transport that is not ours, e.g. `Transport.TCP`: to be left alone. */
   readonly isForeign: boolean;
 }
@@ -61,7 +64,7 @@ export class HandlerExplorer {
     });
   }
 
-  /** Methods that carry `via()`, `@Via()` or `@Consume()`: they expect this library to serve them. */
+  /** Methods that carry `via()`, `@Via()`, `@Consume()` or a policy of ours: they expect this library to serve them. */
   ours(): DecoratedMethod[] {
     return this.#explore().flatMap(({ method, named }) => (named ? [method] : []));
   }
@@ -106,17 +109,20 @@ function describe(controller: Type, name: string, callback: object): Explored | 
   const ofClass = Reflect.getMetadata(viaMetadataKey, controller) as readonly string[] | undefined;
   const ofMethod = namesOfVia(transport);
   const place = `${controller.name}.${name}`;
+  const policies = joinLayers(layersOf(controller, controller.name), layersOf(callback, place));
+  const hasPolicy = policies.retry.length + policies.deadLetter.length > 0;
   return {
     method: {
       id: consume?.id ?? place,
       place,
       consume,
+      policies,
       transports: ofMethod ?? (transport === undefined ? ofClass : undefined),
       isForeign: transport !== undefined && ofMethod === undefined,
     },
     extras,
     patterns,
-    named: ofMethod !== undefined || ofClass !== undefined || consume !== undefined,
+    named: ofMethod !== undefined || ofClass !== undefined || consume !== undefined || hasPolicy,
   };
 }
 

@@ -1,5 +1,7 @@
 import type { ModuleMetadata, Provider, Type } from '@nestjs/common';
 import type { Codec } from '../core/codec.js';
+import type { DeadLetterOptions } from '../core/dead-letter-options.js';
+import type { RetryOptions } from '../core/retry-options.js';
 import type { TransportDefinition } from './transport-definition.js';
 
 /**
@@ -18,6 +20,10 @@ export interface StorkModuleOptions {
   readonly drainTimeoutMs?: number;
   /** How long the start waits for a broker before `listen()` rejects. @defaultValue 60 000 */
   readonly startTimeoutMs?: number;
+  /** What happens after a run of any handler has failed. @defaultValue three more in place, after 1, 2 and 4 seconds at most */
+  readonly retry?: RetryOptions | undefined;
+  /** What is kept of messages whose handler has failed for good. @defaultValue all of events, nothing of requests */
+  readonly deadLetter?: DeadLetterOptions | undefined;
 }
 
 /** What a factory class of `forRootAsync({ useClass | useExisting })` implements. @publicApi */
@@ -68,4 +74,8 @@ export interface CommonTransportOptions {
   readonly codecs?: readonly Codec[];
   /** Content type of what we send, and of what comes without one. @defaultValue 'application/json' */
   readonly defaultContentType?: string;
+  /** Field by field over the module's. */
+  readonly retry?: RetryOptions | undefined;
+  /** Field by field over the module's. */
+  readonly deadLetter?: DeadLetterOptions | undefined;
 }

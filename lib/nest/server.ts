@@ -1,4 +1,5 @@
 import { Injectable, Logger } from '@nestjs/common';
+import { ApplicationConfig } from '@nestjs/core';
 import { Server, type CustomTransportStrategy, type MessageHandler } from '@nestjs/microservices';
 import type { CancelTimer } from '../core/clock.js';
 import { StorkConfigError, type Problem } from '../core/errors.js';
@@ -6,6 +7,7 @@ import type { Handler } from '../core/handler-table.js';
 import { checkMethods, groupByMethod, methodsOn, toHandler, type BoundMethod } from './handler-binder.js';
 import { recordOriginalErrors } from './error-recorder.js';
 import { HandlerExplorer, type NestBinding } from './handler-explorer.js';
+import { checkLayers, layersOfInterceptors, soundOptions, type PolicyOptions } from './policies.js';
 import { runHandler, type ProcessingHooks } from './run-handler.js';
 import { TransportRegistry } from './transport-registry.js';
 
@@ -23,6 +25,7 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   protected override readonly logger = new Logger('Stork');
   readonly #registry: TransportRegistry;
   readonly #explorer: HandlerExplorer;
+  readonly #config: ApplicationConfig;
   readonly #bindings: NestBinding[] = [];
   #hasHooks = false;
   #isConnected = false;
@@ -33,11 +36,12 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   #consuming: Promise<void> | undefined;
   #isDraining = false;
 
-  constructor(registry: TransportRegistry, explorer: HandlerExplorer) {
+  constructor(registry: TransportRegistry, explorer: HandlerExplorer, config: ApplicationConfig) {
     super();
     recordOriginalErrors();
     this.#registry = registry;
     this.#explorer = explorer;
+    this.#config = config;
   }
 
   /** Called by what gives the strategy to Nest. */
@@ -135,23 +139,31 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   }
 
   #bindHandlers(): void {
+    const global = layersOfInterceptors(this.#config.getGlobalInterceptors(), 'the application');
     const methods = groupByMethod(this.#explorer.join(this.#bindings), (pattern) =>
       this.normalizePattern(pattern as never),
     );
-    const problems: Problem[] = checkMethods(methods, this.#registry);
+    const problems: Problem[] = [...checkMethods(methods, this.#registry), ...checkLayers(global)];
+    const bound = soundOptions(global);
     for (const [name, transport] of this.#registry.all()) {
-      transport.bind(methodsOn(name, methods, this.#registry).map((bound) => this.#toHandler(name, bound)));
+      const ofTransport = this.#registry.policiesOf(name);
+      const base = {
+        retry: [...ofTransport.retry, ...bound.retry],
+        deadLetter: [...ofTransport.deadLetter, ...bound.deadLetter],
+      };
+      const served = methodsOn(name, methods, this.#registry);
+      transport.bind(served.map((method) => this.#toHandler(name, method, base)));
       problems.push(...transport.validate());
     }
     if (problems.length > 0) throw new StorkConfigError(problems);
   }
 
-  #toHandler(transport: string, bound: BoundMethod): Handler {
+  #toHandler(transport: string, bound: BoundMethod, base: PolicyOptions): Handler {
     const { handler } = bound;
     const context = this.#registry.contextOf(transport);
     const plain = { transport, handler, context, withHooks: undefined };
     const hooked = { ...plain, withHooks: this.#withHooks };
-    return toHandler(bound, (run) => runHandler(this.#hasHooks ? hooked : plain, run));
+    return toHandler(bound, base, (run) => runHandler(this.#hasHooks ? hooked : plain, run));
   }
 
   override setOnProcessingStartHook(hook: Parameters<Server['setOnProcessingStartHook']>[0]): void {

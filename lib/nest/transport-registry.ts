@@ -5,8 +5,9 @@ import { StorkConfigError, type Problem } from '../core/errors.js';
 import { Transport } from '../core/transport.js';
 import { StorkContext } from './context.js';
 import type { StorkModuleOptions } from './options.js';
+import type { PolicyOptions } from './policies.js';
 import { STORK_CLOCK, STORK_DECLARED_TRANSPORTS, STORK_OPTIONS, type StorkClock } from './tokens.js';
-import { checkModuleOptions } from './validate-options.js';
+import { checkModuleOptions } from './validate-module.js';
 
 const defaultDrainTimeoutMs = 30_000;
 const defaultStartTimeoutMs = 60_000;
@@ -54,6 +55,15 @@ export class TransportRegistry {
   /** Whether handlers that name no transport are on this one, only named ones, or none. */
   handlersOn(name: string): 'all' | 'via-only' | 'none' {
     return this.#options.transports[name]!.common.handlers ?? 'all';
+  }
+
+  /** What the module and then the transport say of policies. */
+  policiesOf(name: string): PolicyOptions {
+    const { common } = this.#options.transports[name]!;
+    return {
+      retry: [this.#options.retry, common.retry],
+      deadLetter: [this.#options.deadLetter, common.deadLetter],
+    };
   }
 
   /** What handlers on this transport get by `@Ctx()`. */

@@ -1,5 +1,6 @@
 import 'reflect-metadata';
 import {
+  Allow,
   IsIn,
   IsInt,
   IsString,
@@ -11,11 +12,8 @@ import {
   validateSync,
   type ValidationError,
 } from 'class-validator';
-import { builtInCodecs, Codecs, type Codec } from '../core/codec.js';
 import type { Problem } from '../core/errors.js';
 import { printable } from '../core/text.js';
-import type { CommonTransportOptions } from './options.js';
-import { isTransportDefinition } from './transport-definition.js';
 
 /** Options are validated as instances of a class whose decorators' messages say what is expected. */
 type Schema = new () => object;
@@ -94,6 +92,10 @@ function all(...decorators: readonly PropertyDecorator[]): PropertyDecorator {
   };
 }
 
+export function isFunction(value: unknown): boolean {
+  return typeof value === 'function';
+}
+
 export function isCodec(value: unknown): boolean {
   const codec = value as { contentType?: unknown; encode?: unknown; decode?: unknown } | null | undefined;
   const { contentType, encode, decode } = codec ?? {};
@@ -101,7 +103,9 @@ export function isCodec(value: unknown): boolean {
   return isPlainType && typeof encode === 'function' && typeof decode === 'function';
 }
 
-const codecs = 'a list of codecs, each with contentType (lower case, no parameters), encode and decode';
+/** What is expected of a list of codecs. */
+export const codecs =
+  'a list of codecs, each with contentType (lower case, no parameters), encode and decode';
 
 export class CommonTransportSchema {
   @OneOf('all', 'via-only', 'none')
@@ -118,64 +122,12 @@ export class CommonTransportSchema {
   codecs?: unknown;
   @Text()
   defaultContentType?: unknown;
+  @Allow()
+  retry?: unknown;
+  @Allow()
+  deadLetter?: unknown;
 }
 
-class ModuleSchema {
-  @Matching(
-    'at least one transport by name, each made by rabbitmq(), kafka() or memory()',
-    (value) =>
-      isRecord(value) && Object.keys(value).length > 0 && Object.values(value).every(isTransportDefinition),
-  )
-  transports?: unknown;
-  @OptionalMatching('true or false', (value) => typeof value === 'boolean')
-  isGlobal?: unknown;
-  @OptionalMatching(codecs, (value) => Array.isArray(value) && value.every(isCodec))
-  codecs?: unknown;
-  @Integer(0)
-  drainTimeoutMs?: unknown;
-  @Integer(1)
-  startTimeoutMs?: unknown;
-}
-
-/** Every problem of the module's options and of those of its transports, replaced transports left out by their definition. */
-export function checkModuleOptions(options: unknown, declaredTransports: readonly string[]): Problem[] {
-  const problems = checkOptions(ModuleSchema, options, 'StorkModule');
-  const transports = isRecord(options) && isRecord(options['transports']) ? options['transports'] : {};
-  for (const [name, definition] of Object.entries(transports)) {
-    if (!/^[\w.-]+$/.test(name)) {
-      problems.push({
-        name: `transports.${name}`,
-        expected: 'a name of letters, digits, _, . and -',
-        given: printable(name),
-      });
-    }
-    if (!isTransportDefinition(definition)) continue;
-    const found = definition.validate(`transports.${name}`);
-    problems.push(...found);
-    if (found.length === 0) problems.push(...checkContentType(name, definition.common, options));
-  }
-  const given = Object.keys(transports).toSorted().join(', ');
-  const declared = declaredTransports.toSorted().join(', ');
-  if (given !== declared) {
-    problems.push({ name: 'transports', expected: `the names given to forRootAsync (${declared})`, given });
-  }
-  return problems;
-}
-
-/** A default that nothing can write would fail every plain message. */
-function checkContentType(name: string, common: CommonTransportOptions, options: unknown): Problem[] {
-  const { defaultContentType, codecs: own = [] } = common;
-  const shared = (options as { codecs?: unknown }).codecs;
-  if (defaultContentType === undefined || (shared !== undefined && !Array.isArray(shared))) return [];
-  const known = new Codecs(
-    [...builtInCodecs, ...((shared as Codec[] | undefined) ?? []), ...own],
-    defaultContentType,
-  );
-  if (known.knows(defaultContentType) !== undefined) return [];
-  const expected = 'the content type of a codec';
-  return [{ name: `transports.${name}.defaultContentType`, expected, given: printable(defaultContentType) }];
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
+export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -7,10 +7,18 @@ import { Epoch } from '../core/epoch.js';
 import { NoRouteError } from '../core/errors.js';
 import type { Connection } from './connection.js';
 import { Acknowledger } from './acknowledger.js';
+import { dayMs } from './delays.js';
 import { bareOptions, copyOptions, inboundMessage } from './messages.js';
 import { isUnsendable, type Publication, type Publisher } from './publisher.js';
 import { SupervisedChannel, type SupervisedChannelFields } from './supervised-channel.js';
-import { declareDeadLetters, declareTopology, deadLetterQueue, type QueueTopology } from './topology.js';
+import {
+  deadLetterQueue,
+  declareDeadLetters,
+  declareRetries,
+  declareTopology,
+  retryQueue,
+  type QueueTopology,
+} from './topology.js';
 
 export interface ConsumerFields extends Omit<SupervisedChannelFields, 'setup' | 'lost'> {
   readonly connection: Connection;
@@ -119,6 +127,8 @@ class LiveChannel implements DeliverySource {
   readonly #events: LiveChannelEvents;
   readonly #acknowledger: Acknowledger;
   readonly #consumption: Consumption;
+  /** Retry queues by their delay, with the time at which they were declared on this channel. */
+  readonly #declaredAt = new Map<number, number>();
   /** Ends when the broker has what was acknowledged in this turn. */
   #taken: Promise<unknown> | undefined;
   #isStopping = false;
@@ -129,6 +139,8 @@ class LiveChannel implements DeliverySource {
     this.#fields = fields;
     this.#events = events;
     this.#consumption = consumptionOf(fields.spec.patterns);
+    // Together with the channel.
+    for (const delayMs of fields.spec.redeliverDelaysMs) this.#declaredAt.set(delayMs, fields.clock.now());
     this.#acknowledger = new Acknowledger({
       ack: (tag, multiple) => this.#send(() => channel.ack(messageOfTag(tag), multiple)),
       nack: (tag) => this.#send(() => channel.nack(messageOfTag(tag), false, true)),
@@ -225,10 +237,11 @@ class LiveChannel implements DeliverySource {
     const { copies, topology } = this.#fields;
     const publication = {
       exchange: '',
-      routingKey: deadLetterQueue(topology.queue),
+      routingKey: companionFor(copy, topology.queue),
       body: message.content,
       options: copyOptions(message, copy),
     };
+    if (copy.to === 'redelivery') await this.#renewLease(copy.delayMs);
     try {
       await copies.publish(publication);
     } catch (error) {
@@ -241,9 +254,21 @@ class LiveChannel implements DeliverySource {
     // What a foreign client could write, ours cannot always: the body and our own headers then.
     if (isUnsendable(error)) return copies.publish({ ...publication, options: bareOptions(copy) });
     if (!(error instanceof NoRouteError)) throw error;
-    // Somebody deleted the dead letter queue.
-    await declareDeadLetters(this.#channel, topology.queue);
+    // Somebody deleted the companion.
+    if (copy.to === 'dead-letter') await declareDeadLetters(this.#channel, topology.queue);
+    else await this.#declareRetries(copy.delayMs);
     await copies.publish(publication);
+  }
+
+  /** The queue lives on for days after it was declared; declared again daily, it outlives each message in it. */
+  async #renewLease(delayMs: number): Promise<void> {
+    const at = this.#declaredAt.get(delayMs);
+    if (at === undefined || this.#fields.clock.now() - at > dayMs) await this.#declareRetries(delayMs);
+  }
+
+  async #declareRetries(delayMs: number): Promise<void> {
+    await declareRetries(this.#channel, this.#fields.topology.queue, delayMs);
+    this.#declaredAt.set(delayMs, this.#fields.clock.now());
   }
 
   #take(message: ConsumeMessage | null): void {
@@ -263,4 +288,8 @@ class LiveChannel implements DeliverySource {
     };
     sink.deliver(new Delivery(fields));
   }
+}
+
+function companionFor(copy: Copy, queue: string): string {
+  return copy.to === 'redelivery' ? retryQueue(queue, copy.delayMs) : deadLetterQueue(queue);
 }

@@ -2,9 +2,9 @@ import type { Clock } from '../core/clock.js';
 import { ConnectionLostError, messageOf, NoRouteError, StorkConfigError } from '../core/errors.js';
 import type { Publication, Publisher } from './publisher.js';
 
-const dayMs = 24 * 60 * 60 * 1_000;
+export const dayMs = 24 * 60 * 60 * 1_000;
 /** A queue that holds delayed messages goes when nobody has declared it for so long after the last could have been due. */
-const leaseMs = 7 * dayMs;
+export const leaseMs = 7 * dayMs;
 
 /** Delays that have queues: 1, 2, 5 in each decade from 100 ms to a day. One queue for each millisecond would be too many. */
 export function roundDelayUp(delayMs: number): number {

@@ -27,7 +27,7 @@ import type { DriverEnvironment } from '../nest/transport-definition.js';
 import type { ConsumeMessage } from 'amqplib';
 import { Connection } from './connection.js';
 import { Consumer } from './consumer.js';
-import { Delays } from './delays.js';
+import { Delays, roundDelayUp } from './delays.js';
 import { replyCodeOf, replyCodes } from './errors.js';
 import { inboundReply, publishOptions } from './messages.js';
 import type { RabbitMqOptions } from './options.js';
@@ -38,6 +38,7 @@ import { declareTopology, type QueueTopology } from './topology.js';
 const directReplyQueue = 'amq.rabbitmq.reply-to';
 const defaults = {
   deliveryLimit: 100,
+  consumerTimeoutMs: 30 * 60 * 1_000,
   maxBufferedMessages: 10_000,
   maxBufferedBytes: 64 * 1024 * 1024,
   reconnect: { delayMs: 500, maxDelayMs: 30_000 },
@@ -48,6 +49,7 @@ export const rabbitMqCapabilities: Capabilities = {
   destinations: new Set(['queue', 'exchange']),
   pausesWithoutRedelivery: false,
   requeuesTo: 'broker',
+  redelivers: true,
   ownsSource: true,
 };
 
@@ -67,6 +69,8 @@ export class RabbitMqDriver implements Driver {
   #replies: Replies | undefined;
   #replyPublisher: Publisher | undefined;
   readonly #knownExchanges = new Set<string>();
+  /** Delays that handlers have asked for. */
+  readonly #declaredDelays = new Set<number>();
   #started: Promise<void> | undefined;
   #consumer: Consumer | undefined;
   #requests: Publisher | undefined;
@@ -92,6 +96,29 @@ export class RabbitMqDriver implements Driver {
       ...refusePartitionOrder(spec.patterns, this.#environment.name),
       ...findDisagreements(spec.patterns, `the queue "${this.#options.queue}"`),
       ...this.#unbindable(spec),
+      ...this.#refuseLongWaits(spec),
+    ];
+  }
+
+  /**
+   * The broker closes a channel that keeps a message for too long, and counts from its delivery: what was prefetched waits for those before
+   * it.
+   */
+  #refuseLongWaits({ concurrency, longestWait }: SubscriptionSpec): Problem[] {
+    const { handler, waitMs } = longestWait;
+    const prefetch = this.#options.prefetch ?? concurrency * 2;
+    const timeoutMs = this.#options.consumerTimeoutMs ?? defaults.consumerTimeoutMs;
+    const rounds = Math.ceil(prefetch / concurrency);
+    if (rounds * waitMs <= timeoutMs / 2) return [];
+    return [
+      {
+        name: `retry of ${handler} on the transport ${JSON.stringify(this.#environment.name)}`,
+        expected:
+          `waits in place of at most ${Math.floor(timeoutMs / 2 / rounds)} ms altogether: half of consumerTimeoutMs, ${timeoutMs}, ` +
+          `for ${rounds} messages one after another (prefetch ${prefetch}, concurrency ${concurrency}); ` +
+          'redeliverDelaysMs waits in the broker',
+        given: `${waitMs} ms`,
+      },
     ];
   }
 
@@ -118,6 +145,7 @@ export class RabbitMqDriver implements Driver {
 
   /** At boot every error counts; after a loss the consumer declares for itself. */
   async declare(spec: SubscriptionSpec): Promise<void> {
+    for (const delayMs of spec.redeliverDelaysMs) this.#declaredDelays.add(delayMs);
     const model = await this.#publishing.ready();
     const channel = await model.createChannel();
     // Without a listener the client would throw the broker's refusal in its read loop.
@@ -155,6 +183,11 @@ export class RabbitMqDriver implements Driver {
     return message.delayMs === undefined
       ? this.#publisher.publish(publication)
       : this.#delays.publish(publication, message.delayMs);
+  }
+
+  /** A queue for every delay that somebody asks for would be too many; those that handlers declare have their own. */
+  roundDelay(delayMs: number): number {
+    return this.#declaredDelays.has(delayMs) ? delayMs : roundDelayUp(delayMs);
   }
 
   async openReplies(listener: ReplyListener): Promise<ReplyInbox> {

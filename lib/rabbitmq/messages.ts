@@ -73,9 +73,12 @@ export function publishOptions(message: OutboundMessage, keyHeader: string): Opt
  */
 const brokerOwned = /^(x-(death|delivery-count|acquired-count)|x-(first|last)-death-.*|CC|BCC)$/;
 
+/** What a client writes to have it replaced by an address of its own; the broker refuses it from anybody else. */
+const directReplyQueue = 'amq.rabbitmq.reply-to';
+
 /**
- * Properties of a message's copy, built from what may be carried on. No reply address, no expiration, no user id: the broker would act
- * on them; what a reader may want of them is kept as text.
+ * Properties of a message's copy, built from what may be carried on. No expiration, no user id: the broker would act on them; what a
+ * reader may want of them is kept as text. A reply address goes only with a request that comes back.
  */
 export function copyOptions(message: ConsumeMessage, copy: Copy): Options.Publish {
   const { properties } = message;
@@ -102,6 +105,8 @@ export function copyOptions(message: ConsumeMessage, copy: Copy): Options.Publis
   }
   if (typeof properties.timestamp === 'number') options.timestamp = properties.timestamp;
   if (typeof properties.priority === 'number') options.priority = properties.priority;
+  const replyTo = copy.to === 'redelivery' ? text(properties.replyTo) : undefined;
+  if (replyTo !== undefined && replyTo !== directReplyQueue) options.replyTo = replyTo;
   return options;
 }
 

@@ -29,6 +29,11 @@ export interface RabbitMqOptions extends CommonTransportOptions {
   readonly prefetch?: number;
   /** Deliveries after which the broker itself gives a message to the dead letters. Every return counts, restarts too. @defaultValue 100 */
   readonly deliveryLimit?: number;
+  /**
+   * How long the broker lets a consumer keep a message before it closes the channel; must be what the broker is configured with, a client
+   * cannot ask. What handlers may keep a message waiting in place is held to half of it. @defaultValue 1 800 000
+   */
+  readonly consumerTimeoutMs?: number;
   /** Priorities from 0 to this; classic queues only. Quorum queues ignore priorities on RabbitMQ 3 and know two levels on 4. */
   readonly maxPriority?: number;
   /** Header in which the key travels. @defaultValue 'stork-key' */
@@ -71,6 +76,8 @@ class RabbitMqSchema extends CommonTransportSchema {
   prefetch?: unknown;
   @Integer(1)
   deliveryLimit?: unknown;
+  @Integer(1)
+  consumerTimeoutMs?: unknown;
   @Integer(1, 255)
   maxPriority?: unknown;
   @Text()

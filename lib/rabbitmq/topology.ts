@@ -1,6 +1,7 @@
 import type { Channel, Options } from 'amqplib';
 import type { SubscriptionSpec } from '../core/driver.js';
 import { StorkConfigError, messageOf } from '../core/errors.js';
+import { leaseMs } from './delays.js';
 import { replyCodeOf, replyCodes } from './errors.js';
 
 export interface Exchange {
@@ -27,7 +28,7 @@ export function deadLetterQueue(queue: string): string {
   return `${queue}.dlq`;
 }
 
-/** Declares in the order in which nothing can be lost: a source never exists without its dead letter queue. Idempotent. */
+/** Declares in the order in which nothing can be lost: a source never exists without its companions. Idempotent. */
 export async function declareTopology(
   channel: Channel,
   topology: QueueTopology,
@@ -35,6 +36,7 @@ export async function declareTopology(
 ): Promise<void> {
   const { queue, exchange } = topology;
   await declareDeadLetters(channel, queue);
+  for (const delayMs of spec.redeliverDelaysMs) await declareRetries(channel, queue, delayMs);
   // A transport may read dead letters like any queue: whoever declares a queue of such a name declares it so.
   const options = queue.endsWith('.dlq') ? deadLetterOptions() : sourceOptions(topology);
   await declareQueue(channel, queue, options);
@@ -49,6 +51,28 @@ export async function declareTopology(
 
 export async function declareDeadLetters(channel: Channel, queue: string): Promise<void> {
   await declareQueue(channel, deadLetterQueue(queue), deadLetterOptions());
+}
+
+export function retryQueue(queue: string, delayMs: number): string {
+  return `${queue}.retry.${delayMs}`;
+}
+
+/** Holds messages back for so long and gives them to their queue again. Declaring it renews its lease, publishing does not. */
+export async function declareRetries(channel: Channel, queue: string, delayMs: number): Promise<void> {
+  await declareQueue(channel, retryQueue(queue, delayMs), {
+    durable: true,
+    arguments: {
+      'x-queue-type': 'quorum',
+      // Nobody consumes it; a reader at the broker's console must not use up a message's returns.
+      'x-delivery-limit': deadLetterDeliveryLimit,
+      'x-message-ttl': delayMs,
+      'x-expires': delayMs + leaseMs,
+      'x-dead-letter-exchange': '',
+      'x-dead-letter-routing-key': queue,
+      'x-dead-letter-strategy': 'at-least-once',
+      'x-overflow': 'reject-publish',
+    },
+  });
 }
 
 async function declareQueue(channel: Channel, queue: string, options: Options.AssertQueue): Promise<void> {

@@ -46,7 +46,8 @@ export async function startApp(harness: DriverHarness, options: AppOptions): Pro
   const source = options.source ?? uniqueName();
   const transports = { main: harness.transport(source, options.transport) };
   const testing = await Test.createTestingModule({
-    imports: [StorkModule.forRoot({ transports, ...options.module })],
+    // One run, unless it is retry that a test is about: what fails is a dead letter at once.
+    imports: [StorkModule.forRoot({ transports, retry: { maxRetries: 0 }, ...options.module })],
     controllers: [...options.controllers],
   }).compile();
   const app = testing.createNestMicroservice({ ...storkMicroservice(), logger: false });

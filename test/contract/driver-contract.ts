@@ -8,6 +8,7 @@ import { eventContract } from './suite/events.js';
 import { failureContract } from './suite/failures.js';
 import { lossContract } from './suite/loss.js';
 import { requestContract } from './suite/requests.js';
+import { retryContract } from './suite/retry.js';
 import { routingContract } from './suite/routing.js';
 
 /**
@@ -26,6 +27,7 @@ export function driverContract(harness: DriverHarness): void {
       describe('concurrency and order', () => concurrencyContract(harness));
       describe('how handlers consume', () => consumptionContract(harness));
       describe('delivery modes', () => deliveryModeContract(harness));
+      describe('retry', () => retryContract(harness));
       describe('loss and shutdown', () => lossContract(harness));
     });
     describe('capabilities', () => capabilityContract(harness));

@@ -6,6 +6,7 @@ import { rabbitMqCapabilities } from '../../lib/rabbitmq/driver.js';
 import { startProxy, type TcpProxy } from '../support/tcp-proxy.js';
 import { driverContract } from './driver-contract.js';
 import type { RawLetter } from './harness.js';
+import { redeliveryDelays } from './suite/retry.js';
 
 const rabbitmqUrl = inject('rabbitmqUrl');
 const driverOptions = (options: Partial<RabbitMqOptions>): Partial<RabbitMqOptions> => options;
@@ -59,6 +60,7 @@ driverContract({
   },
   transport: (queue, options) => {
     queues.add(queue).add(`${queue}.dlq`).add(`${queue}.dlq.dlq`);
+    for (const delayMs of redeliveryDelays) queues.add(`${queue}.retry.${delayMs}`);
     return rabbitmq({ url, queue, reconnect, ...options });
   },
   publishRaw: async (queue, { body, pattern, contentType, headers, messageId, key, replyTo, timestamp }) => {

@@ -17,7 +17,11 @@ export class Shop {
 
   /** `StorkModule` with this queue as transport `main`. */
   stork(options: Partial<StorkModuleOptions> = {}) {
-    return StorkModule.forRoot({ transports: { main: this.transport() }, ...options });
+    return StorkModule.forRoot({
+      transports: { main: this.transport() },
+      retry: { maxRetries: 0 },
+      ...options,
+    });
   }
 
   compile(controllers: readonly Type[], metadata: ModuleMetadata = {}): Promise<TestingModule> {

@@ -1,10 +1,11 @@
 import { Controller } from '@nestjs/common';
 import { Ctx, EventPattern, Payload } from '@nestjs/microservices';
 import { expect, it } from 'vitest';
-import { StorkContext } from 'nestjs-stork';
+import { Retry, StorkContext } from 'nestjs-stork';
 import type { OptionalMessageOption } from '../../../lib/core/driver.js';
 import { Gate, Seen, startApp } from '../app.js';
 import type { DriverHarness } from '../harness.js';
+import { redeliveryContract } from './retry.js';
 
 const values: Required<Record<OptionalMessageOption, number | boolean | string>> = {
   delayMs: 100,
@@ -26,6 +27,22 @@ export function capabilityContract(harness: DriverHarness): void {
       const { client } = await startApp(harness, { controllers: [Probe] });
       await expect(client.publish('probe', 1, { [option]: values[option] })).rejects.toThrow(
         `${option}: expected nothing`,
+      );
+    });
+  }
+
+  if (harness.capabilities.redelivers) {
+    redeliveryContract(harness);
+  } else {
+    it('refuses redeliverDelaysMs at boot, by handler and transport', async () => {
+      @Controller()
+      class Delayed {
+        @EventPattern<string>('work')
+        @Retry({ redeliverDelaysMs: [5_000] })
+        work(): void {}
+      }
+      await expect(startApp(harness, { controllers: [Delayed] })).rejects.toThrow(
+        'redeliverDelaysMs of Delayed.work: expected nothing: the transport "main"',
       );
     });
   }

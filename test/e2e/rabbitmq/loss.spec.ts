@@ -245,7 +245,13 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
     );
     onTestFinished(() => driver.close(1_000));
     await driver.connect(AbortSignal.timeout(5_000));
-    const spec = { id: 'main', patterns: [{ text: 'job', kind: 'exact' } as never], concurrency: 1 };
+    const spec = {
+      id: 'main',
+      patterns: [{ text: 'job', kind: 'exact' } as never],
+      concurrency: 1,
+      redeliverDelaysMs: [],
+      longestWait: { handler: 'job', waitMs: 0 },
+    };
     await driver.declare(spec);
     const seen = new Seen<number>();
     const subscription = await driver.subscribe(spec, {

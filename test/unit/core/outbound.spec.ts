@@ -22,6 +22,7 @@ function newScope(capabilities: Partial<Capabilities> = {}): OutboundScope {
       destinations: new Set(['queue', 'exchange']),
       pausesWithoutRedelivery: true,
       requeuesTo: 'broker',
+      redelivers: true,
       ownsSource: true,
       ...capabilities,
     },

@@ -3,9 +3,12 @@ import { Counters } from '../../../lib/core/counters.js';
 import type { Failure } from '../../../lib/core/failure.js';
 import { HandlerTable, type Handler, type HandlerRun } from '../../../lib/core/handler-table.js';
 import type { InboundMessage } from '../../../lib/core/message.js';
+import { Naps } from '../../../lib/core/naps.js';
 import { patternFromString } from '../../../lib/core/pattern.js';
 import type { PipelineScope } from '../../../lib/core/pipeline.js';
 import type { OutboundReply, ReplyTarget } from '../../../lib/core/reply.js';
+import type { DeadLetterPolicy } from '../../../lib/core/dead-letter-options.js';
+import type { RetryPolicy } from '../../../lib/core/retry-options.js';
 import { VirtualClock } from '../../../lib/memory/virtual-clock.js';
 import { newCodecs, newDelivery, newMessage, RecordingLogger, type TestDelivery } from './harness.js';
 
@@ -18,6 +21,9 @@ export class ServerDriver {
   parseReplyAddress(): ReplyTarget {
     return this.target;
   }
+
+  /** As a broker with a queue for each full second. */
+  roundDelay: (delayMs: number) => number | undefined = (delayMs) => Math.ceil(delayMs / 1_000) * 1_000;
 
   reply(_: unknown, reply: OutboundReply): Promise<'confirmed' | 'undeliverable'> {
     this.replies.push(reply);
@@ -40,12 +46,17 @@ export type Behaviour = (run: HandlerRun) => Promise<Failure | undefined>;
 export class TestHandler implements Handler {
   readonly patterns;
   readonly runs: HandlerRun[] = [];
+  readonly retry?: RetryPolicy;
+  readonly deadLetter?: DeadLetterPolicy;
   constructor(
     readonly kind: Handler['kind'],
     readonly id: string,
     pattern: string,
     readonly behaviour: Behaviour = async () => undefined,
+    { retry, deadLetter }: Pick<Handler, 'retry' | 'deadLetter'> = {},
   ) {
+    if (retry !== undefined) this.retry = retry;
+    if (deadLetter !== undefined) this.deadLetter = deadLetter;
     this.patterns = [patternFromString(pattern)];
   }
   run(run: HandlerRun): Promise<Failure | undefined> {
@@ -76,6 +87,8 @@ export function newBench(handlers: readonly Handler[], fields: Partial<PipelineS
     clock,
     logger,
     counters,
+    naps: new Naps(clock),
+    random: () => 0.5,
     capabilities: { requeuesTo: 'broker' },
     writingBlocked: (why) => void blocked.push(why),
     ...fields,

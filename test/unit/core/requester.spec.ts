@@ -25,8 +25,10 @@ class ClientDriver implements Driver {
     destinations: new Set<never>(),
     pausesWithoutRedelivery: true,
     requeuesTo: 'broker' as const,
+    redelivers: false,
     ownsSource: true,
   };
+  roundDelay = () => undefined;
   readonly state = new ConnectionStateCell();
   readonly published: OutboundMessage[] = [];
   opened = 0;

@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import { array, assert, constantFrom, double, integer, nat, option, property, record } from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { resolveRetry, type RetryOptions, type RetryPolicy } from '../../../lib/core/retry-options.js';
 import {
@@ -24,17 +24,15 @@ const failed = (fields: Partial<FailedRun> = {}): FailedRun => ({
 const after = (options: RetryOptions, fields: Partial<FailedRun> = {}): NextStep =>
   stepAfter(failed(fields), resolveRetry(options), Math.random);
 
-const policies = fc
-  .record({
-    maxRetries: fc.nat(20),
-    delayMs: fc.nat(100_000),
-    factor: fc.double({ min: 1, max: 100, noNaN: true }),
-    maxDelayMs: fc.nat(1_000_000),
-    jitter: fc.constantFrom('full' as const, 'none' as const),
-    redeliverDelaysMs: fc.array(fc.nat(1_000_000), { maxLength: 5 }),
-  })
-  .map((options) => resolveRetry(options));
-const parts = fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true });
+const policies = record({
+  maxRetries: nat(20),
+  delayMs: nat(100_000),
+  factor: double({ min: 1, max: 100, noNaN: true }),
+  maxDelayMs: nat(1_000_000),
+  jitter: constantFrom('full' as const, 'none' as const),
+  redeliverDelaysMs: array(nat(1_000_000), { maxLength: 5 }),
+}).map((options) => resolveRetry(options));
+const parts = double({ min: 0, max: 1, maxExcluded: true, noNaN: true });
 
 /** Runs a chain that always fails, from the run with this number to its end. */
 function chain(policy: RetryPolicy, random: () => number, from = 1): NextStep[] {
@@ -48,7 +46,7 @@ function chain(policy: RetryPolicy, random: () => number, from = 1): NextStep[] 
 
 describe('the chain of runs', () => {
   it('is the first, those in place, then the redeliveries, and ends exhausted', () => {
-    const property = fc.property(policies, parts, (policy, part) => {
+    const holds = property(policies, parts, (policy, part) => {
       const steps = chain(policy, () => part);
       expect(steps.length).toBe(maxAttemptsOf(policy));
       const kinds = steps.map(({ kind }) => kind);
@@ -56,11 +54,11 @@ describe('the chain of runs', () => {
       const redeliveries = policy.redeliverDelaysMs.map(() => 'redeliver');
       expect(kinds).toEqual([...inPlace, ...redeliveries, 'exhausted']);
     });
-    fc.assert(property);
+    assert(holds);
   });
 
   it('waits in place within its bounds, for a redelivery exactly what it says', () => {
-    const property = fc.property(policies, parts, (policy, part) => {
+    const holds = property(policies, parts, (policy, part) => {
       let sum = 0;
       for (const [i, step] of chain(policy, () => part).entries()) {
         if (step.kind === 'redeliver') {
@@ -77,46 +75,41 @@ describe('the chain of runs', () => {
       }
       expect(sum).toBeLessThanOrEqual(longestWaitInPlaceMs(policy));
     });
-    fc.assert(property);
+    assert(holds);
   });
 
   it('goes on after a restart where the number on the message says, and ends for a number beyond it', () => {
-    const property = fc.property(policies, fc.integer({ min: 1, max: 40 }), (policy, from) => {
+    const holds = property(policies, integer({ min: 1, max: 40 }), (policy, from) => {
       const rest = chain(policy, () => 0.5, from);
       expect(rest).toEqual(
         from > maxAttemptsOf(policy) ? [{ kind: 'exhausted' }] : chain(policy, () => 0.5).slice(from - 1),
       );
     });
-    fc.assert(property);
+    assert(holds);
   });
 
   it('begins no run later than maxElapsedMs after the first failure', () => {
     const times = {
-      firstFailedAt: fc.integer({ min: -1e6, max: 1e6 }),
-      now: fc.integer({ min: -1e6, max: 1e6 }),
+      firstFailedAt: integer({ min: -1e6, max: 1e6 }),
+      now: integer({ min: -1e6, max: 1e6 }),
     };
-    const property = fc.property(
-      policies,
-      fc.nat(2_000_000),
-      fc.record(times),
-      (policy, maxElapsedMs, at) => {
-        const step = stepAfter(failed(at), { ...policy, maxElapsedMs }, () => 0.9);
-        const free = stepAfter(failed(at), policy, () => 0.9);
-        const elapsed = Math.max(0, at.now - at.firstFailedAt);
-        if ('delayMs' in free && elapsed + free.delayMs > maxElapsedMs)
-          expect(step).toEqual({ kind: 'exhausted' });
-        else expect(step).toEqual(free);
-        expect(longestWaitInPlaceMs({ ...policy, maxElapsedMs })).toBeLessThanOrEqual(maxElapsedMs);
-      },
-    );
-    fc.assert(property);
+    const holds = property(policies, nat(2_000_000), record(times), (policy, maxElapsedMs, at) => {
+      const step = stepAfter(failed(at), { ...policy, maxElapsedMs }, () => 0.9);
+      const free = stepAfter(failed(at), policy, () => 0.9);
+      const elapsed = Math.max(0, at.now - at.firstFailedAt);
+      if ('delayMs' in free && elapsed + free.delayMs > maxElapsedMs)
+        expect(step).toEqual({ kind: 'exhausted' });
+      else expect(step).toEqual(free);
+      expect(longestWaitInPlaceMs({ ...policy, maxElapsedMs })).toBeLessThanOrEqual(maxElapsedMs);
+    });
+    assert(holds);
   });
 
   it('counts a run that the handler asked for, and takes its delay', () => {
-    const property = fc.property(
+    const holds = property(
       policies,
-      fc.integer({ min: 1, max: 40 }),
-      fc.option(fc.nat(), { nil: undefined }),
+      integer({ min: 1, max: 40 }),
+      option(nat(), { nil: undefined }),
       (policy, attempt, delayMs) => {
         const step = stepAsAsked(failed({ attempt }), policy, { delayMs, random: () => 0.5 });
         if (attempt >= maxAttemptsOf(policy)) expect(step).toEqual({ kind: 'exhausted' });
@@ -125,7 +118,7 @@ describe('the chain of runs', () => {
         else expect(step).toEqual({ kind: 'redeliver', delayMs });
       },
     );
-    fc.assert(property);
+    assert(holds);
   });
 });
 
@@ -186,7 +179,7 @@ describe('which failures are worth another run', () => {
     });
     const endless = {
       get cause(): unknown {
-        return Object.create(this as object);
+        return Object.create(this);
       },
     };
     for (const error of [loop, hostile, endless])

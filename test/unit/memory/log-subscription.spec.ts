@@ -20,7 +20,9 @@ async function join(broker: MemoryBroker, consumption: Partial<Consumption> = {}
     },
     topics: () => ['t'],
     consumptionOf: () => ({ order: 'key', delivery: 'at-least-once', ...consumption }),
-    declareDeadLetters: () => {},
+    homeOf: (source) => ({ source, delayMs: undefined }),
+    declareCompanions: () => {},
+    retryTopicFor: (source, delayMs) => `${source}.retry.g.${delayMs}`,
   });
   await subscription.open();
   await settle();

@@ -1,0 +1,49 @@
+import type { DeathReason } from './failure.js';
+import { mergeLayers } from './layers.js';
+
+/** What `onDeadLetter` is told. @publicApi */
+export interface DeadLetterNotice {
+  readonly reason: DeathReason;
+  readonly transport: string;
+  readonly pattern: string;
+  readonly handler: string;
+  readonly messageId: string | undefined;
+  /** Number of the last run. */
+  readonly attempt: number;
+  readonly error: unknown;
+}
+
+/**
+ * What is kept of a message whose handler has failed for good. What is left out is taken from the class, the transport, the module.
+ *
+ * @publicApi
+ */
+export interface DeadLetterOptions {
+  /**
+   * False: a message that this handler has failed is dropped, counted `dropped` and logged. What it rejects itself is kept all the
+   * same. @defaultValue true
+   */
+  readonly enabled?: boolean | undefined;
+  /** Whether failed requests are kept too, besides the error that their caller gets. @defaultValue false; true by `@DeadLetter()` */
+  readonly requests?: boolean | undefined;
+  /** Whether the letter carries the error's stack. @defaultValue true */
+  readonly includeStack?: boolean | undefined;
+  /** Makes the error's message and stack fit to be stored. Where it throws, nothing of them is. @defaultValue as they are */
+  readonly redact?: ((text: string) => string) | undefined;
+  /** Called once the letter is stored. An error of it is logged and changes nothing. */
+  readonly onDeadLetter?: ((letter: DeadLetterNotice) => void | Promise<void>) | undefined;
+}
+
+/** Every default filled in. */
+export interface DeadLetterPolicy extends DeadLetterOptions {
+  readonly enabled: boolean;
+  readonly requests: boolean;
+  readonly includeStack: boolean;
+}
+
+const defaults: DeadLetterPolicy = { enabled: true, requests: false, includeStack: true };
+
+/** Merges field by field; the later layer wins where it says anything. */
+export function resolveDeadLetter(...layers: readonly (DeadLetterOptions | undefined)[]): DeadLetterPolicy {
+  return mergeLayers(defaults, ...layers) as unknown as DeadLetterPolicy;
+}

@@ -1,0 +1,35 @@
+import type { Clock } from './clock.js';
+import type { Delivery } from './delivery.js';
+
+/** Waits before further runs. All end at once when nothing may run any more, and that of a delivery when it is taken away. */
+export class Naps {
+  readonly #clock: Clock;
+  readonly #wakers = new Set<() => void>();
+  #isOver = false;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** True when the time has passed, false when the wait was cut short. */
+  sleep(delayMs: number, delivery: Delivery): Promise<boolean> {
+    if (this.#isOver || delivery.aborted) return Promise.resolve(false);
+    return new Promise((resolve) => {
+      const end = (isWhole: boolean): void => {
+        cancel();
+        this.#wakers.delete(wake);
+        resolve(isWhole);
+      };
+      const wake = (): void => end(false);
+      const cancel = this.#clock.setTimer(delayMs, () => end(true));
+      this.#wakers.add(wake);
+      delivery.onAbort(wake);
+    });
+  }
+
+  /** Ends every wait, those to come included. */
+  end(): void {
+    this.#isOver = true;
+    for (const wake of this.#wakers) wake();
+  }
+}

@@ -1,0 +1,27 @@
+import { headerNames, timeText, type HeaderValue } from './headers.js';
+import type { InboundMessage } from './message.js';
+
+/** Writes a header, or takes it away where there is nothing to say: ours are overwritten, never appended. */
+export function setterOf(
+  headers: Record<string, HeaderValue>,
+): (name: string, text: string | undefined) => void {
+  return (name, text) => {
+    if (text === undefined) delete headers[name];
+    else headers[name] = text;
+  };
+}
+
+/** The origin is written at the first republish and never changed: a replay must find the first source. */
+export function writeOrigin(
+  headers: Record<string, HeaderValue>,
+  { origin, timestamp }: InboundMessage,
+): void {
+  if (headers[headerNames.origin] !== undefined) return;
+  const set = setterOf(headers);
+  set(headerNames.origin, origin.source);
+  set(headerNames.originExchange, origin.exchange);
+  set(headerNames.originRoutingKey, origin.routingKey);
+  set(headerNames.originPartition, origin.partition?.toString());
+  set(headerNames.originOffset, origin.offset);
+  set(headerNames.originTimestamp, timestamp === undefined ? undefined : timeText(timestamp));
+}

@@ -1,0 +1,37 @@
+import type { Redelivery } from './driver.js';
+import { copyHeaders, headerNames, timeText } from './headers.js';
+import type { InboundMessage } from './message.js';
+import { setterOf, writeOrigin } from './origin.js';
+
+export interface NextRun {
+  /** The one handler that it is for. */
+  readonly handlerId: string;
+  readonly attempt: number;
+  readonly firstFailedAt: number | undefined;
+  readonly delayMs: number;
+  /** Milliseconds since the epoch. */
+  readonly now: number;
+}
+
+/** How a message died once is no part of its next run: with it, it would be taken for a letter, which is addressed to all. */
+const ofLetters = [
+  headerNames.deathReason,
+  headerNames.failedAt,
+  headerNames.errorName,
+  headerNames.errorMessage,
+  headerNames.errorStack,
+  headerNames.consumer,
+];
+
+/** The copy that comes back later, to one handler, with the number of the run that it is for. */
+export function redeliveryCopy(message: InboundMessage, next: NextRun): Redelivery {
+  const headers = copyHeaders(message.headers);
+  const set = setterOf(headers);
+  writeOrigin(headers, message);
+  for (const name of ofLetters) set(name, undefined);
+  set(headerNames.handler, next.handlerId);
+  set(headerNames.attempt, String(next.attempt));
+  set(headerNames.firstFailedAt, timeText(next.firstFailedAt ?? next.now));
+  set(headerNames.dueAt, timeText(next.now + next.delayMs));
+  return { to: 'redelivery', delayMs: next.delayMs, headers };
+}

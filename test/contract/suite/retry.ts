@@ -1,0 +1,687 @@
+import { Controller, UseGuards, UseInterceptors, ValidationPipe, type CanActivate } from '@nestjs/common';
+import { Ctx, EventPattern, MessagePattern, Payload, RpcException } from '@nestjs/microservices';
+import { IsPositive } from 'class-validator';
+import { concat, from, of, switchMap, throwError } from 'rxjs';
+import { describe, expect, it } from 'vitest';
+import {
+  DeadLetter,
+  Retry,
+  RetryInterceptor,
+  StorkContext,
+  type DeadLetterNotice,
+  type RetryOptions,
+} from 'nestjs-stork';
+import { deathReason, Gate, headerText, Seen, startApp, type AppOptions } from '../app.js';
+import type { DriverHarness } from '../harness.js';
+
+class ShopError extends Error {}
+class DeclinedError extends ShopError {}
+
+class OrderDto {
+  @IsPositive()
+  quantity!: number;
+}
+
+/** What redelivery tests wait for: harnesses of real brokers clean up by it. */
+export const redeliveryDelays = [100, 200, 300, 1_500, 2_000];
+
+const quick: RetryOptions = { maxRetries: 2, delayMs: 1 };
+interface RunSeen {
+  readonly attempt: number;
+  readonly maxAttempts: number;
+  readonly at: number;
+  readonly firstFailedAt: number | undefined;
+  readonly id: string | undefined;
+}
+
+function seenOf(context: StorkContext): RunSeen {
+  const { attempt, maxAttempts, firstFailedAt, messageId } = context;
+  return { attempt, maxAttempts, firstFailedAt, at: Date.now(), id: messageId };
+}
+
+/** An event handler that fails as often as it is told to, and tells of each run. */
+function newFailing(
+  options: RetryOptions,
+  failures = Infinity,
+  error: () => Error = () => new ShopError('no'),
+) {
+  const runs = new Seen<RunSeen>();
+  @Controller()
+  class Failing {
+    @EventPattern<string>('work')
+    @Retry(options)
+    work(@Ctx() context: StorkContext): void {
+      runs.add(seenOf(context));
+      if (runs.all.length <= failures) throw error();
+    }
+  }
+  return { runs, Failing };
+}
+
+/** failure → another run → success or dead letter */
+export function retryContract(harness: DriverHarness): void {
+  describe('in place', () => inPlace(harness));
+  describe('requests', () => requests(harness));
+  describe('verbs', () => verbs(harness));
+  describe('what is kept in the end', () => letters(harness));
+}
+
+function start(
+  harness: DriverHarness,
+  controller: AppOptions['controllers'][number],
+  more: Partial<AppOptions> = {},
+) {
+  return startApp(harness, { controllers: [controller], ...more });
+}
+
+function inPlace(harness: DriverHarness): void {
+  it('runs a handler again until it succeeds, each run with its number', async () => {
+    const { runs, Failing } = newFailing(quick, 2);
+    const { client, settled, service, source } = await start(harness, Failing);
+    await client.publish('work', 1);
+    const seen = await runs.count(3);
+    await settled();
+    expect(seen.map(({ attempt, maxAttempts }) => [attempt, maxAttempts])).toEqual([
+      [1, 3],
+      [2, 3],
+      [3, 3],
+    ]);
+    expect(seen[0]!.firstFailedAt).toBeUndefined();
+    expect(seen[2]!.firstFailedAt).toBeLessThanOrEqual(seen[2]!.at);
+    expect(await harness.deadLetters(source)).toEqual([]);
+    expect(service.state()['main']!.counts).toMatchObject({ received: 1, handled: 1, retried: 2 });
+  });
+
+  it('keeps a dead letter when no run is left, with the number of the last', async () => {
+    const { runs, Failing } = newFailing(quick);
+    const { client, letters, settled } = await start(harness, Failing);
+    await client.publish('work', 1);
+    const [letter] = await letters(1);
+    await settled();
+    expect(runs.all.length).toBe(3);
+    expect([deathReason(letter!), headerText(letter, 'stork-attempt')]).toEqual(['retries-exhausted', '3']);
+    const [first, last] = ['stork-first-failed-at', 'stork-failed-at'].map((name) =>
+      headerText(letter, name)!,
+    );
+    expect(Date.parse(first!)).toBeLessThanOrEqual(Date.parse(last!));
+  });
+
+  it.each<[string, RetryOptions, () => Error]>([
+    ['failOn', { failOn: [ShopError] }, () => new DeclinedError('no')],
+    [
+      'failOn, by the cause',
+      { failOn: [ShopError] },
+      () => new Error('no', { cause: new DeclinedError('no') }),
+    ],
+    ['retryOn', { retryOn: [DeclinedError] }, () => new ShopError('no')],
+  ])('runs once what no run can mend, and says so: %s', async (_, options, error) => {
+    const { runs, Failing } = newFailing({ ...quick, ...options }, Infinity, error);
+    const { client, letters } = await start(harness, Failing);
+    await client.publish('work', 1);
+    expect((await letters(1)).map(deathReason)).toEqual(['fatal']);
+    expect(runs.all.length).toBe(1);
+  });
+
+  it('never runs again what validation or a guard has refused; a guard that fails is an ordinary failure', async () => {
+    const asked: string[] = [];
+    const guard = (name: string, answer: () => boolean): CanActivate => ({
+      canActivate: () => {
+        asked.push(name);
+        return answer();
+      },
+    });
+    const broken = (): boolean => {
+      throw new Error('no database');
+    };
+    @Controller()
+    @Retry(quick)
+    class Guarded {
+      @EventPattern<string>('valid')
+      valid(@Payload() _order: OrderDto): void {}
+      @EventPattern<string>('refused')
+      @UseGuards(guard('refused', () => false))
+      refused(): void {}
+      @EventPattern<string>('broken')
+      @UseGuards(guard('broken', broken))
+      broken(): void {}
+    }
+    const { client, letters } = await start(harness, Guarded, {
+      pipes: [new ValidationPipe({ transform: true })],
+    });
+    await client.publish('valid', { quantity: -1 }, { key: 'k' });
+    await client.publish('refused', 1, { key: 'k' });
+    await client.publish('broken', 1, { key: 'k' });
+    const told = (await letters(3)).map((letter) => [
+      deathReason(letter),
+      headerText(letter, 'stork-attempt'),
+    ]);
+    expect(told.toSorted()).toEqual([
+      ['fatal', '1'],
+      ['invalid', '1'],
+      ['retries-exhausted', '3'],
+    ]);
+    expect(asked).toEqual(['refused', 'broken', 'broken', 'broken']);
+  });
+
+  it('keeps the order of a key while it waits, and holds up no other', async () => {
+    const seen = new Seen<string>();
+    const gate = new Gate();
+    @Controller()
+    class Ordered {
+      @EventPattern<string>('work')
+      @Retry({ maxRetries: 1, delayMs: 1, onRetry: () => gate.opened })
+      work(@Payload() name: string, @Ctx() { attempt }: StorkContext): void {
+        seen.add(name);
+        if (name === 'a1' && attempt === 1) throw new Error('no');
+      }
+    }
+    const { client, settled } = await start(harness, Ordered);
+    for (const name of ['a1', 'a2', 'b1']) await client.publish('work', name, { key: name.slice(0, 1) });
+    expect([...(await seen.count(2))].toSorted()).toEqual(['a1', 'b1']);
+    gate.open();
+    await seen.count(4);
+    await settled();
+    expect(seen.all.filter((name) => name !== 'b1')).toEqual(['a1', 'a1', 'a2']);
+  });
+
+  it('runs again only the one of several handlers that failed', async () => {
+    const seen = new Seen<string>();
+    @Controller()
+    @Retry(quick)
+    class Both {
+      @EventPattern<string>('work')
+      fine(): void {
+        seen.add('fine');
+      }
+      @EventPattern<string>('work')
+      fails(@Ctx() { attempt }: StorkContext): void {
+        seen.add(`fails ${attempt}`);
+        throw new Error('no');
+      }
+    }
+    const { client, letters, settled } = await start(harness, Both);
+    await client.publish('work', 1);
+    expect((await letters(1)).map((letter) => headerText(letter, 'stork-handler'))).toEqual(['Both.fails']);
+    await settled();
+    expect([...seen.all].toSorted()).toEqual(['fails 1', 'fails 2', 'fails 3', 'fine']);
+  });
+
+  it('ends its wait at once with the application; the message stays, its attempts uncounted', async () => {
+    const told = new Seen<number>();
+    const slow = { maxRetries: 1, delayMs: 30_000, jitter: 'none' as const };
+    const { runs, Failing } = newFailing({ ...slow, onRetry: (_, __, delayMs) => told.add(delayMs) }, 1);
+    const first = await start(harness, Failing);
+    await first.client.publish('work', 1, { messageId: 'm-1' });
+    expect(await told.count(1)).toEqual([30_000]);
+    const began = Date.now();
+    await first.close();
+    expect(Date.now() - began).toBeLessThan(10_000);
+    const second = await start(harness, Failing, { source: first.source });
+    const [, again] = await runs.count(2);
+    await second.settled();
+    expect(again).toMatchObject({ attempt: 1, id: 'm-1' });
+    expect(await harness.deadLetters(first.source)).toEqual([]);
+  });
+
+  it('ends its wait with the connection, and the message comes again', async () => {
+    const told = new Seen<number>();
+    const { runs, Failing } = newFailing(
+      { maxRetries: 1, delayMs: 30_000, jitter: 'none', onRetry: (n) => told.add(n) },
+      1,
+    );
+    const { client, settled } = await start(harness, Failing);
+    await client.publish('work', 1);
+    await told.count(1);
+    await harness.dropConnections();
+    const [, again] = await runs.count(2);
+    expect(again!.attempt).toBe(1);
+    await settled();
+  });
+
+  it('tells onRetry which run failed, why, and how long it waits; what that throws changes nothing', async () => {
+    const told = new Seen<unknown[]>();
+    const onRetry = (attempt: number, error: unknown, delayMs: number): void => {
+      told.add([attempt, (error as Error).message, delayMs]);
+      throw new Error('a bug');
+    };
+    const { runs, Failing } = newFailing(
+      { maxRetries: 2, delayMs: 2, factor: 3, jitter: 'none', onRetry },
+      2,
+    );
+    const { client, settled } = await start(harness, Failing);
+    await client.publish('work', 1);
+    await runs.count(3);
+    await settled();
+    expect(told.all).toEqual([
+      [1, 'no', 2],
+      [2, 'no', 6],
+    ]);
+  });
+
+  it('takes the nearest word for each option: module, transport, bound by hand, class, method', async () => {
+    const seen = new Seen<string>();
+    const note = ({ pattern, maxAttempts }: StorkContext): void => seen.add(`${pattern} ${maxAttempts}`);
+    @Controller()
+    class Plain {
+      @EventPattern<string>('transport')
+      transport(@Ctx() context: StorkContext): void {
+        note(context);
+      }
+      @EventPattern<string>('by-hand')
+      @UseInterceptors(new RetryInterceptor({ maxRetries: 4 }))
+      byHand(@Ctx() context: StorkContext): void {
+        note(context);
+      }
+    }
+    @Controller()
+    @Retry({ maxRetries: 5 })
+    class Decorated {
+      @EventPattern<string>('class')
+      class(@Ctx() context: StorkContext): void {
+        note(context);
+      }
+      @EventPattern<string>('method')
+      @Retry({ maxRetries: 6 })
+      method(@Ctx() context: StorkContext): void {
+        note(context);
+      }
+    }
+    const { client } = await startApp(harness, {
+      controllers: [Plain, Decorated],
+      module: { retry: { maxRetries: 1 } },
+      transport: { retry: { maxRetries: 2 } },
+    });
+    for (const pattern of ['transport', 'by-hand', 'class', 'method']) await client.publish(pattern, 1);
+    expect([...(await seen.count(4))].toSorted()).toEqual([
+      'by-hand 5',
+      'class 6',
+      'method 7',
+      'transport 3',
+    ]);
+  });
+
+  it('counts a result that nobody wants as a failure', async () => {
+    const { runs, Failing } = newFailing({ ...quick, retryOnResult: (result) => result === undefined }, 0);
+    const { client, letters } = await start(harness, Failing);
+    await client.publish('work', 1);
+    const [letter] = await letters(1);
+    expect(headerText(letter, 'stork-error-name')).toBe('UnwantedResultError');
+    expect(runs.all.length).toBe(3);
+  });
+}
+
+function requests(harness: DriverHarness): void {
+  const newAsked = (failures: number, error: () => Error) => {
+    const runs = new Seen<number>();
+    @Controller()
+    @Retry({ maxRetries: 3, delayMs: 1 })
+    class Asked {
+      @MessagePattern('ask')
+      ask(@Payload() n: number): number {
+        return this.#answer(n);
+      }
+      @MessagePattern('ask.kept')
+      @DeadLetter()
+      kept(@Payload() n: number): number {
+        return this.#answer(n);
+      }
+      #answer(n: number): number {
+        runs.add(n);
+        if (runs.all.length <= failures) throw error();
+        return n * 2;
+      }
+    }
+    return { runs, Asked };
+  };
+
+  it('answers a request whose handler fails twice and then succeeds', async () => {
+    const { runs, Asked } = newAsked(2, () => new ShopError('no'));
+    const { client, settled, source } = await start(harness, Asked);
+    expect(await client.request('ask', 21)).toBe(42);
+    await settled();
+    expect(runs.all.length).toBe(3);
+    expect(await harness.deadLetters(source)).toEqual([]);
+  });
+
+  it('answers with the error when no run is left, and keeps nothing', async () => {
+    const { runs, Asked } = newAsked(Infinity, () => new ShopError('no'));
+    const { client, settled, source } = await start(harness, Asked);
+    await expect(client.request('ask', 1)).rejects.toMatchObject({ message: 'no', code: 'HANDLER_FAILED' });
+    await settled();
+    expect(runs.all.length).toBe(4);
+    expect(await harness.deadLetters(source)).toEqual([]);
+  });
+
+  it('keeps a failed request too where @DeadLetter() or the module asks for it', async () => {
+    const { runs, Asked } = newAsked(Infinity, () => new ShopError('no'));
+    const one = await start(harness, Asked);
+    await expect(one.client.request('ask.kept', 1)).rejects.toMatchObject({ message: 'no' });
+    expect((await one.letters(1)).map((letter) => headerText(letter, 'stork-attempt'))).toEqual(['4']);
+    await one.settled();
+    expect(runs.all.length).toBe(4);
+    const other = await start(harness, Asked, { module: { deadLetter: { requests: true } } });
+    await expect(other.client.request('ask', 1)).rejects.toMatchObject({ message: 'no' });
+    expect((await other.letters(1)).map(deathReason)).toEqual(['retries-exhausted']);
+  });
+
+  it('gives a deliberate answer at once and keeps nothing of it, unless retryOn names it', async () => {
+    const { runs, Asked } = newAsked(Infinity, () => new RpcException('sold out'));
+    const { client, settled, source } = await start(harness, Asked);
+    await expect(client.request('ask.kept', 1)).rejects.toMatchObject({ message: 'sold out' });
+    await settled();
+    expect(runs.all.length).toBe(1);
+    expect(await harness.deadLetters(source)).toEqual([]);
+    const named = new Seen<number>();
+    @Controller()
+    class Named {
+      @MessagePattern('ask')
+      @Retry({ maxRetries: 1, delayMs: 1, retryOn: [RpcException] })
+      ask(): number {
+        named.add(1);
+        if (named.all.length === 1) throw new RpcException('not yet');
+        return 1;
+      }
+    }
+    const other = await start(harness, Named);
+    expect(await other.client.request('ask', 1)).toBe(1);
+  });
+
+  it('begins no stream anew of which the caller has the first items', async () => {
+    const runs = new Seen<number>();
+    const sent = new Gate();
+    @Controller()
+    class Streams {
+      @MessagePattern('stream')
+      @Retry(quick)
+      stream() {
+        runs.add(1);
+        const cut = from(sent.opened).pipe(switchMap(() => throwError(() => new ShopError('cut'))));
+        return concat(of(1, 2), cut);
+      }
+    }
+    const { client, settled } = await start(harness, Streams);
+    const items: unknown[] = [];
+    const failure = await new Promise<unknown>((resolve) => {
+      client.send('stream', 1).subscribe({
+        next: (item) => {
+          items.push(item);
+          if (items.length === 2) sent.open();
+        },
+        error: resolve,
+      });
+    });
+    await settled();
+    expect([items, runs.all.length]).toEqual([[1, 2], 1]);
+    expect(failure).toMatchObject({ message: 'cut' });
+  });
+}
+
+function verbs(harness: DriverHarness): void {
+  it('ctx.retry() is one of the runs; where none is left the message is a dead letter', async () => {
+    const runs = new Seen<RunSeen>();
+    @Controller()
+    class Asks {
+      @EventPattern<string>('work')
+      @Retry(quick)
+      work(@Ctx() context: StorkContext): void {
+        runs.add(seenOf(context));
+        context.retry();
+      }
+    }
+    const { client, letters, settled } = await start(harness, Asks);
+    await client.publish('work', 1);
+    const [letter] = await letters(1);
+    await settled();
+    expect(runs.all.map(({ attempt }) => attempt)).toEqual([1, 2, 3]);
+    expect([deathReason(letter!), headerText(letter, 'stork-error-name')]).toEqual([
+      'retries-exhausted',
+      'RetryRequestedError',
+    ]);
+  });
+
+  it('ctx.retry({ delayMs }) runs it again, and never early', async () => {
+    const runs = new Seen<RunSeen>();
+    const told = new Seen<number>();
+    @Controller()
+    class Asks {
+      @EventPattern<string>('work')
+      @Retry({ maxRetries: 1, onRetry: (_, __, delayMs) => told.add(delayMs) })
+      work(@Ctx() context: StorkContext): void {
+        runs.add(seenOf(context));
+        if (context.attempt === 1) context.retry({ delayMs: 150 });
+      }
+    }
+    const { client, settled } = await start(harness, Asks);
+    await client.publish('work', 1);
+    const [first, second] = await runs.count(2);
+    await settled();
+    expect(second!.attempt).toBe(2);
+    const [delayMs] = told.all;
+    expect(delayMs).toBeGreaterThanOrEqual(150);
+    expect(second!.at - first!.at).toBeGreaterThanOrEqual(delayMs! - 1);
+  });
+
+  it('refuses a delay that is none', async () => {
+    @Controller()
+    class Asks {
+      @EventPattern<string>('work')
+      work(@Ctx() context: StorkContext): void {
+        context.retry({ delayMs: -1 });
+      }
+    }
+    const { client, letters } = await start(harness, Asks);
+    await client.publish('work', 1);
+    expect(headerText((await letters(1))[0], 'stork-error-message')).toContain(
+      'an integer from 0 to 86400000, a day, given -1',
+    );
+  });
+
+  it('ctx.deadLetter(reason) keeps the message at once, and tells a caller', async () => {
+    @Controller()
+    @Retry(quick)
+    class Rejects {
+      @EventPattern<string>('work')
+      work(@Ctx() context: StorkContext): never {
+        context.deadLetter('no such customer');
+        throw new Error('unheard');
+      }
+      @MessagePattern('ask')
+      ask(@Ctx() context: StorkContext): void {
+        context.deadLetter('no such order');
+      }
+    }
+    const { client, letters } = await start(harness, Rejects);
+    await client.publish('work', 1);
+    await expect(client.request('ask', 1)).rejects.toMatchObject({ message: 'no such order' });
+    const kept = (await letters(2)).map((letter) => [
+      deathReason(letter),
+      headerText(letter, 'stork-error-message'),
+    ]);
+    expect(kept.toSorted()).toEqual([
+      ['rejected', 'no such customer'],
+      ['rejected', 'no such order'],
+    ]);
+  });
+}
+
+function letters(harness: DriverHarness): void {
+  it('redacts, leaves the stack out, and tells of the letter once it is stored', async () => {
+    const told = new Seen<DeadLetterNotice>();
+    @Controller()
+    class Secret {
+      @EventPattern<string>('work')
+      @DeadLetter({
+        includeStack: false,
+        redact: (text) => text.replaceAll(/\d{4}/g, '****'),
+        onDeadLetter: (notice) => told.add(notice),
+      })
+      work(): never {
+        throw new ShopError('card 1234');
+      }
+    }
+    const { client, letters, source } = await start(harness, Secret);
+    await client.publish('work', 1, { messageId: 'm-1' });
+    const [notice] = await told.count(1);
+    expect(await harness.deadLetters(source)).toHaveLength(1);
+    const [letter] = await letters(1);
+    expect(headerText(letter, 'stork-error-message')).toBe('card ****');
+    expect(headerText(letter, 'stork-error-stack')).toBeUndefined();
+    expect(notice).toMatchObject({
+      reason: 'retries-exhausted',
+      handler: 'Secret.work',
+      messageId: 'm-1',
+      attempt: 1,
+    });
+  });
+
+  it('drops and counts what a handler keeps no letters of', async () => {
+    @Controller()
+    class Careless {
+      @EventPattern<string>('work')
+      @DeadLetter({ enabled: false })
+      work(): never {
+        throw new ShopError('no');
+      }
+    }
+    const { client, settled, service, source } = await start(harness, Careless);
+    await client.publish('work', 1);
+    await settled();
+    await expect.poll(() => service.state()['main']!.counts.dropped).toBe(1);
+    expect(await harness.deadLetters(source)).toEqual([]);
+  });
+}
+
+/** Where messages can come back through the broker. */
+export function redeliveryContract(harness: DriverHarness): void {
+  const redelivered = (delays: readonly number[], more: RetryOptions = {}): RetryOptions => ({
+    maxRetries: 0,
+    redeliverDelaysMs: delays,
+    ...more,
+  });
+
+  it('comes back after each delay, never early and at most a second late, and is the same message', async () => {
+    const told = new Seen<number>();
+    const { runs, Failing } = newFailing(redelivered([300, 100], { onRetry: (_, __, ms) => told.add(ms) }));
+    const { client, letters, settled, service } = await start(harness, Failing);
+    await client.publish('work', { n: 1 }, { messageId: 'm-1', key: 'k', headers: { tenant: 'blue' } });
+    const [letter] = await letters(1);
+    await settled();
+    expect(runs.all.map(({ attempt, maxAttempts, id }) => [attempt, maxAttempts, id])).toEqual([
+      [1, 3, 'm-1'],
+      [2, 3, 'm-1'],
+      [3, 3, 'm-1'],
+    ]);
+    expect(told.all).toEqual([300, 100]);
+    const gaps = [1, 2].map((i) => runs.all[i]!.at - runs.all[i - 1]!.at);
+    for (const [i, delayMs] of told.all.entries()) {
+      expect(gaps[i]).toBeGreaterThanOrEqual(delayMs - 1);
+      expect(gaps[i]).toBeLessThan(delayMs + 1_000);
+    }
+    expect(letter!.body!.toString()).toBe('{"n":1}');
+    expect(headerText(letter, 'tenant')).toBe('blue');
+    expect([deathReason(letter!), headerText(letter, 'stork-attempt')]).toEqual(['retries-exhausted', '3']);
+    expect(service.state()['main']!.counts).toMatchObject({ redelivered: 2, 'dead-lettered': 1 });
+  });
+
+  it('brings it back to the handler that failed, and to no other', async () => {
+    const seen = new Seen<string>();
+    @Controller()
+    class Several {
+      @EventPattern<string>('work')
+      fine(): void {
+        seen.add('fine');
+      }
+      @EventPattern<string>('work')
+      @Retry(redelivered([100]))
+      one(@Ctx() { attempt }: StorkContext): void {
+        seen.add(`one ${attempt}`);
+        throw new Error('no');
+      }
+      @EventPattern<string>('work')
+      @Retry(redelivered([200]))
+      two(@Ctx() { attempt }: StorkContext): void {
+        seen.add(`two ${attempt}`);
+        if (attempt === 1) throw new Error('no');
+      }
+    }
+    const { client, letters, settled } = await start(harness, Several);
+    await client.publish('work', 1);
+    expect((await letters(1)).map((letter) => headerText(letter, 'stork-handler'))).toEqual(['Several.one']);
+    await seen.count(5);
+    await settled();
+    expect([...seen.all].toSorted()).toEqual(['fine', 'one 1', 'one 2', 'two 1', 'two 2']);
+  });
+
+  it('holds up neither the source nor a shorter delay', async () => {
+    const seen = new Seen<string>();
+    @Controller()
+    class Delayed {
+      @EventPattern<string>('long')
+      @Retry(redelivered([2_000]))
+      long(@Ctx() { attempt }: StorkContext): void {
+        seen.add(`long ${attempt}`);
+        if (attempt === 1) throw new Error('no');
+      }
+      @EventPattern<string>('short')
+      @Retry(redelivered([100]))
+      short(@Ctx() { attempt }: StorkContext): void {
+        seen.add(`short ${attempt}`);
+        if (attempt === 1) throw new Error('no');
+      }
+      @EventPattern<string>('fine')
+      fine(): void {
+        seen.add('fine');
+      }
+    }
+    const { client, settled } = await start(harness, Delayed, { transport: { concurrency: 1 } });
+    for (const pattern of ['long', 'short', 'fine']) await client.publish(pattern, 1, { key: 'k' });
+    expect(await seen.count(5)).toEqual(['long 1', 'short 1', 'fine', 'short 2', 'long 2']);
+    await settled();
+  });
+
+  it('goes on with its number after a restart', async () => {
+    const { runs, Failing } = newFailing(redelivered([1_500]), 1);
+    const first = await start(harness, Failing);
+    await first.client.publish('work', 1, { messageId: 'm-1' });
+    await runs.count(1);
+    await first.settled();
+    await first.close();
+    const second = await start(harness, Failing, { source: first.source });
+    const [one, two] = await runs.count(2);
+    await second.settled();
+    expect(two).toMatchObject({ attempt: 2, id: 'm-1' });
+    expect(Math.abs(two!.firstFailedAt! - one!.at)).toBeLessThan(1_000);
+  });
+
+  it('lets the run that comes back answer a request', async () => {
+    const attempts = new Seen<number>();
+    @Controller()
+    class Asked {
+      @MessagePattern('ask')
+      @Retry(redelivered([100]))
+      ask(@Payload() n: number, @Ctx() { attempt }: StorkContext): number {
+        attempts.add(attempt);
+        if (attempt === 1) throw new Error('no');
+        return n * 2;
+      }
+    }
+    const { client, settled, source } = await start(harness, Asked);
+    expect(await client.request('ask', 21)).toBe(42);
+    await settled();
+    expect(attempts.all).toEqual([1, 2]);
+    expect(await harness.deadLetters(source)).toEqual([]);
+  });
+
+  it('answers at once where the caller would be gone by the next run', async () => {
+    @Controller()
+    class Asked {
+      @MessagePattern('ask')
+      @Retry(redelivered([2_000]))
+      ask(): never {
+        throw new Error('no');
+      }
+    }
+    const { client } = await start(harness, Asked);
+    await expect(client.request('ask', 1, { timeoutMs: 1_500 })).rejects.toMatchObject({ message: 'no' });
+  });
+}
