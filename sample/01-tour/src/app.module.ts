@@ -8,13 +8,15 @@ import { ShopService } from './shop.service.js';
 
 /** Somebody waits at a terminal; in production the default of a minute lets a broker and its users start in any order. */
 const startTimeoutMs = 3_000;
+/** What fails here fails for good: waiting seconds for it, as the default would, shows nothing. */
+const retry = { maxRetries: 0 };
 
 @Module({})
 export class AppModule {
   static over({ shop, letters }: ShopTransports, ledger: Ledger): DynamicModule {
     return {
       module: AppModule,
-      imports: [StorkModule.forRoot({ transports: { shop, letters }, startTimeoutMs })],
+      imports: [StorkModule.forRoot({ transports: { shop, letters }, startTimeoutMs, retry })],
       controllers: [OrdersController, LettersController],
       providers: [ShopService, { provide: Ledger, useValue: ledger }],
     };

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { resolveDeadLetter } from '../../../lib/core/dead-letter-options.js';
+import type { Failure } from '../../../lib/core/failure.js';
 import type { DeliveryMode } from '../../../lib/core/driver.js';
 import { processDelivery } from '../../../lib/core/pipeline.js';
 import { resolveRetry, type RetryOptions } from '../../../lib/core/retry-options.js';
@@ -15,7 +16,13 @@ import {
   type Behaviour,
 } from './pipeline-harness.js';
 
-const failing: Behaviour = async () => failure('no stock', 'retries-exhausted');
+/** One that may pass, as its caller is told. */
+function passing(message: string): Failure {
+  const { envelope, ...rest } = failure(message, 'retries-exhausted');
+  return { ...rest, envelope: { ...envelope, retryable: true } };
+}
+
+const failing: Behaviour = async () => passing('no stock');
 
 function newFailing(options: RetryOptions, behaviour = failing, kind: 'event' | 'message' = 'event') {
   const policy = { retry: resolveRetry({ jitter: 'none', ...options }), deadLetter: resolveDeadLetter() };
@@ -180,7 +187,7 @@ describe('a request whose handler fails', () => {
       { maxRetries: 1, delayMs: 10 },
       async (run) => {
         run.emit(`run ${run.attempt}`);
-        return run.attempt === 1 ? failure('late', 'retries-exhausted') : undefined;
+        return run.attempt === 1 ? passing('late') : undefined;
       },
       'message',
     );
@@ -196,10 +203,7 @@ describe('a request whose handler fails', () => {
   it('is answered with the error where the next run would come after its deadline', async () => {
     const { scope, driver, clock } = newFailing(
       { maxRetries: 3, delayMs: 1_000 },
-      async () => ({
-        ...failure('no', 'retries-exhausted'),
-        envelope: { name: 'Error', message: 'no', code: 'HANDLER_FAILED', retryable: true },
-      }),
+      async () => passing('no'),
       'message',
     );
     driver.target = asked;
