@@ -49,6 +49,8 @@ describe('a message whose handler fails', () => {
     expect(test.source.events).toEqual(['copy 1', 'ack 1']);
     expect(letters(test)).toEqual([['retries-exhausted', 'h', '3']]);
     expect(counters.snapshot()).toEqual({ received: 1, retried: 2, failed: 1, 'dead-lettered': 1 });
+    const began = handler.runs[0]!.firstFailedAt;
+    expect(handler.runs.map(({ firstFailedAt }) => firstFailedAt)).toEqual([began, began, began]);
     expect(clock.pendingTimers).toBe(0);
   });
 

@@ -169,6 +169,12 @@ describe('which failures are worth another run', () => {
     expect(after(options, fields).kind).toBe(kind);
   });
 
+  it('looks along a long way of causes', () => {
+    let error: Error = new DeclinedError('at the bottom');
+    for (let depth = 0; depth < 50; depth++) error = new Error('around', { cause: error });
+    expect(after({ failOn: [DeclinedError] }, { error }).kind).toBe('fatal');
+  });
+
   it('survives a loop of causes and a cause that throws', () => {
     const loop: { cause?: unknown } = new Error('a');
     loop.cause = Object.assign(new Error('b'), { cause: loop });
