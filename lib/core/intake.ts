@@ -14,6 +14,8 @@ export interface IntakeFields {
   readonly concurrency: number;
   /** Whether a pause leaves what was delivered with us. Where it does not, the driver's own window bounds what is in flight. */
   readonly pausesWithoutRedelivery: boolean;
+  /** False on a log: there the message that waits holds its lane, and one topic's letters must not stop the others. */
+  readonly pausesForLetters: boolean;
   readonly clock: Clock;
   /** Bounds of the handlers that it will get. Undefined where no handler has one. */
   readonly boundsOf?: ((delivery: Delivery) => readonly Bound[]) | undefined;
@@ -95,7 +97,7 @@ export class Intake implements DeliverySink {
   /** Called around the time in which a dead letter cannot be written; several may overlap. True for the first and for the last. */
   writingBlocked(isBlocked: boolean): boolean {
     this.#blockedWrites += isBlocked ? 1 : -1;
-    if (isBlocked) this.#pauseFor('dead-letter');
+    if (isBlocked && this.#fields.pausesForLetters) this.#pauseFor('dead-letter');
     else if (this.#blockedWrites === 0) this.#resumeFor('dead-letter');
     return this.#blockedWrites === (isBlocked ? 1 : 0);
   }

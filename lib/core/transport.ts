@@ -205,10 +205,11 @@ export class Transport {
 
   #openIntake(handlers: HandlerTable): Intake {
     const { concurrency, maxBodyBytes, onUnhandled } = this.#settings;
-    const { pausesWithoutRedelivery, ownsSource } = this.#driver.capabilities;
+    const { pausesWithoutRedelivery, ownsSource, requeuesTo } = this.#driver.capabilities;
     const intake: Intake = new Intake({
       concurrency,
       pausesWithoutRedelivery,
+      pausesForLetters: requeuesTo === 'broker',
       clock: this.#clock,
       boundsOf: handlers.isBounded ? ({ message }) => handlers.boundsOf(message) : undefined,
       process: (delivery) => processDelivery(delivery, scope),
@@ -241,11 +242,13 @@ export class Transport {
   /** Once for a trouble, not once for each message and try. */
   #noteBlocked(isChange: boolean, why: string | undefined): void {
     if (!isChange) return;
-    if (why === undefined) this.#logger.log(`${this.name}: dead letters and retries can be written again`);
-    else
-      this.#logger.error(
-        `${this.name}: dead letters or retries cannot be written, the source is paused until they can: ${why}`,
-      );
+    if (why === undefined)
+      return this.#logger.log(`${this.name}: dead letters and retries can be written again`);
+    const isPaused = this.#driver.capabilities.requeuesTo === 'broker';
+    const waits = isPaused ? 'the source is paused' : 'their messages wait';
+    this.#logger.error(
+      `${this.name}: dead letters or retries cannot be written, ${waits} until they can: ${why}`,
+    );
   }
 
   async #connectWithin(limitMs: number): Promise<void> {

@@ -20,6 +20,7 @@ import {
   messageOf,
   MessageTooLargeError,
   NoRouteError,
+  PublishRejectedError,
   StorkConfigError,
   type Problem,
 } from '../core/errors.js';
@@ -240,6 +241,7 @@ export class KafkaDriver implements Driver {
     const { groupId, replyTopic, wire } = this.#options;
     const topic = replyTopic ?? `${groupId ?? this.#clientId}.reply`;
     await this.#topology.declareReplies(topic, replyPartitions);
+    if (this.#closing !== undefined) throw this.#closedError();
     const inbox = new KafkaReplyInbox(
       {
         client: this.#client,
@@ -294,7 +296,7 @@ export class KafkaDriver implements Driver {
       await this.#producer.publish(topic, record, partition);
       return 'confirmed';
     } catch (error) {
-      if (error instanceof NoRouteError || error instanceof MessageTooLargeError) return 'undeliverable';
+      if (canNeverBeSent(error)) return 'undeliverable';
       throw error;
     }
   }
@@ -401,9 +403,11 @@ export class KafkaDriver implements Driver {
   async #close(limitMs: number): Promise<void> {
     const { clock } = this.#environment;
     this.#stop.abort();
+    const endMs = clock.now() + limitMs;
+    const rest = (): number => Math.max(0, endMs - clock.now());
     await endsWithin(clock, Promise.all([this.#consumer?.close(), this.#inbox?.close()]), limitMs / 2);
-    await this.#producer.close(limitMs / 2);
-    await endsWithin(clock, this.#client.close(), limitMs / 2);
+    await this.#producer.close(rest() / 2);
+    await endsWithin(clock, this.#client.close(), rest());
     this.#watching?.unsubscribe();
     this.state.move({ value: 'closed' });
   }
@@ -475,6 +479,12 @@ export class KafkaDriver implements Driver {
   #closedError(): ClientClosedError {
     return new ClientClosedError(`the transport ${JSON.stringify(this.#environment.name)} is closed`);
   }
+}
+
+/** A sender chooses where its answer goes: what can never be written there must not run its handler again and again. */
+function canNeverBeSent(error: unknown): boolean {
+  const kinds = [NoRouteError, MessageTooLargeError, PublishRejectedError, StorkConfigError];
+  return kinds.some((kind) => error instanceof kind);
 }
 
 function bodyOfReply({ body, contentType, kind }: OutboundReply, isNest: boolean): Buffer | null {

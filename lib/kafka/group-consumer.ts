@@ -43,6 +43,7 @@ export class GroupConsumer implements Subscription {
   readonly #started = withResolvers<void>();
   #interrupt: (() => void) | undefined;
   #running: Promise<void> | undefined;
+  #toldMissing: string | undefined;
   #paused = false;
   #stopped = false;
   /** Whether the last membership ended at records that nobody here can unpack. */
@@ -107,7 +108,8 @@ export class GroupConsumer implements Subscription {
     const { clock } = this.#fields;
     let attempt = 0;
     while (!this.#stopped) {
-      if (!this.#isUnreadable) this.state.move({ value: 'connecting' });
+      // Looking for topics again and again is no news.
+      if (this.state.current.value !== 'blocked') this.state.move({ value: 'connecting' });
       let readsSince = Infinity;
       try {
         await this.#consume(() => {
@@ -123,6 +125,8 @@ export class GroupConsumer implements Subscription {
   /** One membership, from finding its topics to its end. Rejects where it crashed. */
   async #consume(isReading: () => void): Promise<void> {
     const topics = await this.#findTopics();
+    // A shutdown that came meanwhile has found nothing to close.
+    if (this.#stopped) return;
     if (topics.existing.length === 0) {
       this.#showReady(topics);
       // There is nothing to wait for at a start.
@@ -194,7 +198,10 @@ export class GroupConsumer implements Subscription {
     const found = existing.filter((topic) => !before.has(topic));
     if (found.length === 0) return;
     for (const topic of found) this.#late.add(topic);
-    await this.#fields.foundTopics(found);
+    // Whoever writes a letter there makes its topic then.
+    await this.#fields.foundTopics(found).catch((error: unknown) => {
+      this.#fields.logger.warn(`${this.#fields.name}: ${messageOf(error)}`);
+    });
   }
 
   /** Records that could not be unpacked may still be next: only time tells. */
@@ -207,9 +214,13 @@ export class GroupConsumer implements Subscription {
 
   #showReady({ missing }: FoundTopics): void {
     const { logger, name } = this.#fields;
-    if (missing.length === 0) return this.state.move({ value: 'ready' });
+    if (missing.length === 0) {
+      this.#toldMissing = undefined;
+      return this.state.move({ value: 'ready' });
+    }
     const reason = `${missing.length === 1 ? 'this topic does' : 'these topics do'} not exist: ${missing.join(', ')}`;
-    if (this.state.current.value !== 'blocked') logger.warn(`${name}: ${reason}; the others are read`);
+    if (this.#toldMissing !== reason) logger.warn(`${name}: ${reason}; the others are read`);
+    this.#toldMissing = reason;
     this.state.move({ value: 'blocked', reason });
   }
 

@@ -123,6 +123,8 @@ export class KafkaJsClient implements KafkaClient {
 class KafkaJsAdmin implements KafkaAdmin {
   readonly #kafka: Kafka;
   #admin: Admin;
+  #renewing: Promise<void> | undefined;
+  #isClosed = false;
 
   constructor(kafka: Kafka) {
     this.#kafka = kafka;
@@ -159,7 +161,9 @@ class KafkaJsAdmin implements KafkaAdmin {
     for (const { topic, partitions, replicationFactor = -1, config } of topics) {
       const configEntries = Object.entries(config).map(([name, value]) => ({ name, value }));
       const wanted = { topic, numPartitions: partitions, replicationFactor, configEntries };
-      await asked(this.#admin.createTopics({ topics: [wanted], waitForLeaders: false }));
+      const create = (): Promise<unknown> =>
+        asked(this.#admin.createTopics({ topics: [wanted], waitForLeaders: false }));
+      await this.#orRenewed(create);
       await this.#untilLed(topic);
     }
   }
@@ -191,6 +195,7 @@ class KafkaJsAdmin implements KafkaAdmin {
   }
 
   close(): Promise<void> {
+    this.#isClosed = true;
     return quietly(this.#admin.disconnect());
   }
 
@@ -199,7 +204,7 @@ class KafkaJsAdmin implements KafkaAdmin {
     for (const until = Date.now() + creationLimitMs; ; await sleep(creationPollMs)) {
       try {
         // Answered by the leader of each partition.
-        return void (await asked(this.#admin.fetchTopicOffsets(topic)));
+        return void (await this.#orRenewed(() => asked(this.#admin.fetchTopicOffsets(topic))));
       } catch (error) {
         // Whoever may not ask has nothing to wait for.
         if ((error as KafkaClientError).failure === 'refused') return;
@@ -208,12 +213,34 @@ class KafkaJsAdmin implements KafkaAdmin {
     }
   }
 
+  /** A topic that was deleted stays among those that the client's admin asks for, and fails whatever it is asked. */
+  async #orRenewed<T>(ask: () => Promise<T>): Promise<T> {
+    try {
+      return await ask();
+    } catch (error) {
+      if (!(error instanceof KafkaClientError) || error.failure !== 'unknown-topic') throw error;
+      await this.#renew();
+      return ask();
+    }
+  }
+
   /** The client's admin never refreshes what it knows of leaders and partitions. */
-  async #renew(): Promise<void> {
+  #renew(): Promise<void> {
+    this.#renewing ??= this.#replaceAdmin().finally(() => {
+      this.#renewing = undefined;
+    });
+    return this.#renewing;
+  }
+
+  async #replaceAdmin(): Promise<void> {
+    if (this.#isClosed) throw new KafkaClientError('unavailable', 'the client is closed');
+    const fresh = this.#kafka.admin({ retry: fewRetries });
+    await asked(fresh.connect());
     const old = this.#admin;
-    this.#admin = this.#kafka.admin({ retry: fewRetries });
-    await asked(this.#admin.connect());
-    await quietly(old.disconnect());
+    this.#admin = fresh;
+    // Others may still have an answer to come on it.
+    void quietly(old.disconnect());
+    if (this.#isClosed) await quietly(fresh.disconnect());
   }
 
   /** One missing topic fails the question for all of them; the list of everything fails for none. */
@@ -529,7 +556,7 @@ class KafkaJsConsumer implements KafkaConsumer {
           return { id: memberId, topics, held: decodeHeld(userData) };
         });
         const topics = [...new Set(wishes.flatMap((member) => member.topics))];
-        const counts = await this.#admin.partitionCounts(topics);
+        const counts = await this.#countsOf(topics);
         const partitionsOf = (topic: string): number[] =>
           Array.from({ length: counts.get(topic) ?? 0 }, (_, partition) => partition);
         const assignment = this.#settings.assign(wishes, partitionsOf);
@@ -546,6 +573,18 @@ class KafkaJsConsumer implements KafkaConsumer {
       },
     };
   };
+
+  /** A topic of another member that we may not look at must not keep the whole group from its partitions. */
+  async #countsOf(topics: readonly string[]): Promise<ReadonlyMap<string, number>> {
+    try {
+      return await this.#admin.partitionCounts(topics);
+    } catch {
+      const counts = await Promise.all(
+        topics.map((topic) => this.#admin.partitionCounts([topic]).catch(() => new Map<string, number>())),
+      );
+      return new Map(counts.flatMap((found) => [...found]));
+    }
+  }
 
   /** The one place at which a join can be waited for: the client looks for the coordinator before each, and awaits it. */
   #attach(cluster: Cluster): void {

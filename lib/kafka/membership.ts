@@ -58,6 +58,8 @@ const enoughRecords = 20_000;
 const holdMs = 200;
 /** And while records are being handed over: heartbeats wait for it. */
 const longestHoldMs = 1_000;
+/** Commits that fail in a row before somebody is told. */
+const commitsToWarn = 5;
 /** How long a rebalance waits for the last commit. */
 const commitLimitMs = 2_000;
 const commitRetryMs = 100;
@@ -82,6 +84,7 @@ export class Membership {
   /** Ends when the partitions of the first assignment are being read. */
   readonly #begun = withResolvers<void>();
   #hasJoined = false;
+  readonly #ended = new AbortController();
   #stopped = false;
   #over = false;
 
@@ -99,7 +102,13 @@ export class Membership {
       consumer: this.#consumer,
       partitions: () => this.#partitions.values(),
       clock: fields.clock,
-      failed: (error) => fields.logger.debug(`${fields.name}: offsets not committed: ${messageOf(error)}`),
+      failed: (error, times) => {
+        const line = `${fields.name}: offsets not committed: ${messageOf(error)}`;
+        // A rebalance refuses one or two; what goes on comes again after the next.
+        if (times === commitsToWarn)
+          fields.logger.warn(`${line}; what is settled comes again after a rebalance`);
+        else fields.logger.debug(line);
+      },
     });
   }
 
@@ -177,6 +186,7 @@ export class Membership {
   }
 
   #end(): void {
+    this.#ended.abort();
     this.#committer.stop();
     this.#begun.promise.catch(() => {});
     this.#begun.resolve();
@@ -267,7 +277,7 @@ export class Membership {
         if (this.#over) return;
         if (attempt === 1)
           logger.warn(`${name}: where to read ${topic} is not known yet: ${messageOf(error)}`);
-        await sleep(clock, backoffMs(attempt, reconnect, random));
+        await sleep(clock, backoffMs(attempt, reconnect, random), this.#ended.signal);
       }
     }
   }
@@ -326,7 +336,8 @@ export class Membership {
 
   #fetched(at: TopicPartition, records: readonly FetchedRecord[], nextOffset: number): void | Promise<void> {
     const partition = this.#partitions.get(nameOf(at));
-    if (partition?.started !== true) return;
+    // What came after the stop would pass what the stop has dropped.
+    if (this.#stopped || partition?.started !== true) return;
     partition.add(records, nextOffset);
     if (records.length === 0) return this.#committer.note(false);
     this.handOver();

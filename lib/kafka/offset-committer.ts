@@ -11,7 +11,8 @@ export interface OffsetCommitterFields {
   /** Those that are ours in this tick. */
   readonly partitions: () => Iterable<OwnedPartition>;
   readonly clock: Clock;
-  failed(error: unknown): void;
+  /** @param times in a row */
+  failed(error: unknown, times: number): void;
 }
 
 /** Commits what is settled, by time and by count, one commit after the other. */
@@ -23,6 +24,8 @@ export class OffsetCommitter {
   #current = Promise.resolve(true);
   /** The one after it, which takes along everything settled until then. */
   #next: Promise<boolean> | undefined;
+  /** In a row. */
+  #failures = 0;
   #stopped = false;
 
   constructor(fields: OffsetCommitterFields) {
@@ -62,10 +65,11 @@ export class OffsetCommitter {
     try {
       await consumer.commit(commits.map(({ offset }) => offset));
       for (const { confirmed } of commits) confirmed();
+      this.#failures = 0;
       return true;
     } catch (error) {
       for (const partition of owned) partition.commitFailed();
-      this.#fields.failed(error);
+      this.#fields.failed(error, ++this.#failures);
       this.note(false);
       return false;
     }

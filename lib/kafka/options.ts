@@ -101,7 +101,7 @@ export interface KafkaOptions extends CommonTransportOptions {
   };
   /** Whether records of transactions that are open or aborted are read. @defaultValue 'read-committed' */
   readonly isolation?: 'read-committed' | 'read-uncommitted';
-  /** Records of a partition that one unsettled record may hold up being committed; then the partition pauses. @defaultValue 10 000 */
+  /** Offsets of a partition that one unsettled record may hold up being committed; then the partition pauses. @defaultValue 10 000 */
   readonly maxOffsetGap?: number;
 
   /** Who must have a message before it counts as sent. @defaultValue 'all' */

@@ -52,12 +52,15 @@ export class PartitionLanes {
 
   /** The next that has waited long enough. */
   next(): Delivery | undefined {
-    const lane = this.#vacant.shift();
-    const delivery = lane?.behind.shift();
-    if (lane === undefined || delivery === undefined) return undefined;
-    lane.handed++;
-    this.#bytes -= costOf(delivery);
-    return delivery;
+    for (let lane = this.#vacant.shift(); lane !== undefined; lane = this.#vacant.shift()) {
+      const delivery = lane.behind.shift();
+      // While nothing could be handed over, a lane may have become vacant more often than it has messages.
+      if (delivery === undefined) continue;
+      lane.handed++;
+      this.#bytes -= costOf(delivery);
+      return delivery;
+    }
+    return undefined;
   }
 
   clear(): void {

@@ -40,6 +40,7 @@ export class KafkaReplyInbox {
   #at: TopicPartition = { topic: '', partition: 0 };
   #next = 0;
   #consumer: KafkaConsumer | undefined;
+  #hasJoined = false;
   #abort = new AbortController();
 
   constructor(fields: ReplyInboxFields, listener: ReplyListener) {
@@ -80,11 +81,18 @@ export class KafkaReplyInbox {
         assigned: () => consumer.seek(at, this.#next),
         fetched: (_, records, nextOffset) => this.#fetched(records, nextOffset),
         outOfRange: () => this.#outOfRange(),
-        crashed: (error) => void this.#rejoin(error),
+        // A failed join both rejects and crashes; only what had joined is joined anew from here.
+        crashed: (error) => {
+          if (this.#consumer === consumer && this.#hasJoined) void this.#rejoin(error);
+        },
       },
     );
     this.#consumer = consumer;
+    this.#hasJoined = false;
     await consumer.start();
+    this.#hasJoined = true;
+    // Closed while it joined, nobody else knows of it.
+    if (this.#abort.signal.aborted) await consumer.close();
   }
 
   #fetched(records: readonly FetchedRecord[], nextOffset: number): void {
@@ -107,6 +115,7 @@ export class KafkaReplyInbox {
   async #rejoin(cause: Error): Promise<void> {
     const { clock, random, reconnect, logger, name } = this.#fields;
     logger.warn(`${name}: reading replies has ended and is started again: ${messageOf(cause)}`);
+    this.#hasJoined = false;
     for (let attempt = 1; !this.#abort.signal.aborted; attempt++) {
       const crashed = this.#consumer;
       this.#consumer = undefined;
@@ -116,7 +125,7 @@ export class KafkaReplyInbox {
       try {
         return await this.#join();
       } catch {
-        // Its crash is not told again: the loop tries on.
+        // The loop tries on.
       }
     }
   }

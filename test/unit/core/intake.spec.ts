@@ -34,6 +34,7 @@ function newBench(fields: Partial<IntakeFields> = {}) {
   const intake = new Intake({
     concurrency: 2,
     pausesWithoutRedelivery: true,
+    pausesForLetters: true,
     clock,
     process: (delivery: Delivery) => {
       started.push(delivery.tag);
