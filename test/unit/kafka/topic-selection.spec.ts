@@ -10,7 +10,13 @@ function pattern(given: string | RegExp, wishes: Wishes = {}): SubscribedPattern
   return { ...read, order: 'key', delivery: 'at-least-once', places: ['A.b'], ...wishes };
 }
 
-const spec = (...patterns: SubscribedPattern[]) => ({ id: 'main', patterns, concurrency: 1 });
+const spec = (...patterns: SubscribedPattern[]) => ({
+  id: 'main',
+  patterns,
+  concurrency: 1,
+  redeliverDelaysMs: [],
+  longestWait: { handler: '', waitMs: 0 },
+});
 
 it('each pattern is a topic where the options name none', () => {
   const selection = new TopicSelection({}, spec(pattern('a'), pattern('b'), pattern('a')));
