@@ -51,6 +51,9 @@ export interface Driver {
    */
   roundDelay(delayMs: number): number | undefined;
 
+  /** What is known of where a request went that was confirmed and not answered, for people. */
+  describeTarget?(message: OutboundMessage): string | undefined;
+
   /**
    * Opens the place where answers arrive, before the first request; called again only after it has rejected. The inbox survives reconnects. `lost` is
    * called where answers of pending requests can no longer arrive, with the reason that their callers get.

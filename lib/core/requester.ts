@@ -76,8 +76,11 @@ export class Requester {
     const { outbound } = this.#fields;
     const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
     const message = buildMessage(pattern, data, options, outbound, { id, timeoutMs });
-    const describe = (): string =>
-      `no reply to ${JSON.stringify(pattern)} on transport ${JSON.stringify(outbound.transport)} within ${timeoutMs} ms`;
+    const describe = (): string => {
+      const target = this.#fields.driver.describeTarget?.(message);
+      const what = `no reply to ${JSON.stringify(pattern)} on transport ${JSON.stringify(outbound.transport)} within ${timeoutMs} ms`;
+      return target === undefined ? what : `${what}; ${target}`;
+    };
     return { message, timeoutMs, describe };
   }
 

@@ -227,6 +227,13 @@ export class KafkaDriver implements Driver {
     return undefined;
   }
 
+  /** Kafka does not tell whether anybody listens. */
+  describeTarget(message: OutboundMessage): string | undefined {
+    const topic = this.#destination(message);
+    const isThere = this.#topics.known(topic) !== undefined;
+    return isThere ? `the topic ${JSON.stringify(topic)} exists: nobody reads it, or not in time` : undefined;
+  }
+
   async openReplies(listener: ReplyListener): Promise<ReplyInbox> {
     if (this.#closing !== undefined) throw this.#closedError();
     const { name, clock, logger } = this.#environment;

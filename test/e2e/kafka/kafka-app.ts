@@ -48,7 +48,14 @@ export async function buildApp({
   const groupId = options?.groupId ?? uniqueTopic();
   const all = { brokers, groupId, fromBeginning: true, reconnect, partitions: 1, ...options };
   const testing = await Test.createTestingModule({
-    imports: [StorkModule.forRoot({ transports: { main: kafka(all) }, drainTimeoutMs: 1_000, ...module })],
+    imports: [
+      StorkModule.forRoot({
+        transports: { main: kafka(all) },
+        drainTimeoutMs: 1_000,
+        retry: { maxRetries: 0 },
+        ...module,
+      }),
+    ],
     controllers: [...controllers],
   }).compile();
   const app = testing.createNestMicroservice({ ...storkMicroservice(), logger: logger ?? false });

@@ -98,10 +98,10 @@ describe.skipIf(brokers === undefined)('Kafka: requests', () => {
 
   it('that nobody answers time out, naming where they went', async () => {
     const topic = await foreign().topic();
-    const { client } = await startClient();
-    const failure = await client.request(topic, 1, { timeoutMs: 300 }).catch((error: unknown) => error);
+    const { client } = await startClient({ topic });
+    const failure = await client.request('nobody', 1, { timeoutMs: 300 }).catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(RequestTimeoutError);
-    expect((failure as Error).message).toContain(topic);
+    expect((failure as Error).message).toContain(`the topic "${topic}" exists`);
   });
 
   it('leave no group behind', async () => {

@@ -32,7 +32,13 @@ export async function startSender(options: Partial<KafkaOptions> = {}): Promise<
   const reconnect = { delayMs: 50, maxDelayMs: 500 };
   const transport = kafka({ brokers, reconnect, handlers: 'none', ...options });
   const testing = await Test.createTestingModule({
-    imports: [StorkModule.forRoot({ transports: { main: transport }, drainTimeoutMs: 20_000 })],
+    imports: [
+      StorkModule.forRoot({
+        transports: { main: transport },
+        drainTimeoutMs: 20_000,
+        retry: { maxRetries: 0 },
+      }),
+    ],
   }).compile();
   const app = testing.createNestMicroservice({ ...storkMicroservice(), logger: false });
   const client = app.get<StorkClient>(getClientToken('main'));

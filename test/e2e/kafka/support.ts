@@ -89,7 +89,9 @@ export async function buildKafkaApp({
     ? [...(handlers as readonly Type[])]
     : Object.entries(handlers).map(([pattern, handle]) => handlerOf(pattern, handle as Handle));
   const testing = await Test.createTestingModule({
-    imports: [StorkModule.forRoot({ transports, drainTimeoutMs: 1_000, ...module })],
+    imports: [
+      StorkModule.forRoot({ transports, drainTimeoutMs: 1_000, retry: { maxRetries: 0 }, ...module }),
+    ],
     controllers,
   }).compile();
   const app = testing.createNestMicroservice({ ...storkMicroservice(), logger });

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import type { SubscribedPattern } from '../../../lib/core/driver.js';
+import type { SubscribedPattern, SubscriptionSpec } from '../../../lib/core/driver.js';
 import { patternFromString, patternFromRegExp } from '../../../lib/core/pattern.js';
 import { findPatternProblems, TopicSelection } from '../../../lib/kafka/topic-selection.js';
 
@@ -10,12 +10,12 @@ function pattern(given: string | RegExp, wishes: Wishes = {}): SubscribedPattern
   return { ...read, order: 'key', delivery: 'at-least-once', places: ['A.b'], ...wishes };
 }
 
-const spec = (...patterns: SubscribedPattern[]) => ({
+const spec = (...patterns: SubscribedPattern[]): SubscriptionSpec => ({
   id: 'main',
   patterns,
   concurrency: 1,
   redeliverDelaysMs: [],
-  longestWait: { handler: '', waitMs: 0 },
+  longestWait: { handler: 'A.b', waitMs: 0 },
 });
 
 it('each pattern is a topic where the options name none', () => {
