@@ -40,7 +40,9 @@ export async function buildApp({ controllers = [], options, module }: RabbitAppO
   const queue = options?.queue ?? uniqueQueue();
   const transports = { main: rabbitmq({ url, queue, reconnect, ...options }) };
   const testing = await Test.createTestingModule({
-    imports: [StorkModule.forRoot({ transports, drainTimeoutMs: 1_000, retry: { maxRetries: 0 }, ...module })],
+    imports: [
+      StorkModule.forRoot({ transports, drainTimeoutMs: 1_000, retry: { maxRetries: 0 }, ...module }),
+    ],
     controllers: [...controllers],
   }).compile();
   const app = testing.createNestMicroservice({ ...storkMicroservice(), logger: false });
