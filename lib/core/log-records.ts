@@ -53,6 +53,11 @@ export function deadLetterTopic(topic: string): string {
   return `${topic}.dlq`;
 }
 
+/** The topic whose letters lie there; undefined for any other. */
+export function sourceOfLetters(topic: string): string | undefined {
+  return topic.endsWith('.dlq') ? topic.slice(0, -'.dlq'.length) : undefined;
+}
+
 /** Characters that no topic's name may have, and names that are too long, become a hash: two of them must not fall together. */
 function legalName(text: string): string {
   const legal = text.replaceAll(/[^\w.-]/g, '-').slice(0, longestPrefix);
@@ -97,7 +102,7 @@ export class RecordMessage implements InboundMessage {
     this.body = record.value;
     this.headers = headers;
     this.key = record.key;
-    this.patterns = [named ?? readText(headers, headerNames.origin) ?? record.topic];
+    this.patterns = named === undefined ? patternsOf(record) : [named];
     this.raw = raw;
     this.#record = record;
     this.#contentType = contentType;
@@ -124,6 +129,12 @@ export class RecordMessage implements InboundMessage {
     const { topic, partition, offset } = this.#record;
     return { source: topic, partition, offset: String(offset) };
   }
+}
+
+/** Whoever reads letters may name what they were sent to, or where they lie. */
+function patternsOf({ headers, topic }: LogRecord): readonly string[] {
+  const origin = readText(headers, headerNames.origin);
+  return origin === undefined || origin === topic ? [topic] : [origin, topic];
 }
 
 /** FastStream writes an empty one where it knows none. */

@@ -208,8 +208,10 @@ export class KafkaDriver implements Driver {
   publish(message: OutboundMessage): Promise<void> {
     const { patternHeader, wire } = this.#options;
     const topic = this.#destination(message);
-    const headers = outboundHeaders(message, patternHeader);
-    let { body } = message;
+    // Sent elsewhere than to its own topic, a message would lose its pattern.
+    const header = patternHeader ?? (topic === message.pattern ? undefined : headerNames.pattern);
+    const headers = outboundHeaders(message, header);
+    let body = isJsonNull(message) ? null : message.body;
     if (wire === 'nest' && body !== null) {
       body = nestBody(body, message.contentType);
       delete headers[headerNames.contentType];
@@ -485,6 +487,11 @@ export class KafkaDriver implements Driver {
 function canNeverBeSent(error: unknown): boolean {
   const kinds = [NoRouteError, MessageTooLargeError, PublishRejectedError, StorkConfigError];
   return kinds.some((kind) => error instanceof kind);
+}
+
+/** What deletes a key from a compacted topic; whoever reads it as JSON gets the same null. */
+function isJsonNull({ body, contentType }: OutboundMessage): boolean {
+  return body?.length === 4 && contentType === 'application/json' && body.toString() === 'null';
 }
 
 function bodyOfReply({ body, contentType, kind }: OutboundReply, isNest: boolean): Buffer | null {

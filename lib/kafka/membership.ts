@@ -204,11 +204,19 @@ export class Membership {
   /** Gives handlers at work their time and commits, so that the next owner repeats as little as possible. */
   async #beforeJoin(evicted: boolean): Promise<void> {
     if (this.#over || this.#partitions.size === 0) return;
-    // Others have them already; waiting could only make more run twice.
-    if (evicted) return this.#loseAll();
+    if (evicted) return this.#evicted();
     const { clock, sink, revokeTimeoutMs } = this.#fields;
     await endsWithin(clock, sink.halt(), revokeTimeoutMs);
     await endsWithin(clock, this.#committer.flush(), commitLimitMs);
+  }
+
+  /** Others have the partitions already; waiting could only make more run twice. */
+  #evicted(): void {
+    const { logger, name } = this.#fields;
+    logger.warn(
+      `${name}: thrown out of its group, what was in flight comes again: no heartbeat in time. Was the event loop blocked?`,
+    );
+    this.#loseAll();
   }
 
   /** Kept partitions go on where they are; those that are gone end, and nothing of theirs can be settled or committed. */
@@ -341,9 +349,19 @@ export class Membership {
     partition.add(records, nextOffset);
     if (records.length === 0) return this.#committer.note(false);
     this.handOver();
-    if (partition.isHeldUp) this.#pause(partition);
+    if (partition.isHeldUp) this.#holdUp(partition);
     if (!this.#hasEnough()) return;
     return this.#waitForRoom();
+  }
+
+  #holdUp(partition: OwnedPartition): void {
+    if (partition.paused) return;
+    const { logger, name, maxOffsetGap } = this.#fields;
+    logger.warn(
+      `${name}: ${nameOf(partition)} waits for its record ${partition.oldestUnsettled}, which is not settled; ` +
+        `maxOffsetGap allows ${maxOffsetGap} beyond it`,
+    );
+    this.#pause(partition);
   }
 
   /** Holding the fetch up lets it go on at once; a fetch of paused partitions alone sleeps. */

@@ -92,6 +92,11 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
     return this.#watermark !== undefined && this.#watermark.gap >= this.#fields.maxOffsetGap;
   }
 
+  /** Offset that holds up what follows. */
+  get oldestUnsettled(): number {
+    return this.#watermark?.next ?? this.#position;
+  }
+
   start({ offset, metadata, knownPartitions }: StartOffset): void {
     const { settled } = decodeCommit(metadata, offset);
     this.#watermark = new Watermark(offset, settled);

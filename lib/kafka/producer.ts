@@ -99,6 +99,10 @@ export class Producer {
     const { name, maxBufferedMessages, maxBufferedBytes } = this.#fields;
     if (this.#closing !== undefined) return Promise.reject(new ClientClosedError(`${name}: closed`));
     const bytes = sizeOf(record);
+    if (bytes > maxBufferedBytes) {
+      const why = `a message of about ${bytes} bytes is more than maxBufferedBytes, ${maxBufferedBytes}`;
+      return Promise.reject(new MessageTooLargeError(`${name}: ${why}`));
+    }
     if (this.#records >= maxBufferedMessages || this.#bytes + bytes > maxBufferedBytes) {
       const held = `${this.#records} messages with ${this.#bytes} bytes wait for the broker`;
       return Promise.reject(

@@ -1,5 +1,5 @@
 import { messageOf, StorkConfigError, type Problem } from '../core/errors.js';
-import { deadLetterTopic } from '../core/log-records.js';
+import { deadLetterTopic, sourceOfLetters } from '../core/log-records.js';
 import type { StorkLogger } from '../core/logger.js';
 import { KafkaClientError, type KafkaAdmin, type TopicToCreate } from './client.js';
 
@@ -39,7 +39,7 @@ export class Topology {
     const there = await this.#lookFor(sources);
     const problems: Problem[] = [];
     for (const topic of sources) {
-      if (!there.has(topic)) problems.push(...(await this.#create(this.#source(topic))));
+      if (!there.has(topic)) problems.push(...(await this.#create(await this.#source(topic))));
     }
     problems.push(...(await this.#declareLetters(sources)));
     if (problems.length > 0) throw new StorkConfigError(problems);
@@ -77,7 +77,7 @@ export class Topology {
         if (!isRefusal(error)) throw error;
         problems.push({
           name: `topic ${topic} of the transport ${JSON.stringify(name)}`,
-          expected: `the right to describe and read it, and that it exists: ${this.#command(this.#source(topic))}`,
+          expected: `the right to describe and read it, and that it exists: ${this.#command(await this.#source(topic))}`,
           given: messageOf(error),
         });
       }
@@ -155,8 +155,11 @@ export class Topology {
     }
   }
 
-  #source(topic: string): Omit<TopicToCreate, 'replicationFactor'> {
-    return { topic, partitions: this.#fields.partitions ?? brokersOwnNumber, config: {} };
+  /** Whoever reads letters may come before whoever writes them: their topic is made as theirs. */
+  async #source(topic: string): Promise<Omit<TopicToCreate, 'replicationFactor'>> {
+    const source = sourceOfLetters(topic);
+    const config = source === undefined ? {} : await this.#letterConfig(source);
+    return { topic, partitions: this.#fields.partitions ?? brokersOwnNumber, config };
   }
 
   #command({ topic, partitions, config }: Omit<TopicToCreate, 'replicationFactor'>): string {

@@ -13,8 +13,8 @@ export function buildLibrary() {
 }
 
 function newestSource() {
-  const files = readdirSync(`${root}lib`, { recursive: true }).filter(
-    (file) => typeof file === 'string' && file.endsWith('.ts'),
+  const files = readdirSync(`${root}lib`, { recursive: true, encoding: 'utf8' }).filter((file) =>
+    file.endsWith('.ts'),
   );
   return Math.max(...files.map((file) => statSync(`${root}lib/${file}`).mtimeMs));
 }

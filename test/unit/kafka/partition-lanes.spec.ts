@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import { array, assert, constant, constantFrom, oneof, property, record } from 'fast-check';
 import { expect, it } from 'vitest';
 import type { Delivery } from '../../../lib/core/delivery.js';
 import { PartitionLanes } from '../../../lib/kafka/partition-lanes.js';
@@ -10,11 +10,11 @@ type Step =
   | { readonly kind: 'settle' }
   | { readonly kind: 'pump' };
 
-const steps = fc.array(
-  fc.oneof(
-    fc.record({ kind: fc.constant('record' as const), lane: fc.constantFrom('a', 'b', 'c') }),
-    fc.record({ kind: fc.constant('settle' as const) }),
-    fc.record({ kind: fc.constant('pump' as const) }),
+const steps = array(
+  oneof(
+    record({ kind: constant('record' as const), lane: constantFrom('a', 'b', 'c') }),
+    record({ kind: constant('settle' as const) }),
+    record({ kind: constant('pump' as const) }),
   ),
   { maxLength: 200 },
 );
@@ -53,5 +53,5 @@ it('gives out everything, each lane in order, whenever the sink pauses', () => {
     for (const tags of order.values()) expect(tags).toEqual(tags.toSorted((a, b) => a - b));
     expect(lanes.bytes).toBe(0);
   };
-  fc.assert(fc.property(steps, run), { numRuns: 2_000 });
+  assert(property(steps, run), { numRuns: 2_000 });
 });

@@ -179,8 +179,11 @@ class Model {
       const story = `${Number.parseInt(value, 10)} after ${this.lastAnswer.get(value)}: ${outcome}`;
       expect(this.allowed(value), story).toContain(kind);
     }
-    for (const one of kafka.producers.slice(0, -1))
+    for (const one of kafka.producers.slice(0, -1)) {
+      // A request that nobody waits for any more may still be under way there.
+      if (kafka.open.some((send) => send.producer === one)) continue;
       expect(one.isClosed, 'a retired producer closes').toBe(true);
+    }
   }
 
   /** How the publish may have ended. */
