@@ -83,8 +83,6 @@ export class KafkaJsClient implements KafkaClient {
       requestTimeout: settings.requestTimeoutMs,
       retry: fewRetries,
       socketFactory: openSocket,
-      // Its lines of joining, pausing and the like say nothing that is not said by us.
-      logLevel: kafkajs.logLevel.WARN,
       logCreator: () => logTo(settings.logger),
     });
     this.admin = new KafkaJsAdmin(this.#kafka);
