@@ -55,7 +55,9 @@ describe('the tour', () => {
       const { code, stdout, stderr } = await npmStart('--', '--broker', 'nonsense');
 
       expect(code).toBe(1);
-      expect(stderr).toMatch(/^the broker "nonsense" is not available yet; known: memory, kafka, rabbitmq\n$/);
+      expect(stderr).toMatch(
+        /^the broker "nonsense" is not available yet; known: memory, kafka, rabbitmq\n$/,
+      );
       expect(stdout).not.toMatch(/^\s+at /m);
     },
     limitMs,
