@@ -132,7 +132,7 @@ export interface ConsumerEvents {
   beforeJoin(evicted: boolean): Promise<void>;
   /** In the tick in which the assignment is known. Kept partitions must be sought here; the client forgets positions. */
   assigned(partitions: readonly TopicPartition[]): void;
-  /** Records of a partition in order. The client goes on fetching at `nextOffset`; a promise holds up its broker's other partitions. */
+  /** Records of a partition in order. The client goes on fetching at `nextOffset`; a promise holds up every other partition. */
   fetched(at: TopicPartition, records: readonly FetchedRecord[], nextOffset: number): void | Promise<void>;
   /** The log does not hold the offset that was asked for. Fetching goes on where a `seek` says. */
   outOfRange(at: TopicPartition): Promise<void>;

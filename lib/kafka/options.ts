@@ -118,7 +118,7 @@ export interface KafkaOptions extends CommonTransportOptions {
   readonly maxBatchBytes?: number;
   /** Messages that wait for a confirmation or for the broker to come back. @defaultValue 10 000 */
   readonly maxBufferedMessages?: number;
-  /** Bytes of their bodies. @defaultValue 64 MiB */
+  /** Their bytes, keys and headers included. @defaultValue 64 MiB */
   readonly maxBufferedBytes?: number;
 
   /** Where replies to our requests arrive; made at start where that is allowed. @defaultValue `<groupId, else clientId>.reply` */
