@@ -1,4 +1,5 @@
 import type { ConnectionStateCell } from './connection-state.js';
+import type { DeadLetterBox, DeadLetterPlace } from './dead-letters.js';
 import type { Delivery } from './delivery.js';
 import type { Problem } from './errors.js';
 import type { Headers } from './headers.js';
@@ -69,6 +70,12 @@ export interface Driver {
    * a handler's slot waits for it.
    */
   reply(to: ReplyAddress, reply: OutboundReply): Promise<'confirmed' | 'undeliverable'>;
+
+  /**
+   * Where letters of a source lie. Needs `connect`, not `declare`. Rejects with `StorkConfigError` where `place` leaves out what the
+   * transport does not know either, and where there is no such queue or topic.
+   */
+  deadLetters?(place: DeadLetterPlace): Promise<DeadLetterBox>;
 
   /**
    * Ends everything within `limitMs`: flushes confirms and offsets, gives back what is unsettled, closes the connections. Idempotent;

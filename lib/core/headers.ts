@@ -38,6 +38,7 @@ export const headerNames = {
   originExpiration: 'stork-origin-expiration',
   originUserId: 'stork-origin-user-id',
   originCc: 'stork-origin-cc',
+  replayCount: 'stork-replay-count',
   deathReason: 'stork-death-reason',
   failedAt: 'stork-failed-at',
   errorName: 'stork-error-name',

@@ -1,0 +1,88 @@
+import type { Headers } from './headers.js';
+import type { InboundMessage } from './message.js';
+
+/** Where dead letters are looked for. What is left out is the transport's own. */
+export interface DeadLetterPlace {
+  /** Queue or topic that they failed in, and that replayed ones go back to. */
+  readonly source?: string | undefined;
+  /** Queue or topic in which they lie. @defaultValue the source's companion, `<source>.dlq` */
+  readonly from?: string | undefined;
+}
+
+/**
+ * The dead letters of one source, and on a log of one group. Looking at them loses, settles and reorders nothing; what is done to one
+ * of them is done when it is confirmed, and a process that dies in between leaves the letter where it lies, or has replayed it twice.
+ */
+export interface DeadLetterBox {
+  /** The queue or topic in which they lie. */
+  readonly name: string;
+  /** The queue or topic that replayed letters go back to. */
+  readonly source: string;
+  /** The group that failed them and gets them back; undefined on a queue. */
+  readonly group: string | undefined;
+
+  /** Letters that a pass would meet now, at most. */
+  count(): Promise<number>;
+
+  /** What a person should know before a pass, a line each, e.g. that nobody consumes the source. */
+  warnings(): Promise<readonly string[]>;
+
+  /**
+   * Goes once over the letters that lie there when it begins, oldest first (on a log: within each partition), and does with each what the
+   * visitor says. Letters of other sources may be among them: the visitor keeps those. What is kept stays in its place and in its order. Resolves when every verdict is carried out; rejects where the
+   * connection is lost, or `signal` aborts: then what `settled` was told is done, and all else is as it was.
+   */
+  pass(visitor: LetterVisitor, options: PassOptions): Promise<void>;
+
+  /** Lets go of what it has opened. Idempotent; never rejects. */
+  close(): Promise<void>;
+}
+
+export interface PassOptions {
+  /**
+   * Verdicts that may be on their way at once, from 1: so many letters can be replayed twice where the process dies in between, but for
+   * brokers that replay in a transaction.
+   */
+  readonly window: number;
+  readonly signal: AbortSignal;
+}
+
+export interface LetterVisitor {
+  /** Asked of one letter after the other; the next waits for the answer. Must not reject. */
+  visit(letter: StoredLetter): Verdict | Promise<Verdict>;
+  /** What came of a verdict that was not to keep it. Must not throw. */
+  settled(letter: StoredLetter, outcome: LetterOutcome): void;
+}
+
+/**
+ * `keep`: it stays. `stop`: it stays, and no further letter is asked about. `replay`: a copy with these headers, the same body and the
+ * same key goes to the queue, or to the one group, that failed it, and the letter is gone when that is confirmed.
+ */
+export type Verdict = 'keep' | 'stop' | 'discard' | { readonly replay: Headers };
+
+/** `kept`: it could not be done, e.g. the source is gone; the letter lies where it was. */
+export type LetterOutcome = 'replayed' | 'discarded' | { readonly kept: unknown };
+
+/** A letter as a driver finds it. */
+export interface StoredLetter {
+  /**
+   * Names it in its box: on a log `partition/offset`; on a queue, which has no places, made of what the letter says, so that it is the
+   * same each time.
+   */
+  readonly id: string;
+  /** Its `origin` is the box. */
+  readonly message: InboundMessage;
+  /** How the broker itself dead-lettered it; undefined where a consumer did. */
+  readonly brokerDeath?: BrokerDeath | undefined;
+}
+
+/** What a broker says of a message that it dead-lettered by itself. */
+export interface BrokerDeath {
+  readonly reason: 'rejected' | 'expired' | 'max-length' | 'delivery-limit' | 'unknown';
+  /** The queue in which it died. */
+  readonly source: string;
+  readonly exchange?: string | undefined;
+  readonly routingKey?: string | undefined;
+  /** Milliseconds since the epoch. */
+  readonly at?: number | undefined;
+}
