@@ -5,6 +5,13 @@ export type { ConnectStorkOptions } from './nest/connect.js';
 export { Consume } from './nest/consume.decorator.js';
 export type { ConsumeOptions } from './nest/consume.decorator.js';
 export { DeadLetter } from './nest/dead-letter.decorator.js';
+export { DeadLetterService } from './nest/dead-letter.service.js';
+export type {
+  DeadLetterDiscardQuery,
+  DeadLetterListQuery,
+  DeadLetterQuery,
+  DeadLetterReplayQuery,
+} from './nest/dead-letter.service.js';
 export { DeadLetterInterceptor, RetryInterceptor } from './nest/interceptors.js';
 export { Retry } from './nest/retry.decorator.js';
 export { StorkContext } from './nest/context.js';
@@ -43,6 +50,9 @@ export {
 } from './core/errors.js';
 export type { Problem } from './core/errors.js';
 export type { DeadLetterNotice, DeadLetterOptions } from './core/dead-letter-options.js';
+export type { DeadLetter as StoredDeadLetter, LetterError, LetterReason } from './core/letter.js';
+export type { DeadLetterFilter } from './core/letter-filter.js';
+export type { DeadLetterStats, KeptLetter, LetterProgress, LetterReport } from './core/letter-work.js';
 export type { ErrorMatcher } from './core/error-matcher.js';
 export type { RetryOptions } from './core/retry-options.js';
 export type { DeathReason } from './core/failure.js';

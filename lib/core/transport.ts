@@ -2,6 +2,7 @@ import { endsWithin, type Clock } from './clock.js';
 import { Codecs, builtInCodecs, type Codec } from './codec.js';
 import type { ConnectionState } from './connection-state.js';
 import type { Counters } from './counters.js';
+import type { DeadLetterBox, DeadLetterPlace } from './dead-letters.js';
 import type { Capabilities, Driver, Subscription, SubscriptionSpec } from './driver.js';
 import { ClientClosedError, ConnectionLostError, messageOf, stackOf, type Problem } from './errors.js';
 import { refuseSharedManual, refuseWideBounds, subscribedPatterns } from './consumption.js';
@@ -170,6 +171,12 @@ export class Transport {
 
   request(pattern: string, data: unknown, options: MessageOptions, observer: ReplyObserver): () => void {
     return this.#requester.request(pattern, data, options, observer);
+  }
+
+  /** Where dead letters lie. Whoever asks closes it. */
+  async deadLetters(place: DeadLetterPlace): Promise<DeadLetterBox> {
+    await this.connect();
+    return this.#driver.deadLetters!(place);
   }
 
   /**

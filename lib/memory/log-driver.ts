@@ -1,5 +1,6 @@
 import { ConnectionStateCell } from '../core/connection-state.js';
 import { consumptionOf, findDisagreements, findDisagreementsByPattern } from '../core/consumption.js';
+import type { DeadLetterBox, DeadLetterPlace } from '../core/dead-letters.js';
 import type {
   Capabilities,
   DeliverySink,
@@ -28,6 +29,7 @@ import {
   retryTopic,
   type LogReplyAddress,
 } from '../core/log-records.js';
+import { LogLetters } from './log-letters.js';
 import { LogSubscription, type Home } from './log-subscription.js';
 import { keepAlive } from './keep-alive.js';
 import type { MemoryOptions } from './options.js';
@@ -188,6 +190,24 @@ export class LogDriver implements Driver {
       ...(partition === undefined ? {} : { partition }),
     });
     return 'confirmed';
+  }
+
+  async deadLetters({ source = this.#onlyTopic, from }: DeadLetterPlace): Promise<DeadLetterBox> {
+    this.#assertOpen();
+    const { patternHeader } = this.#options;
+    return new LogLetters({
+      broker: this.#broker,
+      group: this.#group,
+      patternHeader,
+      place: { source, from },
+    });
+  }
+
+  /** Undefined where it is not the options that name the topics, or they name several. */
+  get #onlyTopic(): string | undefined {
+    const { topic, topics = [] } = this.#options;
+    const [first] = topics;
+    return topic ?? (topics.length === 1 && typeof first === 'string' ? first : undefined);
   }
 
   async close(): Promise<void> {

@@ -1,5 +1,6 @@
 import { ConnectionStateCell } from '../core/connection-state.js';
 import { consumptionOf, findDisagreements, refusePartitionOrder } from '../core/consumption.js';
+import type { DeadLetterBox, DeadLetterPlace } from '../core/dead-letters.js';
 import type {
   Capabilities,
   DeliverySink,
@@ -37,6 +38,7 @@ import {
   type Publishable,
 } from './queue-messages.js';
 import type { MemoryOptions } from './options.js';
+import { QueueLetters } from './queue-letters.js';
 import { QueueSubscription } from './queue-subscription.js';
 
 const defaultDeliveryLimit = 100;
@@ -188,6 +190,11 @@ export class QueueDriver implements Driver {
     if (this.#broker.deliverToInbox(address, { ...message, exchange: '', routingKey: address }))
       return 'confirmed';
     return this.#broker.publish('', address, message) === 'routed' ? 'confirmed' : 'undeliverable';
+  }
+
+  async deadLetters({ source = this.#options.queue, from }: DeadLetterPlace): Promise<DeadLetterBox> {
+    this.#assertOpen();
+    return new QueueLetters(this.#broker, { source, from }, this.#keyHeader);
   }
 
   async close(): Promise<void> {

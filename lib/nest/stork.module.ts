@@ -3,6 +3,7 @@ import { DiscoveryModule } from '@nestjs/core';
 import { systemClock } from '../core/clock.js';
 import { StorkClient } from './client.js';
 import { HandlerExplorer } from './handler-explorer.js';
+import { DeadLetterService } from './dead-letter.service.js';
 import { getClientToken } from './inject-client.decorator.js';
 import { StorkLifecycle } from './lifecycle.js';
 import type { StorkModuleAsyncOptions, StorkModuleOptions, StorkOptionsFactory } from './options.js';
@@ -56,9 +57,10 @@ function assemble(
       StorkServer,
       StorkLifecycle,
       StorkService,
+      DeadLetterService,
       ...clients,
     ],
-    exports: [StorkService, StorkServer, ...clients.map(({ provide }) => provide)],
+    exports: [StorkService, DeadLetterService, StorkServer, ...clients.map(({ provide }) => provide)],
   };
 }
 

@@ -7,6 +7,7 @@ import { deliveryModeContract } from './suite/delivery-modes.js';
 import { eventContract } from './suite/events.js';
 import { failureContract } from './suite/failures.js';
 import { lossContract } from './suite/loss.js';
+import { replayContract } from './suite/replay.js';
 import { requestContract } from './suite/requests.js';
 import { retryContract } from './suite/retry.js';
 import { routingContract } from './suite/routing.js';
@@ -28,6 +29,7 @@ export function driverContract(harness: DriverHarness): void {
       describe('how handlers consume', () => consumptionContract(harness));
       describe('delivery modes', () => deliveryModeContract(harness));
       describe('retry', () => retryContract(harness));
+      describe('replay', () => replayContract(harness));
       describe('loss and shutdown', () => lossContract(harness));
     });
     describe('capabilities', () => capabilityContract(harness));

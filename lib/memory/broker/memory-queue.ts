@@ -79,6 +79,11 @@ export class MemoryQueue {
     return this.#ready.messages();
   }
 
+  /** Takes one ready message out. False: it is not there, or a consumer has it. */
+  remove(message: MemoryMessage): boolean {
+    return this.#ready.remove(message);
+  }
+
   enqueue(message: MemoryMessage): 'stored' | 'rejected' {
     if (this.#deleted || this.#isFull()) return 'rejected';
     this.#ready.insert({

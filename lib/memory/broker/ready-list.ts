@@ -51,6 +51,13 @@ export class ReadyList {
     return entry;
   }
 
+  remove(message: MemoryMessage): boolean {
+    const index = this.#entries.findIndex((entry) => entry?.message === message);
+    if (index < 0) return false;
+    this.#entries.splice(index, 1);
+    return true;
+  }
+
   messages(): MemoryMessage[] {
     return this.#entries.slice(this.#start).map((entry) => entry!.message);
   }

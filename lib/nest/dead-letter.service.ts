@@ -1,0 +1,131 @@
+import { Injectable } from '@nestjs/common';
+import type { DeadLetterBox } from '../core/dead-letters.js';
+import { StorkConfigError } from '../core/errors.js';
+import type { DeadLetter } from '../core/letter.js';
+import type { DeadLetterFilter } from '../core/letter-filter.js';
+import {
+  countLetters,
+  discardLetters,
+  listLetters,
+  replayLetters,
+  type DeadLetterStats,
+  type LetterProgress,
+  type LetterReport,
+} from '../core/letter-work.js';
+import { printable } from '../core/text.js';
+import { checkDeadLetterQuery } from './dead-letter-query.js';
+import { TransportRegistry } from './transport-registry.js';
+
+/** Which letters are meant, and where they lie. @publicApi */
+export interface DeadLetterQuery extends DeadLetterFilter {
+  /** Name of the transport that failed them. @defaultValue the only one */
+  readonly transport?: string | undefined;
+  /** Queue or topic that they failed in. @defaultValue the transport's own, where it names one */
+  readonly source?: string | undefined;
+  /** Queue or topic in which they lie. @defaultValue `<source>.dlq` */
+  readonly from?: string | undefined;
+  /** Ends the work; what was done by then is done. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** @publicApi */
+export interface DeadLetterListQuery extends DeadLetterQuery {
+  /** Letters that are returned at most. @defaultValue 100 */
+  readonly max?: number | undefined;
+}
+
+/** @publicApi */
+export interface DeadLetterDiscardQuery extends DeadLetterQuery {
+  /** True: nothing is changed, the report says what would be. @defaultValue true */
+  readonly dryRun?: boolean | undefined;
+  /** Letters that are worked on at most. @defaultValue all that lie there when it begins */
+  readonly max?: number | undefined;
+  /** Letters a second at most. @defaultValue as fast as it goes */
+  readonly rate?: number | undefined;
+  /**
+   * Letters on their way at once. On RabbitMQ so many can be replayed twice where the process dies in between. On Kafka they are
+   * replayed in one transaction. @defaultValue 1 on a queue, 100 on a log
+   */
+  readonly window?: number | undefined;
+  readonly onProgress?: ((progress: LetterProgress) => void) | undefined;
+}
+
+/** @publicApi */
+export interface DeadLetterReplayQuery extends DeadLetterDiscardQuery {
+  /** Letters that were replayed so often stay where they are. @defaultValue 3 */
+  readonly maxReplays?: number | undefined;
+}
+
+const defaultListed = 100;
+const defaultMaxReplays = 3;
+
+/**
+ * Looks at dead letters, sends them back to what failed them, discards them. `npx nestjs-stork dlq` does the same from a terminal.
+ *
+ * On RabbitMQ listed letters are invisible to other readers while they are looked at, and their delivery count rises by one.
+ *
+ * @publicApi
+ */
+@Injectable()
+export class DeadLetterService {
+  readonly #registry: TransportRegistry;
+
+  constructor(registry: TransportRegistry) {
+    this.#registry = registry;
+  }
+
+  /** The first that are meant, oldest first; on a log, oldest first within each partition. Settles nothing. */
+  async list(query: DeadLetterListQuery = {}): Promise<DeadLetter[]> {
+    const { max = defaultListed } = query;
+    return this.#withBox(query, (box) => listLetters(box, { ...lookOf(query), max }));
+  }
+
+  /** Counts all that are meant. Settles nothing. */
+  async stats(query: DeadLetterQuery = {}): Promise<DeadLetterStats> {
+    return this.#withBox(query, (box) => countLetters(box, lookOf(query)));
+  }
+
+  /**
+   * Sends them back to the queue, or to the group, that failed them, to the handler that failed; attempts begin anew, the message id stays.
+   * A dry run unless `dryRun: false`. It can be repeated at any time: what was replayed is not there any more.
+   */
+  async replay(query: DeadLetterReplayQuery = {}): Promise<LetterReport> {
+    const { maxReplays = defaultMaxReplays } = query;
+    return this.#withBox(query, (box) => replayLetters(box, { ...this.#workOf(query), maxReplays }));
+  }
+
+  /** Removes them for good. A dry run unless `dryRun: false`. */
+  async discard(query: DeadLetterDiscardQuery = {}): Promise<LetterReport> {
+    return this.#withBox(query, (box) => discardLetters(box, this.#workOf(query)));
+  }
+
+  async #withBox<T>(query: DeadLetterQuery, work: (box: DeadLetterBox) => Promise<T>): Promise<T> {
+    const problems = checkDeadLetterQuery(query);
+    if (problems.length > 0) throw new StorkConfigError(problems);
+    const { source, from, signal } = query;
+    signal?.throwIfAborted();
+    const box = await this.#registry.get(this.#nameOf(query)).deadLetters({ source, from });
+    try {
+      return await work(box);
+    } finally {
+      await box.close();
+    }
+  }
+
+  #nameOf({ transport }: DeadLetterQuery): string {
+    const { names } = this.#registry;
+    const name = transport ?? (names.length === 1 ? names[0]! : undefined);
+    if (name !== undefined && names.includes(name)) return name;
+    const expected = `one of the transports ${names.join(', ')}`;
+    throw new StorkConfigError([{ name: 'transport', expected, given: printable(transport) }]);
+  }
+
+  #workOf(query: DeadLetterDiscardQuery) {
+    const { dryRun = true, max = Infinity, rate = Infinity, window = 1, onProgress = () => {} } = query;
+    return { ...lookOf(query), dryRun, max, rate, window, onProgress, clock: this.#registry.clock };
+  }
+}
+
+function lookOf(query: DeadLetterQuery) {
+  return { filter: query, signal: query.signal ?? new AbortController().signal };
+}
