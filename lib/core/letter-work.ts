@@ -61,7 +61,7 @@ export interface WorkOptions extends LookOptions {
   readonly rate: number;
   readonly window: number;
   readonly clock: Clock;
-  onProgress(progress: LetterProgress): void;
+  readonly onProgress: (progress: LetterProgress) => void;
 }
 
 export interface ReplayOptions extends WorkOptions {

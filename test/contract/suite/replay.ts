@@ -9,6 +9,7 @@ import {
   type DeadLetterReplayQuery,
   type StoredDeadLetter,
 } from 'nestjs-stork';
+import { readText } from '../../../lib/core/headers.js';
 import { eventually, Seen, startApp, type RunningApp } from '../app.js';
 import type { DriverHarness } from '../harness.js';
 
@@ -196,6 +197,8 @@ async function failThenMend(harness: DriverHarness, count: number) {
   return { ...opened, runsBefore: opened.runs.all.length };
 }
 
+const textOf = ({ headers }: StorkContext, name: string): string | undefined => readText(headers, name);
+
 const replayOf = (running: Pick<RunningApp, 'app'>, query: DeadLetterReplayQuery = {}) =>
   running.app.get(DeadLetterService).replay({ dryRun: false, ...query });
 
@@ -234,8 +237,8 @@ function sendingBack(harness: DriverHarness): void {
       firstFailedAt: undefined,
       key: 'one',
     });
-    expect(String(context.headers['shop'])).toBe('a');
-    expect(String(context.headers['stork-replay-count'])).toBe('1');
+    expect(textOf(context, 'shop')).toBe('a');
+    expect(textOf(context, 'stork-replay-count')).toBe('1');
     expect(Object.keys(context.headers).filter((name) => /error|death|consumer/.test(name))).toEqual([]);
     // Its other handler had succeeded.
     expect(service.state()['main']!.counts).toMatchObject({ received: 6, handled: 6 });
