@@ -86,12 +86,16 @@ export async function startApp(harness: DriverHarness, options: AppOptions): Pro
 const patienceMs = 10_000;
 
 /** Asks until there is an answer: what a broker holds can only be looked at, it tells nobody. */
-export async function eventually<T>(ask: () => Promise<T | undefined>, what: string): Promise<T> {
-  const until = Date.now() + patienceMs;
+export async function eventually<T>(
+  ask: () => Promise<T | undefined>,
+  what: string,
+  limitMs = patienceMs,
+): Promise<T> {
+  const until = Date.now() + limitMs;
   for (;;) {
     const answer = await ask();
     if (answer !== undefined) return answer;
-    if (Date.now() > until) throw new Error(`waited ${patienceMs} ms for ${what}`);
+    if (Date.now() > until) throw new Error(`waited ${limitMs} ms for ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }

@@ -1,0 +1,87 @@
+import { describe, expect, it } from 'vitest';
+import { seeded, url, useRaw } from '../rabbitmq/support.js';
+import { kills, liveAndDie, messages, missing, repeated, runsOf, useWorker } from './kills.js';
+import { concurrency, redeliverDelayMs, type Moment } from './moments.js';
+
+const seed = Number(process.env['STORK_SEED'] ?? Math.floor(Math.random() * 2 ** 32));
+/** Delivered and not acknowledged when a worker dies: its prefetch. */
+const inFlight = 2 * concurrency;
+const limitMs = 120_000;
+
+describe.skipIf(url === undefined)(`RabbitMQ: a consumer that is killed, seed ${seed}`, () => {
+  const raw = useRaw();
+  useWorker(url === undefined);
+
+  /** A queue with a thousand messages in it. */
+  async function fill(): Promise<string> {
+    const queue = raw().queue();
+    raw().queue(`${queue}.retry.${redeliverDelayMs}`);
+    const { channel } = raw();
+    await channel.assertQueue(`${queue}.dlq`, {
+      arguments: { 'x-queue-type': 'quorum', 'x-delivery-limit': 1_000_000 },
+    });
+    await channel.assertQueue(queue, {
+      arguments: {
+        'x-queue-type': 'quorum',
+        'x-delivery-limit': 100,
+        'x-dead-letter-exchange': '',
+        'x-dead-letter-routing-key': `${queue}.dlq`,
+        'x-dead-letter-strategy': 'at-least-once',
+        'x-overflow': 'reject-publish',
+      },
+    });
+    for (let n = 0; n < messages; n++)
+      channel.sendToQueue(queue, Buffer.from(JSON.stringify({ n })), {
+        type: 'work',
+        messageId: `${queue}-${n}`,
+        contentType: 'application/json',
+        headers: { 'stork-key': `k${n % 40}` },
+      });
+    await raw().confirmed();
+    return queue;
+  }
+
+  const settingsOf = (source: string, moment: Moment) =>
+    ({ broker: 'rabbitmq', address: url!, source, moment }) as const;
+  const emptied = (queue: string) => async (): Promise<boolean> =>
+    (await raw().count(queue)) === 0 && (await raw().count(`${queue}.retry.${redeliverDelayMs}`)) === 0;
+
+  it.each<Moment>(['running', 'handled', 'retry-published'])(
+    'loses nothing and repeats no more than was in flight: %s',
+    async (moment) => {
+      const queue = await fill();
+      const settings = settingsOf(queue, moment);
+      const lives = await liveAndDie(settings, seeded(seed), async (all) => {
+        return missing(runsOf(all, 'end')).length === 0 && (await emptied(queue)());
+      });
+      const runs = runsOf(lives, 'end');
+      console.log(`${moment}: ${repeated(runs)} of ${messages} repeated after ${kills} kills, seed ${seed}`);
+      expect(missing(runs)).toEqual([]);
+      expect(repeated(runs)).toBeLessThanOrEqual(kills * inFlight);
+      expect(await raw().count(`${queue}.dlq`)).toBe(0);
+    },
+    limitMs,
+  );
+
+  it(
+    'keeps every letter, and no more of them twice than were in flight: letter-published',
+    async () => {
+      const queue = await fill();
+      const settings = settingsOf(queue, 'letter-published');
+      await liveAndDie(settings, seeded(seed), async (all) => {
+        return missing(runsOf(all, 'failed')).length === 0 && (await emptied(queue)());
+      });
+      expect(await raw().count(queue)).toBe(0);
+      const letters = (await raw().drain(`${queue}.dlq`)).map(
+        (body) => (JSON.parse(body) as { n: number }).n,
+      );
+      const doubled = letters.length - new Set(letters).size;
+      console.log(
+        `letter-published: ${doubled} of ${messages} letters twice after ${kills} kills, seed ${seed}`,
+      );
+      expect(missing(new Set(letters))).toEqual([]);
+      expect(doubled).toBeLessThanOrEqual(kills * inFlight);
+    },
+    limitMs,
+  );
+});

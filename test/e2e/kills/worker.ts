@@ -1,0 +1,91 @@
+import 'reflect-metadata';
+import { writeSync } from 'node:fs';
+import { Controller, Module } from '@nestjs/common';
+import { NestFactory } from '@nestjs/core';
+import { Ctx, EventPattern, Payload } from '@nestjs/microservices';
+import { Retry, StorkContext, storkMicroservice, StorkModule, type TransportDefinition } from 'nestjs-stork';
+import { kafka } from 'nestjs-stork/kafka';
+import { rabbitmq } from 'nestjs-stork/rabbitmq';
+import { Delivery } from '../../../lib/core/delivery.js';
+import { concurrency, redeliverDelayMs, type Moment, type Told, type WorkerSettings } from './moments.js';
+
+// A consumer that kills itself at a moment that it is told, as a process of its own. It tells what it does on its standard output.
+
+/** Long enough for a thousand messages to take a few commits. */
+const handlerMs = 20;
+
+const settings = JSON.parse(process.argv[2]!) as WorkerSettings;
+let occurred = 0;
+
+/** Written when it returns: a process that is killed has told everything. */
+function tell(event: Told['event'], run: { readonly n?: number; readonly attempt?: number } = {}): void {
+  writeSync(1, `${JSON.stringify({ event, at: Date.now(), ...run })}\n`);
+}
+
+function reach(moment: Moment): void {
+  if (moment !== settings.moment || ++occurred !== settings.dieAt) return;
+  tell('dying');
+  process.kill(process.pid, 'SIGKILL');
+  // The signal has been taken when it returns; nothing may follow all the same.
+  for (;;);
+}
+
+const letterHasTo = settings.moment === 'letter-published';
+const retryHasTo = settings.moment === 'retry-published';
+
+/** Between the confirmation of copies, or the end of the handler, and the acknowledgement. */
+const copied = new WeakSet<Delivery>();
+const { ack, ackAfter } = Delivery.prototype;
+Delivery.prototype.ackAfter = function (copies) {
+  copied.add(this);
+  return ackAfter.call(this, copies);
+};
+Delivery.prototype.ack = function () {
+  if (!copied.has(this)) reach('handled');
+  else reach(letterHasTo ? 'letter-published' : 'retry-published');
+  return ack.call(this);
+};
+
+@Controller()
+class Worker {
+  @EventPattern<string>('work')
+  @Retry({ maxRetries: 0, redeliverDelaysMs: retryHasTo ? [redeliverDelayMs] : [] })
+  async work(@Payload() { n }: { n: number }, @Ctx() { attempt }: StorkContext): Promise<void> {
+    tell('start', { n, attempt });
+    reach('running');
+    await new Promise((resolve) => setTimeout(resolve, handlerMs));
+    if (letterHasTo || (retryHasTo && attempt === 1)) {
+      tell('failed', { n, attempt });
+      throw new Error('not today');
+    }
+    tell('end', { n, attempt });
+  }
+}
+
+function transport(): TransportDefinition {
+  const { broker, address, source } = settings;
+  const reconnect = { delayMs: 20, maxDelayMs: 200 };
+  if (broker === 'rabbitmq') return rabbitmq({ url: address, queue: source, concurrency, reconnect });
+  return kafka({
+    brokers: address.split(','),
+    groupId: source,
+    topic: source,
+    patternHeader: 'stork-pattern',
+    fromBeginning: true,
+    concurrency,
+    sessionTimeoutMs: 6_000,
+    heartbeatIntervalMs: 500,
+    reconnect,
+  });
+}
+
+@Module({
+  imports: [StorkModule.forRoot({ transports: { main: transport() } })],
+  controllers: [Worker],
+})
+class WorkerModule {}
+
+const app = await NestFactory.createMicroservice(WorkerModule, { ...storkMicroservice(), logger: false });
+process.once('SIGTERM', () => void app.close().then(() => process.exit(0)));
+await app.listen();
+tell('ready');
