@@ -12,7 +12,9 @@ export type {
   DeadLetterQuery,
   DeadLetterReplayQuery,
 } from './nest/dead-letter.service.js';
-export { DeadLetterInterceptor, RetryInterceptor } from './nest/interceptors.js';
+export { Idempotent } from './nest/idempotent.decorator.js';
+export type { IdempotentOptions } from './nest/idempotent.decorator.js';
+export { DeadLetterInterceptor, IdempotencyInterceptor, RetryInterceptor } from './nest/interceptors.js';
 export { Retry } from './nest/retry.decorator.js';
 export { StorkContext } from './nest/context.js';
 export { getClientToken, InjectClient } from './nest/inject-client.decorator.js';
@@ -57,6 +59,7 @@ export type { ErrorMatcher } from './core/error-matcher.js';
 export type { RetryOptions } from './core/retry-options.js';
 export type { DeathReason } from './core/failure.js';
 export type { Headers, HeaderValue } from './core/headers.js';
+export type { IdempotencyOptions } from './core/idempotency-policy.js';
 export type { BeginOutcome, IdempotencyStore, StoredReply } from './core/idempotency.js';
 export { memoryIdempotencyStore } from './core/memory-idempotency-store.js';
 export type { MemoryIdempotencyStoreOptions } from './core/memory-idempotency-store.js';

@@ -2,6 +2,7 @@ import type { Codecs } from './codec.js';
 import type { Driver } from './driver.js';
 import type { ErrorEnvelope } from './errors.js';
 import { emptyHeaders } from './headers.js';
+import type { StoredReply } from './idempotency.js';
 import type { ReplyAddress } from './message.js';
 import type { OutboundReply, ReplyKind } from './reply.js';
 
@@ -15,12 +16,7 @@ export interface AnswerFields {
 /** `confirmed`: the caller can have it. `undeliverable`: nobody listens. `lost`: the broker did not confirm, trying again may help. */
 export type AnswerOutcome = 'confirmed' | 'undeliverable' | { readonly lost: unknown };
 
-interface Encoded {
-  readonly body: Buffer;
-  readonly contentType: string;
-}
-
-const noValue: Encoded = { body: Buffer.alloc(0), contentType: 'application/json' };
+const noValue: StoredReply = { body: Buffer.alloc(0), contentType: 'application/json' };
 /** A handler's stream cannot be slowed down: past this it fails, before it fills the memory. */
 const maxUnsent = 10_000;
 
@@ -30,12 +26,13 @@ const maxUnsent = 10_000;
  */
 export class Answer {
   readonly #fields: AnswerFields;
-  #held: { readonly encoded: Encoded | undefined } | undefined;
+  #held: { readonly encoded: StoredReply | undefined } | undefined;
   #release: NodeJS.Immediate | undefined;
   #streaming = false;
   #sent: Promise<AnswerOutcome> | undefined;
   #unsent = 0;
   #failed = false;
+  #isWhole = false;
 
   constructor(fields: AnswerFields) {
     this.#fields = fields;
@@ -50,6 +47,7 @@ export class Answer {
       this.#sendItem(encoded);
     } else {
       this.#held = { encoded };
+      if (this.#isWhole) return !this.#failed;
       // A stream whose second value is long in coming must not keep the first one back.
       this.#release = setImmediate(() => this.#sendHeld());
     }
@@ -64,6 +62,26 @@ export class Answer {
   fail(error: ErrorEnvelope): Promise<AnswerOutcome> {
     this.#takeHeld();
     return this.#send('error', { body: Buffer.from(writeEnvelope(error)), contentType: 'application/json' });
+  }
+
+  /** From now on it is one value, sent at the end and not before. */
+  keepWhole(): void {
+    this.#isWhole = true;
+  }
+
+  /** Whether there is a value that was not sent yet. */
+  get holdsValue(): boolean {
+    return this.#held !== undefined;
+  }
+
+  /** What that value is on the wire; undefined: nothing, or a value without a body. */
+  get heldReply(): StoredReply | undefined {
+    return this.#held?.encoded;
+  }
+
+  /** Answers what was answered before. */
+  repeat(reply: StoredReply | undefined): void {
+    this.#held = { encoded: reply };
   }
 
   /** Whether the caller can have a part of the answer already, so that it cannot begin anew. */
@@ -90,7 +108,7 @@ export class Answer {
   }
 
   /** Alone, `undefined` is an answer without a value; as one of several it needs a body. */
-  #sendItem(encoded: Encoded | undefined): void {
+  #sendItem(encoded: StoredReply | undefined): void {
     if (this.#unsent >= maxUnsent)
       throw new RangeError(`the stream outran the broker by ${this.#unsent} items`);
     void this.#send('item', encoded ?? this.#fields.codecs.encode(null, undefined));
@@ -103,7 +121,7 @@ export class Answer {
     return held;
   }
 
-  #send(kind: ReplyKind, { body, contentType }: Encoded): Promise<AnswerOutcome> {
+  #send(kind: ReplyKind, { body, contentType }: StoredReply): Promise<AnswerOutcome> {
     const { correlationId } = this.#fields;
     const reply: OutboundReply = { kind, correlationId, body, contentType, headers: emptyHeaders() };
     const before = this.#sent;

@@ -112,6 +112,17 @@ export function refuseSharedManual(handlers: readonly Handler[]): Problem[] {
   });
 }
 
+/** With `manual` the handler may settle the message long after its run, so that the run's end says nothing of the work. */
+export function refuseIdempotentManual(handlers: readonly Handler[]): Problem[] {
+  return handlers
+    .filter(({ idempotency, consumption }) => idempotency !== undefined && consumption?.delivery === 'manual')
+    .map(({ id }) => ({
+      name: `@Idempotent() of ${id}`,
+      expected: `delivery 'at-least-once' or 'at-most-once': the run's end must say whether the work is done`,
+      given: `@Consume({ delivery: 'manual' })`,
+    }));
+}
+
 /** A text that patterns of both take. Two wildcards are compared by their text alone. */
 function shared(some: readonly Pattern[], others: readonly Pattern[]): string | undefined {
   for (const one of some) {

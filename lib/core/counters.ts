@@ -11,6 +11,12 @@ export type CounterName =
   /** Messages whose handler keeps no dead letters. */
   | 'dropped'
   | 'unhandled-skipped'
+  /** Messages that an idempotent handler had done before: settled without a run. */
+  | 'duplicate'
+  /** Messages that waited for another run of theirs to end. */
+  | 'in-progress'
+  /** Messages of idempotent handlers that ran without a key. */
+  | 'no-idempotency-key'
   | 'expired'
   | 'given-back'
   | 'stale'

@@ -13,6 +13,8 @@ import type { InboundReply, OutboundReply, ReplyTarget } from './reply.js';
  */
 export interface Driver {
   readonly capabilities: Capabilities;
+  /** Under which name it consumes, the same in every process that does: its queue or its group. Undefined where it only sends. */
+  readonly consumerName: string | undefined;
   /** How far the clocks of its clients may be apart: so much later than it says a request still runs. @defaultValue 0 */
   readonly clockSkewMs?: number;
   /** Moved by the driver alone: `idle` → `connecting` → `ready` → (`blocked` | `backoff` → `ready`)… → `closed`. */
@@ -192,6 +194,8 @@ export interface Redelivery {
   /** As `Driver.roundDelay` has given it. */
   readonly delayMs: number;
   readonly headers: Headers;
+  /** It is for the run that was to come now, not for one after a failure. */
+  readonly isDeferral: boolean;
 }
 
 export interface ReplyListener {

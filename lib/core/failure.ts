@@ -1,4 +1,4 @@
-import type { ErrorEnvelope } from './errors.js';
+import { remoteCodes, type ErrorEnvelope } from './errors.js';
 
 /** Why a message became a dead letter; what `stork-death-reason` holds. @publicApi */
 export type DeathReason =
@@ -21,4 +21,23 @@ export interface Failure {
   readonly reason: DeathReason;
   /** What a caller is told. */
   readonly envelope: ErrorEnvelope;
+}
+
+interface OwnFailureDetails {
+  /** @defaultValue true */
+  readonly retryable?: boolean;
+  /** @defaultValue HANDLER_FAILED */
+  readonly code?: string;
+  /** Where there is one with more to tell, e.g. a stack. */
+  readonly error?: unknown;
+}
+
+/** What the library itself finds wrong with a run. */
+export function ownFailure(
+  name: string,
+  message: string,
+  reason: DeathReason,
+  { retryable = true, code = remoteCodes.handlerFailed, error }: OwnFailureDetails = {},
+): Failure {
+  return { error: error ?? { name, message }, reason, envelope: { name, message, code, retryable } };
 }

@@ -3,6 +3,7 @@ import type { DeadLetterPolicy } from './dead-letter-options.js';
 import type { Failure } from './failure.js';
 import type { Delivery } from './delivery.js';
 import { addressee, type HeaderFacts } from './header-facts.js';
+import type { IdempotencyPolicy } from './idempotency-policy.js';
 import type { Bound } from './keyed-lanes.js';
 import type { InboundMessage } from './message.js';
 import { matches, maxPatternBytes, type Pattern } from './pattern.js';
@@ -19,6 +20,8 @@ export interface Handler {
   readonly retry?: RetryPolicy;
   /** Undefined: every failure of an event is kept. */
   readonly deadLetter?: DeadLetterPolicy;
+  /** Undefined: a message that comes twice runs twice. */
+  readonly idempotency?: IdempotencyPolicy;
   /** Runs it once, with everything that wraps it. Resolves when it has completed; never rejects: a failure is a result. */
   run(run: HandlerRun): Promise<Failure | undefined>;
 }
@@ -35,6 +38,10 @@ export interface HandlerRun {
   readonly maxAttempts: number;
   /** When a run of the message first failed, in milliseconds since the epoch. */
   readonly firstFailedAt: number | undefined;
+  /** Aborts when what comes of the run no longer counts. */
+  readonly signal: AbortSignal;
+  /** What else has to stop then, at once if it has come. */
+  onAbort(listener: () => void): void;
   /** Takes a value of the result. False: nobody wants more, a stream may stop. */
   emit(value: unknown): boolean;
   /**

@@ -75,6 +75,11 @@ export class Lease {
     return outcome;
   }
 
+  /** Renews it no more: what still works is on its way out of the process, and must not keep the key from who comes after. */
+  letGo(): void {
+    this.#ended.abort();
+  }
+
   /** Makes the key done. */
   async complete(reply: StoredReply | undefined): Promise<Written> {
     const { store, key, owner, ttlMs } = this.#settings;

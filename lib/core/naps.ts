@@ -11,6 +11,11 @@ export class Naps {
     this.#clock = clock;
   }
 
+  /** True once nothing may run any more but what runs. */
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
   /** True when the time has passed, false when the wait was cut short. */
   sleep(delayMs: number, delivery: Delivery): Promise<boolean> {
     if (this.#isOver || delivery.aborted) return Promise.resolve(false);

@@ -7,8 +7,9 @@ import { messageOf, remoteCodes, type ErrorEnvelope } from './errors.js';
 import type { Failure } from './failure.js';
 import type { Handler, HandlerTable, Route } from './handler-table.js';
 import { readHeaderFacts, type HeaderFacts } from './header-facts.js';
+import { runIdempotently, type IdempotencyScope } from './idempotent-handling.js';
 import { redeliveryCopy } from './redelivery.js';
-import { followPolicy, isUnfinished, stepFrom, type RetryScope } from './retries.js';
+import { followPolicy, isUnfinished, runToItsEnd, stepFrom, type RetryScope } from './retries.js';
 import { isAcknowledged, isCutShort, isDecided, Run, wantsBack, type RunFields } from './run.js';
 import {
   acknowledge,
@@ -23,7 +24,7 @@ import {
 import { quoted } from './text.js';
 
 /** What every delivery of one subscription shares. */
-export interface PipelineScope extends SettlementScope, RetryScope {
+export interface PipelineScope extends SettlementScope, RetryScope, IdempotencyScope {
   readonly driver: Pick<Driver, 'parseReplyAddress' | 'reply' | 'roundDelay'>;
   readonly handlers: HandlerTable;
   readonly codecs: Codecs;
@@ -80,7 +81,8 @@ export async function processDelivery(delivery: Delivery, scope: PipelineScope):
       ? [new Run(handlers[0]!, job, input, attempt)]
       : handlers.map((handler) => new Run(handler, job, input, attempt));
   if (delivery.mode === 'manual') for (const run of runs) run.onVerb = () => acknowledgeEarly(job, runs);
-  if (runs.length === 1) {
+  if (runs.length === 1 && runs[0]!.handler.idempotency === undefined) {
+    // `complete`, without the promises that it would cost every message.
     await runs[0]!.start();
     if (isUnfinished(runs[0]!)) runs[0] = await followPolicy(runs[0]!, scope);
   } else {
@@ -97,8 +99,11 @@ export async function processDelivery(delivery: Delivery, scope: PipelineScope):
 
 /** Each handler of an event has its own chain of runs and waits for none of the others. */
 async function complete(runs: Run[], i: number, scope: PipelineScope): Promise<void> {
-  await runs[i]!.start();
-  if (isUnfinished(runs[i]!)) runs[i] = await followPolicy(runs[i]!, scope);
+  const run = runs[i]!;
+  const { idempotency } = run.handler;
+  runs[i] = await (idempotency === undefined
+    ? runToItsEnd(run, scope)
+    : runIdempotently(run, idempotency, scope));
 }
 
 function openAnswer(delivery: Delivery, facts: HeaderFacts, scope: PipelineScope): Answer | undefined {
@@ -144,7 +149,7 @@ function settleEvent(job: Job, runs: readonly Run[]): Settled | Promise<Settled>
       copies.push(postpone(run, redeliverInMs, job.scope));
       continue;
     }
-    job.scope.counters.add(death === undefined ? 'handled' : 'failed');
+    countEnd(run, job.scope);
     if (death === undefined || isDropped(run, death, job.scope)) continue;
     copies.push(buryRun(job, run, death));
     dead.push(run);
@@ -162,7 +167,7 @@ async function answerRequest(job: Job, answer: Answer, run: Run): Promise<Settle
     answer.discard();
     return keepCopies(delivery, [postpone(run, run.redeliverInMs, scope)], scope);
   }
-  scope.counters.add(run.death === undefined ? 'handled' : 'failed');
+  countEnd(run, scope);
   if (run.death !== undefined && isKept(run)) {
     await tellCaller(job, run.death.envelope);
     return keepCopies(delivery, [buryRun(job, run, run.death)], scope, () => tellOfLetters([run], scope));
@@ -178,6 +183,11 @@ async function answerRequest(job: Job, answer: Answer, run: Run): Promise<Settle
   }
   if (outcome === 'undeliverable') noteUndeliverable(scope);
   return acknowledge(delivery, scope);
+}
+
+/** A duplicate was counted as one. */
+function countEnd({ death, isDuplicate }: Run, { counters }: PipelineScope): void {
+  if (!isDuplicate) counters.add(death === undefined ? 'handled' : 'failed');
 }
 
 /** What the handler rejects is kept in any case; a failed request where somebody has asked for it, a deliberate answer never. */
@@ -302,14 +312,15 @@ function noteUndeliverable(scope: PipelineScope): void {
 }
 
 function postpone(
-  { delivery, handler, attempt, firstFailedAt }: Run,
+  { delivery, handler, attempt, firstFailedAt, isDeferred }: Run,
   delayMs: number,
   scope: PipelineScope,
 ): Copy {
   const next = {
     handlerId: handler.id,
-    attempt: attempt + 1,
+    attempt: isDeferred ? attempt : attempt + 1,
     firstFailedAt,
+    isDeferral: isDeferred,
     delayMs,
     now: scope.clock.now(),
   };

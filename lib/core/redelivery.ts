@@ -7,7 +7,9 @@ export interface NextRun {
   /** The one handler that it is for. */
   readonly handlerId: string;
   readonly attempt: number;
+  /** Undefined: no run has failed yet. */
   readonly firstFailedAt: number | undefined;
+  readonly isDeferral: boolean;
   readonly delayMs: number;
   /** Milliseconds since the epoch. */
   readonly now: number;
@@ -31,7 +33,7 @@ export function redeliveryCopy(message: InboundMessage, next: NextRun): Redelive
   for (const name of ofLetters) set(name, undefined);
   set(headerNames.handler, next.handlerId);
   set(headerNames.attempt, String(next.attempt));
-  set(headerNames.firstFailedAt, timeText(next.firstFailedAt ?? next.now));
+  set(headerNames.firstFailedAt, next.firstFailedAt === undefined ? undefined : timeText(next.firstFailedAt));
   set(headerNames.dueAt, timeText(next.now + next.delayMs));
-  return { to: 'redelivery', delayMs: next.delayMs, headers };
+  return { to: 'redelivery', delayMs: next.delayMs, headers, isDeferral: next.isDeferral };
 }

@@ -25,25 +25,39 @@ export function isUnfinished({ verb, failure }: Run): boolean {
   return verb === 'retry' || (verb === undefined && failure !== undefined);
 }
 
+/** A run with all that follow it in place. Gives the last, which knows what is to become of the message. Never rejects. */
+export async function runToItsEnd(run: Run, scope: RetryScope): Promise<Run> {
+  await run.start();
+  return isUnfinished(run) ? followPolicy(run, scope) : run;
+}
+
 /**
- * Runs the handler again, in place, for as long as its policy says so. Gives the last run, which knows what is to become of the message.
- * Every failure comes by here, whoever has thrown it: guards, constructors, filters of the user's. Never rejects.
+ * Runs the handler again, in place, for as long as its policy says so. Gives the last run. Every failure comes by here, whoever has
+ * thrown it: guards, constructors, filters of the user's. Never rejects.
  */
 export async function followPolicy(failed: Run, scope: RetryScope): Promise<Run> {
   let run = failed;
-  while (isUnfinished(run) && !isLost(run)) {
-    const waitMs = await stepFrom(run, scope);
-    if (waitMs === undefined) return run;
-    if (!(await scope.naps.sleep(waitMs, run.delivery))) {
-      // What has no way back ends with what its last run said.
-      run.isCutShort = !run.delivery.isFinal;
-      return run;
-    }
-    scope.counters.add('retried');
-    run = run.again();
+  while (isUnfinished(run)) {
+    const next = await nextRun(run, scope);
+    if (next === undefined) return run;
+    run = next;
     await run.start();
   }
   return run;
+}
+
+/** The one after a failed run, once its wait is over; undefined: none here, and the failed one knows why. */
+export async function nextRun(failed: Run, scope: RetryScope): Promise<Run | undefined> {
+  if (isLost(failed)) return undefined;
+  const waitMs = await stepFrom(failed, scope);
+  if (waitMs === undefined) return undefined;
+  if (!(await scope.naps.sleep(waitMs, failed.delivery))) {
+    // What has no way back ends with what its last run said.
+    failed.isCutShort = !failed.delivery.isFinal;
+    return undefined;
+  }
+  scope.counters.add('retried');
+  return failed.again();
 }
 
 /** Milliseconds until the next run in place; undefined: there is none, and the run knows why. */

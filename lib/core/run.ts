@@ -1,7 +1,6 @@
 import type { Answer } from './answer.js';
 import type { Delivery } from './delivery.js';
-import { remoteCodes } from './errors.js';
-import type { Failure } from './failure.js';
+import { ownFailure, type Failure } from './failure.js';
 import type { Handler, HandlerRun, Verb } from './handler-table.js';
 import type { HeaderFacts } from './header-facts.js';
 import { maxAttemptsOf } from './retry-policy.js';
@@ -33,13 +32,20 @@ export class Run implements HandlerRun {
   failedAt: number | undefined;
   /** Called after each verb that decides; for `manual`, where verbs need not wait for the end. */
   onVerb: (() => void) | undefined;
-  /** The next run comes through the broker, after so long. */
+  /** The message comes back through the broker, after so long. */
   redeliverInMs: number | undefined;
+  /** It comes back for this same run, which has not begun. */
+  isDeferred = false;
+  /** The work was done before; the answer, if there is one, is that of then. */
+  isDuplicate = false;
   /** The wait for the next run was cut short: the message goes back as it is. */
   isCutShort = false;
   #verb: Verb | undefined;
   #failure: Failure | undefined;
   #hasEnded = false;
+  /** Somebody is told when the message is taken away, and may stop half-way. */
+  #isWatched = false;
+  #isStreamed = false;
   /** What `retryOnResult` thinks of the first value. */
   #result: 'unseen' | 'wanted' | 'unwanted' = 'unseen';
 
@@ -106,10 +112,38 @@ export class Run implements HandlerRun {
     }
   }
 
+  get signal(): AbortSignal {
+    this.#isWatched = true;
+    return this.delivery.signal;
+  }
+
+  onAbort(listener: () => void): void {
+    this.#isWatched = true;
+    this.delivery.onAbort(listener);
+  }
+
+  /** Taken away while it ran, and it could know: what it has done may be half. Who does not look does his work to its end. */
+  get isStopped(): boolean {
+    return this.delivery.aborted && (this.#isWatched || this.handler.idempotency === undefined);
+  }
+
   async start(): Promise<void> {
     this.#failure = await this.handler.run(this);
-    if (this.#result === 'unwanted') this.#failure ??= unwantedResult;
+    if (this.#isStreamed) this.#failure = streamedAnswer;
+    else if (this.#result === 'unwanted') this.#failure ??= unwantedResult;
     this.#hasEnded = true;
+  }
+
+  /** Ends it before it has begun. */
+  fail(failure: Failure): void {
+    this.#failure = failure;
+    this.#hasEnded = true;
+  }
+
+  /** To be run later, after the message has come back through the broker. */
+  defer(delayMs: number): void {
+    this.redeliverInMs = delayMs;
+    this.isDeferred = true;
   }
 
   /** The one after it, here and now. */
@@ -127,9 +161,14 @@ export class Run implements HandlerRun {
   }
 
   emit(value: unknown): boolean {
-    if (this.delivery.aborted || (this.#verb !== undefined && this.#verb.kind !== 'ack')) return false;
+    if (this.isStopped || (this.#verb !== undefined && this.#verb.kind !== 'ack')) return false;
     if (this.handler.retry?.retryOnResult !== undefined && !this.#isWanted(value)) return false;
-    return this.answer === undefined || this.answer.emit(value);
+    if (this.answer === undefined) return true;
+    if (this.handler.idempotency !== undefined && this.answer.holdsValue) {
+      this.#isStreamed = true;
+      return false;
+    }
+    return this.answer.emit(value);
   }
 
   decide(verb: Verb): boolean {
@@ -178,14 +217,16 @@ const unwantedResult = ownFailure(
   'retries-exhausted',
 );
 
-function rejected(failure: Failure | undefined, why: string | undefined): Failure {
-  if (why !== undefined) return ownFailure('RejectedError', why, 'rejected');
-  if (failure !== undefined) return { ...failure, reason: 'rejected' };
-  return ownFailure('RejectedError', 'the handler rejected the message', 'rejected');
-}
+const streamedAnswer = ownFailure(
+  'StreamedAnswerError',
+  '@Idempotent() needs one answer, which a duplicate can be given again; the handler emitted a second value',
+  'fatal',
+  { retryable: false },
+);
 
-function ownFailure(name: string, message: string, reason: Failure['reason']): Failure {
-  const retryable = reason !== 'rejected';
-  const error = { name, message };
-  return { error, reason, envelope: { ...error, code: remoteCodes.handlerFailed, retryable } };
+function rejected(failure: Failure | undefined, why: string | undefined): Failure {
+  const ofHandler = { retryable: false };
+  if (why !== undefined) return ownFailure('RejectedError', why, 'rejected', ofHandler);
+  if (failure !== undefined) return { ...failure, reason: 'rejected' };
+  return ownFailure('RejectedError', 'the handler rejected the message', 'rejected', ofHandler);
 }

@@ -49,8 +49,7 @@ export async function keepCopies(
     for (let retry = 0; delivery.open; retry++) {
       try {
         if (await delivery.ackAfter(copies)) {
-          for (const { to } of copies)
-            scope.counters.add(to === 'redelivery' ? 'redelivered' : 'dead-lettered');
+          for (const copy of copies) countCopy(copy, scope);
           onKept();
         } else scope.counters.add('stale');
         return 'done';
@@ -66,6 +65,12 @@ export async function keepCopies(
   } finally {
     if (isBlocked) scope.writingBlocked(undefined);
   }
+}
+
+/** What is deferred was counted as what it waits for. */
+function countCopy(copy: Copy, { counters }: SettlementScope): void {
+  if (copy.to === 'dead-letter') counters.add('dead-lettered');
+  else if (!copy.isDeferral) counters.add('redelivered');
 }
 
 /** Has the message run again, after a pause so that nothing spins. What is not the source's any more ends here. */

@@ -5,7 +5,12 @@ import type { Counters } from './counters.js';
 import type { DeadLetterBox, DeadLetterPlace } from './dead-letters.js';
 import type { Capabilities, Driver, Subscription, SubscriptionSpec } from './driver.js';
 import { ClientClosedError, ConnectionLostError, messageOf, stackOf, type Problem } from './errors.js';
-import { refuseSharedManual, refuseWideBounds, subscribedPatterns } from './consumption.js';
+import {
+  refuseIdempotentManual,
+  refuseSharedManual,
+  refuseWideBounds,
+  subscribedPatterns,
+} from './consumption.js';
 import { HandlerTable, type Handler } from './handler-table.js';
 import { Intake } from './intake.js';
 import type { StorkLogger } from './logger.js';
@@ -15,6 +20,7 @@ import { isPatternLength, maxPatternBytes } from './pattern.js';
 import { processDelivery, type PipelineScope } from './pipeline.js';
 import { giveBack, requeue } from './settlement.js';
 import { longestWaitInPlaceMs } from './retry-policy.js';
+import { StoreTrouble } from './store-trouble.js';
 import { printable } from './text.js';
 import { Requester, type ReplyObserver } from './requester.js';
 
@@ -127,6 +133,7 @@ export class Transport {
     return [
       ...misfits,
       ...refuseSharedManual(this.#bound),
+      ...refuseIdempotentManual(this.#bound),
       ...refuseWideBounds(this.#bound, this.#settings.concurrency, this.name),
       ...refuseIdleDelays(this.#bound),
       ...refuseRedelivery(this.#bound, this.#driver.capabilities, this.name),
@@ -240,6 +247,8 @@ export class Transport {
       logger: this.#logger,
       counters: this.counters,
       naps: this.#naps,
+      consumerName: this.#driver.consumerName ?? this.name,
+      storeTrouble: new StoreTrouble(this.name, this.#logger),
       random: Math.random,
       writingBlocked: (why) => this.#noteBlocked(intake.writingBlocked(why !== undefined), why),
     };

@@ -71,6 +71,7 @@ interface KafkaReplyAddress extends LogReplyAddress {
 export class KafkaDriver implements Driver {
   readonly capabilities = kafkaCapabilities;
   readonly state = new ConnectionStateCell();
+  readonly consumerName: string | undefined;
   readonly clockSkewMs: number;
   readonly #options: KafkaOptions;
   readonly #environment: DriverEnvironment;
@@ -91,6 +92,7 @@ export class KafkaDriver implements Driver {
     const { name, clock, logger } = environment;
     this.#options = options;
     this.#environment = environment;
+    this.consumerName = options.groupId;
     this.clockSkewMs = options.clockSkewMs ?? kafkaDefaults.clockSkewMs;
     this.#clientId = options.clientId ?? options.groupId ?? name;
     this.#client = new KafkaJsClient({

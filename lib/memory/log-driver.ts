@@ -49,11 +49,11 @@ export const logCapabilities: Capabilities = {
 /** The driver of `memory({ mode: 'log' })`: partitioned topics read by consumer groups. */
 export class LogDriver implements Driver {
   readonly capabilities = logCapabilities;
+  readonly consumerName: string;
   readonly state = new ConnectionStateCell();
   readonly #broker: MemoryBroker;
   readonly #options: MemoryOptions;
   readonly #name: string;
-  readonly #group: string;
   #connection: { close(): void } | undefined;
   #stayAlive: (() => void) | undefined;
   #subscription: LogSubscription | undefined;
@@ -65,7 +65,7 @@ export class LogDriver implements Driver {
     this.#broker = broker;
     this.#options = options;
     this.#name = name;
-    this.#group = options.groupId ?? name;
+    this.consumerName = options.groupId ?? name;
   }
 
   validate(spec: SubscriptionSpec | undefined): readonly Problem[] {
@@ -115,7 +115,7 @@ export class LogDriver implements Driver {
   async subscribe(spec: SubscriptionSpec, sink: DeliverySink): Promise<Subscription> {
     this.#subscription = new LogSubscription({
       broker: this.#broker,
-      group: this.#group,
+      group: this.consumerName,
       patternHeader: this.#options.patternHeader,
       fromBeginning: this.#options.fromBeginning ?? false,
       sink,
@@ -123,7 +123,7 @@ export class LogDriver implements Driver {
       consumptionOf: (topic) => consumptionOf(spec.patterns, this.#sharesSource ? undefined : topic),
       homeOf: (topic) => this.#homeOf(topic, spec),
       declareCompanions: (topic) => this.#declareCompanions(topic),
-      retryTopicFor: (source, delayMs) => retryTopic(source, this.#group, this.#topicDelay(delayMs)),
+      retryTopicFor: (source, delayMs) => retryTopic(source, this.consumerName, this.#topicDelay(delayMs)),
     });
     await this.#subscription.open();
     return this.#subscription;
@@ -156,7 +156,7 @@ export class LogDriver implements Driver {
 
   async openReplies(listener: ReplyListener): Promise<ReplyInbox> {
     this.#assertOpen();
-    const name = `${this.#group}.reply`;
+    const name = `${this.consumerName}.reply`;
     const topic = this.#broker.createTopic(name, { partitions: replyPartitions });
     const partition = Math.floor(Math.random() * topic.partitionCount);
     // No group: a partition read from its end by this client alone, which no rebalance can take away.
@@ -197,7 +197,7 @@ export class LogDriver implements Driver {
     const { patternHeader } = this.#options;
     return new LogLetters({
       broker: this.#broker,
-      group: this.#group,
+      group: this.consumerName,
       patternHeader,
       place: { source, from },
     });
@@ -234,7 +234,7 @@ export class LogDriver implements Driver {
     const { partitionCount } = this.#broker.topic(topic)!;
     this.#declareTopic(deadLetterTopic(topic), partitionCount);
     for (const delayMs of this.#delays)
-      this.#declareTopic(retryTopic(topic, this.#group, delayMs), partitionCount);
+      this.#declareTopic(retryTopic(topic, this.consumerName, delayMs), partitionCount);
   }
 
   #topicDelay(delayMs: number): number {
@@ -248,7 +248,7 @@ export class LogDriver implements Driver {
 
   #homeOf(name: string, spec: SubscriptionSpec): Home {
     for (const source of this.#subscribed(spec)) {
-      const delayMs = delayOfRetryTopic(name, source, this.#group);
+      const delayMs = delayOfRetryTopic(name, source, this.consumerName);
       if (delayMs !== undefined) return { source, delayMs };
     }
     return { source: name, delayMs: undefined };

@@ -60,6 +60,7 @@ export const queueCapabilities: Capabilities = {
 /** The driver of `memory({ mode: 'queue' })`: a queue with its dead letter queue, bound to an exchange if there is one. */
 export class QueueDriver implements Driver {
   readonly capabilities = queueCapabilities;
+  readonly consumerName: string | undefined;
   readonly state = new ConnectionStateCell();
   readonly #broker: MemoryBroker;
   readonly #options: MemoryOptions;
@@ -74,6 +75,7 @@ export class QueueDriver implements Driver {
   constructor(broker: MemoryBroker, options: MemoryOptions, { name }: DriverEnvironment) {
     this.#broker = broker;
     this.#options = options;
+    this.consumerName = options.queue;
     this.#name = name;
     this.#keyHeader = options.keyHeader ?? headerNames.key;
   }

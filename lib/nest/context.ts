@@ -99,7 +99,7 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
 
   /** Aborts when the outcome no longer counts: the source was lost, or the shutdown's patience is over. */
   get signal(): AbortSignal {
-    return this.#run.delivery.signal;
+    return this.#run.signal;
   }
 
   /**

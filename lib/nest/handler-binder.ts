@@ -1,12 +1,16 @@
 import type { MessageHandler } from '@nestjs/microservices';
 import type { Problem } from '../core/errors.js';
-import type { Handler } from '../core/handler-table.js';
+import type { Handler, HandlerRun } from '../core/handler-table.js';
 import { resolveDeadLetter } from '../core/dead-letter-options.js';
+import type { IdempotencyStore } from '../core/idempotency.js';
+import { resolveIdempotency, type IdempotencyPolicy } from '../core/idempotency-policy.js';
 import { patternFromRegExp, patternFromString, type Pattern } from '../core/pattern.js';
 import { resolveRetry } from '../core/retry-options.js';
 import { checkConsume } from './consume.decorator.js';
 import type { DecoratedMethod, NestBinding } from './handler-explorer.js';
-import { checkLayers, soundOptions, type PolicyOptions } from './policies.js';
+import type { StorkContext } from './context.js';
+import type { IdempotentOptions } from './idempotent.decorator.js';
+import { checkLayers, soundOptions, type BasePolicyOptions, type BoundPolicyOptions } from './policies.js';
 import type { TransportRegistry } from './transport-registry.js';
 
 /** A controller's method with all its patterns. */
@@ -64,16 +68,27 @@ export function methodsOn(
   );
 }
 
-/** @param base what the transport and its module say of policies, from the weaker word to the stronger */
+/** What the handlers of one transport share. */
+export interface HandlerSurroundings {
+  /** What the transport and its module say of policies. */
+  readonly base: BasePolicyOptions;
+  /** What interceptors of the whole application say: stronger than that. */
+  readonly global: BoundPolicyOptions;
+  /** Asked for only where a handler is idempotent. */
+  readonly store: () => IdempotencyStore;
+  readonly newContext: (run: HandlerRun) => StorkContext;
+}
+
 export function toHandler(
   { method, isEvent, patterns }: BoundMethod,
-  base: PolicyOptions,
+  surroundings: HandlerSurroundings,
   run: Handler['run'],
 ): Handler {
   const own = soundOptions(method.policies);
+  const { base, global } = surroundings;
   // What is wrong is told once, by its name, and not by all that follows from it.
   const consumption = problemsOfConsume(method).length > 0 ? undefined : method.consume;
-  const retry = resolveRetry(...base.retry, ...own.retry);
+  const retry = resolveRetry(...base.retry, ...global.retry, ...own.retry);
   const handler: Handler = {
     id: method.id,
     kind: isEvent ? 'event' : 'message',
@@ -81,9 +96,24 @@ export function toHandler(
     run,
     // A message that its source does not have any more has no way back.
     retry: consumption?.delivery === 'at-most-once' ? { ...retry, redeliverDelaysMs: [] } : retry,
-    deadLetter: resolveDeadLetter(...base.deadLetter, ...own.deadLetter),
+    deadLetter: resolveDeadLetter(...base.deadLetter, ...global.deadLetter, ...own.deadLetter),
   };
-  return consumption === undefined ? handler : { ...handler, consumption };
+  const idempotency = idempotencyOf([...global.idempotency, ...own.idempotency], surroundings);
+  return {
+    ...handler,
+    ...(consumption === undefined ? {} : { consumption }),
+    ...(idempotency === undefined ? {} : { idempotency }),
+  };
+}
+
+function idempotencyOf(
+  said: readonly IdempotentOptions[],
+  { base, store, newContext }: HandlerSurroundings,
+): IdempotencyPolicy | undefined {
+  if (said.length === 0) return undefined;
+  const key = said.findLast((options) => options.key !== undefined)?.key;
+  const keyOf = key === undefined ? undefined : (run: HandlerRun) => key(run.value, newContext(run));
+  return resolveIdempotency({ store: store(), keyOf }, ...base.idempotency, ...said);
 }
 
 /** Those of a class are told once, not for each of its methods. */

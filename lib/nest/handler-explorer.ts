@@ -110,7 +110,7 @@ function describe(controller: Type, name: string, callback: object): Explored | 
   const ofMethod = namesOfVia(transport);
   const place = `${controller.name}.${name}`;
   const policies = joinLayers(layersOf(controller, controller.name), layersOf(callback, place));
-  const hasPolicy = policies.retry.length + policies.deadLetter.length > 0;
+  const hasPolicy = Object.values(policies).some((layers: readonly unknown[]) => layers.length > 0);
   return {
     method: {
       id: consume?.id ?? place,

@@ -2,6 +2,7 @@ import type { CallHandler, ExecutionContext, NestInterceptor } from '@nestjs/com
 import type { Observable } from 'rxjs';
 import type { DeadLetterOptions } from '../core/dead-letter-options.js';
 import type { RetryOptions } from '../core/retry-options.js';
+import type { IdempotentOptions } from './idempotent.decorator.js';
 
 /**
  * For those who bind by hand: `@UseInterceptors(new RetryInterceptor({ maxRetries: 5 }))` on a method or class, or
@@ -33,6 +34,24 @@ export class DeadLetterInterceptor implements NestInterceptor {
   readonly options: DeadLetterOptions;
 
   constructor(options: DeadLetterOptions = {}) {
+    this.options = options;
+  }
+
+  intercept(_: ExecutionContext, next: CallHandler): Observable<unknown> {
+    return next.handle();
+  }
+}
+
+/**
+ * For those who bind by hand, what `@Idempotent()` says; like `RetryInterceptor` it is read when handlers are bound and lets everything
+ * pass.
+ *
+ * @publicApi
+ */
+export class IdempotencyInterceptor<Payload = unknown> implements NestInterceptor {
+  readonly options: IdempotentOptions<Payload>;
+
+  constructor(options: IdempotentOptions<Payload> = {}) {
     this.options = options;
   }
 

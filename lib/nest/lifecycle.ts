@@ -70,6 +70,7 @@ export class StorkLifecycle
 
   async onApplicationShutdown(): Promise<void> {
     await Promise.all([...this.#registry.created()].map((transport) => transport.close(closeTimeoutMs)));
+    await this.#registry.closeStores(closeTimeoutMs);
   }
 
   /** Remembers what a hybrid application's microservice has inherited: Nest binds handlers at that moment. */

@@ -1,6 +1,7 @@
 import type { ModuleMetadata, Provider, Type } from '@nestjs/common';
 import type { Codec } from '../core/codec.js';
 import type { DeadLetterOptions } from '../core/dead-letter-options.js';
+import type { IdempotencyOptions } from '../core/idempotency-policy.js';
 import type { RetryOptions } from '../core/retry-options.js';
 import type { TransportDefinition } from './transport-definition.js';
 
@@ -24,6 +25,8 @@ export interface StorkModuleOptions {
   readonly retry?: RetryOptions | undefined;
   /** What is kept of messages whose handler has failed for good. @defaultValue all of events, nothing of requests */
   readonly deadLetter?: DeadLetterOptions | undefined;
+  /** Defaults for handlers that are `@Idempotent()`. @defaultValue a store in memory, which knows this process alone */
+  readonly idempotency?: IdempotencyOptions | undefined;
 }
 
 /** What a factory class of `forRootAsync({ useClass | useExisting })` implements. @publicApi */
@@ -78,4 +81,6 @@ export interface CommonTransportOptions {
   readonly retry?: RetryOptions | undefined;
   /** Field by field over the module's. */
   readonly deadLetter?: DeadLetterOptions | undefined;
+  /** Field by field over the module's. */
+  readonly idempotency?: IdempotencyOptions | undefined;
 }

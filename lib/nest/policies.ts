@@ -1,9 +1,11 @@
 import { INTERCEPTORS_METADATA } from '@nestjs/common/constants.js';
 import type { DeadLetterOptions } from '../core/dead-letter-options.js';
 import type { Problem } from '../core/errors.js';
+import type { IdempotencyTimes } from '../core/idempotency-policy.js';
 import type { RetryOptions } from '../core/retry-options.js';
 import { checkDeadLetter, deadLetterMetadataKey } from './dead-letter.decorator.js';
-import { DeadLetterInterceptor, RetryInterceptor } from './interceptors.js';
+import { checkIdempotent, idempotentMetadataKey, type IdempotentOptions } from './idempotent.decorator.js';
+import { DeadLetterInterceptor, IdempotencyInterceptor, RetryInterceptor } from './interceptors.js';
 import { checkRetry, retryMetadataKey } from './retry.decorator.js';
 
 /** What one decorator, or one interceptor bound by hand, says of a policy; unchecked. */
@@ -19,6 +21,7 @@ export interface Layer<Options> {
 export interface PolicyLayers {
   readonly retry: readonly Layer<RetryOptions>[];
   readonly deadLetter: readonly Layer<DeadLetterOptions>[];
+  readonly idempotency: readonly Layer<IdempotentOptions>[];
 }
 
 /** Checked, from the weakest word to the strongest. */
@@ -27,17 +30,32 @@ export interface PolicyOptions {
   readonly deadLetter: readonly (DeadLetterOptions | undefined)[];
 }
 
+/** What handlers and interceptors say: that of idempotency makes a handler so, which its module cannot. */
+export interface BoundPolicyOptions extends PolicyOptions {
+  readonly idempotency: readonly IdempotentOptions[];
+}
+
+/** What a transport and its module say. */
+export interface BasePolicyOptions extends PolicyOptions {
+  readonly idempotency: readonly (IdempotencyTimes | undefined)[];
+}
+
 /** What a class or a method says. An interceptor bound by hand is the weaker word: it may stand for many. */
 export function layersOf(target: object, place: string): PolicyLayers {
   const bound = Reflect.getMetadata(INTERCEPTORS_METADATA, target) as readonly unknown[] | undefined;
   const byHand = layersOfInterceptors(bound ?? [], place);
   const retry = Reflect.getMetadata(retryMetadataKey, target) as RetryOptions | undefined;
   const deadLetter = Reflect.getMetadata(deadLetterMetadataKey, target) as DeadLetterOptions | undefined;
+  const idempotent = Reflect.getMetadata(idempotentMetadataKey, target) as IdempotentOptions | undefined;
   return {
     retry: [...byHand.retry, ...(retry === undefined ? [] : [{ what: '@Retry', place, options: retry }])],
     deadLetter: [
       ...byHand.deadLetter,
       ...(deadLetter === undefined ? [] : [{ what: '@DeadLetter', place, options: asking(deadLetter) }]),
+    ],
+    idempotency: [
+      ...byHand.idempotency,
+      ...(idempotent === undefined ? [] : [{ what: '@Idempotent', place, options: idempotent }]),
     ],
   };
 }
@@ -45,38 +63,50 @@ export function layersOf(target: object, place: string): PolicyLayers {
 export function layersOfInterceptors(interceptors: readonly unknown[], place: string): PolicyLayers {
   const retry: Layer<RetryOptions>[] = [];
   const deadLetter: Layer<DeadLetterOptions>[] = [];
+  const idempotency: Layer<IdempotentOptions>[] = [];
   for (const one of interceptors) {
     if (one instanceof RetryInterceptor)
       retry.push({ what: 'new RetryInterceptor', place, options: one.options });
     const letters = one === DeadLetterInterceptor ? new DeadLetterInterceptor() : one;
     if (letters instanceof DeadLetterInterceptor)
       deadLetter.push({ what: 'new DeadLetterInterceptor', place, options: asking(letters.options) });
+    const once = one === IdempotencyInterceptor ? new IdempotencyInterceptor() : one;
+    if (once instanceof IdempotencyInterceptor)
+      idempotency.push({ what: 'new IdempotencyInterceptor', place, options: once.options });
   }
-  return { retry, deadLetter };
+  return { retry, deadLetter, idempotency };
 }
 
 export function joinLayers(...all: readonly PolicyLayers[]): PolicyLayers {
   return {
     retry: all.flatMap(({ retry }) => retry),
     deadLetter: all.flatMap(({ deadLetter }) => deadLetter),
+    idempotency: all.flatMap(({ idempotency }) => idempotency),
   };
 }
 
-export function checkLayers({ retry, deadLetter }: PolicyLayers): Problem[] {
+export function checkLayers({ retry, deadLetter, idempotency }: PolicyLayers): Problem[] {
   return [
     ...retry.flatMap((layer) => problemsOf(layer, checkRetry)),
     ...deadLetter.flatMap((layer) => problemsOf(layer, checkDeadLetter)),
+    ...idempotency.flatMap((layer) => problemsOf(layer, checkIdempotent)),
   ];
 }
 
 /** Those that nothing is wrong with, as options: what is wrong is told once. */
-export function soundOptions({ retry, deadLetter }: PolicyLayers): PolicyOptions {
+export function soundOptions({ retry, deadLetter, idempotency }: PolicyLayers): BoundPolicyOptions {
   return {
-    retry: retry.filter(({ options }) => checkRetry(options, '').length === 0).map(({ options }) => options),
-    deadLetter: deadLetter
-      .filter(({ options }) => checkDeadLetter(options, '').length === 0)
-      .map(({ options }) => options),
+    retry: soundOnes(retry, checkRetry),
+    deadLetter: soundOnes(deadLetter, checkDeadLetter),
+    idempotency: soundOnes(idempotency, checkIdempotent),
   };
+}
+
+function soundOnes<Options>(
+  layers: readonly Layer<Options>[],
+  check: (given: unknown, path: string) => Problem[],
+): Options[] {
+  return layers.map(({ options }) => options).filter((options) => check(options, '').length === 0);
 }
 
 function problemsOf(

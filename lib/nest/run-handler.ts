@@ -88,6 +88,6 @@ function drainStream(stream: Observable<unknown>, run: HandlerRun): Promise<void
       complete: resolve,
     });
     if (hasLeft) subscription.unsubscribe();
-    else if (!subscription.closed) run.delivery.onAbort(leave);
+    else if (!subscription.closed) run.onAbort(leave);
   });
 }

@@ -4,10 +4,17 @@ import { Server, type CustomTransportStrategy, type MessageHandler } from '@nest
 import type { CancelTimer } from '../core/clock.js';
 import { StorkConfigError, type Problem } from '../core/errors.js';
 import type { Handler } from '../core/handler-table.js';
-import { checkMethods, groupByMethod, methodsOn, toHandler, type BoundMethod } from './handler-binder.js';
+import {
+  checkMethods,
+  groupByMethod,
+  methodsOn,
+  toHandler,
+  type BoundMethod,
+  type HandlerSurroundings,
+} from './handler-binder.js';
 import { recordOriginalErrors } from './error-recorder.js';
 import { HandlerExplorer, type NestBinding } from './handler-explorer.js';
-import { checkLayers, layersOfInterceptors, soundOptions, type PolicyOptions } from './policies.js';
+import { checkLayers, layersOfInterceptors, soundOptions, type BoundPolicyOptions } from './policies.js';
 import { runHandler, type ProcessingHooks } from './run-handler.js';
 import { TransportRegistry } from './transport-registry.js';
 
@@ -144,26 +151,27 @@ export class StorkServer extends Server implements CustomTransportStrategy {
       this.normalizePattern(pattern as never),
     );
     const problems: Problem[] = [...checkMethods(methods, this.#registry), ...checkLayers(global)];
-    const bound = soundOptions(global);
+    const sound = soundOptions(global);
     for (const [name, transport] of this.#registry.all()) {
-      const ofTransport = this.#registry.policiesOf(name);
-      const base = {
-        retry: [...ofTransport.retry, ...bound.retry],
-        deadLetter: [...ofTransport.deadLetter, ...bound.deadLetter],
-      };
       const served = methodsOn(name, methods, this.#registry);
-      transport.bind(served.map((method) => this.#toHandler(name, method, base)));
+      transport.bind(served.map((method) => this.#toHandler(name, method, sound)));
       problems.push(...transport.validate());
     }
     if (problems.length > 0) throw new StorkConfigError(problems);
   }
 
-  #toHandler(transport: string, bound: BoundMethod, base: PolicyOptions): Handler {
+  #toHandler(transport: string, bound: BoundMethod, global: BoundPolicyOptions): Handler {
     const { handler } = bound;
     const context = this.#registry.contextOf(transport);
+    const surroundings: HandlerSurroundings = {
+      base: this.#registry.policiesOf(transport),
+      global,
+      store: () => this.#registry.idempotencyStoreOf(transport),
+      newContext: (run) => new context(transport, run),
+    };
     const plain = { transport, handler, context, withHooks: undefined };
     const hooked = { ...plain, withHooks: this.#withHooks };
-    return toHandler(bound, base, (run) => runHandler(this.#hasHooks ? hooked : plain, run));
+    return toHandler(bound, surroundings, (run) => runHandler(this.#hasHooks ? hooked : plain, run));
   }
 
   override setOnProcessingStartHook(hook: Parameters<Server['setOnProcessingStartHook']>[0]): void {

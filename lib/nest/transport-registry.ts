@@ -2,10 +2,12 @@ import { Inject, Injectable, Logger } from '@nestjs/common';
 import { ModulesContainer } from '@nestjs/core';
 import { Counters } from '../core/counters.js';
 import { StorkConfigError, type Problem } from '../core/errors.js';
+import type { IdempotencyStore } from '../core/idempotency.js';
 import { Transport } from '../core/transport.js';
 import { StorkContext } from './context.js';
 import type { StorkModuleOptions } from './options.js';
-import type { PolicyOptions } from './policies.js';
+import { IdempotencyStores } from './idempotency-stores.js';
+import type { BasePolicyOptions } from './policies.js';
 import { STORK_CLOCK, STORK_DECLARED_TRANSPORTS, STORK_OPTIONS, type StorkClock } from './tokens.js';
 import { checkModuleOptions } from './validate-module.js';
 
@@ -24,6 +26,7 @@ export class TransportRegistry {
   readonly #modules: ModulesContainer;
   readonly #transports = new Map<string, Transport>();
   readonly #logger = new Logger('Stork');
+  readonly #stores: IdempotencyStores;
   #checked: { readonly problems: readonly Problem[] } | undefined;
 
   constructor(
@@ -36,6 +39,7 @@ export class TransportRegistry {
     this.#declared = declared;
     this.#clock = clock;
     this.#modules = modules;
+    this.#stores = new IdempotencyStores(clock, this.#logger);
     this.drainTimeoutMs = options?.drainTimeoutMs ?? defaultDrainTimeoutMs;
     this.#startTimeoutMs = options?.startTimeoutMs ?? defaultStartTimeoutMs;
   }
@@ -58,12 +62,24 @@ export class TransportRegistry {
   }
 
   /** What the module and then the transport say of policies. */
-  policiesOf(name: string): PolicyOptions {
+  policiesOf(name: string): BasePolicyOptions {
     const { common } = this.#options.transports[name]!;
     return {
       retry: [this.#options.retry, common.retry],
       deadLetter: [this.#options.deadLetter, common.deadLetter],
+      idempotency: [this.#options.idempotency, common.idempotency],
     };
+  }
+
+  /** Where idempotent handlers of a transport remember what they did. */
+  idempotencyStoreOf(name: string): IdempotencyStore {
+    const { common } = this.#options.transports[name]!;
+    return common.idempotency?.store ?? this.#options.idempotency?.store ?? this.#stores.inMemory();
+  }
+
+  /** Once, after the last run. Never rejects. */
+  closeStores(limitMs: number): Promise<void> {
+    return this.#stores.close(limitMs);
   }
 
   /** What handlers on this transport get by `@Ctx()`. */
@@ -107,8 +123,10 @@ export class TransportRegistry {
 
   #create(): void {
     const shared = new Map<symbol, unknown>();
+    this.#stores.add(this.#options.idempotency?.store);
     for (const [name, definition] of Object.entries(this.#options.transports)) {
       const { common } = definition;
+      this.#stores.add(common.idempotency?.store);
       const counters = new Counters();
       const environment = { name, clock: this.#clock, logger: this.#logger, counters, shared };
       const transport = new Transport({

@@ -3,6 +3,7 @@ import { builtInCodecs, Codecs, type Codec } from '../core/codec.js';
 import type { Problem } from '../core/errors.js';
 import { printable } from '../core/text.js';
 import { checkDeadLetter } from './dead-letter.decorator.js';
+import { checkIdempotency } from './idempotent.decorator.js';
 import type { CommonTransportOptions } from './options.js';
 import { checkRetry } from './retry.decorator.js';
 import { isTransportDefinition } from './transport-definition.js';
@@ -35,6 +36,8 @@ class ModuleSchema {
   retry?: unknown;
   @Allow()
   deadLetter?: unknown;
+  @Allow()
+  idempotency?: unknown;
 }
 
 /** Every problem of the module's options and of those of its transports, replaced transports left out by their definition. */
@@ -65,13 +68,14 @@ export function checkModuleOptions(options: unknown, declaredTransports: readonl
 }
 
 function checkPolicies(
-  given: { readonly retry?: unknown; readonly deadLetter?: unknown },
+  given: { readonly retry?: unknown; readonly deadLetter?: unknown; readonly idempotency?: unknown },
   path: string,
 ): Problem[] {
-  const { retry, deadLetter } = given;
+  const { retry, deadLetter, idempotency } = given;
   return [
     ...(retry === undefined ? [] : checkRetry(retry, `${path}.retry`)),
     ...(deadLetter === undefined ? [] : checkDeadLetter(deadLetter, `${path}.deadLetter`)),
+    ...(idempotency === undefined ? [] : checkIdempotency(idempotency, `${path}.idempotency`)),
   ];
 }
 

@@ -126,6 +126,8 @@ export class CommonTransportSchema {
   retry?: unknown;
   @Allow()
   deadLetter?: unknown;
+  @Allow()
+  idempotency?: unknown;
 }
 
 export function isRecord(value: unknown): value is Record<string, unknown> {

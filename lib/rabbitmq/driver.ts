@@ -56,6 +56,7 @@ export const rabbitMqCapabilities: Capabilities = {
 /** Three connections, each for what must not be blocked or broken by the others: consuming, publishing, replying. */
 export class RabbitMqDriver implements Driver {
   readonly capabilities = rabbitMqCapabilities;
+  readonly consumerName: string | undefined;
   readonly state = new ConnectionStateCell();
   readonly #options: RabbitMqOptions;
   readonly #environment: DriverEnvironment;
@@ -80,6 +81,7 @@ export class RabbitMqDriver implements Driver {
 
   constructor(options: RabbitMqOptions, environment: DriverEnvironment) {
     this.#options = options;
+    this.consumerName = options.queue;
     this.#environment = environment;
     this.#keyHeader = options.keyHeader ?? headerNames.key;
     this.#publishing = this.#connection('publish');

@@ -35,6 +35,7 @@ const retryHasTo = settings.moment === 'retry-published';
 
 /** Between the confirmation of copies, or the end of the handler, and the acknowledgement. */
 const copied = new WeakSet<Delivery>();
+// oxlint-disable-next-line typescript/unbound-method -- called with the delivery that they are called on
 const { ack, ackAfter } = Delivery.prototype;
 Delivery.prototype.ackAfter = function (copies) {
   copied.add(this);

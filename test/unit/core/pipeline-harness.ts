@@ -5,6 +5,7 @@ import { HandlerTable, type Handler, type HandlerRun } from '../../../lib/core/h
 import type { InboundMessage } from '../../../lib/core/message.js';
 import { Naps } from '../../../lib/core/naps.js';
 import { patternFromString } from '../../../lib/core/pattern.js';
+import { StoreTrouble } from '../../../lib/core/store-trouble.js';
 import type { PipelineScope } from '../../../lib/core/pipeline.js';
 import type { OutboundReply, ReplyTarget } from '../../../lib/core/reply.js';
 import type { DeadLetterPolicy } from '../../../lib/core/dead-letter-options.js';
@@ -88,6 +89,8 @@ export function newBench(handlers: readonly Handler[], fields: Partial<PipelineS
     logger,
     counters,
     naps: new Naps(clock),
+    consumerName: 'orders',
+    storeTrouble: new StoreTrouble('orders', logger),
     random: () => 0.5,
     capabilities: { requeuesTo: 'broker' },
     writingBlocked: (why) => void blocked.push(why),

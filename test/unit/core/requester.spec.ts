@@ -20,6 +20,7 @@ import { newCodecs, newGate, settle } from './harness.js';
 
 /** A driver of which only the client's side is used. */
 class ClientDriver implements Driver {
+  readonly consumerName = undefined;
   readonly capabilities = {
     messageOptions: new Set<never>(),
     destinations: new Set<never>(),

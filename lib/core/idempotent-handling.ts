@@ -1,0 +1,230 @@
+import { randomUUID } from 'node:crypto';
+import type { Capabilities } from './driver.js';
+import { errorCodes } from './errors.js';
+import { ownFailure, type Failure } from './failure.js';
+import { findKey } from './idempotency-key.js';
+import type { IdempotencyPolicy } from './idempotency-policy.js';
+import type { StoredReply } from './idempotency.js';
+import { runOnce, type OnceOutcome, type OnceSettings } from './idempotent-run.js';
+import { nextRun, runToItsEnd, type RetryScope } from './retries.js';
+import type { Run } from './run.js';
+import type { StoreTrouble } from './store-trouble.js';
+import { quoted } from './text.js';
+
+export interface IdempotencyScope extends RetryScope {
+  /** What keys are scoped to, besides the handler. */
+  readonly consumerName: string;
+  readonly capabilities: Pick<Capabilities, 'requeuesTo'>;
+  readonly storeTrouble: StoreTrouble;
+}
+
+/** A message whose other run is under way comes again after a part of the lease. */
+const partOfLease = 3;
+const shortestWaitMs = 100;
+const longestWaitMs = 1_000;
+
+/** A store that fails is asked again after so long; doubles. */
+const firstStoreWaitMs = 500;
+const longestStoreWaitMs = 30_000;
+/** After so long a message waits in the broker, where it holds up no other. */
+const patienceInPlaceMs = 60_000;
+
+/**
+ * A handler's run with all that follow it in place, unless the work is done already or under way elsewhere. Gives the last run, which
+ * knows what is to become of the message. Failed, retried, rejected or taken away, it frees the key: only what is handled is done.
+ */
+export async function runIdempotently(
+  first: Run,
+  policy: IdempotencyPolicy,
+  scope: IdempotencyScope,
+): Promise<Run> {
+  first.answer?.keepWhole();
+  const { run, key } = await keyed(first, policy, scope);
+  if (run.failure !== undefined) return run;
+  if (key === undefined) {
+    scope.counters.add('no-idempotency-key');
+    return runToItsEnd(run, scope);
+  }
+  const waiting = new Waiting(run, policy, scope);
+  for (;;) {
+    const outcome = await runKeyed(run, key, { policy, scope });
+    noteStore(outcome, policy, scope);
+    switch (outcome.kind) {
+      case 'ran':
+        if (outcome.leaseLost) noteLostLease(run, policy, scope);
+        return outcome.value;
+      case 'failed':
+        throw outcome.error;
+      case 'duplicate':
+        return repeat(run, outcome.reply, scope);
+      case 'in-progress':
+        if (await waiting.forOtherRun()) break;
+        return run;
+      case 'store-unavailable':
+        if (await waiting.forStore(outcome.error)) break;
+        return run;
+    }
+  }
+}
+
+/** A run whose key cannot be told has failed, and there may be another. */
+async function keyed(
+  first: Run,
+  policy: IdempotencyPolicy,
+  scope: IdempotencyScope,
+): Promise<{ readonly run: Run; readonly key?: string | undefined }> {
+  let run = first;
+  for (;;) {
+    const found = findKey(run, policy, scope.consumerName);
+    if ('key' in found) return { run, key: found.key };
+    run.fail(found.failure);
+    const next = await nextRun(run, scope);
+    if (next === undefined) return { run };
+    run = next;
+  }
+}
+
+function runKeyed(
+  run: Run,
+  key: string,
+  { policy, scope }: { readonly policy: IdempotencyPolicy; readonly scope: IdempotencyScope },
+): Promise<OnceOutcome<Run>> {
+  const { store, leaseMs, ttlMs, onStoreError } = policy;
+  const settings: OnceSettings = {
+    store,
+    key,
+    owner: randomUUID(),
+    leaseMs,
+    ttlMs,
+    onStoreError,
+    clock: scope.clock,
+    // A lost source leaves its run at work, and the key with it; a shutdown leaves nobody who would wait for it.
+    onGivenUp: (letGo) => run.delivery.onAbort(() => scope.naps.isOver && letGo()),
+  };
+  return runOnce(settings, async () => {
+    const last = await runToItsEnd(run, scope);
+    return { value: last, reply: last.answer?.heldReply, isUndone: !isDone(last) };
+  });
+}
+
+/** Handled, by the run's end or its word, and by a run that nobody has stopped half-way. */
+function isDone(run: Run): boolean {
+  if (run.death !== undefined || run.isStopped) return false;
+  // Said to be handled, and failed then: an event is done, but what the caller is told is an error.
+  return run.failure === undefined || run.answer === undefined;
+}
+
+function repeat(run: Run, reply: StoredReply | undefined, scope: IdempotencyScope): Run {
+  run.isDuplicate = true;
+  run.answer?.repeat(reply);
+  scope.counters.add('duplicate');
+  scope.logger.debug(`${scope.subscription}: ${nameOf(run)} was done before and is not run again`);
+  return run;
+}
+
+/** Waits of a message that must not run now. */
+class Waiting {
+  readonly #run: Run;
+  readonly #policy: IdempotencyPolicy;
+  readonly #scope: IdempotencyScope;
+  readonly #since: number;
+  #storeWaitMs = firstStoreWaitMs;
+  #isCounted = false;
+
+  constructor(run: Run, policy: IdempotencyPolicy, scope: IdempotencyScope) {
+    this.#run = run;
+    this.#policy = policy;
+    this.#scope = scope;
+    this.#since = scope.clock.now();
+  }
+
+  /** True when the store is to be asked again; false: the run ends here, and knows why. */
+  async forOtherRun(): Promise<boolean> {
+    const { counters, logger, subscription } = this.#scope;
+    if (!this.#isCounted) counters.add('in-progress');
+    this.#isCounted = true;
+    logger.debug(`${subscription}: ${nameOf(this.#run)} waits: another run of it is under way`);
+    const waitMs = Math.min(
+      longestWaitMs,
+      Math.max(shortestWaitMs, Math.ceil(this.#policy.leaseMs / partOfLease)),
+    );
+    return !this.#defer(waitMs) && this.#nap(waitMs, otherRunAtWork);
+  }
+
+  /** The same for a store that does not answer. */
+  async forStore(error: unknown): Promise<boolean> {
+    const now = this.#scope.clock.now();
+    if (now - this.#since >= patienceInPlaceMs && this.#defer(longestStoreWaitMs)) return false;
+    const waitMs = this.#storeWaitMs;
+    this.#storeWaitMs = Math.min(waitMs * 2, longestStoreWaitMs);
+    const failure = storeAway(error);
+    const { deadline } = this.#run.facts;
+    if (deadline === undefined || now + waitMs < deadline) return this.#nap(waitMs, failure);
+    // Nobody would wait for the answer any more: better the error now.
+    this.#run.fail(failure);
+    return false;
+  }
+
+  /** Through the broker, where that can bring it back: its slot and its lane are others' meanwhile. */
+  #defer(delayMs: number): boolean {
+    const { capabilities, driver } = this.#scope;
+    if (this.#run.delivery.isFinal || capabilities.requeuesTo === 'memory') return false;
+    const brokersMs = driver.roundDelay(delayMs);
+    if (brokersMs === undefined) return false;
+    this.#run.defer(brokersMs);
+    return true;
+  }
+
+  async #nap(waitMs: number, why: Failure): Promise<boolean> {
+    const { delivery } = this.#run;
+    if (await this.#scope.naps.sleep(waitMs, delivery)) return true;
+    // What has no way back is kept as a letter instead.
+    if (delivery.isFinal) this.#run.fail(why);
+    else this.#run.isCutShort = true;
+    return false;
+  }
+}
+
+const otherRunAtWork = ownFailure(
+  'InProgressError',
+  'another run of the message had not ended when the application stopped',
+  'retries-exhausted',
+);
+
+function storeAway(error: unknown): Failure {
+  const message = 'the idempotency store cannot be asked whether this was done before';
+  return ownFailure('StoreUnavailableError', message, 'retries-exhausted', {
+    code: errorCodes.storeUnavailable,
+    error,
+  });
+}
+
+function noteStore(
+  outcome: OnceOutcome<Run>,
+  { onStoreError }: IdempotencyPolicy,
+  { storeTrouble }: IdempotencyScope,
+): void {
+  const error = storeErrorOf(outcome);
+  if (error === undefined) storeTrouble.works();
+  else storeTrouble.failed(error, onStoreError);
+}
+
+function storeErrorOf(outcome: OnceOutcome<Run>): unknown {
+  if (outcome.kind === 'store-unavailable') return outcome.error;
+  return outcome.kind === 'ran' || outcome.kind === 'failed' ? outcome.storeError : undefined;
+}
+
+function noteLostLease(
+  run: Run,
+  { leaseMs }: IdempotencyPolicy,
+  { logger, subscription }: IdempotencyScope,
+): void {
+  logger.warn(
+    `${subscription}: ${nameOf(run)} ran while its idempotency key was not its own, so it may have run elsewhere too: ` +
+      `the lease of ${leaseMs} ms was not renewed in time`,
+  );
+}
+
+function nameOf({ handler, delivery }: Run): string {
+  return `message ${quoted(delivery.message.messageId)} of the handler ${quoted(handler.id)}`;
+}
