@@ -85,14 +85,14 @@ export class Copies {
 
   /** Retention counts from the current time: by the message's own it could be deleted while it waits. */
   async #writeTo(topic: string, source: string, { key, value }: Written, headers: Headers): Promise<void> {
-    const { producer, clock, declareCompanions } = this.#fields;
+    const { producer, clock } = this.#fields;
     const record = { key, value, headers: headersToSend(headers), timestamp: clock.now() };
     try {
       await producer.publish(topic, record);
     } catch (error) {
       if (!(error instanceof NoRouteError)) throw error;
       // Somebody deleted it.
-      await declareCompanions(source);
+      await this.#fields.declareCompanions(source);
       await producer.publish(topic, record);
     }
   }

@@ -213,7 +213,7 @@ export class GroupConsumer implements Subscription {
 
   /** Of topics that were found later, and what was deleted. Once for each membership: it may not be allowed. */
   async #makeCompanions(existing: readonly string[], names: readonly string[]): Promise<boolean> {
-    const { retries, declareCompanions, logger, name } = this.#fields;
+    const { retries, logger, name } = this.#fields;
     const there = new Set(names);
     const bare = existing.filter((source) =>
       [deadLetterTopic(source), ...retries.of(source).keys()].some((topic) => !there.has(topic)),
@@ -222,7 +222,9 @@ export class GroupConsumer implements Subscription {
     this.#bare = bare;
     if (found.length === 0) return false;
     // Whoever writes there makes the topic then.
-    await declareCompanions(found).catch((error: unknown) => logger.warn(`${name}: ${messageOf(error)}`));
+    await this.#fields
+      .declareCompanions(found)
+      .catch((error: unknown) => logger.warn(`${name}: ${messageOf(error)}`));
     return true;
   }
 

@@ -3,6 +3,7 @@ import { laneOf, type Consumption } from '../core/consumption.js';
 import { Delivery } from '../core/delivery.js';
 import type { Copy, DeliverySink, DeliverySource } from '../core/driver.js';
 import { Epoch } from '../core/epoch.js';
+import { Fifo } from '../core/fifo.js';
 import { dueLaterAt } from '../core/retry-delays.js';
 import { Watermark } from '../core/watermark.js';
 import type { FetchedRecord, OffsetToCommit, TopicPartition } from './client.js';
@@ -54,8 +55,7 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
   #knownPartitions = 0;
   /** Where to fetch next. */
   #position = 0;
-  #fetched: FetchedRecord[] = [];
-  #head = 0;
+  #fetched = new Fifo<FetchedRecord>();
   #bytes = 0;
   /** Of a retry topic: what waits before it is handed over. */
   readonly #due: DueRecords | undefined;
@@ -95,7 +95,7 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
 
   /** Records fetched, due and not handed over. */
   get waiting(): number {
-    return this.#fetched.length - this.#head;
+    return this.#fetched.size;
   }
 
   /** Bytes of their bodies. */
@@ -138,10 +138,9 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
 
   /** Forgets what was not handed over; it is to be fetched again from `position`. */
   dropFetched(): void {
-    const first = this.#fetched[this.#head]?.offset ?? this.#due?.firstOffset;
+    const first = this.#fetched.first?.offset ?? this.#due?.firstOffset;
     if (first !== undefined) this.#position = Number(first);
-    this.#fetched = [];
-    this.#head = 0;
+    this.#fetched = new Fifo();
     this.#bytes = 0;
     this.#due?.clear();
     this.#cancelAlarm();
@@ -169,7 +168,7 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
   /** Has those handed over that are due, and comes back for the next when that is. */
   #takeUp(): void {
     if (this.#due === undefined) return;
-    const { clock, freed } = this.#fields;
+    const { clock } = this.#fields;
     const now = clock.now();
     for (let record = this.#due.take(now); record !== undefined; record = this.#due.take(now))
       this.#queue(record);
@@ -178,7 +177,7 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
     if (waitMs === undefined) return;
     this.#cancelAlarm = clock.setTimer(waitMs, () => {
       this.#takeUp();
-      freed(this);
+      this.#fields.freed(this);
     });
   }
 
@@ -203,12 +202,8 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
   /** False where there is nothing, or it has to wait. */
   #handOverFetched(): boolean {
     if (this.waiting === 0 || this.isHeldUp || this.isClogged) return false;
-    const record = this.#fetched[this.#head++]!;
+    const record = this.#fetched.shift()!;
     this.#bytes -= record.value?.length ?? 0;
-    if (this.#head * 2 > this.#fetched.length && this.#head > 64) {
-      this.#fetched = this.#fetched.slice(this.#head);
-      this.#head = 0;
-    }
     const offset = Number(record.offset);
     if (!this.#watermark!.take(offset)) return true;
     const dueAt = this.#dueLaterAt(record);
