@@ -1,3 +1,5 @@
+import { Fifo } from './fifo.js';
+
 /** How many items that share it may run at once, within the concurrency of the lanes that they are pushed to. */
 export interface Bound {
   readonly limit: number;
@@ -179,28 +181,4 @@ export class KeyedLanes<T> {
 
 function drain<T>(entries: Fifo<Entry<T>>, into: T[]): void {
   for (let next = entries.shift(); next !== undefined; next = entries.shift()) into.push(next.item);
-}
-
-/** A queue whose `shift` does not move what stays. `undefined` cannot be an item. */
-class Fifo<T> {
-  #items: T[] = [];
-  #head = 0;
-
-  push(item: T): void {
-    this.#items.push(item);
-  }
-
-  shift(): T | undefined {
-    const item = this.#items[this.#head];
-    if (item === undefined) return undefined;
-    this.#head++;
-    if (this.#head * 2 > this.#items.length && this.#head > 32) {
-      this.#items = this.#items.slice(this.#head);
-      this.#head = 0;
-    } else if (this.#head === this.#items.length) {
-      this.#items = [];
-      this.#head = 0;
-    }
-    return item;
-  }
 }

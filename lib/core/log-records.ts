@@ -50,7 +50,7 @@ export function isCompanion(topic: string): boolean {
 }
 
 export function deadLetterTopic(topic: string): string {
-  return `${topic}.dlq`;
+  return `${legalName(topic)}.dlq`;
 }
 
 /** The topic whose letters lie there; undefined for any other. */
@@ -58,13 +58,18 @@ export function sourceOfLetters(topic: string): string | undefined {
   return topic.endsWith('.dlq') ? topic.slice(0, -'.dlq'.length) : undefined;
 }
 
-/** Characters that no topic's name may have, and names that are too long, become a hash: two of them must not fall together. */
-function legalName(text: string): string {
+/**
+ * Characters that no topic's name may have, and names that are too long, become a hash: two of them must not fall together.
+ *
+ * @param isAmbiguous whether another name could differ from it by `.` and `_` alone, which the broker takes for the same
+ */
+function legalName(text: string, isAmbiguous = false): string {
   const legal = text.replaceAll(/[^\w.-]/g, '-').slice(0, longestPrefix);
-  return legal === text ? text : `${legal}-${createHash('sha256').update(text).digest('hex').slice(0, 8)}`;
+  if (legal === text && !isAmbiguous) return text;
+  return `${legal}-${createHash('sha256').update(text).digest('hex').slice(0, 8)}`;
 }
 
-/** Leaves room for the hash and for a delay. */
+/** Leaves room for the hash and for what companions append. */
 const longestPrefix = 220;
 
 /** Where messages of a group wait for their next run, apart from those of other groups and of other delays. */
@@ -72,16 +77,34 @@ export function retryTopic(topic: string, group: string, delayMs: number): strin
   return `${retryPrefix(topic, group)}${delayMs}`;
 }
 
-/** The delay of a retry topic; undefined for a topic that is none of this source and group. */
-export function delayOfRetryTopic(name: string, topic: string, group: string): number | undefined {
-  const prefix = retryPrefix(topic, group);
-  if (!name.startsWith(prefix)) return undefined;
-  const rest = name.slice(prefix.length);
-  return /^\d{1,10}$/.test(rest) ? Number(rest) : undefined;
+/** What a topic is to whoever reads it. */
+export interface Home {
+  /** The topic whose messages it holds: its own name, but on a retry topic. */
+  readonly source: string;
+  /** How long messages wait in a retry topic; undefined on a source. */
+  readonly delayMs: number | undefined;
 }
 
+/** Which of these names are retry topics of the group, and whose. */
+export function findRetryTopics(
+  names: readonly string[],
+  sources: readonly string[],
+  group: string,
+): ReadonlyMap<string, Home> {
+  const byPrefix = new Map(sources.map((source) => [retryPrefix(source, group), source]));
+  const found = new Map<string, Home>();
+  for (const name of names) {
+    const end = name.lastIndexOf('.') + 1;
+    const source = byPrefix.get(name.slice(0, end));
+    const delay = name.slice(end);
+    if (source !== undefined && /^\d{1,10}$/.test(delay)) found.set(name, { source, delayMs: Number(delay) });
+  }
+  return found;
+}
+
+/** Two sources cannot differ by `.` and `_` alone; two groups can. */
 function retryPrefix(topic: string, group: string): string {
-  return `${legalName(`${topic}.retry.${group}`)}.`;
+  return `${legalName(`${topic}.retry.${group}`, group.includes('_'))}.`;
 }
 
 /** A record as core sees it. What few handlers ask for is read when they do: it would cost each message. */
@@ -95,14 +118,23 @@ export class RecordMessage implements InboundMessage {
   /** Where the record itself says nothing. */
   readonly #contentType: string | undefined;
 
-  /** @param raw the client library's own object */
-  constructor(record: LogRecord, patternHeader: string | undefined, raw: unknown, contentType?: string) {
+  /**
+   * @param raw the client library's own object
+   * @param source the topic that it was read for: its own, but on a retry topic
+   */
+  constructor(
+    record: LogRecord,
+    patternHeader: string | undefined,
+    raw: unknown,
+    contentType?: string,
+    source = record.topic,
+  ) {
     const { headers } = record;
     const named = patternHeader === undefined ? undefined : readText(headers, patternHeader);
     this.body = record.value;
     this.headers = headers;
     this.key = record.key;
-    this.patterns = named === undefined ? patternsOf(record) : [named];
+    this.patterns = named === undefined ? patternsOf(headers, source) : [named];
     this.raw = raw;
     this.#record = record;
     this.#contentType = contentType;
@@ -132,9 +164,9 @@ export class RecordMessage implements InboundMessage {
 }
 
 /** Whoever reads letters may name what they were sent to, or where they lie. */
-function patternsOf({ headers, topic }: LogRecord): readonly string[] {
+function patternsOf(headers: Headers, source: string): readonly string[] {
   const origin = readText(headers, headerNames.origin);
-  return origin === undefined || origin === topic ? [topic] : [origin, topic];
+  return origin === undefined || origin === source ? [source] : [origin, source];
 }
 
 /** FastStream writes an empty one where it knows none. */

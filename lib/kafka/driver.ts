@@ -5,7 +5,6 @@ import { endsWithin, sleep } from '../core/clock.js';
 import { ConnectionStateCell, worstState } from '../core/connection-state.js';
 import type {
   Capabilities,
-  Copy,
   DeliverySink,
   Driver,
   ReplyInbox,
@@ -13,7 +12,6 @@ import type {
   Subscription,
   SubscriptionSpec,
 } from '../core/driver.js';
-import type { Delivery } from '../core/delivery.js';
 import {
   ClientClosedError,
   ConnectionLostError,
@@ -24,10 +22,9 @@ import {
   StorkConfigError,
   type Problem,
 } from '../core/errors.js';
-import { emptyHeaders, headerNames, reservedPrefix, type Headers } from '../core/headers.js';
+import { headerNames, type Headers } from '../core/headers.js';
 import {
   deadLetterTopic,
-  headersOfCopy,
   noSuchReplyTopic,
   outboundHeaders,
   replyHeaders,
@@ -40,13 +37,15 @@ import type { OutboundReply, ReplyTarget } from '../core/reply.js';
 import type { DriverEnvironment } from '../nest/transport-definition.js';
 import { assignSticky } from './assigner.js';
 import { connectionTrouble, errorType } from './client-errors.js';
-import { KafkaClientError, type ConsumerSettings, type FetchedRecord, type KafkaClient } from './client.js';
+import { KafkaClientError, type ConsumerSettings, type KafkaClient } from './client.js';
+import { Copies } from './copies.js';
 import { GroupConsumer } from './group-consumer.js';
 import { KafkaJsClient } from './kafka-client.js';
 import { consumerTimes, kafkaDefaults, type KafkaOptions } from './options.js';
 import { Producer } from './producer.js';
 import { headersToSend } from './records.js';
 import { KafkaReplyInbox } from './reply-inbox.js';
+import { RetryTopics } from './retry-topics.js';
 import { TopicDirectory } from './topic-directory.js';
 import { findPatternProblems, TopicSelection } from './topic-selection.js';
 import { Topology } from './topology.js';
@@ -59,7 +58,7 @@ export const kafkaCapabilities: Capabilities = {
   destinations: new Set(['topic']),
   pausesWithoutRedelivery: true,
   requeuesTo: 'memory',
-  redelivers: false,
+  redelivers: true,
   ownsSource: false,
 };
 
@@ -83,6 +82,8 @@ export class KafkaDriver implements Driver {
   /** Ends the trying to connect. */
   readonly #stop = new AbortController();
   #connected: Promise<void> | undefined;
+  /** Since `declare`. */
+  #retries: RetryTopics | undefined;
   #consumer: GroupConsumer | undefined;
   #inbox: KafkaReplyInbox | undefined;
   #watching: RxSubscription | undefined;
@@ -157,34 +158,50 @@ export class KafkaDriver implements Driver {
 
   async declare(spec: SubscriptionSpec): Promise<void> {
     const selection = new TopicSelection(this.#options, spec);
-    await this.#topology.declare(selection.names);
+    const retries = new RetryTopics(this.#options.groupId!, spec.redeliverDelaysMs);
+    this.#retries = retries;
+    await this.#topology.declare(selection.names, retries);
     if (!selection.isOpen) return;
     const names = await this.#client.admin.topicNames();
-    await this.#topology.declareDeadLetters(names.filter((topic) => selection.reads(topic)));
+    const matching = names.filter((topic) => selection.reads(topic));
+    await this.#topology.declareCompanions(matching, retries);
   }
 
   async subscribe(spec: SubscriptionSpec, sink: DeliverySink): Promise<Subscription> {
     const { name, clock, logger, counters } = this.#environment;
     const { patternHeader, fromBeginning, maxOffsetGap, topicRefreshMs, groupId } = this.#options;
-    this.#consumer = new GroupConsumer({
-      client: this.#client,
-      settings: { ...this.#consumerSettings(), group: groupId!, assign: assignSticky },
-      selection: new TopicSelection(this.#options, spec),
+    const retries = this.#retries!;
+    const shared = {
       patternHeader,
-      maxOffsetGap: maxOffsetGap ?? kafkaDefaults.maxOffsetGap,
-      fromBeginning: fromBeginning ?? false,
-      revokeTimeoutMs: consumerTimes(this.#options).revokeTimeoutMs,
-      topicRefreshMs: topicRefreshMs ?? kafkaDefaults.topicRefreshMs,
+      retries,
       reconnect: this.#reconnect,
       name,
-      sink,
       clock,
       random: Math.random,
       logger,
+    };
+    const copies = new Copies({
+      ...shared,
+      producer: this.#producer,
+      group: groupId!,
+      declareCompanions: (source) => this.#declareAgain(source, retries),
+    });
+    this.#consumer = new GroupConsumer({
+      ...shared,
+      client: this.#client,
+      settings: { ...this.#consumerSettings(), group: groupId!, assign: assignSticky },
+      selection: new TopicSelection(this.#options, spec),
+      maxOffsetGap: maxOffsetGap ?? kafkaDefaults.maxOffsetGap,
+      fromBeginning: fromBeginning ?? false,
+      clockSkewMs: this.clockSkewMs,
+      revokeTimeoutMs: consumerTimes(this.#options).revokeTimeoutMs,
+      topicRefreshMs: topicRefreshMs ?? kafkaDefaults.topicRefreshMs,
+      sink,
       counters,
       isNewTopic: (topic) => this.#topology.hasCreated(topic),
-      foundTopics: (topics) => this.#topology.declareDeadLetters(topics),
-      copy: (delivery, copy) => this.#copy(delivery, copy),
+      declareCompanions: (topics) => this.#topology.declareCompanions(topics, retries),
+      copy: (source, delivery, copy) => copies.write(source, delivery, copy),
+      waitOn: (waiting) => copies.waitOn(waiting),
       guessContentType: (headers, body) => this.#guessContentType(headers, body),
     });
     this.#watch();
@@ -194,6 +211,11 @@ export class KafkaDriver implements Driver {
       throw this.#groupRefuses(error);
     }
     return this.#consumer;
+  }
+
+  async #declareAgain(source: string, retries: RetryTopics): Promise<void> {
+    await this.#topology.declareCompanions([source], retries);
+    for (const topic of [deadLetterTopic(source), ...retries.of(source).keys()]) this.#topics.forget(topic);
   }
 
   #groupRefuses(error: unknown): unknown {
@@ -227,9 +249,8 @@ export class KafkaDriver implements Driver {
     return this.#producer.publish(topic, record, message.partition);
   }
 
-  /** Messages wait in place. */
-  roundDelay(): undefined {
-    return undefined;
+  roundDelay(delayMs: number): number | undefined {
+    return this.#retries?.round(delayMs);
   }
 
   /** Kafka does not tell whether anybody listens. */
@@ -426,32 +447,6 @@ export class KafkaDriver implements Driver {
     });
   }
 
-  /** The letter's key keeps its bytes. Where the headers are too many for the topic, the message's own are left out. */
-  async #copy(delivery: Delivery, copy: Copy): Promise<void> {
-    const { groupId } = this.#options;
-    const source = delivery.message.origin.source;
-    const { key, value } = delivery.message.raw as FetchedRecord;
-    const headers = headersOfCopy(copy, groupId!);
-    const send = (written: Headers): Promise<void> =>
-      this.#producer.publish(deadLetterTopic(source), {
-        key,
-        value,
-        headers: headersToSend(written),
-        timestamp: this.#environment.clock.now(),
-      });
-    try {
-      await send(headers);
-    } catch (error) {
-      if (error instanceof NoRouteError) {
-        await this.#topology.declareDeadLetters([source]);
-        this.#topics.forget(deadLetterTopic(source));
-        return send(headers);
-      }
-      if (error instanceof MessageTooLargeError) return send(ownHeaders(headers));
-      throw error;
-    }
-  }
-
   /** A body of Nest's own transport names no content type. */
   #guessContentType(headers: Headers, body: Buffer | null): string | undefined {
     const { wire = 'auto' } = this.#options;
@@ -500,12 +495,6 @@ function bodyOfReply({ body, contentType, kind }: OutboundReply, isNest: boolean
   // Nest's clients take a body as one value more.
   if (kind === 'end') return null;
   return isNest ? nestBody(body, contentType) : body;
-}
-
-function ownHeaders(headers: Headers): Headers {
-  const own = emptyHeaders();
-  for (const name of Object.keys(headers)) if (name.startsWith(reservedPrefix)) own[name] = headers[name];
-  return own;
 }
 
 /** Rejects as soon as the signal aborts; what is under way then ends unheard. */

@@ -3,20 +3,23 @@ import { endsWithin } from '../core/clock.js';
 import { ConnectionStateCell } from '../core/connection-state.js';
 import type { Subscription } from '../core/driver.js';
 import { messageOf } from '../core/errors.js';
+import { deadLetterTopic, type Home } from '../core/log-records.js';
 import { withResolvers } from '../core/promises.js';
-import { KafkaClientError, type ConsumerSettings, type KafkaAdmin } from './client.js';
+import { KafkaClientError, type ConsumerSettings } from './client.js';
 import { Membership, type MembershipFields } from './membership.js';
+import type { RetryTopics } from './retry-topics.js';
 
 export interface GroupConsumerFields extends Omit<
   MembershipFields,
-  'settings' | 'isNewTopic' | 'isFlowing' | 'crashed'
+  'settings' | 'homes' | 'isNewTopic' | 'isFlowing' | 'crashed'
 > {
   readonly settings: Omit<ConsumerSettings, 'topics'>;
   readonly topicRefreshMs: number;
   /** Whether we made the topic ourselves. */
   isNewTopic(topic: string): boolean;
-  /** Makes what topics need that were found later. */
-  foundTopics(topics: readonly string[]): Promise<void>;
+  readonly retries: RetryTopics;
+  /** Makes what is missing beside topics that were found later, or that was deleted. */
+  declareCompanions(topics: readonly string[]): Promise<void>;
 }
 
 /** Topics as they are now. */
@@ -24,6 +27,8 @@ interface FoundTopics {
   readonly existing: readonly string[];
   /** Named, and not there. */
   readonly missing: readonly string[];
+  /** Retry topics of those that exist. */
+  readonly homes: ReadonlyMap<string, Home>;
 }
 
 /** How long the first start may take before the application goes on without it. */
@@ -37,6 +42,8 @@ export class GroupConsumer implements Subscription {
   readonly state = new ConnectionStateCell();
   readonly #fields: GroupConsumerFields;
   readonly #late = new Set<string>();
+  /** Those whose companions could not be made since the last join. */
+  #bare: readonly string[] = [];
   /** Topics that were there, or were not, when we last looked. */
   #known: FoundTopics | undefined;
   #membership: Membership | undefined;
@@ -124,6 +131,7 @@ export class GroupConsumer implements Subscription {
 
   /** One membership, from finding its topics to its end. Rejects where it crashed. */
   async #consume(isReading: () => void): Promise<void> {
+    this.#bare = [];
     const topics = await this.#findTopics();
     // A shutdown that came meanwhile has found nothing to close.
     if (this.#stopped) return;
@@ -140,7 +148,8 @@ export class GroupConsumer implements Subscription {
     this.#interrupt = ended.resolve;
     const membership = new Membership({
       ...this.#fields,
-      settings: { ...this.#fields.settings, topics: topics.existing },
+      settings: { ...this.#fields.settings, topics: [...topics.existing, ...topics.homes.keys()] },
+      homes: topics.homes,
       isNewTopic: (topic) => this.#late.has(topic) || this.#fields.isNewTopic(topic),
       isFlowing: () => !this.#paused && !this.#stopped,
       crashed: ended.reject,
@@ -162,14 +171,15 @@ export class GroupConsumer implements Subscription {
     }
   }
 
-  /** Resolves when other topics are there to be read; rejects with `ended`. */
+  /** Resolves when other topics are there to be read; rejects with `ended`. A member with other delays may make retry topics and leave. */
   async #untilChanged(topics: FoundTopics, ended: Promise<void>): Promise<void> {
-    const { selection, clock } = this.#fields;
-    if (!selection.isOpen && topics.missing.length === 0) return ended;
+    const { clock } = this.#fields;
     const over = ended.catch(() => {});
     while (!this.#stopped && !(await endsWithin(clock, over, this.#refreshMs(topics)))) {
       const now = await this.#findTopics().catch(() => undefined);
-      if (now?.existing.some((topic) => !topics.existing.includes(topic)) === true) return;
+      if (now === undefined) continue;
+      if (now.existing.some((topic) => !topics.existing.includes(topic))) return;
+      if ([...now.homes.keys()].some((topic) => !topics.homes.has(topic))) return;
     }
     return ended;
   }
@@ -180,28 +190,42 @@ export class GroupConsumer implements Subscription {
   }
 
   async #findTopics(): Promise<FoundTopics> {
-    const { selection } = this.#fields;
+    const { selection, retries } = this.#fields;
     const { admin } = this.#fields.client;
     const counts = await admin.partitionCounts(selection.names);
-    const matching = selection.isOpen ? await matchingTopics(admin, selection) : [];
+    const names = await admin.topicNames();
+    const matching = selection.isOpen ? names.filter((topic) => selection.reads(topic)) : [];
     const existing = [...new Set([...counts.keys(), ...matching])];
     const missing = selection.names.filter((name) => !counts.has(name));
-    await this.#noteFound(existing);
-    this.#known = { existing, missing };
+    this.#noteFound(existing);
+    const hasMade = await this.#makeCompanions(existing, names);
+    const homes = retries.among(hasMade ? await admin.topicNames() : names, existing);
+    this.#known = { existing, missing, homes };
     return this.#known;
   }
 
   /** What is found later was made later, or made again: nothing in it is old. */
-  async #noteFound(existing: readonly string[]): Promise<void> {
+  #noteFound(existing: readonly string[]): void {
     if (this.#known === undefined) return;
     const before = new Set(this.#known.existing);
-    const found = existing.filter((topic) => !before.has(topic));
-    if (found.length === 0) return;
-    for (const topic of found) this.#late.add(topic);
-    // Whoever writes a letter there makes its topic then.
-    await this.#fields.foundTopics(found).catch((error: unknown) => {
-      this.#fields.logger.warn(`${this.#fields.name}: ${messageOf(error)}`);
-    });
+    for (const topic of existing) if (!before.has(topic)) this.#late.add(topic);
+  }
+
+  /** Of topics that were found later, and what was deleted. Once for each membership: it may not be allowed. */
+  async #makeCompanions(existing: readonly string[], names: readonly string[]): Promise<boolean> {
+    const { retries, logger, name } = this.#fields;
+    const there = new Set(names);
+    const bare = existing.filter((source) =>
+      [deadLetterTopic(source), ...retries.of(source).keys()].some((topic) => !there.has(topic)),
+    );
+    const found = bare.filter((source) => !this.#bare.includes(source));
+    this.#bare = bare;
+    if (found.length === 0) return false;
+    // Whoever writes there makes the topic then.
+    await this.#fields
+      .declareCompanions(found)
+      .catch((error: unknown) => logger.warn(`${name}: ${messageOf(error)}`));
+    return true;
   }
 
   /** Records that could not be unpacked may still be next: only time tells. */
@@ -245,13 +269,6 @@ export class GroupConsumer implements Subscription {
     this.#interrupt = woken.resolve;
     if (!this.#stopped) await endsWithin(this.#fields.clock, woken.promise, delayMs);
   }
-}
-
-async function matchingTopics(
-  admin: KafkaAdmin,
-  selection: MembershipFields['selection'],
-): Promise<readonly string[]> {
-  return (await admin.topicNames()).filter((topic) => selection.reads(topic));
 }
 
 function describe(error: unknown): string {

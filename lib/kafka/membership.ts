@@ -5,6 +5,7 @@ import type { Delivery } from '../core/delivery.js';
 import type { Copy, DeliverySink } from '../core/driver.js';
 import { messageOf } from '../core/errors.js';
 import type { Headers } from '../core/headers.js';
+import type { Home } from '../core/log-records.js';
 import type { StorkLogger } from '../core/logger.js';
 import { withResolvers } from '../core/promises.js';
 import type {
@@ -17,6 +18,8 @@ import type {
   TopicPartition,
 } from './client.js';
 import { encodeCommit } from './commit-metadata.js';
+import type { WaitingOn } from './copies.js';
+import type { DueBounds } from './due-records.js';
 import { OffsetCommitter } from './offset-committer.js';
 import { OwnedPartition } from './owned-partition.js';
 import { chooseStart, type StartOffset } from './start-offset.js';
@@ -29,6 +32,8 @@ export interface MembershipFields {
   readonly patternHeader: string | undefined;
   readonly maxOffsetGap: number;
   readonly fromBeginning: boolean;
+  /** How far the clock of whoever wrote a due time may be ahead of ours. */
+  readonly clockSkewMs: number;
   readonly revokeTimeoutMs: number;
   readonly reconnect: BackoffOptions;
   /** Shown before log lines. */
@@ -38,11 +43,15 @@ export interface MembershipFields {
   readonly random: () => number;
   readonly logger: StorkLogger;
   readonly counters: Counters;
+  /** Of the topics that are retry topics of our sources. */
+  readonly homes: ReadonlyMap<string, Home>;
   /** True for a topic that was made after we began: nothing in it is old. */
   readonly isNewTopic: (topic: string) => boolean;
   /** Whether the sink takes more. */
   readonly isFlowing: () => boolean;
-  copy(delivery: Delivery, copy: Copy): Promise<void>;
+  copy(source: string, delivery: Delivery, copy: Copy): Promise<void>;
+  /** Has a record of a retry topic wait on, where its topic's delay was too short. False where it can run now. */
+  waitOn(waiting: WaitingOn): Promise<boolean>;
   /** What a body is where its record does not say. */
   readonly guessContentType: (headers: Headers, body: Buffer | null) => string | undefined;
   crashed(error: KafkaClientError): void;
@@ -54,6 +63,8 @@ const fairShare = 16;
 const turnBudget = 512;
 /** Fetched records at which the next fetch waits. Half of them last longer than a fetch of paused partitions sleeps. */
 const enoughRecords = 20_000;
+/** Records of retry topics that wait in memory until they are due, over all partitions; of bytes as many as a fetch may bring. */
+const mostWaiting = 20_000;
 /** How long a fetch is held up before its partitions are paused: going on is immediate then, and after a pause it is not. */
 const holdMs = 200;
 /** And while records are being handed over: heartbeats wait for it. */
@@ -76,6 +87,8 @@ export class Membership {
   #line: readonly OwnedPartition[] = [];
   #turn = 0;
   #budget = turnBudget;
+  /** What may wait in each partition of a retry topic. */
+  #dueBounds: DueBounds = { records: 0, bytes: 0 };
   /** Records looked at, ever. */
   #handed = 0;
   #turnEnd: NodeJS.Immediate | undefined;
@@ -240,25 +253,40 @@ export class Membership {
       fresh.set(at.topic, [...(fresh.get(at.topic) ?? []), partition]);
     }
     this.#line = [...this.#partitions.values()];
+    this.#shareDueBounds();
     this.#fields.sink.proceed();
     const begun = [...fresh].map(([topic, partitions]) => this.#begin(topic, partitions));
     void Promise.all(begun).then(() => this.#begun.resolve());
     this.handOver();
   }
 
+  /** A long delay must not take the places of a short one. */
+  #shareDueBounds(): void {
+    const sharing = Math.max(1, this.#line.filter(({ delayMs }) => delayMs !== undefined).length);
+    const records = Math.ceil(mostWaiting / sharing);
+    this.#dueBounds = { records, bytes: Math.ceil(this.#fields.settings.maxBytes / sharing) };
+  }
+
   #take({ topic, partition }: TopicPartition): OwnedPartition {
-    const { settings, selection, patternHeader, maxOffsetGap, sink, guessContentType } = this.#fields;
+    const { settings, selection, patternHeader, maxOffsetGap, sink, clock, guessContentType } = this.#fields;
+    const { source, delayMs } = this.#fields.homes.get(topic) ?? { source: topic, delayMs: undefined };
+    const { clockSkewMs } = this.#fields;
     const owned = new OwnedPartition({
       topic,
       partition,
-      consumption: selection.consumptionOf(topic),
+      source,
+      consumption: selection.consumptionOf(source),
+      times: delayMs === undefined ? undefined : { delayMs, clockSkewMs },
       patternHeader,
       maxOffsetGap,
       maxBytesBehind: settings.maxBytesPerPartition,
       sink,
+      clock,
       settled: (now) => this.#committer.note(now),
       freed: (freed) => this.#freed(freed),
-      copy: (delivery, copy) => this.#fields.copy(delivery, copy),
+      copy: (from, delivery, copy) => this.#fields.copy(from, delivery, copy),
+      waitOn: ({ epoch }, record, dueAt) =>
+        this.#fields.waitOn({ source, delayMs: delayMs ?? 0, record, dueAt, epoch }),
       guessContentType,
     });
     this.#partitions.set(nameOf(owned), owned);
@@ -294,7 +322,7 @@ export class Membership {
     topic: string,
     partitions: readonly OwnedPartition[],
   ): Promise<ReadonlyMap<OwnedPartition, StartOffset>> {
-    const { client, fromBeginning, isNewTopic } = this.#fields;
+    const { client, fromBeginning, isNewTopic, homes } = this.#fields;
     const ends = await client.admin.ends(topic);
     const committed = await this.#consumer.committed(
       topic,
@@ -309,7 +337,8 @@ export class Membership {
         ends: mine,
         committed,
         partitions: ends.length,
-        fromBeginning,
+        // What waits for another run was handled here before.
+        fromBeginning: fromBeginning || homes.has(topic),
         isNewTopic: isNewTopic(topic),
       });
       starts.set(partition, start);
@@ -350,6 +379,7 @@ export class Membership {
     if (records.length === 0) return this.#committer.note(false);
     this.handOver();
     if (partition.isHeldUp) this.#holdUp(partition);
+    if (partition.waitsFor(this.#dueBounds)) this.#pause(partition);
     if (!this.#hasEnough()) return;
     return this.#waitForRoom();
   }
@@ -388,7 +418,8 @@ export class Membership {
     this.#room = undefined;
     for (const partition of this.#line) {
       const { paused, started, isHeldUp, isClogged } = partition;
-      if (paused && started && !isHeldUp && !isClogged) this.#resume(partition);
+      if (!paused || !started || isHeldUp || isClogged) continue;
+      if (!partition.waitsFor(half(this.#dueBounds))) this.#resume(partition);
     }
   }
 
@@ -454,6 +485,11 @@ export class Membership {
     partition.paused = false;
     this.#consumer.resume([partition]);
   }
+}
+
+/** Going on takes until the next fetch: by then there must still be something to take up. */
+function half({ records, bytes }: DueBounds): DueBounds {
+  return { records: records / 2, bytes: bytes / 2 };
 }
 
 function nameOf({ topic, partition }: TopicPartition): string {

@@ -1,30 +1,36 @@
+import type { CancelTimer, Clock } from '../core/clock.js';
 import { laneOf, type Consumption } from '../core/consumption.js';
 import { Delivery } from '../core/delivery.js';
 import type { Copy, DeliverySink, DeliverySource } from '../core/driver.js';
-import type { Headers } from '../core/headers.js';
 import { Epoch } from '../core/epoch.js';
+import { Fifo } from '../core/fifo.js';
+import { dueLaterAt } from '../core/retry-delays.js';
 import { Watermark } from '../core/watermark.js';
 import type { FetchedRecord, OffsetToCommit, TopicPartition } from './client.js';
 import { decodeCommit, encodeCommit } from './commit-metadata.js';
+import { DueRecords, type DueBounds, type DueTimes } from './due-records.js';
 import { PartitionLanes } from './partition-lanes.js';
-import { inboundMessage } from './records.js';
+import { carriedHeaders, inboundMessage, type Reading } from './records.js';
 import type { StartOffset } from './start-offset.js';
 
-export interface OwnedPartitionFields extends TopicPartition {
+export interface OwnedPartitionFields extends Reading {
   readonly consumption: Consumption;
-  readonly patternHeader: string | undefined;
+  /** Of a retry topic; undefined: nothing waits here. */
+  readonly times: DueTimes | undefined;
   /** Records that one unsettled record may hold up being committed. */
   readonly maxOffsetGap: number;
   /** Bytes that may wait behind records of their own lane. */
   readonly maxBytesBehind: number;
   readonly sink: DeliverySink;
+  readonly clock: Clock;
   /** Something was settled here. `now`: somebody waits for the commit. */
   settled(now: boolean): void;
   /** There is more to hand over, or room for it. */
   freed(partition: OwnedPartition): void;
-  copy(delivery: Delivery, copy: Copy): Promise<void>;
-  /** What a body is where its record does not say. */
-  readonly guessContentType: (headers: Headers, body: Buffer | null) => string | undefined;
+  /** @param source the topic that it is read for */
+  copy(source: string, delivery: Delivery, copy: Copy): Promise<void>;
+  /** Has a record wait on, until it is due. False where it has run out of time for that, or the epoch has ended. */
+  waitOn(partition: OwnedPartition, record: FetchedRecord, dueAt: number): Promise<boolean>;
 }
 
 /** Whoever waits until an offset is committed. */
@@ -38,6 +44,7 @@ interface CommitWaiter {
 export class OwnedPartition implements DeliverySource, TopicPartition {
   readonly topic: string;
   readonly partition: number;
+  readonly source: string;
   readonly epoch = new Epoch();
   /** True while the client fetches nothing of it. */
   paused = true;
@@ -48,9 +55,11 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
   #knownPartitions = 0;
   /** Where to fetch next. */
   #position = 0;
-  #fetched: FetchedRecord[] = [];
-  #head = 0;
+  #fetched = new Fifo<FetchedRecord>();
   #bytes = 0;
+  /** Of a retry topic: what waits before it is handed over. */
+  readonly #due: DueRecords | undefined;
+  #cancelAlarm: CancelTimer = () => {};
   readonly #lanes = new PartitionLanes();
   #committed = -1;
   #isDirty = false;
@@ -59,8 +68,10 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
   constructor(fields: OwnedPartitionFields) {
     this.topic = fields.topic;
     this.partition = fields.partition;
+    this.source = fields.source;
     this.#fields = fields;
     this.#lane = `${fields.topic}/${fields.partition}`;
+    this.#due = fields.times === undefined ? undefined : new DueRecords(fields.times);
   }
 
   get started(): boolean {
@@ -72,9 +83,19 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
     return this.#position;
   }
 
-  /** Records fetched and not handed over. */
+  /** Whether so much of it waits until it is due that no more should be fetched. */
+  waitsFor(bounds: DueBounds): boolean {
+    return this.#due?.reaches(bounds) ?? false;
+  }
+
+  /** How long messages wait in its topic; undefined on a source. */
+  get delayMs(): number | undefined {
+    return this.#fields.times?.delayMs;
+  }
+
+  /** Records fetched, due and not handed over. */
   get waiting(): number {
-    return this.#fetched.length - this.#head;
+    return this.#fetched.size;
   }
 
   /** Bytes of their bodies. */
@@ -117,23 +138,47 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
 
   /** Forgets what was not handed over; it is to be fetched again from `position`. */
   dropFetched(): void {
-    const first = this.#fetched[this.#head];
-    if (first !== undefined) this.#position = Number(first.offset);
-    this.#fetched = [];
-    this.#head = 0;
+    const first = this.#fetched.first?.offset ?? this.#due?.firstOffset;
+    if (first !== undefined) this.#position = Number(first);
+    this.#fetched = new Fifo();
     this.#bytes = 0;
+    this.#due?.clear();
+    this.#cancelAlarm();
   }
 
   /** Takes records of the client in; those before `position` are of a fetch that was overtaken. */
   add(records: readonly FetchedRecord[], nextOffset: number): void {
     if (nextOffset <= this.#position) return;
+    const now = this.#fields.clock.now();
     for (const record of records) {
       if (Number(record.offset) < this.#position) continue;
-      this.#fetched.push(record);
-      this.#bytes += record.value?.length ?? 0;
+      if (this.#due === undefined) this.#queue(record);
+      else this.#due.push(record, now);
     }
     this.#position = nextOffset;
+    this.#takeUp();
     this.#passTail();
+  }
+
+  #queue(record: FetchedRecord): void {
+    this.#fetched.push(record);
+    this.#bytes += record.value?.length ?? 0;
+  }
+
+  /** Has those handed over that are due, and comes back for the next when that is. */
+  #takeUp(): void {
+    if (this.#due === undefined) return;
+    const { clock } = this.#fields;
+    const now = clock.now();
+    for (let record = this.#due.take(now); record !== undefined; record = this.#due.take(now))
+      this.#queue(record);
+    this.#cancelAlarm();
+    const waitMs = this.#due.waitMs(now);
+    if (waitMs === undefined) return;
+    this.#cancelAlarm = clock.setTimer(waitMs, () => {
+      this.#takeUp();
+      this.#fields.freed(this);
+    });
   }
 
   /** Goes on at an offset beyond what the log has lost. What was fetched of that is still handled. */
@@ -157,17 +202,35 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
   /** False where there is nothing, or it has to wait. */
   #handOverFetched(): boolean {
     if (this.waiting === 0 || this.isHeldUp || this.isClogged) return false;
-    const record = this.#fetched[this.#head++]!;
+    const record = this.#fetched.shift()!;
     this.#bytes -= record.value?.length ?? 0;
-    if (this.#head * 2 > this.#fetched.length && this.#head > 64) {
-      this.#fetched = this.#fetched.slice(this.#head);
-      this.#head = 0;
-    }
     const offset = Number(record.offset);
     if (!this.#watermark!.take(offset)) return true;
+    const dueAt = this.#dueLaterAt(record);
+    if (dueAt === undefined) this.#deliver(record, offset);
+    else void this.#waitOn(record, offset, dueAt);
+    return true;
+  }
+
+  #deliver(record: FetchedRecord, offset: number): void {
     const delivery = this.#deliveryOf(record, offset);
     if (this.#lanes.admit(delivery)) this.#fields.sink.deliver(delivery);
-    return true;
+  }
+
+  #dueLaterAt({ headers = {} }: FetchedRecord): number | undefined {
+    const { delayMs } = this;
+    if (delayMs === undefined) return undefined;
+    return dueLaterAt({ headers: carriedHeaders(headers) }, { delayMs, now: this.#fields.clock.now() });
+  }
+
+  /** What is to wait for longer than its topic lets it goes round: written anew, it is settled here. */
+  async #waitOn(record: FetchedRecord, offset: number, dueAt: number): Promise<void> {
+    const isWritten = await this.#fields.waitOn(this, record, dueAt);
+    if (!this.epoch.live) return;
+    if (!isWritten) return this.#deliver(record, offset);
+    const wasHeldUp = this.isHeldUp;
+    this.#settleOffset(offset, false);
+    if (wasHeldUp && !this.isHeldUp) this.#fields.freed(this);
   }
 
   ack(delivery: Delivery): void {
@@ -185,7 +248,7 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
   }
 
   copy(delivery: Delivery, copy: Copy): Promise<void> {
-    return this.#fields.copy(delivery, copy);
+    return this.#fields.copy(this.source, delivery, copy);
   }
 
   /** What is to be committed now, and what to call when it has been; undefined: nothing new. */
@@ -214,21 +277,26 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
 
   #settle(delivery: Delivery, now: boolean): void {
     const wasHeldUp = this.isHeldUp;
-    this.#watermark!.settle(delivery.tag);
-    this.#isDirty = true;
-    this.#fields.settled(now);
+    this.#settleOffset(delivery.tag, now);
     const hasNext = this.#lanes.leave(delivery);
     if (hasNext || (wasHeldUp && !this.isHeldUp)) this.#fields.freed(this);
   }
 
+  #settleOffset(offset: number, now: boolean): void {
+    this.#watermark!.settle(offset);
+    this.#isDirty = true;
+    this.#fields.settled(now);
+  }
+
   /** Where nothing waits, the log holds nothing for us before the next fetch: markers of transactions, compacted records. */
   #passTail(): void {
-    if (this.waiting === 0) this.#watermark?.pass(this.#position);
+    const isEmpty = this.waiting === 0 && (this.#due?.size ?? 0) === 0;
+    if (isEmpty) this.#watermark?.pass(this.#position);
   }
 
   #deliveryOf(record: FetchedRecord, offset: number): Delivery {
-    const { consumption, patternHeader, guessContentType } = this.#fields;
-    const message = inboundMessage(this, record, offset, patternHeader, guessContentType);
+    const { consumption } = this.#fields;
+    const message = inboundMessage(this.#fields, record, offset);
     return new Delivery({
       message,
       epoch: this.epoch,

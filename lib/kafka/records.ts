@@ -3,18 +3,18 @@ import { RecordMessage } from '../core/log-records.js';
 import type { InboundMessage } from '../core/message.js';
 import type { FetchedRecord, RecordToSend, TopicPartition } from './client.js';
 
-/**
- * A fetched record as core sees it. A key that is not UTF-8 is shown as well as it can be; a copy keeps its bytes.
- *
- * @param guessContentType what the body is where nothing says so
- */
-export function inboundMessage(
-  { topic, partition }: TopicPartition,
-  record: FetchedRecord,
-  offset: number,
-  patternHeader: string | undefined,
-  guessContentType: (headers: Headers, body: Buffer | null) => string | undefined,
-): InboundMessage {
+/** What is the same for every record of a partition. */
+export interface Reading extends TopicPartition {
+  /** The topic that it is read for: its own, but on a retry topic. */
+  readonly source: string;
+  readonly patternHeader: string | undefined;
+  /** What a body is where its record does not say. */
+  readonly guessContentType: (headers: Headers, body: Buffer | null) => string | undefined;
+}
+
+/** A fetched record as core sees it. A key that is not UTF-8 is shown as well as it can be; a copy keeps its bytes. */
+export function inboundMessage(reading: Reading, record: FetchedRecord, offset: number): InboundMessage {
+  const { topic, partition, source, patternHeader, guessContentType } = reading;
   const { key, value, headers, timestamp } = record;
   const carried = headers === undefined ? noHeaders : carriedHeaders(headers);
   const fields = {
@@ -26,7 +26,7 @@ export function inboundMessage(
     headers: carried,
     timestamp: Number(timestamp),
   };
-  return new RecordMessage(fields, patternHeader, record, guessContentType(carried, value));
+  return new RecordMessage(fields, patternHeader, record, guessContentType(carried, value), source);
 }
 
 const noHeaders: Headers = Object.freeze(copyHeaders(undefined));

@@ -1,7 +1,9 @@
 import { messageOf, StorkConfigError, type Problem } from '../core/errors.js';
-import { deadLetterTopic, sourceOfLetters } from '../core/log-records.js';
+import { sourceOfLetters } from '../core/log-records.js';
 import type { StorkLogger } from '../core/logger.js';
 import { KafkaClientError, type KafkaAdmin, type TopicToCreate } from './client.js';
+import { companionsOf, isWeaker, letterConfig, type Companion } from './companions.js';
+import type { RetryTopics } from './retry-topics.js';
 
 export interface TopologyFields {
   readonly admin: KafkaAdmin;
@@ -14,11 +16,13 @@ export interface TopologyFields {
   readonly logger: StorkLogger;
 }
 
-/** A letter carries more headers than its message. */
-const roomForHeaders = 64 * 1024;
-/** Letters are kept until a person has looked at them. */
-const deadLetterConfig = { 'cleanup.policy': 'delete', 'retention.ms': '-1' };
 const brokersOwnNumber = -1;
+
+/** Topics by name: partitions of those that are there, and why we may not know of others. */
+interface Found {
+  readonly there: ReadonlyMap<string, number>;
+  readonly refused: ReadonlyMap<string, string>;
+}
 
 /** Makes the topics that a subscription needs, and says what is missing where that is not allowed. */
 export class Topology {
@@ -35,19 +39,20 @@ export class Topology {
   }
 
   /** @throws StorkConfigError with the commands that make what could not be made */
-  async declare(sources: readonly string[]): Promise<void> {
-    const there = await this.#lookFor(sources);
+  async declare(sources: readonly string[], retries: RetryTopics): Promise<void> {
+    const { there, refused } = await this.#lookFor(sources);
+    if (refused.size > 0) throw new StorkConfigError(await this.#problemsOf(refused));
     const problems: Problem[] = [];
     for (const topic of sources) {
       if (!there.has(topic)) problems.push(...(await this.#create(await this.#source(topic))));
     }
-    problems.push(...(await this.#declareLetters(sources)));
+    problems.push(...(await this.#declareCompanions(sources, retries)));
     if (problems.length > 0) throw new StorkConfigError(problems);
   }
 
-  /** Makes the dead letter topics of topics that were found later, or were gone. What cannot be made is told by whoever writes to it. */
-  async declareDeadLetters(sources: readonly string[]): Promise<void> {
-    const problems = await this.#declareLetters(sources);
+  /** Makes what is missing beside topics that were found later, or that was gone. What cannot be made is told by whoever writes to it. */
+  async declareCompanions(sources: readonly string[], retries: RetryTopics): Promise<void> {
+    const problems = await this.#declareCompanions(sources, retries);
     for (const { name, expected } of problems)
       this.#fields.logger.error(`${this.#fields.name}: ${name}: ${expected}`);
   }
@@ -60,55 +65,71 @@ export class Topology {
     if (problems.length > 0) throw new StorkConfigError(problems);
   }
 
-  /** One topic that we may not know of fails the question for all of them, and is not named. */
-  async #lookFor(sources: readonly string[]): Promise<ReadonlyMap<string, number>> {
-    const { admin, name } = this.#fields;
+  /** Partitions of those that exist. One topic that we may not know of fails the question for all of them, and is not named. */
+  async #lookFor(topics: readonly string[]): Promise<Found> {
+    const { admin } = this.#fields;
     try {
-      return await admin.partitionCounts(sources);
+      return { there: await admin.partitionCounts(topics), refused: new Map() };
     } catch (error) {
       if (!isRefusal(error)) throw error;
     }
-    const problems: Problem[] = [];
     const there = new Map<string, number>();
-    for (const topic of sources) {
+    const refused = new Map<string, string>();
+    for (const topic of topics) {
       try {
         for (const [found, count] of await admin.partitionCounts([topic])) there.set(found, count);
       } catch (error) {
         if (!isRefusal(error)) throw error;
-        problems.push({
-          name: `topic ${topic} of the transport ${JSON.stringify(name)}`,
-          expected: `the right to describe and read it, and that it exists: ${this.#command(await this.#source(topic))}`,
-          given: messageOf(error),
-        });
+        refused.set(topic, messageOf(error));
       }
     }
-    if (problems.length > 0) throw new StorkConfigError(problems);
-    return there;
+    return { there, refused };
   }
 
-  async #declareLetters(sources: readonly string[]): Promise<readonly Problem[]> {
-    const { admin } = this.#fields;
-    const counts = await admin.partitionCounts([...sources, ...sources.map(deadLetterTopic)]);
-    const problems: Problem[] = [];
-    for (const source of sources) {
-      const topic = deadLetterTopic(source);
-      const partitions = counts.get(source);
-      if (counts.has(topic)) {
-        await this.#warnOfWeaker(topic, source);
-      } else if (partitions !== undefined) {
-        problems.push(
-          ...(await this.#create({ topic, partitions, config: await this.#letterConfig(source) })),
-        );
-      }
-    }
-    return problems;
+  async #problemsOf(refused: Found['refused']): Promise<readonly Problem[]> {
+    return Promise.all(
+      [...refused].map(async ([topic, why]) => this.#unknown(await this.#source(topic), why)),
+    );
   }
 
-  async #letterConfig(source: string): Promise<Record<string, string>> {
-    const largest = await this.#maxMessageBytes(source);
-    const config: Record<string, string> = { ...deadLetterConfig };
-    if (largest !== undefined) config['max.message.bytes'] = String(largest + roomForHeaders);
-    return config;
+  #unknown(wanted: Omit<TopicToCreate, 'replicationFactor'>, why: string): Problem {
+    return {
+      name: `topic ${wanted.topic} of the transport ${JSON.stringify(this.#fields.name)}`,
+      expected: `the right to describe and read it, and that it exists: ${this.#command(wanted)}`,
+      given: why,
+    };
+  }
+
+  async #declareCompanions(sources: readonly string[], retries: RetryTopics): Promise<readonly Problem[]> {
+    const wanted = await Promise.all(
+      sources.map(async (source) => {
+        const companions = companionsOf(source, retries, await this.#maxMessageBytes(source));
+        return companions.map((companion) => ({ source, companion }));
+      }),
+    );
+    const companions = wanted.flat();
+    const found = await this.#lookFor([...sources, ...companions.map(({ companion }) => companion.topic)]);
+    const problems = await Promise.all(
+      companions.map(({ source, companion }) =>
+        this.#declareCompanion(companion, found.there.get(source), found),
+      ),
+    );
+    return problems.flat();
+  }
+
+  /** @param partitions of its source; undefined where that is gone: then it has no need of companions */
+  async #declareCompanion(
+    companion: Companion,
+    partitions: number | undefined,
+    { there, refused }: Found,
+  ): Promise<readonly Problem[]> {
+    const { topic, config } = companion;
+    const why = refused.get(topic);
+    if (there.has(topic)) await this.#warnOfWeaker(companion);
+    else if (partitions === undefined) return [];
+    else if (why !== undefined) return [this.#unknown({ topic, partitions, config }, why)];
+    else return this.#create({ topic, partitions, config });
+    return [];
   }
 
   async #maxMessageBytes(topic: string): Promise<number | undefined> {
@@ -122,14 +143,14 @@ export class Topology {
   }
 
   /** A topic that somebody else made may throw letters away, or be too small for them. */
-  async #warnOfWeaker(topic: string, source: string): Promise<void> {
+  async #warnOfWeaker({ topic, what, risk, config }: Companion): Promise<void> {
     const { logger, name, brokers } = this.#fields;
-    const [given, wanted] = await Promise.all([this.#configOf(topic), this.#letterConfig(source)]);
-    const weaker = Object.entries(wanted).filter(([key, value]) => isWeaker(given[key], value, key));
+    const given = await this.#configOf(topic);
+    const weaker = Object.entries(config).filter(([key, value]) => isWeaker(given[key], value, key));
     if (weaker.length === 0) return;
     const settings = weaker.map(([key, value]) => `${key}=${value}`).join(',');
     logger.warn(
-      `${name}: the dead letter topic ${topic} may lose letters; ` +
+      `${name}: the ${what} ${topic} ${risk}; ` +
         `kafka-configs.sh --bootstrap-server ${brokers[0]} --alter --topic ${topic} --add-config ${settings}`,
     );
   }
@@ -158,7 +179,7 @@ export class Topology {
   /** Whoever reads letters may come before whoever writes them: their topic is made as theirs. */
   async #source(topic: string): Promise<Omit<TopicToCreate, 'replicationFactor'>> {
     const source = sourceOfLetters(topic);
-    const config = source === undefined ? {} : await this.#letterConfig(source);
+    const config = source === undefined ? {} : letterConfig(await this.#maxMessageBytes(source));
     return { topic, partitions: this.#fields.partitions ?? brokersOwnNumber, config };
   }
 
@@ -174,11 +195,4 @@ export class Topology {
 
 function isRefusal(error: unknown): boolean {
   return error instanceof KafkaClientError && error.failure === 'refused';
-}
-
-/** A letter topic that keeps more, or larger letters, than ours would is none the worse. */
-function isWeaker(given: string | undefined, wanted: string, name: string): boolean {
-  if (given === undefined || given === wanted) return false;
-  if (name === 'max.message.bytes') return Number(given) < Number(wanted);
-  return true;
 }

@@ -18,7 +18,7 @@ import type { DriverEnvironment } from '../nest/transport-definition.js';
 import type { MemoryBroker } from './broker/memory-broker.js';
 import {
   deadLetterTopic,
-  delayOfRetryTopic,
+  findRetryTopics,
   inboundLogReply,
   isCompanion,
   legalTopic,
@@ -27,10 +27,12 @@ import {
   replyHeaders,
   replyTargetOf,
   retryTopic,
+  type Home,
   type LogReplyAddress,
 } from '../core/log-records.js';
 import { LogLetters } from './log-letters.js';
-import { LogSubscription, type Home } from './log-subscription.js';
+import { RetryDelays } from '../core/retry-delays.js';
+import { LogSubscription } from './log-subscription.js';
 import { keepAlive } from './keep-alive.js';
 import type { MemoryOptions } from './options.js';
 
@@ -58,8 +60,7 @@ export class LogDriver implements Driver {
   #stayAlive: (() => void) | undefined;
   #subscription: LogSubscription | undefined;
   #stopReplies: (() => void) | undefined;
-  /** Those that have topics, rising. */
-  #delays: readonly number[] = [];
+  #delays = new RetryDelays([]);
 
   constructor(broker: MemoryBroker, options: MemoryOptions, { name }: DriverEnvironment) {
     this.#broker = broker;
@@ -108,7 +109,7 @@ export class LogDriver implements Driver {
     for (const topic of this.#sources(spec)) {
       if (typeof topic === 'string') this.#declareTopic(topic, partitions);
     }
-    this.#delays = spec.redeliverDelaysMs;
+    this.#delays = new RetryDelays(spec.redeliverDelaysMs);
     for (const topic of this.#subscribed(spec)) this.#declareCompanions(topic);
   }
 
@@ -123,7 +124,8 @@ export class LogDriver implements Driver {
       consumptionOf: (topic) => consumptionOf(spec.patterns, this.#sharesSource ? undefined : topic),
       homeOf: (topic) => this.#homeOf(topic, spec),
       declareCompanions: (topic) => this.#declareCompanions(topic),
-      retryTopicFor: (source, delayMs) => retryTopic(source, this.consumerName, this.#topicDelay(delayMs)),
+      retryTopicFor: (source, delayMs) =>
+        retryTopic(source, this.consumerName, this.#delays.topicFor(delayMs) ?? delayMs),
     });
     await this.#subscription.open();
     return this.#subscription;
@@ -148,10 +150,8 @@ export class LogDriver implements Driver {
     });
   }
 
-  /** The next longer delay that has topics; what is longer than all of them goes round. */
   roundDelay(delayMs: number): number | undefined {
-    if (this.#delays.length === 0) return undefined;
-    return this.#delays.find((delay) => delay >= delayMs) ?? delayMs;
+    return this.#delays.round(delayMs);
   }
 
   async openReplies(listener: ReplyListener): Promise<ReplyInbox> {
@@ -233,25 +233,18 @@ export class LogDriver implements Driver {
   #declareCompanions(topic: string): void {
     const { partitionCount } = this.#broker.topic(topic)!;
     this.#declareTopic(deadLetterTopic(topic), partitionCount);
-    for (const delayMs of this.#delays)
+    for (const delayMs of this.#delays.ofTopics)
       this.#declareTopic(retryTopic(topic, this.consumerName, delayMs), partitionCount);
-  }
-
-  #topicDelay(delayMs: number): number {
-    return this.#delays.find((delay) => delay >= delayMs) ?? this.#delays.at(-1)!;
   }
 
   /** Those of delays that nobody asks for any more too: they may hold messages. */
   #retryTopics(spec: SubscriptionSpec): readonly string[] {
-    return this.#broker.topicNames.filter((name) => this.#homeOf(name, spec).delayMs !== undefined);
+    return [...findRetryTopics(this.#broker.topicNames, this.#subscribed(spec), this.consumerName).keys()];
   }
 
   #homeOf(name: string, spec: SubscriptionSpec): Home {
-    for (const source of this.#subscribed(spec)) {
-      const delayMs = delayOfRetryTopic(name, source, this.consumerName);
-      if (delayMs !== undefined) return { source, delayMs };
-    }
-    return { source: name, delayMs: undefined };
+    const home = findRetryTopics([name], this.#subscribed(spec), this.consumerName).get(name);
+    return home ?? { source: name, delayMs: undefined };
   }
 
   /** What the user or the handlers name: one topic, several, or each pattern as a topic. */

@@ -4,13 +4,12 @@ import type { Copy, DeliverySink, DeliverySource, Subscription } from '../core/d
 import { Epoch } from '../core/epoch.js';
 import { ConnectionLostError } from '../core/errors.js';
 import type { CancelTimer } from '../core/clock.js';
-import { headerNames, readTime } from '../core/headers.js';
 import { Watermark, type Range } from '../core/watermark.js';
 import type { ConsumerGroup, GroupMember, Membership, TopicPartition } from './broker/consumer-group.js';
 import type { MemoryBroker } from './broker/memory-broker.js';
 import type { MemoryRecord } from './broker/memory-topic.js';
-import { deadLetterTopic, headersOfCopy, RecordMessage } from '../core/log-records.js';
-import { longestAskedDelayMs } from '../core/retry-policy.js';
+import { deadLetterTopic, headersOfCopy, RecordMessage, type Home } from '../core/log-records.js';
+import { dueLaterAt, takenUpAt } from '../core/retry-delays.js';
 
 /** Records handed over in one go; between two goes the sink can pause us. */
 const fetchSize = 100;
@@ -31,12 +30,6 @@ export interface LogSubscriptionFields {
   readonly declareCompanions: (topic: string) => void;
   /** Where messages of a source wait for so long. */
   readonly retryTopicFor: (source: string, delayMs: number) => string;
-}
-
-export interface Home {
-  readonly source: string;
-  /** Undefined on a source. */
-  readonly delayMs: number | undefined;
 }
 
 /** One member of a consumer group: its partitions come and go, each time with a new epoch. */
@@ -197,6 +190,8 @@ class OwnedPartition implements DeliverySource {
   readonly #home: Home;
   #position: number;
   #cancelAlarm: CancelTimer = () => {};
+  /** Of a retry topic, the one that all others wait for. */
+  #first: { readonly record: MemoryRecord; readonly takenUpAt: number } | undefined;
 
   constructor(fields: OwnedPartitionFields) {
     this.#fields = fields;
@@ -272,7 +267,11 @@ class OwnedPartition implements DeliverySource {
     const { delayMs } = this.#home;
     if (delayMs === undefined) return false;
     const { clock } = this.#fields.broker;
-    const waitMs = Math.min(dueAtOf(record) ?? 0, record.timestamp + delayMs) - clock.now();
+    const now = clock.now();
+    // Once: a record that claims to be of the future would be put off again each time.
+    if (this.#first?.record !== record)
+      this.#first = { record, takenUpAt: takenUpAt(record, { delayMs, now, clockSkewMs: 0 }) };
+    const waitMs = this.#first.takenUpAt - now;
     if (waitMs <= 0) return false;
     this.#cancelAlarm();
     this.#cancelAlarm = clock.setTimer(waitMs, () => this.pump());
@@ -281,11 +280,14 @@ class OwnedPartition implements DeliverySource {
 
   /** What is to wait for longer than any topic does goes round until it is due. */
   #passOn(record: MemoryRecord): void {
-    const { broker, topic } = this.#fields;
-    const isDue = (dueAtOf(record) ?? 0) <= broker.clock.now();
-    if (this.#home.delayMs === undefined || isDue) return this.#handOver(record);
+    const { broker, retryTopicFor } = this.#fields;
+    const { source, delayMs } = this.#home;
+    const now = broker.clock.now();
+    const dueAt = delayMs === undefined ? undefined : dueLaterAt(record, { delayMs, now });
+    if (dueAt === undefined) return this.#handOver(record);
     const { key, value, headers } = record;
-    broker.topic(topic)!.append({ key, value, headers, timestamp: broker.clock.now() });
+    const next = broker.topic(retryTopicFor(source, dueAt - now)) ?? broker.topic(record.topic)!;
+    next.append({ key, value, headers, timestamp: now });
     this.#watermark.settle(record.offset);
     this.#fields.commit(this.#watermark.next, this.#watermark.settledAbove());
   }
@@ -293,7 +295,7 @@ class OwnedPartition implements DeliverySource {
   #handOver(record: MemoryRecord): void {
     const { patternHeader, sink } = this.#fields;
     const { order, delivery } = this.#consumption;
-    const message = new RecordMessage(record, patternHeader, record);
+    const message = new RecordMessage(record, patternHeader, record, undefined, this.#home.source);
     const fields = {
       message,
       epoch: this.#epoch,
@@ -305,10 +307,4 @@ class OwnedPartition implements DeliverySource {
     };
     sink.deliver(new Delivery(fields));
   }
-}
-
-/** Nobody is asked to wait for longer than a day at once: a due date beyond was written by somebody else. */
-function dueAtOf({ headers, timestamp }: MemoryRecord): number | undefined {
-  const dueAt = readTime(headers, headerNames.dueAt);
-  return dueAt === undefined || dueAt - timestamp > longestAskedDelayMs ? undefined : dueAt;
 }

@@ -4,11 +4,11 @@ import { copyHeaders, type HeaderValue } from '../../../lib/core/headers.js';
 import type { FetchedRecord } from '../../../lib/kafka/client.js';
 import { headersToSend, inboundMessage } from '../../../lib/kafka/records.js';
 
-const at = { topic: 'orders', partition: 2 };
+const at = { topic: 'orders', partition: 2, source: 'orders', guessContentType: () => undefined };
 
 function read(record: Partial<FetchedRecord>, patternHeader?: string) {
   const whole = { offset: '7', timestamp: '1700000000000', key: null, value: null, ...record };
-  return inboundMessage(at, whole, 7, patternHeader, () => undefined);
+  return inboundMessage({ ...at, patternHeader }, whole, 7);
 }
 
 /** As kafkajs 2.2.4 gathers the headers of a record. */

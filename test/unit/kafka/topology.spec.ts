@@ -1,8 +1,11 @@
 import { describe, expect, it } from 'vitest';
 import { StorkConfigError } from '../../../lib/core/errors.js';
 import { KafkaClientError, type TopicToCreate } from '../../../lib/kafka/client.js';
+import { RetryTopics } from '../../../lib/kafka/retry-topics.js';
 import { Topology, type TopologyFields } from '../../../lib/kafka/topology.js';
 import { RecordingLogger } from '../core/harness.js';
+
+const retries = new RetryTopics('g', []);
 
 interface Broker {
   /** Partitions by topic. */
@@ -41,13 +44,13 @@ describe('a source', () => {
   it('is made with its dead letter topic, which has as many partitions and room for headers', async () => {
     const { broker, topology } = newBench({}, { partitions: 3, replicationFactor: 2 });
     broker.config['orders'] = { 'max.message.bytes': '1000000' };
-    await topology.declare(['orders']);
+    await topology.declare(['orders'], retries);
     const letters = {
       'cleanup.policy': 'delete',
       'retention.ms': '-1',
       'max.message.bytes': String(1_000_000 + 64 * 1024),
     };
-    expect(broker.made).toEqual([
+    expect(broker.made.slice(0, 2)).toEqual([
       { topic: 'orders', partitions: 3, replicationFactor: 2, config: {} },
       { topic: 'orders.dlq', partitions: 3, replicationFactor: 2, config: letters },
     ]);
@@ -56,18 +59,25 @@ describe('a source', () => {
 
   it('that is there is left alone', async () => {
     const { broker, topology } = newBench({ orders: 7 });
-    await topology.declare(['orders']);
-    expect(broker.made.map(({ topic, partitions }) => [topic, partitions])).toEqual([['orders.dlq', 7]]);
+    await topology.declare(['orders'], retries);
+    expect(broker.made.map(({ topic, partitions }) => [topic, partitions])).toEqual([
+      ['orders.dlq', 7],
+      ['orders.retry.g.0', 7],
+    ]);
     expect(topology.hasCreated('orders')).toBe(false);
   });
 
   it('that may not be made is told with the command that makes it', async () => {
     const { broker, topology } = newBench({ known: 2 }, { partitions: 3, replicationFactor: 2 });
     broker.mayCreate = false;
-    const error = await topology.declare(['orders', 'known']).catch((thrown: unknown) => thrown);
+    const error = await topology.declare(['orders', 'known'], retries).catch((thrown: unknown) => thrown);
     expect(error).toBeInstanceOf(StorkConfigError);
     const { problems } = error as StorkConfigError;
-    expect(problems.map(({ name }) => name.split(' ')[1])).toEqual(['orders', 'known.dlq']);
+    expect(problems.map(({ name }) => name.split(' ')[1])).toEqual([
+      'orders',
+      'known.dlq',
+      'known.retry.g.0',
+    ]);
     expect(problems[0]!.expected).toContain(
       'kafka-topics.sh --bootstrap-server h:1 --create --topic orders --partitions 3 --replication-factor 2',
     );
@@ -77,10 +87,10 @@ describe('a source', () => {
 
 describe('a dead letter topic that somebody made', () => {
   const declared = async (config: Record<string, string>) => {
-    const { broker, topology, logger } = newBench({ orders: 1, 'orders.dlq': 1 });
+    const { broker, topology, logger } = newBench({ orders: 1, 'orders.dlq': 1, 'orders.retry.g.0': 1 });
     broker.config['orders'] = { 'max.message.bytes': '1000' };
     broker.config['orders.dlq'] = config;
-    await topology.declare(['orders']);
+    await topology.declare(['orders'], retries);
     expect(broker.made).toEqual([]);
     return logger.lines.join('\n');
   };
@@ -111,6 +121,6 @@ it('a reply topic forgets within the hour; one that is there is left alone', asy
 it('what is found later and cannot get a dead letter topic is logged, not thrown', async () => {
   const { broker, topology, logger } = newBench({ late: 2 });
   broker.mayCreate = false;
-  await topology.declareDeadLetters(['late']);
+  await topology.declareCompanions(['late'], retries);
   expect(logger.lines.join('\n')).toContain('--topic late.dlq --partitions 2');
 });

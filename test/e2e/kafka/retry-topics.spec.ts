@@ -1,0 +1,367 @@
+import { Controller } from '@nestjs/common';
+import { Ctx, EventPattern, Payload } from '@nestjs/microservices';
+import { ConfigResourceTypes, type IHeaders } from 'kafkajs';
+import { describe, expect, it } from 'vitest';
+import { Consume, type StorkModuleOptions } from 'nestjs-stork';
+import type { KafkaContext, KafkaOptions } from 'nestjs-stork/kafka';
+import {
+  brokers,
+  eventually,
+  handlerOf,
+  lines,
+  range,
+  Seen,
+  startKafkaApp,
+  uniqueName,
+  useRaw,
+  type Handle,
+} from './support.js';
+
+interface RunSeen {
+  readonly body: unknown;
+  readonly attempt: number;
+  readonly at: number;
+  readonly id: string | undefined;
+}
+
+const runOf = (body: unknown, { attempt, messageId }: KafkaContext): RunSeen => ({
+  body,
+  attempt,
+  at: Date.now(),
+  id: messageId,
+});
+
+const textOf = (headers: IHeaders, name: string): string | undefined => headers[name]?.toString();
+
+/** What the library promises. */
+function expectInTime(at: number, dueAt: number): void {
+  expect(at).toBeGreaterThanOrEqual(dueAt);
+  expect(at).toBeLessThan(dueAt + 1_000);
+}
+
+describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
+  const raw = useRaw();
+
+  const waitingIn = (topic: string, count: number) =>
+    eventually(async () => {
+      const records = await raw().reader.records(topic);
+      return records.length >= count ? records : undefined;
+    }, `${count} records in ${topic}`);
+
+  const dueTimes = async (topic: string, count: number): Promise<ReadonlyMap<string, number>> => {
+    const records = await waitingIn(topic, count);
+    return new Map(
+      records.map(({ value, headers }) => [value!.toString(), Date.parse(textOf(headers, 'stork-due-at')!)]),
+    );
+  };
+
+  /** Delays of the one handler of `topic`. */
+  const start = (
+    topic: string,
+    group: string,
+    handle: Handle,
+    delays: readonly number[],
+    options: Partial<KafkaOptions> = {},
+    retry: StorkModuleOptions['retry'] = {},
+  ) =>
+    startKafkaApp({
+      group,
+      handlers: { [topic]: handle },
+      options: { fromBeginning: true, ...options },
+      module: { retry: { maxRetries: 0, redeliverDelaysMs: delays, ...retry } },
+    });
+
+  /** Notes each run; the first of a message fails. */
+  const failingOnce =
+    (runs: Seen<RunSeen>): Handle =>
+    (body, context) => {
+      runs.add(runOf(body, context));
+      if (context.attempt === 1) throw new Error('no');
+    };
+
+  it('are made before anything is read, with what must be kept in them', async () => {
+    const [topic, group] = [await raw().topic(3), uniqueName()];
+    const longDelay = 10 * 24 * 60 * 60 * 1_000;
+    await start(topic, group, () => {}, [1_000, longDelay]);
+    const names = [0, 1_000, longDelay].map((delay) => `${topic}.retry.${group}.${delay}`);
+    const { topics } = await raw().admin.fetchTopicMetadata({ topics: names });
+    expect(topics.map(({ partitions }) => partitions.length)).toEqual([3, 3, 3]);
+    const { resources } = await raw().admin.describeConfigs({
+      includeSynonyms: false,
+      resources: [topic, ...names].map((name) => ({ type: ConfigResourceTypes.TOPIC, name })),
+    });
+    const configs = resources.map(({ configEntries }) =>
+      Object.fromEntries(configEntries.map(({ configName, configValue }) => [configName, configValue])),
+    );
+    const [source, ...retries] = configs;
+    const room = Number(source!['max.message.bytes']) + 64 * 1_024;
+    const week = 7 * 24 * 60 * 60 * 1_000;
+    expect(
+      retries.map((config) => [
+        config['cleanup.policy'],
+        config['retention.ms'],
+        config['max.message.bytes'],
+      ]),
+    ).toEqual([
+      ['delete', String(week), String(room)],
+      ['delete', String(week), String(room)],
+      ['delete', String(2 * longDelay), String(room)],
+    ]);
+  });
+
+  it('that somebody made weaker are named, with the command', async () => {
+    const [topic, group] = [await raw().topic(), uniqueName()];
+    const name = `${topic}.retry.${group}.1000`;
+    const configEntries = [{ name: 'retention.ms', value: '1000' }];
+    await raw().admin.createTopics({ topics: [{ topic: name, numPartitions: 1, configEntries }] });
+    await start(topic, group, () => {}, [1_000]);
+    const [told] = lines.filter(({ level, line }) => level === 'warn' && line.includes(name));
+    expect(told?.line).toContain(
+      `kafka-configs.sh --bootstrap-server ${brokers![0]} --alter --topic ${name}`,
+    );
+    expect(told?.line).toContain('retention.ms=604800000');
+  });
+
+  it('a restart resets neither the due time nor the number of the run', async () => {
+    const [topic, group] = [await raw().topic(2), uniqueName()];
+    const runs = new Seen<RunSeen>();
+    const handle: Handle = (body, context) => {
+      runs.add(runOf(body, context));
+      throw new Error('no');
+    };
+    const first = await start(topic, group, handle, [4_000, 100]);
+    await raw().send(topic, ['a']);
+    const due = await dueTimes(`${topic}.retry.${group}.4000`, 1);
+    // It is in the memory of the one that is closed now.
+    await first.close();
+    await start(topic, group, handle, [4_000, 100]);
+    await runs.count(3);
+    expect(runs.all.map(({ attempt, id }) => [attempt, id])).toEqual(
+      [1, 2, 3].map((attempt) => [attempt, runs.all[0]!.id]),
+    );
+    expectInTime(runs.all[1]!.at, due.get('"a"')!);
+    const [letter] = await waitingIn(`${topic}.dlq`, 1);
+    expect(textOf(letter!.headers, 'stork-attempt')).toBe('3');
+    expect(textOf(letter!.headers, 'stork-origin')).toBe(topic);
+    const place = ['partition', 'offset'].map((name) => textOf(letter!.headers, `stork-origin-${name}`));
+    expect(runs.all[0]!.id).toBe(`${topic}/${place.join('/')}`);
+    const companions = (await raw().admin.listTopics()).filter((name) => name.startsWith(`${topic}.`));
+    expect(companions.filter((name) => name.endsWith('.dlq'))).toEqual([`${topic}.dlq`]);
+    expect(await raw().reader.records(`${topic}.retry.${group}.4000`)).toHaveLength(1);
+  });
+
+  it('a rebalance changes nothing for what waits', async () => {
+    const [topic, group] = [await raw().topic(4), uniqueName()];
+    const runs = new Seen<RunSeen>();
+    const first = await start(topic, group, failingOnce(runs), [6_000]);
+    for (const partition of range(0, 4)) await raw().send(topic, range(partition * 5, 5), { partition });
+    const due = await dueTimes(`${topic}.retry.${group}.6000`, 20);
+    const second = await start(topic, group, failingOnce(runs), [6_000]);
+    expect(second.state().connection.value).toBe('ready');
+    await first.close();
+    await runs.count(40);
+    await raw().settled(group, topic);
+    expect(runs.all.length).toBe(40);
+    for (const { body, at } of runs.all.filter(({ attempt }) => attempt === 2))
+      expectInTime(at, due.get(String(body))!);
+  });
+
+  it.each([
+    ['another delay', [100]],
+    ['none', []],
+  ])('of a delay that is no longer configured are read: now %s is', async (_what, delays) => {
+    const [topic, group] = [await raw().topic(), uniqueName()];
+    const runs = new Seen<RunSeen>();
+    const first = await start(topic, group, failingOnce(runs), [2_000]);
+    await raw().send(topic, ['a']);
+    const due = await dueTimes(`${topic}.retry.${group}.2000`, 1);
+    await first.close();
+    await start(topic, group, failingOnce(runs), delays);
+    const [, second] = await runs.count(2);
+    expect(second!.attempt).toBe(2);
+    expectInTime(second!.at, due.get('"a"')!);
+    await raw().settled(group, `${topic}.retry.${group}.2000`);
+  });
+
+  it('that another version of the application makes meanwhile are found', async () => {
+    const [topic, group] = [await raw().topic(), uniqueName()];
+    const runs = new Seen<RunSeen>();
+    await start(topic, group, failingOnce(runs), [], { topicRefreshMs: 300 });
+    const made = await raw().topic(1, `${topic}.retry.${group}.500`);
+    await raw().send(made, ['a'], { headers: { 'stork-attempt': '2' } });
+    expect((await runs.count(1))[0]).toMatchObject({ body: 'a', attempt: 2 });
+  });
+
+  it('ctx.retry beyond the longest delay goes round, uncounted', async () => {
+    const [topic, group] = [await raw().topic(), uniqueName()];
+    const runs = new Seen<RunSeen>();
+    const told: number[] = [];
+    const handle: Handle = (body, context) => {
+      runs.add(runOf(body, context));
+      if (context.attempt === 1) context.retry({ delayMs: 1_200 });
+    };
+    await start(
+      topic,
+      group,
+      handle,
+      [100, 500],
+      {},
+      { onRetry: (_, __, delayMs) => void told.push(delayMs) },
+    );
+    await raw().send(topic, ['a'], { key: 'k' });
+    const [first, second] = await runs.count(2);
+    expect(told).toEqual([1_500]);
+    expect(second).toMatchObject({ attempt: 2, id: first!.id });
+    expectInTime(second!.at, first!.at + 1_500);
+    await raw().settled(group, `${topic}.retry.${group}.500`);
+    const rounds = await raw().reader.records(`${topic}.retry.${group}.500`);
+    expect(rounds).toHaveLength(3);
+    const said = rounds.map(({ key, headers }) => [
+      key?.toString(),
+      textOf(headers, 'stork-due-at'),
+      textOf(headers, 'stork-attempt'),
+    ]);
+    expect(new Set(said.map((one) => JSON.stringify(one))).size).toBe(1);
+    expect(said[0]).toEqual(['k', expect.any(String), '2']);
+  });
+
+  it('a due time that nobody of ours writes stops nothing', async () => {
+    const [topic, group] = [await raw().topic(), uniqueName()];
+    const runs = new Seen<RunSeen>();
+    await start(topic, group, failingOnce(runs), [300], { clockSkewMs: 100 });
+    const hostile = [
+      '9999-12-31T23:59:59.999Z',
+      '+275760-09-13T00:00:00.000Z',
+      'soon',
+      '',
+      '0001-01-01T00:00:00Z',
+    ];
+    const future = Date.now() + 50 * 60_000;
+    await raw().producer.send({
+      topic: `${topic}.retry.${group}.300`,
+      messages: [
+        ...hostile.map((text, i) => ({
+          value: String(i),
+          headers: { 'stork-due-at': text, 'stork-attempt': '2' },
+        })),
+        { value: '5', headers: { 'stork-attempt': '2' }, timestamp: String(future) },
+        { value: '6', headers: { 'stork-attempt': '2' }, timestamp: '1' },
+      ],
+    });
+    await raw().send(topic, ['a']);
+    const [first] = await eventually(() => {
+      const mine = runs.all.filter(({ body }) => body === 'a');
+      return mine.length === 2 ? mine : undefined;
+    }, 'the message behind them');
+    expect(first!.attempt).toBe(1);
+    expect(runs.all.filter(({ body }) => body !== 'a').map(({ body }) => body)).toEqual(range(0, 7));
+  });
+
+  it('one that is deleted is made again, and nothing is lost', async () => {
+    const [topic, group] = [await raw().topic(), uniqueName()];
+    const runs = new Seen<RunSeen>();
+    await start(topic, group, failingOnce(runs), [500]);
+    await raw().send(topic, ['a']);
+    await runs.count(2);
+    await raw().admin.deleteTopics({ topics: [`${topic}.retry.${group}.500`] });
+    await raw().send(topic, ['b', 'c']);
+    await runs.count(6);
+    const seen = runs.all.map(({ body, attempt }) => `${String(body)}${attempt}`);
+    expect(new Set(seen)).toEqual(new Set(['a1', 'a2', 'b1', 'b2', 'c1', 'c2']));
+  }, 40_000);
+
+  it('what is written to the one of 0 runs at once, by the handler that it names and no other group', async () => {
+    const [topic, group, other] = [await raw().topic(), uniqueName(), uniqueName()];
+    const seen = new Seen<string>();
+    const controllerOf = (name: string) => {
+      @Controller()
+      class Several {
+        @EventPattern<string>(topic)
+        @Consume({ id: 'one' })
+        one(@Payload() body: unknown, @Ctx() { attempt }: KafkaContext): void {
+          seen.add(`${name} one ${String(body)} ${attempt}`);
+        }
+        @EventPattern<string>(topic)
+        @Consume({ id: 'two' })
+        two(@Payload() body: unknown, @Ctx() { attempt }: KafkaContext): void {
+          seen.add(`${name} two ${String(body)} ${attempt}`);
+        }
+      }
+      return Several;
+    };
+    const options = { fromBeginning: true };
+    await startKafkaApp({ group, handlers: [controllerOf('mine')], options });
+    await startKafkaApp({ group: other, handlers: [controllerOf('other')], options });
+    const headers = {
+      'stork-handler': 'two',
+      'stork-due-at': new Date(Date.now() + 3_600_000).toISOString(),
+    };
+    await raw().send(`${topic}.retry.${group}.0`, ['replayed'], { headers });
+    expect(await seen.count(1)).toEqual(['mine two replayed 1']);
+    await raw().send(`${topic}.retry.${group}.0`, ['foreign']);
+    await seen.count(3);
+    // What comes after it was read after it.
+    await raw().send(topic, ['plain']);
+    await seen.count(7);
+    await raw().settled(other, topic);
+    expect([...seen.all].toSorted()).toEqual(
+      [
+        'mine two replayed 1',
+        'mine one foreign 1',
+        'mine two foreign 1',
+        ...['mine', 'other'].flatMap((name) => [`${name} one plain 1`, `${name} two plain 1`]),
+      ].toSorted(),
+    );
+  });
+
+  it('what waits counts neither as in flight nor for maxOffsetGap', async () => {
+    const [topic, group] = [await raw().topic(), uniqueName()];
+    const runs = new Seen<RunSeen>();
+    const { state } = await start(topic, group, failingOnce(runs), [2_500], {
+      maxOffsetGap: 3,
+      concurrency: 1,
+    });
+    await raw().send(topic, range(0, 30));
+    await dueTimes(`${topic}.retry.${group}.2500`, 30);
+    await raw().settled(group, topic);
+    expect(state()).toMatchObject({ inFlight: 0, connection: { value: 'ready' } });
+    expect(runs.all.length).toBe(30);
+    await runs.count(60);
+    await raw().settled(group, `${topic}.retry.${group}.2500`);
+    expect(runs.all.slice(30).map(({ body, attempt }) => [body, attempt])).toEqual(
+      range(0, 30).map((body) => [body, 2]),
+    );
+  });
+
+  it('more than may wait in memory waits in the topic', async () => {
+    const [topic, group] = [await raw().topic(2), uniqueName()];
+    const runs = new Seen<RunSeen>();
+    const fetch = { maxBytes: 60_000, maxBytesPerPartition: 20_000 };
+    await start(topic, group, failingOnce(runs), [1_500], { fetch });
+    const padding = 'x'.repeat(2_000);
+    const bodies = range(0, 200).map((n) => `${n} ${padding}`);
+    await raw().send(topic, bodies);
+    await runs.count(400, 30_000);
+    const due = await dueTimes(`${topic}.retry.${group}.1500`, 200);
+    const again = runs.all.filter(({ attempt }) => attempt === 2);
+    expect(new Set(again.map(({ body }) => body)).size).toBe(200);
+    expect(again).toHaveLength(200);
+    for (const { body, at } of again) expect(at).toBeGreaterThanOrEqual(due.get(JSON.stringify(body))!);
+  }, 40_000);
+
+  it('belong to topics of a RegExp too, also to those that are made later', async () => {
+    const [prefix, group] = [raw().name(), uniqueName()];
+    const runs = new Seen<RunSeen>();
+    await startKafkaApp({
+      group,
+      handlers: [handlerOf(new RegExp(`^${prefix}\\.`), failingOnce(runs))],
+      options: { topicRefreshMs: 300 },
+      module: { retry: { maxRetries: 0, redeliverDelaysMs: [200] } },
+    });
+    const topic = await raw().topic(1, `${prefix}.later`);
+    await raw().send(topic, ['a']);
+    const [, second] = await runs.count(2);
+    expect(second).toMatchObject({ body: 'a', attempt: 2 });
+    await waitingIn(`${topic}.retry.${group}.200`, 1);
+  });
+});
