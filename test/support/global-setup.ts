@@ -8,6 +8,8 @@ declare module 'vitest' {
     rabbitmqUrl: string | undefined;
     /** Addresses of the Kafka to test against; undefined where brokers are skipped. */
     kafkaBrokers: readonly string[] | undefined;
+    /** URL of the Redis to test against; undefined where brokers are skipped. */
+    redisUrl: string | undefined;
     /** The version that a throw-away Kafka has to be of; undefined takes the usual one. */
     kafkaVersion: '3.9' | undefined;
   }
@@ -18,8 +20,8 @@ const options: BrokerOptions = {
   rabbitmq: process.env['STORK_RABBITMQ'] === '4' ? '4' : undefined,
   kafka: process.env['STORK_KAFKA'] === '3.9' ? '3.9' : undefined,
 };
-const needed = ['rabbitmq', 'kafka'] as const;
-const variables = { rabbitmq: 'RABBITMQ_URL', kafka: 'KAFKA_BROKERS' };
+const needed = ['rabbitmq', 'kafka', 'redis'] as const;
+const variables = { rabbitmq: 'RABBITMQ_URL', kafka: 'KAFKA_BROKERS', redis: 'REDIS_URL' };
 
 /** Brings up the brokers that the tests need, and ends those that it had to start. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
@@ -27,12 +29,14 @@ export default async function setup(project: TestProject): Promise<() => Promise
   if (process.env['STORK_SKIP_BROKERS'] === '1') {
     project.provide('rabbitmqUrl', undefined);
     project.provide('kafkaBrokers', undefined);
+    project.provide('redisUrl', undefined);
     return async () => {};
   }
   const wereUp = await Promise.all(needed.map(isUp));
-  const { rabbitmq, kafka } = await ensure(needed, options);
+  const { rabbitmq, kafka, redis } = await ensure(needed, options);
   project.provide('rabbitmqUrl', rabbitmq.url);
   project.provide('kafkaBrokers', kafka.brokers);
+  project.provide('redisUrl', redis.url);
   // Whoever brought one up before wants it to stay.
   const ours = needed.filter((_, i) => !wereUp[i]);
   return async () => void (await Promise.all(ours.map((name) => stop(name, options))));

@@ -1,15 +1,16 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, inject, it } from 'vitest';
 import { brokers, useForeign } from '../kafka/kafka-app.js';
 import { committedOffsets } from '../../support/kafka-topics.js';
 import { seeded } from '../rabbitmq/support.js';
 import { kills, liveAndDie, messages, missing, repeated, runsOf, unexplained, useWorker } from './kills.js';
-import { redeliverDelayMs, type Moment } from './moments.js';
+import { concurrency, redeliverDelayMs, type Moment } from './moments.js';
 
 const seed = Number(process.env['STORK_SEED'] ?? Math.floor(Math.random() * 2 ** 32));
 /** Offsets are committed each second; the commit's own way takes a while too. */
 const commitWindowMs = 2_500;
 const partitions = 3;
 const limitMs = 180_000;
+const redisUrl = inject('redisUrl');
 
 describe.skipIf(brokers === undefined)(`Kafka: a consumer that is killed, seed ${seed}`, () => {
   const foreign = useForeign();
@@ -54,6 +55,22 @@ describe.skipIf(brokers === undefined)(`Kafka: a consumer that is killed, seed $
       // What comes back may have been written twice, by a run that failed before the kill.
       if (moment !== 'retry-published') expect(unexplained(lives, 'end', commitWindowMs)).toEqual([]);
       expect(unexplained(lives, 'failed', commitWindowMs)).toEqual([]);
+    },
+    limitMs,
+  );
+
+  it.concurrent(
+    'runs no record again of which the store knows that it is done: begun',
+    async () => {
+      const topic = await fill();
+      const settings = { ...settingsOf(topic, 'begun'), redisUrl };
+      const lives = await liveAndDie(settings, seeded(seed), async (all) => {
+        return missing(runsOf(all, 'end')).length === 0 && (await lag(topic, topic)) === 0;
+      });
+      const runs = runsOf(lives, 'end');
+      console.log(`begun: ${repeated(runs)} of ${messages} repeated after ${kills} kills, seed ${seed}`);
+      expect(missing(runs)).toEqual([]);
+      expect(repeated(runs)).toBeLessThanOrEqual(kills * concurrency);
     },
     limitMs,
   );

@@ -9,7 +9,9 @@ export type Moment =
   /** The next run is confirmed by the broker; the message is not acknowledged. */
   | 'retry-published'
   /** The dead letter is confirmed by the broker; the message is not acknowledged. */
-  | 'letter-published';
+  | 'letter-published'
+  /** The store has given it the key, and does not know yet what becomes of it. */
+  | 'begun';
 
 export interface WorkerSettings {
   readonly broker: 'rabbitmq' | 'kafka';
@@ -18,6 +20,8 @@ export interface WorkerSettings {
   /** Queue, or topic and group. */
   readonly source: string;
   readonly moment: Moment;
+  /** Where the idempotency keys are kept, if the handler is to be idempotent. */
+  readonly redisUrl?: string | undefined;
   /** It dies when the moment has come so often; undefined: it lives. */
   readonly dieAt: number | undefined;
 }
@@ -32,3 +36,4 @@ export interface Told {
 
 export const redeliverDelayMs = 300;
 export const concurrency = 10;
+export const leaseMs = 2_000;

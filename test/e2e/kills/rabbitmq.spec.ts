@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, inject, it } from 'vitest';
 import { seeded, url, useRaw } from '../rabbitmq/support.js';
 import { kills, liveAndDie, messages, missing, repeated, runsOf, useWorker } from './kills.js';
 import { concurrency, redeliverDelayMs, type Moment } from './moments.js';
@@ -7,6 +7,7 @@ const seed = Number(process.env['STORK_SEED'] ?? Math.floor(Math.random() * 2 **
 /** Delivered and not acknowledged when a worker dies: its prefetch. */
 const inFlight = 2 * concurrency;
 const limitMs = 120_000;
+const redisUrl = inject('redisUrl');
 
 describe.skipIf(url === undefined)(`RabbitMQ: a consumer that is killed, seed ${seed}`, () => {
   const raw = useRaw();
@@ -58,6 +59,24 @@ describe.skipIf(url === undefined)(`RabbitMQ: a consumer that is killed, seed ${
       console.log(`${moment}: ${repeated(runs)} of ${messages} repeated after ${kills} kills, seed ${seed}`);
       expect(missing(runs)).toEqual([]);
       expect(repeated(runs)).toBeLessThanOrEqual(kills * inFlight);
+      expect(await raw().count(`${queue}.dlq`)).toBe(0);
+    },
+    limitMs,
+  );
+
+  it(
+    'runs no message again of which the store knows that it is done: begun',
+    async () => {
+      const queue = await fill();
+      raw().queue(`${queue}.retry.1000`);
+      const settings = { ...settingsOf(queue, 'begun'), redisUrl };
+      const lives = await liveAndDie(settings, seeded(seed), async (all) => {
+        return missing(runsOf(all, 'end')).length === 0 && (await emptied(queue)());
+      });
+      const runs = runsOf(lives, 'end');
+      console.log(`begun: ${repeated(runs)} of ${messages} repeated after ${kills} kills, seed ${seed}`);
+      expect(missing(runs)).toEqual([]);
+      expect(repeated(runs)).toBeLessThanOrEqual(kills * concurrency);
       expect(await raw().count(`${queue}.dlq`)).toBe(0);
     },
     limitMs,

@@ -3,11 +3,28 @@ import { writeSync } from 'node:fs';
 import { Controller, Module } from '@nestjs/common';
 import { NestFactory } from '@nestjs/core';
 import { Ctx, EventPattern, Payload } from '@nestjs/microservices';
-import { Retry, StorkContext, storkMicroservice, StorkModule, type TransportDefinition } from 'nestjs-stork';
+import {
+  Idempotent,
+  Retry,
+  StorkContext,
+  storkMicroservice,
+  StorkModule,
+  type BeginOutcome,
+  type IdempotencyStore,
+  type TransportDefinition,
+} from 'nestjs-stork';
 import { kafka } from 'nestjs-stork/kafka';
 import { rabbitmq } from 'nestjs-stork/rabbitmq';
+import { redisIdempotencyStore } from 'nestjs-stork/redis';
 import { Delivery } from '../../../lib/core/delivery.js';
-import { concurrency, redeliverDelayMs, type Moment, type Told, type WorkerSettings } from './moments.js';
+import {
+  concurrency,
+  leaseMs,
+  redeliverDelayMs,
+  type Moment,
+  type Told,
+  type WorkerSettings,
+} from './moments.js';
 
 // A consumer that kills itself at a moment that it is told, as a process of its own. It tells what it does on its standard output.
 
@@ -47,7 +64,30 @@ Delivery.prototype.ack = function () {
   return ack.call(this);
 };
 
+/** Steps in between the store's word and the handler. */
+function dyingStore(url: string): IdempotencyStore {
+  const store = redisIdempotencyStore({ url });
+  const begin = async (...asked: Parameters<IdempotencyStore['begin']>): Promise<BeginOutcome> => {
+    const outcome = await store.begin(...asked);
+    if (outcome.state === 'acquired') reach('begun');
+    return outcome;
+  };
+  return {
+    begin,
+    renew: (...asked) => store.renew(...asked),
+    complete: (...asked) => store.complete(...asked),
+    release: (...asked) => store.release(...asked),
+    close: () => store.close!(),
+  };
+}
+
+const { redisUrl } = settings;
+const idempotency = redisUrl === undefined ? undefined : { store: dyingStore(redisUrl), leaseMs };
+const MaybeIdempotent = (): MethodDecorator & ClassDecorator =>
+  redisUrl === undefined ? () => {} : Idempotent();
+
 @Controller()
+@MaybeIdempotent()
 class Worker {
   @EventPattern<string>('work')
   @Retry({ maxRetries: 0, redeliverDelaysMs: retryHasTo ? [redeliverDelayMs] : [] })
@@ -81,7 +121,7 @@ function transport(): TransportDefinition {
 }
 
 @Module({
-  imports: [StorkModule.forRoot({ transports: { main: transport() } })],
+  imports: [StorkModule.forRoot({ transports: { main: transport() }, idempotency })],
   controllers: [Worker],
 })
 class WorkerModule {}

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import * as fc from 'fast-check';
 import { Redis } from 'ioredis';
-import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { afterAll, describe, expect, inject, it, onTestFinished, vi } from 'vitest';
 import { ClientClosedError, StorkConfigError, type IdempotencyStore } from 'nestjs-stork';
 import {
   redisIdempotencyStore,
@@ -9,22 +9,13 @@ import {
   type RedisIdempotencyStoreOptions,
 } from 'nestjs-stork/redis';
 import { idempotencyStoreSuite } from 'nestjs-stork/testing';
-import { ensure, stop } from '../../support/brokers/index.mjs';
-import { isListening } from '../../support/brokers/parts.mjs';
 import { IdempotencyModel, steps } from '../../unit/core/idempotency-model.js';
 import { startStallingProxy } from '../rabbitmq/stalling-proxy.js';
 import { isSkipped, long, newIds, openClient, openStore } from './support.js';
 
 /** Keys of this run, apart from those of others who use the same server. */
 const keyPrefix = `stork-test:${randomUUID()}:`;
-let url: string;
-let stopAfter = false;
-
-beforeAll(async () => {
-  if (isSkipped) return;
-  stopAfter = process.env['REDIS_URL'] === undefined && !(await isListening(6379));
-  url = (await ensure(['redis'])).redis.url;
-}, 120_000);
+const url = inject('redisUrl')!;
 
 afterAll(async () => {
   if (isSkipped) return;
@@ -32,8 +23,6 @@ afterAll(async () => {
   const keys = await client.keys(`${keyPrefix}*`);
   if (keys.length > 0) await client.del(keys);
   client.disconnect();
-  // Whoever brought it up before wants it to stay.
-  if (stopAfter) await stop('redis');
 });
 
 const newStore = (): IdempotencyStore => redisIdempotencyStore({ url, keyPrefix });
