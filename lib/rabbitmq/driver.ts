@@ -12,28 +12,31 @@ import type {
   SubscriptionSpec,
 } from '../core/driver.js';
 import { endsWithin } from '../core/clock.js';
+import type { DeadLetterBox, DeadLetterPlace } from '../core/dead-letters.js';
 import {
   ClientClosedError,
   ConnectionLostError,
   messageOf,
   NoRouteError,
+  StorkConfigError,
   type Problem,
 } from '../core/errors.js';
 import { headerNames } from '../core/headers.js';
 import type { Destination, InboundMessage, OutboundMessage, ReplyAddress } from '../core/message.js';
-import { withResolvers } from '../core/promises.js';
 import { noReply, type OutboundReply, type ReplyTarget } from '../core/reply.js';
 import type { DriverEnvironment } from '../nest/transport-definition.js';
 import type { ConsumeMessage } from 'amqplib';
+import { untilAborted } from './answered.js';
 import { Connection } from './connection.js';
 import { Consumer } from './consumer.js';
+import { QueueLetters } from './dead-letters.js';
 import { Delays, roundDelayUp } from './delays.js';
 import { replyCodeOf, replyCodes } from './errors.js';
 import { inboundReply, publishOptions } from './messages.js';
 import type { RabbitMqOptions } from './options.js';
 import { Publisher, type PublisherFields } from './publisher.js';
 import { isServerNamed, Replies } from './replies.js';
-import { declareTopology, type QueueTopology } from './topology.js';
+import { deadLetterQueue, declareTopology, type QueueTopology } from './topology.js';
 
 const directReplyQueue = 'amq.rabbitmq.reply-to';
 const defaults = {
@@ -69,6 +72,7 @@ export class RabbitMqDriver implements Driver {
   readonly #delays: Delays;
   #replies: Replies | undefined;
   #replyPublisher: Publisher | undefined;
+  readonly #boxes = new Set<QueueLetters>();
   readonly #knownExchanges = new Set<string>();
   /** Delays that handlers have asked for. */
   readonly #declaredDelays = new Set<number>();
@@ -222,6 +226,28 @@ export class RabbitMqDriver implements Driver {
     return this.#replies!.send(to as string, reply);
   }
 
+  async deadLetters(place: DeadLetterPlace): Promise<DeadLetterBox> {
+    if (this.#closing !== undefined) throw this.#closedError();
+    const { queue, consumerTimeoutMs } = this.#options;
+    const source = place.source ?? queue;
+    if (source === undefined) {
+      const why = `a queue: the transport ${JSON.stringify(this.#environment.name)} has none of its own`;
+      throw new StorkConfigError([{ name: 'source', expected: why, given: 'undefined' }]);
+    }
+    const box: QueueLetters = new QueueLetters({
+      name: place.from ?? deadLetterQueue(source),
+      source,
+      connection: this.#connection('dead letters'),
+      consumerTimeoutMs: consumerTimeoutMs ?? defaults.consumerTimeoutMs,
+      keyHeader: this.#keyHeader,
+      clock: this.#environment.clock,
+      closed: () => this.#boxes.delete(box),
+    });
+    this.#boxes.add(box);
+    await box.open();
+    return box;
+  }
+
   close(limitMs: number): Promise<void> {
     this.#closing ??= this.#close(limitMs);
     return this.#closing;
@@ -256,6 +282,7 @@ export class RabbitMqDriver implements Driver {
     const ended = Promise.all([
       ...publishers.map((publisher) => publisher.close()),
       this.#copies.close(),
+      ...[...this.#boxes].map((box) => box.close()),
       ...connections.map((connection) => connection.close(limitMs / 2)),
     ]);
     await endsWithin(
@@ -377,17 +404,5 @@ export class RabbitMqDriver implements Driver {
 
   #closedError(): ClientClosedError {
     return new ClientClosedError(`the transport ${JSON.stringify(this.#environment.name)} is closed`);
-  }
-}
-
-/** What is abandoned may still end later; nobody looks at it then. */
-async function untilAborted(work: Promise<void>, signal: AbortSignal): Promise<void> {
-  const aborted = withResolvers<never>();
-  const abort = (): void => aborted.reject(signal.reason);
-  signal.addEventListener('abort', abort, { once: true });
-  try {
-    await Promise.race([work, aborted.promise]);
-  } finally {
-    signal.removeEventListener('abort', abort);
   }
 }

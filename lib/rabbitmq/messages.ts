@@ -76,11 +76,17 @@ const brokerOwned = /^(x-(death|delivery-count|acquired-count)|x-(first|last)-de
 /** What a client writes to have it replaced by an address of its own; the broker refuses it from anybody else. */
 const directReplyQueue = 'amq.rabbitmq.reply-to';
 
+/** A copy for a companion, or a letter's for its source. */
+interface CopiedAs {
+  readonly to: Copy['to'] | 'replay';
+  readonly headers: Headers;
+}
+
 /**
  * Properties of a message's copy, built from what may be carried on. No expiration, no user id: the broker would act on them; what a
  * reader may want of them is kept as text. A reply address goes only with a request that comes back.
  */
-export function copyOptions(message: ConsumeMessage, copy: Copy): Options.Publish {
+export function copyOptions(message: ConsumeMessage, copy: CopiedAs): Options.Publish {
   const { properties } = message;
   const headers = copyHeaders(copy.headers);
   for (const name of Object.keys(headers)) if (brokerOwned.test(name)) delete headers[name];

@@ -1,0 +1,156 @@
+import type { ChannelModel, Replies } from 'amqplib';
+import type { Clock } from '../core/clock.js';
+import type { DeadLetterBox, LetterVisitor, PassOptions } from '../core/dead-letters.js';
+import {
+  ClientClosedError,
+  ConnectionLostError,
+  isStorkError,
+  messageOf,
+  StorkConfigError,
+} from '../core/errors.js';
+import { answered, untilAborted } from './answered.js';
+import type { Connection } from './connection.js';
+import { isRefusal, replyCodeOf, replyCodes } from './errors.js';
+import { LetterPass } from './letter-pass.js';
+import { LetterReader } from './letter-reader.js';
+
+const connectTimeoutMs = 10_000;
+const closeTimeoutMs = 5_000;
+
+export interface QueueLettersFields {
+  /** Queue in which they lie. */
+  readonly name: string;
+  /** Queue that replayed ones go back to. */
+  readonly source: string;
+  /** The box's own. */
+  readonly connection: Connection;
+  readonly consumerTimeoutMs: number;
+  readonly keyHeader: string;
+  readonly clock: Clock;
+  readonly closed: () => void;
+}
+
+/** Dead letters in a queue. A pass consumes them, and what it keeps returns in its order when its channel ends. */
+export class QueueLetters implements DeadLetterBox {
+  readonly name: string;
+  readonly source: string;
+  readonly group = undefined;
+  readonly #fields: QueueLettersFields;
+  readonly #closing = new AbortController();
+  readonly #passes = new Set<Promise<void>>();
+
+  constructor(fields: QueueLettersFields) {
+    this.#fields = fields;
+    this.name = fields.name;
+    this.source = fields.source;
+  }
+
+  /** Connects. Rejects where there is no such queue, and leaves nothing behind then. */
+  async open(): Promise<void> {
+    const patience = new AbortController();
+    const cancel = this.#fields.clock.setTimer(connectTimeoutMs, () => patience.abort());
+    try {
+      await this.#fields.connection.open(patience.signal);
+      await this.count();
+    } catch (error) {
+      await this.close();
+      throw error;
+    } finally {
+      cancel();
+    }
+  }
+
+  async count(): Promise<number> {
+    return (await this.#findBox()).messageCount;
+  }
+
+  async warnings(): Promise<readonly string[]> {
+    const [box, source] = await Promise.all([this.#findBox(), this.#find(this.source)]);
+    const warnings = [
+      `while somebody goes over "${this.name}" its letters are hidden from other readers, and each one's delivery count rises by one`,
+    ];
+    if (box.consumerCount > 0)
+      warnings.push(`"${this.name}" has ${box.consumerCount} other readers: what they hold is not seen`);
+    if (source === undefined) warnings.push(`there is no queue "${this.source}": letters cannot be replayed`);
+    else if (source.consumerCount === 0)
+      warnings.push(`nobody consumes the queue "${this.source}": replayed letters wait`);
+    return warnings;
+  }
+
+  async pass(visitor: LetterVisitor, options: PassOptions): Promise<void> {
+    const pass = this.#pass(visitor, options);
+    const ended = pass.catch(() => {});
+    this.#passes.add(ended);
+    await pass.finally(() => this.#passes.delete(ended));
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort(new ClientClosedError(`the dead letters in "${this.name}" are closed`));
+    await Promise.all(this.#passes);
+    await this.#fields.connection.close(closeTimeoutMs);
+    this.#fields.closed();
+  }
+
+  async #pass(visitor: LetterVisitor, { window, signal }: PassOptions): Promise<void> {
+    const { name: box, source, clock, keyHeader, consumerTimeoutMs } = this.#fields;
+    const ending = AbortSignal.any([signal, this.#closing.signal]);
+    ending.throwIfAborted();
+    const pass = new LetterPass({
+      box,
+      source,
+      visitor,
+      window,
+      keyHeader,
+      clock,
+      signal: ending,
+      total: await untilAborted(this.count(), ending),
+      maxHoldMs: consumerTimeoutMs / 2,
+      openReader: () => this.#openReader(),
+    });
+    await pass.run();
+  }
+
+  async #openReader(): Promise<LetterReader> {
+    const { clock, name } = this.#fields;
+    const model = await this.#ready();
+    try {
+      return await LetterReader.open({ model, clock, queue: name });
+    } catch (error) {
+      throw lostOr(error);
+    }
+  }
+
+  async #findBox(): Promise<Replies.AssertQueue> {
+    const found = await this.#find(this.name);
+    if (found === undefined)
+      throw new StorkConfigError(`there is no queue "${this.name}", where dead letters were looked for`);
+    return found;
+  }
+
+  /** Asked on a channel of its own, which a refusal ends. */
+  async #find(queue: string): Promise<Replies.AssertQueue | undefined> {
+    const { clock } = this.#fields;
+    const model = await this.#ready();
+    try {
+      const channel = await answered(clock, () => model.createChannel());
+      channel.on('error', () => {});
+      const found = await answered(clock, () => channel.checkQueue(queue));
+      await answered(clock, () => channel.close());
+      return found;
+    } catch (error) {
+      if (replyCodeOf(error) === replyCodes.notFound) return undefined;
+      if (isRefusal(error) || replyCodeOf(error) === replyCodes.resourceLocked)
+        throw new StorkConfigError(`the queue "${queue}": ${messageOf(error)}`, { cause: error });
+      throw lostOr(error);
+    }
+  }
+
+  #ready(): Promise<ChannelModel> {
+    const { connection, clock } = this.#fields;
+    return answered(clock, () => connection.ready(), connectTimeoutMs);
+  }
+}
+
+function lostOr(error: unknown): Error {
+  return isStorkError(error) ? error : new ConnectionLostError(messageOf(error), { cause: error });
+}

@@ -1,0 +1,146 @@
+import type { ConsumeMessage } from 'amqplib';
+import { endsWithin, type Clock } from '../core/clock.js';
+import type { LetterVisitor, PassOptions, StoredLetter, Verdict } from '../core/dead-letters.js';
+import type { Headers } from '../core/headers.js';
+import { untilAborted } from './answered.js';
+import type { LetterReader } from './letter-reader.js';
+import { copyOptions } from './messages.js';
+import { storedLetter } from './stored-letter.js';
+
+/** What is on its way when a pass is aborted is waited for so long. */
+const abortTimeoutMs = 5_000;
+
+export interface LetterPassFields extends PassOptions {
+  /** Queue in which they lie. */
+  readonly box: string;
+  /** Queue that replayed ones go back to. */
+  readonly source: string;
+  /** Letters that lie there when it begins. */
+  readonly total: number;
+  readonly visitor: LetterVisitor;
+  readonly keyHeader: string;
+  readonly clock: Clock;
+  /** A channel may hold letters for so long; then a new one goes on. */
+  readonly maxHoldMs: number;
+  readonly openReader: () => Promise<LetterReader>;
+}
+
+type Deed = Exclude<Verdict, 'keep' | 'stop'>;
+
+/** Once over the letters of a queue, on as many channels, one after another, as the time that each may hold them needs. */
+export class LetterPass {
+  readonly #fields: LetterPassFields;
+  /** Letters that lay there when it began and have not been looked at. */
+  #left: number;
+  /** Those that stay, by id: a further channel meets them again. */
+  readonly #kept = new Map<string, number>();
+  /** Deeds under way. None of them rejects. */
+  readonly #hand = new Set<Promise<void>>();
+  #failure: unknown;
+
+  constructor(fields: LetterPassFields) {
+    this.#fields = fields;
+    this.#left = fields.total;
+  }
+
+  async run(): Promise<void> {
+    const { signal, openReader } = this.#fields;
+    while (this.#left > 0) {
+      signal.throwIfAborted();
+      const reader = await untilAborted(openReader(), signal);
+      try {
+        await this.#read(reader);
+        await this.#settleAll();
+      } catch (error) {
+        if (signal.aborted) await this.#settleSoon();
+        throw signal.aborted ? signal.reason : (reader.loss ?? error);
+      } finally {
+        await reader.close();
+      }
+    }
+  }
+
+  async #read(reader: LetterReader): Promise<void> {
+    const { clock, maxHoldMs, signal, window, box, keyHeader } = this.#fields;
+    const until = clock.now() + maxHoldMs;
+    const known = new Map(this.#kept);
+    while (this.#left > 0 && clock.now() < until) {
+      signal.throwIfAborted();
+      if (this.#failure !== undefined) throw this.#failure;
+      if (this.#hand.size >= window) {
+        await untilAborted(Promise.race(this.#hand), signal);
+        continue;
+      }
+      const message = await untilAborted(reader.next(), signal);
+      if (message === undefined) return this.#stop();
+      const letter = storedLetter(message, box, keyHeader);
+      if (take(known, letter.id)) reader.keep(message);
+      else await this.#visit(letter, message, reader);
+    }
+  }
+
+  async #visit(letter: StoredLetter, message: ConsumeMessage, reader: LetterReader): Promise<void> {
+    const { visitor, signal } = this.#fields;
+    const verdict = await untilAborted(Promise.resolve(visitor.visit(letter)), signal);
+    this.#left--;
+    if (verdict === 'stop') return this.#stop();
+    if (verdict === 'keep') return this.#keep(letter, message, reader);
+    const deed = this.#carryOut(verdict, letter, message, reader)
+      .catch((error: unknown) => {
+        this.#failure = error;
+      })
+      .finally(() => this.#hand.delete(deed));
+    this.#hand.add(deed);
+  }
+
+  async #carryOut(
+    deed: Deed,
+    letter: StoredLetter,
+    message: ConsumeMessage,
+    reader: LetterReader,
+  ): Promise<void> {
+    const { visitor } = this.#fields;
+    try {
+      if (deed !== 'discard') await this.#replay(deed.replay, message, reader);
+    } catch (error) {
+      // Whether it was replayed is not known.
+      if (reader.loss !== undefined) throw error;
+      this.#keep(letter, message, reader);
+      return visitor.settled(letter, { kept: error });
+    }
+    await reader.ack(message);
+    visitor.settled(letter, deed === 'discard' ? 'discarded' : 'replayed');
+  }
+
+  async #replay(headers: Headers, message: ConsumeMessage, reader: LetterReader): Promise<void> {
+    const options = copyOptions(message, { to: 'replay', headers });
+    await reader.publish(this.#fields.source, message.content, options);
+  }
+
+  #keep({ id }: StoredLetter, message: ConsumeMessage, reader: LetterReader): void {
+    reader.keep(message);
+    this.#kept.set(id, (this.#kept.get(id) ?? 0) + 1);
+  }
+
+  #stop(): void {
+    this.#left = 0;
+  }
+
+  async #settleAll(): Promise<void> {
+    await untilAborted(Promise.all(this.#hand), this.#fields.signal);
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  /** What was sent should be told, and not come twice. */
+  async #settleSoon(): Promise<void> {
+    await endsWithin(this.#fields.clock, Promise.all(this.#hand), abortTimeoutMs);
+  }
+}
+
+/** True where it was there. */
+function take(counts: Map<string, number>, id: string): boolean {
+  const count = counts.get(id) ?? 0;
+  if (count > 1) counts.set(id, count - 1);
+  else counts.delete(id);
+  return count > 0;
+}

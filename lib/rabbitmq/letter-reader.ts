@@ -1,0 +1,272 @@
+import type { ChannelModel, ConfirmChannel, ConsumeMessage, Options } from 'amqplib';
+import { endsWithin, sleep, type Clock } from '../core/clock.js';
+import { ConnectionLostError, messageOf, NoRouteError, PublishRejectedError } from '../core/errors.js';
+import { withResolvers } from '../core/promises.js';
+import { answered } from './answered.js';
+
+/** Letters that a first consumer gets at once; each further one gets twice as many, as far as their bodies let it. */
+const firstWindow = 200;
+/** What AMQP can say. */
+const widestWindow = 65_535;
+/** Bodies that wait here to be looked at. */
+const maxWaitingBytes = 64 * 1024 * 1024;
+/** The broker gives back in the order of their names what up to 32 consumers of a queue hold; of more, in any order. */
+const maxBoundedConsumers = 24;
+/** So long after the last letter the broker is asked whether there are more. */
+const idleMs = 1_000;
+/** So often it may say that there are more, and give none. */
+const maxIdle = 10;
+const publishTimeoutMs = 30_000;
+const closeTimeoutMs = 5_000;
+
+export interface LetterReaderFields {
+  readonly model: ChannelModel;
+  readonly queue: string;
+  readonly clock: Clock;
+}
+
+/** A consumer of one window. What it holds and has been looked at is `kept`: it stays until the channel ends. */
+interface Window {
+  readonly tag: string;
+  readonly size: number;
+  held: number;
+  kept: number;
+}
+
+interface Pending {
+  isReturned: boolean;
+}
+
+/**
+ * Reads a queue on one channel, from its head, and settles only what is done with. The rest returns when the channel ends, in its
+ * order: each consumer is cancelled before the next one begins, so what they hold lies one after the other.
+ */
+export class LetterReader {
+  readonly #channel: ConfirmChannel;
+  readonly #fields: LetterReaderFields;
+  /** What waits to be looked at begins at `#nextAt`. */
+  #arrived: (ConsumeMessage | undefined)[] = [];
+  #nextAt = 0;
+  readonly #unconfirmed = new Set<Pending>();
+  /** Rejects when the channel is gone. */
+  readonly #gone = withResolvers<never>();
+  #loss: Error | undefined;
+  #changed = withResolvers<void>();
+  #window: Window | undefined;
+  #windows = 0;
+  /** Delivered and not settled. */
+  #held = 0;
+  #letters = 0;
+  #bytes = 0;
+  /** Ends when the broker has what was acknowledged in this turn. */
+  #taken: Promise<void> | undefined;
+
+  static async open(fields: LetterReaderFields): Promise<LetterReader> {
+    const channel = await answered(fields.clock, () => fields.model.createConfirmChannel());
+    return new LetterReader(channel, fields);
+  }
+
+  private constructor(channel: ConfirmChannel, fields: LetterReaderFields) {
+    this.#channel = channel;
+    this.#fields = fields;
+    this.#gone.promise.catch(() => {});
+    let cause: unknown = 'the connection was lost';
+    const explain = (error: unknown): void => {
+      cause = error;
+    };
+    channel.on('error', explain);
+    // What breaks the connection is not told to its channels.
+    fields.model.on('error', explain);
+    channel.on('close', () => {
+      fields.model.off('error', explain);
+      this.#lose(lossOf(fields.queue, cause));
+    });
+    // Without a mark of which one it was. All go to one place: none of them counts as sent.
+    channel.on('return', () => {
+      for (const pending of this.#unconfirmed) pending.isReturned = true;
+    });
+  }
+
+  /** Why nothing can be done on the channel any more. */
+  get loss(): Error | undefined {
+    return this.#loss;
+  }
+
+  /** The next letter; undefined where the broker has no more to give, e.g. because others hold them. */
+  async next(): Promise<ConsumeMessage | undefined> {
+    for (let idle = 0; ;) {
+      if (this.#loss !== undefined) throw this.#loss;
+      const message = this.#takeArrived();
+      if (message !== undefined) return message;
+      const window = this.#window;
+      if (window === undefined || window.kept === window.size) await this.#openWindow();
+      else if (await this.#hasChanged()) idle = 0;
+      // What its consumer has in hand is not settled yet: nothing more can come.
+      else if (window.held === window.size) continue;
+      else if (await this.#isExhausted()) return undefined;
+      else if (++idle === maxIdle) throw new ConnectionLostError(`${this.#fields.queue}: ${silence}`);
+    }
+  }
+
+  /** Leaves it unsettled. */
+  keep(message: ConsumeMessage): void {
+    if (message.fields.consumerTag !== this.#window?.tag) return;
+    this.#window.kept++;
+    this.#tellChange();
+  }
+
+  /** Resolves when the broker has confirmed it, and something was there to take it. */
+  async publish(queue: string, body: Buffer, options: Options.Publish): Promise<void> {
+    const pending: Pending = { isReturned: false };
+    const send = (): Promise<void> =>
+      new Promise((resolve, reject) => {
+        this.#channel.publish('', queue, body, options, (error: unknown) =>
+          error === null || error === undefined ? resolve() : reject(error),
+        );
+        this.#unconfirmed.add(pending);
+      });
+    try {
+      await this.#answered(send, publishTimeoutMs);
+    } catch (error) {
+      // Whether the broker has it is not known: nothing more may be done on this channel.
+      if (error instanceof ConnectionLostError) this.#lose(error);
+      if (messageOf(error) !== 'message nacked') throw error;
+      const why = `the broker refused what was sent to the queue "${queue}"; it may be full`;
+      throw new PublishRejectedError(why, { cause: error });
+    } finally {
+      this.#unconfirmed.delete(pending);
+    }
+    if (pending.isReturned) throw new NoRouteError(`there is no queue "${queue}"`);
+  }
+
+  /** Resolves when the broker has taken it: an acknowledgement has no answer, that to a question asked behind it comes after it. */
+  async ack(message: ConsumeMessage): Promise<void> {
+    if (this.#loss !== undefined) throw this.#loss;
+    this.#channel.ack(message);
+    this.#held--;
+    if (message.fields.consumerTag === this.#window?.tag) this.#window.held--;
+    this.#tellChange();
+    this.#taken ??= new Promise(setImmediate).then(async () => {
+      this.#taken = undefined;
+      await this.#ask();
+    });
+    await this.#taken;
+  }
+
+  /** Resolves when what was held lies in the queue again, or belongs to somebody else; later at the latest. Never rejects. */
+  async close(): Promise<void> {
+    const { clock } = this.#fields;
+    await endsWithin(
+      clock,
+      this.#giveBack().catch(() => {}),
+      closeTimeoutMs,
+    );
+  }
+
+  async #giveBack(): Promise<void> {
+    const { model, queue, clock } = this.#fields;
+    if (this.#loss !== undefined) return;
+    if (this.#window !== undefined) await this.#channel.cancel(this.#window.tag);
+    const { messageCount } = await this.#channel.checkQueue(queue);
+    await this.#channel.close();
+    const channel = await model.createChannel();
+    channel.on('error', () => {});
+    const until = clock.now() + idleMs;
+    while (clock.now() < until) {
+      const now = await channel.checkQueue(queue);
+      if (now.messageCount >= messageCount + this.#held) break;
+      await sleep(clock, 5);
+    }
+    await channel.close();
+  }
+
+  async #isExhausted(): Promise<boolean> {
+    const { messageCount } = await this.#ask();
+    // An answer can overtake letters that were given before it, a second one cannot.
+    await this.#ask();
+    return messageCount === 0 && this.#nextAt === this.#arrived.length;
+  }
+
+  #takeArrived(): ConsumeMessage | undefined {
+    const message = this.#arrived[this.#nextAt];
+    if (message === undefined) return undefined;
+    this.#arrived[this.#nextAt++] = undefined;
+    if (this.#nextAt === this.#arrived.length) {
+      this.#arrived = [];
+      this.#nextAt = 0;
+    }
+    return message;
+  }
+
+  async #openWindow(): Promise<void> {
+    const before = this.#window;
+    if (before !== undefined) await this.#answered(() => this.#channel.cancel(before.tag));
+    const size = this.#nextSize();
+    await this.#answered(() => this.#channel.prefetch(size));
+    const window = { tag: `letters-${String(this.#windows++).padStart(6, '0')}`, size, held: 0, kept: 0 };
+    this.#window = window;
+    const take = (message: ConsumeMessage | null): void => this.#take(message, window);
+    await this.#answered(() => this.#channel.consume(this.#fields.queue, take, { consumerTag: window.tag }));
+  }
+
+  #nextSize(): number {
+    if (this.#window === undefined) return firstWindow;
+    const meanBytes = Math.max(1, this.#bytes / this.#letters);
+    const fitting = Math.max(firstWindow, Math.floor(maxWaitingBytes / meanBytes));
+    const size =
+      this.#windows < maxBoundedConsumers ? Math.min(this.#window.size * 2, fitting) : widestWindow;
+    return Math.min(size, widestWindow);
+  }
+
+  #take(message: ConsumeMessage | null, window: Window): void {
+    if (message === null)
+      return this.#lose(new ConnectionLostError(`the queue "${this.#fields.queue}" was deleted`));
+    this.#arrived.push(message);
+    this.#held++;
+    window.held++;
+    this.#letters++;
+    this.#bytes += message.content.length;
+    this.#tellChange();
+  }
+
+  #ask(): Promise<{ readonly messageCount: number }> {
+    return this.#answered(() => this.#channel.checkQueue(this.#fields.queue));
+  }
+
+  #answered<T>(ask: () => PromiseLike<T>, limitMs?: number): Promise<T> {
+    return answered(this.#fields.clock, () => Promise.race([ask(), this.#gone.promise]), limitMs);
+  }
+
+  /** False where nothing has happened for a while. */
+  #hasChanged(): Promise<boolean> {
+    return endsWithin(this.#fields.clock, this.#changed.promise, idleMs);
+  }
+
+  #tellChange(): void {
+    this.#changed.resolve();
+    this.#changed = withResolvers();
+  }
+
+  #lose(error: Error): void {
+    this.#loss ??= error;
+    this.#gone.reject(this.#loss);
+    this.#tellChange();
+  }
+}
+
+const silence = 'there are letters, and the broker gives none; does a single active consumer read them?';
+
+/** What the client cannot decode breaks the connection: it would come first each time. */
+function lossOf(queue: string, cause: unknown): ConnectionLostError {
+  const said = messageOf(cause);
+  if (!(cause instanceof RangeError) && !(cause instanceof TypeError))
+    return new ConnectionLostError(`${queue}: ${said}`, { cause });
+  const advice =
+    'take it away by the management UI (Get messages, ack mode "Automatic ack") or another client, then begin again';
+  return new ConnectionLostError(
+    `${queue}: a letter has headers that cannot be decoded (${said}); ${advice}`,
+    {
+      cause,
+    },
+  );
+}

@@ -1,0 +1,122 @@
+import { onTestFinished } from 'vitest';
+import type { ConsumeMessage, Options } from 'amqplib';
+import { systemClock } from '../../../lib/core/clock.js';
+import { Counters } from '../../../lib/core/counters.js';
+import type { DeadLetterBox, DeadLetterPlace } from '../../../lib/core/dead-letters.js';
+import {
+  discardLetters,
+  listLetters,
+  replayLetters,
+  type LetterReport,
+  type ReplayOptions,
+} from '../../../lib/core/letter-work.js';
+import type { DeadLetter } from '../../../lib/core/letter.js';
+import { RabbitMqDriver } from '../../../lib/rabbitmq/driver.js';
+import type { RabbitMqOptions } from '../../../lib/rabbitmq/options.js';
+import { reconnect, url, type Raw } from './support.js';
+
+const quiet = (): void => {};
+export const never = new AbortController().signal;
+
+/** A transport's driver, connected; closed when the test ends. */
+export async function connectDriver(options: Partial<RabbitMqOptions>): Promise<RabbitMqDriver> {
+  const driver = new RabbitMqDriver(
+    { url, reconnect, ...options },
+    {
+      name: 'main',
+      clock: systemClock,
+      logger: { log: quiet, warn: quiet, error: quiet, debug: quiet },
+      counters: new Counters(),
+      shared: new Map(),
+    },
+  );
+  onTestFinished(() => driver.close(2_000));
+  await driver.connect(AbortSignal.timeout(5_000));
+  return driver;
+}
+
+export async function openBox(
+  options: Partial<RabbitMqOptions>,
+  place: DeadLetterPlace = {},
+): Promise<DeadLetterBox> {
+  const driver = await connectDriver(options);
+  return driver.deadLetters(place);
+}
+
+export function list(box: DeadLetterBox, filter = {}, max = Infinity): Promise<readonly DeadLetter[]> {
+  return listLetters(box, { filter, max, signal: never });
+}
+
+const workOptions: ReplayOptions = {
+  filter: {},
+  signal: never,
+  dryRun: false,
+  max: Infinity,
+  rate: Infinity,
+  window: 1,
+  clock: systemClock,
+  maxReplays: 3,
+  onProgress: () => {},
+};
+
+export function replay(box: DeadLetterBox, options: Partial<ReplayOptions> = {}): Promise<LetterReport> {
+  return replayLetters(box, { ...workOptions, ...options });
+}
+
+export function discard(box: DeadLetterBox, options: Partial<ReplayOptions> = {}): Promise<LetterReport> {
+  return discardLetters(box, { ...workOptions, ...options });
+}
+
+/** What our consumer writes on a letter, as far as a test does not say otherwise. */
+export function letterHeaders(source: string, n: number): Record<string, unknown> {
+  return {
+    'stork-death-reason': 'retries-exhausted',
+    'stork-origin': source,
+    'stork-origin-routing-key': 'job',
+    'stork-handler': 'Worker.job',
+    'stork-attempt': '4',
+    'stork-failed-at': new Date(Date.UTC(2026, 0, 1) + n * 1_000).toISOString(),
+    'stork-error-name': 'TypeError',
+    'stork-error-message': 'no way',
+  };
+}
+
+/** A source and its letters, `0` to `count - 1`. */
+export async function fillBox(
+  raw: Raw,
+  count: number,
+  given: (n: number) => Options.Publish = () => ({}),
+): Promise<{ queue: string; dlq: string }> {
+  const queue = raw.queue();
+  const dlq = `${queue}.dlq`;
+  const quorum = { 'x-queue-type': 'quorum', 'x-delivery-limit': 1_000_000 };
+  for (const name of [queue, dlq]) await raw.channel.assertQueue(name, { durable: true, arguments: quorum });
+  for (let n = 0; n < count; n++) {
+    const { headers, ...options } = given(n);
+    raw.channel.publish('', dlq, Buffer.from(String(n)), {
+      type: 'job',
+      messageId: `m-${n}`,
+      contentType: 'application/json',
+      ...options,
+      headers: { ...letterHeaders(queue, n), ...headers },
+    });
+  }
+  await raw.confirmed();
+  return { queue, dlq };
+}
+
+/** Takes all that lies there, bodies and headers. */
+export async function takeAll(raw: Raw, queue: string): Promise<readonly ConsumeMessage[]> {
+  return raw.with(async (channel) => {
+    const taken: ConsumeMessage[] = [];
+    for (;;) {
+      const message = await channel.get(queue, { noAck: true });
+      if (message === false) return taken;
+      taken.push(message as unknown as ConsumeMessage);
+    }
+  });
+}
+
+export const bodies = (letters: readonly { readonly body: Buffer | null }[]): string[] =>
+  letters.map(({ body }) => String(body));
+export const upTo = (count: number): string[] => Array.from({ length: count }, (_, n) => String(n));
