@@ -44,7 +44,7 @@ export class LetterMarks {
     const places = new Set<string>();
     for (const key of this.#keys) {
       const [partition, offset] = key.split('/', 2).map(Number);
-      const range = ends[partition!];
+      const range = ends.find((one) => one.partition === partition);
       if (range !== undefined && offset! >= range.low && offset! < range.high)
         places.add(`${partition}/${offset}`);
     }

@@ -26,10 +26,11 @@ export class LetterTopics {
     this.marksName = marksTopic(fields.place.from);
   }
 
-  /** Where each partition of a topic begins and ends; none where there is no such topic. */
+  /** Where each partition of a topic begins and ends, the first partition first; none where there is no such topic. */
   async ends(topic: string): Promise<readonly PartitionEnds[]> {
     const { admin } = this.#fields;
-    return (await admin.partitionCounts([topic])).has(topic) ? admin.ends(topic) : [];
+    if (!(await admin.partitionCounts([topic])).has(topic)) return [];
+    return (await admin.ends(topic)).toSorted((a, b) => a.partition - b.partition);
   }
 
   /** Where it is remembered which letters are done with. */
