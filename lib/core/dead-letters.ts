@@ -20,6 +20,8 @@ export interface DeadLetterBox {
   readonly source: string;
   /** The group that failed them and gets them back; undefined on a queue. */
   readonly group: string | undefined;
+  /** What `PassOptions.window` should be where nobody says: more than 1 only where a crash replays nothing twice. */
+  readonly defaultWindow: number;
 
   /** Letters that a pass would meet now, at most. */
   count(): Promise<number>;

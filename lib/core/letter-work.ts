@@ -59,7 +59,8 @@ export interface WorkOptions extends LookOptions {
   readonly max: number;
   /** Letters a second at most. */
   readonly rate: number;
-  readonly window: number;
+  /** See `PassOptions`. @defaultValue the box's own */
+  readonly window?: number | undefined;
   readonly clock: Clock;
   readonly onProgress: (progress: LetterProgress) => void;
 }
@@ -122,7 +123,7 @@ async function work(
   options: WorkOptions,
   decide: (letter: DeadLetter, stored: StoredLetter) => Decision,
 ): Promise<LetterReport> {
-  const { filter, dryRun, max, clock, signal, window, onProgress } = options;
+  const { filter, dryRun, max, clock, signal, onProgress, window = box.defaultWindow } = options;
   const report = new Report(dryRun);
   const pace = new Pace(clock, options.rate);
   const visit = async (stored: StoredLetter): Promise<Verdict> => {

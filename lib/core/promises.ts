@@ -8,3 +8,16 @@ export function withResolvers<T>() {
   });
   return { promise, resolve, reject };
 }
+
+/** Rejects with the signal's reason as soon as it aborts; what is under way then ends unheard. */
+export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  const aborted = withResolvers<never>();
+  const abort = (): void => aborted.reject(signal.reason);
+  if (signal.aborted) abort();
+  signal.addEventListener('abort', abort, { once: true });
+  try {
+    return await Promise.race([work, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
+}

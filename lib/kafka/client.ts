@@ -3,7 +3,10 @@ export interface KafkaClient {
   readonly admin: KafkaAdmin;
   /** Resolves when it can send. */
   openProducer(settings: ProducerSettings): Promise<KafkaProducer>;
+  /** Resolves when whatever was open under the same id is ended: committed if it was about to be, else aborted. */
+  openTransactions(settings: TransactionSettings): Promise<KafkaTransactions>;
   openConsumer(settings: ConsumerSettings, events: ConsumerEvents): KafkaConsumer;
+  openReader(settings: ReaderSettings): Promise<KafkaReader>;
   /** Ends the admin's connections; producers and consumers end by themselves. Never rejects. */
   close(): Promise<void>;
 }
@@ -16,10 +19,10 @@ export interface TopicPartition {
 /**
  * Why the client could not do something. `unknown-topic`: the topic or partition is not there. `too-large`: the batch is. `refused`: the
  * broker said no and will again, e.g. no right to. `unconfirmed`: it may have been done or not. `unavailable`: it was not done, and may
- * be later. `unsupported-codec`: records that nobody here can unpack.
+ * be later. `unsupported-codec`: records that nobody here can unpack. `fenced`: somebody else has taken over the transactional id, or the transaction was open for too long.
  */
 export type KafkaFailure =
-  'unknown-topic' | 'too-large' | 'refused' | 'unconfirmed' | 'unavailable' | 'unsupported-codec';
+  'unknown-topic' | 'too-large' | 'refused' | 'unconfirmed' | 'unavailable' | 'unsupported-codec' | 'fenced';
 
 export class KafkaClientError extends Error {
   override readonly name = 'KafkaClientError';
@@ -64,6 +67,8 @@ export interface KafkaAdmin {
   /** Settings of a topic by name, e.g. `max.message.bytes`. */
   topicConfig(topic: string): Promise<Readonly<Record<string, string>>>;
   deleteGroup(group: string): Promise<void>;
+  /** How many consumers the group has now. */
+  members(group: string): Promise<number>;
 }
 
 export interface ProducerSettings {
@@ -89,6 +94,63 @@ export interface KafkaProducer {
   send(topic: string, partition: number, records: readonly RecordToSend[]): Promise<void>;
   /** Never rejects. */
   close(): Promise<void>;
+}
+
+export interface TransactionSettings {
+  /** The last to open one under this id is the only one that can commit. */
+  readonly id: string;
+  /** The broker aborts what is open for longer. */
+  readonly timeoutMs: number;
+  readonly compression: ProducerSettings['compression'];
+}
+
+/** One record batch. */
+export interface PartitionBatch {
+  readonly topic: string;
+  readonly partition: number;
+  readonly records: readonly RecordToSend[];
+}
+
+export interface KafkaTransactions {
+  /**
+   * All of it or nothing, in one transaction. One call at a time. Rejects with `KafkaClientError`; after that it is of no more use, and
+   * with `unconfirmed` only the log tells whether it was written.
+   */
+  write(batches: readonly PartitionBatch[]): Promise<void>;
+  /** Never rejects. */
+  close(): Promise<void>;
+}
+
+export interface ReaderSettings {
+  /** Of one fetch; a record batch that is larger comes alone. */
+  readonly maxBytes: number;
+}
+
+/** Reads partitions without a group: nobody is disturbed, and nothing is left behind. */
+export interface KafkaReader {
+  /**
+   * What the partition holds from the offset on, as much as fits; at the end nothing, at once. Undefined where the log does not hold the
+   * offset. `committed`: records of transactions that are open or aborted are left out, and the log ends before the first that is open.
+   * `all`: everything, with what is needed to tell. Rejects with `KafkaClientError`.
+   */
+  fetch(at: TopicPartition, offset: number, which: 'committed' | 'all'): Promise<LogSlice | undefined>;
+  /** Never rejects; a fetch under way may never end. */
+  close(): Promise<void>;
+}
+
+export interface LogSlice {
+  readonly entries: readonly LogEntry[];
+  /** Where to go on: beyond what was left out, too. */
+  readonly nextOffset: number;
+  /** Where the log ends now. */
+  readonly end: number;
+}
+
+export interface LogEntry extends FetchedRecord {
+  /** Of the transaction that it is part of, its producer; undefined outside of any. */
+  readonly producer: string | undefined;
+  /** It is no record, but ends the producer's transaction. */
+  readonly marker: 'commit' | 'abort' | undefined;
 }
 
 /** Divides partitions among the members of a group; pure. */

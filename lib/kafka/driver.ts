@@ -31,8 +31,9 @@ import {
   replyTargetOf,
   type LogReplyAddress,
 } from '../core/log-records.js';
+import type { DeadLetterPlace } from '../core/dead-letters.js';
 import type { InboundMessage, OutboundMessage, ReplyAddress } from '../core/message.js';
-import { withResolvers } from '../core/promises.js';
+import { unlessAborted } from '../core/promises.js';
 import type { OutboundReply, ReplyTarget } from '../core/reply.js';
 import type { DriverEnvironment } from '../nest/transport-definition.js';
 import { assignSticky } from './assigner.js';
@@ -42,6 +43,8 @@ import { Copies } from './copies.js';
 import { GroupConsumer } from './group-consumer.js';
 import { KafkaJsClient } from './kafka-client.js';
 import { consumerTimes, kafkaDefaults, type KafkaOptions } from './options.js';
+import { KafkaDeadLetters } from './dead-letters.js';
+import { findLetterPlace } from './letter-place.js';
 import { Producer } from './producer.js';
 import { headersToSend } from './records.js';
 import { KafkaReplyInbox } from './reply-inbox.js';
@@ -86,6 +89,7 @@ export class KafkaDriver implements Driver {
   #retries: RetryTopics | undefined;
   #consumer: GroupConsumer | undefined;
   #inbox: KafkaReplyInbox | undefined;
+  readonly #letters = new Set<KafkaDeadLetters>();
   #watching: RxSubscription | undefined;
   #closing: Promise<void> | undefined;
 
@@ -326,6 +330,31 @@ export class KafkaDriver implements Driver {
     }
   }
 
+  async deadLetters(place: DeadLetterPlace): Promise<KafkaDeadLetters> {
+    if (this.#closing !== undefined) throw this.#closedError();
+    const { name, clock, logger } = this.#environment;
+    const { fetch, compression = 'none', maxBatchBytes = kafkaDefaults.maxBatchBytes } = this.#options;
+    const box = new KafkaDeadLetters({
+      ...(await findLetterPlace(place, this.#options, name, this.#client.admin)),
+      client: this.#client,
+      topology: this.#topology,
+      maxFetchBytes: { ...kafkaDefaults.fetch, ...fetch }.maxBytesPerPartition,
+      maxBatchBytes,
+      compression,
+      partitioner: this.#options.partitioner,
+      patternHeader: this.#options.patternHeader,
+      isolation: this.#options.isolation ?? 'read-committed',
+      guessContentType: (headers, body) => this.#guessContentType(headers, body),
+      name,
+      clock,
+      random: Math.random,
+      logger,
+      closed: () => this.#letters.delete(box),
+    });
+    this.#letters.add(box);
+    return box;
+  }
+
   close(limitMs: number): Promise<void> {
     this.#closing ??= this.#close(limitMs);
     return this.#closing;
@@ -430,7 +459,12 @@ export class KafkaDriver implements Driver {
     this.#stop.abort();
     const endMs = clock.now() + limitMs;
     const rest = (): number => Math.max(0, endMs - clock.now());
-    await endsWithin(clock, Promise.all([this.#consumer?.close(), this.#inbox?.close()]), limitMs / 2);
+    const letters = [...this.#letters].map((box) => box.close());
+    await endsWithin(
+      clock,
+      Promise.all([this.#consumer?.close(), this.#inbox?.close(), ...letters]),
+      limitMs / 2,
+    );
     await this.#producer.close(rest() / 2);
     await endsWithin(clock, this.#client.close(), rest());
     this.#watching?.unsubscribe();
@@ -495,19 +529,6 @@ function bodyOfReply({ body, contentType, kind }: OutboundReply, isNest: boolean
   // Nest's clients take a body as one value more.
   if (kind === 'end') return null;
   return isNest ? nestBody(body, contentType) : body;
-}
-
-/** Rejects as soon as the signal aborts; what is under way then ends unheard. */
-async function unlessAborted(work: Promise<void>, signal: AbortSignal): Promise<void> {
-  const aborted = withResolvers<never>();
-  const abort = (): void => aborted.reject(signal.reason as Error);
-  if (signal.aborted) abort();
-  signal.addEventListener('abort', abort, { once: true });
-  try {
-    await Promise.race([work, aborted.promise]);
-  } finally {
-    signal.removeEventListener('abort', abort);
-  }
 }
 
 /** Why an address cannot be reached; undefined where it can. */

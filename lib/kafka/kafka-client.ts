@@ -1,8 +1,6 @@
 import net from 'node:net';
-import { setTimeout as sleep } from 'node:timers/promises';
 import tls from 'node:tls';
 import kafkajs, {
-  type Admin,
   type Assigner,
   type Consumer,
   type EachBatchPayload,
@@ -10,9 +8,6 @@ import kafkajs, {
   type Kafka,
   type KafkaConfig,
   type PartitionAssigner,
-  type Producer,
-  type ProducerConfig,
-  type RetryOptions,
 } from 'kafkajs';
 import type { StorkLogger } from '../core/logger.js';
 import { withResolvers } from '../core/promises.js';
@@ -28,17 +23,29 @@ import {
   type KafkaClient,
   type KafkaConsumer,
   type KafkaProducer,
+  type KafkaReader,
+  type KafkaTransactions,
   type OffsetToCommit,
-  type PartitionEnds,
   type ProducerSettings,
-  type RecordToSend,
+  type ReaderSettings,
   type TopicPartition,
-  type TopicToCreate,
+  type TransactionSettings,
 } from './client.js';
+import { KafkaJsAdmin } from './kafkajs-admin.js';
+import {
+  compressionTypes,
+  coordinatorTypes,
+  fewRetries,
+  metadataMaxAgeMs,
+  quietly,
+  whyNoCoordinator,
+  type Cluster,
+} from './kafkajs-common.js';
+import { openProducer, openTransactions } from './kafkajs-producers.js';
+import { openReader } from './kafkajs-reader.js';
 import type { CompressionCodec, KafkaSasl } from './options.js';
-import { ProduceRequests, type ProducingCluster } from './produce-requests.js';
 
-// The one file that knows kafkajs 2.2.4. What it does that nobody would guess is said where it is dealt with.
+// This file and kafkajs-*.ts alone know kafkajs 2.2.4. What it does that nobody would guess is said where it is dealt with.
 
 export interface KafkaClientSettings {
   readonly brokers: readonly string[];
@@ -50,22 +57,6 @@ export interface KafkaClientSettings {
   readonly compressionCodecs: Readonly<Partial<Record<'snappy' | 'lz4' | 'zstd', CompressionCodec>>>;
   readonly logger: StorkLogger;
 }
-
-/** Few and quick: what lasts longer is our own back-off's. Never left out: the client's own depend on NODE_ENV. */
-const fewRetries: RetryOptions = {
-  retries: 3,
-  initialRetryTime: 100,
-  maxRetryTime: 1_000,
-  factor: 0.2,
-  multiplier: 2,
-};
-const metadataMaxAgeMs = 60_000;
-const creationLimitMs = 10_000;
-const creationPollMs = 50;
-const compressionTypes = { none: 0, gzip: 1, snappy: 2, lz4: 3, zstd: 4 } as const;
-/** As the protocol numbers them; transactions have others. */
-const groupCoordinator = 0;
-const acknowledgements = { all: -1, leader: 1, none: 0 } as const;
 
 export class KafkaJsClient implements KafkaClient {
   readonly admin: KafkaJsAdmin;
@@ -88,27 +79,16 @@ export class KafkaJsClient implements KafkaClient {
     this.admin = new KafkaJsAdmin(this.#kafka);
   }
 
-  async openProducer(settings: ProducerSettings): Promise<KafkaProducer> {
-    const requests = new ProduceRequests();
-    const producer = producerOf(this.#kafka, requests, {
-      allowAutoTopicCreation: false,
-      idempotent: settings.idempotent,
-      metadataMaxAge: metadataMaxAgeMs,
-      // The partition is chosen before a batch is made.
-      createPartitioner:
-        () =>
-        ({ message }) =>
-          message.partition!,
-      // A repeated send could double records and hide that the outcome of the first is unknown. An idempotent one may repeat.
-      retry: { ...fewRetries, retries: settings.idempotent ? 5 : 0 },
-    });
-    try {
-      await producer.connect();
-    } catch (error) {
-      await quietly(producer.disconnect());
-      throw toClientError(error, 'unavailable');
-    }
-    return new KafkaJsProducer(producer, requests, settings);
+  openProducer(settings: ProducerSettings): Promise<KafkaProducer> {
+    return openProducer(this.#kafka, settings);
+  }
+
+  openTransactions(settings: TransactionSettings): Promise<KafkaTransactions> {
+    return openTransactions(this.#kafka, settings);
+  }
+
+  openReader(settings: ReaderSettings): Promise<KafkaReader> {
+    return openReader(this.#kafka, settings);
   }
 
   openConsumer(settings: ConsumerSettings, events: ConsumerEvents): KafkaConsumer {
@@ -120,212 +100,10 @@ export class KafkaJsClient implements KafkaClient {
   }
 }
 
-class KafkaJsAdmin implements KafkaAdmin {
-  readonly #kafka: Kafka;
-  #admin: Admin;
-  #renewing: Promise<void> | undefined;
-  #isClosed = false;
-
-  constructor(kafka: Kafka) {
-    this.#kafka = kafka;
-    this.#admin = kafka.admin({ retry: fewRetries });
-  }
-
-  connect(): Promise<void> {
-    return asked(this.#admin.connect());
-  }
-
-  async clusterId(): Promise<string> {
-    return (await asked(this.#admin.describeCluster())).clusterId;
-  }
-
-  async advertised(): Promise<readonly string[]> {
-    const { brokers } = await asked(this.#admin.describeCluster());
-    return brokers.map(({ host, port }) => `${host}:${port}`);
-  }
-
-  topicNames(): Promise<readonly string[]> {
-    return asked(this.#admin.listTopics());
-  }
-
-  async partitionCounts(topics: readonly string[]): Promise<ReadonlyMap<string, number>> {
-    if (topics.length === 0) return new Map();
-    const counts = new Map<string, number>();
-    for (const { name, partitions } of await this.#describe(topics)) {
-      if (topics.includes(name)) counts.set(name, partitions.length);
-    }
-    return counts;
-  }
-
-  async createTopics(topics: readonly TopicToCreate[]): Promise<void> {
-    for (const { topic, partitions, replicationFactor = -1, config } of topics) {
-      const configEntries = Object.entries(config).map(([name, value]) => ({ name, value }));
-      const wanted = { topic, numPartitions: partitions, replicationFactor, configEntries };
-      const create = (): Promise<unknown> =>
-        asked(this.#admin.createTopics({ topics: [wanted], waitForLeaders: false }));
-      await this.#orRenewed(create);
-      await this.#untilLed(topic);
-    }
-  }
-
-  async ends(topic: string): Promise<readonly PartitionEnds[]> {
-    const counts = await this.partitionCounts([topic]);
-    let ends = await this.#admin.fetchTopicOffsets(topic).catch(() => []);
-    if (ends.length === 0 || ends.length < (counts.get(topic) ?? 0)) {
-      await this.#renew();
-      ends = await asked(this.#admin.fetchTopicOffsets(topic));
-    }
-    return ends.map(({ partition, low, high }) => ({ partition, low: Number(low), high: Number(high) }));
-  }
-
-  async topicConfig(topic: string): Promise<Readonly<Record<string, string>>> {
-    const topicType = kafkajs.ConfigResourceTypes.TOPIC;
-    const { resources } = await asked(
-      this.#admin.describeConfigs({
-        includeSynonyms: false,
-        resources: [{ type: topicType, name: topic }],
-      }),
-    );
-    const entries = resources.flatMap(({ configEntries }) => configEntries);
-    return Object.fromEntries(entries.map(({ configName, configValue }) => [configName, configValue]));
-  }
-
-  async deleteGroup(group: string): Promise<void> {
-    await asked(this.#admin.deleteGroups([group]));
-  }
-
-  close(): Promise<void> {
-    this.#isClosed = true;
-    return quietly(this.#admin.disconnect());
-  }
-
-  /** Brokers hear of a topic only after the controller has confirmed it; the client's own way of waiting fails for one that has not. */
-  async #untilLed(topic: string): Promise<void> {
-    for (const until = Date.now() + creationLimitMs; ; await sleep(creationPollMs)) {
-      try {
-        // Answered by the leader of each partition.
-        return void (await this.#orRenewed(() => asked(this.#admin.fetchTopicOffsets(topic))));
-      } catch (error) {
-        // Whoever may not ask has nothing to wait for.
-        if ((error as KafkaClientError).failure === 'refused') return;
-        if (Date.now() > until) throw error;
-      }
-    }
-  }
-
-  /** A topic that was deleted stays among those that the client's admin asks for, and fails whatever it is asked. */
-  async #orRenewed<T>(ask: () => Promise<T>): Promise<T> {
-    try {
-      return await ask();
-    } catch (error) {
-      if (!(error instanceof KafkaClientError) || error.failure !== 'unknown-topic') throw error;
-      await this.#renew();
-      return ask();
-    }
-  }
-
-  /** The client's admin never refreshes what it knows of leaders and partitions. */
-  #renew(): Promise<void> {
-    this.#renewing ??= this.#replaceAdmin().finally(() => {
-      this.#renewing = undefined;
-    });
-    return this.#renewing;
-  }
-
-  async #replaceAdmin(): Promise<void> {
-    if (this.#isClosed) throw new KafkaClientError('unavailable', 'the client is closed');
-    const fresh = this.#kafka.admin({ retry: fewRetries });
-    await asked(fresh.connect());
-    const old = this.#admin;
-    this.#admin = fresh;
-    // Others may still have an answer to come on it.
-    void quietly(old.disconnect());
-    if (this.#isClosed) await quietly(fresh.disconnect());
-  }
-
-  /** One missing topic fails the question for all of them; the list of everything fails for none. */
-  async #describe(topics: readonly string[]) {
-    try {
-      return (await this.#admin.fetchTopicMetadata({ topics: [...topics] })).topics;
-    } catch (error) {
-      const isMissing = toClientError(error, 'unavailable').failure === 'unknown-topic';
-      // Where no broker answered, the client reads fields of null.
-      if (!isMissing && !(error instanceof TypeError)) throw toClientError(error, 'unavailable');
-      return (await asked(this.#admin.fetchTopicMetadata())).topics;
-    }
-  }
-}
-
-class KafkaJsProducer implements KafkaProducer {
-  readonly #producer: Producer;
-  readonly #requests: ProduceRequests;
-  readonly #settings: ProducerSettings;
-
-  constructor(producer: Producer, requests: ProduceRequests, settings: ProducerSettings) {
-    this.#producer = producer;
-    this.#requests = requests;
-    this.#settings = settings;
-  }
-
-  async send(topic: string, partition: number, records: readonly RecordToSend[]): Promise<void> {
-    const { acks, compression } = this.#settings;
-    const messages = records.map(({ key, value, headers, timestamp }) => ({
-      key,
-      value,
-      headers: headers as Record<string, Buffer | string | (Buffer | string)[]>,
-      timestamp: String(timestamp),
-      partition,
-    }));
-    this.#requests.begin(topic, partition);
-    let written;
-    try {
-      written = await this.#producer.send({
-        topic,
-        messages,
-        acks: acknowledgements[acks],
-        compression: compressionTypes[compression],
-      });
-    } catch (error) {
-      throw this.#requests.failure(topic, partition, error);
-    }
-    // The client resolves although it has never asked a leader that moved meanwhile.
-    if (acks === 'none' || written.some((answer) => answer.partition === partition)) return;
-    throw new KafkaClientError('unconfirmed', `the broker's answer does not name ${topic}/${partition}`);
-  }
-
-  close(): Promise<void> {
-    return quietly(this.#producer.disconnect());
-  }
-}
-
-/** The client shows a producer's cluster to nobody, and makes it while it makes the producer. */
-function producerOf(kafka: Kafka, requests: ProduceRequests, config: ProducerConfig): Producer {
-  const makers = kafka as unknown as Record<symbol, (settings: object) => ProducingCluster>;
-  const name = Object.getOwnPropertySymbols(kafka).find(
-    ({ description }) => description === 'private:Kafka:createCluster',
-  );
-  if (name === undefined)
-    throw new Error('kafkajs: expected version 2.2.4, given one that is made otherwise');
-  const make = makers[name]!;
-  makers[name] = (settings) => requests.watch(make(settings));
-  try {
-    return kafka.producer(config);
-  } finally {
-    makers[name] = make;
-  }
-}
-
 /** What is used of the client's inside; an assigner is given the cluster, and that finds the coordinator before each join. */
-interface Cluster {
+interface ConsumingCluster extends Cluster {
   findGroupCoordinator(query: { groupId: string }): Promise<Coordinator>;
   findBroker(node: { nodeId: number | string }): Promise<Coordinator>;
-  readonly brokerPool: {
-    withBroker<T>(ask: (on: { broker: CoordinatorFinder }) => Promise<T>): Promise<T>;
-  };
-}
-
-interface CoordinatorFinder {
-  findGroupCoordinator(query: { groupId: string; coordinatorType: number }): Promise<unknown>;
 }
 
 interface Coordinator {
@@ -366,7 +144,7 @@ class KafkaJsConsumer implements KafkaConsumer {
   readonly #consumer: Consumer;
   /** The commit that each coordinator had before it was watched. */
   readonly #commits = new WeakMap<Coordinator, Coordinator['offsetCommit']>();
-  #findCoordinator!: Cluster['findGroupCoordinator'];
+  #findCoordinator!: ConsumingCluster['findGroupCoordinator'];
   #coordinator: Coordinator | undefined;
   #generation: Generation | undefined;
   /** Of the join under way. */
@@ -538,7 +316,7 @@ class KafkaJsConsumer implements KafkaConsumer {
   }
 
   readonly #assigner: PartitionAssigner = ({ cluster }): Assigner => {
-    this.#attach(cluster as unknown as Cluster);
+    this.#attach(cluster as unknown as ConsumingCluster);
     // The name under which members of the client's own, and of Nest's, share a group with ours.
     const name = 'RoundRobinAssigner';
     const version = 0;
@@ -587,13 +365,15 @@ class KafkaJsConsumer implements KafkaConsumer {
   }
 
   /** The one place at which a join can be waited for: the client looks for the coordinator before each, and awaits it. */
-  #attach(cluster: Cluster): void {
+  #attach(cluster: ConsumingCluster): void {
     const find = cluster.findGroupCoordinator.bind(cluster);
     const findCoordinator = async (query: { groupId: string }): Promise<Coordinator> => {
       try {
         return await find(query);
       } catch (error) {
-        throw (await whyNoCoordinator(cluster, query)) ?? error;
+        throw (
+          (await whyNoCoordinator(cluster, { ...query, coordinatorType: coordinatorTypes.group })) ?? error
+        );
       }
     };
     this.#findCoordinator = findCoordinator;
@@ -639,21 +419,6 @@ class KafkaJsConsumer implements KafkaConsumer {
       }
     };
     return coordinator;
-  }
-}
-
-/** The client drops what the brokers answer, e.g. that the group is not ours to join, and would look for its coordinator without end. */
-async function whyNoCoordinator({ brokerPool }: Cluster, { groupId }: { groupId: string }): Promise<unknown> {
-  const query = { groupId, coordinatorType: groupCoordinator };
-  try {
-    return await brokerPool.withBroker(({ broker }) =>
-      broker.findGroupCoordinator(query).then(
-        () => undefined,
-        (error: unknown) => (toClientError(error, 'unavailable').failure === 'refused' ? error : undefined),
-      ),
-    );
-  } catch {
-    return undefined;
   }
 }
 
@@ -715,20 +480,4 @@ function logTo(logger: StorkLogger) {
   }): void => {
     logger.debug(`kafkajs ${label} ${namespace}: ${log.message}`);
   };
-}
-
-async function asked<T>(answer: Promise<T>): Promise<T> {
-  try {
-    return await answer;
-  } catch (error) {
-    throw toClientError(error, 'unavailable');
-  }
-}
-
-async function quietly(work: Promise<void>): Promise<void> {
-  try {
-    await work;
-  } catch {
-    // It is over either way.
-  }
 }

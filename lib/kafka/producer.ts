@@ -305,6 +305,7 @@ export class Producer {
         // It would wait for this topic's metadata, and soon reject every other topic too.
         return this.#clients.retire(lease);
       case 'unconfirmed':
+      case 'fenced':
         return this.#failUnderWay([queue], unconfirmed, error);
       case 'refused':
       case 'unsupported-codec': {

@@ -58,10 +58,15 @@ export class Topology {
   }
 
   async declareReplies(topic: string, partitions: number): Promise<void> {
-    if ((await this.#fields.admin.partitionCounts([topic])).has(topic)) return;
     // A reply that nobody has fetched within minutes is of nobody's interest.
     const config = { 'cleanup.policy': 'delete', 'retention.ms': String(3_600_000) };
-    const problems = await this.#create({ topic, partitions, config });
+    await this.declareTopic({ topic, partitions, config });
+  }
+
+  /** Makes the topic unless it is there, however it is set up. @throws StorkConfigError with the command that makes it */
+  async declareTopic(wanted: Omit<TopicToCreate, 'replicationFactor'>): Promise<void> {
+    if ((await this.#fields.admin.partitionCounts([wanted.topic])).has(wanted.topic)) return;
+    const problems = await this.#create(wanted);
     if (problems.length > 0) throw new StorkConfigError(problems);
   }
 

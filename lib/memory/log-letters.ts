@@ -26,6 +26,7 @@ export class LogLetters implements DeadLetterBox {
   readonly name: string;
   readonly source: string;
   readonly group: string;
+  readonly defaultWindow = 1;
   readonly #fields: LogLettersFields;
   readonly #topic: MemoryTopic;
 

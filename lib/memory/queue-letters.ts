@@ -19,6 +19,7 @@ export class QueueLetters implements DeadLetterBox {
   readonly name: string;
   readonly source: string;
   readonly group = undefined;
+  readonly defaultWindow = 1;
   readonly #broker: MemoryBroker;
   readonly #queue: MemoryQueue;
   readonly #keyHeader: string;

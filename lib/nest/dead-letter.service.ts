@@ -121,7 +121,7 @@ export class DeadLetterService {
   }
 
   #workOf(query: DeadLetterDiscardQuery) {
-    const { dryRun = true, max = Infinity, rate = Infinity, window = 1, onProgress = () => {} } = query;
+    const { dryRun = true, max = Infinity, rate = Infinity, window, onProgress = () => {} } = query;
     return { ...lookOf(query), dryRun, max, rate, window, onProgress, clock: this.#registry.clock };
   }
 }

@@ -35,6 +35,7 @@ export class QueueLetters implements DeadLetterBox {
   readonly name: string;
   readonly source: string;
   readonly group = undefined;
+  readonly defaultWindow = 1;
   readonly #fields: QueueLettersFields;
   readonly #closing = new AbortController();
   readonly #passes = new Set<Promise<void>>();

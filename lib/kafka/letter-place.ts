@@ -1,0 +1,45 @@
+import type { DeadLetterPlace } from '../core/dead-letters.js';
+import { StorkConfigError } from '../core/errors.js';
+import { deadLetterTopic } from '../core/log-records.js';
+import type { KafkaAdmin } from './client.js';
+import type { KafkaOptions } from './options.js';
+
+/** Whose letters, and where they lie. */
+export interface LetterPlace {
+  readonly source: string;
+  readonly from: string;
+  readonly group: string;
+}
+
+/** @throws StorkConfigError where nobody says which topic is meant, or there is none of that name */
+export async function findLetterPlace(
+  place: DeadLetterPlace,
+  options: Pick<KafkaOptions, 'topic' | 'topics' | 'groupId'>,
+  transport: string,
+  admin: Pick<KafkaAdmin, 'partitionCounts'>,
+): Promise<LetterPlace> {
+  const source = place.source ?? onlyTopic(options);
+  const group = options.groupId;
+  if (source === undefined) {
+    const expected = `the topic whose letters are meant: the transport ${JSON.stringify(transport)} names not just one`;
+    throw new StorkConfigError([{ name: 'source', expected, given: 'undefined' }]);
+  }
+  if (group === undefined) {
+    const expected = 'the name of the consumer group whose letters are meant';
+    throw new StorkConfigError([{ name: `transports.${transport}.groupId`, expected, given: 'undefined' }]);
+  }
+  const from = place.from ?? deadLetterTopic(source);
+  if (!(await admin.partitionCounts([from])).has(from)) {
+    const name = place.from === undefined ? 'source' : 'from';
+    const expected = name === 'from' ? 'a topic that exists' : `a topic whose letters lie in ${from}`;
+    throw new StorkConfigError([
+      { name, expected, given: `${place[name] ?? source}: there is no topic ${from}` },
+    ]);
+  }
+  return { source, from, group };
+}
+
+function onlyTopic({ topic, topics }: Pick<KafkaOptions, 'topic' | 'topics'>): string | undefined {
+  const [only, ...others] = topics ?? [topic];
+  return typeof only === 'string' && others.length === 0 ? only : undefined;
+}

@@ -1,0 +1,555 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { rm } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import type { IHeaders, Message } from 'kafkajs';
+import { build } from 'vite';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { DeadLetterService } from 'nestjs-stork';
+import type { KafkaOptions } from 'nestjs-stork/kafka';
+import type { DeadLetterBox, LetterOutcome, StoredLetter, Verdict } from '../../../lib/core/dead-letters.js';
+import { discardLetters, listLetters } from '../../../lib/core/letter-work.js';
+import { systemClock } from '../../../lib/core/clock.js';
+import { openDesk, replayAll, warnings } from './letter-desk.js';
+import type { ReplayerSettings } from './letter-replayer.js';
+import { brokers, eventually, range, startKafkaApp, uniqueName, useRaw } from './support.js';
+
+const root = fileURLToPath(new URL('../../../', import.meta.url));
+const folder = `${root}node_modules/.stork-e2e/${uniqueName()}`;
+const forEver = new AbortController().signal;
+
+interface Letter {
+  readonly n: number;
+  readonly group: string;
+  readonly key?: string | null;
+  readonly headers?: IHeaders;
+}
+
+/** As a consumer of ours writes it. */
+function letterOf(source: string, { n, group, key = `key ${n % 17}`, headers }: Letter): Message {
+  return {
+    key,
+    value: String(n),
+    headers: {
+      'stork-origin': source,
+      'stork-origin-partition': '0',
+      'stork-origin-offset': String(n),
+      'stork-group': group,
+      'stork-handler': 'shop.order',
+      'stork-death-reason': 'retries-exhausted',
+      'stork-failed-at': new Date(1_700_000_000_000 + n).toISOString(),
+      'stork-attempt': '4',
+      ...headers,
+    },
+  };
+}
+
+describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
+  const raw = useRaw();
+
+  beforeAll(async () => {
+    if (brokers === undefined) return;
+    await build({
+      root,
+      configFile: false,
+      logLevel: 'error',
+      resolve: {
+        alias: [
+          { find: /^nestjs-stork$/, replacement: `${root}lib/index.ts` },
+          { find: /^nestjs-stork\/(.+)$/, replacement: `${root}lib/$1/index.ts` },
+        ],
+      },
+      build: {
+        ssr: `${root}test/e2e/kafka/letter-replayer.ts`,
+        outDir: folder,
+        target: 'node20',
+        minify: false,
+        emptyOutDir: false,
+      },
+    });
+  }, 60_000);
+  afterAll(() => rm(folder, { recursive: true, force: true }));
+
+  /** A source with its dead letter topic, of as many partitions. */
+  async function newSource(partitions = 1): Promise<string> {
+    const source = await raw().topic(partitions);
+    await newTopic(`${source}.dlq`, partitions);
+    return source;
+  }
+
+  /** Each partition has its leader: the client sends all again where one has none yet. */
+  async function newTopic(topic: string, partitions: number): Promise<void> {
+    await raw().topic(partitions, topic);
+    await eventually(
+      () =>
+        raw()
+          .admin.fetchTopicOffsets(topic)
+          .catch(() => undefined),
+      `leaders of ${topic}`,
+    );
+  }
+
+  async function bury(source: string, letters: readonly Letter[]): Promise<void> {
+    const messages = letters.map((letter) => letterOf(source, letter));
+    for (let i = 0; i < messages.length; i += 1_000)
+      await raw().producer.send({ topic: `${source}.dlq`, messages: messages.slice(i, i + 1_000) });
+  }
+
+  async function boxOf(
+    group: string,
+    source: string,
+    options: Partial<KafkaOptions> = {},
+  ): Promise<DeadLetterBox> {
+    const desk = await openDesk({ brokers, groupId: group, ...options }, { source });
+    onTestFinished(desk.close);
+    return desk.box;
+  }
+
+  const numbersIn = async (box: DeadLetterBox): Promise<number[]> => {
+    const letters = await listLetters(box, { filter: {}, signal: forEver, max: Infinity });
+    return letters.map(({ body }) => Number(body)).toSorted((a, b) => a - b);
+  };
+
+  const discardAll = (box: DeadLetterBox, text?: string) =>
+    discardLetters(box, {
+      filter: { text },
+      signal: forEver,
+      dryRun: false,
+      max: Infinity,
+      rate: Infinity,
+      clock: systemClock,
+      onProgress: () => {},
+    });
+
+  /** What whoever reads only what is committed finds there, sorted. */
+  async function committedNumbers(topic: string): Promise<number[]> {
+    const ends = await raw().admin.fetchTopicOffsets(topic);
+    const open = new Map(
+      ends.filter(({ low, high }) => low !== high).map(({ partition, high }) => [partition, Number(high)]),
+    );
+    const found: number[] = [];
+    const consumer = raw().kafka.consumer({ groupId: uniqueName(), maxWaitTimeInMs: 50 });
+    await consumer.connect();
+    await consumer.subscribe({ topics: [topic], fromBeginning: true });
+    consumer.on('consumer.end_batch_process', ({ payload: { partition, lastOffset } }) => {
+      if (Number(lastOffset) + 1 >= (open.get(partition) ?? 0)) open.delete(partition);
+    });
+    await consumer.run({
+      eachMessage: async ({ message }) => void found.push(Number(message.value)),
+    });
+    await eventually(() => (open.size === 0 ? true : undefined), `all of ${topic}`, 20_000);
+    await consumer.disconnect();
+    return found.toSorted((a, b) => a - b);
+  }
+
+  const retryOf = (source: string, group: string): string => `${source}.retry.${group}.0`;
+
+  describe('looking at them', () => {
+    it('finds what a failing handler left, the same each time, and commits nothing', async () => {
+      const source = await raw().topic(3);
+      const group = raw().name();
+      const handlers = {
+        [source]: () => {
+          throw new TypeError('not today');
+        },
+      };
+      const { app } = await startKafkaApp({ group, handlers, options: { fromBeginning: true } });
+      await raw().send(source, range(0, 20));
+      const desk = app.get(DeadLetterService);
+      const first = await eventually(async () => {
+        const found = await desk.list({ source });
+        return found.length === 20 ? found : undefined;
+      }, 'twenty letters');
+      expect(await desk.list({ source })).toEqual(first);
+      expect(first[0]).toMatchObject({
+        source,
+        group,
+        reason: 'retries-exhausted',
+        error: { name: 'TypeError' },
+      });
+      expect(first.map(({ id }) => id).every((id) => /^[0-2]\/\d+$/.test(id))).toBe(true);
+      const { groups } = await raw().admin.listGroups();
+      expect(groups.filter(({ groupId }) => groupId.startsWith(source))).toEqual([]);
+      expect(await raw().admin.listTopics()).not.toContain(`${source}.dlq.marks`);
+    });
+
+    it('ends where the log does: empty, or with what was aborted, or before what is open', async () => {
+      const [source, group] = [await newSource(4), raw().name()];
+      const topic = `${source}.dlq`;
+      const box = await boxOf(group, source);
+      expect(await numbersIn(box)).toEqual([]);
+      expect(await box.count()).toBe(0);
+      const producer = raw().kafka.producer({
+        transactionalId: uniqueName(),
+        maxInFlightRequests: 1,
+        idempotent: true,
+      });
+      await producer.connect();
+      onTestFinished(() => producer.disconnect());
+      const write = async (partition: number, n: number) => {
+        const transaction = await producer.transaction();
+        const message = { ...letterOf(source, { n, group }), partition };
+        await transaction.send({ topic, messages: [message] });
+        return transaction;
+      };
+      await (await write(0, 0)).commit();
+      await (await write(1, 1)).abort();
+      await (await write(2, 2)).commit();
+      await (await write(2, 3)).abort();
+      await (await write(2, 4)).commit();
+      expect(await numbersIn(box)).toEqual([0, 2, 4]);
+      const open = await write(3, 5);
+      expect(await numbersIn(box)).toEqual([0, 2, 4]);
+      await open.commit();
+      expect(await numbersIn(box)).toEqual([0, 2, 4, 5]);
+    });
+
+    it('meets only those that lay there when it began', async () => {
+      const [source, group] = [await newSource(2), raw().name()];
+      await bury(
+        source,
+        range(0, 10).map((n) => ({ n, group })),
+      );
+      const box = await boxOf(group, source);
+      const seen: number[] = [];
+      const visit = async ({ message }: StoredLetter): Promise<Verdict> => {
+        if (seen.length < 5) await bury(source, [{ n: 100 + seen.length, group }]);
+        seen.push(Number(message.body));
+        return 'keep';
+      };
+      await box.pass({ visit, settled: () => {} }, { window: 1, signal: forEver });
+      expect(seen.toSorted((a, b) => a - b)).toEqual(range(0, 10));
+      expect((await numbersIn(box)).length).toBe(15);
+    });
+
+    it('reads headers that nobody should send', async () => {
+      const [source, group] = [await newSource(), raw().name()];
+      const hostile: IHeaders = {
+        constructor: 'mine',
+        toString: Buffer.from([0xff, 0x00]),
+        many: ['one', 'two', 'three'],
+        'stork-attempt': 'NaN',
+        'stork-replay-count': '-5',
+        'stork-failed-at': 'x'.repeat(10_000),
+        kafka_replyTopic: `${source}.reply`,
+        ...Object.fromEntries(range(0, 300).map((n) => [`header-${n}`, 'x'.repeat(100)])),
+      };
+      Object.defineProperty(hostile, '__proto__', { value: 'polluted', enumerable: true });
+      await bury(source, [{ n: 0, group, key: null, headers: hostile }]);
+      const box = await boxOf(group, source);
+      const [letter] = await listLetters(box, { filter: {}, signal: forEver, max: 10 });
+      expect(letter).toMatchObject({ attempts: 0, replays: 0, failedAt: undefined });
+      expect(({} as { polluted?: unknown }).polluted).toBeUndefined();
+      expect(await replayAll(box)).toMatchObject({ done: 1, kept: 0 });
+      expect(await numbersIn(box)).toEqual([]);
+      const [copy] = await raw().reader.records(retryOf(source, group));
+      expect(String(copy!.headers['header-299'])).toBe('x'.repeat(100));
+      expect(copy!.headers['many']!.toString()).toBe('one,two,three');
+      expect(copy!.headers['kafka_replyTopic']).toBeUndefined();
+      expect(await raw().admin.listTopics()).not.toContain(`${source}.reply`);
+    });
+
+    it('names what it does not find', async () => {
+      const group = raw().name();
+      const nowhere = uniqueName();
+      const open = (options: Partial<KafkaOptions>, place: object) =>
+        openDesk({ brokers, ...options }, place);
+      await expect(open({ groupId: group }, {})).rejects.toThrow(/^source: expected the topic whose letters/);
+      await expect(open({}, { source: nowhere })).rejects.toThrow('transports.main.groupId');
+      await expect(open({ groupId: group, topic: nowhere }, {})).rejects.toMatchObject({
+        code: 'CONFIG',
+        message: expect.stringContaining(`there is no topic ${nowhere}.dlq`),
+      });
+      await expect(open({ groupId: group }, { source: 'a topic?' })).rejects.toMatchObject({
+        code: 'CONFIG',
+      });
+    });
+
+    it('warns where nobody would take back what is replayed', async () => {
+      const [source, group] = [await newSource(), raw().name()];
+      const idle = await boxOf(group, source, { isolation: 'read-uncommitted' });
+      expect(await idle.warnings()).toEqual([
+        expect.stringContaining(`"${group}" has no members`),
+        expect.stringContaining('read-uncommitted'),
+      ]);
+      await startKafkaApp({ group, handlers: { [source]: () => {} } });
+      expect(await (await boxOf(group, source)).warnings()).toEqual([]);
+    });
+  });
+
+  describe('sending them back', () => {
+    it('writes them as they were to the topic of their group, once', async () => {
+      const [source, mine, theirs] = [await newSource(3), raw().name(), raw().name()];
+      await bury(
+        source,
+        range(0, 40).map((n) => ({ n, group: n % 2 === 0 ? mine : theirs })),
+      );
+      const box = await boxOf(mine, source);
+      const even = range(0, 20).map((n) => 2 * n);
+      expect(await numbersIn(box)).toEqual(even);
+      expect(await box.count()).toBe(40);
+      const before = Date.now();
+      expect(await replayAll(box)).toMatchObject({ seen: 20, done: 20, kept: 0 });
+      expect(await numbersIn(box)).toEqual([]);
+      expect(await box.count()).toBe(20);
+      expect(await replayAll(box)).toMatchObject({ seen: 0, done: 0 });
+      const copies = await raw().reader.records(retryOf(source, mine));
+      expect(copies.map(({ value }) => Number(value)).toSorted((a, b) => a - b)).toEqual(even);
+      const copy = copies.find(({ value }) => Number(value) === 36)!;
+      expect(copy.key!.toString()).toBe('key 2');
+      expect(copy.timestamp).toBeGreaterThanOrEqual(before);
+      const headers = Object.fromEntries(
+        Object.entries(copy.headers).map(([name, value]) => [name, String(value)]),
+      );
+      expect(headers).toEqual({
+        'stork-origin': source,
+        'stork-origin-partition': '0',
+        'stork-origin-offset': '36',
+        'stork-group': mine,
+        'stork-handler': 'shop.order',
+        'stork-replay-count': '1',
+      });
+      expect(await raw().admin.listTopics()).not.toContain(retryOf(source, theirs));
+      expect((await numbersIn(await boxOf(theirs, source))).length).toBe(20);
+    });
+
+    it('makes its topics as they must be', async () => {
+      const [source, group] = [await newSource(3), raw().name()];
+      await bury(source, [{ n: 0, group }]);
+      await replayAll(await boxOf(group, source));
+      const config = async (name: string): Promise<Record<string, string>> => {
+        const { resources } = await raw().admin.describeConfigs({
+          includeSynonyms: false,
+          resources: [{ type: 2, name }],
+        });
+        return Object.fromEntries(
+          resources[0]!.configEntries.map(({ configName, configValue }) => [configName, configValue]),
+        );
+      };
+      const retry = retryOf(source, group);
+      const marks = `${source}.dlq.marks`;
+      expect(await config(marks)).toMatchObject({
+        'cleanup.policy': 'compact,delete',
+        'retention.ms': (await config(`${source}.dlq`))['retention.ms'],
+      });
+      const { 'max.message.bytes': largest } = await config(source);
+      expect(await config(retry)).toMatchObject({
+        'cleanup.policy': 'delete',
+        'retention.ms': String(7 * 24 * 3_600_000),
+        'max.message.bytes': String(Number(largest) + 64 * 1024),
+      });
+      expect((await raw().admin.fetchTopicOffsets(retry)).length).toBe(3);
+    });
+
+    it('brings a thousand back in seconds', async () => {
+      const [source, group] = [await newSource(6), raw().name()];
+      await bury(
+        source,
+        range(0, 1_000).map((n) => ({ n, group })),
+      );
+      const box = await boxOf(group, source);
+      const began = performance.now();
+      expect(await replayAll(box)).toMatchObject({ done: 1_000 });
+      expect(performance.now() - began).toBeLessThan(15_000);
+      expect(await committedNumbers(retryOf(source, group))).toEqual(range(0, 1_000));
+    }, 40_000);
+
+    it('does none twice and none not at all, whenever its process is killed', async () => {
+      const [source, group] = [await newSource(3), raw().name()];
+      await bury(
+        source,
+        range(0, 500).map((n) => ({ n, group })),
+      );
+      const deaths = range(0, 5).map(() => 1 + Math.floor(Math.random() * 60));
+      for (const diesAtRequest of deaths) {
+        const settings: ReplayerSettings = { brokers: brokers!, group, source, diesAtRequest };
+        const child = spawn(process.execPath, [`${folder}/letter-replayer.js`, JSON.stringify(settings)], {
+          stdio: ['ignore', 'ignore', 'inherit'],
+        });
+        await once(child, 'exit');
+      }
+      const box = await boxOf(group, source);
+      const left = (await numbersIn(box)).length;
+      expect(await replayAll(box), `died at ${deaths.join(', ')}`).toMatchObject({ done: left, kept: 0 });
+      expect(await numbersIn(box)).toEqual([]);
+      expect(await committedNumbers(retryOf(source, group))).toEqual(range(0, 500));
+    }, 90_000);
+
+    it('does none twice where several begin at once: the last to come goes on, the others are told', async () => {
+      const [source, group] = [await newSource(3), raw().name()];
+      await bury(
+        source,
+        range(0, 500).map((n) => ({ n, group })),
+      );
+      const boxes = await Promise.all(range(0, 3).map(() => boxOf(group, source)));
+      const ends = await Promise.allSettled(boxes.map((box) => replayAll(box, { window: 10 })));
+      const told = ends.filter((end) => end.status === 'rejected').map(({ reason }) => reason as Error);
+      expect(told.length).toBeGreaterThan(0);
+      for (const error of told) {
+        expect(error).toMatchObject({
+          code: 'PUBLISH_REJECTED',
+          message: expect.stringContaining('somebody else has begun to replay'),
+        });
+      }
+      await replayAll(boxes[0]!);
+      expect(await committedNumbers(retryOf(source, group))).toEqual(range(0, 500));
+    }, 40_000);
+
+    it('waits for nobody who thinks, and holds no transaction open meanwhile', async () => {
+      const [source, group] = [await newSource(), raw().name()];
+      await bury(
+        source,
+        range(0, 3).map((n) => ({ n, group })),
+      );
+      const box = await boxOf(group, source);
+      const done: string[] = [];
+      let settle!: () => void;
+      const settled = new Promise<void>((resolve) => (settle = resolve));
+      const visit = async ({ id, message }: StoredLetter): Promise<Verdict> => {
+        if (id === '0/2') await settled;
+        return { replay: message.headers };
+      };
+      const heard = ({ id }: StoredLetter, outcome: LetterOutcome): void => {
+        done.push(`${id} ${typeof outcome === 'string' ? outcome : 'kept'}`);
+        if (done.length === 2) settle();
+      };
+      await box.pass({ visit, settled: heard }, { window: 100, signal: forEver });
+      expect(done).toEqual(['0/0 replayed', '0/1 replayed', '0/2 replayed']);
+    });
+
+    it('leaves off at once, and what it was told is done, and nothing else', async () => {
+      const [source, group] = [await newSource(), raw().name()];
+      await bury(
+        source,
+        range(0, 30).map((n) => ({ n, group })),
+      );
+      const box = await boxOf(group, source);
+      const stop = new AbortController();
+      const done = new Set<number>();
+      const visit = ({ id, message }: StoredLetter): Verdict | Promise<Verdict> => {
+        if (id !== '0/25') return { replay: message.headers };
+        stop.abort(new Error('enough'));
+        return new Promise(() => {});
+      };
+      const settled = ({ message }: StoredLetter): void => void done.add(Number(message.body));
+      await expect(box.pass({ visit, settled }, { window: 10, signal: stop.signal })).rejects.toThrow(
+        'enough',
+      );
+      expect([...done]).toEqual(range(0, 20));
+      expect(await numbersIn(box)).toEqual(range(20, 10));
+    });
+
+    it('keeps what does not fit, and only that', async () => {
+      const [source, group] = [await newSource(), raw().name()];
+      const retry = raw().name(retryOf(source, group));
+      await raw().admin.createTopics({
+        topics: [
+          { topic: retry, numPartitions: 1, configEntries: [{ name: 'max.message.bytes', value: '8000' }] },
+        ],
+        waitForLeaders: false,
+      });
+      const headers = { big: 'x'.repeat(9_000) };
+      await bury(
+        source,
+        range(0, 40).map((n) => ({ n, group, ...(n % 20 === 7 ? { headers } : {}) })),
+      );
+      const box = await boxOf(group, source);
+      const report = await replayAll(box);
+      expect(report).toMatchObject({ done: 38, kept: 2 });
+      expect(report.keptLetters[0]!.why).toContain(`does not fit into ${retry}`);
+      expect(await numbersIn(box)).toEqual([7, 27]);
+      expect((await committedNumbers(retry)).length).toBe(38);
+    }, 30_000);
+
+    it('keeps those whose topic is gone', async () => {
+      const [source, group] = [await newSource(), raw().name()];
+      await bury(source, [{ n: 0, group }]);
+      await raw().admin.deleteTopics({ topics: [source] });
+      await raw().renew();
+      const box = await eventually(async () => {
+        const one = await boxOf(group, source);
+        return (await one.warnings()).some((line) => line.includes('is gone')) ? one : undefined;
+      }, 'the topic to be gone');
+      const report = await replayAll(box);
+      expect(report).toMatchObject({ done: 0, kept: 1 });
+      expect(report.keptLetters[0]!.why).toContain(`the topic "${source}" is gone`);
+      expect(await numbersIn(box)).toEqual([0]);
+    });
+  });
+
+  describe('marks', () => {
+    it('of a discard alone do without a transaction, and keep the others where they are', async () => {
+      const [source, group] = [await newSource(2), raw().name()];
+      await bury(
+        source,
+        range(0, 150).map((n) => ({ n, group })),
+      );
+      const box = await boxOf(group, source);
+      expect(await discardAll(box, '9')).toMatchObject({ done: 24 });
+      expect((await numbersIn(box)).length).toBe(126);
+      expect(await discardAll(box)).toMatchObject({ done: 126 });
+      expect(await numbersIn(box)).toEqual([]);
+      expect(await box.count()).toBe(0);
+      const marks = await raw().reader.records(`${source}.dlq.marks`);
+      expect(marks.length).toBe(150);
+      expect(JSON.parse(String(marks[0]!.value))).toMatchObject({
+        action: 'discarded',
+        by: expect.stringContaining(`/${process.pid}`),
+      });
+      expect(await raw().admin.listTopics()).not.toContain(retryOf(source, group));
+    });
+
+    it('of a topic that was made anew mean nothing', async () => {
+      const [source, group] = [await newSource(), raw().name()];
+      await bury(
+        source,
+        range(0, 5).map((n) => ({ n, group })),
+      );
+      expect(await discardAll(await boxOf(group, source))).toMatchObject({ done: 5 });
+      const topic = `${source}.dlq`;
+      await raw().admin.deleteTopics({ topics: [topic] });
+      await raw().renew();
+      await eventually(
+        async () => ((await raw().admin.listTopics()).includes(topic) ? undefined : true),
+        'the topic to be gone',
+      );
+      await raw().renew();
+      await newTopic(topic, 1);
+      await bury(
+        source,
+        range(10, 5).map((n) => ({ n, group })),
+      );
+      expect(await numbersIn(await boxOf(group, source))).toEqual(range(10, 5));
+    });
+
+    it('count although somebody else has left a transaction open among them', async () => {
+      const [source, group] = [await newSource(), raw().name()];
+      await bury(
+        source,
+        range(0, 4).map((n) => ({ n, group })),
+      );
+      const box = await boxOf(group, source);
+      await discardAll(box, '0');
+      const producer = raw().kafka.producer({
+        transactionalId: uniqueName(),
+        maxInFlightRequests: 1,
+        idempotent: true,
+      });
+      await producer.connect();
+      onTestFinished(() => producer.disconnect());
+      const transaction = await producer.transaction();
+      const key = `0/3/${new Date(1_700_000_000_003).toISOString()}`;
+      await transaction.send({ topic: `${source}.dlq.marks`, messages: [{ key, value: '{}' }] });
+      await discardAll(box, '1');
+      expect(await numbersIn(box)).toEqual([2, 3]);
+      expect(await replayAll(box, { filter: { text: '2' } })).toMatchObject({ done: 1 });
+      expect(await numbersIn(box)).toEqual([3]);
+      await transaction.abort();
+      expect(await numbersIn(box)).toEqual([3]);
+    });
+  });
+
+  it('says nothing aloud while all is well', () => {
+    expect(warnings).toEqual([]);
+  });
+});

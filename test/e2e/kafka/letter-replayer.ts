@@ -1,0 +1,28 @@
+import { Socket } from 'node:net';
+import { openDesk, replayAll } from './letter-desk.js';
+
+// Replays every letter, as a process of its own that kills itself in the middle.
+
+export interface ReplayerSettings {
+  readonly brokers: readonly string[];
+  readonly group: string;
+  readonly source: string;
+  /** Which request to a broker, of those that the replay takes, is the one that it does not survive. */
+  readonly diesAtRequest: number;
+}
+
+const { brokers, group, source, diesAtRequest } = JSON.parse(process.argv[2]!) as ReplayerSettings;
+const { box, close } = await openDesk({ brokers, groupId: group }, { source });
+const prototype = Socket.prototype as unknown as { write: (...given: unknown[]) => boolean };
+const original = prototype.write;
+let requests = 0;
+prototype.write = function (...given) {
+  const isLast = ++requests === diesAtRequest;
+  // Every other one is not even sent.
+  if (isLast && diesAtRequest % 2 === 0) process.kill(process.pid, 'SIGKILL');
+  const sent = original.apply(this, given);
+  if (isLast) setTimeout(() => process.kill(process.pid, 'SIGKILL'), 2);
+  return sent;
+};
+await replayAll(box);
+await close();
