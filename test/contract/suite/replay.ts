@@ -74,6 +74,12 @@ async function open(harness: DriverHarness) {
 const numbersOf = (letters: readonly StoredDeadLetter[]): number[] =>
   letters.map(({ body }) => (JSON.parse(String(body)) as { n: number }).n);
 
+/** All but what a broker counts in headers of its own. */
+function saying({ headers, ...letter }: StoredDeadLetter): object {
+  const own = Object.entries(headers).filter(([name]) => name.startsWith('stork-'));
+  return { ...letter, headers: Object.fromEntries(own) };
+}
+
 /** As many as that are listed; what a broker holds can only be looked at. */
 function listed(desk: DeadLetterService, count: number): Promise<readonly StoredDeadLetter[]> {
   return eventually(async () => {
@@ -120,7 +126,8 @@ function looking(harness: DriverHarness): void {
     await fail(20);
     await letters(20);
     const first = await listed(desk, 20);
-    for (let look = 0; look < 5; look++) expect(await listed(desk, 20)).toEqual(first);
+    for (let look = 0; look < 5; look++)
+      expect((await listed(desk, 20)).map(saying)).toEqual(first.map(saying));
     expect(numbersOf(first)).toEqual(Array.from({ length: 20 }, (_, n) => n));
     expect(new Set(first.map(({ id }) => id)).size).toBe(20);
     expect((await desk.list({ max: 3 })).length).toBe(3);
