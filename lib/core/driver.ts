@@ -77,7 +77,7 @@ export interface Driver {
    * Where letters of a source lie. Needs `connect`, not `declare`. Rejects with `StorkConfigError` where `place` leaves out what the
    * transport does not know either, and where there is no such queue or topic.
    */
-  deadLetters?(place: DeadLetterPlace): Promise<DeadLetterBox>;
+  deadLetters(place: DeadLetterPlace): Promise<DeadLetterBox>;
 
   /**
    * Ends everything within `limitMs`: flushes confirms and offsets, gives back what is unsettled, closes the connections. Idempotent;

@@ -183,7 +183,7 @@ export class Transport {
   /** Where dead letters lie. Whoever asks closes it. */
   async deadLetters(place: DeadLetterPlace): Promise<DeadLetterBox> {
     await this.connect();
-    return this.#driver.deadLetters!(place);
+    return this.#driver.deadLetters(place);
   }
 
   /**

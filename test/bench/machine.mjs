@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 
-const titles = { rabbitmq: 'RabbitMQ', kafka: 'Kafka' };
+const titles = { rabbitmq: 'RabbitMQ', kafka: 'Kafka', redis: 'Redis' };
 
 /** What a number without its circumstances is worth: nothing. */
 export function describeMachine(brokers) {

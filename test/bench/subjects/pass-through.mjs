@@ -9,15 +9,15 @@ class PassThrough {
   }
 }
 
-/** The one controller of the row `pipeline`: a handler that does nothing but count, and an interceptor that does nothing at all. */
-export function countingController(handled) {
+/** The one controller of the rows on memory: a handler that does nothing but count, and an interceptor that does nothing at all. */
+export function countingController(handled, more = []) {
   class Orders {
     created(order) {
       handled(order);
     }
   }
   const created = {
-    on: [EventPattern(pattern), UseInterceptors(new PassThrough())],
+    on: [EventPattern(pattern), UseInterceptors(new PassThrough()), ...more],
     parameters: [Payload()],
   };
   return decorate(Orders, [Controller()], { created });

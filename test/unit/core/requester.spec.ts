@@ -63,6 +63,9 @@ class ClientDriver implements Driver {
   subscribe(): Promise<Subscription> {
     return Promise.reject(new Error('not a server'));
   }
+  deadLetters(): Promise<never> {
+    return Promise.reject(new Error('not a server'));
+  }
   async close(): Promise<void> {}
 }
 

@@ -1,0 +1,3 @@
+import { openOnMemory } from '../memory-orders.mjs';
+
+export const open = (options) => openOnMemory(options);
