@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { Copy } from '../../../lib/core/driver.js';
+import type { Redelivery } from '../../../lib/core/driver.js';
 import type { Delivery } from '../../../lib/core/delivery.js';
 import { MessageTooLargeError, NoRouteError } from '../../../lib/core/errors.js';
 import type { FetchedRecord, RecordToSend } from '../../../lib/kafka/client.js';
@@ -53,7 +53,7 @@ const headers = {
   kafka_replyTopic: 'x.reply',
   kafka_correlationId: 'c',
 };
-const redelivery: Copy = { to: 'redelivery', delayMs: 1_000, headers };
+const redelivery: Redelivery = { to: 'redelivery', delayMs: 1_000, headers, isDeferral: false };
 
 describe('a copy', () => {
   it('goes where it waits, of the current time, with its key and its reply address', async () => {
