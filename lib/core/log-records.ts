@@ -61,16 +61,19 @@ export function sourceOfLetters(topic: string): string | undefined {
 /**
  * Characters that no topic's name may have, and names that are too long, become a hash: two of them must not fall together.
  *
+ * @param whole what it stands for, where something was left out
  * @param isAmbiguous whether another name could differ from it by `.` and `_` alone, which the broker takes for the same
  */
-function legalName(text: string, isAmbiguous = false): string {
+function legalName(text: string, whole = text, isAmbiguous = false): string {
   const legal = text.replaceAll(/[^\w.-]/g, '-').slice(0, longestPrefix);
-  if (legal === text && !isAmbiguous) return text;
-  return `${legal}-${createHash('sha256').update(text).digest('hex').slice(0, 8)}`;
+  if (legal === whole && !isAmbiguous) return whole;
+  return `${legal}-${createHash('sha256').update(whole).digest('hex').slice(0, 8)}`;
 }
 
 /** Leaves room for the hash and for what companions append. */
 const longestPrefix = 220;
+/** Characters of a group that stay in a name that is too long. */
+const groupLeft = 60;
 
 /** Where messages of a group wait for their next run, apart from those of other groups and of other delays. */
 export function retryTopic(topic: string, group: string, delayMs: number): string {
@@ -102,9 +105,12 @@ export function findRetryTopics(
   return found;
 }
 
-/** Two sources cannot differ by `.` and `_` alone; two groups can. */
+/** Two sources cannot differ by `.` and `_` alone; two groups can. What is between the two tells a companion, so that stays. */
 function retryPrefix(topic: string, group: string): string {
-  return `${legalName(`${topic}.retry.${group}`, group.includes('_'))}.`;
+  const infix = '.retry.';
+  const room = longestPrefix - infix.length - Math.min(group.length, groupLeft);
+  const text = topic.slice(0, room) + infix + group;
+  return `${legalName(text, topic + infix + group, group.includes('_'))}.`;
 }
 
 /** A record as core sees it. What few handlers ask for is read when they do: it would cost each message. */

@@ -2,7 +2,6 @@ import { backoffMs, type BackoffOptions } from '../core/backoff.js';
 import { sleep, type Clock } from '../core/clock.js';
 import type { Copy } from '../core/driver.js';
 import type { Delivery } from '../core/delivery.js';
-import type { Epoch } from '../core/epoch.js';
 import { MessageTooLargeError, messageOf, NoRouteError } from '../core/errors.js';
 import { emptyHeaders, headerNames, reservedPrefix, type Headers } from '../core/headers.js';
 import { deadLetterTopic, headersOfCopy, kafkaHeaders } from '../core/log-records.js';
@@ -35,7 +34,8 @@ export interface WaitingOn {
   readonly record: FetchedRecord;
   /** Milliseconds since the epoch. */
   readonly dueAt: number;
-  readonly epoch: Epoch;
+  /** Aborts when its partition is not ours any more. */
+  readonly signal: AbortSignal;
 }
 
 type Written = Pick<RecordToSend, 'key' | 'value'>;
@@ -62,13 +62,11 @@ export class Copies {
     }
   }
 
-  /** As it is, uncounted, to where it waits for the rest of its time. False where that is over first, or the epoch. */
-  async waitOn({ source, delayMs, record, dueAt, epoch }: WaitingOn): Promise<boolean> {
+  /** As it is, uncounted, to where it waits for the rest of its time. False where that is over first, or the partition is lost. */
+  async waitOn({ source, delayMs, record, dueAt, signal }: WaitingOn): Promise<boolean> {
     const { clock, random, reconnect, retries, logger, name } = this.#fields;
-    const ended = new AbortController();
-    epoch.onEnd(() => ended.abort());
     const headers = carriedHeaders(record.headers ?? {});
-    for (let attempt = 1; epoch.live && clock.now() < dueAt; attempt++) {
+    for (let attempt = 1; !signal.aborted && clock.now() < dueAt; attempt++) {
       const topic = retries.topicFor(source, dueAt - clock.now(), delayMs);
       try {
         await this.#writeTo(topic, source, record, headers);
@@ -77,7 +75,7 @@ export class Copies {
         if (attempt === 1)
           logger.warn(`${name}: a message waits in memory, not in ${topic}: ${messageOf(error)}`);
         const restMs = Math.max(0, dueAt - clock.now());
-        await sleep(clock, Math.min(backoffMs(attempt, reconnect, random), restMs), ended.signal);
+        await sleep(clock, Math.min(backoffMs(attempt, reconnect, random), restMs), signal);
       }
     }
     return false;

@@ -285,8 +285,8 @@ export class Membership {
       settled: (now) => this.#committer.note(now),
       freed: (freed) => this.#freed(freed),
       copy: (from, delivery, copy) => this.#fields.copy(from, delivery, copy),
-      waitOn: ({ epoch }, record, dueAt) =>
-        this.#fields.waitOn({ source, delayMs: delayMs ?? 0, record, dueAt, epoch }),
+      waitOn: ({ signal }, record, dueAt) =>
+        this.#fields.waitOn({ source, delayMs: delayMs ?? 0, record, dueAt, signal }),
       guessContentType,
     });
     this.#partitions.set(nameOf(owned), owned);

@@ -46,6 +46,7 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
   readonly partition: number;
   readonly source: string;
   readonly epoch = new Epoch();
+  readonly #lost = new AbortController();
   /** True while the client fetches nothing of it. */
   paused = true;
   readonly #fields: OwnedPartitionFields;
@@ -72,6 +73,11 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
     this.#fields = fields;
     this.#lane = `${fields.topic}/${fields.partition}`;
     this.#due = fields.times === undefined ? undefined : new DueRecords(fields.times);
+  }
+
+  /** Aborts when it is not ours any more. */
+  get signal(): AbortSignal {
+    return this.#lost.signal;
   }
 
   get started(): boolean {
@@ -129,6 +135,7 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
   /** Nothing of it can be settled or committed any more. */
   end(): void {
     this.epoch.end();
+    this.#lost.abort();
     this.dropFetched();
     this.#lanes.clear();
     const waiters = this.#waiters;

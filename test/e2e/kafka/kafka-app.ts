@@ -114,7 +114,7 @@ export class Foreign {
     await Promise.all([this.admin.connect(), this.producer.connect(), this.reader.connect()]);
   }
 
-  /** Makes a topic; it is deleted in the end, with its dead letters. */
+  /** Makes a topic; it is deleted in the end, with its companions. */
   async topic(name = uniqueTopic(), partitions = 1): Promise<string> {
     await createTopic(this.admin, this.noted(name), partitions);
     return name;
@@ -139,10 +139,10 @@ export class Foreign {
   }
 
   async close(): Promise<void> {
-    const there = new Set(await this.admin.listTopics());
-    const topics = [...this.#topics]
-      .flatMap((name) => [name, `${name}.dlq`])
-      .filter((name) => there.has(name));
+    const ours = [...this.#topics];
+    const topics = (await this.admin.listTopics()).filter((topic) =>
+      ours.some((name) => topic === name || topic.startsWith(`${name}.`)),
+    );
     if (topics.length > 0) await this.admin.deleteTopics({ topics });
     await Promise.all([this.admin.disconnect(), this.producer.disconnect(), this.reader.close()]);
   }

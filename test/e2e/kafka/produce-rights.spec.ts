@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { Controller } from '@nestjs/common';
-import { EventPattern } from '@nestjs/microservices';
+import { Ctx, EventPattern } from '@nestjs/microservices';
 import {
   AclOperationTypes,
   AclPermissionTypes,
@@ -10,6 +10,7 @@ import {
   ResourcePatternTypes,
 } from 'kafkajs';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { KafkaContext } from 'nestjs-stork/kafka';
 import { throwAway, type ThrowAway } from '../../support/brokers/index.mjs';
 import { createTopic } from '../../support/kafka-topics.js';
 import { refusal, startKafkaApp, uniqueTopic } from './kafka-app.js';
@@ -50,15 +51,21 @@ describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
     return name;
   }
 
-  async function allow(
+  const allow = (type: AclResourceTypes, name: string, ...operations: readonly AclOperationTypes[]) =>
+    allowAs(ResourcePatternTypes.LITERAL, type, name, operations);
+  const allowPrefixed = (type: AclResourceTypes, name: string, ...operations: readonly AclOperationTypes[]) =>
+    allowAs(ResourcePatternTypes.PREFIXED, type, name, operations);
+
+  async function allowAs(
+    resourcePatternType: ResourcePatternTypes,
     resourceType: AclResourceTypes,
     resourceName: string,
-    ...operations: readonly AclOperationTypes[]
+    operations: readonly AclOperationTypes[],
   ): Promise<void> {
     const acl = operations.map((operation) => ({
       resourceType,
       resourceName,
-      resourcePatternType: ResourcePatternTypes.LITERAL,
+      resourcePatternType,
       principal: 'User:shop',
       host: '*',
       operation,
@@ -109,10 +116,34 @@ describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
   });
 
   it('join the group: listen() rejects and names it', async () => {
+    const name = await topic();
+    const { READ, WRITE, CREATE, DESCRIBE_CONFIGS } = AclOperationTypes;
+    // Every topic of ours begins with the name of its source.
+    await allowPrefixed(AclResourceTypes.TOPIC, name, READ, WRITE, CREATE, DESCRIBE_CONFIGS);
+    const runs: number[] = [];
+    @Controller()
+    class Consumer {
+      @EventPattern<string>(name)
+      handle(@Ctx() { attempt }: KafkaContext): void {
+        runs.push(attempt);
+        if (attempt === 1) throw new Error('no');
+      }
+    }
+    const groupId = uniqueTopic();
+    const module = { retry: { maxRetries: 0, redeliverDelaysMs: [100] } };
+    const app = { controllers: [Consumer], options: { ...options(), groupId }, module };
+    const { error } = await refusal(app);
+    expect(error).toMatchObject({ message: expect.stringMatching(/not authorized/i) });
+    expect(error.message).toContain(groupId);
+    // With it all is well.
+    await allow(AclResourceTypes.GROUP, groupId, READ);
+    const { client } = await startKafkaApp(app);
+    await client.publish(name, 1);
+    await expect.poll(() => runs, { timeout: 10_000 }).toEqual([1, 2]);
+  }, 40_000);
+
+  it('create companions: listen() rejects with the commands that make them', async () => {
     const name = await topic(AclOperationTypes.READ, AclOperationTypes.DESCRIBE_CONFIGS);
-    const letters = `${name}.dlq`;
-    await createTopic(admin, letters, 1);
-    await allow(AclResourceTypes.TOPIC, letters, AclOperationTypes.WRITE, AclOperationTypes.DESCRIBE_CONFIGS);
     @Controller()
     class Consumer {
       @EventPattern<string>(name)
@@ -120,10 +151,7 @@ describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
     }
     const groupId = uniqueTopic();
     const { error } = await refusal({ controllers: [Consumer], options: { ...options(), groupId } });
-    expect(error).toMatchObject({ message: expect.stringMatching(/not authorized/i) });
-    expect(error.message).toContain(groupId);
-    // With it all is well.
-    await allow(AclResourceTypes.GROUP, groupId, AclOperationTypes.READ);
-    await startKafkaApp({ controllers: [Consumer], options: { ...options(), groupId } });
-  }, 40_000);
+    for (const companion of [`${name}.dlq`, `${name}.retry.${groupId}.0`])
+      expect(error.message).toContain(`--create --topic ${companion} --partitions 1`);
+  });
 });

@@ -6,7 +6,7 @@ import type { MemoryBroker } from '../../../lib/memory/broker/memory-broker.js';
 import { newBroker, settle } from './harness.js';
 
 /** A member of the group `g` on the one partition of `t`; it only notes what it gets. */
-async function join(broker: MemoryBroker, consumption: Partial<Consumption> = {}) {
+async function join(broker: MemoryBroker, consumption: Partial<Consumption> = {}, delayMs?: number) {
   const deliveries: Delivery[] = [];
   const subscription = new LogSubscription({
     broker,
@@ -20,7 +20,7 @@ async function join(broker: MemoryBroker, consumption: Partial<Consumption> = {}
     },
     topics: () => ['t'],
     consumptionOf: () => ({ order: 'key', delivery: 'at-least-once', ...consumption }),
-    homeOf: (source) => ({ source, delayMs: undefined }),
+    homeOf: (source) => ({ source, delayMs }),
     declareCompanions: () => {},
     retryTopicFor: (source, delayMs) => `${source}.retry.g.${delayMs}`,
   });
@@ -78,4 +78,46 @@ it.each([
   const { deliveries } = await join(broker, { order, delivery: 'manual' });
   expect(deliveries.map(({ lane }) => lane)).toEqual(lanes);
   expect(deliveries[0]!.mode).toBe('manual');
+});
+
+describe('a retry topic', () => {
+  const dayMs = 24 * 60 * 60 * 1_000;
+  const waiting = async (delayMs: number, records: readonly { dueIn?: number; writtenIn?: number }[]) => {
+    const { broker, clock } = newBroker();
+    const topic = broker.createTopic('t', { partitions: 1 });
+    const now = clock.now();
+    for (const { dueIn, writtenIn = 0 } of records) {
+      const headers = dueIn === undefined ? {} : { 'stork-due-at': new Date(now + dueIn).toISOString() };
+      topic.append({ key: 'k', value: null, headers, timestamp: now + writtenIn });
+    }
+    const { offsets } = await join(broker, {}, delayMs);
+    return { clock, offsets };
+  };
+
+  it('of more than a day holds its records that long', async () => {
+    const { clock, offsets } = await waiting(3 * dayMs, [{ dueIn: 3 * dayMs }]);
+    await clock.advance(3 * dayMs - 1);
+    expect(offsets()).toEqual([]);
+    await clock.advance(1);
+    expect(offsets()).toEqual([0]);
+  });
+
+  it('lets nobody wait for longer than its delay, whatever a record says', async () => {
+    const { clock, offsets } = await waiting(1_000, [
+      { dueIn: 400 * dayMs },
+      { writtenIn: 9 * dayMs },
+      {},
+      { dueIn: 1_000 },
+    ]);
+    await clock.advance(999);
+    expect(offsets()).toEqual([]);
+    // One that claims to be of the future is looked at when it is the first.
+    await clock.advance(1_001);
+    expect(offsets()).toEqual([0, 1, 2, 3]);
+  });
+
+  it('of no delay is never waited in', async () => {
+    const { offsets } = await waiting(0, [{ dueIn: dayMs }, { writtenIn: dayMs }]);
+    expect(offsets()).toEqual([0, 1]);
+  });
 });
