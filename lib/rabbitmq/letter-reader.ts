@@ -40,7 +40,8 @@ interface Pending {
 
 /**
  * Reads a queue on one channel, from its head, and settles only what is done with. The rest returns when the channel ends, in its
- * order: each consumer is cancelled before the next one begins, so what they hold lies one after the other.
+ * order: the next consumer begins when the one before keeps all of its window and gets nothing more, so what they hold lies one after
+ * the other.
  */
 export class LetterReader {
   readonly #channel: ConfirmChannel;
@@ -208,8 +209,6 @@ export class LetterReader {
   }
 
   async #openWindow(): Promise<void> {
-    const before = this.#window;
-    if (before !== undefined) await this.#answered(() => this.#channel.cancel(before.tag));
     const size = this.#nextSize();
     await this.#answered(() => this.#channel.prefetch(size));
     const window = { tag: `letters-${String(this.#windows++).padStart(6, '0')}`, size, held: 0, kept: 0 };

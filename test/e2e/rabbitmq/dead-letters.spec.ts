@@ -168,6 +168,15 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
     expect(bodies(await list(rest))).toEqual(['1', '3', '5', '7', '9']);
   });
 
+  it('keeps the order of what stays of 1 500, whatever is taken from between', async () => {
+    const { queue } = await fillBox(raw(), 1_500);
+    const box = await openBox({ queue });
+    const third = { reasons: ['retries-exhausted'], text: '3' };
+    await discard(box, { filter: third, window: 20 });
+    const rest = upTo(1_500).filter((body) => !body.includes('3'));
+    for (let round = 0; round < 3; round++) expect(bodies(await list(box))).toEqual(rest);
+  });
+
   it.each([
     { what: 'reasons', filter: { reasons: ['timeout'] }, meant: ['1'] },
     { what: 'handlers', filter: { handlers: ['Worker.other'] }, meant: ['2'] },
