@@ -82,6 +82,7 @@ export class LetterPass {
   async #visit(letter: StoredLetter, message: ConsumeMessage, reader: LetterReader): Promise<void> {
     const { visitor, signal } = this.#fields;
     const verdict = await untilAborted(Promise.resolve(visitor.visit(letter)), signal);
+    signal.throwIfAborted();
     this.#left--;
     if (verdict === 'stop') return this.#stop();
     if (verdict === 'keep') return this.#keep(letter, message, reader);

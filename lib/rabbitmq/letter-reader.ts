@@ -3,6 +3,7 @@ import { endsWithin, sleep, type Clock } from '../core/clock.js';
 import { ConnectionLostError, messageOf, NoRouteError, PublishRejectedError } from '../core/errors.js';
 import { withResolvers } from '../core/promises.js';
 import { answered } from './answered.js';
+import { unwritable } from './publisher.js';
 
 /** Letters that a first consumer gets at once; each further one gets twice as many, as far as their bodies let it. */
 const firstWindow = 200;
@@ -39,7 +40,8 @@ interface Pending {
 
 /**
  * Reads a queue on one channel, from its head, and settles only what is done with. The rest returns when the channel ends, in its
- * order: each consumer is cancelled before the next one begins, so what they hold lies one after the other.
+ * order: the next consumer begins when the one before keeps all of its window and gets nothing more, so what they hold lies one after
+ * the other.
  */
 export class LetterReader {
   readonly #channel: ConfirmChannel;
@@ -77,7 +79,8 @@ export class LetterReader {
     channel.on('error', explain);
     // What breaks the connection is not told to its channels.
     fields.model.on('error', explain);
-    channel.on('close', () => {
+    // Before the client's own listener, which fails the confirmations: why must be known by then.
+    channel.prependListener('close', () => {
       fields.model.off('error', explain);
       this.#lose(lossOf(fields.queue, cause));
     });
@@ -118,25 +121,32 @@ export class LetterReader {
   /** Resolves when the broker has confirmed it, and something was there to take it. */
   async publish(queue: string, body: Buffer, options: Options.Publish): Promise<void> {
     const pending: Pending = { isReturned: false };
-    const send = (): Promise<void> =>
-      new Promise((resolve, reject) => {
-        this.#channel.publish('', queue, body, options, (error: unknown) =>
-          error === null || error === undefined ? resolve() : reject(error),
-        );
-        this.#unconfirmed.add(pending);
-      });
     try {
-      await this.#answered(send, publishTimeoutMs);
+      await this.#answered(() => this.#send(queue, body, options, pending), publishTimeoutMs);
     } catch (error) {
       // Whether the broker has it is not known: nothing more may be done on this channel.
       if (error instanceof ConnectionLostError) this.#lose(error);
-      if (messageOf(error) !== 'message nacked') throw error;
-      const why = `the broker refused what was sent to the queue "${queue}"; it may be full`;
-      throw new PublishRejectedError(why, { cause: error });
+      throw error;
     } finally {
       this.#unconfirmed.delete(pending);
     }
     if (pending.isReturned) throw new NoRouteError(`there is no queue "${queue}"`);
+  }
+
+  #send(queue: string, body: Buffer, options: Options.Publish, pending: Pending): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const confirmed = (error: unknown): void => {
+        if (error === null || error === undefined) resolve();
+        else
+          reject(this.#loss ?? new PublishRejectedError(`the queue "${queue}" refused it; it may be full`));
+      };
+      try {
+        this.#channel.publish('', queue, body, options, confirmed);
+        this.#unconfirmed.add(pending);
+      } catch (error) {
+        reject(this.#loss ?? unwritable(error));
+      }
+    });
   }
 
   /** Resolves when the broker has taken it: an acknowledgement has no answer, that to a question asked behind it comes after it. */
@@ -199,8 +209,6 @@ export class LetterReader {
   }
 
   async #openWindow(): Promise<void> {
-    const before = this.#window;
-    if (before !== undefined) await this.#answered(() => this.#channel.cancel(before.tag));
     const size = this.#nextSize();
     await this.#answered(() => this.#channel.prefetch(size));
     const window = { tag: `letters-${String(this.#windows++).padStart(6, '0')}`, size, held: 0, kept: 0 };

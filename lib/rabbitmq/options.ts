@@ -31,7 +31,8 @@ export interface RabbitMqOptions extends CommonTransportOptions {
   readonly deliveryLimit?: number;
   /**
    * How long the broker lets a consumer keep a message before it closes the channel; must be what the broker is configured with, a client
-   * cannot ask. What handlers may keep a message waiting in place is held to half of it. @defaultValue 1 800 000
+   * cannot ask. What handlers may keep a message waiting in place is held to half of it, and so
+   * is a look at dead letters. @defaultValue 1 800 000
    */
   readonly consumerTimeoutMs?: number;
   /** Priorities from 0 to this; classic queues only. Quorum queues ignore priorities on RabbitMQ 3 and know two levels on 4. */

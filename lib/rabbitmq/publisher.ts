@@ -193,13 +193,17 @@ export class Publisher {
     if (error instanceof IllegalOperationError) {
       return new PublishUnconfirmedError(`${this.#fields.name}: ${error.message}`, { cause: error });
     }
-    if (error instanceof RangeError) {
-      return new MessageTooLargeError(`the headers do not fit into a frame: ${error.message}`, {
-        cause: error,
-      });
-    }
-    return new StorkConfigError(`a message cannot be written in AMQP: ${messageOf(error)}`, { cause: error });
+    return unwritable(error);
   }
+}
+
+/** For what the client throws at once where it cannot write a message. */
+export function unwritable(error: unknown): Error {
+  if (error instanceof RangeError)
+    return new MessageTooLargeError(`the headers do not fit into a frame: ${error.message}`, {
+      cause: error,
+    });
+  return new StorkConfigError(`a message cannot be written in AMQP: ${messageOf(error)}`, { cause: error });
 }
 
 function where({ exchange, routingKey }: Publication): string {

@@ -117,6 +117,12 @@ export async function takeAll(raw: Raw, queue: string): Promise<readonly Consume
   });
 }
 
+/** Without what a broker counts for itself. */
+export function headersOf({ properties }: ConsumeMessage): Record<string, unknown> {
+  const { 'x-delivery-count': _, ...headers } = { ...properties.headers };
+  return headers;
+}
+
 export const bodies = (letters: readonly { readonly body: Buffer | null }[]): string[] =>
   letters.map(({ body }) => String(body));
 export const upTo = (count: number): string[] => Array.from({ length: count }, (_, n) => String(n));

@@ -1,6 +1,41 @@
+import { Controller } from '@nestjs/common';
+import { Ctx, EventPattern, Payload } from '@nestjs/microservices';
 import { describe, expect, it } from 'vitest';
-import { url, useRaw } from './support.js';
-import { bodies, discard, fillBox, list, openBox, replay, takeAll, upTo } from './boxes.js';
+import { RabbitMqContext } from 'nestjs-stork/rabbitmq';
+import { eventually, Seen } from '../../contract/app.js';
+import { startRabbitApp, uniqueQueue, url, useRaw } from './support.js';
+import {
+  bodies,
+  connectDriver,
+  discard,
+  fillBox,
+  headersOf,
+  letterHeaders,
+  list,
+  openBox,
+  replay,
+  takeAll,
+  upTo,
+} from './boxes.js';
+
+interface Run {
+  readonly queue: string;
+  readonly attempt: number;
+  readonly replays: unknown;
+}
+const runs = new Seen<Run>();
+/** Queues whose handler fails. */
+const failing = new Set<string>();
+
+@Controller()
+class Worker {
+  @EventPattern<string>('job')
+  job(@Payload() _: unknown, @Ctx() context: RabbitMqContext): void {
+    const { queue } = context;
+    runs.add({ queue, attempt: context.attempt, replays: context.headers['stork-replay-count'] });
+    if (failing.has(queue)) throw new TypeError('no way');
+  }
+}
 
 describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
   const raw = useRaw();
@@ -41,5 +76,183 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
     expect(await discard(box, { filter: { since } })).toMatchObject({ seen: 30, done: 20 });
     expect(bodies(await list(box))).toEqual(upTo(10));
     expect(await raw().count(dlq)).toBe(10);
+  });
+
+  it('replays only to the queue that failed, though an exchange fills two, and begins anew', async () => {
+    const exchange = { name: raw().exchange(), type: 'fanout' as const };
+    const [bad, good] = [raw().queue(), raw().queue()];
+    const controllers = [Worker];
+    const { client } = await startRabbitApp({ controllers, options: { queue: bad, exchange } });
+    await startRabbitApp({ controllers, options: { queue: good, exchange } });
+    failing.add(bad);
+    await client.publish('job', 1);
+    const of = (queue: string): readonly Run[] => runs.all.filter((run) => run.queue === queue);
+    await raw().letters(`${bad}.dlq`, 1);
+    await eventually(async () => (of(good).length === 1 ? true : undefined), 'the good one');
+    failing.delete(bad);
+    const box = await openBox({ queue: bad });
+    expect(await list(box)).toMatchObject([{ handler: 'Worker.job', attempts: 1, source: bad }]);
+    expect(await replay(box)).toMatchObject({ done: 1, kept: 0 });
+    await eventually(async () => (of(bad).length === 2 ? true : undefined), 'the replay');
+    expect(of(bad)[1]).toEqual({ queue: bad, attempt: 1, replays: '1' });
+    await eventually(
+      async () => ((await raw().count(bad)) === 0 ? true : undefined),
+      'the queue to be empty',
+    );
+    expect(of(good)).toHaveLength(1);
+    expect(await raw().count(`${bad}.dlq`)).toBe(0);
+  });
+
+  it('strips what the broker and the death wrote, and keeps the rest', async () => {
+    const { queue } = await fillBox(raw(), 1, () => ({
+      appId: 'shop',
+      correlationId: 'c',
+      replyTo: 'somewhere',
+      headers: { tenant: 'blue', 'x-first-death-queue': 'old', 'stork-replay-count': '1' },
+    }));
+    expect(await replay(await openBox({ queue }))).toMatchObject({ done: 1 });
+    const [message] = await takeAll(raw(), queue);
+    expect(message!.properties).toMatchObject({
+      appId: 'shop',
+      correlationId: 'c',
+      messageId: 'm-0',
+      type: 'job',
+      replyTo: undefined,
+      deliveryMode: 2,
+    });
+    expect(headersOf(message!)).toEqual({
+      tenant: 'blue',
+      'stork-origin': queue,
+      'stork-origin-routing-key': 'job',
+      'stork-handler': 'Worker.job',
+      'stork-replay-count': '2',
+    });
+  });
+
+  it('keeps a letter whose source is gone, and says so', async () => {
+    const { queue, dlq } = await fillBox(raw(), 3);
+    const box = await openBox({ queue });
+    await raw().channel.deleteQueue(queue);
+    const report = await replay(box, { window: 2 });
+    expect(report).toMatchObject({ done: 0, kept: 3 });
+    expect(report.keptLetters[0]!.why).toContain(queue);
+    expect(bodies(await list(box))).toEqual(upTo(3));
+    expect(await raw().count(dlq)).toBe(3);
+  });
+
+  it('keeps a letter that its source refuses', async () => {
+    const { queue } = await fillBox(raw(), 3);
+    await raw().channel.deleteQueue(queue);
+    const full = { 'x-max-length': 1, 'x-overflow': 'reject-publish' };
+    await raw().channel.assertQueue(queue, { durable: true, arguments: full });
+    const box = await openBox({ queue });
+    expect(await replay(box)).toMatchObject({ done: 1, kept: 2 });
+    expect(bodies(await list(box))).toEqual(['1', '2']);
+  });
+
+  it('takes from a queue of several sources only what the named one failed', async () => {
+    const other = raw().queue();
+    const { queue, dlq } = await fillBox(raw(), 10, (n) => ({
+      headers: n % 2 === 0 ? {} : letterHeaders(other, n),
+    }));
+    const box = await openBox({ queue: 'something.else' }, { source: queue, from: dlq });
+    expect(await replay(box)).toMatchObject({ seen: 5, done: 5 });
+    expect((await takeAll(raw(), queue)).map(({ content }) => content.toString())).toEqual([
+      '0',
+      '2',
+      '4',
+      '6',
+      '8',
+    ]);
+    const rest = await openBox({ queue: other }, { from: dlq });
+    expect(bodies(await list(rest))).toEqual(['1', '3', '5', '7', '9']);
+  });
+
+  it('keeps the order of what stays of 1 500, whatever is taken from between', async () => {
+    const { queue } = await fillBox(raw(), 1_500);
+    const box = await openBox({ queue });
+    const third = { reasons: ['retries-exhausted'], text: '3' };
+    await discard(box, { filter: third, window: 20 });
+    const rest = upTo(1_500).filter((body) => !body.includes('3'));
+    for (let round = 0; round < 3; round++) expect(bodies(await list(box))).toEqual(rest);
+  });
+
+  it.each([
+    { what: 'reasons', filter: { reasons: ['timeout'] }, meant: ['1'] },
+    { what: 'handlers', filter: { handlers: ['Worker.other'] }, meant: ['2'] },
+    { what: 'patterns', filter: { patterns: ['other'] }, meant: ['3'] },
+    { what: 'since', filter: { since: new Date(Date.UTC(2026, 0, 1, 0, 0, 5)) }, meant: ['5', '6'] },
+    { what: 'until', filter: { until: new Date(Date.UTC(2026, 0, 1, 0, 0, 1)) }, meant: ['0'] },
+    { what: 'headers', filter: { headers: { tenant: '7' } }, meant: ['4'] },
+    { what: 'text of the error', filter: { text: 'DISK' }, meant: ['5'] },
+    { what: 'text of the body', filter: { text: '6' }, meant: ['6'] },
+  ])('shows and discards by $what', async ({ filter, meant }) => {
+    const special: Record<number, object> = {
+      1: { headers: { 'stork-death-reason': 'timeout' } },
+      2: { headers: { 'stork-handler': 'Worker.other' } },
+      3: { type: 'other' },
+      4: { headers: { tenant: 7 } },
+      5: { headers: { 'stork-error-message': 'disk full' } },
+    };
+    const { queue } = await fillBox(raw(), 7, (n) => special[n] ?? {});
+    const box = await openBox({ queue });
+    const letters = await list(box, filter);
+    expect(bodies(letters)).toEqual(meant);
+    const ids = letters.map(({ id }) => id);
+    expect(bodies(await list(box, { ids }))).toEqual(meant);
+    expect(await discard(box, { filter })).toMatchObject({ seen: 7, done: meant.length });
+    expect(bodies(await list(box))).toEqual(upTo(7).filter((body) => !meant.includes(body)));
+  });
+
+  it('survives letters with absurd headers, and replays them', async () => {
+    const odd = [
+      { 'stork-attempt': '-1', 'stork-replay-count': 'NaN' },
+      { 'stork-attempt': 1.5, 'stork-replay-count': -3 },
+      { 'stork-failed-at': 'yesterday', 'stork-first-failed-at': { a: 1 } },
+      { 'stork-error-name': ['a'], 'stork-error-message': 7, 'stork-handler': true },
+      { 'stork-death-reason': 'x'.repeat(2_000), 'x-death': 'rejected' },
+      { 'stork-key': { deep: [1, { b: null }] }, __proto__x: 'y' },
+    ];
+    const { queue } = await fillBox(raw(), odd.length, (n) => ({ headers: odd[n]! }));
+    const box = await openBox({ queue });
+    const letters = await list(box);
+    expect(letters.map(({ attempts }) => attempts)).toEqual([0, 0, 4, 4, 4, 4]);
+    expect(letters.map(({ failedAt }) => failedAt?.getUTCSeconds())).toEqual([0, 1, undefined, 3, 4, 5]);
+    expect(await replay(box)).toMatchObject({ done: odd.length, kept: 0 });
+    const back = await takeAll(raw(), queue);
+    expect(back.map(({ properties }) => properties.headers!['stork-replay-count'])).toEqual(
+      odd.map(() => '1'),
+    );
+  });
+
+  it('says what a person should know beforehand', async () => {
+    const { queue, dlq } = await fillBox(raw(), 1);
+    const box = await openBox({ queue });
+    expect(await box.count()).toBe(1);
+    const [hidden, idle, ...more] = await box.warnings();
+    expect(hidden).toContain('delivery count rises by one');
+    expect(idle).toBe(`nobody consumes the queue "${queue}": replayed letters wait`);
+    expect(more).toEqual([]);
+    await raw().with(async (channel) => {
+      await channel.consume(queue, () => {});
+      expect(await box.warnings()).toEqual([hidden]);
+      await channel.consume(dlq, () => {});
+      expect((await box.warnings())[1]).toContain('other readers');
+    });
+    await raw().channel.deleteQueue(queue);
+    expect((await box.warnings()).at(-1)).toBe(`there is no queue "${queue}": letters cannot be replayed`);
+  });
+
+  it('is refused where there is no such queue, and where none is named', async () => {
+    const missing = uniqueQueue();
+    await expect(openBox({ queue: missing })).rejects.toMatchObject({
+      code: 'CONFIG',
+      message: expect.stringContaining(`"${missing}.dlq"`) as string,
+    });
+    const driver = await connectDriver({});
+    await expect(driver.deadLetters({})).rejects.toMatchObject({
+      code: 'CONFIG',
+      problems: [{ name: 'source' }],
+    });
   });
 });

@@ -3,7 +3,7 @@ import { EventPattern, Payload } from '@nestjs/microservices';
 import type { Options } from 'amqplib';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { eventually, Seen } from '../../contract/app.js';
-import { forge, later, Raw, startRabbitApp, url, useRaw } from './support.js';
+import { forge, later, nestedTable, Raw, startRabbitApp, url, useRaw } from './support.js';
 
 const seen = new Seen<{ queue: string; body: unknown }>();
 
@@ -37,16 +37,6 @@ async function writes(): Promise<Raw> {
   await writer.open();
   onTestFinished(() => writer.close());
   return writer;
-}
-
-/** The body of a table within a table within … */
-function nestedTable(depth: number): Buffer {
-  const bytes = Buffer.alloc(depth * 7);
-  for (let level = 0; level < depth; level++) {
-    bytes.write('\u0001aF', level * 7, 'latin1');
-    bytes.writeUInt32BE((depth - level - 1) * 7, level * 7 + 3);
-  }
-  return bytes;
 }
 
 const healthy = (queue: string): number => seen.all.filter((one) => one.queue === queue).length;

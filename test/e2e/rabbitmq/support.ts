@@ -227,6 +227,16 @@ export function forge({ connection }: Raw, marker: Buffer, bytes: Buffer): () =>
   };
 }
 
+/** The body of a table within a table within …, deeper than the client library itself can write. */
+export function nestedTable(depth: number): Buffer {
+  const bytes = Buffer.alloc(depth * 7);
+  for (let level = 0; level < depth; level++) {
+    bytes.write('\u0001aF', level * 7, 'latin1');
+    bytes.writeUInt32BE((depth - level - 1) * 7, level * 7 + 3);
+  }
+  return bytes;
+}
+
 /** What would end the process if the test runner did not watch: rejections nobody handles, errors nobody catches. */
 export async function crashesDuring(work: () => Promise<void>): Promise<readonly unknown[]> {
   const crashes: unknown[] = [];

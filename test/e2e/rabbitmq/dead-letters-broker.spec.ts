@@ -1,0 +1,110 @@
+import { Controller } from '@nestjs/common';
+import { EventPattern, Payload } from '@nestjs/microservices';
+import type { Channel, ConsumeMessage, Options } from 'amqplib';
+import { describe, expect, it } from 'vitest';
+import { inboundMessage } from '../../../lib/rabbitmq/messages.js';
+import { eventually, Seen } from '../../contract/app.js';
+import { headersOf, list, openBox, replay, takeAll } from './boxes.js';
+import { startRabbitApp, url, useRaw } from './support.js';
+
+const handled = new Seen<unknown>();
+
+@Controller()
+class Orders {
+  @EventPattern<string>('order.*')
+  order(@Payload() body: unknown): void {
+    handled.add(body);
+  }
+}
+
+/** Takes one after the other, `times` in all. */
+async function refuse(channel: Channel, queue: string, times: number, requeue: boolean): Promise<void> {
+  await channel.prefetch(1);
+  await new Promise<void>((resolve, reject) => {
+    let left = times;
+    const take = (message: ConsumeMessage | null): void => {
+      channel.nack(message!, false, requeue);
+      if (--left === 0) resolve();
+    };
+    channel.consume(queue, take).catch(reject);
+  });
+}
+
+interface Death {
+  readonly reason: string;
+  readonly args: Record<string, unknown>;
+  readonly options?: Options.Publish;
+  readonly kill: (channel: Channel, queue: string) => Promise<unknown>;
+}
+
+describe.skipIf(url === undefined)('RabbitMQ: letters of the broker itself', () => {
+  const raw = useRaw();
+
+  it.each<Death>([
+    { reason: 'expired', args: {}, options: { expiration: '1' }, kill: async () => {} },
+    { reason: 'rejected', args: {}, kill: (channel, queue) => refuse(channel, queue, 1, false) },
+    {
+      reason: 'delivery-limit',
+      args: { 'x-delivery-limit': 2 },
+      kill: (channel, queue) => refuse(channel, queue, 3, true),
+    },
+    {
+      reason: 'max-length',
+      args: { 'x-max-length': 1 },
+      kill: async (channel, queue) => channel.sendToQueue(queue, Buffer.from('newer')),
+    },
+  ])('$reason are shown with their reason, and go back with the pattern they had', async (death) => {
+    const queue = raw().queue();
+    const dlq = `${queue}.dlq`;
+    const exchange = raw().exchange();
+    const { channel } = raw();
+    await channel.assertExchange(exchange, 'topic', { durable: true });
+    await channel.assertQueue(dlq, { durable: true, arguments: { 'x-queue-type': 'quorum' } });
+    const target = { 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': dlq };
+    const args = { 'x-queue-type': 'quorum', ...target, ...death.args };
+    await channel.assertQueue(queue, { durable: true, arguments: args });
+    await channel.bindQueue(queue, exchange, 'order.*');
+    const headers = { tenant: 'blue' };
+    const began = Date.now();
+    channel.publish(exchange, 'order.made', Buffer.from('{}'), { messageId: 'm', ...death.options, headers });
+    await raw().confirmed();
+    await raw().with((own) => death.kill(own, queue));
+    await eventually(async () => ((await raw().count(dlq)) === 1 ? true : undefined), 'the letter');
+    await takeAll(raw(), queue);
+
+    const box = await openBox({ queue });
+    const [letter] = await list(box);
+    expect(letter).toMatchObject({ reason: death.reason, source: queue, pattern: 'order.made' });
+    expect(Math.abs(letter!.failedAt!.getTime() - began)).toBeLessThan(10_000);
+    expect(await list(box)).toMatchObject([{ id: letter!.id }]);
+    expect(await replay(box)).toMatchObject({ done: 1, byReason: { [death.reason]: 1 } });
+    const [back] = await takeAll(raw(), queue);
+    expect(back!.properties).toMatchObject({ messageId: 'm', expiration: undefined });
+    expect(headersOf(back!)).toEqual({
+      tenant: 'blue',
+      'stork-origin': queue,
+      'stork-origin-exchange': exchange,
+      'stork-origin-routing-key': 'order.made',
+      'stork-replay-count': '1',
+    });
+    expect(inboundMessage(back!, queue, 'stork-key').patterns[0]).toBe('order.made');
+    expect(await raw().count(dlq)).toBe(0);
+  });
+
+  it('reach the handler of the pattern that they had', async () => {
+    const queue = raw().queue();
+    const exchange = { name: raw().exchange(), type: 'topic' as const };
+    const first = await startRabbitApp({ controllers: [Orders], options: { queue, exchange } });
+    await first.close();
+    const body = { queue };
+    const options = { expiration: '1', contentType: 'application/json' };
+    raw().channel.publish(exchange.name, 'order.made', Buffer.from(JSON.stringify(body)), options);
+    const box = await openBox({ queue });
+    await eventually(async () => ((await box.count()) === 1 ? true : undefined), 'the letter');
+    expect(await list(box)).toMatchObject([{ reason: 'expired', pattern: 'order.made' }]);
+    expect(await replay(box)).toMatchObject({ done: 1 });
+    await startRabbitApp({ controllers: [Orders], options: { queue, exchange } });
+    await eventually(async () => (handled.all.length === 1 ? true : undefined), 'the handler');
+    expect(handled.all).toEqual([body]);
+  });
+});

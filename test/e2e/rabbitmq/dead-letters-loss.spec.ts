@@ -1,0 +1,254 @@
+import { describe, expect, it, onTestFinished } from 'vitest';
+import type { LetterOutcome, LetterVisitor, StoredLetter, Verdict } from '../../../lib/core/dead-letters.js';
+import { replayHeaders } from '../../../lib/core/letter-replay.js';
+import { eventually, Gate } from '../../contract/app.js';
+import { startProxy, type TcpProxy } from '../../support/tcp-proxy.js';
+import { bodies, connectDriver, fillBox, list, never, openBox, replay, takeAll, upTo } from './boxes.js';
+import { startStallingProxy } from './stalling-proxy.js';
+import { crashesDuring, forge, later, nestedTable, Raw, seeded, url, useRaw } from './support.js';
+
+type Answer = ReturnType<LetterVisitor['visit']>;
+
+/** Remembers what it saw. */
+class Looks implements LetterVisitor {
+  readonly seen: string[] = [];
+  readonly outcomes: LetterOutcome[] = [];
+
+  constructor(readonly answer: (body: string, letter: StoredLetter) => Answer) {}
+
+  visit(letter: StoredLetter): Answer {
+    const body = String(letter.message.body);
+    this.seen.push(body);
+    return this.answer(body, letter);
+  }
+
+  settled(_: StoredLetter, outcome: LetterOutcome): void {
+    this.outcomes.push(outcome);
+  }
+}
+
+async function proxied(): Promise<{ proxy: TcpProxy; address: string }> {
+  const address = new URL(url!);
+  const proxy = await startProxy({ host: address.hostname, port: Number(address.port) });
+  onTestFinished(() => proxy.close());
+  address.port = String(proxy.port);
+  return { proxy, address: address.href };
+}
+
+describe.skipIf(url === undefined)('RabbitMQ: the dead letter box, disturbed', () => {
+  const raw = useRaw();
+  const pass = { window: 1, signal: never };
+
+  it.each([
+    { window: 1, seed: 1 },
+    { window: 1, seed: 2 },
+    { window: 1, seed: 3 },
+    { window: 10, seed: 4 },
+  ])(
+    'loses nothing where the link is cut in a replay, and doubles at most the $window in hand',
+    async ({ window, seed }) => {
+      const random = seeded(seed);
+      const { proxy, address } = await proxied();
+      const { queue, dlq } = await fillBox(raw(), 100);
+      const box = await openBox({ queue, url: address });
+      let cuts = 0;
+      let told = 0;
+      for (let left = 100; left > 0; left = await raw().count(dlq)) {
+        let sinceCut = 0;
+        const cutAfter = cuts < 5 ? 5 + Math.floor(random() * 20) : Infinity;
+        const onProgress = (): void => {
+          if (++sinceCut !== cutAfter) return;
+          cuts++;
+          setTimeout(() => proxy.cut(), random() * 3);
+        };
+        const report = await replay(box, { window, onProgress }).catch((error: unknown) => error);
+        if (report instanceof Error) expect(report).toMatchObject({ code: 'CONNECTION_LOST' });
+        told += sinceCut;
+        // What was in hand comes back when the broker has noticed.
+        await later(100);
+      }
+      const back = (await takeAll(raw(), queue)).map(({ content }) => content.toString());
+      expect(new Set(back)).toEqual(new Set(upTo(100)));
+      expect(back.length, `${cuts} cuts`).toBeLessThanOrEqual(100 + cuts * window);
+      expect(cuts).toBeGreaterThan(0);
+      expect(told).toBeLessThanOrEqual(100);
+    },
+    30_000,
+  );
+
+  it('rejects where the link is cut while it looks, and can be used again', async () => {
+    const { proxy, address } = await proxied();
+    const { queue } = await fillBox(raw(), 450);
+    const box = await openBox({ queue, url: address });
+    const looks = new Looks((body) => {
+      if (body === '150') proxy.cut();
+      return 'keep';
+    });
+    const visit = async (): Promise<void> => {
+      await expect(box.pass(looks, pass)).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
+    };
+    expect(await crashesDuring(visit)).toEqual([]);
+    await eventually(
+      async () => ((await raw().count(`${queue}.dlq`)) === 450 ? true : undefined),
+      'all back',
+    );
+    expect(bodies(await list(box))).toEqual(upTo(450));
+  });
+
+  it('ends at once where it is told to, and what was told is done', async () => {
+    const { queue, dlq } = await fillBox(raw(), 300);
+    const box = await openBox({ queue });
+    const abort = new AbortController();
+    const looks = new Looks((body) => {
+      if (body === '10') abort.abort(new Error('enough'));
+      return 'discard';
+    });
+    await expect(box.pass(looks, { window: 5, signal: abort.signal })).rejects.toThrow('enough');
+    expect(await raw().count(dlq)).toBe(300 - looks.outcomes.length);
+    expect(looks.outcomes.length).toBeLessThanOrEqual(10);
+    await expect(box.pass(looks, { window: 1, signal: abort.signal })).rejects.toThrow('enough');
+  });
+
+  it('ends where a verdict never comes', async () => {
+    const { queue, dlq } = await fillBox(raw(), 3);
+    const box = await openBox({ queue });
+    const abort = new AbortController();
+    const asked = new Gate();
+    const looks = new Looks(() => {
+      asked.open();
+      return new Promise(() => {});
+    });
+    const passing = box.pass(looks, { window: 1, signal: abort.signal });
+    await asked.opened;
+    abort.abort(new Error('enough'));
+    await expect(passing).rejects.toThrow('enough');
+    expect(await raw().count(dlq)).toBe(3);
+  });
+
+  it('ends its passes when its transport is closed', async () => {
+    const { queue, dlq } = await fillBox(raw(), 3);
+    const driver = await connectDriver({ queue });
+    const box = await driver.deadLetters({});
+    const asked = new Gate();
+    const looks = new Looks(() => {
+      asked.open();
+      return new Promise(() => {});
+    });
+    const passing = box.pass(looks, pass).catch((error: unknown) => error);
+    await asked.opened;
+    await driver.close(5_000);
+    expect(await passing).toMatchObject({ code: 'CLOSED' });
+    await expect(driver.deadLetters({})).rejects.toMatchObject({ code: 'CLOSED' });
+    await expect(box.count()).rejects.toMatchObject({ code: 'CLOSED' });
+    await eventually(async () => ((await raw().count(dlq)) === 3 ? true : undefined), 'all back');
+  });
+
+  it('does not hang on a stalled link', async () => {
+    const proxy = await startStallingProxy(url!);
+    onTestFinished(() => proxy.close());
+    const { queue } = await fillBox(raw(), 10);
+    const box = await openBox({ queue, url: proxy.url });
+    const abort = new AbortController();
+    const looks = new Looks((body) => {
+      if (body === '3') proxy.stall();
+      if (body === '3') setTimeout(() => abort.abort(new Error('enough')), 50);
+      return 'discard';
+    });
+    const began = performance.now();
+    await expect(box.pass(looks, { window: 1, signal: abort.signal })).rejects.toThrow('enough');
+    expect(performance.now() - began).toBeLessThan(12_000);
+  }, 20_000);
+
+  it('rejects where its queue is deleted meanwhile', async () => {
+    const { queue, dlq } = await fillBox(raw(), 300);
+    const box = await openBox({ queue });
+    const looks = new Looks(async (body): Promise<Verdict> => {
+      if (body === '5') await raw().channel.deleteQueue(dlq);
+      return 'discard';
+    });
+    await expect(box.pass(looks, pass)).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
+    await expect(box.count()).rejects.toMatchObject({ code: 'CONFIG' });
+  });
+
+  it('lets a second one go on with what the first does not hold', async () => {
+    const { queue, dlq } = await fillBox(raw(), 300);
+    const [first, second] = [await openBox({ queue }), await openBox({ queue })];
+    const [asked, goOn] = [new Gate(), new Gate()];
+    const slow = new Looks(async (): Promise<Verdict> => {
+      asked.open();
+      await goOn.opened;
+      return 'keep';
+    });
+    const passing = first.pass(slow, pass);
+    await asked.opened;
+    expect(bodies(await list(second))).toEqual(upTo(300).slice(200));
+    const both = second.pass(new Looks(() => 'keep'), pass);
+    goOn.open();
+    await Promise.all([passing, both]);
+    expect(slow.seen.length).toBe(300);
+    expect(bodies(await list(first)).toSorted()).toEqual(upTo(300).toSorted());
+    expect(await raw().count(dlq)).toBe(300);
+  });
+
+  it('lets two discard at once, each letter once', async () => {
+    const { queue, dlq } = await fillBox(raw(), 600);
+    const boxes = [await openBox({ queue }), await openBox({ queue })];
+    const looks = boxes.map(() => new Looks(() => 'discard'));
+    await Promise.all(boxes.map((box, i) => box.pass(looks[i]!, { window: 20, signal: never })));
+    expect(looks.flatMap(({ seen }) => seen).toSorted()).toEqual(upTo(600).toSorted());
+    expect(await raw().count(dlq)).toBe(0);
+  });
+
+  it('holds no letter for longer than half of what the broker allows, and meets each once', async () => {
+    // Two of them say all the same.
+    const { queue } = await fillBox(raw(), 60, (n) =>
+      n === 20 || n === 21 ? { messageId: 'twin', headers: { 'stork-failed-at': undefined } } : {},
+    );
+    const box = await openBox({ queue, consumerTimeoutMs: 200 });
+    const looks = new Looks(async (body): Promise<Verdict> => {
+      await later(10);
+      return Number(body) % 3 === 0 ? 'discard' : 'keep';
+    });
+    await box.pass(looks, pass);
+    expect(looks.seen).toEqual(upTo(60));
+    expect(bodies(await list(box))).toEqual(upTo(60).filter((body) => Number(body) % 3 !== 0));
+  });
+
+  it('meets what comes while it goes on in a later pass only', async () => {
+    const { queue, dlq } = await fillBox(raw(), 5);
+    const box = await openBox({ queue });
+    const looks = new Looks((body, letter) => {
+      raw().channel.sendToQueue(dlq, Buffer.from(`${body} again`));
+      return body === '2' ? { replay: replayHeaders(letter) } : 'keep';
+    });
+    await box.pass(looks, pass);
+    expect(looks.seen).toEqual(upTo(5));
+    expect(looks.outcomes).toEqual(['replayed']);
+    await raw().confirmed();
+    expect(bodies(await list(box))).toHaveLength(9);
+  });
+
+  it('says what to do with a letter that the client cannot read', async () => {
+    const { queue, dlq } = await fillBox(raw(), 0);
+    const nested = nestedTable(5_000);
+    const mark = (tag: string): Buffer => {
+      const length = Buffer.alloc(4);
+      length.writeUInt32BE(nested.length);
+      return Buffer.concat([Buffer.from(`\u0001n${tag}`), length]);
+    };
+    const writer = new Raw(url!);
+    await writer.open();
+    onTestFinished(() => writer.close());
+    forge(writer, mark('x'), mark('F'));
+    writer.channel.publish('', dlq, Buffer.from('"deep"'), { headers: { n: nested } });
+    await writer.confirmed();
+    const box = await openBox({ queue });
+    const look = async (): Promise<void> => {
+      await expect(list(box)).rejects.toMatchObject({
+        code: 'CONNECTION_LOST',
+        message: expect.stringContaining('take it away by the management UI') as string,
+      });
+    };
+    expect(await crashesDuring(look)).toEqual([]);
+  });
+});

@@ -1,0 +1,54 @@
+import { Controller } from '@nestjs/common';
+import { EventPattern, Payload } from '@nestjs/microservices';
+import { describe, expect, it } from 'vitest';
+import { eventually, Gate, Seen } from '../../contract/app.js';
+import { startRabbitApp, url, useRaw } from './support.js';
+
+const started = new Seen<number>();
+const finished = new Seen<number>();
+let gate = new Gate();
+
+@Controller()
+class Worker {
+  @EventPattern<string>('job')
+  async job(@Payload() n: number): Promise<void> {
+    started.add(n);
+    await gate.opened;
+    finished.add(n);
+  }
+}
+
+describe.skipIf(url === undefined)('RabbitMQ: a consumer that is started again and again', () => {
+  const raw = useRaw();
+
+  it('25 times with 50 messages in flight puts none of them away and loses none', async () => {
+    const queue = raw().queue();
+    const count = 50;
+    // What a restart gives back is counted by the broker: its own default of 20 would be used up.
+    const options = { queue, concurrency: count, prefetch: count };
+    const module = { drainTimeoutMs: 1 };
+    const start = () => startRabbitApp({ controllers: [Worker], options, module });
+    for (let restart = 0; restart < 25; restart++) {
+      gate = new Gate();
+      const before = started.all.length;
+      const { close } = await start();
+      if (restart === 0) {
+        for (let n = 0; n < count; n++)
+          raw().channel.sendToQueue(queue, Buffer.from(String(n)), {
+            type: 'job',
+            contentType: 'application/json',
+          });
+        await raw().confirmed();
+      }
+      await started.count(before + count);
+      await close();
+      gate.open();
+    }
+    expect(await raw().count(`${queue}.dlq`)).toBe(0);
+    finished.all.length = 0;
+    await start();
+    await eventually(async () => (finished.all.length >= count ? true : undefined), 'all to be handled');
+    expect(finished.all.toSorted((a, b) => a - b)).toEqual(Array.from({ length: count }, (_, n) => n));
+    expect(await raw().count(`${queue}.dlq`)).toBe(0);
+  }, 60_000);
+});
