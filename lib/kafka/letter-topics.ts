@@ -1,6 +1,7 @@
 import { marksTopic } from '../core/letter-marks.js';
 import { retryTopic } from '../core/log-records.js';
 import type { KafkaAdmin, PartitionEnds, TopicToCreate } from './client.js';
+import { retryConfig } from './companions.js';
 import type { LetterPlace } from './letter-place.js';
 import type { WritableTopic } from './letter-records.js';
 
@@ -9,10 +10,6 @@ export interface LetterTopicsFields {
   readonly admin: KafkaAdmin;
   readonly topology: { declareTopic(wanted: Omit<TopicToCreate, 'replicationFactor'>): Promise<void> };
 }
-
-/** A copy carries more headers than its message. */
-const roomForHeaders = 64 * 1024;
-const weekMs = 7 * 24 * 60 * 60 * 1_000;
 
 /** The topics beside the letters' own; made when they are first needed. */
 export class LetterTopics {
@@ -59,9 +56,8 @@ export class LetterTopics {
     if (found !== undefined) return found;
     const like = await this.#find(source);
     if (like === undefined) return undefined;
-    const config: Record<string, string> = { 'cleanup.policy': 'delete', 'retention.ms': String(weekMs) };
     const { 'max.message.bytes': largest } = await this.#configOf(source);
-    if (largest !== undefined) config['max.message.bytes'] = String(Number(largest) + roomForHeaders);
+    const config = retryConfig(0, largest === undefined ? undefined : Number(largest));
     await this.#fields.topology.declareTopic({ topic, partitions: like.partitions, config });
     return this.#find(topic);
   }
