@@ -25,7 +25,7 @@ export function companionsOf(
     topic,
     what: 'retry topic',
     risk: 'may lose messages that wait in it',
-    config: copyConfig(Math.max(weekMs, 2 * delayMs), maxMessageBytes),
+    config: retryConfig(delayMs, maxMessageBytes),
   }));
   const letters = {
     topic: deadLetterTopic(source),
@@ -39,6 +39,13 @@ export function companionsOf(
 /** Letters are kept until a person has looked at them. */
 export function letterConfig(maxMessageBytes: number | undefined): Readonly<Record<string, string>> {
   return copyConfig(-1, maxMessageBytes);
+}
+
+export function retryConfig(
+  delayMs: number,
+  maxMessageBytes: number | undefined,
+): Readonly<Record<string, string>> {
+  return copyConfig(Math.max(weekMs, 2 * delayMs), maxMessageBytes);
 }
 
 function copyConfig(retentionMs: number, maxMessageBytes: number | undefined): Record<string, string> {

@@ -60,7 +60,6 @@ export class KafkaDeadLetters implements DeadLetterBox {
   readonly group: string;
   readonly defaultWindow = longestTransaction;
   readonly #fields: KafkaDeadLettersFields;
-  readonly #topics: LetterTopics;
   /** Aborts what goes on when it is closed. */
   readonly #end = new AbortController();
   readonly #passes = new Set<Promise<void>>();
@@ -68,19 +67,18 @@ export class KafkaDeadLetters implements DeadLetterBox {
   #closing: Promise<void> | undefined;
 
   constructor(fields: KafkaDeadLettersFields) {
-    const { client, topology } = fields;
     this.#fields = fields;
     this.name = fields.from;
     this.source = fields.source;
     this.group = fields.group;
-    this.#topics = new LetterTopics({ place: fields, admin: client.admin, topology });
   }
 
   async count(): Promise<number> {
     const { signal } = this.#end;
     return this.#told(async () => {
-      const ends = await this.#topics.ends(this.name);
-      const marks = await this.#readMarks(signal);
+      const topics = this.#topics();
+      const ends = await topics.letterEnds();
+      const marks = await this.#readMarks(topics, signal);
       const all = ends.reduce((sum, { low, high }) => sum + high - low, 0);
       return Math.max(0, all - marks.countWithin(ends));
     });
@@ -133,10 +131,10 @@ export class KafkaDeadLetters implements DeadLetterBox {
   async #pass(visitor: LetterVisitor, window: number, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     const { client, compression, maxBatchBytes, partitioner, name, clock, random, logger } = this.#fields;
-    const topics = this.#topics;
+    const topics = this.#topics();
     // Before the marks: what is marked meanwhile is then known to be.
-    const ends = await unlessAborted(topics.ends(this.name), signal);
-    const marks = await this.#readMarks(signal);
+    const ends = await unlessAborted(topics.letterEnds(), signal);
+    const marks = await this.#readMarks(topics, signal);
     const place = this.#fields;
     const writer = new LetterWriter({ place, client, compression, name, clock, logger, signal });
     const settled: LetterVisitor['settled'] = (letter, outcome) => visitor.settled(letter, outcome);
@@ -204,11 +202,17 @@ export class KafkaDeadLetters implements DeadLetterBox {
     return { id: `${partition}/${offset}`, message: inboundMessage(reading, record, offset) };
   }
 
-  async #readMarks(signal: AbortSignal): Promise<LetterMarks> {
+  /** What they remember of topics holds for one pass. */
+  #topics(): LetterTopics {
+    const { client, topology } = this.#fields;
+    return new LetterTopics({ place: this.#fields, admin: client.admin, topology });
+  }
+
+  async #readMarks(topics: LetterTopics, signal: AbortSignal): Promise<LetterMarks> {
     const { admin } = this.#fields.client;
-    const topic = this.#topics.marksName;
-    const marks = new LetterMarks({ reader: await this.#reader(signal), admin, signal }, topic);
-    await marks.read(await unlessAborted(this.#topics.ends(topic), signal));
+    const fields = { reader: await this.#reader(signal), admin, signal };
+    const marks = new LetterMarks(fields, topics.marksName);
+    await marks.read(await unlessAborted(topics.markEnds(), signal));
     return marks;
   }
 

@@ -1,7 +1,7 @@
 import type { DeadLetterPlace } from '../core/dead-letters.js';
-import { StorkConfigError } from '../core/errors.js';
+import { ConnectionLostError, StorkConfigError } from '../core/errors.js';
 import { deadLetterTopic } from '../core/log-records.js';
-import type { KafkaAdmin } from './client.js';
+import { KafkaClientError, type KafkaAdmin } from './client.js';
 import type { KafkaOptions } from './options.js';
 
 /** Whose letters, and where they lie. */
@@ -29,7 +29,7 @@ export async function findLetterPlace(
     throw new StorkConfigError([{ name: `transports.${transport}.groupId`, expected, given: 'undefined' }]);
   }
   const from = place.from ?? deadLetterTopic(source);
-  if (!(await admin.partitionCounts([from])).has(from)) {
+  if (!(await exists(from, admin))) {
     const name = place.from === undefined ? 'source' : 'from';
     const expected = name === 'from' ? 'a topic that exists' : `a topic whose letters lie in ${from}`;
     throw new StorkConfigError([
@@ -37,6 +37,19 @@ export async function findLetterPlace(
     ]);
   }
   return { source, from, group };
+}
+
+async function exists(topic: string, admin: Pick<KafkaAdmin, 'partitionCounts'>): Promise<boolean> {
+  try {
+    return (await admin.partitionCounts([topic])).has(topic);
+  } catch (error) {
+    if (!(error instanceof KafkaClientError)) throw error;
+    if (error.failure !== 'refused') throw new ConnectionLostError(error.message, { cause: error });
+    const expected = 'that it exists, and the right to describe and read it';
+    throw new StorkConfigError([{ name: `topic ${topic}`, expected, given: error.message }], {
+      cause: error,
+    });
+  }
 }
 
 function onlyTopic({ topic, topics }: Pick<KafkaOptions, 'topic' | 'topics'>): string | undefined {

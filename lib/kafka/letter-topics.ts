@@ -1,20 +1,19 @@
 import { marksTopic } from '../core/letter-marks.js';
 import { retryTopic } from '../core/log-records.js';
-import type { KafkaAdmin, PartitionEnds, TopicToCreate } from './client.js';
+import { replayDelayMs } from '../core/retry-delays.js';
+import type { KafkaAdmin, PartitionEnds } from './client.js';
+import { retryConfig } from './companions.js';
 import type { LetterPlace } from './letter-place.js';
 import type { WritableTopic } from './letter-records.js';
+import type { Topology, WantedTopic } from './topology.js';
 
 export interface LetterTopicsFields {
   readonly place: LetterPlace;
   readonly admin: KafkaAdmin;
-  readonly topology: { declareTopic(wanted: Omit<TopicToCreate, 'replicationFactor'>): Promise<void> };
+  readonly topology: Pick<Topology, 'declareTopic' | 'partitionsOf'>;
 }
 
-/** A copy carries more headers than its message. */
-const roomForHeaders = 64 * 1024;
-const weekMs = 7 * 24 * 60 * 60 * 1_000;
-
-/** The topics beside the letters' own; made when they are first needed. */
+/** The topics beside the letters' own, made when they are first needed. */
 export class LetterTopics {
   readonly marksName: string;
   readonly #fields: LetterTopicsFields;
@@ -26,16 +25,22 @@ export class LetterTopics {
     this.marksName = marksTopic(fields.place.from);
   }
 
-  /** Where each partition of a topic begins and ends, the first partition first; none where there is no such topic. */
-  async ends(topic: string): Promise<readonly PartitionEnds[]> {
-    const { admin } = this.#fields;
-    if (!(await admin.partitionCounts([topic])).has(topic)) return [];
-    return (await admin.ends(topic)).toSorted((a, b) => a.partition - b.partition);
+  /** Where each partition of the letters begins and ends, the first partition first. */
+  async letterEnds(): Promise<readonly PartitionEnds[]> {
+    const ends = await this.#fields.admin.ends(this.#fields.place.from);
+    return ends.toSorted((a, b) => a.partition - b.partition);
+  }
+
+  /** The same of the marks; none where there is no such topic yet. @throws StorkConfigError where we may not know */
+  async markEnds(): Promise<readonly PartitionEnds[]> {
+    const { topology, admin } = this.#fields;
+    const isThere = (await topology.partitionsOf(await this.#wantedMarks())) !== undefined;
+    return isThere ? admin.ends(this.marksName) : [];
   }
 
   /** Where it is remembered which letters are done with. */
   marks(): Promise<WritableTopic> {
-    this.#marks ??= this.#declareMarks();
+    this.#marks ??= this.#declare(this.#wantedMarks());
     return this.#marks;
   }
 
@@ -45,30 +50,31 @@ export class LetterTopics {
     return this.#replays;
   }
 
-  async #declareMarks(): Promise<WritableTopic> {
-    const { 'retention.ms': retention = '-1' } = await this.#configOf(this.#fields.place.from);
-    const config = { 'cleanup.policy': 'compact,delete', 'retention.ms': retention };
-    await this.#fields.topology.declareTopic({ topic: this.marksName, partitions: 1, config });
-    return (await this.#find(this.marksName))!;
-  }
-
   async #declareReplays(): Promise<WritableTopic | undefined> {
     const { source, group } = this.#fields.place;
-    const topic = retryTopic(source, group, 0);
-    const found = await this.#find(topic);
-    if (found !== undefined) return found;
-    const like = await this.#find(source);
-    if (like === undefined) return undefined;
-    const config: Record<string, string> = { 'cleanup.policy': 'delete', 'retention.ms': String(weekMs) };
-    const { 'max.message.bytes': largest } = await this.#configOf(source);
-    if (largest !== undefined) config['max.message.bytes'] = String(Number(largest) + roomForHeaders);
-    await this.#fields.topology.declareTopic({ topic, partitions: like.partitions, config });
-    return this.#find(topic);
+    const topic = retryTopic(source, group, replayDelayMs);
+    const partitions = (await this.#fields.admin.partitionCounts([source])).get(source);
+    const { 'max.message.bytes': largest } = partitions === undefined ? {} : await this.#configOf(source);
+    const config = retryConfig(replayDelayMs, largest === undefined ? undefined : Number(largest));
+    const wanted = { topic, partitions: partitions ?? 1, config };
+    if (partitions !== undefined) return this.#declare(Promise.resolve(wanted));
+    const found = await this.#fields.topology.partitionsOf(wanted);
+    return found === undefined ? undefined : { topic, partitions: found };
   }
 
-  async #find(topic: string): Promise<WritableTopic | undefined> {
-    const partitions = (await this.#fields.admin.partitionCounts([topic])).get(topic);
-    return partitions === undefined ? undefined : { topic, partitions };
+  /** It may be there already, and have another number of partitions. */
+  async #declare(asked: Promise<WantedTopic>): Promise<WritableTopic> {
+    const wanted = await asked;
+    const { topology } = this.#fields;
+    await topology.declareTopic(wanted);
+    return { topic: wanted.topic, partitions: (await topology.partitionsOf(wanted)) ?? wanted.partitions };
+  }
+
+  /** A mark lives as long as its letter. */
+  async #wantedMarks(): Promise<WantedTopic> {
+    const { 'retention.ms': retention = '-1' } = await this.#configOf(this.#fields.place.from);
+    const config = { 'cleanup.policy': 'compact,delete', 'retention.ms': retention };
+    return { topic: this.marksName, partitions: 1, config };
   }
 
   /** Without the right to look, the broker's defaults must do. */

@@ -137,7 +137,7 @@ export class LetterWork {
     const { writer, topics, marks } = this.#fields;
     const how = await writer.openTransactions();
     // Those who wrote before us can no more, and what they had begun is ended: now the marks are complete.
-    if (how === 'opened') await marks.read(await topics.ends(topics.marksName));
+    if (how === 'opened') await marks.read(await topics.markEnds());
     const rest = this.#unmarked(replays);
     if (rest.length === 0) return;
     if (how === 'refused') await this.#writeOneByOne(rest);

@@ -24,6 +24,9 @@ interface Found {
   readonly refused: ReadonlyMap<string, string>;
 }
 
+/** A topic as it should be made. */
+export type WantedTopic = Omit<TopicToCreate, 'replicationFactor'>;
+
 /** Makes the topics that a subscription needs, and says what is missing where that is not allowed. */
 export class Topology {
   readonly #fields: TopologyFields;
@@ -64,10 +67,18 @@ export class Topology {
   }
 
   /** Makes the topic unless it is there, however it is set up. @throws StorkConfigError with the command that makes it */
-  async declareTopic(wanted: Omit<TopicToCreate, 'replicationFactor'>): Promise<void> {
-    if ((await this.#fields.admin.partitionCounts([wanted.topic])).has(wanted.topic)) return;
+  async declareTopic(wanted: WantedTopic): Promise<void> {
+    if ((await this.partitionsOf(wanted)) !== undefined) return;
     const problems = await this.#create(wanted);
     if (problems.length > 0) throw new StorkConfigError(problems);
+  }
+
+  /** How many it has; undefined where there is no such topic. @throws StorkConfigError with the command that makes it, where we may not know */
+  async partitionsOf(wanted: WantedTopic): Promise<number | undefined> {
+    const { there, refused } = await this.#lookFor([wanted.topic]);
+    const why = refused.get(wanted.topic);
+    if (why !== undefined) throw new StorkConfigError([this.#unknown(wanted, why)]);
+    return there.get(wanted.topic);
   }
 
   /** Partitions of those that exist. One topic that we may not know of fails the question for all of them, and is not named. */
@@ -97,7 +108,7 @@ export class Topology {
     );
   }
 
-  #unknown(wanted: Omit<TopicToCreate, 'replicationFactor'>, why: string): Problem {
+  #unknown(wanted: WantedTopic, why: string): Problem {
     return {
       name: `topic ${wanted.topic} of the transport ${JSON.stringify(this.#fields.name)}`,
       expected: `the right to describe and read it, and that it exists: ${this.#command(wanted)}`,
@@ -161,7 +172,7 @@ export class Topology {
   }
 
   /** Somebody else may make it in the same moment: that is as good. */
-  async #create(wanted: Omit<TopicToCreate, 'replicationFactor'>): Promise<readonly Problem[]> {
+  async #create(wanted: WantedTopic): Promise<readonly Problem[]> {
     const { admin, replicationFactor, logger, name } = this.#fields;
     const { topic } = wanted;
     try {
@@ -182,13 +193,13 @@ export class Topology {
   }
 
   /** Whoever reads letters may come before whoever writes them: their topic is made as theirs. */
-  async #source(topic: string): Promise<Omit<TopicToCreate, 'replicationFactor'>> {
+  async #source(topic: string): Promise<WantedTopic> {
     const source = sourceOfLetters(topic);
     const config = source === undefined ? {} : letterConfig(await this.#maxMessageBytes(source));
     return { topic, partitions: this.#fields.partitions ?? brokersOwnNumber, config };
   }
 
-  #command({ topic, partitions, config }: Omit<TopicToCreate, 'replicationFactor'>): string {
+  #command({ topic, partitions, config }: WantedTopic): string {
     const { brokers, replicationFactor } = this.#fields;
     const count = partitions === brokersOwnNumber ? '' : ` --partitions ${partitions}`;
     const replicas = replicationFactor === undefined ? '' : ` --replication-factor ${replicationFactor}`;

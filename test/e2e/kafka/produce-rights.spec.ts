@@ -8,12 +8,14 @@ import {
   Kafka,
   logLevel,
   ResourcePatternTypes,
+  type Producer,
 } from 'kafkajs';
-import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, it, onTestFinished } from 'vitest';
 import { KafkaContext } from 'nestjs-stork/kafka';
 import { throwAway, type ThrowAway } from '../../support/brokers/index.mjs';
 import { createTopic } from '../../support/kafka-topics.js';
 import { refusal, startKafkaApp, uniqueTopic } from './kafka-app.js';
+import { openDesk, replayAll, warnings } from './letter-desk.js';
 import { brokers, startSender } from './support-produce.js';
 
 const password = randomUUID();
@@ -23,6 +25,7 @@ const module = 'org.apache.kafka.common.security.plain.PlainLoginModule';
 describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
   let server: ThrowAway<'kafka'> | undefined;
   let admin: ReturnType<Kafka['admin']>;
+  let producer: Producer;
 
   beforeAll(async () => {
     server = await throwAway('kafka', {
@@ -37,10 +40,11 @@ describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
     });
     const kafka = new Kafka({ brokers: server.brokers, sasl: login('root'), logLevel: logLevel.NOTHING });
     admin = kafka.admin();
-    await admin.connect();
+    producer = kafka.producer();
+    await Promise.all([admin.connect(), producer.connect()]);
   }, 90_000);
   afterAll(async () => {
-    await admin?.disconnect();
+    await Promise.all([admin?.disconnect(), producer?.disconnect()]);
     await server?.remove();
   }, 30_000);
 
@@ -154,4 +158,54 @@ describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
     for (const companion of [`${name}.dlq`, `${name}.retry.${groupId}.0`])
       expect(error.message).toContain(`--create --topic ${companion} --partitions 1`);
   });
+
+  it('transactions: letters are replayed one by one, and that is said', async () => {
+    const source = await topic(AclOperationTypes.READ);
+    const groupId = uniqueTopic();
+    const letters = `${source}.dlq`;
+    await createTopic(admin, letters, 1);
+    await allow(AclResourceTypes.TOPIC, letters, AclOperationTypes.READ);
+    await bury(source, groupId, 20);
+    const hidden = openDesk({ ...options(), groupId }, { source, from: await topic() });
+    await expect(hidden).rejects.toMatchObject({ code: 'CONFIG' });
+    const { box, close } = await openDesk({ ...options(), groupId }, { source });
+    onTestFinished(close);
+    expect(await box.warnings()).toEqual([
+      expect.stringContaining(`"${groupId}" has members cannot be told`),
+    ]);
+    const retry = `${source}.retry.${groupId}.0`;
+    for (const name of [`${letters}.marks`, retry]) {
+      await expect(replayAll(box)).rejects.toMatchObject({
+        code: 'CONFIG',
+        message: expect.stringContaining(`--create --topic ${name} --partitions 1`),
+      });
+      await createTopic(admin, name, 1);
+      await allow(AclResourceTypes.TOPIC, name, AclOperationTypes.WRITE, AclOperationTypes.READ);
+    }
+    const before = warnings.length;
+    expect(await replayAll(box)).toMatchObject({ done: 20, kept: 0 });
+    expect(warnings.slice(before)).toEqual([
+      expect.stringContaining(`no right to write with the transactional id ${letters}.${groupId}.replay`),
+    ]);
+    expect(await replayAll(box)).toMatchObject({ seen: 0 });
+    const [ends] = await admin.fetchTopicOffsets(retry);
+    expect(ends!.high).toBe('20');
+    // With the right, in one.
+    await allow(AclResourceTypes.TRANSACTIONAL_ID, `${letters}.${groupId}.replay`, AclOperationTypes.WRITE);
+    await bury(source, groupId, 20);
+    expect(await replayAll(box)).toMatchObject({ done: 20, kept: 0 });
+    expect(warnings.length).toBe(before + 1);
+    const [after] = await admin.fetchTopicOffsets(retry);
+    expect(after!.high).toBe('41');
+  }, 40_000);
+
+  async function bury(source: string, group: string, count: number): Promise<void> {
+    const headers = {
+      'stork-origin': source,
+      'stork-group': group,
+      'stork-failed-at': new Date().toISOString(),
+    };
+    const messages = Array.from({ length: count }, (_, n) => ({ value: String(n), headers }));
+    await producer.send({ topic: `${source}.dlq`, messages });
+  }
 });

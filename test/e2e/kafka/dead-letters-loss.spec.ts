@@ -1,0 +1,98 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, inject, it, onTestFinished } from 'vitest';
+import type { StoredLetter, Verdict } from '../../../lib/core/dead-letters.js';
+import { startProxiedKafka, type ProxiedKafka } from '../../support/proxied-kafka.js';
+import { openDesk, replayAll, warnings } from './letter-desk.js';
+import { brokers, eventually, Raw, range, uniqueName } from './support.js';
+
+const count = 400;
+
+describe.skipIf(brokers === undefined)('Kafka: dead letters over a network that breaks', () => {
+  let own: ProxiedKafka | undefined;
+  let raw: Raw;
+
+  beforeAll(async () => {
+    own = await startProxiedKafka({ version: inject('kafkaVersion') });
+    raw = new Raw(own.server.brokers);
+    await raw.open();
+  }, 90_000);
+  afterAll(async () => {
+    await raw?.close();
+    await own?.close();
+  }, 30_000);
+
+  async function open() {
+    const [source, group] = [await raw.topic(2), uniqueName()];
+    const topic = `${source}.dlq`;
+    await raw.topic(2, topic);
+    await eventually(() => raw.admin.fetchTopicOffsets(topic).catch(() => undefined), `leaders of ${topic}`);
+    const headers = {
+      'stork-origin': source,
+      'stork-group': group,
+      'stork-failed-at': new Date().toISOString(),
+    };
+    const messages = range(0, count).map((n) => ({ key: `key ${n % 7}`, value: String(n), headers }));
+    await raw.producer.send({ topic, messages });
+    const { box, close } = await openDesk({ brokers: own!.proxied, groupId: group }, { source });
+    onTestFinished(close);
+    return { source, group, box };
+  }
+
+  /** What was committed, by the markers that end each transaction. */
+  async function committed(topic: string): Promise<number[]> {
+    const consumer = raw.kafka.consumer({ groupId: uniqueName(), maxWaitTimeInMs: 50 });
+    const found: number[] = [];
+    await consumer.connect();
+    onTestFinished(() => consumer.disconnect());
+    await consumer.subscribe({ topics: [topic], fromBeginning: true });
+    await consumer.run({ eachMessage: async ({ message }) => void found.push(Number(message.value)) });
+    await eventually(
+      () => (found.length >= count ? true : undefined),
+      `${count} committed, ${found.length} there`,
+    );
+    await sleep(200);
+    return found.toSorted((a, b) => a - b);
+  }
+
+  it('says that it was lost, and replays the rest later: none twice, none not at all', async () => {
+    const { source, group, box } = await open();
+    const errors: unknown[] = [];
+    for (let isDone = false; !isDone;) {
+      const cutting =
+        errors.length < 8 ? sleep(20 + Math.random() * 150).then(() => own!.proxy.cut()) : undefined;
+      isDone = await replayAll(box, { window: 20 }).then(
+        () => true,
+        (error: unknown) => void errors.push(error) !== undefined,
+      );
+      await cutting;
+    }
+    for (const error of errors) {
+      expect(error).toMatchObject({ code: expect.stringMatching(/^(CONNECTION_LOST|PUBLISH_UNCONFIRMED)$/) });
+    }
+    expect(await committed(`${source}.retry.${group}.0`)).toEqual(range(0, count));
+    expect(warnings).toEqual([]);
+  }, 60_000);
+
+  it('gives up where nobody answers, and leaves off at once when it is told to', async () => {
+    const { box } = await open();
+    const breakOff = ({ message }: StoredLetter): Verdict => {
+      own!.proxy.breakOff();
+      return { replay: message.headers };
+    };
+    onTestFinished(() => own!.proxy.restore());
+    const forEver = new AbortController().signal;
+    const began = performance.now();
+    await expect(
+      box.pass({ visit: breakOff, settled: () => {} }, { window: 1, signal: forEver }),
+    ).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
+    expect(performance.now() - began).toBeLessThan(25_000);
+    const stop = new AbortController();
+    const passing = box.pass({ visit: breakOff, settled: () => {} }, { window: 1, signal: stop.signal });
+    const stopped = performance.now();
+    stop.abort(new Error('enough'));
+    await expect(passing).rejects.toThrow('enough');
+    expect(performance.now() - stopped).toBeLessThan(1_500);
+    own!.proxy.restore();
+    expect(await replayAll(box)).toMatchObject({ done: count });
+  }, 60_000);
+});
