@@ -4,6 +4,8 @@ export { connectStork, storkMicroservice } from './nest/connect.js';
 export type { ConnectStorkOptions } from './nest/connect.js';
 export { Consume } from './nest/consume.decorator.js';
 export type { ConsumeOptions } from './nest/consume.decorator.js';
+export { CorrelationInterceptor } from './nest/correlation.interceptor.js';
+export type { CorrelationOptions } from './nest/correlation.interceptor.js';
 export { DeadLetter } from './nest/dead-letter.decorator.js';
 export { DeadLetterService } from './nest/dead-letter.service.js';
 export type {
@@ -37,6 +39,7 @@ export {
   BufferFullError,
   ClientClosedError,
   ConnectionLostError,
+  HandlerTimeoutError,
   isStorkError,
   MessageTooLargeError,
   NoRouteError,

@@ -11,6 +11,8 @@ export interface ConsumptionWishes {
   readonly delivery?: DeliveryMode | undefined;
   /** Runs of the handler at once. @defaultValue as many as the subscription's */
   readonly concurrency?: number | undefined;
+  /** How long a run may take. @defaultValue as long as it likes */
+  readonly timeoutMs?: number | undefined;
 }
 
 /** How the messages of one source are handed over. */

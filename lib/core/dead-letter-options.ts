@@ -26,6 +26,13 @@ export interface DeadLetterOptions {
   readonly enabled?: boolean | undefined;
   /** Whether failed requests are kept too, besides the error that their caller gets. @defaultValue false; true by `@DeadLetter()` */
   readonly requests?: boolean | undefined;
+  /**
+   * Where the letters go on a transport of queues. It is declared at boot like the default; a transport that reads it wants a name that
+   * ends in `.dlq`. What the broker itself gives up stays with the default. @defaultValue `<queue>.dlq`
+   */
+  readonly queue?: string | undefined;
+  /** Where they go on a transport of topics, declared at boot like the default. @defaultValue `<topic>.dlq` */
+  readonly topic?: string | undefined;
   /** Whether the letter carries the error's stack. @defaultValue true */
   readonly includeStack?: boolean | undefined;
   /** Makes the error's message and stack fit to be stored. Where it throws, nothing of them is. @defaultValue as they are */

@@ -25,6 +25,8 @@ export interface Death {
   readonly subscription: string;
   /** What the handler's policy says of what may be told; undefined: everything. */
   readonly policy?: Pick<DeadLetterPolicy, 'includeStack' | 'redact'> | undefined;
+  /** Where the handler wants it; undefined: the source's companion. */
+  readonly target?: string | undefined;
 }
 
 const host = hostname();
@@ -46,7 +48,9 @@ export function deadLetterCopy(message: InboundMessage, death: Death): Copy {
   set(headerNames.errorMessage, tell(envelope.message, maxMessageBytes));
   set(headerNames.errorStack, stack === undefined ? undefined : tell(stack, maxStackBytes));
   set(headerNames.consumer, `${host}/${process.pid}/${death.subscription}`);
-  return { to: 'dead-letter', headers };
+  return death.target === undefined
+    ? { to: 'dead-letter', headers }
+    : { to: 'dead-letter', headers, target: death.target };
 }
 
 /** What cannot be made fit to be stored is not. */

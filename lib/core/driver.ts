@@ -134,8 +134,20 @@ export interface SubscriptionSpec {
   readonly concurrency: number;
   /** Delays after which messages shall come back, each once, rising. Empty where the driver cannot redeliver. */
   readonly redeliverDelaysMs: readonly number[];
-  /** The handler that can keep a message waiting in place for the longest time. */
-  readonly longestWait: { readonly handler: string; readonly waitMs: number };
+  /** The handler that can keep a message in place for the longest time: with its waits, and with its runs where they are bounded. */
+  readonly longestWait: LongestWait;
+  /** Where handlers keep their letters instead of the source's companion, each once. They need to exist as that does. */
+  readonly deadLetterTargets: readonly string[];
+}
+
+export interface LongestWait {
+  readonly handler: string;
+  /** Waits between its runs, all together. */
+  readonly waitMs: number;
+  /** Runs in place. */
+  readonly runs: number;
+  /** What one run may take; 0: nobody knows. */
+  readonly timeoutMs: number;
 }
 
 /** Core's side of a subscription. */
@@ -186,6 +198,8 @@ export interface DeadLetterCopy {
   readonly to: 'dead-letter';
   /** Complete: the message's own headers with ours written over them. */
   readonly headers: Headers;
+  /** One of the subscription's `deadLetterTargets`; undefined: the source's companion. */
+  readonly target?: string | undefined;
 }
 
 /** Comes back to the source, or to what the subscription reads beside it, and never early. A request keeps its reply address. */
@@ -195,7 +209,7 @@ export interface Redelivery {
   readonly delayMs: number;
   readonly headers: Headers;
   /** It is for the run that was to come now, not for one after a failure. */
-  readonly isDeferral: boolean;
+  readonly isDeferral?: boolean;
 }
 
 export interface ReplyListener {

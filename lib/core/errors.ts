@@ -12,6 +12,7 @@ export const errorCodes = {
   tooManyPending: 'TOO_MANY_PENDING',
   storeUnavailable: 'STORE_UNAVAILABLE',
   storeFull: 'STORE_FULL',
+  handlerTimeout: 'HANDLER_TIMEOUT',
 } as const;
 
 /** Codes that a server's error reply carries, besides those that a handler sets itself. */
@@ -149,6 +150,13 @@ export class StoreUnavailableError extends StorkError {
 export class StoreFullError extends StorkError {
   constructor(message: string, options?: ErrorOptions) {
     super(errorCodes.storeFull, message, options);
+  }
+}
+
+/** A run of a handler took longer than its `timeoutMs`. Its caller gets it by its code; `retryOn` and `failOn` may name it. @publicApi */
+export class HandlerTimeoutError extends StorkError {
+  constructor(message: string, options?: ErrorOptions) {
+    super(errorCodes.handlerTimeout, message, options);
   }
 }
 

@@ -12,6 +12,8 @@ export type DeathReason =
   | 'invalid'
   /** Nothing here listens to its pattern. */
   | 'no-handler'
+  /** The handler's last run took longer than its `timeoutMs`. */
+  | 'timeout'
   /** The handler said `nack({ requeue: false })`. */
   | 'rejected';
 

@@ -1,9 +1,18 @@
 import { randomUUID } from 'node:crypto';
 import type { Clock } from './clock.js';
 import type { Codecs } from './codec.js';
+import { currentConversation } from './conversation.js';
 import type { Capabilities, OptionalMessageOption } from './driver.js';
 import { messageOf, StorkConfigError, type Problem } from './errors.js';
-import { copyHeaders, headerNames, latestTimeMs, reservedPrefix, timeText, type Headers } from './headers.js';
+import {
+  copyHeaders,
+  headerNames,
+  latestTimeMs,
+  reservedPrefix,
+  timeText,
+  type Headers,
+  type HeaderValue,
+} from './headers.js';
 import type { Destination, OutboundMessage } from './message.js';
 import { isPatternLength, maxPatternBytes } from './pattern.js';
 import { printable } from './text.js';
@@ -76,6 +85,7 @@ export function buildMessage(
   const headers = copyHeaders(options.headers);
   if (request !== undefined) headers[headerNames.deadline] = timeText(now + request.timeoutMs);
   else if (options.correlationId !== undefined) headers[headerNames.correlationId] = options.correlationId;
+  continueConversation(headers);
   return {
     pattern,
     body,
@@ -93,6 +103,15 @@ export function buildMessage(
     partition: options.partition,
     appId: options.appId,
   };
+}
+
+/** What a handler sends belongs to what it handles, unless its caller said to which conversation. */
+function continueConversation(headers: Record<string, HeaderValue>): void {
+  const conversation = currentConversation();
+  if (conversation === undefined) return;
+  const { correlationId, messageId } = conversation;
+  if (correlationId !== undefined) headers[headerNames.correlationId] ??= correlationId;
+  if (messageId !== undefined) headers[headerNames.causationId] = messageId;
 }
 
 function encode(pattern: string, data: unknown, contentType: string | undefined, scope: OutboundScope) {

@@ -2,7 +2,8 @@ import { Answer, type AnswerOutcome } from './answer.js';
 import type { Codecs } from './codec.js';
 import { deadLetterCopy, type Death } from './dead-letter.js';
 import type { Delivery } from './delivery.js';
-import type { Copy, Driver } from './driver.js';
+import { letterTarget } from './dead-letter-target.js';
+import type { Capabilities, Copy, Driver } from './driver.js';
 import { messageOf, remoteCodes, type ErrorEnvelope } from './errors.js';
 import type { Failure } from './failure.js';
 import type { Handler, HandlerTable, Route } from './handler-table.js';
@@ -26,6 +27,7 @@ import { quoted } from './text.js';
 /** What every delivery of one subscription shares. */
 export interface PipelineScope extends SettlementScope, RetryScope, IdempotencyScope {
   readonly driver: Pick<Driver, 'parseReplyAddress' | 'reply' | 'roundDelay'>;
+  readonly capabilities: Pick<Capabilities, 'requeuesTo' | 'destinations'>;
   readonly handlers: HandlerTable;
   readonly codecs: Codecs;
   /** Above it a message is dead-lettered unread. */
@@ -329,7 +331,9 @@ function postpone(
 
 function buryRun(job: Job, run: Run, failure: Failure): Copy {
   const { handler, attempt, firstFailedAt, failedAt } = run;
-  const death = { failure, handlerId: handler.id, attempt, firstFailedAt, policy: handler.deadLetter };
+  const policy = handler.deadLetter;
+  const target = letterTarget(policy, job.scope.capabilities);
+  const death = { failure, handlerId: handler.id, attempt, firstFailedAt, policy, target };
   return bury(job, death, failedAt);
 }
 

@@ -1,3 +1,4 @@
+import type { LongestWait } from './driver.js';
 import { matchesError } from './error-matcher.js';
 import type { RetryPolicy } from './retry-options.js';
 
@@ -47,6 +48,16 @@ export function stepAsAsked(
   const step: NextStep =
     delayMs === undefined ? stepByNumber(run.attempt, policy, random) : { kind: 'redeliver', delayMs };
   return 'delayMs' in step && isTooLate(run, policy, step.delayMs) ? exhausted : step;
+}
+
+/** How long a message can stay in place. */
+export function totalMs({ waitMs, runs, timeoutMs }: LongestWait): number {
+  return waitMs + runs * timeoutMs;
+}
+
+/** Runs in place. */
+export function runsInPlace({ maxRetries }: RetryPolicy): number {
+  return 1 + maxRetries;
 }
 
 /** How long the waits in place can be, all together. */

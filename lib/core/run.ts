@@ -86,7 +86,8 @@ export class Run implements HandlerRun {
   /** Refused by a pipe or a guard, or a deliberate answer to a request: not something that passes. */
   get isRefusal(): boolean {
     if (this.#failure === undefined) return false;
-    return this.#failure.reason !== 'retries-exhausted' || this.isAnswer;
+    const { reason } = this.#failure;
+    return (reason !== 'retries-exhausted' && reason !== 'timeout') || this.isAnswer;
   }
 
   /** The handler has told its caller so on purpose; nothing is wrong with the message. */

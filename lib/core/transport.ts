@@ -1,9 +1,10 @@
 import { endsWithin, type Clock } from './clock.js';
 import { Codecs, builtInCodecs, type Codec } from './codec.js';
 import type { ConnectionState } from './connection-state.js';
+import { letterTarget, refuseForeignTargets } from './dead-letter-target.js';
 import type { Counters } from './counters.js';
 import type { DeadLetterBox, DeadLetterPlace } from './dead-letters.js';
-import type { Capabilities, Driver, Subscription, SubscriptionSpec } from './driver.js';
+import type { Capabilities, Driver, LongestWait, Subscription, SubscriptionSpec } from './driver.js';
 import { ClientClosedError, ConnectionLostError, messageOf, stackOf, type Problem } from './errors.js';
 import {
   refuseIdempotentManual,
@@ -19,9 +20,10 @@ import { Naps } from './naps.js';
 import { isPatternLength, maxPatternBytes } from './pattern.js';
 import { processDelivery, type PipelineScope } from './pipeline.js';
 import { giveBack, requeue } from './settlement.js';
-import { longestWaitInPlaceMs } from './retry-policy.js';
+import { longestWaitInPlaceMs, runsInPlace, totalMs } from './retry-policy.js';
 import { StoreTrouble } from './store-trouble.js';
 import { printable } from './text.js';
+import { withTimeLimit } from './time-limit.js';
 import { Requester, type ReplyObserver } from './requester.js';
 
 /** What the user decided for a transport, whatever its broker; every default filled in. */
@@ -108,8 +110,11 @@ export class Transport {
   }
 
   /** Gives the transport its handlers, before `start`; without any it consumes nothing and declares nothing. */
-  bind(handlers: readonly Handler[]): void {
-    if (handlers.length === 0) return;
+  bind(given: readonly Handler[]): void {
+    if (given.length === 0) return;
+    const handlers = given.map((handler) =>
+      withTimeLimit(handler, { name: this.name, clock: this.#clock, logger: this.#logger }),
+    );
     this.#bound = handlers;
     this.#handlers = new HandlerTable(handlers);
     this.#spec = {
@@ -118,6 +123,7 @@ export class Transport {
       concurrency: this.#settings.concurrency,
       redeliverDelaysMs: redeliverDelays(handlers),
       longestWait: longestWait(handlers),
+      deadLetterTargets: deadLetterTargets(handlers, this.#driver.capabilities),
     };
   }
 
@@ -136,6 +142,7 @@ export class Transport {
       ...refuseIdempotentManual(this.#bound),
       ...refuseWideBounds(this.#bound, this.#settings.concurrency, this.name),
       ...refuseIdleDelays(this.#bound),
+      ...refuseForeignTargets(this.#bound, this.#driver.capabilities, this.name),
       ...refuseRedelivery(this.#bound, this.#driver.capabilities, this.name),
       ...this.#driver.validate(this.#spec),
     ];
@@ -289,13 +296,22 @@ function redeliverDelays(handlers: readonly Handler[]): readonly number[] {
   return [...new Set(delays)].toSorted((a, b) => a - b);
 }
 
-function longestWait(handlers: readonly Handler[]): SubscriptionSpec['longestWait'] {
-  let longest = { handler: '', waitMs: 0 };
-  for (const { id, retry } of handlers) {
-    const waitMs = retry === undefined ? 0 : longestWaitInPlaceMs(retry);
-    if (waitMs > longest.waitMs) longest = { handler: id, waitMs };
+function longestWait(handlers: readonly Handler[]): LongestWait {
+  let longest: LongestWait = { handler: '', waitMs: 0, runs: 1, timeoutMs: 0 };
+  for (const { id, retry, consumption } of handlers) {
+    const one: LongestWait = {
+      handler: id,
+      waitMs: retry === undefined ? 0 : longestWaitInPlaceMs(retry),
+      runs: retry === undefined ? 1 : runsInPlace(retry),
+      timeoutMs: consumption?.timeoutMs ?? 0,
+    };
+    if (totalMs(one) > totalMs(longest)) longest = one;
   }
   return longest;
+}
+
+function deadLetterTargets(handlers: readonly Handler[], capabilities: Capabilities): readonly string[] {
+  return [...new Set(handlers.flatMap(({ deadLetter }) => letterTarget(deadLetter, capabilities) ?? []))];
 }
 
 /** Whoever asks for a longer wait than the cap lets through would get the cap, and wonder. */

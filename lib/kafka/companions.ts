@@ -15,11 +15,15 @@ export interface Companion {
 const roomForHeaders = 64 * 1024;
 const weekMs = 7 * 24 * 60 * 60 * 1_000;
 
-/** @param maxMessageBytes the source's, where it is known */
+/**
+ * @param maxMessageBytes the source's, where it is known
+ * @param targets where handlers keep their letters instead
+ */
 export function companionsOf(
   source: string,
   retries: RetryTopics,
   maxMessageBytes: number | undefined,
+  targets: readonly string[],
 ): readonly Companion[] {
   const waiting = [...retries.of(source)].map(([topic, delayMs]) => ({
     topic,
@@ -27,13 +31,13 @@ export function companionsOf(
     risk: 'may lose messages that wait in it',
     config: retryConfig(delayMs, maxMessageBytes),
   }));
-  const letters = {
-    topic: deadLetterTopic(source),
+  const letters = [deadLetterTopic(source), ...targets].map((topic) => ({
+    topic,
     what: 'dead letter topic',
     risk: 'may lose letters',
     config: letterConfig(maxMessageBytes),
-  };
-  return [letters, ...waiting];
+  }));
+  return [...letters, ...waiting];
 }
 
 /** Letters are kept until a person has looked at them. */

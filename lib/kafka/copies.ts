@@ -51,7 +51,10 @@ export class Copies {
   /** Where the headers are too many for the topic, those that nobody needs for reading it are left out. */
   async write(source: string, delivery: Delivery, copy: Copy): Promise<void> {
     const { group, retries, patternHeader } = this.#fields;
-    const topic = copy.to === 'redelivery' ? retries.topicFor(source, copy.delayMs) : deadLetterTopic(source);
+    const topic =
+      copy.to === 'redelivery'
+        ? retries.topicFor(source, copy.delayMs)
+        : (copy.target ?? deadLetterTopic(source));
     const record = delivery.message.raw as FetchedRecord;
     const headers = headersOfCopy(copy, group);
     try {

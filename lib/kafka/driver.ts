@@ -3,6 +3,7 @@ import { combineLatest, type Subscription as RxSubscription } from 'rxjs';
 import { backoffMs } from '../core/backoff.js';
 import { endsWithin, sleep } from '../core/clock.js';
 import { ConnectionStateCell, worstState } from '../core/connection-state.js';
+import { refuseIllegalTargets, refuseTargetsRead } from '../core/dead-letter-target.js';
 import type {
   Capabilities,
   DeliverySink,
@@ -143,7 +144,12 @@ export class KafkaDriver implements Driver {
   validate(spec: SubscriptionSpec | undefined): readonly Problem[] {
     if (spec === undefined) return [];
     const { name } = this.#environment;
-    const problems = findPatternProblems(spec, this.#options, name);
+    const selection = new TopicSelection(this.#options, spec);
+    const problems = [
+      ...findPatternProblems(spec, this.#options, name),
+      ...refuseIllegalTargets(spec.deadLetterTargets, name),
+      ...refuseTargetsRead(spec.deadLetterTargets, (topic) => selection.reads(topic), name),
+    ];
     if (this.#options.groupId === undefined) {
       const expected = 'the name of the consumer group, where there are handlers';
       problems.push({ name: `transports.${name}.groupId`, expected, given: 'undefined' });
@@ -164,17 +170,19 @@ export class KafkaDriver implements Driver {
     const selection = new TopicSelection(this.#options, spec);
     const retries = new RetryTopics(this.#options.groupId!, spec.redeliverDelaysMs);
     this.#retries = retries;
-    await this.#topology.declare(selection.names, retries);
+    const { deadLetterTargets } = spec;
+    await this.#topology.declare(selection.names, retries, deadLetterTargets);
     if (!selection.isOpen) return;
     const names = await this.#client.admin.topicNames();
     const matching = names.filter((topic) => selection.reads(topic));
-    await this.#topology.declareCompanions(matching, retries);
+    await this.#topology.declareCompanions(matching, retries, deadLetterTargets);
   }
 
   async subscribe(spec: SubscriptionSpec, sink: DeliverySink): Promise<Subscription> {
     const { name, clock, logger, counters } = this.#environment;
     const { patternHeader, fromBeginning, maxOffsetGap, topicRefreshMs, groupId } = this.#options;
     const retries = this.#retries!;
+    const { deadLetterTargets } = spec;
     const shared = {
       patternHeader,
       retries,
@@ -188,7 +196,7 @@ export class KafkaDriver implements Driver {
       ...shared,
       producer: this.#producer,
       group: groupId!,
-      declareCompanions: (source) => this.#declareAgain(source, retries),
+      declareCompanions: (source) => this.#declareAgain(source, retries, deadLetterTargets),
     });
     this.#consumer = new GroupConsumer({
       ...shared,
@@ -203,7 +211,7 @@ export class KafkaDriver implements Driver {
       sink,
       counters,
       isNewTopic: (topic) => this.#topology.hasCreated(topic),
-      declareCompanions: (topics) => this.#topology.declareCompanions(topics, retries),
+      declareCompanions: (topics) => this.#topology.declareCompanions(topics, retries, deadLetterTargets),
       copy: (source, delivery, copy) => copies.write(source, delivery, copy),
       waitOn: (waiting) => copies.waitOn(waiting),
       guessContentType: (headers, body) => this.#guessContentType(headers, body),
@@ -217,9 +225,10 @@ export class KafkaDriver implements Driver {
     return this.#consumer;
   }
 
-  async #declareAgain(source: string, retries: RetryTopics): Promise<void> {
-    await this.#topology.declareCompanions([source], retries);
-    for (const topic of [deadLetterTopic(source), ...retries.of(source).keys()]) this.#topics.forget(topic);
+  async #declareAgain(source: string, retries: RetryTopics, targets: readonly string[]): Promise<void> {
+    await this.#topology.declareCompanions([source], retries, targets);
+    for (const topic of [deadLetterTopic(source), ...targets, ...retries.of(source).keys()])
+      this.#topics.forget(topic);
   }
 
   #groupRefuses(error: unknown): unknown {

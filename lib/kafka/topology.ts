@@ -42,20 +42,28 @@ export class Topology {
   }
 
   /** @throws StorkConfigError with the commands that make what could not be made */
-  async declare(sources: readonly string[], retries: RetryTopics): Promise<void> {
+  async declare(
+    sources: readonly string[],
+    retries: RetryTopics,
+    targets: readonly string[] = [],
+  ): Promise<void> {
     const { there, refused } = await this.#lookFor(sources);
     if (refused.size > 0) throw new StorkConfigError(await this.#problemsOf(refused));
     const problems: Problem[] = [];
     for (const topic of sources) {
       if (!there.has(topic)) problems.push(...(await this.#create(await this.#source(topic))));
     }
-    problems.push(...(await this.#declareCompanions(sources, retries)));
+    problems.push(...(await this.#declareCompanions(sources, retries, targets)));
     if (problems.length > 0) throw new StorkConfigError(problems);
   }
 
   /** Makes what is missing beside topics that were found later, or that was gone. What cannot be made is told by whoever writes to it. */
-  async declareCompanions(sources: readonly string[], retries: RetryTopics): Promise<void> {
-    const problems = await this.#declareCompanions(sources, retries);
+  async declareCompanions(
+    sources: readonly string[],
+    retries: RetryTopics,
+    targets: readonly string[] = [],
+  ): Promise<void> {
+    const problems = await this.#declareCompanions(sources, retries, targets);
     for (const { name, expected } of problems)
       this.#fields.logger.error(`${this.#fields.name}: ${name}: ${expected}`);
   }
@@ -116,14 +124,18 @@ export class Topology {
     };
   }
 
-  async #declareCompanions(sources: readonly string[], retries: RetryTopics): Promise<readonly Problem[]> {
+  async #declareCompanions(
+    sources: readonly string[],
+    retries: RetryTopics,
+    targets: readonly string[],
+  ): Promise<readonly Problem[]> {
     const wanted = await Promise.all(
       sources.map(async (source) => {
-        const companions = companionsOf(source, retries, await this.#maxMessageBytes(source));
+        const companions = companionsOf(source, retries, await this.#maxMessageBytes(source), targets);
         return companions.map((companion) => ({ source, companion }));
       }),
     );
-    const companions = wanted.flat();
+    const companions = eachOnce(wanted.flat());
     const found = await this.#lookFor([...sources, ...companions.map(({ companion }) => companion.topic)]);
     const problems = await Promise.all(
       companions.map(({ source, companion }) =>
@@ -207,6 +219,21 @@ export class Topology {
     const server = brokers.join(',');
     return `kafka-topics.sh --bootstrap-server ${server} --create --topic ${topic}${count}${replicas}${settings.join('')}`;
   }
+}
+
+/** Sources may share where their letters go: it has room for the largest. */
+function eachOnce<Wanted extends { readonly companion: Companion }>(wanted: readonly Wanted[]): Wanted[] {
+  const byTopic = new Map<string, Wanted>();
+  for (const one of wanted) {
+    const known = byTopic.get(one.companion.topic);
+    if (known === undefined || roomOf(known.companion) < roomOf(one.companion))
+      byTopic.set(one.companion.topic, one);
+  }
+  return [...byTopic.values()];
+}
+
+function roomOf({ config }: Companion): number {
+  return Number(config['max.message.bytes'] ?? 0);
 }
 
 function isRefusal(error: unknown): boolean {

@@ -1,4 +1,5 @@
 import { ConnectionStateCell } from '../core/connection-state.js';
+import { refuseIllegalTargets, refuseTargetsRead } from '../core/dead-letter-target.js';
 import { consumptionOf, findDisagreements, findDisagreementsByPattern } from '../core/consumption.js';
 import type { DeadLetterBox, DeadLetterPlace } from '../core/dead-letters.js';
 import type {
@@ -61,6 +62,7 @@ export class LogDriver implements Driver {
   #subscription: LogSubscription | undefined;
   #stopReplies: (() => void) | undefined;
   #delays = new RetryDelays([]);
+  #letterTargets: readonly string[] = [];
 
   constructor(broker: MemoryBroker, options: MemoryOptions, { name }: DriverEnvironment) {
     this.#broker = broker;
@@ -72,10 +74,16 @@ export class LogDriver implements Driver {
   validate(spec: SubscriptionSpec | undefined): readonly Problem[] {
     if (spec === undefined) return [];
     const { topic } = this.#options;
+    const { deadLetterTargets } = spec;
+    const problems = [
+      ...refuseIllegalTargets(deadLetterTargets, this.#name),
+      ...refuseTargetsRead(deadLetterTargets, (name) => this.#isSource(name, spec), this.#name),
+    ];
     if (this.#sharesSource) {
-      return findDisagreements(spec.patterns, topic === undefined ? 'the topics' : `the topic "${topic}"`);
+      const source = topic === undefined ? 'the topics' : `the topic "${topic}"`;
+      return [...problems, ...findDisagreements(spec.patterns, source)];
     }
-    return [...findDisagreementsByPattern(spec.patterns), ...this.#illegalTopics(spec)];
+    return [...problems, ...findDisagreementsByPattern(spec.patterns), ...this.#illegalTopics(spec)];
   }
 
   /** Whether every pattern may be in every topic; else each pattern is a topic. */
@@ -110,6 +118,7 @@ export class LogDriver implements Driver {
       if (typeof topic === 'string') this.#declareTopic(topic, partitions);
     }
     this.#delays = new RetryDelays(spec.redeliverDelaysMs);
+    this.#letterTargets = spec.deadLetterTargets;
     for (const topic of this.#subscribed(spec)) this.#declareCompanions(topic);
   }
 
@@ -232,7 +241,8 @@ export class LogDriver implements Driver {
 
   #declareCompanions(topic: string): void {
     const { partitionCount } = this.#broker.topic(topic)!;
-    this.#declareTopic(deadLetterTopic(topic), partitionCount);
+    for (const letters of [deadLetterTopic(topic), ...this.#letterTargets])
+      this.#declareTopic(letters, partitionCount);
     for (const delayMs of this.#delays.ofTopics)
       this.#declareTopic(retryTopic(topic, this.consumerName, delayMs), partitionCount);
   }
@@ -257,11 +267,12 @@ export class LogDriver implements Driver {
   }
 
   #subscribed(spec: SubscriptionSpec): readonly string[] {
-    const sources = this.#sources(spec);
-    return this.#broker.topicNames.filter((name) =>
-      sources.some((source) =>
-        typeof source === 'string' ? source === name : source.test(name) && !isCompanion(name),
-      ),
+    return this.#broker.topicNames.filter((name) => this.#isSource(name, spec));
+  }
+
+  #isSource(name: string, spec: SubscriptionSpec): boolean {
+    return this.#sources(spec).some((source) =>
+      typeof source === 'string' ? source === name : source.test(name) && !isCompanion(name),
     );
   }
 

@@ -254,7 +254,10 @@ class OwnedPartition implements DeliverySource {
   async copy(delivery: Delivery, copy: Copy): Promise<void> {
     const { broker, group, declareCompanions, retryTopicFor } = this.#fields;
     const { source } = this.#home;
-    const name = copy.to === 'redelivery' ? retryTopicFor(source, copy.delayMs) : deadLetterTopic(source);
+    const name =
+      copy.to === 'redelivery'
+        ? retryTopicFor(source, copy.delayMs)
+        : (copy.target ?? deadLetterTopic(source));
     if (broker.topic(name) === undefined) declareCompanions(source);
     const { key, value } = delivery.message.raw as MemoryRecord;
     broker

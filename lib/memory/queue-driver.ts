@@ -1,4 +1,5 @@
 import { ConnectionStateCell } from '../core/connection-state.js';
+import { refuseTargetsRead } from '../core/dead-letter-target.js';
 import { consumptionOf, findDisagreements, refusePartitionOrder } from '../core/consumption.js';
 import type { DeadLetterBox, DeadLetterPlace } from '../core/dead-letters.js';
 import type {
@@ -85,6 +86,7 @@ export class QueueDriver implements Driver {
     return [
       ...refusePartitionOrder(spec.patterns, this.#name),
       ...findDisagreements(spec.patterns, `the queue "${this.#options.queue}"`),
+      ...refuseTargetsRead(spec.deadLetterTargets, (name) => name === this.#options.queue, this.#name),
       ...this.#unbindable(spec),
     ];
   }
@@ -232,7 +234,8 @@ export class QueueDriver implements Driver {
   #declare(spec: SubscriptionSpec): void {
     const { exchange } = this.#options;
     const queue = this.#options.queue!;
-    this.#broker.declareQueue(deadLetterQueue(queue), deadLetterSettings);
+    for (const letters of [deadLetterQueue(queue), ...spec.deadLetterTargets])
+      this.#broker.declareQueue(letters, deadLetterSettings);
     for (const delayMs of spec.redeliverDelaysMs) declareRetryQueue(this.#broker, queue, delayMs);
     this.#broker.declareQueue(
       queue,

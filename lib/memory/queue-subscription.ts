@@ -116,8 +116,9 @@ class QueueChannel implements DeliverySource {
   #companionFor(copy: Copy): string {
     const { broker, queue, declare } = this.#fields;
     if (copy.to === 'redelivery') return declareRetryQueue(broker, queue, copy.delayMs);
-    if (broker.queue(deadLetterQueue(queue)) === undefined) declare();
-    return deadLetterQueue(queue);
+    const letters = copy.target ?? deadLetterQueue(queue);
+    if (broker.queue(letters) === undefined) declare();
+    return letters;
   }
 
   /** Takes nothing more; what was delivered can still be settled. */

@@ -27,6 +27,13 @@ export interface ConsumeOptions {
    * their key, as long as what waits fits into what the transport takes at once (on a queue, `prefetch`). @defaultValue the transport's
    */
   readonly concurrency?: number;
+  /**
+   * How long a run may take, in milliseconds. Past it `ctx.signal` aborts and the run counts as failed, with `HandlerTimeoutError`: it is
+   * retried as any other failure, and the letter of a last run says `timeout`. What it says or emits later is nobody's; what waits for
+   * it, e.g. its key's next message, goes on when it has ended, or 5 s later. On RabbitMQ the runs and waits of a message must fit into
+   * `consumerTimeoutMs`. @defaultValue as long as it likes
+   */
+  readonly timeoutMs?: number;
 }
 
 const ConsumeMetadata = Reflector.createDecorator<ConsumeOptions>();
@@ -58,6 +65,8 @@ class ConsumeSchema {
   delivery?: unknown;
   @Integer(1, 100_000)
   concurrency?: unknown;
+  @Integer(1)
+  timeoutMs?: unknown;
 }
 
 /** @param place the method that carries it */

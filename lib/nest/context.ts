@@ -97,7 +97,7 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
     return this.#message.timestamp;
   }
 
-  /** Aborts when the outcome no longer counts: the source was lost, or the shutdown's patience is over. */
+  /** Aborts when the outcome no longer counts: the time of the run is over, the source was lost, or the shutdown's patience is over. */
   get signal(): AbortSignal {
     return this.#run.signal;
   }

@@ -1,7 +1,7 @@
 import { Reflector } from '@nestjs/core';
 import type { DeadLetterOptions } from '../core/dead-letter-options.js';
 import type { Problem } from '../core/errors.js';
-import { checkOptions, isFunction, OptionalMatching } from './validate-options.js';
+import { checkOptions, isFunction, OptionalMatching, Text } from './validate-options.js';
 
 const DeadLetterMetadata = Reflector.createDecorator<DeadLetterOptions>();
 
@@ -26,6 +26,10 @@ class DeadLetterSchema {
   requests?: unknown;
   @OptionalMatching('true or false', isFlag)
   includeStack?: unknown;
+  @Text()
+  queue?: unknown;
+  @Text()
+  topic?: unknown;
   @OptionalMatching('a function', isFunction)
   redact?: unknown;
   @OptionalMatching('a function', isFunction)

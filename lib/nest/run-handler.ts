@@ -1,5 +1,6 @@
 import { isObservable, type Observable, type Subscription } from 'rxjs';
 import type { MessageHandler } from '@nestjs/microservices';
+import { withinConversation } from '../core/conversation.js';
 import type { Failure } from '../core/failure.js';
 import type { HandlerRun } from '../core/handler-table.js';
 import { recordOf, type StorkContext } from './context.js';
@@ -26,12 +27,12 @@ export function runHandler(bound: BoundHandler, run: HandlerRun): Promise<Failur
   const context = new bound.context(bound.transport, run);
   const { withHooks } = bound;
   // Most applications set none, and each costs two promises.
-  if (withHooks === undefined) return callHandler(bound.handler, context, run);
+  if (withHooks === undefined) return withinConversation(context, callHandler, bound.handler, context, run);
   return new Promise((resolve) => {
     // A hook that throws, or never calls its body, must not keep the message's slot.
     const failByHook = (error: unknown): void => resolve(describeFailure(error));
     const body = async (runEndHook: () => void): Promise<void> => {
-      const failure = await callHandler(bound.handler, context, run);
+      const failure = await withinConversation(context, callHandler, bound.handler, context, run);
       resolve(failure);
       runEndHook();
     };

@@ -255,7 +255,8 @@ class LiveChannel implements DeliverySource {
     if (isUnsendable(error)) return copies.publish({ ...publication, options: bareOptions(copy) });
     if (!(error instanceof NoRouteError)) throw error;
     // Somebody deleted the companion.
-    if (copy.to === 'dead-letter') await declareDeadLetters(this.#channel, topology.queue);
+    if (copy.to === 'dead-letter')
+      await declareDeadLetters(this.#channel, companionFor(copy, topology.queue));
     else await this.#declareRetries(copy.delayMs);
     await copies.publish(publication);
   }
@@ -291,5 +292,5 @@ class LiveChannel implements DeliverySource {
 }
 
 function companionFor(copy: Copy, queue: string): string {
-  return copy.to === 'redelivery' ? retryQueue(queue, copy.delayMs) : deadLetterQueue(queue);
+  return copy.to === 'redelivery' ? retryQueue(queue, copy.delayMs) : (copy.target ?? deadLetterQueue(queue));
 }

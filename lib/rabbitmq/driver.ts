@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { combineLatest, type Subscription as RxSubscription } from 'rxjs';
 import { ConnectionStateCell, worstState } from '../core/connection-state.js';
+import { refuseTargetsRead } from '../core/dead-letter-target.js';
+import { totalMs } from '../core/retry-policy.js';
 import { findDisagreements, refusePartitionOrder } from '../core/consumption.js';
 import type {
   Capabilities,
@@ -101,6 +103,11 @@ export class RabbitMqDriver implements Driver {
     return [
       ...refusePartitionOrder(spec.patterns, this.#environment.name),
       ...findDisagreements(spec.patterns, `the queue "${this.#options.queue}"`),
+      ...refuseTargetsRead(
+        spec.deadLetterTargets,
+        (name) => name === this.#options.queue,
+        this.#environment.name,
+      ),
       ...this.#unbindable(spec),
       ...this.#refuseLongWaits(spec),
     ];
@@ -111,19 +118,23 @@ export class RabbitMqDriver implements Driver {
    * it.
    */
   #refuseLongWaits({ concurrency, longestWait }: SubscriptionSpec): Problem[] {
-    const { handler, waitMs } = longestWait;
+    const { handler, waitMs, runs, timeoutMs: runMs } = longestWait;
+    const keptMs = totalMs(longestWait);
     const prefetch = this.#options.prefetch ?? concurrency * 2;
     const timeoutMs = this.#options.consumerTimeoutMs ?? defaults.consumerTimeoutMs;
     const rounds = Math.ceil(prefetch / concurrency);
-    if (rounds * waitMs <= timeoutMs / 2) return [];
+    if (rounds * keptMs <= timeoutMs / 2) return [];
     return [
       {
-        name: `retry of ${handler} on the transport ${JSON.stringify(this.#environment.name)}`,
+        name: `${runMs === 0 ? 'retry' : 'retry and timeoutMs'} of ${handler} on the transport ${JSON.stringify(this.#environment.name)}`,
         expected:
-          `waits in place of at most ${Math.floor(timeoutMs / 2 / rounds)} ms altogether: half of consumerTimeoutMs, ${timeoutMs}, ` +
+          `${runMs === 0 ? 'waits' : 'waits and runs'} in place of at most ${Math.floor(timeoutMs / 2 / rounds)} ms altogether: half of consumerTimeoutMs, ${timeoutMs}, ` +
           `for ${rounds} messages one after another (prefetch ${prefetch}, concurrency ${concurrency}); ` +
           'redeliverDelaysMs waits in the broker',
-        given: `${waitMs} ms`,
+        given:
+          runMs === 0
+            ? `${waitMs} ms`
+            : `${waitMs} ms of waits and ${runs} runs of ${runMs} ms, ${keptMs} ms`,
       },
     ];
   }

@@ -35,7 +35,8 @@ export async function declareTopology(
   spec: SubscriptionSpec,
 ): Promise<void> {
   const { queue, exchange } = topology;
-  await declareDeadLetters(channel, queue);
+  for (const letters of [deadLetterQueue(queue), ...spec.deadLetterTargets])
+    await declareDeadLetters(channel, letters);
   for (const delayMs of spec.redeliverDelaysMs) await declareRetries(channel, queue, delayMs);
   // A transport may read dead letters like any queue: whoever declares a queue of such a name declares it so.
   const options = queue.endsWith('.dlq') ? deadLetterOptions() : sourceOptions(topology);
@@ -49,8 +50,9 @@ export async function declareTopology(
   for (const key of keys) await channel.bindQueue(queue, exchange.name, key);
 }
 
+/** @param queue where letters lie, whatever its name */
 export async function declareDeadLetters(channel: Channel, queue: string): Promise<void> {
-  await declareQueue(channel, deadLetterQueue(queue), deadLetterOptions());
+  await declareQueue(channel, queue, deadLetterOptions());
 }
 
 export function retryQueue(queue: string, delayMs: number): string {

@@ -3,14 +3,18 @@ import type { DriverHarness } from './harness.js';
 import { capabilityContract } from './suite/capabilities.js';
 import { concurrencyContract } from './suite/concurrency.js';
 import { consumptionContract } from './suite/consumption.js';
+import { correlationContract } from './suite/correlation.js';
+import { deadLetterTargetContract } from './suite/dead-letter-targets.js';
 import { deliveryModeContract } from './suite/delivery-modes.js';
 import { eventContract } from './suite/events.js';
 import { failureContract } from './suite/failures.js';
+import { idempotencyContract } from './suite/idempotency.js';
 import { lossContract } from './suite/loss.js';
 import { replayContract } from './suite/replay.js';
 import { requestContract } from './suite/requests.js';
 import { retryContract } from './suite/retry.js';
 import { routingContract } from './suite/routing.js';
+import { timeLimitContract } from './suite/time-limits.js';
 
 /**
  * The product's definition: what every driver does, whatever its broker. No test of the common table can be left out; what differs
@@ -30,6 +34,10 @@ export function driverContract(harness: DriverHarness): void {
       describe('delivery modes', () => deliveryModeContract(harness));
       describe('retry', () => retryContract(harness));
       describe('replay', () => replayContract(harness));
+      describe('idempotency', () => idempotencyContract(harness));
+      describe('time limits', () => timeLimitContract(harness));
+      describe('dead letter targets', () => deadLetterTargetContract(harness));
+      describe('correlation', () => correlationContract(harness));
       describe('loss and shutdown', () => lossContract(harness));
     });
     describe('capabilities', () => capabilityContract(harness));

@@ -6,6 +6,7 @@ import { rabbitMqCapabilities } from '../../lib/rabbitmq/driver.js';
 import { startProxy, type TcpProxy } from '../support/tcp-proxy.js';
 import { driverContract } from './driver-contract.js';
 import type { RawLetter } from './harness.js';
+import { targetSuffix } from './suite/dead-letter-targets.js';
 import { redeliveryDelays } from './suite/retry.js';
 
 const rabbitmqUrl = inject('rabbitmqUrl');
@@ -59,6 +60,7 @@ driverContract({
     url = direct.href;
   },
   transport: (queue, options) => {
+    queues.add(`${queue}${targetSuffix}.dlq`);
     queues.add(queue).add(`${queue}.dlq`).add(`${queue}.dlq.dlq`);
     for (const delayMs of redeliveryDelays) queues.add(`${queue}.retry.${delayMs}`);
     return rabbitmq({ url, queue, reconnect, ...options });

@@ -250,7 +250,8 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
       patterns: [{ text: 'job', kind: 'exact' } as never],
       concurrency: 1,
       redeliverDelaysMs: [],
-      longestWait: { handler: 'job', waitMs: 0 },
+      longestWait: { handler: 'job', waitMs: 0, runs: 1, timeoutMs: 0 },
+      deadLetterTargets: [],
     };
     await driver.declare(spec);
     const seen = new Seen<number>();

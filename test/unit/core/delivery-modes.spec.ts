@@ -129,7 +129,7 @@ function keeping(ids: readonly string[], requeuesTo: 'broker' | 'memory' = 'brok
         return undefined;
       }),
   );
-  return { runs, ...newBench(handlers, { capabilities: { requeuesTo } }) };
+  return { runs, ...newBench(handlers, { capabilities: { requeuesTo, destinations: new Set() } }) };
 }
 
 /** A promise of its promise would be one. */

@@ -92,7 +92,7 @@ export function newBench(handlers: readonly Handler[], fields: Partial<PipelineS
     consumerName: 'orders',
     storeTrouble: new StoreTrouble('orders', logger),
     random: () => 0.5,
-    capabilities: { requeuesTo: 'broker' },
+    capabilities: { requeuesTo: 'broker', destinations: new Set(['queue']) },
     writingBlocked: (why) => void blocked.push(why),
     ...fields,
   };

@@ -389,7 +389,7 @@ describe('a request', () => {
 
   it('whose answer is lost runs again where the source cannot take it back', async () => {
     const { driver, clock, counters, scope } = newBench([answering(1)], {
-      capabilities: { requeuesTo: 'memory' },
+      capabilities: { requeuesTo: 'memory', destinations: new Set() },
     });
     driver.target = asked;
     driver.confirm = () => Promise.reject(new Error('channel closed'));

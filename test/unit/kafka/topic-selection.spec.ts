@@ -15,7 +15,8 @@ const spec = (...patterns: SubscribedPattern[]): SubscriptionSpec => ({
   patterns,
   concurrency: 1,
   redeliverDelaysMs: [],
-  longestWait: { handler: 'A.b', waitMs: 0 },
+  longestWait: { handler: 'A.b', waitMs: 0, runs: 1, timeoutMs: 0 },
+  deadLetterTargets: [],
 });
 
 it('each pattern is a topic where the options name none', () => {

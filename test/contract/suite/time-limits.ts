@@ -1,0 +1,181 @@
+import { Controller } from '@nestjs/common';
+import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
+import { concat, finalize, NEVER, of } from 'rxjs';
+import { expect, it } from 'vitest';
+import { Consume, HandlerTimeoutError, Idempotent, Retry, type StorkContext } from 'nestjs-stork';
+import { deathReason, Gate, headerText, Seen, startApp } from '../app.js';
+import type { DriverHarness } from '../harness.js';
+
+const timeoutMs = 50;
+
+/** What does nothing until it is told to stop. */
+function untilAborted({ signal }: StorkContext): Promise<void> {
+  return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+}
+
+/** a run past its time → aborted, a failure like any other */
+export function timeLimitContract(harness: DriverHarness): void {
+  it('aborts a run that takes too long, each with a signal of its own, and keeps the message as a time-out', async () => {
+    const signals = new Seen<AbortSignal>();
+    @Controller()
+    class Slow {
+      @EventPattern<string>('work')
+      @Consume({ timeoutMs })
+      @Retry({ maxRetries: 1, delayMs: 1 })
+      async work(@Ctx() context: StorkContext): Promise<void> {
+        signals.add(context.signal);
+        await untilAborted(context);
+      }
+    }
+    const { client, letters, settled } = await startApp(harness, { controllers: [Slow] });
+    await client.publish('work', 1);
+    const [letter] = await letters(1);
+    await settled();
+    expect([deathReason(letter!), headerText(letter, 'stork-attempt')]).toEqual(['timeout', '2']);
+    expect(headerText(letter, 'stork-error-name')).toBe('HandlerTimeoutError');
+    expect(headerText(letter, 'stork-error-message')).toBe(`the handler did not end within ${timeoutMs} ms`);
+    expect(signals.all.length).toBe(2);
+    expect(signals.all[0]).not.toBe(signals.all[1]);
+    for (const { aborted, reason } of signals.all) {
+      expect(aborted).toBe(true);
+      expect(reason).toBeInstanceOf(HandlerTimeoutError);
+    }
+  });
+
+  it('runs again after a time-out; a message that then succeeds is handled', async () => {
+    const runs = new Seen<number>();
+    @Controller()
+    class Slow {
+      @EventPattern<string>('work')
+      @Consume({ timeoutMs })
+      @Idempotent()
+      @Retry({ maxRetries: 1, delayMs: 1 })
+      async work(@Ctx() context: StorkContext): Promise<void> {
+        runs.add(context.attempt);
+        if (context.attempt === 1) await untilAborted(context);
+      }
+    }
+    const { client, service, settled, source } = await startApp(harness, { controllers: [Slow] });
+    await client.publish('work', 1);
+    await runs.count(2);
+    await settled();
+    expect(runs.all).toEqual([1, 2]);
+    expect(service.state()['main']!.counts).toMatchObject({ handled: 1, retried: 1 });
+    expect(await harness.deadLetters(source)).toEqual([]);
+  });
+
+  it('never runs again where failOn names it', async () => {
+    const runs = new Seen<number>();
+    @Controller()
+    class Slow {
+      @EventPattern<string>('work')
+      @Consume({ timeoutMs })
+      @Retry({ maxRetries: 3, delayMs: 1, failOn: [HandlerTimeoutError] })
+      async work(@Ctx() context: StorkContext): Promise<void> {
+        runs.add(context.attempt);
+        await untilAborted(context);
+      }
+    }
+    const { client, letters } = await startApp(harness, { controllers: [Slow] });
+    await client.publish('work', 1);
+    expect((await letters(1)).map(deathReason)).toEqual(['timeout']);
+    expect(runs.all).toEqual([1]);
+  });
+
+  it('tells a caller by a code, and nothing of what the run says later', async () => {
+    const verbs = new Seen<boolean>();
+    @Controller()
+    class Slow {
+      @MessagePattern('late')
+      @Consume({ timeoutMs })
+      async late(@Ctx() context: StorkContext): Promise<number> {
+        await untilAborted(context);
+        verbs.add(context.ack());
+        return 42;
+      }
+      @MessagePattern('stream')
+      @Consume({ timeoutMs })
+      stream(@Ctx() { signal }: StorkContext) {
+        const ended = finalize<unknown>(() => verbs.add(signal.aborted));
+        return concat(of(1), NEVER).pipe(ended);
+      }
+    }
+    const { client, settled } = await startApp(harness, { controllers: [Slow] });
+    const told = { code: 'HANDLER_TIMEOUT', remoteName: 'HandlerTimeoutError', retryable: true };
+    await expect(client.request('late', 1)).rejects.toMatchObject(told);
+    await expect(client.request('stream', 1)).rejects.toMatchObject(told);
+    await settled();
+    expect(await verbs.count(2)).toEqual([false, true]);
+  });
+
+  it('lets what follows of its key wait until the run has ended', async () => {
+    const seen = new Seen<string>();
+    const gate = new Gate();
+    const told = new Gate();
+    @Controller()
+    class Slow {
+      @EventPattern<string>('work')
+      @Consume({ timeoutMs })
+      async work(@Payload() name: string, @Ctx() context: StorkContext): Promise<void> {
+        seen.add(`${name} begins`);
+        if (name === 'a2') return;
+        await untilAborted(context);
+        told.open();
+        await gate.opened;
+        seen.add(`${name} ends`);
+      }
+    }
+    const { client, letters, settled } = await startApp(harness, { controllers: [Slow] });
+    await client.publish('work', 'a1', { key: 'a' });
+    await client.publish('work', 'a2', { key: 'a' });
+    await told.opened;
+    expect(seen.all).toEqual(['a1 begins']);
+    gate.open();
+    await letters(1);
+    await settled();
+    expect(seen.all).toEqual(['a1 begins', 'a1 ends', 'a2 begins']);
+  });
+
+  it('gives what a handler that is in time says and emits, and what it says of its message', async () => {
+    const first = new Seen<StorkContext>();
+    @Controller()
+    class Quick {
+      @MessagePattern('many')
+      @Consume({ timeoutMs: 60_000 })
+      many() {
+        return of(1, 2, 3);
+      }
+      @EventPattern<string>('rejects')
+      @Consume({ timeoutMs: 60_000 })
+      rejects(@Ctx() context: StorkContext): void {
+        first.add(context);
+        context.deadLetter('not now');
+      }
+    }
+    const { client, letters } = await startApp(harness, { controllers: [Quick] });
+    expect(await client.request('many', 1)).toBe(3);
+    await client.publish('rejects', 1, { messageId: 'm-1', key: 'k' });
+    expect((await letters(1)).map(deathReason)).toEqual(['rejected']);
+    const [{ messageId, key, attempt, maxAttempts, pattern, firstFailedAt }] = first.all as [StorkContext];
+    expect({ messageId, key, attempt, maxAttempts, pattern, firstFailedAt }).toEqual({
+      messageId: 'm-1',
+      key: 'k',
+      attempt: 1,
+      maxAttempts: 1,
+      pattern: 'rejects',
+      firstFailedAt: undefined,
+    });
+  });
+
+  it('refuses a time-out that is none', async () => {
+    @Controller()
+    class Slow {
+      @EventPattern<string>('work')
+      @Consume({ timeoutMs: 0 })
+      work(): void {}
+    }
+    await expect(startApp(harness, { controllers: [Slow] })).rejects.toThrow(
+      '@Consume({ timeoutMs }) of Slow.work: expected an integer from 1 up, given 0',
+    );
+  });
+}
