@@ -58,8 +58,7 @@ async function change(
 ): Promise<void> {
   const { box, json } = session;
   const { stdout, stderr, clock, signal } = session.host;
-  // On a log letters go by transactions, and those cost by their number.
-  const { max = Infinity, rate = Infinity, window = box.group === undefined ? 1 : 100 } = flags;
+  const { max = Infinity, rate = Infinity, window } = flags;
   const dryRun = flags.yes !== true;
   const total = await box.count();
   if (!json) stdout.write(planLine(box, what, { dryRun, total, max }));

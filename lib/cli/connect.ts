@@ -2,9 +2,9 @@ import { endsWithin, type Clock } from '../core/clock.js';
 import { Counters } from '../core/counters.js';
 import type { DeadLetterBox } from '../core/dead-letters.js';
 import type { Driver } from '../core/driver.js';
-import { ConnectionLostError } from '../core/errors.js';
+import { ConnectionLostError, StorkConfigError, type Problem } from '../core/errors.js';
 import type { StorkLogger } from '../core/logger.js';
-import { withResolvers } from '../core/promises.js';
+import { unlessAborted } from '../core/promises.js';
 import { maskCredentials } from '../core/text.js';
 import type { TransportDefinition } from '../nest/transport-definition.js';
 import type { KafkaTarget, RabbitMqTarget, Target } from './target.js';
@@ -63,22 +63,11 @@ async function open(driver: Driver, target: Target, { clock, signal }: OpenField
     return await unlessAborted(driver.deadLetters!({ source, from: target.from }), stop);
   } catch (error) {
     // Of the connection the driver knows more, and says it.
-    throw error === late.signal.reason ? new ConnectionLostError(`${addressOf(target)}: ${waited}`) : error;
+    if (error === late.signal.reason) throw new ConnectionLostError(`${addressOf(target)}: ${waited}`);
+    if (!(error instanceof StorkConfigError) || error.problems.length === 0) throw error;
+    throw new StorkConfigError(problemLines(error.problems, target), { cause: error });
   } finally {
     cancel();
-  }
-}
-
-/** Rejects as soon as the signal aborts; what is under way then ends unheard. */
-async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  const aborted = withResolvers<never>();
-  const abort = (): void => aborted.reject(signal.reason);
-  if (signal.aborted) abort();
-  signal.addEventListener('abort', abort, { once: true });
-  try {
-    return await Promise.race([work, aborted.promise]);
-  } finally {
-    signal.removeEventListener('abort', abort);
   }
 }
 
@@ -88,11 +77,7 @@ async function definitionOf(target: Target): Promise<TransportDefinition> {
     target.broker === 'rabbitmq' ? await rabbitMqDefinition(target) : await kafkaDefinition(target);
   const problems = definition.validate('dlq');
   if (problems.length === 0) return definition;
-  const lines = problems.map(
-    ({ name, expected, given }) =>
-      `${flagOf(name.replace('dlq.', ''))}: expected ${expected}, given ${given}`,
-  );
-  throw new UsageError(lines.join('\n'));
+  throw new UsageError(problemLines(problems, target));
 }
 
 async function rabbitMqDefinition({ url, queue }: RabbitMqTarget): Promise<TransportDefinition> {
@@ -106,8 +91,17 @@ async function kafkaDefinition(target: KafkaTarget): Promise<TransportDefinition
   return kafka({ brokers, groupId, topic, ssl, sasl, clientId: 'nestjs-stork-dlq' });
 }
 
-/** How the option of a transport is called on the command line. */
-function flagOf(option: string): string {
+function problemLines(problems: readonly Problem[], target: Target): string {
+  const lines = problems.map(
+    ({ name, expected, given }) => `${flagOf(name, target)}: expected ${expected}, given ${given}`,
+  );
+  return lines.join('\n');
+}
+
+/** What the option of a transport, or of a place, is called on the command line. */
+function flagOf(name: string, { broker }: Target): string {
+  const option = name.slice(name.lastIndexOf('.') + 1);
+  if (option === 'source') return broker === 'rabbitmq' ? '--queue' : '--topic';
   return option === 'groupId' ? '--group' : `--${option}`;
 }
 

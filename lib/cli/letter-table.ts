@@ -1,5 +1,6 @@
 import type { DeadLetter } from '../core/letter.js';
 import { cut, safeLine } from './safe-text.js';
+import { errorLine } from './words.js';
 
 const titles = ['ID', 'FAILED AT', 'REASON', 'HANDLER', 'ATTEMPTS', 'ERROR'];
 /** What anybody may have written must not push the rest off the screen. */
@@ -20,7 +21,7 @@ export function letterTable(letters: readonly DeadLetter[], width: number | unde
 }
 
 function cellsOf({ id, failedAt, reason, handler, attempts, error }: DeadLetter): string[] {
-  const said = error === undefined ? '-' : `${error.name}: ${error.message}`;
+  const said = error === undefined ? '-' : errorLine(error);
   return [
     cut(safeLine(id), widest),
     failedAt?.toISOString() ?? '-',

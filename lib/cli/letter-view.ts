@@ -2,6 +2,7 @@ import { headerText, type DeadLetter } from '../core/letter.js';
 import { indentJson } from './indent-json.js';
 import { textOf } from './letter-json.js';
 import { cut, safeLine, safeLines } from './safe-text.js';
+import { errorLine } from './words.js';
 
 const indent = '  ';
 /** Of bytes that are no text. */
@@ -14,7 +15,7 @@ export function letterView(letter: DeadLetter): string {
   const fields: [name: string, value: string | number | Date | undefined][] = [
     ['id', letter.id],
     ['reason', letter.reason],
-    ['error', letter.error && `${letter.error.name}: ${letter.error.message}`],
+    ['error', letter.error && errorLine(letter.error)],
     ['failed in', letter.source],
     ['group', letter.group],
     ['handler', letter.handler],

@@ -25,14 +25,11 @@ export function planLine(
 export function reportView({ done }: Change, outcome: Outcome): string {
   const { dryRun, complete, matched, seen, byReason = {}, kept = 0, keptLetters = [] } = outcome;
   const would = dryRun ? 'would be ' : '';
+  const stays = dryRun ? 'would stay' : kept === 1 ? 'stays' : 'stay';
   const lines = [`${lettersText(outcome.done)} ${would}${done}${complete ? '' : ' so far'}`];
   lines.push(...reasonLines(byReason));
   if (complete && matched === 0) lines.push(`none of the ${seen} looked at matches`);
-  if (kept > 0)
-    lines.push(
-      `${lettersText(kept)} that match ${dryRun ? 'would stay' : 'stay'}:`,
-      ...keptLines(keptLetters, kept),
-    );
+  if (kept > 0) lines.push(`${lettersText(kept)} ${stays}:`, ...keptLines(keptLetters, kept));
   if (dryRun) lines.push('dry run: nothing was changed; add --yes');
   else if (!complete) lines.push(`the others lie where they were; run the same command again to go on`);
   return `${lines.join('\n')}\n`;

@@ -1,4 +1,5 @@
 import type { DeadLetterBox } from '../core/dead-letters.js';
+import type { LetterError } from '../core/letter.js';
 import { safeLine } from './safe-text.js';
 
 export function lettersText(count: number): string {
@@ -13,4 +14,8 @@ export function placeText({ name, group }: DeadLetterBox): string {
 /** Where replayed ones go. */
 export function destinationText({ source, group }: DeadLetterBox): string {
   return group === undefined ? safeLine(source) : `group ${safeLine(group)} of ${safeLine(source)}`;
+}
+
+export function errorLine({ name, message }: LetterError): string {
+  return message === '' ? name : `${name}: ${message}`;
 }
