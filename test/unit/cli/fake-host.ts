@@ -78,7 +78,7 @@ export class FakeBox implements DeadLetterBox {
 
   async pass(visitor: LetterVisitor, { window, signal }: PassOptions): Promise<void> {
     this.windows.push(window);
-    for (const stored of [...this.letters]) {
+    for (const stored of this.letters) {
       this.beforeVisit(stored);
       signal.throwIfAborted();
       const verdict = await visitor.visit(stored);

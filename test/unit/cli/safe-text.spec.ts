@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import { assert, json as anyJson, property, string } from 'fast-check';
 import { expect, it } from 'vitest';
 import { indentJson } from '../../../lib/cli/indent-json.js';
 import { cut, safeJson, safeLine, safeLines } from '../../../lib/cli/safe-text.js';
@@ -26,8 +26,8 @@ it('cuts at a character, not through one', () => {
 });
 
 it('whatever the text, nothing that a terminal obeys is left', () => {
-  fc.assert(
-    fc.property(fc.string({ unit: 'binary' }), (text) => {
+  assert(
+    property(string({ unit: 'binary' }), (text) => {
       expect(safeLine(text)).not.toMatch(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u);
       const json = safeJson(JSON.stringify({ text }));
       expect(json).not.toMatch(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u);
@@ -37,8 +37,8 @@ it('whatever the text, nothing that a terminal obeys is left', () => {
 });
 
 it('whatever the JSON, indented it says the same, with each number as it was written', () => {
-  fc.assert(
-    fc.property(fc.json(), (json) => {
+  assert(
+    property(anyJson(), (json) => {
       expect(JSON.parse(indentJson(json))).toEqual(JSON.parse(json));
     }),
   );
