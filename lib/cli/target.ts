@@ -1,4 +1,5 @@
 import type { KafkaSasl } from '../kafka/options.js';
+import { printable } from '../core/text.js';
 import { UsageError } from './usage-error.js';
 
 /** Where dead letters are looked for, as the command line and the environment say. */
@@ -92,6 +93,9 @@ function readKafka(flags: PlaceFlags, env: Environment): KafkaTarget {
   if (!isSaid(group))
     throw new UsageError('Kafka: which group failed them? Add --group <id> or set KAFKA_GROUP_ID');
   const brokers = list.split(',').map((broker) => broker.trim());
+  const strange = brokers.find((broker) => !/^[^\s/:]+:\d{1,5}$/.test(broker));
+  if (strange !== undefined)
+    throw new UsageError(`Kafka: a broker is given as host:port, not as ${printable(strange)}`);
   return { broker: 'kafka', brokers, topic, group, from, ssl, sasl: readSasl(flags, env) };
 }
 

@@ -51,6 +51,7 @@ const wrong: [flags: PlaceFlags, env: Record<string, string>, says: string][] = 
   [{ topic: 't' }, {}, 'KAFKA_BROKERS'],
   [{}, kafka, '--topic'],
   [{ topic: 't', brokers: 'a:1' }, {}, 'KAFKA_GROUP_ID'],
+  [{ topic: 't', group: 'g', brokers: 'a:1,b' }, {}, 'host:port, not as "b"'],
   [{ topic: 't', saslUsername: 'u' }, kafka, '--sasl-mechanism'],
   [{ topic: 't', saslMechanism: 'plain' }, kafka, '--sasl-username'],
   [{ url: ' ', queue: 'q' }, {}, 'RABBITMQ_URL'],
