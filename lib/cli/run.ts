@@ -1,0 +1,26 @@
+import { CommanderError } from 'commander';
+import { Interruption, type Host } from './host.js';
+import { makeProgram } from './program.js';
+import { errorText } from './session.js';
+import { UsageError } from './usage-error.js';
+
+const exitCodes = { done: 0, failed: 1, wrongUsage: 2 } as const;
+
+/** Does what the arguments say; resolves with the exit code. Never rejects. */
+export async function run(args: readonly string[], host: Host): Promise<number> {
+  try {
+    await makeProgram(host).parseAsync(args, { from: 'user' });
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.done : exitCodes.wrongUsage;
+    if (!host.signal.aborted) {
+      host.stderr.write(`error: ${errorText(error)}\n`);
+      if (!(error instanceof UsageError)) return exitCodes.failed;
+      host.stderr.write('(add --help for help)\n');
+      return exitCodes.wrongUsage;
+    }
+  }
+  const reason: unknown = host.signal.reason;
+  if (!(reason instanceof Interruption)) return exitCodes.done;
+  host.stderr.write(`${reason.message}\n`);
+  return reason.exitCode;
+}

@@ -1,0 +1,333 @@
+import { createServer, type AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { Controller } from '@nestjs/common';
+import { EventPattern, Payload } from '@nestjs/microservices';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { Consume } from 'nestjs-stork';
+import { brokers, eventually, startKafkaApp, useRaw as useKafka } from './kafka/support.js';
+import { fillBox, letterHeaders, takeAll } from './rabbitmq/boxes.js';
+import { startRabbitApp, url, useRaw as useRabbitMq } from './rabbitmq/support.js';
+import { root, run, type Running } from './tour-support.js';
+
+const buildLimitMs = 180_000;
+/** Several processes, each of which starts and connects. */
+const limitMs = 60_000;
+const many = 500;
+
+/** As it was built; where it looks is said by the arguments alone. */
+function dlq(args: readonly string[]): Running {
+  const main = join(root, 'dist', 'cli', 'main.js');
+  const env = { RABBITMQ_URL: '', QUEUE_NAME: '', DLQ_NAME: '', KAFKA_BROKERS: '', KAFKA_GROUP_ID: '' };
+  return run(process.execPath, [main, 'dlq', ...args], { limitMs: limitMs - 5_000, env });
+}
+
+function ids(stdout: string): string[] {
+  return stdout
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => (JSON.parse(line) as { id: string }).id);
+}
+
+async function unusedPort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+beforeAll(async () => {
+  const { code, stdout } = await run('npx', ['nest', 'build', 'nestjs-stork'], { limitMs: buildLimitMs })
+    .ended;
+  expect(code, stdout).toBe(0);
+}, buildLimitMs);
+
+describe.skipIf(url === undefined)('the command line on RabbitMQ', () => {
+  const raw = useRabbitMq();
+  const at = (queue: string): string[] => ['--url', url!, '--queue', queue];
+
+  /** Handles `job`, or fails. */
+  function worker(handle: (body: unknown) => void) {
+    @Controller()
+    class Worker {
+      @EventPattern<string>('job')
+      @Consume({ id: 'Worker.job' })
+      job(@Payload() body: unknown): void {
+        handle(body);
+      }
+    }
+    return Worker;
+  }
+
+  it(
+    'lists, shows, counts and replays what a handler has failed on',
+    async () => {
+      const queue = raw().queue();
+      const failing = await startRabbitApp({
+        controllers: [
+          worker(() => {
+            throw new TypeError('no way\u001b[2J');
+          }),
+        ],
+        options: { queue },
+      });
+      for (const n of [1, 2, 3]) await failing.client.publish('job', { n });
+      await raw().letters(`${queue}.dlq`, 3);
+      await failing.close();
+
+      const listed = await dlq(['list', ...at(queue)]).ended;
+      expect(listed).toMatchObject({ code: 0, stderr: '' });
+      expect(listed.stdout).toMatch(/^ID +FAILED AT +REASON +HANDLER +ATTEMPTS +ERROR\n/);
+      expect(
+        listed.stdout.match(/ retries-exhausted +Worker\.job +1 +TypeError: no way\\x1b\[2J\n/g),
+      ).toHaveLength(3);
+      expect(listed.stdout).toContain(`\n3 letters in ${queue}.dlq\n`);
+
+      const first = ids((await dlq(['list', ...at(queue), '--json', '--text', '"n":1']).ended).stdout);
+      expect(first).toHaveLength(1);
+      const shown = await dlq(['show', first[0]!, ...at(queue)]).ended;
+      expect(shown).toMatchObject({ code: 0, stderr: '' });
+      expect(shown.stdout).toMatch(
+        /^id +[0-9a-f]+\nreason +retries-exhausted\nerror +TypeError: no way\\x1b\[2J\n/,
+      );
+      expect(shown.stdout).toContain('body: 7 bytes of JSON\n  {\n    "n": 1\n  }\n');
+
+      const stats = await dlq(['stats', ...at(queue), '--json']).ended;
+      expect(JSON.parse(stats.stdout)).toMatchObject({ total: 3, byHandler: { 'Worker.job': 3 } });
+
+      const dry = await dlq(['replay', ...at(queue)]).ended;
+      expect(dry.code).toBe(0);
+      expect(dry.stderr).toContain(`nobody consumes the queue "${queue}"`);
+      expect(dry.stdout).toBe(
+        `dry run: replay from ${queue}.dlq to ${queue}: 3 letters to look at\n` +
+          '3 letters would be replayed\n  retries-exhausted  3\ndry run: nothing was changed; add --yes\n',
+      );
+      expect(await raw().count(queue)).toBe(0);
+
+      const done = await dlq(['replay', ...at(queue), '--yes']).ended;
+      expect(done.stdout).toContain('3 letters replayed\n  retries-exhausted  3\n');
+      expect(await raw().count(`${queue}.dlq`)).toBe(0);
+      const handled: unknown[] = [];
+      await startRabbitApp({ controllers: [worker((body) => handled.push(body))], options: { queue } });
+      await eventually(() => (handled.length >= 3 ? true : undefined), 'replayed letters');
+      expect(handled).toEqual([{ n: 1 }, { n: 2 }, { n: 3 }]);
+    },
+    limitMs,
+  );
+
+  it(
+    'killed in the middle of a replay and run again it loses nothing and doubles one letter at most',
+    async () => {
+      const { queue, dlq: box } = await fillBox(raw(), many);
+      const killed = dlq(['replay', ...at(queue), '--yes', '--rate', '200']);
+      await eventually(async () => ((await raw().count(queue)) >= 100 ? true : undefined), '100 replayed');
+      killed.child.kill('SIGKILL');
+      expect((await killed.ended).code).toBeNull();
+      // The broker gives back what the killed process held once it sees that it is gone.
+      await eventually(
+        async () => ((await raw().count(queue)) + (await raw().count(box)) >= many ? true : undefined),
+        'every letter to be back',
+      );
+      expect(await raw().count(box)).toBeGreaterThan(0);
+
+      const again = await dlq(['replay', ...at(queue), '--yes', '--json']).ended;
+      expect(again.code, again.stderr).toBe(0);
+      expect(JSON.parse(again.stdout)).toMatchObject({ complete: true, kept: 0 });
+      expect(await raw().count(box)).toBe(0);
+      const bodies = (await takeAll(raw(), queue)).map(({ content }) => content.toString());
+      expect(new Set(bodies).size).toBe(many);
+      expect(bodies.length - many).toBeLessThanOrEqual(1);
+    },
+    limitMs,
+  );
+
+  it(
+    'interrupted it says how far it came and how to go on',
+    async () => {
+      const { queue, dlq: box } = await fillBox(raw(), 200);
+      const running = dlq(['replay', ...at(queue), '--yes', '--rate', '20']);
+      await eventually(async () => ((await raw().count(queue)) >= 3 ? true : undefined), '3 replayed');
+      running.child.kill('SIGINT');
+      const { code, stdout, stderr } = await running.ended;
+
+      expect(code, stderr).toBe(130);
+      expect(stderr).toContain('interrupted by SIGINT\n');
+      expect(stdout).toContain('run the same command again to go on');
+      const replayed = Number(/(\d+) letters replayed so far/.exec(stdout)![1]);
+      await eventually(
+        async () => ((await raw().count(box)) === 200 - replayed ? true : undefined),
+        'the rest',
+      );
+      expect(await raw().count(queue)).toBe(replayed);
+    },
+    limitMs,
+  );
+
+  it(
+    'discards, and does not mind a reader that has seen enough',
+    async () => {
+      const { queue, dlq: box } = await fillBox(raw(), 300);
+      const command = `"${process.execPath}" dist/cli/main.js dlq list --max 300 --json | head -n 1; echo "\${PIPESTATUS[0]}"`;
+      const env = { RABBITMQ_URL: url!, QUEUE_NAME: queue, DLQ_NAME: box, KAFKA_BROKERS: '' };
+      const { stdout, stderr } = await run('bash', ['-c', command], { limitMs, env }).ended;
+      expect(stderr).toBe('');
+      expect(stdout.split('\n')).toHaveLength(3);
+      expect(stdout).toMatch(/\n0\n$/);
+
+      const some = await dlq(['discard', ...at(queue), '--max', '299', '--yes', '--window', '50']).ended;
+      expect(some.stdout).toContain('299 letters discarded\n');
+      expect(await raw().count(box)).toBe(1);
+    },
+    limitMs,
+  );
+
+  it(
+    'finds no queue, no broker, and no letter for a wrong password',
+    async () => {
+      const queue = raw().queue();
+      const noQueue = await dlq(['list', ...at(queue)]).ended;
+      expect(noQueue).toMatchObject({ code: 1, stdout: '' });
+      expect(noQueue.stderr).toContain(`there is no queue "${queue}.dlq"`);
+
+      const address = `127.0.0.1:${await unusedPort()}`;
+      const [noBroker, refused] = await Promise.all([
+        dlq(['list', '--url', `amqp://guest:hunter2@${address}`, '--queue', queue]).ended,
+        dlq(['list', '--url', url!.replace(/\/\/([^@]*@)?/, '//guest:hunter2@'), '--queue', queue]).ended,
+      ]);
+      for (const { code, stdout, stderr } of [noBroker, refused]) {
+        expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+        expect(stderr).not.toContain('hunter2');
+      }
+      expect(noBroker.stderr).toContain(`error: RabbitMQ at amqp://***@${address}: connect ECONNREFUSED`);
+      expect(refused.stderr).toContain('check user, password');
+    },
+    limitMs,
+  );
+});
+
+describe.skipIf(brokers === undefined)('the command line on Kafka', () => {
+  const raw = useKafka();
+  const at = (topic: string, group: string): string[] => [
+    ...['--brokers', brokers!.join(',')],
+    ...['--topic', topic, '--group', group],
+  ];
+
+  it(
+    'lists, shows, counts and replays what a handler has failed on',
+    async () => {
+      const topic = await raw().topic(2);
+      const group = raw().name();
+      const fail = (): void => {
+        throw new TypeError('no way');
+      };
+      const failing = await startKafkaApp({
+        group,
+        handlers: { [topic]: fail },
+        options: { fromBeginning: true },
+      });
+      await raw().send(topic, [{ n: 1 }, { n: 2 }, { n: 3 }], { key: 'k' });
+      await raw().settled(group, topic);
+      await failing.close();
+
+      const listed = await dlq(['list', ...at(topic, group)]).ended;
+      expect(listed).toMatchObject({ code: 0, stderr: '' });
+      expect(listed.stdout.match(/^\d\/\d +\S+Z +retries-exhausted .* TypeError: no way$/gm)).toHaveLength(3);
+      expect(listed.stdout).toContain(`\n3 letters in ${topic}.dlq, of group ${group}\n`);
+
+      const [id] = ids((await dlq(['list', ...at(topic, group), '--json', '--max', '1']).ended).stdout);
+      const shown = await dlq(['show', id!, ...at(topic, group)]).ended;
+      expect(shown).toMatchObject({ code: 0, stderr: '' });
+      expect(shown.stdout).toContain(`group            ${group}\n`);
+      expect(shown.stdout).toContain('body: 7 bytes of JSON\n  {\n    "n": 1\n  }\n');
+
+      const dry = await dlq(['replay', ...at(topic, group)]).ended;
+      expect(dry.stdout).toContain(
+        `dry run: replay from ${topic}.dlq, of group ${group} to group ${group} of ${topic}`,
+      );
+      expect(dry.stdout).toContain('3 letters would be replayed\n');
+
+      const done = await dlq(['replay', ...at(topic, group), '--yes', '--json']).ended;
+      expect(done.code, done.stderr).toBe(0);
+      expect(JSON.parse(done.stdout)).toMatchObject({ action: 'replay', group, done: 3, complete: true });
+      const empty = await dlq(['stats', ...at(topic, group), '--json']).ended;
+      expect(JSON.parse(empty.stdout)).toMatchObject({ total: 0 });
+
+      const handled: unknown[] = [];
+      await startKafkaApp({ group, handlers: { [topic]: (body) => handled.push(body) } });
+      await eventually(() => (handled.length >= 3 ? true : undefined), 'replayed letters');
+      expect(handled).toEqual([{ n: 1 }, { n: 2 }, { n: 3 }]);
+    },
+    limitMs,
+  );
+
+  it(
+    'killed in the middle of a replay and run again it neither loses nor doubles a letter',
+    async () => {
+      const topic = await raw().topic(2);
+      const group = raw().name();
+      await raw().topic(2, `${topic}.dlq`);
+      await raw().producer.send({
+        topic: `${topic}.dlq`,
+        messages: Array.from({ length: many }, (_, n) => ({
+          key: `k${n % 20}`,
+          value: String(n),
+          headers: {
+            ...texts(letterHeaders(topic, n)),
+            'stork-group': group,
+            'content-type': 'application/json',
+          },
+        })),
+      });
+      const killed = dlq(['replay', ...at(topic, group), '--yes', '--rate', '200']);
+      const target = `${topic}.retry.${group}.0`;
+      await eventually(
+        async () => ((await raw().reader.records(target)).length >= 150 ? true : undefined),
+        '150 replayed, in transactions that may be open',
+      );
+      killed.child.kill('SIGKILL');
+      expect((await killed.ended).code).toBeNull();
+
+      const again = await dlq(['replay', ...at(topic, group), '--yes', '--json']).ended;
+      expect(again.code, again.stderr).toBe(0);
+      const { done, complete } = JSON.parse(again.stdout) as { done: number; complete: boolean };
+      expect(complete).toBe(true);
+      expect(done).toBeGreaterThan(0);
+      expect(done).toBeLessThan(many);
+      const handled: number[] = [];
+      await startKafkaApp({ group, handlers: { [topic]: (body) => handled.push(Number(body)) } });
+      await eventually(() => (handled.length >= many ? true : undefined), 'replayed letters');
+      await raw().settled(group, target);
+      expect(handled.toSorted((a, b) => a - b)).toEqual(Array.from({ length: many }, (_, n) => n));
+    },
+    limitMs,
+  );
+
+  it(
+    'finds no topic and no broker',
+    async () => {
+      const topic = raw().name();
+      const address = `127.0.0.1:${await unusedPort()}`;
+      const [noTopic, noBroker] = await Promise.all([
+        dlq(['list', ...at(topic, 'g')]).ended,
+        dlq(['list', '--brokers', address, '--topic', topic, '--group', 'g']).ended,
+      ]);
+      expect(noTopic).toMatchObject({ code: 1, stdout: '' });
+      expect(noTopic.stderr).toContain(`there is no topic ${topic}.dlq`);
+      expect(noBroker).toMatchObject({ code: 1, stdout: '' });
+      expect(noBroker.stderr).toContain(
+        `error: no answer within 10 s: Connection error: connect ECONNREFUSED ${address}`,
+      );
+    },
+    limitMs,
+  );
+});
+
+it('wrong usage is told without a broker', async () => {
+  const { code, stdout, stderr } = await dlq(['list']).ended;
+  expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+  expect(stderr).toContain('where are the dead letters?');
+});
+
+function texts(headers: Readonly<Record<string, unknown>>): Record<string, string> {
+  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, String(value)]));
+}

@@ -1,0 +1,272 @@
+import { expect, it } from 'vitest';
+import { Interruption } from '../../../lib/cli/host.js';
+import { ConnectionLostError } from '../../../lib/core/errors.js';
+import { FakeBox, letter, runOver } from './fake-host.js';
+
+const threeLetters = [
+  letter({ id: 'a', headers: { 'stork-handler': 'Orders.created', 'stork-attempt': '4' } }),
+  letter({ id: 'b', reason: 'fatal', headers: { 'stork-error-name': 'TypeError', tenant: 'x=y' } }),
+  letter({ id: 'c', headers: { 'stork-replay-count': '3' } }),
+];
+
+it('lists letters in a table with a line of totals', async () => {
+  const ran = await runOver(new FakeBox(threeLetters), 'dlq list');
+  expect(ran.stdout).toBe(
+    'ID  FAILED AT                 REASON             HANDLER         ATTEMPTS  ERROR\n' +
+      'a   2026-01-31T09:30:00.000Z  retries-exhausted  Orders.created  4         -\n' +
+      'b   2026-01-31T09:30:00.000Z  fatal              -               -         TypeError\n' +
+      'c   2026-01-31T09:30:00.000Z  retries-exhausted  -               -         -\n' +
+      '\n3 letters in orders.dlq\n',
+  );
+  expect(ran).toMatchObject({ code: 0, stderr: '' });
+});
+
+it('says that there are more than --max', async () => {
+  const { stdout } = await runOver(new FakeBox(threeLetters), 'dlq list --max 2');
+  expect(stdout).toContain('2 letters in orders.dlq, 3 lie there; these are the first, --max shows more\n');
+});
+
+it('cuts lines to the terminal, whatever is in them', async () => {
+  const hostile = letter({
+    id: 'a',
+    reason: `\u001b[31m${'r'.repeat(200)}`,
+    headers: { 'stork-error-name': 'E', 'stork-error-message': `\u001b]0;owned\u0007\n${'x'.repeat(5_000)}` },
+  });
+  const { stdout } = await runOver(new FakeBox([hostile]), 'dlq list', { width: 80 });
+  const lines = stdout.split('\n');
+  expect(lines.every((line) => [...line].length <= 80)).toBe(true);
+  expect(lines[1]).toMatch(/^a .* \\x1b\[31mr+… /);
+  expect(stdout).not.toMatch(/[^\P{Cc}\n]/u);
+});
+
+it('filters by what is given', async () => {
+  const ids = async (args: string): Promise<string> => {
+    const { stdout } = await runOver(new FakeBox(threeLetters), `dlq list --json ${args}`);
+    const lines = stdout.split('\n').filter((line) => line !== '');
+    return lines.map((line) => (JSON.parse(line) as { id: string }).id).join('');
+  };
+  expect(await ids('--reason fatal')).toBe('b');
+  expect(await ids('--reason fatal --reason retries-exhausted')).toBe('abc');
+  expect(await ids('--handler Orders.created')).toBe('a');
+  expect(await ids('--header tenant=x=y')).toBe('b');
+  expect(await ids('--id a --id c')).toBe('ac');
+  expect(await ids('--pattern other')).toBe('');
+  expect(await ids('--text typeerror')).toBe('b');
+  expect(await ids('--since 2026-01-31T09:30 --until 2026-01-31T09:31')).toBe('abc');
+  expect(await ids('--until 2026-01-31T09:30')).toBe('');
+});
+
+it('prints a letter as JSON: text as text, bytes as base64', async () => {
+  const headers = { bytes: Buffer.from([0xff]), text: Buffer.from('ok'), big: 2n ** 60n, ['__proto__']: 1 };
+  const box = new FakeBox([
+    letter({ id: 'a', body: 'Grüße\u009b', headers }),
+    letter({ id: 'b', body: Buffer.from([0xff, 0]) }),
+    letter({ id: 'c', body: null }),
+  ]);
+  const { stdout } = await runOver(box, 'dlq list --json');
+  expect(stdout).not.toContain('\u009b');
+  const [a, b, c] = stdout
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Record<string, unknown>);
+  expect(a).toMatchObject({
+    id: 'a',
+    body: 'Grüße\u009b',
+    failedAt: '2026-01-31T09:30:00.000Z',
+    handler: null,
+  });
+  const read = a!['headers'] as Record<string, unknown>;
+  expect(read).toMatchObject({ bytes: { base64: '/w==' }, text: 'ok', big: '1152921504606846976' });
+  expect(Object.keys(read)).toContain('__proto__');
+  expect(b).toMatchObject({ body: { base64: '/wA=' } });
+  expect(c).toMatchObject({ body: null });
+});
+
+it('shows a letter, none of whose parts can pass for another', async () => {
+  const headers = {
+    'x-evil\u001b[2J': 'value\nid  forged',
+    'stork-error-name': 'TypeError',
+    'stork-error-message': 'no',
+    'stork-error-stack': 'TypeError: no\n    at x\u001b[1A',
+  };
+  const box = new FakeBox([letter({ id: 'a', body: '{"total":1.0}', headers })]);
+  const { stdout, code } = await runOver(box, 'dlq show a');
+  expect(code).toBe(0);
+  expect(stdout).toContain('error            TypeError: no\n');
+  expect(stdout).toContain('  x-evil\\x1b[2J: value\\nid  forged\n');
+  expect(stdout).toContain('stack\n  TypeError: no\n      at x\\x1b[1A\n');
+  expect(stdout).toContain('body: 13 bytes of JSON\n  {\n    "total": 1.0\n  }\n');
+});
+
+it('shows text as text, bytes as hex, and what is empty', async () => {
+  const view = async (body: Buffer | string | null): Promise<string> =>
+    (await runOver(new FakeBox([letter({ id: 'a', body })]), 'dlq show a')).stdout;
+  expect(await view('a\nid  b')).toContain('body: 7 bytes of text\n  a\n  id  b\n');
+  expect(await view(Buffer.from([0xff, 0x41, 0x1b]))).toMatch(
+    /body: 3 bytes, no text\n {2}0000 {2}ff 41 1b +\.A\.\n/,
+  );
+  expect(await view(Buffer.alloc(600, 0xff))).toContain('… 88 more');
+  expect(await view('')).toContain('body: empty');
+  expect(await view(null)).toContain('body: none, a tombstone');
+});
+
+it('says that a letter is not there', async () => {
+  const ran = await runOver(new FakeBox(threeLetters), 'dlq show nobody');
+  expect(ran).toMatchObject({ code: 1, stdout: '' });
+  expect(ran.stderr).toContain('there is no letter nobody in orders.dlq');
+});
+
+it('counts letters by kind', async () => {
+  const { stdout } = await runOver(new FakeBox(threeLetters), 'dlq stats');
+  expect(stdout).toContain('3 letters in orders.dlq\noldest  2026-01-31T09:30:00.000Z\n');
+  expect(stdout).toContain('1 of them replayed before, and back');
+  expect(stdout).toMatch(/by reason\n {2}retries-exhausted {2}2 {2}#{30}\n {2}fatal {14}1 {2}#{15}\n/);
+  const json = await runOver(new FakeBox(threeLetters, 'billing'), 'dlq stats --json');
+  expect(JSON.parse(json.stdout)).toMatchObject({
+    from: 'orders.dlq',
+    source: 'orders',
+    group: 'billing',
+    total: 3,
+  });
+});
+
+it('changes nothing without --yes, and says what it would do', async () => {
+  const box = new FakeBox(threeLetters);
+  box.said = ['nobody consumes orders'];
+  const ran = await runOver(box, 'dlq replay');
+  expect(ran).toMatchObject({ code: 0, stderr: 'warning: nobody consumes orders\n' });
+  expect(ran.stdout).toBe(
+    'dry run: replay from orders.dlq to orders: 3 letters to look at\n' +
+      '2 letters would be replayed\n' +
+      '  retries-exhausted  1\n' +
+      '  fatal              1\n' +
+      '1 letter would stay:\n' +
+      '  c  it was replayed 3 times already, maxReplays allows 3\n' +
+      'dry run: nothing was changed; add --yes\n',
+  );
+  expect(box.letters).toHaveLength(3);
+  expect(box.isClosed).toBe(true);
+});
+
+it('replays with --yes, and says what stays', async () => {
+  const box = new FakeBox(threeLetters);
+  const ran = await runOver(box, 'dlq replay --yes --json --window 7');
+  expect(ran.code).toBe(0);
+  expect(JSON.parse(ran.stdout)).toMatchObject({
+    action: 'replay',
+    from: 'orders.dlq',
+    source: 'orders',
+    dryRun: false,
+    complete: true,
+    seen: 3,
+    matched: 3,
+    done: 2,
+    byReason: { 'retries-exhausted': 1, fatal: 1 },
+    kept: 1,
+    keptLetters: [{ id: 'c' }],
+  });
+  expect(box).toMatchObject({ replayed: ['a', 'b'], windows: [7], isClosed: true });
+});
+
+it('replays those that came back, where --max-replays allows it', async () => {
+  const box = new FakeBox(threeLetters);
+  await runOver(box, 'dlq replay --yes --max-replays 4 --id c');
+  expect(box.replayed).toEqual(['c']);
+});
+
+it('discards with --yes, so many as --max says', async () => {
+  const box = new FakeBox(threeLetters);
+  const ran = await runOver(box, 'dlq discard --yes --max 1');
+  expect(ran.stdout).toContain(
+    'discard in orders.dlq, for good: 3 letters to look at, at most 1 of them\n1 letter discarded\n',
+  );
+  expect(box.discarded).toEqual(['a']);
+  expect((await runOver(box, 'dlq discard')).stdout).toContain('dry run: nothing was changed; add --yes');
+  expect(box.letters).toHaveLength(2);
+});
+
+it('finding nothing is no failure', async () => {
+  const none = { code: 0, stderr: '' };
+  expect(await runOver(new FakeBox([]), 'dlq list')).toMatchObject({
+    ...none,
+    stdout: 'no letters in orders.dlq\n',
+  });
+  expect(await runOver(new FakeBox([]), 'dlq list --json')).toMatchObject({ ...none, stdout: '' });
+  expect(await runOver(new FakeBox(threeLetters), 'dlq list --id z')).toMatchObject({
+    ...none,
+    stdout: 'no letters that match in orders.dlq\n',
+  });
+  expect(await runOver(new FakeBox([]), 'dlq stats')).toMatchObject(none);
+  const replay = await runOver(new FakeBox([]), 'dlq replay --yes');
+  expect(replay).toMatchObject(none);
+  expect(replay.stdout).toContain('0 letters replayed\n');
+});
+
+it.each([
+  ['SIGINT', 130],
+  ['SIGTERM', 143],
+] as const)('ended by %s it says how far it came and how to go on', async (name, code) => {
+  const interrupt = new AbortController();
+  const box = new FakeBox(threeLetters);
+  box.beforeVisit = ({ id }) => {
+    if (id === 'b') interrupt.abort(new Interruption(name, code));
+  };
+  const ran = await runOver(box, 'dlq replay --yes', { signal: interrupt.signal });
+  expect(ran).toMatchObject({ code, stderr: `interrupted by ${name}\n` });
+  expect(ran.stdout).toContain(
+    '1 letter replayed so far\nthe others lie where they were; run the same command again to go on\n',
+  );
+  expect(box).toMatchObject({ replayed: ['a'], isClosed: true });
+});
+
+it('where the connection is lost it says so, how far it came and how to go on', async () => {
+  const box = new FakeBox(threeLetters);
+  box.beforeVisit = ({ id }) => {
+    if (id === 'b') throw new ConnectionLostError('amqp://user:hunter2@localhost: gone\u001b[2J');
+  };
+  const ran = await runOver(box, 'dlq replay --yes --json');
+  expect(ran).toMatchObject({ code: 1, stderr: 'error: amqp://***@localhost: gone\\x1b[2J\n' });
+  expect(JSON.parse(ran.stdout)).toMatchObject({ complete: false, done: 1 });
+});
+
+it('draws progress on a terminal only, and wipes it', async () => {
+  const quiet = await runOver(new FakeBox(threeLetters), 'dlq replay --yes');
+  expect(quiet.stderr).toBe('');
+  const drawn = await runOver(new FakeBox(threeLetters), 'dlq replay --yes', { width: 60 });
+  expect(drawn.stderr).toMatch(/\[#+\.+\] +\d+ % {2}\d of 3 looked at/);
+  expect(drawn.stderr.endsWith('\r\u001b[K')).toBe(true);
+});
+
+it.each([
+  ['dlq lst', "unknown command 'lst'"],
+  ['dlq', 'Usage: nestjs-stork dlq'],
+  ['dlq list --max 0', 'Expected a whole number from 1.'],
+  ['dlq list --max 1e3', 'Expected a whole number from 1.'],
+  ['dlq replay --rate 0', 'Expected a number above 0.'],
+  ['dlq replay --rate fast', 'Expected a number above 0.'],
+  ['dlq list --header tenant', 'Expected name=value.'],
+  ['dlq list --since yesterday', 'Expected a time such as'],
+  ['dlq list --since 1h --until 2h', 'nothing lies between'],
+  ['dlq list --header a=1 --header a=2', 'given twice'],
+  ['dlq show', "missing required argument 'id'"],
+  ['dlq list --topic t', 'which of the two is meant'],
+  ['dlq list --nonsense', "unknown option '--nonsense'"],
+])('%s is wrong usage', async (args, says) => {
+  const env = args.includes('--topic') ? {} : undefined;
+  const ran = await runOver(
+    new FakeBox(threeLetters),
+    args.replace('--topic', '--queue q --topic'),
+    env && { env },
+  );
+  expect(ran).toMatchObject({ code: 2, stdout: '', target: undefined });
+  expect(ran.stderr).toContain(says);
+});
+
+it.each(['', 'list', 'show', 'stats', 'replay', 'discard'])(
+  'dlq %s --help has an example',
+  async (command) => {
+    const ran = await runOver(new FakeBox([]), `dlq ${command} --help`.replace('  ', ' '));
+    expect(ran).toMatchObject({ code: 0, stderr: '' });
+    expect(ran.stdout).toMatch(/Examples?:\n {2}\$ npx nestjs-stork dlq /);
+  },
+);
