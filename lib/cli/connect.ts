@@ -60,7 +60,7 @@ async function open(driver: Driver, target: Target, { clock, signal }: OpenField
   const source = target.broker === 'rabbitmq' ? target.queue : target.topic;
   try {
     await driver.connect(stop);
-    return await unlessAborted(driver.deadLetters!({ source, from: target.from }), stop);
+    return await unlessAborted(driver.deadLetters({ source, from: target.from }), stop);
   } catch (error) {
     // Of the connection the driver knows more, and says it.
     if (error === late.signal.reason) throw new ConnectionLostError(`${addressOf(target)}: ${waited}`);

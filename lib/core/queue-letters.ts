@@ -1,41 +1,53 @@
 import { createHash } from 'node:crypto';
-import type { BrokerDeath } from './dead-letters.js';
+import type { BrokerDeath, StoredLetter } from './dead-letters.js';
 import { headerNames, readText, type Headers, type HeaderValue } from './headers.js';
 import type { InboundMessage } from './message.js';
 
 // What dead letters look like in a queue: the same on RabbitMQ and in memory.
 
-/** A queue has no places: a letter is known by what it says. Two that say the same are one to us. */
-export function queueLetterId(message: InboundMessage, death: BrokerDeath | undefined): string {
-  const { headers, messageId, body } = message;
-  const hash = createHash('sha256');
-  const said = [messageId, readText(headers, headerNames.handler), readText(headers, headerNames.failedAt)];
-  hash.update(JSON.stringify([...said, death?.at, death?.source]));
-  if (body !== null) hash.update(body);
-  return hash.digest('hex').slice(0, 12);
+/** A letter as it lies in a queue. Total: whatever its headers hold. */
+export function queueLetter(message: InboundMessage): StoredLetter {
+  const isOurs = readText(message.headers, headerNames.deathReason) !== undefined;
+  const brokerDeath = isOurs ? undefined : brokerDeathOf(message.headers);
+  return { id: idOf(message, brokerDeath), message: withKeyOf(brokerDeath, message), brokerDeath };
 }
 
-const reasons: Readonly<Record<string, BrokerDeath['reason']>> = {
-  rejected: 'rejected',
-  expired: 'expired',
-  maxlen: 'max-length',
-  delivery_limit: 'delivery-limit',
-};
+/** A queue has no places: a letter is known by what it says. Two that say the same are one to us. */
+function idOf({ messageId, headers, body }: InboundMessage, death: BrokerDeath | undefined): string {
+  const handler = readText(headers, headerNames.handler);
+  const failedAt = readText(headers, headerNames.failedAt) ?? death?.at;
+  return createHash('sha256')
+    .update(JSON.stringify([messageId, handler, failedAt]))
+    .update(body ?? '')
+    .digest('hex')
+    .slice(0, 16);
+}
+
+/** Where the broker has put a message away, its routing key is the name of the box. */
+function withKeyOf(death: BrokerDeath | undefined, message: InboundMessage): InboundMessage {
+  if (death?.routingKey === undefined) return message;
+  return { ...message, patterns: [...message.patterns.slice(0, -1), death.routingKey] };
+}
+
+const reasons: ReadonlyMap<string | undefined, BrokerDeath['reason']> = new Map([
+  ['rejected', 'rejected'],
+  ['expired', 'expired'],
+  ['maxlen', 'max-length'],
+  ['delivery_limit', 'delivery-limit'],
+]);
 
 /**
- * The broker's own note of the last death, which stands first in `x-death`. None where a consumer of ours has signed the letter, and
- * none in what is no such note: anybody may write the header.
+ * The last death that the broker itself has noted, which stands first: `x-first-death-*` would tell of a wait in a retry queue. What is
+ * not as a broker writes it counts as absent: anybody may write the header.
  */
-export function brokerDeathOf(headers: Headers): BrokerDeath | undefined {
-  if (headers[headerNames.deathReason] !== undefined) return undefined;
+function brokerDeathOf(headers: Headers): BrokerDeath | undefined {
   const deaths = headers['x-death'];
   const last = Array.isArray(deaths) ? (deaths as readonly HeaderValue[])[0] : undefined;
   if (!isTable(last)) return undefined;
   const source = readText(last, 'queue');
-  if (source === undefined) return undefined;
-  const reason = readText(last, 'reason');
+  if (source === undefined || source === '') return undefined;
   return {
-    reason: (reason === undefined ? undefined : reasons[reason]) ?? 'unknown',
+    reason: reasons.get(readText(last, 'reason')) ?? 'unknown',
     source,
     exchange: readText(last, 'exchange'),
     routingKey: readText(last, 'routing-keys'),
@@ -43,12 +55,11 @@ export function brokerDeathOf(headers: Headers): BrokerDeath | undefined {
   };
 }
 
-/** In memory a date; RabbitMQ's client wraps its seconds since the epoch. */
+/** In memory a date; RabbitMQ's client reads a timestamp as a table of its own, and AMQP counts in seconds. */
 function timeOf(value: HeaderValue): number | undefined {
   if (value instanceof Date) return value.getTime();
-  if (!isTable(value) || value['!'] !== 'timestamp') return undefined;
-  const seconds = value['value'];
-  return typeof seconds === 'number' ? seconds * 1_000 : undefined;
+  const seconds = isTable(value) ? value['value'] : undefined;
+  return typeof seconds === 'number' && Number.isFinite(seconds) ? seconds * 1_000 : undefined;
 }
 
 function isTable(value: HeaderValue): value is Headers {

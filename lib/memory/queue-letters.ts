@@ -8,7 +8,7 @@ import type {
 } from '../core/dead-letters.js';
 import { NoRouteError, PublishRejectedError, StorkConfigError } from '../core/errors.js';
 import type { Headers } from '../core/headers.js';
-import { brokerDeathOf, queueLetterId } from '../core/queue-letters.js';
+import { queueLetter } from '../core/queue-letters.js';
 import type { MemoryBroker } from './broker/memory-broker.js';
 import type { MemoryQueue } from './broker/memory-queue.js';
 import type { MemoryMessage } from './broker/message.js';
@@ -53,9 +53,7 @@ export class QueueLetters implements DeadLetterBox {
   async pass(visitor: LetterVisitor, { signal }: PassOptions): Promise<void> {
     for (const raw of this.#queue.peek()) {
       signal.throwIfAborted();
-      const death = brokerDeathOf(raw.headers);
-      const message = inboundMessage(raw, this.name, this.#keyHeader);
-      const letter = { id: queueLetterId(message, death), message, brokerDeath: death };
+      const letter = queueLetter(inboundMessage(raw, this.name, this.#keyHeader));
       const verdict = await visitor.visit(letter);
       if (verdict === 'stop') return;
       if (verdict !== 'keep') visitor.settled(letter, this.#settle(raw, verdict));

@@ -5,7 +5,8 @@ import type { Headers } from '../core/headers.js';
 import { untilAborted } from './answered.js';
 import type { LetterReader } from './letter-reader.js';
 import { copyOptions } from './messages.js';
-import { storedLetter } from './stored-letter.js';
+import { queueLetter } from '../core/queue-letters.js';
+import { inboundMessage } from './messages.js';
 
 /** What is on its way when a pass is aborted is waited for so long. */
 const abortTimeoutMs = 5_000;
@@ -73,7 +74,7 @@ export class LetterPass {
       }
       const message = await untilAborted(reader.next(), signal);
       if (message === undefined) return this.#stop();
-      const letter = storedLetter(message, box, keyHeader);
+      const letter = queueLetter(inboundMessage(message, box, keyHeader));
       if (take(known, letter.id)) reader.keep(message);
       else await this.#visit(letter, message, reader);
     }

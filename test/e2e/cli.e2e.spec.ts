@@ -208,8 +208,12 @@ describe.skipIf(url === undefined)('the command line on RabbitMQ', () => {
 describe.skipIf(brokers === undefined)('the command line on Kafka', () => {
   const raw = useKafka();
   const at = (topic: string, group: string): string[] => [
-    ...['--brokers', brokers!.join(',')],
-    ...['--topic', topic, '--group', group],
+    '--brokers',
+    brokers!.join(','),
+    '--topic',
+    topic,
+    '--group',
+    group,
   ];
 
   it(

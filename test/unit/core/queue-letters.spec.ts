@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import type { Headers } from '../../../lib/core/headers.js';
-import { readBrokerDeath } from '../../../lib/rabbitmq/x-death.js';
+import type { Headers, HeaderValue } from '../../../lib/core/headers.js';
+import type { InboundMessage } from '../../../lib/core/message.js';
+import { queueLetter } from '../../../lib/core/queue-letters.js';
 
 const death = {
   count: 1,
@@ -10,9 +11,23 @@ const death = {
   exchange: 'shop',
   'routing-keys': ['order.made', 'cc'],
 };
-const read = (xDeath: unknown) => readBrokerDeath({ 'x-death': xDeath } as Headers);
+const message = (headers: Headers): InboundMessage => ({
+  body: null,
+  headers,
+  patterns: ['orders.dlq'],
+  contentType: undefined,
+  messageId: 'm-1',
+  correlationId: undefined,
+  key: undefined,
+  timestamp: undefined,
+  origin: { source: 'orders.dlq' },
+  raw: undefined,
+});
+const letter = (xDeath: unknown, more: Headers = {}) =>
+  queueLetter(message({ 'x-death': xDeath as HeaderValue, ...more }));
+const read = (xDeath: unknown) => letter(xDeath).brokerDeath;
 
-describe('readBrokerDeath', () => {
+describe('a letter that the broker has put away', () => {
   it.each([
     ['rejected', 'rejected'],
     ['expired', 'expired'],
@@ -56,11 +71,21 @@ describe('readBrokerDeath', () => {
   });
 
   it('leaves out what is not as a broker writes it', () => {
-    const odd = { queue: 'orders', exchange: 5, 'routing-keys': 'order.made', time: { value: Infinity } };
+    const odd = { queue: 'orders', exchange: 5, 'routing-keys': 7, time: { value: Infinity } };
     expect(read([odd])).toEqual({ reason: 'unknown', source: 'orders' });
     expect(read([{ ...odd, 'routing-keys': [{}], time: 'now' }])).toEqual({
       reason: 'unknown',
       source: 'orders',
     });
+  });
+
+  it('has the pattern that it was sent with, and the same id each time', () => {
+    expect(letter([death]).message.patterns).toEqual(['order.made']);
+    expect(letter([death]).id).toBe(letter([death]).id);
+    expect(letter([death]).id).not.toBe(letter([{ ...death, time: { value: 1 } }]).id);
+  });
+
+  it('is a consumer of ours who killed it where that has signed it', () => {
+    expect(letter([death], { 'stork-death-reason': 'fatal' }).brokerDeath).toBeUndefined();
   });
 });
