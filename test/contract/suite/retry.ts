@@ -92,6 +92,18 @@ function inPlace(harness: DriverHarness): void {
     expect(service.state()['main']!.counts).toMatchObject({ received: 1, handled: 1, retried: 2 });
   });
 
+  it('runs a handler four times and then keeps the message, where nothing is configured', async () => {
+    const { runs, Failing } = newFailing({});
+    const { client, letters, settled } = await start(harness, Failing, { module: { retry: {} } });
+    await client.publish('work', 1);
+    const times = (await runs.count(4)).map(({ at }) => at);
+    const [letter] = await letters(1);
+    await settled();
+    expect([deathReason(letter!), headerText(letter, 'stork-attempt')]).toEqual(['retries-exhausted', '4']);
+    for (const [i, longestMs] of [1_000, 2_000, 4_000].entries())
+      expect(times[i + 1]! - times[i]!).toBeLessThanOrEqual(longestMs + 500);
+  });
+
   it('keeps a dead letter when no run is left, with the number of the last', async () => {
     const { runs, Failing } = newFailing(quick);
     const { client, letters, settled } = await start(harness, Failing);
