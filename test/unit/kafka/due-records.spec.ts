@@ -110,7 +110,7 @@ it('gives out everything, once, in order, never early and never later than the t
       const taken: [offset: number, at: number][] = [];
       const takeUntil = (end: number): void => {
         for (let wait = due.waitMs(at); wait !== undefined && at + wait <= end; wait = due.waitMs(at)) {
-          if (wait > 0) expect(due.take(at)).toBeUndefined();
+          if (wait > 0) expect(due.take(at + wait - 1)).toBeUndefined();
           at = Math.max(at, at + wait);
           taken.push([Number(due.take(at)!.offset), at]);
         }
