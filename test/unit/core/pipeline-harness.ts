@@ -9,6 +9,7 @@ import { StoreTrouble } from '../../../lib/core/store-trouble.js';
 import type { PipelineScope } from '../../../lib/core/pipeline.js';
 import type { OutboundReply, ReplyTarget } from '../../../lib/core/reply.js';
 import type { DeadLetterPolicy } from '../../../lib/core/dead-letter-options.js';
+import type { IdempotencyPolicy } from '../../../lib/core/idempotency-policy.js';
 import type { RetryPolicy } from '../../../lib/core/retry-options.js';
 import { VirtualClock } from '../../../lib/memory/virtual-clock.js';
 import { newCodecs, newDelivery, newMessage, RecordingLogger, type TestDelivery } from './harness.js';
@@ -49,15 +50,17 @@ export class TestHandler implements Handler {
   readonly runs: HandlerRun[] = [];
   readonly retry?: RetryPolicy;
   readonly deadLetter?: DeadLetterPolicy;
+  readonly idempotency?: IdempotencyPolicy;
   constructor(
     readonly kind: Handler['kind'],
     readonly id: string,
     pattern: string,
     readonly behaviour: Behaviour = async () => undefined,
-    { retry, deadLetter }: Pick<Handler, 'retry' | 'deadLetter'> = {},
+    { retry, deadLetter, idempotency }: Pick<Handler, 'retry' | 'deadLetter' | 'idempotency'> = {},
   ) {
     if (retry !== undefined) this.retry = retry;
     if (deadLetter !== undefined) this.deadLetter = deadLetter;
+    if (idempotency !== undefined) this.idempotency = idempotency;
     this.patterns = [patternFromString(pattern)];
   }
   run(run: HandlerRun): Promise<Failure | undefined> {
@@ -71,9 +74,12 @@ export function failure(message: string, reason: Failure['reason'] = 'fatal'): F
   return { error, reason, envelope: { name: 'Error', message, code: 'HANDLER_FAILED', retryable: false } };
 }
 
-export function newBench(handlers: readonly Handler[], fields: Partial<PipelineScope> = {}) {
+export function newBench(
+  handlers: readonly Handler[],
+  fields: Partial<PipelineScope> = {},
+  clock = new VirtualClock(),
+) {
   const driver = new ServerDriver();
-  const clock = new VirtualClock();
   const counters = new Counters();
   const logger = new RecordingLogger();
   const blocked: (string | undefined)[] = [];
