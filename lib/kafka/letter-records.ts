@@ -30,7 +30,7 @@ export function replayedRecord(
   nowMs: number,
 ): RecordToSend {
   // Whoever asked was told that it failed, or is gone: nobody waits for a reply.
-  const written = headersOfCopy({ to: 'dead-letter', target: undefined, headers }, group);
+  const written = headersOfCopy({ to: 'dead-letter', headers }, group);
   return { key, value, headers: headersToSend(written), timestamp: nowMs };
 }
 

@@ -360,7 +360,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         source,
         range(0, 500).map((n) => ({ n, group })),
       );
-      const deaths = range(0, 5).map(() => 1 + Math.floor(Math.random() * 60));
+      const deaths = range(0, 5).map((i) => 1 + Math.floor((i + Math.random()) * 12));
       for (const diesAtRequest of deaths) {
         const settings: ReplayerSettings = { brokers: brokers!, group, source, diesAtRequest };
         const child = spawn(process.execPath, [`${folder}/letter-replayer.js`, JSON.stringify(settings)], {
@@ -394,6 +394,25 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       await replayAll(boxes[0]!);
       expect(await committedNumbers(retryOf(source, group))).toEqual(range(0, 500));
     }, 40_000);
+
+    it('keeps what somebody else has replayed since it began', async () => {
+      const [source, group] = [await newSource(), raw().name()];
+      await bury(
+        source,
+        range(0, 3).map((n) => ({ n, group })),
+      );
+      const [slow, quick] = [await boxOf(group, source), await boxOf(group, source)];
+      const outcomes: LetterOutcome[] = [];
+      const visit = async ({ id, message }: StoredLetter): Promise<Verdict> => {
+        if (id === '0/0') await replayAll(quick, { filter: { ids: ['0/0', '0/2'] } });
+        return { replay: message.headers };
+      };
+      const settled = (_: StoredLetter, outcome: LetterOutcome): void => void outcomes.push(outcome);
+      await slow.pass({ visit, settled }, { window: 100, signal: forEver });
+      const taken = { kept: expect.objectContaining({ message: expect.stringContaining('somebody else') }) };
+      expect(outcomes).toEqual([taken, taken, 'replayed']);
+      expect(await committedNumbers(retryOf(source, group))).toEqual([0, 1, 2]);
+    });
 
     it('waits for nobody who thinks, and holds no transaction open meanwhile', async () => {
       const [source, group] = [await newSource(), raw().name()];
