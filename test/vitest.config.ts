@@ -5,7 +5,7 @@ const root = fileURLToPath(new URL('../', import.meta.url));
 const lib = `${root}lib/`;
 const support = `${root}test/support/`;
 /** These build the library or use what was built: one after another. */
-const usingDist = ['test/package/**/*.spec.ts', 'test/e2e/{cli,tour}*.e2e.spec.ts'];
+const usingDist = ['test/package/**/*.spec.ts', 'test/e2e/{cli,sample,tour}*.e2e.spec.ts'];
 
 export default defineConfig({
   root,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { countByRules, countsIn, run, type Ended } from './tour-support.js';
+import { countByRules, countsIn, ordersWithBusyTill, run, type Ended } from './tour-support.js';
 
 const limitMs = 90_000;
 
@@ -38,6 +38,8 @@ describe('the tour', () => {
         for (const reason of reasons) expect(rowsOf(outcome, stdout).join('\n'), outcome).toContain(reason);
       }
 
+      expect(stdout).toContain(`${ordersWithBusyTill()} orders were handled in a second or third run`);
+      expect(stdout).toMatch(/counted 1 \d{3} received, \d+ run again, 48 dead letters/);
       expect(stdout).toContain('2 x iron teapot would be 98.00 EUR');
       expect(stdout).toContain(
         'RemoteError with the code UNKNOWN_SKU: UnknownSkuError, the shop has never sold "MOON-DUST"',

@@ -13,6 +13,8 @@ export interface Broker {
   readonly transports: ShopTransports;
   /** For the head of the story. */
   readonly description: string;
+  /** Shows the dead letters that are left there; undefined where they end with this process. */
+  readonly lettersCommand: string | undefined;
   /** One line for somebody whose broker does not answer. */
   explainSilence(reason: string): string;
   /** Deletes what the tour has made there. */
@@ -59,6 +61,7 @@ function inMemory({ queue = 'shop', isPublishing, isConsuming }: TourOptions): B
       letters: memory({ queue: `${queue}.dlq`, codecs: [unreadJson] }),
     },
     description: 'memory',
+    lettersCommand: undefined,
     explainSilence: (reason) => reason,
     cleanUp: async () => {},
   };

@@ -25,6 +25,7 @@ export function onKafka(options: TourOptions): Broker {
       letters: kafka({ ...common, topic: `${topic}.dlq`, groupId: `${topic}.letters`, codecs: [unreadJson] }),
     },
     description: `kafka at ${brokers.join(', ')}, topic ${topic}`,
+    lettersCommand: `npx nestjs-stork dlq list --brokers ${brokers.join(',')} --topic ${topic} --group ${topic}`,
     explainSilence: (reason) =>
       `Kafka cannot be reached at ${brokers.join(', ')} (${reason}); to start one: npm run brokers -- up kafka`,
     cleanUp: () => deleteTopics(brokers, topic),

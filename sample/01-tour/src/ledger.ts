@@ -1,3 +1,4 @@
+import type { StorkContext } from 'nestjs-stork';
 import type { OutcomeFile } from './outcome-file.js';
 
 /** What can become of a line, in the order in which the story tells it. */
@@ -10,7 +11,12 @@ export interface Entry {
   readonly outcome: Outcome;
   /** What happened, or why it did not. */
   readonly why: string;
+  /** Number of the run that came to it, from 1. */
+  readonly attempt: number;
 }
+
+/** What the ledger wants to know of a message. */
+type Told = Pick<StorkContext, 'messageId' | 'attempt'>;
 
 const idPrefix = 'line-';
 
@@ -51,7 +57,7 @@ export class Ledger {
   }
 
   /** Once it has returned, the outcome outlives this process, if there is a file. */
-  record(messageId: string | undefined, outcome: Outcome, why: string): void {
+  record({ messageId, attempt }: Told, outcome: Outcome, why: string): void {
     const line = lineOf(messageId);
     const before = this.#entries.get(line);
     if (!Number.isInteger(line)) {
@@ -59,7 +65,7 @@ export class Ledger {
         `a message came that is no line of the file: ${messageId ?? 'without an id'}, ${outcome}`,
       );
     } else if (before === undefined) {
-      const entry = { line, outcome, why };
+      const entry = { line, outcome, why, attempt };
       this.#file?.append(entry);
       this.#entries.set(line, entry);
       this.onEntry(this.#entries.size);

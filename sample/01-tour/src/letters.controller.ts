@@ -17,7 +17,7 @@ export class LettersController {
     const { headers } = ctx;
     const outcome = outcomeOf(textOf(headers['stork-death-reason']));
     const error = `${textOf(headers['stork-error-name'])}: ${textOf(headers['stork-error-message'])}`;
-    this.ledger.record(ctx.messageId, outcome, error);
+    this.ledger.record(ctx, outcome, error);
   }
 }
 

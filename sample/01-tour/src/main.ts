@@ -8,6 +8,8 @@ import {
   RemoteError,
   StorkClient,
   storkMicroservice,
+  StorkService,
+  type TransportState,
 } from 'nestjs-stork';
 import { AppModule } from './app.module.js';
 import { chooseBroker, type Broker } from './broker-choice.js';
@@ -32,9 +34,9 @@ try {
   const story = new Story(lines);
   story.begin(broker.description);
   if (options.isConsuming) {
-    const ledger = await runShop(broker, lines, story, options);
+    const { ledger, counts } = await runShop(broker, lines, story, options);
     story.tell(ledger);
-    story.close(ledger);
+    story.close(ledger, counts, broker.lettersCommand);
     // Where something does not add up, the queues are left for a look.
     if (ledger.doubts(lines.length).length > 0) process.exitCode = 1;
     else await broker.cleanUp();
@@ -53,7 +55,7 @@ async function runShop(
   lines: readonly OrderLine[],
   story: Story,
   { isPublishing, state, pace }: TourOptions,
-): Promise<Ledger> {
+): Promise<{ readonly ledger: Ledger; readonly counts: TransportState['counts'] }> {
   const ledger = new Ledger(state === undefined ? undefined : new OutcomeFile(state));
   const app = await NestFactory.createMicroservice(AppModule.over(broker.transports, ledger), {
     ...storkMicroservice(),
@@ -66,16 +68,16 @@ async function runShop(
     ledger.onEntry = (count) => story.progress(count);
     await reaching(broker, app.listen());
     const complete = ledger.whenComplete(lines.length, patienceMs);
-    if (!isPublishing) {
+    if (isPublishing) {
+      const shop = app.get<StorkClient>(getClientToken('shop'));
+      await ask(shop, story);
+      const sent = publishAll(lines, shop, pace);
+      // Sending fails at once, or waits for a broker that is away: then the patience ends it.
+      await Promise.race([complete, sent.then(() => complete)]);
+    } else {
       await complete;
-      return ledger;
     }
-    const shop = app.get<StorkClient>(getClientToken('shop'));
-    await ask(shop, story);
-    const sent = publishAll(lines, shop, pace);
-    // Sending fails at once, or waits for a broker that is away: then the patience ends it.
-    await Promise.race([complete, sent.then(() => complete)]);
-    return ledger;
+    return { ledger, counts: app.get(StorkService).state()['shop']!.counts };
   } finally {
     await app.close();
   }

@@ -21,6 +21,7 @@ export function onRabbitMq(options: TourOptions): Broker {
       letters: rabbitmq({ url, queue: `${queue}.dlq`, reconnect, codecs: [unreadJson] }),
     },
     description: `rabbitmq at ${address}, queue ${queue}`,
+    lettersCommand: `npx nestjs-stork dlq list --url ${address} --queue ${queue}`,
     explainSilence: (reason) =>
       `RabbitMQ cannot be reached at ${address} (${reason.replace(/^RabbitMQ at \S+: /, '')}); ` +
       'to start one: npm run brokers -- up rabbitmq',

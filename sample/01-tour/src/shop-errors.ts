@@ -16,6 +16,11 @@ export class OutOfStockError extends ShopError {
   readonly code = 'OUT_OF_STOCK';
 }
 
+/** Soon over, unlike the others. */
+export class TillBusyError extends ShopError {
+  readonly code = 'TILL_BUSY';
+}
+
 export class CardDeclinedError extends ShopError {
   readonly code = 'CARD_DECLINED';
 }

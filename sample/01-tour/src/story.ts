@@ -1,3 +1,4 @@
+import type { TransportState } from 'nestjs-stork';
 import { euros } from './goods.js';
 import { outcomes, type Entry, type Ledger, type Outcome } from './ledger.js';
 import type { OrderLine } from './order-file.js';
@@ -94,6 +95,9 @@ export class Story {
       `Most went as they should; the first ${handledShown} of ${grouped(handled.length)}.`,
       handled.slice(0, handledShown),
     );
+    const again = handled.filter(({ attempt }) => attempt > 1).length;
+    say();
+    say(`  ${grouped(again)} orders were handled in a second or third run: the till had been busy.`);
     for (const outcome of outcomes) {
       if (outcome === 'handled') continue;
       const concerned = entries.filter((entry) => entry.outcome === outcome);
@@ -101,7 +105,8 @@ export class Story {
     }
   }
 
-  close(ledger: Ledger): void {
+  /** @param counts the shop's transport, while this process ran */
+  close(ledger: Ledger, counts: TransportState['counts'], lettersCommand: string | undefined): void {
     const total = this.#lines.length;
     say();
     for (const outcome of outcomes) {
@@ -112,10 +117,14 @@ export class Story {
     say(paint('bold', `    ${'total'.padEnd(outcomeWidth)}  ${grouped(total).padStart(7)}`));
     say();
     const doubts = ledger.doubts(total);
-    if (doubts.length > 0) return this.#admit(doubts);
+    if (doubts.length > 0) return this.#admit(doubts, lettersCommand);
     if (ledger.repeats > 0) {
       say(`  Messages that came again, as they may after a crash, and changed nothing: ${ledger.repeats}.`);
     }
+    const { received = 0, retried = 0, 'dead-lettered': deadLettered = 0 } = counts;
+    say(
+      `  The transport counted ${grouped(received)} received, ${grouped(retried)} run again, ${grouped(deadLettered)} dead letters.`,
+    );
     say('  Each line has exactly one outcome; nothing was lost and nothing happened twice.');
     say(
       '  Next: src/orders.controller.ts receives the orders, src/letters.controller.ts reads what could not be handled.',
@@ -123,9 +132,10 @@ export class Story {
     say();
   }
 
-  #admit(doubts: readonly string[]): void {
+  #admit(doubts: readonly string[], lettersCommand: string | undefined): void {
     say(paint('red', '  This does not add up:'));
     for (const doubt of doubts) say(`    ${fit(doubt, 4)}`);
+    if (lettersCommand !== undefined) say(`  Dead letters that are left: ${lettersCommand}`);
     say();
   }
 

@@ -1,0 +1,27 @@
+import { randomUUID } from 'node:crypto';
+import kafkajs from 'kafkajs';
+import { kafka } from 'nestjs-stork/kafka';
+import type { Broker } from './brokers.js';
+
+/** The brokers at `KAFKA_BROKERS`, or the one on this machine; with topics of its own for each story. */
+export function onKafka(): Broker {
+  const brokers = (process.env['KAFKA_BROKERS'] ?? '127.0.0.1:9092').split(',');
+  const topic = `stork-failure-policy.${randomUUID().slice(0, 8)}`;
+  const patternHeader = 'stork-pattern';
+  return {
+    transport: kafka({ brokers, topic, groupId: topic, patternHeader, fromBeginning: true, partitions: 1 }),
+    description: `kafka, topic ${topic}`,
+    cleanUp: () => deleteTopics(brokers, topic),
+  };
+}
+
+/** The topic and all that the library has made beside it: dead letters, retries, replies. */
+async function deleteTopics(brokers: string[], topic: string): Promise<void> {
+  const admin = new kafkajs.Kafka({ brokers, logLevel: kafkajs.logLevel.NOTHING }).admin();
+  await admin.connect();
+  const topics = (await admin.listTopics()).filter((name) => name.startsWith(topic));
+  await admin.deleteTopics({ topics });
+  const { groups } = await admin.listGroups();
+  await admin.deleteGroups(groups.map(({ groupId }) => groupId).filter((id) => id.startsWith(topic)));
+  await admin.disconnect();
+}

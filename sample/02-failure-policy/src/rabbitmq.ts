@@ -1,0 +1,23 @@
+import { randomUUID } from 'node:crypto';
+import { connect } from 'amqplib';
+import { rabbitmq } from 'nestjs-stork/rabbitmq';
+import type { Broker } from './brokers.js';
+
+/** The broker at `RABBITMQ_URL`, or the one on this machine; with queues of its own for each story. */
+export function onRabbitMq(): Broker {
+  const url = process.env['RABBITMQ_URL'] ?? 'amqp://127.0.0.1:5672';
+  const queue = `stork-failure-policy.${randomUUID().slice(0, 8)}`;
+  return {
+    transport: rabbitmq({ url, queue }),
+    description: `rabbitmq, queue ${queue}`,
+    cleanUp: () => deleteQueues(url, queue),
+  };
+}
+
+/** The queue, its dead letters, and where messages wait for half a second. */
+async function deleteQueues(url: string, queue: string): Promise<void> {
+  const connection = await connect(url);
+  const channel = await connection.createChannel();
+  for (const name of [queue, `${queue}.dlq`, `${queue}.retry.500`]) await channel.deleteQueue(name);
+  await connection.close();
+}

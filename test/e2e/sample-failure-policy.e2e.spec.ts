@@ -1,0 +1,163 @@
+import { join } from 'node:path';
+import { connect } from 'amqplib';
+import { Kafka, logLevel } from 'kafkajs';
+import { beforeAll, describe, expect, inject, it } from 'vitest';
+import { root, run, type Ended } from './tour-support.js';
+
+const buildLimitMs = 180_000;
+const limitMs = 90_000;
+
+/** What each chapter shows, without the times. Where two things happen at once, either may be first. */
+const chapters = [
+  [
+    'SH-1  run 1 of at most 3: Error: the till is busy',
+    'SH-1  run 2 of at most 3: Error: the till is busy',
+    'SH-1  run 3 of at most 3: done',
+    'done in the third run, after waits of 100 and 200 ms',
+  ],
+  [
+    'SH-2  run 1 of at most 2: Error: the carrier is out',
+    'SH-3  run 1 of at most 2: done',
+    'SH-2  run 2 of at most 2: done',
+    'the next message of the same customer did not wait for it',
+  ],
+  [
+    'SH-4  run 1 of at most 4: UnknownGoodsError: nobody sells a globe here',
+    'a dead letter is kept, reason "fatal"',
+    'a dead letter after one run, although there could have been more',
+  ],
+  [
+    'SH-5  run 1 of at most 4: done',
+    'SH-6  run 1 of at most 4: done',
+    'SH-7  run 1 of at most 4: done',
+    'the two answers are "invoice no. 1" and "invoice no. 1"',
+    'each was handled once, and both requests have the same answer',
+  ],
+  [
+    'list:   message-4, fatal, OrdersController.created, UnknownGoodsError: nobody sells a globe here',
+    'stats:  1 in all, by reason {"fatal":1}',
+    'replay: 1 would be sent back; a dry run, nothing has happened',
+    'replay: 1 sent back',
+    'SH-4  run 1 of at most 4: done',
+    'handled, by its own handler, and no dead letter is left',
+  ],
+].map((rows) => rows.toSorted());
+
+describe('the sample of failure policies', () => {
+  beforeAll(async () => {
+    for (const project of ['nestjs-stork', 'failure-policy']) {
+      const { code, stdout } = await run('npx', ['nest', 'build', project], { limitMs: buildLimitMs }).ended;
+      expect(code, stdout).toBe(0);
+    }
+  }, buildLimitMs * 2);
+
+  it(
+    'tells its story as a person starts it, and ends by itself',
+    async () => {
+      const { code, stdout, stderr } = await run('npx', ['nest', 'start', 'failure-policy'], {
+        limitMs: limitMs - 5_000,
+      }).ended;
+
+      expect(stderr).toBe('');
+      expect(code, stdout).toBe(0);
+      expect(chaptersOf(stdout)).toEqual(chapters);
+      expect(waitsOf(stdout)).toEqual({ inPlace: [true, true], redelivered: true });
+    },
+    limitMs,
+  );
+
+  const rabbitmqUrl = inject('rabbitmqUrl');
+  it.skipIf(rabbitmqUrl === undefined)(
+    'tells the same on RabbitMQ, and leaves nothing behind',
+    async () => {
+      const { code, stdout, stderr } = await story('--broker', 'rabbitmq');
+
+      expect(stderr).toBe('');
+      expect(code, stdout).toBe(0);
+      expect(chaptersOf(stdout)).toEqual(chapters);
+      const queue = /queue (\S+)/.exec(stdout)![1]!;
+      for (const name of [queue, `${queue}.dlq`, `${queue}.retry.500`])
+        expect(await hasQueue(rabbitmqUrl!, name), name).toBe(false);
+    },
+    limitMs,
+  );
+
+  const kafkaBrokers = inject('kafkaBrokers');
+  it.skipIf(kafkaBrokers === undefined)(
+    'tells the same on Kafka, and leaves nothing behind',
+    async () => {
+      const { code, stdout, stderr } = await story('--broker', 'kafka');
+
+      expect(stderr).toBe('');
+      expect(code, stdout).toBe(0);
+      expect(chaptersOf(stdout)).toEqual(chapters);
+      const topic = /topic (\S+)/.exec(stdout)![1]!;
+      expect((await topicNames(kafkaBrokers!)).filter((name) => name.startsWith(topic))).toEqual([]);
+    },
+    limitMs,
+  );
+
+  it(
+    'says in one line which brokers there are',
+    async () => {
+      const { code, stdout, stderr } = await story('--broker', 'nonsense');
+
+      expect(code).toBe(1);
+      expect(stderr).toBe('there is no broker "nonsense"; known: memory, rabbitmq, kafka\n');
+      expect(stdout).not.toMatch(/^\s+at /m);
+    },
+    limitMs,
+  );
+
+  /** As it was built. */
+  function story(...args: readonly string[]): Promise<Ended> {
+    const main = join(root, '.build', 'sample', '02-failure-policy', 'main.js');
+    const env = { RABBITMQ_URL: rabbitmqUrl ?? '', KAFKA_BROKERS: kafkaBrokers?.join(',') ?? '' };
+    return run(process.execPath, [main, ...args], { limitMs: limitMs - 5_000, env }).ended;
+  }
+});
+
+/** A claim that did not hold says NOT SO, and is none of these rows. */
+function chaptersOf(stdout: string): string[][] {
+  const [, ...texts] = stdout.split(/^ {2}\d\. .+$/m);
+  return texts.map((text) =>
+    [...text.matchAll(/^ +(?:\d+ ms|ok) {2}(.+)$/gm)].map(([, row]) => row!).toSorted(),
+  );
+}
+
+/** Whether the shown times say that nothing was early. */
+function waitsOf(stdout: string): { readonly inPlace: readonly boolean[]; readonly redelivered: boolean } {
+  const at = (row: string): number => Number(new RegExp(`(\\d+) ms {2}${row}`).exec(stdout)![1]);
+  // Rounded to milliseconds.
+  const isBetween = (first: string, second: string, leastMs: number): boolean =>
+    at(second) - at(first) >= leastMs - 2;
+  return {
+    inPlace: [isBetween('SH-1  run 1', 'SH-1  run 2', 100), isBetween('SH-1  run 2', 'SH-1  run 3', 200)],
+    redelivered: isBetween('SH-2  run 1', 'SH-2  run 2', 500),
+  };
+}
+
+async function hasQueue(url: string, name: string): Promise<boolean> {
+  const connection = await connect(url);
+  const channel = await connection.createChannel();
+  // A queue that does not exist closes the channel.
+  channel.on('error', () => {});
+  try {
+    await channel.checkQueue(name);
+    return true;
+  } catch {
+    return false;
+  } finally {
+    await connection.close();
+  }
+}
+
+async function topicNames(addresses: readonly string[]): Promise<readonly string[]> {
+  const admin = new Kafka({ brokers: [...addresses], logLevel: logLevel.NOTHING }).admin();
+  await admin.connect();
+  try {
+    return await admin.listTopics();
+  } finally {
+    await admin.disconnect();
+  }
+}
