@@ -1,4 +1,5 @@
 import { hostname } from 'node:os';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { deadLetterCopy, type Death } from '../../../lib/core/dead-letter.js';
 import type { DeathReason } from '../../../lib/core/failure.js';
@@ -41,7 +42,40 @@ function textBytes(headers: Headers): number {
   );
 }
 
+/** Everything that we add to a message's own headers: name, message and stack of the error, and what is short by nature. */
+const addedBytesAtMost = 8 * 1024;
+const anyText = fc.oneof(
+  fc.string({ unit: 'grapheme' }),
+  fc.string({ unit: 'grapheme', minLength: 1 }).map((text) => text.repeat(2_000)),
+  fc.constant('\u{1F426}'.repeat(100_000)),
+);
+
 describe('deadLetterCopy', () => {
+  it('adds no more than its budget, in whole characters, whatever the error says; what is there is written over', () => {
+    fc.assert(
+      fc.property(
+        anyText,
+        anyText,
+        anyText,
+        fc.dictionary(fc.string(), fc.string()),
+        (name, text, stack, own) => {
+          const error = Object.assign(new Error(text), { stack });
+          const died = newDeath({ error, name, message: text });
+          const once = deadLetterCopy(newMessage({ headers: own }), died);
+          const twice = deadLetterCopy(newMessage({ headers: once.headers }), died);
+          const added = { ...once.headers };
+          for (const header of Object.keys(own)) delete added[header];
+          expect(textBytes(added)).toBeLessThanOrEqual(addedBytesAtMost);
+          expect(twice.headers).toEqual(once.headers);
+          // A character that was cut in two is written as another one.
+          for (const value of Object.values(added)) expect(value).not.toContain('\uFFFD');
+        },
+      ),
+      // What is large shrinks for minutes, and says no more.
+      { numRuns: 60, endOnFailure: true },
+    );
+  });
+
   it('tells how the message died, as text', () => {
     const { to, headers } = deadLetterCopy(newMessage(), newDeath());
     expect(to).toBe('dead-letter');

@@ -1,3 +1,4 @@
+import { createRequire } from 'node:module';
 import type { ConsumeMessage } from 'amqplib';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -6,6 +7,12 @@ import { copyOptions, inboundMessage, inboundReply } from '../../../lib/rabbitmq
 import { isServerNamed } from '../../../lib/rabbitmq/replies.js';
 
 type Properties = Record<string, unknown>;
+
+/** The client's own writer of tables, which it does not export. */
+const codec = createRequire(import.meta.url)('../../../node_modules/amqplib/lib/codec.js') as {
+  encodeTable(buffer: Buffer, table: object, offset: number): number;
+};
+const encodedBytes = (table: object): number => codec.encodeTable(Buffer.allocUnsafe(1024 * 1024), table, 0);
 
 function message(properties: Properties, body = 'body'): ConsumeMessage {
   const fields = { exchange: 'x', routingKey: 'key', deliveryTag: 1, redelivered: false, consumerTag: 't' };
@@ -69,6 +76,35 @@ describe("a message's copy", () => {
         expect(typeof shown).toBe('string');
         expect((shown as string).length).toBeLessThanOrEqual(1_024);
       }),
+    );
+  });
+
+  it('fits into the frame that the client writes it in, whatever headers it came with, and keeps all of ours', () => {
+    const value = fc.oneof(
+      fc.string(),
+      fc.string({ minLength: 1 }).map((text) => text.repeat(500)),
+      fc.integer(),
+      fc.uint8Array({ maxLength: 3_000 }).map((bytes) => Buffer.from(bytes)),
+      fc.array(fc.string(), { maxLength: 200 }),
+      // To the client `!` names a type of its own.
+      fc.dictionary(
+        fc.string().filter((key) => key !== '!'),
+        fc.string(),
+      ),
+    );
+    // AMQP's names have 255 bytes at most.
+    const name = fc.string({ unit: 'grapheme-ascii', minLength: 1, maxLength: 60 });
+    const own = { 'stork-error-message': 'x'.repeat(1_024), 'stork-error-stack': 'y'.repeat(4_096) };
+    fc.assert(
+      fc.property(fc.dictionary(name, value, { maxKeys: 200, size: 'max' }), (foreign) => {
+        const given = { ...foreign, ...own } as Headers;
+        const { headers } = copyOf({ headers: {} }, given);
+        expect(headers).toMatchObject(own);
+        expect(encodedBytes(headers as object)).toBeLessThanOrEqual(64 * 1024);
+        for (const [kept, said] of Object.entries(headers as object)) expect(said).toBe(given[kept]);
+      }),
+      // What is large shrinks for minutes, and says no more.
+      { numRuns: 60, endOnFailure: true },
     );
   });
 
