@@ -1,6 +1,6 @@
 import { Controller, UseInterceptors } from '@nestjs/common';
 import { Ctx, EventPattern, MessagePattern, Payload, RpcException } from '@nestjs/microservices';
-import { of } from 'rxjs';
+import { interval, of, take } from 'rxjs';
 import { describe, expect, it } from 'vitest';
 import {
   Consume,
@@ -317,32 +317,40 @@ function requests(harness: DriverHarness, start: Start): void {
     expect(runs.all.length).toBe(2);
   });
 
-  it('refuses a handler that streams, of which nothing is sent', async () => {
-    @Controller()
-    class Streams {
-      @MessagePattern('many')
-      @Idempotent()
-      many() {
-        return of(1, 2, 3);
+  it.each(['at-once', 'slowly'])(
+    'refuses a handler that streams %s, of which nothing is sent',
+    async (pattern) => {
+      @Controller()
+      class Streams {
+        @MessagePattern('at-once')
+        @Idempotent()
+        atOnce() {
+          return of(1, 2, 3);
+        }
+        @MessagePattern('slowly')
+        @Idempotent()
+        slowly() {
+          return interval(10).pipe(take(3));
+        }
+        @MessagePattern('one')
+        @Idempotent()
+        one() {
+          return of(1);
+        }
       }
-      @MessagePattern('one')
-      @Idempotent()
-      one() {
-        return of(1);
-      }
-    }
-    const { client } = await start(Streams, {}, { module: { retry: { maxRetries: 3, delayMs: 1 } } });
-    const items: unknown[] = [];
-    const failure = await new Promise<unknown>((resolve) => {
-      client.send('many', 1).subscribe({ next: (item) => items.push(item), error: resolve });
-    });
-    expect(failure).toMatchObject({
-      remoteName: 'StreamedAnswerError',
-      message: expect.stringContaining('@Idempotent() needs one answer') as unknown,
-    });
-    expect(items).toEqual([]);
-    expect(await client.request('one', 1)).toBe(1);
-  });
+      const { client } = await start(Streams, {}, { module: { retry: { maxRetries: 3, delayMs: 1 } } });
+      const items: unknown[] = [];
+      const failure = await new Promise<unknown>((resolve) => {
+        client.send(pattern, 1).subscribe({ next: (item) => items.push(item), error: resolve });
+      });
+      expect(failure).toMatchObject({
+        remoteName: 'StreamedAnswerError',
+        message: expect.stringContaining('@Idempotent() needs one answer') as unknown,
+      });
+      expect(items).toEqual([]);
+      expect(await client.request('one', 1)).toBe(1);
+    },
+  );
 
   it('makes a duplicate wait for the answer of the run that is under way', async () => {
     const gate = new Gate();

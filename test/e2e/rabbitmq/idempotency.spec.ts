@@ -1,0 +1,131 @@
+import { Controller } from '@nestjs/common';
+import { Ctx, EventPattern, Payload } from '@nestjs/microservices';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { Idempotent, memoryIdempotencyStore, type StorkContext } from 'nestjs-stork';
+import { redisIdempotencyStore } from 'nestjs-stork/redis';
+import { eventually, Gate, Seen } from '../../contract/app.js';
+import { throwAway, type ThrowAway } from '../../support/brokers/index.mjs';
+import { startRabbitApp, url, useRaw } from './support.js';
+
+const raw = useRaw();
+
+describe.skipIf(url === undefined)('an idempotent handler on RabbitMQ', () => {
+  /** A queue whose companions of all deferrals are deleted in the end. */
+  function newQueue(): string {
+    const queue = raw().queue();
+    for (const delayMs of [100, 200, 500, 1_000, 50_000]) raw().queue(`${queue}.retry.${delayMs}`);
+    return queue;
+  }
+
+  it('keeps a message waiting for as long as it takes: 25 deferrals move nothing to the dead letters', async () => {
+    const gate = new Gate();
+    const runs = new Seen<number>();
+    @Controller()
+    class Slow {
+      @EventPattern<string>('work')
+      @Idempotent({ key: () => 'one' })
+      async work(@Payload() n: number, @Ctx() { attempt }: StorkContext): Promise<void> {
+        expect(attempt).toBe(1);
+        runs.add(n);
+        if (n === 1) await gate.opened;
+      }
+    }
+    const queue = newQueue();
+    const { client, counts } = await startRabbitApp({
+      controllers: [Slow],
+      options: { queue },
+      module: { idempotency: { store: memoryIdempotencyStore(), leaseMs: 100 } },
+    });
+    await client.publish('work', 1);
+    await runs.count(1);
+    await client.publish('work', 2);
+    await eventually(async () => ((counts()['in-progress'] ?? 0) >= 25 ? true : undefined), '25 deferrals');
+    expect(await raw().count(`${queue}.dlq`)).toBe(0);
+    gate.open();
+    await eventually(async () => (counts()['duplicate'] === 1 ? true : undefined), 'the duplicate');
+    expect(runs.all).toEqual([1]);
+    expect(counts()['redelivered']).toBeUndefined();
+    expect(await raw().count(`${queue}.dlq`)).toBe(0);
+  });
+
+  describe('with a store in Redis', () => {
+    let redis: ThrowAway<'redis'>;
+    beforeAll(async () => {
+      if (url !== undefined) redis = await throwAway('redis', { config: ['--appendfsync', 'always'] });
+    }, 120_000);
+    afterAll(() => redis?.remove());
+
+    function newWorker(behave: (n: number) => unknown = () => {}) {
+      const runs = new Seen<number>();
+      @Controller()
+      class Worker {
+        @EventPattern<string>('work')
+        @Idempotent()
+        async work(@Payload() n: number): Promise<void> {
+          runs.add(n);
+          await behave(n);
+        }
+      }
+      const start = (queue: string) =>
+        startRabbitApp({
+          controllers: [Worker],
+          options: { queue },
+          module: { idempotency: { store: redisIdempotencyStore({ url: redis.url }) } },
+        });
+      return { runs, start };
+    }
+
+    it('starts while Redis is away, keeps its messages, and handles each once when it is there', async () => {
+      await redis.stop();
+      onTestFinished(() => redis.start());
+      const { runs, start } = newWorker();
+      const queue = newQueue();
+      const { client, counts } = await start(queue);
+      for (const n of [1, 2, 3]) await client.publish('work', n, { messageId: `m-${n}` });
+      await client.publish('work', 1, { messageId: 'm-1' });
+      await eventually(async () => (counts()['received'] === 4 ? true : undefined), 'all messages');
+      expect(runs.all).toEqual([]);
+      await redis.start();
+      await runs.count(3);
+      await eventually(async () => (counts()['duplicate'] === 1 ? true : undefined), 'the duplicate');
+      expect([...runs.all].toSorted()).toEqual([1, 2, 3]);
+      expect(await raw().count(`${queue}.dlq`)).toBe(0);
+    });
+
+    it('loses Redis while a handler runs: the run counts, what follows waits, nothing is lost or run twice', async () => {
+      const gate = new Gate();
+      const { runs, start } = newWorker((n) => (n === 1 ? gate.opened : undefined));
+      const queue = newQueue();
+      const { client, counts } = await start(queue);
+      await client.publish('work', 1, { messageId: 'm-1' });
+      await runs.count(1);
+      await redis.kill();
+      onTestFinished(() => redis.start());
+      await client.publish('work', 2, { messageId: 'm-2' });
+      await eventually(async () => (counts()['received'] === 2 ? true : undefined), 'the second message');
+      await redis.start();
+      // Its end is told again until Redis has it.
+      gate.open();
+      await runs.count(2);
+      await eventually(async () => (counts()['handled'] === 2 ? true : undefined), 'both handled');
+      for (const n of [1, 2]) await client.publish('work', n, { messageId: `m-${n}` });
+      await eventually(async () => (counts()['duplicate'] === 2 ? true : undefined), 'both duplicates');
+      expect(runs.all).toEqual([1, 2]);
+      expect(await raw().count(`${queue}.dlq`)).toBe(0);
+    });
+
+    it('shares what was done between applications on one queue', async () => {
+      const { runs, start } = newWorker();
+      const queue = newQueue();
+      const one = await start(queue);
+      const other = await start(queue);
+      for (let time = 1; time <= 10; time++) {
+        await one.client.publish('work', 1, { messageId: 'm-1' });
+      }
+      const done = (): number =>
+        [one, other].reduce((sum, { counts }) => sum + (counts()['duplicate'] ?? 0), runs.all.length);
+      await eventually(async () => (done() === 10 ? true : undefined), 'ten settled');
+      expect(runs.all).toEqual([1]);
+    });
+  });
+});
