@@ -36,7 +36,7 @@ export async function openDesk(
   const close = (): Promise<void> => driver.close(5_000);
   try {
     await driver.connect(AbortSignal.timeout(10_000));
-    return { box: await driver.deadLetters!(place), close };
+    return { box: await driver.deadLetters(place), close };
   } catch (error) {
     await close();
     throw error;
