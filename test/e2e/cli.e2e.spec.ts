@@ -277,6 +277,7 @@ describe.skipIf(brokers === undefined)('the command line on Kafka', () => {
           value: String(n),
           headers: {
             ...texts(letterHeaders(topic, n)),
+            'stork-handler': topic,
             'stork-group': group,
             'content-type': 'application/json',
           },
@@ -284,8 +285,16 @@ describe.skipIf(brokers === undefined)('the command line on Kafka', () => {
       });
       const killed = dlq(['replay', ...at(topic, group), '--yes', '--rate', '200']);
       const target = `${topic}.retry.${group}.0`;
+      // A topic that was made a moment ago may have no leader yet.
+      const written = (): Promise<number> =>
+        raw()
+          .reader.records(target)
+          .then(
+            ({ length }) => length,
+            () => 0,
+          );
       await eventually(
-        async () => ((await raw().reader.records(target)).length >= 150 ? true : undefined),
+        async () => ((await written()) >= 150 ? true : undefined),
         '150 replayed, in transactions that may be open',
       );
       killed.child.kill('SIGKILL');
