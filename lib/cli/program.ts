@@ -29,6 +29,7 @@ export function makeProgram(host: Host): Command {
     .showHelpAfterError('(add --help for help)');
   const dlq = program
     .command('dlq')
+    .helpCommand(false)
     .description('look at dead letters, send them back to what failed them, or discard them')
     .addHelpText('after', placeHelp);
   addList(dlq, host);

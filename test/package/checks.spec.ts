@@ -66,6 +66,12 @@ const cases: [what: string, folder: string, source: string, rule: string][] = [
     "import { memory } from '../memory/memory.js';\nexport const m = memory;",
     'no-restricted-imports',
   ],
+  [
+    'a broker in cli/',
+    'lib/cli',
+    "import { connect } from 'amqplib';\nexport const c = connect;",
+    'no-restricted-imports',
+  ],
   ['any', 'lib/core', 'export const f = (x: any): unknown => x;', 'no-explicit-any'],
 ];
 

@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -59,6 +59,7 @@ it('is usable from what was packed: every entry point by import and by require',
     'class-transformer',
     'tslib',
     'ioredis',
+    'commander',
   ]) {
     await symlink(join(root, 'node_modules', name), join(user, 'node_modules', name));
   }
@@ -81,6 +82,18 @@ it('is usable from what was packed: every entry point by import and by require',
   );
   expect(run('node', ['import.mjs'], user).trim()).toBe('true');
   expect(run('node', ['require.cjs'], user).trim()).toBe('true');
+  const { bin, version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
+    readonly bin: Readonly<Record<string, string>>;
+    readonly version: string;
+  };
+  expect(Object.keys(bin)).toEqual(['nestjs-stork', 'stork']);
+  for (const target of Object.values(bin)) {
+    const program = join(user, 'node_modules/nestjs-stork', target);
+    // As npm does it when it installs.
+    await chmod(program, 0o755);
+    expect(run(program, ['--version'], user).trim()).toBe(version);
+    expect(run(program, ['--help'], user)).toContain('Usage: nestjs-stork');
+  }
 }, 60_000);
 
 it('keeps a consuming worker alive, and lets the process end once it is closed', async () => {
