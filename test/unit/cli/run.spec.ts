@@ -37,6 +37,9 @@ it('cuts lines to the terminal, whatever is in them', async () => {
   expect(lines.every((line) => [...line].length <= 80)).toBe(true);
   expect(lines[1]).toMatch(/^a .* \\x1b\[31mr+… /);
   expect(stdout).not.toMatch(/[^\P{Cc}\n]/u);
+  const whole = await runOver(new FakeBox([hostile]), 'dlq list');
+  expect(whole.stdout).toMatch(/ {2}E: \\x1b\]0;owned\\x07\\nx{5000}\n/);
+  expect(whole.stdout).not.toMatch(/[^\P{Cc}\n]/u);
 });
 
 it('filters by what is given', async () => {
