@@ -37,13 +37,21 @@ function ownTopic({ isPublishing, isConsuming }: TourOptions): string {
   return isPublishing && isConsuming ? `${defaultTopic}.${randomUUID().slice(0, 8)}` : defaultTopic;
 }
 
-/** Each of the two transports declares its topic and that topic's dead letter topic; the client made one for replies. */
+/**
+ * Each of the two transports declares its topic, that topic's dead letter topic, and one for what is replayed to its group; the client
+ * made one for replies.
+ */
 async function deleteTopics(brokers: string[], topic: string): Promise<void> {
   const admin = new kafkajs.Kafka({ brokers, logLevel: kafkajs.logLevel.NOTHING }).admin();
   await admin.connect();
-  const made = [topic, `${topic}.dlq`, `${topic}.dlq.dlq`, `${topic}.reply`, `${topic}.letters.reply`];
+  const letters = `${topic}.letters`;
+  const made = [
+    ...[topic, `${topic}.dlq`, `${topic}.dlq.dlq`],
+    ...[`${topic}.retry.${topic}.0`, `${topic}.dlq.retry.${letters}.0`],
+    ...[`${topic}.reply`, `${letters}.reply`],
+  ];
   const names = new Set(await admin.listTopics());
   await admin.deleteTopics({ topics: made.filter((name) => names.has(name)) });
-  await admin.deleteGroups([topic, `${topic}.letters`]);
+  await admin.deleteGroups([topic, letters]);
   await admin.disconnect();
 }
