@@ -29,14 +29,17 @@ export class LetterMarks {
 
   /** Takes in what has come since the last time. @param ends of the marks' topic */
   async read(ends: readonly PartitionEnds[]): Promise<void> {
-    for (const { partition, low } of ends) {
-      const at = { topic: this.#topic, partition };
-      const from = this.#next.get(partition) ?? low;
-      for await (const { entries, nextOffset } of logSlices(this.#fields, at, 'all', from)) {
-        for (const entry of entries) this.#take(partition, entry);
-        this.#next.set(partition, nextOffset);
-      }
-    }
+    for (const { partition, low } of ends) await this.#readFrom(partition, this.#next.get(partition) ?? low);
+  }
+
+  /** The same of the partitions that were read before. */
+  async readOn(): Promise<void> {
+    for (const [partition, next] of this.#next) await this.#readFrom(partition, next);
+  }
+
+  /** Whether some of what was added is not committed as far as the log tells: whoever reads it now does not count that. */
+  get isBehind(): boolean {
+    return [...this.#undecided.values()].some((marks) => marks.some((mark) => this.#keys.has(mark)));
   }
 
   /** How many letters between these ends are marked; two that lay in one place, before and after it was made anew, count once. */
@@ -49,6 +52,14 @@ export class LetterMarks {
         places.add(`${partition}/${offset}`);
     }
     return places.size;
+  }
+
+  async #readFrom(partition: number, from: number): Promise<void> {
+    const at = { topic: this.#topic, partition };
+    for await (const { entries, nextOffset } of logSlices(this.#fields, at, 'all', from)) {
+      for (const entry of entries) this.#take(partition, entry);
+      this.#next.set(partition, nextOffset);
+    }
   }
 
   #take(partition: number, { key, value, producer, marker }: LogEntry): void {

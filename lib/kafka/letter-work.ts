@@ -1,4 +1,4 @@
-import type { Clock } from '../core/clock.js';
+import { sleep, type Clock } from '../core/clock.js';
 import type { LetterOutcome, LetterVisitor, StoredLetter } from '../core/dead-letters.js';
 import { MessageTooLargeError, NoRouteError, PublishRejectedError } from '../core/errors.js';
 import type { Headers } from '../core/headers.js';
@@ -20,6 +20,9 @@ import type { Partitioner } from './partitioner.js';
 
 /** A letter that is decided on waits for others so long. */
 const longestWaitMs = 1_000;
+/** A commit that is not seen by then will be all the same. */
+const seenLimitMs = 5_000;
+const seenPollMs = 10;
 
 /** A letter, its record, its mark, and what is to become of it. */
 export interface DecidedLetter {
@@ -157,6 +160,18 @@ export class LetterWork {
       replays.map(({ decided }) => decided),
       'replayed',
     );
+    await this.#untilSeen();
+  }
+
+  /** The broker confirms a commit a moment before readers see it: whoever looks after us would still find the letters. */
+  async #untilSeen(): Promise<void> {
+    const { marks, clock, signal } = this.#fields;
+    const untilMs = clock.now() + seenLimitMs;
+    await marks.readOn();
+    while (marks.isBehind && clock.now() < untilMs) {
+      await sleep(clock, seenPollMs, signal);
+      await marks.readOn();
+    }
   }
 
   /** In the end only what does not fit by itself is kept. */
