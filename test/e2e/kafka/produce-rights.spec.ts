@@ -195,7 +195,7 @@ describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
     await bury(source, groupId, 20);
     expect(await replayAll(box)).toMatchObject({ done: 20, kept: 0 });
     expect(warnings.length).toBe(before + 1);
-    // The broker confirms a transaction before its marker lets readers pass.
+    // The marker that ends the transaction is a record of its own, and comes a moment later.
     await expect.poll(async () => (await admin.fetchTopicOffsets(retry))[0]!.high).toBe('41');
   }, 40_000);
 
