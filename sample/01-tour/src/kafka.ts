@@ -46,9 +46,13 @@ async function deleteTopics(brokers: string[], topic: string): Promise<void> {
   await admin.connect();
   const letters = `${topic}.letters`;
   const made = [
-    ...[topic, `${topic}.dlq`, `${topic}.dlq.dlq`],
-    ...[`${topic}.retry.${topic}.0`, `${topic}.dlq.retry.${letters}.0`],
-    ...[`${topic}.reply`, `${letters}.reply`],
+    topic,
+    `${topic}.dlq`,
+    `${topic}.dlq.dlq`,
+    `${topic}.retry.${topic}.0`,
+    `${topic}.dlq.retry.${letters}.0`,
+    `${topic}.reply`,
+    `${letters}.reply`,
   ];
   const names = new Set(await admin.listTopics());
   await admin.deleteTopics({ topics: made.filter((name) => names.has(name)) });
