@@ -197,7 +197,7 @@ describe.skipIf(url === undefined)('RabbitMQ: dead letters', () => {
     await writer.confirmed();
     const handled = (): Set<number> =>
       new Set(seen.all.filter((one) => one.queue === queue).map(({ body }) => (body as { n: number }).n));
-    await within(8_000, () => handled().size === 20);
+    await within(20_000, () => handled().size === 20);
     expect(handled().size).toBe(20);
     await eventually(
       async () => ((await raw().count(`${queue}.dlq`)) === 1 ? true : undefined),
