@@ -150,11 +150,13 @@ export class Connection {
     let cause: unknown = 'closed';
     const lost = new Promise<unknown>((resolve) => {
       // A socket that we destroy ourselves tells nobody.
-      stop.addEventListener('abort', () => resolve(cause), { once: true });
+      const stopped = (): void => resolve(cause);
+      stop.addEventListener('abort', stopped, { once: true });
       model.on('error', (error) => {
         cause = error;
       });
       model.on('close', (error) => {
+        stop.removeEventListener('abort', stopped);
         this.#model = undefined;
         // After a heartbeat time-out amqplib leaves the socket open.
         destroySocket(model);

@@ -310,6 +310,33 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
     expect(await raw().count(`${queue}.dlq`)).toBe(0);
   }, 30_000);
 
+  it('of the link, however often, leaves no listeners behind', async () => {
+    const proxy = await startProxy({ host: new URL(url!).hostname, port: Number(new URL(url!).port) });
+    onTestFinished(() => proxy.close());
+    const proxied = new URL(url!);
+    proxied.port = String(proxy.port);
+    const app = await startRabbitApp({
+      controllers: [Worker],
+      options: { url: proxied.href, queue: raw().queue() },
+    });
+    const { queue, client } = app;
+    const warnings: string[] = [];
+    const note = ({ name, message }: Error): void => void warnings.push(`${name}: ${message}`);
+    process.on('warning', note);
+    onTestFinished(() => void process.off('warning', note));
+    for (let n = 0; n < 15; n++) {
+      proxy.cut();
+      // Each of its connections has to be back for that.
+      await eventually(async () => {
+        await client.publish('job', { queue, n }).catch(() => {});
+        return times(queue).has(n) ? true : undefined;
+      }, `message ${n}`);
+      await client.request('echo', n);
+    }
+    await later(0);
+    expect(warnings).toEqual([]);
+  }, 30_000);
+
   it('of the process while it publishes: what close() let go is confirmed or named', async () => {
     const app = await startRabbitApp({ controllers: [Worker], options: { queue: raw().queue() } });
     const target = raw().queue();
