@@ -1,6 +1,5 @@
 import { endsWithin, type Clock } from '../core/clock.js';
 import { ConnectionLostError } from '../core/errors.js';
-import { withResolvers } from '../core/promises.js';
 
 /** On a stalled link the client waits for its answers without limit. What comes too late is nobody's. */
 export async function answered<T>(clock: Clock, ask: () => PromiseLike<T>, limitMs = 10_000): Promise<T> {
@@ -13,16 +12,4 @@ export async function answered<T>(clock: Clock, ask: () => PromiseLike<T>, limit
   );
   if (isInTime) return answer;
   throw new ConnectionLostError(`the broker did not answer within ${limitMs} ms`);
-}
-
-/** Rejects with the signal's reason. What is abandoned may still end later; nobody looks at it then. */
-export async function untilAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  const aborted = withResolvers<never>();
-  const abort = (): void => aborted.reject(signal.reason);
-  signal.addEventListener('abort', abort, { once: true });
-  try {
-    return await Promise.race([work, aborted.promise]);
-  } finally {
-    signal.removeEventListener('abort', abort);
-  }
 }

@@ -8,7 +8,8 @@ import {
   messageOf,
   StorkConfigError,
 } from '../core/errors.js';
-import { answered, untilAborted } from './answered.js';
+import { unlessAborted } from '../core/promises.js';
+import { answered } from './answered.js';
 import type { Connection } from './connection.js';
 import { isRefusal, replyCodeOf, replyCodes } from './errors.js';
 import { LetterPass } from './letter-pass.js';
@@ -104,7 +105,7 @@ export class QueueLetters implements DeadLetterBox {
       keyHeader,
       clock,
       signal: ending,
-      total: await untilAborted(this.count(), ending),
+      total: await unlessAborted(this.count(), ending),
       maxHoldMs: consumerTimeoutMs / 2,
       openReader: () => this.#openReader(),
     });

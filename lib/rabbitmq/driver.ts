@@ -25,10 +25,10 @@ import {
 } from '../core/errors.js';
 import { headerNames } from '../core/headers.js';
 import type { Destination, InboundMessage, OutboundMessage, ReplyAddress } from '../core/message.js';
+import { unlessAborted } from '../core/promises.js';
 import { noReply, type OutboundReply, type ReplyTarget } from '../core/reply.js';
 import type { DriverEnvironment } from '../nest/transport-definition.js';
 import type { ConsumeMessage } from 'amqplib';
-import { untilAborted } from './answered.js';
 import { Connection } from './connection.js';
 import { Consumer } from './consumer.js';
 import { QueueLetters } from './dead-letters.js';
@@ -268,7 +268,7 @@ export class RabbitMqDriver implements Driver {
     this.#watch();
     try {
       await this.#publishing.open(signal);
-      await untilAborted(this.#publisher.start(), signal);
+      await unlessAborted(this.#publisher.start(), signal);
     } catch (error) {
       this.#started = undefined;
       throw error;

@@ -2,14 +2,13 @@ import type { ConsumeMessage } from 'amqplib';
 import { endsWithin, type Clock } from '../core/clock.js';
 import type { LetterVisitor, PassOptions, StoredLetter, Verdict } from '../core/dead-letters.js';
 import type { Headers } from '../core/headers.js';
-import { untilAborted } from './answered.js';
-import type { LetterReader } from './letter-reader.js';
-import { copyOptions } from './messages.js';
+import { unlessAborted } from '../core/promises.js';
 import { queueLetter } from '../core/queue-letters.js';
-import { inboundMessage } from './messages.js';
+import type { LetterReader } from './letter-reader.js';
+import { copyOptions, inboundMessage } from './messages.js';
 
-/** What is on its way when a pass is aborted is waited for so long. */
-const abortTimeoutMs = 5_000;
+/** What is on its way when a pass breaks off is waited for so long. */
+const breakOffTimeoutMs = 5_000;
 
 export interface LetterPassFields extends PassOptions {
   /** Queue in which they lie. */
@@ -48,12 +47,12 @@ export class LetterPass {
     const { signal, openReader } = this.#fields;
     while (this.#left > 0) {
       signal.throwIfAborted();
-      const reader = await untilAborted(openReader(), signal);
+      const reader = await unlessAborted(openReader(), signal);
       try {
         await this.#read(reader);
         await this.#settleAll();
       } catch (error) {
-        if (signal.aborted) await this.#settleSoon();
+        await this.#settleSoon();
         throw signal.aborted ? signal.reason : (reader.loss ?? error);
       } finally {
         await reader.close();
@@ -69,10 +68,10 @@ export class LetterPass {
       signal.throwIfAborted();
       if (this.#failure !== undefined) throw this.#failure;
       if (this.#hand.size >= window) {
-        await untilAborted(Promise.race(this.#hand), signal);
+        await unlessAborted(Promise.race(this.#hand), signal);
         continue;
       }
-      const message = await untilAborted(reader.next(), signal);
+      const message = await unlessAborted(reader.next(), signal);
       if (message === undefined) return this.#stop();
       const letter = queueLetter(inboundMessage(message, box, keyHeader));
       if (take(known, letter.id)) reader.keep(message);
@@ -82,7 +81,7 @@ export class LetterPass {
 
   async #visit(letter: StoredLetter, message: ConsumeMessage, reader: LetterReader): Promise<void> {
     const { visitor, signal } = this.#fields;
-    const verdict = await untilAborted(Promise.resolve(visitor.visit(letter)), signal);
+    const verdict = await unlessAborted(Promise.resolve(visitor.visit(letter)), signal);
     signal.throwIfAborted();
     this.#left--;
     if (verdict === 'stop') return this.#stop();
@@ -129,13 +128,13 @@ export class LetterPass {
   }
 
   async #settleAll(): Promise<void> {
-    await untilAborted(Promise.all(this.#hand), this.#fields.signal);
+    await unlessAborted(Promise.all(this.#hand), this.#fields.signal);
     if (this.#failure !== undefined) throw this.#failure;
   }
 
   /** What was sent should be told, and not come twice. */
   async #settleSoon(): Promise<void> {
-    await endsWithin(this.#fields.clock, Promise.all(this.#hand), abortTimeoutMs);
+    await endsWithin(this.#fields.clock, Promise.all(this.#hand), breakOffTimeoutMs);
   }
 }
 

@@ -50,8 +50,8 @@ export class LetterReader {
   #arrived: (ConsumeMessage | undefined)[] = [];
   #nextAt = 0;
   readonly #unconfirmed = new Set<Pending>();
-  /** Rejects when the channel is gone. */
-  readonly #gone = withResolvers<never>();
+  /** Who waits for the broker's answer, and is told when the channel is gone. */
+  readonly #asking = new Set<(loss: Error) => void>();
   #loss: Error | undefined;
   #changed = withResolvers<void>();
   #window: Window | undefined;
@@ -71,7 +71,6 @@ export class LetterReader {
   private constructor(channel: ConfirmChannel, fields: LetterReaderFields) {
     this.#channel = channel;
     this.#fields = fields;
-    this.#gone.promise.catch(() => {});
     let cause: unknown = 'the connection was lost';
     const explain = (error: unknown): void => {
       cause = error;
@@ -241,8 +240,17 @@ export class LetterReader {
     return this.#answered(() => this.#channel.checkQueue(this.#fields.queue));
   }
 
-  #answered<T>(ask: () => PromiseLike<T>, limitMs?: number): Promise<T> {
-    return answered(this.#fields.clock, () => Promise.race([ask(), this.#gone.promise]), limitMs);
+  async #answered<T>(ask: () => PromiseLike<T>, limitMs?: number): Promise<T> {
+    if (this.#loss !== undefined) throw this.#loss;
+    // One for each question: raced against one for all, each answer would stay in memory for as long as the channel lives.
+    const gone = withResolvers<never>();
+    gone.promise.catch(() => {});
+    this.#asking.add(gone.reject);
+    try {
+      return await answered(this.#fields.clock, () => Promise.race([ask(), gone.promise]), limitMs);
+    } finally {
+      this.#asking.delete(gone.reject);
+    }
   }
 
   /** False where nothing has happened for a while. */
@@ -257,7 +265,7 @@ export class LetterReader {
 
   #lose(error: Error): void {
     this.#loss ??= error;
-    this.#gone.reject(this.#loss);
+    for (const tell of this.#asking) tell(this.#loss);
     this.#tellChange();
   }
 }

@@ -109,6 +109,19 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box, disturbed', (
     await expect(box.pass(looks, { window: 1, signal: abort.signal })).rejects.toThrow('enough');
   });
 
+  it('breaks off where a verdict fails, and doubles nothing of what is on its way', async () => {
+    const { queue, dlq } = await fillBox(raw(), 60);
+    const box = await openBox({ queue });
+    const looks = new Looks((body) => {
+      if (body === '50') throw new Error('no verdict');
+      return { replay: {} };
+    });
+    await expect(box.pass(looks, { window: 50, signal: never })).rejects.toThrow('no verdict');
+    expect(looks.outcomes.length).toBe(50);
+    expect(await raw().count(queue)).toBe(50);
+    expect(await raw().count(dlq)).toBe(10);
+  });
+
   it('ends where a verdict never comes', async () => {
     const { queue, dlq } = await fillBox(raw(), 3);
     const box = await openBox({ queue });
