@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import type { CancelTimer, Clock } from '../core/clock.js';
 import { laneOf, type Consumption } from '../core/consumption.js';
 import { Delivery } from '../core/delivery.js';
@@ -73,6 +74,8 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
     this.#fields = fields;
     this.#lane = `${fields.topic}/${fields.partition}`;
     this.#due = fields.times === undefined ? undefined : new DueRecords(fields.times);
+    // As many records as the gap allows may wait on it, and each lets go of it.
+    setMaxListeners(0, this.signal);
   }
 
   /** Aborts when it is not ours any more. */
