@@ -62,6 +62,7 @@ export interface WorkOptions extends LookOptions {
   /** See `PassOptions`. @defaultValue the box's own */
   readonly window?: number | undefined;
   readonly clock: Clock;
+  /** What it throws ends the work as `signal` would, and is what the work rejects with. */
   readonly onProgress: (progress: LetterProgress) => void;
 }
 
@@ -123,10 +124,20 @@ async function work(
   options: WorkOptions,
   decide: (letter: DeadLetter, stored: StoredLetter) => Decision,
 ): Promise<LetterReport> {
-  const { filter, dryRun, max, clock, signal, onProgress, window = box.defaultWindow } = options;
+  const { filter, dryRun, max, clock, signal, window = box.defaultWindow } = options;
   const report = new Report(dryRun);
   const pace = new Pace(clock, options.rate);
+  let failure: { readonly error: unknown } | undefined;
+  // A pass must not hear of it half-way: what is on its way is still to be settled, and told.
+  const onProgress = (progress: LetterProgress): void => {
+    try {
+      if (failure === undefined) options.onProgress(progress);
+    } catch (error) {
+      failure = { error };
+    }
+  };
   const visit = async (stored: StoredLetter): Promise<Verdict> => {
+    if (failure !== undefined) return 'stop';
     const letter = readLetter(stored);
     if (!belongsTo(box, letter)) return 'keep';
     report.seen++;
@@ -154,6 +165,7 @@ async function work(
     onProgress(report.progress);
   };
   await box.pass({ visit, settled }, { window: dryRun ? 1 : window, signal });
+  if (failure !== undefined) throw failure.error;
   return report.summary();
 }
 
@@ -182,7 +194,8 @@ class Report {
   /** Those that are, or would be, replayed or discarded, carried out or not. */
   chosen = 0;
   readonly #dryRun: boolean;
-  readonly #byReason: Partial<Record<LetterReason, number>> = {};
+  /** A reason is what its writer claims: `constructor` is a text like any other. */
+  readonly #byReason = new Map<LetterReason, number>();
   readonly #keptLetters: KeptLetter[] = [];
   #done = 0;
   #kept = 0;
@@ -197,7 +210,7 @@ class Report {
 
   add(reason: LetterReason): void {
     this.#done++;
-    this.#byReason[reason] = (this.#byReason[reason] ?? 0) + 1;
+    this.#byReason.set(reason, (this.#byReason.get(reason) ?? 0) + 1);
   }
 
   keep(id: string, why: string): void {
@@ -208,7 +221,14 @@ class Report {
   summary(): LetterReport {
     const { seen, matched, done } = this.progress;
     const kept = { kept: this.#kept, keptLetters: this.#keptLetters };
-    return { dryRun: this.#dryRun, seen, matched, done, byReason: this.#byReason, ...kept };
+    return {
+      dryRun: this.#dryRun,
+      seen,
+      matched,
+      done,
+      byReason: Object.fromEntries(this.#byReason),
+      ...kept,
+    };
   }
 }
 

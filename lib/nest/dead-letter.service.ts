@@ -44,9 +44,10 @@ export interface DeadLetterDiscardQuery extends DeadLetterQuery {
   readonly rate?: number | undefined;
   /**
    * Letters on their way at once. On RabbitMQ so many can be replayed twice where the process dies in between. On Kafka they are
-   * replayed in one transaction. @defaultValue 1 on a queue, 100 on a log
+   * replayed in one transaction. From 1 to 1 000, on Kafka at most 100. @defaultValue 1, on Kafka 100
    */
   readonly window?: number | undefined;
+  /** Told after each letter. What it throws ends the work, which then rejects with it; what was done by then is done. */
   readonly onProgress?: ((progress: LetterProgress) => void) | undefined;
 }
 
