@@ -55,11 +55,9 @@ export class LetterWriter {
     const id = `${place.from}.${place.group}.replay`;
     const opening = client.openTransactions({ id, timeoutMs: transactionTimeoutMs, compression });
     try {
-      this.#transactions = await this.#bounded(opening);
+      this.#transactions = await this.#opened(opening);
       return 'opened';
     } catch (error) {
-      // Too late: nobody else knows of it.
-      this.#closing.push(opening.then((late) => late.close()).catch(() => {}));
       if (signal.aborted || !(error instanceof KafkaClientError) || error.failure !== 'refused') throw error;
       this.#mayNotTransact = true;
       logger.warn(
@@ -84,7 +82,7 @@ export class LetterWriter {
   /** Resolves when every replica in sync has them. */
   async write(batches: readonly PartitionBatch[]): Promise<void> {
     const { client, compression } = this.#fields;
-    this.#producer ??= await this.#bounded(
+    this.#producer ??= await this.#opened(
       client.openProducer({ acks: 'all', idempotent: false, compression }),
     );
     for (const { topic, partition, records } of batches)
@@ -97,6 +95,16 @@ export class LetterWriter {
       if (open !== undefined) this.#closing.push(open.close());
     this.#transactions = this.#producer = undefined;
     await endsWithin(this.#fields.clock, Promise.all(this.#closing), closeLimitMs);
+  }
+
+  /** What opens too late is closed: nobody else knows of it. */
+  async #opened<T extends { close(): Promise<void> }>(opening: Promise<T>): Promise<T> {
+    try {
+      return await this.#bounded(opening);
+    } catch (error) {
+      this.#closing.push(opening.then((late) => late.close()).catch(() => {}));
+      throw error;
+    }
   }
 
   /** Rejects when it has taken too long, and soon after the signal has aborted: what is done by then counts. */
