@@ -47,6 +47,16 @@ export const headerNames = {
   consumer: 'stork-consumer',
 } as const;
 
+/** What a dead letter says of its death. */
+export const deathHeaders = [
+  headerNames.deathReason,
+  headerNames.failedAt,
+  headerNames.errorName,
+  headerNames.errorMessage,
+  headerNames.errorStack,
+  headerNames.consumer,
+] as const;
+
 /** Names that only the library may set. */
 export const reservedPrefix = 'stork-';
 

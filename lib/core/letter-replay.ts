@@ -1,20 +1,9 @@
 import type { StoredLetter } from './dead-letters.js';
-import { copyHeaders, headerNames, readCount, type Headers } from './headers.js';
+import { copyHeaders, deathHeaders, headerNames, readCount, type Headers } from './headers.js';
 import { setterOf, writeOrigin } from './origin.js';
 
-/** What is told of a death and of the runs before it: the replayed message begins anew. Its handler's name stays: it is for nobody else. */
-const ofTheDead = [
-  headerNames.attempt,
-  headerNames.firstFailedAt,
-  headerNames.dueAt,
-  headerNames.deadline,
-  headerNames.deathReason,
-  headerNames.failedAt,
-  headerNames.errorName,
-  headerNames.errorMessage,
-  headerNames.errorStack,
-  headerNames.consumer,
-];
+/** What is told of the runs before it: the replayed message begins anew. Its handler's name stays: it is for nobody else. */
+const ofItsRuns = [headerNames.attempt, headerNames.firstFailedAt, headerNames.dueAt, headerNames.deadline];
 
 /** Headers of the copy that goes back: one replay more, and where the message first came from. */
 export function replayHeaders({ message, brokerDeath }: StoredLetter): Headers {
@@ -22,7 +11,7 @@ export function replayHeaders({ message, brokerDeath }: StoredLetter): Headers {
   const set = setterOf(headers);
   // Where the broker has killed it, nobody of ours has written it down.
   if (brokerDeath !== undefined) writeOrigin(headers, { origin: brokerDeath, timestamp: message.timestamp });
-  for (const name of ofTheDead) set(name, undefined);
+  for (const name of [...ofItsRuns, ...deathHeaders]) set(name, undefined);
   set(headerNames.replayCount, String((readCount(headers, headerNames.replayCount) ?? 0) + 1));
   return headers;
 }

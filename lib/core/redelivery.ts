@@ -1,5 +1,5 @@
 import type { Redelivery } from './driver.js';
-import { copyHeaders, headerNames, timeText } from './headers.js';
+import { copyHeaders, deathHeaders, headerNames, timeText } from './headers.js';
 import type { InboundMessage } from './message.js';
 import { setterOf, writeOrigin } from './origin.js';
 
@@ -15,22 +15,13 @@ export interface NextRun {
   readonly now: number;
 }
 
-/** How a message died once is no part of its next run: with it, it would be taken for a letter, which is addressed to all. */
-const ofLetters = [
-  headerNames.deathReason,
-  headerNames.failedAt,
-  headerNames.errorName,
-  headerNames.errorMessage,
-  headerNames.errorStack,
-  headerNames.consumer,
-];
-
 /** The copy that comes back later, to one handler, with the number of the run that it is for. */
 export function redeliveryCopy(message: InboundMessage, next: NextRun): Redelivery {
   const headers = copyHeaders(message.headers);
   const set = setterOf(headers);
   writeOrigin(headers, message);
-  for (const name of ofLetters) set(name, undefined);
+  // How it died once is no part of its next run: with it, it would be taken for a letter, which is addressed to all.
+  for (const name of deathHeaders) set(name, undefined);
   set(headerNames.handler, next.handlerId);
   set(headerNames.attempt, String(next.attempt));
   set(headerNames.firstFailedAt, next.firstFailedAt === undefined ? undefined : timeText(next.firstFailedAt));

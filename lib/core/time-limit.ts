@@ -51,6 +51,7 @@ class TimedRun implements HandlerRun {
   readonly #run: HandlerRun;
   readonly #abort = new AbortController();
   #isFollowing = false;
+  #isOver = false;
 
   constructor(run: HandlerRun) {
     this.#run = run;
@@ -104,7 +105,6 @@ class TimedRun implements HandlerRun {
     return !this.#isOver && this.#run.decide(verb);
   }
 
-  #isOver = false;
   expire(why: Error): void {
     this.#isOver = true;
     this.#abort.abort(why);

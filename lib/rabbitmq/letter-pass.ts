@@ -25,7 +25,7 @@ export interface LetterPassFields extends PassOptions {
   readonly openReader: () => Promise<LetterReader>;
 }
 
-type Deed = Exclude<Verdict, 'keep' | 'stop'>;
+type Change = Exclude<Verdict, 'keep' | 'stop'>;
 
 /** Once over the letters of a queue, on as many channels, one after another, as the time that each may hold them needs. */
 export class LetterPass {
@@ -34,8 +34,8 @@ export class LetterPass {
   #left: number;
   /** Those that stay, by id: a further channel meets them again. */
   readonly #kept = new Map<string, number>();
-  /** Deeds under way. None of them rejects. */
-  readonly #hand = new Set<Promise<void>>();
+  /** Verdicts that are being carried out. None of them rejects. */
+  readonly #inFlight = new Set<Promise<void>>();
   #failure: unknown;
 
   constructor(fields: LetterPassFields) {
@@ -67,8 +67,8 @@ export class LetterPass {
     while (this.#left > 0 && clock.now() < until) {
       signal.throwIfAborted();
       if (this.#failure !== undefined) throw this.#failure;
-      if (this.#hand.size >= window) {
-        await unlessAborted(Promise.race(this.#hand), signal);
+      if (this.#inFlight.size >= window) {
+        await unlessAborted(Promise.race(this.#inFlight), signal);
         continue;
       }
       const message = await unlessAborted(reader.next(), signal);
@@ -86,23 +86,23 @@ export class LetterPass {
     this.#left--;
     if (verdict === 'stop') return this.#stop();
     if (verdict === 'keep') return this.#keep(letter, message, reader);
-    const deed = this.#carryOut(verdict, letter, message, reader)
+    const change = this.#carryOut(verdict, letter, message, reader)
       .catch((error: unknown) => {
         this.#failure = error;
       })
-      .finally(() => this.#hand.delete(deed));
-    this.#hand.add(deed);
+      .finally(() => this.#inFlight.delete(change));
+    this.#inFlight.add(change);
   }
 
   async #carryOut(
-    deed: Deed,
+    change: Change,
     letter: StoredLetter,
     message: ConsumeMessage,
     reader: LetterReader,
   ): Promise<void> {
     const { visitor } = this.#fields;
     try {
-      if (deed !== 'discard') await this.#replay(deed.replay, message, reader);
+      if (change !== 'discard') await this.#replay(change.replay, message, reader);
     } catch (error) {
       // Whether it was replayed is not known.
       if (reader.loss !== undefined) throw error;
@@ -110,7 +110,7 @@ export class LetterPass {
       return visitor.settled(letter, { kept: error });
     }
     await reader.ack(message);
-    visitor.settled(letter, deed === 'discard' ? 'discarded' : 'replayed');
+    visitor.settled(letter, change === 'discard' ? 'discarded' : 'replayed');
   }
 
   async #replay(headers: Headers, message: ConsumeMessage, reader: LetterReader): Promise<void> {
@@ -128,13 +128,13 @@ export class LetterPass {
   }
 
   async #settleAll(): Promise<void> {
-    await unlessAborted(Promise.all(this.#hand), this.#fields.signal);
+    await unlessAborted(Promise.all(this.#inFlight), this.#fields.signal);
     if (this.#failure !== undefined) throw this.#failure;
   }
 
   /** What was sent should be told, and not come twice. */
   async #settleSoon(): Promise<void> {
-    await endsWithin(this.#fields.clock, Promise.all(this.#hand), breakOffTimeoutMs);
+    await endsWithin(this.#fields.clock, Promise.all(this.#inFlight), breakOffTimeoutMs);
   }
 }
 
