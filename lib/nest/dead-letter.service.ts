@@ -65,6 +65,9 @@ const defaultMaxReplays = 3;
  *
  * On RabbitMQ listed letters are invisible to other readers while they are looked at, and their delivery count rises by one.
  *
+ * Every call rejects with `StorkConfigError` where the query is wrong or there is no such transport, queue or topic; with
+ * `ConnectionLostError` where the broker goes away; with the reason of `signal` where that aborts. What was done by then is done.
+ *
  * @publicApi
  */
 @Injectable()
