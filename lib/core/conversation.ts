@@ -9,14 +9,24 @@ export interface Conversation {
 }
 
 const storage = new AsyncLocalStorage<Conversation>();
+/**
+ * Once a store was opened, Node before 24 makes every promise of the process dearer, a third of what a message costs: who only
+ * receives need not pay for it.
+ */
+let isFollowed = false;
 
-/** Runs `work` so that what it sends, also after its awaits and in the streams that it subscribes to, belongs to the conversation. */
+/** Called when it is known that something can be sent: from then on what is handled belongs to its conversation. */
+export function followConversations(): void {
+  isFollowed = true;
+}
+
+/** Runs `work` so that, where conversations are followed, what it sends, also after its awaits and in the streams that it subscribes to, belongs to the conversation. */
 export function withinConversation<Args extends readonly unknown[], Result>(
   conversation: Conversation,
   work: (...args: Args) => Result,
   ...args: Args
 ): Result {
-  return storage.run(conversation, work, ...args);
+  return isFollowed ? storage.run(conversation, work, ...args) : work(...args);
 }
 
 export function currentConversation(): Conversation | undefined {

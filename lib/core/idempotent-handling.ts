@@ -46,8 +46,10 @@ export async function runIdempotently(
     return runToItsEnd(run, scope);
   }
   const waiting = new Waiting(run, policy, scope);
+  // One for all tries: a store that has taken the question and not answered it gives the lease to the next try.
+  const holder = { key, owner: randomUUID(), isWaiting: policy.onStoreError === 'fail' };
   for (;;) {
-    const outcome = await runKeyed(run, key, { policy, scope });
+    const outcome = await runKeyed(run, holder, { policy, scope });
     noteStore(outcome, policy, scope);
     switch (outcome.kind) {
       case 'ran':
@@ -62,6 +64,7 @@ export async function runIdempotently(
         return run;
       case 'store-unavailable':
         if (await waiting.forStore(outcome.error)) break;
+        letGo(holder, policy);
         return run;
     }
   }
@@ -84,16 +87,31 @@ async function keyed(
   }
 }
 
+/** The right to work on a message, as the store knows it. */
+interface Holder {
+  readonly key: string;
+  readonly owner: string;
+  /** Asks again where it is not answered. */
+  isWaiting: boolean;
+}
+
+/** What the store may have given it all the same must not keep the message from its next run. */
+function letGo(holder: Holder, { store }: IdempotencyPolicy): void {
+  holder.isWaiting = false;
+  store.release(holder.key, holder.owner).catch(() => {});
+}
+
 function runKeyed(
   run: Run,
-  key: string,
+  holder: Holder,
   { policy, scope }: { readonly policy: IdempotencyPolicy; readonly scope: IdempotencyScope },
 ): Promise<OnceOutcome<Run>> {
   const { store, leaseMs, ttlMs, onStoreError } = policy;
   const settings: OnceSettings = {
     store,
-    key,
-    owner: randomUUID(),
+    key: holder.key,
+    owner: holder.owner,
+    isAskedAgain: () => holder.isWaiting,
     leaseMs,
     ttlMs,
     onStoreError,

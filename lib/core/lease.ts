@@ -22,6 +22,8 @@ export interface LeaseSettings {
   /** How long the store may take for one step, all tries together, in milliseconds. @defaultValue 5 000 */
   readonly storeTimeoutMs?: number;
   readonly clock?: Clock;
+  /** Whether the owner, whose question was not answered, asks again: a lease that it has got all the same is then its own. @defaultValue false */
+  readonly isAskedAgain?: () => boolean;
 }
 
 /** What the store said at the end of a run, or why it said nothing. */
@@ -66,8 +68,9 @@ export class Lease {
       outcome = await this.#within(this.#storeTimeoutMs, () => asked);
     } catch (error) {
       // An answer that comes too late must not keep the key from the next run until the lease is over.
+      const isNobodys = (): boolean => this.#settings.isAskedAgain?.() !== true;
       asked
-        .then(({ state }) => (state === 'acquired' ? store.release(key, owner) : undefined))
+        .then(({ state }) => (state === 'acquired' && isNobodys() ? store.release(key, owner) : undefined))
         .catch(() => {});
       throw error;
     }

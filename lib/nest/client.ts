@@ -1,8 +1,10 @@
 import { ClientProxy, type ReadPacket, type WritePacket } from '@nestjs/microservices';
 import type { ConnectionState } from '../core/connection-state.js';
+import { followConversations } from '../core/conversation.js';
 import { ClientClosedError } from '../core/errors.js';
 import { noOptions, type MessageOptions } from '../core/outbound.js';
 import { withResolvers } from '../core/promises.js';
+import type { Transport } from '../core/transport.js';
 import { StorkRecord } from './record-builder.js';
 import type { TransportRegistry } from './transport-registry.js';
 
@@ -85,7 +87,7 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, C
     const call = this.#withMetadata(pattern, data, options);
     const { promise, resolve, reject } = withResolvers<unknown>();
     let last: unknown;
-    this.#registry.get(this.#name).request(call.pattern, call.data, call.options, {
+    this.#sending().request(call.pattern, call.data, call.options, {
       next: (value) => {
         last = value;
       },
@@ -117,22 +119,28 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, C
 
   protected override async dispatchEvent<T>(packet: ReadPacket): Promise<T> {
     const call = this.#ofPacket(packet);
-    return this.#registry.get(this.#name).publish(call.pattern, call.data, call.options) as Promise<T>;
+    return this.#sending().publish(call.pattern, call.data, call.options) as Promise<T>;
   }
 
   async #publishEvent(pattern: unknown, data: unknown, options?: MessageOptions): Promise<void> {
     this.#assertOpen();
     const call = this.#withMetadata(pattern, data, options);
-    await this.#registry.get(this.#name).publish(call.pattern, call.data, call.options);
+    await this.#sending().publish(call.pattern, call.data, call.options);
   }
 
   #sendPacket(packet: ReadPacket, callback: (packet: WritePacket) => void): () => void {
     const call = this.#ofPacket(packet);
-    return this.#registry.get(this.#name).request(call.pattern, call.data, call.options, {
+    return this.#sending().request(call.pattern, call.data, call.options, {
       next: (response) => callback({ response }),
       complete: () => callback({ isDisposed: true }),
       error: (err) => callback({ err }),
     });
+  }
+
+  /** Whoever sends once may send from a handler: not every use of a client can be seen when handlers are bound. */
+  #sending(): Transport {
+    followConversations();
+    return this.#registry.get(this.#name);
   }
 
   /** Runs the dispatch hook, as Nest's own `send()` and `emit()` have done already for theirs. */

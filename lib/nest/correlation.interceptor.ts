@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { CallHandler, ExecutionContext, NestInterceptor } from '@nestjs/common';
 import { Observable } from 'rxjs';
-import { currentConversation, withinConversation } from '../core/conversation.js';
+import { currentConversation, followConversations, withinConversation } from '../core/conversation.js';
 import { StorkConfigError } from '../core/errors.js';
 import { printable } from '../core/text.js';
 
@@ -30,6 +30,7 @@ export class CorrelationInterceptor implements NestInterceptor {
       ]);
     }
     this.#header = header.toLowerCase();
+    followConversations();
   }
 
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {

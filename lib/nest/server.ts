@@ -1,9 +1,11 @@
 import { Injectable, Logger } from '@nestjs/common';
-import { ApplicationConfig } from '@nestjs/core';
+import { ApplicationConfig, ModulesContainer } from '@nestjs/core';
 import { Server, type CustomTransportStrategy, type MessageHandler } from '@nestjs/microservices';
 import type { CancelTimer } from '../core/clock.js';
+import { followConversations } from '../core/conversation.js';
 import { StorkConfigError, type Problem } from '../core/errors.js';
 import type { Handler } from '../core/handler-table.js';
+import { injectsClient } from './client-users.js';
 import {
   checkMethods,
   groupByMethod,
@@ -33,6 +35,7 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   readonly #registry: TransportRegistry;
   readonly #explorer: HandlerExplorer;
   readonly #config: ApplicationConfig;
+  readonly #modules: ModulesContainer;
   readonly #bindings: NestBinding[] = [];
   #hasHooks = false;
   #isConnected = false;
@@ -43,9 +46,15 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   #consuming: Promise<void> | undefined;
   #isDraining = false;
 
-  constructor(registry: TransportRegistry, explorer: HandlerExplorer, config: ApplicationConfig) {
+  constructor(
+    registry: TransportRegistry,
+    explorer: HandlerExplorer,
+    config: ApplicationConfig,
+    modules: ModulesContainer,
+  ) {
     super();
     recordOriginalErrors();
+    this.#modules = modules;
     this.#registry = registry;
     this.#explorer = explorer;
     this.#config = config;
@@ -146,6 +155,7 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   }
 
   #bindHandlers(): void {
+    if (injectsClient(this.#modules, this.#registry.names)) followConversations();
     const global = layersOfInterceptors(this.#config.getGlobalInterceptors(), 'the application');
     const methods = groupByMethod(this.#explorer.join(this.#bindings), (pattern) =>
       this.normalizePattern(pattern as never),

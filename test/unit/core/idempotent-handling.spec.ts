@@ -28,16 +28,18 @@ interface BenchOptions extends IdempotencyTimes {
   readonly scope?: Partial<PipelineScope>;
 }
 
-/** A handler with its store, and the store's calls; `isDown` makes them fail. */
+/** A handler with its store, and the store's calls; `isDown` makes them fail; `isMute` does what is asked and loses the answer. */
 function newIdempotent({ behaviour = succeed, kind = 'event', keyOf, scope, ...times }: BenchOptions = {}) {
   const clock = new VirtualClock();
   const inner = memoryIdempotencyStore({ clock });
   const calls: string[] = [];
-  const trouble = { isDown: false };
+  const trouble = { isDown: false, isMute: false };
   const call = async <T>(name: string, ask: () => Promise<T>): Promise<T> => {
     calls.push(name);
     if (trouble.isDown) throw new Error('the store is away');
-    return ask();
+    const answer = await ask();
+    if (trouble.isMute) throw new Error('the answer was lost');
+    return answer;
   };
   const store: IdempotencyStore = {
     begin: (...args) => call(`begin ${args[0]}`, () => inner.begin(...args)),
@@ -243,7 +245,8 @@ describe('a store that fails', () => {
     const asks: number[] = [];
     for (let half = 0; half <= 62 * 2; half++) {
       await settle();
-      if (calls.length > asks.length) asks.push(half / 2);
+      const begun = calls.filter((call) => call.startsWith('begin'));
+      if (begun.length > asks.length) asks.push(half / 2);
       await clock.advance(500);
     }
     expect(done.done).toBe(true);
@@ -255,6 +258,33 @@ describe('a store that fails', () => {
       'error orders: the idempotency store fails, messages of idempotent handlers wait until it works again: the store is away',
     ]);
     expect(clock.pendingTimers).toBe(0);
+  });
+
+  it('and has given the lease all the same gives it to the next try, which need not wait for its end', async () => {
+    const { scope, calls, trouble, clock, handler } = newIdempotent();
+    trouble.isMute = true;
+    const test = deliveryOf();
+    const done = noteWhenDone(processDelivery(test.delivery, scope));
+    await settle();
+    trouble.isMute = false;
+    await clock.advance(500);
+    await settle();
+    expect(done.done).toBe(true);
+    expect(handler.runs.length).toBe(1);
+    expect(calls.slice(1)).toEqual([calls[0], 'complete']);
+    expect(test.source.events).toEqual(['ack 1']);
+  });
+
+  it('and has given the lease all the same keeps it from nobody, once the message is given back', async () => {
+    const { scope, trouble, inner } = newIdempotent();
+    trouble.isMute = true;
+    const test = deliveryOf();
+    const done = noteWhenDone(processDelivery(test.delivery, scope));
+    await settle();
+    lose(test);
+    await settle();
+    expect(done.done).toBe(true);
+    expect(await inner.begin('orders:Orders.paid:m-1', 'another', 60_000)).toEqual({ state: 'acquired' });
   });
 
   it('is told of once for all messages, and when it is back', async () => {

@@ -1,0 +1,62 @@
+import { Controller, Injectable, Module, type Type } from '@nestjs/common';
+import { EventPattern } from '@nestjs/microservices';
+import { Test } from '@nestjs/testing';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { InjectClient, StorkClient, storkMicroservice, StorkModule } from 'nestjs-stork';
+import { memory, MemoryBroker } from 'nestjs-stork/memory';
+import { currentConversation } from '../../../lib/core/conversation.js';
+import { Seen } from '../../contract/app.js';
+
+/** Starts it with one message in the queue that nobody of the process has sent. */
+async function startWith(controller: Type, providers: readonly Type[] = []): Promise<void> {
+  const broker = new MemoryBroker();
+  @Module({
+    imports: [StorkModule.forRoot({ transports: { main: memory({ queue: 'orders', broker }) } })],
+    controllers: [controller],
+    providers: [...providers],
+  })
+  class App {}
+  const testing = await Test.createTestingModule({ imports: [App] }).compile();
+  const app = testing.createNestMicroservice({ ...storkMicroservice(), logger: false });
+  onTestFinished(() => app.close());
+  await app.listen();
+  broker.publish('', 'orders', {
+    body: Buffer.from('1'),
+    properties: { type: 'order', messageId: 'm-1', contentType: 'application/json' },
+  });
+}
+
+// In this order: once a process has begun to follow conversations it goes on.
+describe('a handler is in its message’s conversation', () => {
+  it('not where nobody of the application sends, which costs nothing', async () => {
+    const seen = new Seen<unknown>();
+    @Controller()
+    class Reader {
+      @EventPattern<string>('order')
+      order(): void {
+        seen.add(currentConversation());
+      }
+    }
+    await startWith(Reader);
+    expect(await seen.count(1)).toEqual([undefined]);
+  });
+
+  it('from the first message where a client is injected anywhere', async () => {
+    const seen = new Seen<string | undefined>();
+    @Injectable()
+    class Sender {
+      @InjectClient('main')
+      readonly client!: StorkClient;
+    }
+    @Controller()
+    class Reader {
+      @EventPattern<string>('order')
+      async order(): Promise<void> {
+        await Promise.resolve();
+        seen.add(currentConversation()?.messageId);
+      }
+    }
+    await startWith(Reader, [Sender]);
+    expect(await seen.count(1)).toEqual(['m-1']);
+  });
+});
