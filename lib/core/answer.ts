@@ -1,10 +1,10 @@
 import type { Codecs } from './codec.js';
 import type { Driver } from './driver.js';
-import type { ErrorEnvelope } from './errors.js';
+import { remoteCodes, type ErrorEnvelope } from './errors.js';
 import { emptyHeaders } from './headers.js';
 import type { StoredReply } from './idempotency.js';
 import type { ReplyAddress } from './message.js';
-import type { OutboundReply, ReplyKind } from './reply.js';
+import type { ReplyKind, ReplyOutcome } from './reply.js';
 
 export interface AnswerFields {
   readonly driver: Pick<Driver, 'reply'>;
@@ -13,12 +13,20 @@ export interface AnswerFields {
   readonly correlationId: string;
 }
 
-/** `confirmed`: the caller can have it. `undeliverable`: nobody listens. `lost`: the broker did not confirm, trying again may help. */
-export type AnswerOutcome = 'confirmed' | 'undeliverable' | { readonly lost: unknown };
+/** `too-large`: the caller was told so instead. `lost`: the broker did not confirm, trying again may help. */
+export type AnswerOutcome = ReplyOutcome | { readonly lost: unknown };
 
 const noValue: StoredReply = { body: Buffer.alloc(0), contentType: 'application/json' };
 /** A handler's stream cannot be slowed down: past this it fails, before it fills the memory. */
 const maxUnsent = 10_000;
+/** Characters that are left of each text of an error that does not fit through the broker. */
+const shortLength = 1_000;
+const replyTooLarge: ErrorEnvelope = {
+  name: 'MessageTooLargeError',
+  message: 'the handler has ended, and its reply does not fit through the broker',
+  code: remoteCodes.tooLarge,
+  retryable: false,
+};
 
 /**
  * The answer to one request: one value, a stream of items, or an error; sent in order, each confirmed before the next. A value
@@ -61,7 +69,7 @@ export class Answer {
 
   fail(error: ErrorEnvelope): Promise<AnswerOutcome> {
     this.#takeHeld();
-    return this.#send('error', { body: Buffer.from(writeEnvelope(error)), contentType: 'application/json' });
+    return this.#send('error', encodeEnvelope(error), shortened(error));
   }
 
   /** From now on it is one value, sent at the end and not before. */
@@ -121,27 +129,35 @@ export class Answer {
     return held;
   }
 
-  #send(kind: ReplyKind, { body, contentType }: StoredReply): Promise<AnswerOutcome> {
-    const { correlationId } = this.#fields;
-    const reply: OutboundReply = { kind, correlationId, body, contentType, headers: emptyHeaders() };
+  /** @param insteadOf what the caller gets where it does not fit */
+  #send(kind: ReplyKind, encoded: StoredReply, insteadOf = replyTooLarge): Promise<AnswerOutcome> {
     const before = this.#sent;
     this.#unsent++;
     this.#sent =
-      before === undefined ? this.#deliver(reply) : before.then((outcome) => this.#after(outcome, reply));
+      before === undefined
+        ? this.#deliver(kind, encoded, insteadOf)
+        : before.then((outcome) => this.#after(outcome, () => this.#deliver(kind, encoded, insteadOf)));
     return this.#sent;
   }
 
-  #after(before: AnswerOutcome, reply: OutboundReply): AnswerOutcome | Promise<AnswerOutcome> {
-    if (before === 'confirmed') return this.#deliver(reply);
+  #after(
+    before: AnswerOutcome,
+    deliver: () => Promise<AnswerOutcome>,
+  ): AnswerOutcome | Promise<AnswerOutcome> {
+    if (before === 'confirmed') return deliver();
     this.#unsent--;
     return before;
   }
 
-  async #deliver(reply: OutboundReply): Promise<AnswerOutcome> {
+  async #deliver(kind: ReplyKind, encoded: StoredReply, insteadOf: ErrorEnvelope): Promise<AnswerOutcome> {
     try {
-      const outcome = await this.#fields.driver.reply(this.#fields.address, reply);
-      if (outcome === 'undeliverable') this.#failed = true;
-      return outcome;
+      const outcome = await this.#reply(kind, encoded);
+      if (outcome === 'confirmed') return outcome;
+      this.#failed = true;
+      if (outcome === 'undeliverable') return outcome;
+      return (await this.#reply('error', encodeEnvelope(insteadOf))) === 'undeliverable'
+        ? 'undeliverable'
+        : 'too-large';
     } catch (error) {
       this.#failed = true;
       return { lost: error };
@@ -149,6 +165,21 @@ export class Answer {
       this.#unsent--;
     }
   }
+
+  #reply(kind: ReplyKind, { body, contentType }: StoredReply): Promise<ReplyOutcome> {
+    const { driver, address, correlationId } = this.#fields;
+    return driver.reply(address, { kind, correlationId, body, contentType, headers: emptyHeaders() });
+  }
+}
+
+function encodeEnvelope(error: ErrorEnvelope): StoredReply {
+  return { body: Buffer.from(writeEnvelope(error)), contentType: 'application/json' };
+}
+
+/** Without `details`, which may be anything. */
+function shortened({ name, message, code, retryable }: ErrorEnvelope): ErrorEnvelope {
+  const short = (text: string): string => text.slice(0, shortLength);
+  return { name: short(name), message: short(message), code: short(code), retryable };
 }
 
 /** `details` come from the user's error and may be anything; the rest is text. */

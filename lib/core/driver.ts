@@ -5,7 +5,7 @@ import type { Problem } from './errors.js';
 import type { Headers } from './headers.js';
 import type { InboundMessage, OutboundMessage, ReplyAddress } from './message.js';
 import type { Pattern } from './pattern.js';
-import type { InboundReply, OutboundReply, ReplyTarget } from './reply.js';
+import type { InboundReply, OutboundReply, ReplyOutcome, ReplyTarget } from './reply.js';
 
 /**
  * The port that a broker's driver implements. Its comments are the contract; `test/contract` is its proof. Core never asks which
@@ -67,11 +67,11 @@ export interface Driver {
   parseReplyAddress(message: InboundMessage): ReplyTarget | Promise<ReplyTarget>;
 
   /**
-   * Sends one answer. `undeliverable`: nobody listens at the address, or it can never be sent (too large); trying again would not help
-   * and the request counts as done. Rejects only where trying again can help; the request is then given back. Settles in the end:
+   * Sends one answer. `undeliverable`: nobody listens at the address, or it can never be sent; `too-large`: a smaller one could be.
+   * Trying again would not help and the request counts as done. Rejects only where trying again can help; the request is then given back. Settles in the end:
    * a handler's slot waits for it.
    */
-  reply(to: ReplyAddress, reply: OutboundReply): Promise<'confirmed' | 'undeliverable'>;
+  reply(to: ReplyAddress, reply: OutboundReply): Promise<ReplyOutcome>;
 
   /**
    * Where letters of a source lie. Needs `connect`, not `declare`. Rejects with `StorkConfigError` where `place` leaves out what the

@@ -21,6 +21,7 @@ export const remoteCodes = {
   noHandler: 'NO_HANDLER',
   undecodable: 'UNDECODABLE',
   invalid: 'INVALID',
+  tooLarge: 'TOO_LARGE',
 } as const;
 
 const brand = Symbol.for('nestjs-stork.error');
@@ -170,8 +171,8 @@ export interface ErrorEnvelope {
 }
 
 /**
- * The server's handler answered with an error. `code` is the server's own, else `HANDLER_FAILED`; `NO_HANDLER`, `UNDECODABLE`
- * and `INVALID` come from the server's transport.
+ * The server's handler answered with an error. `code` is the server's own, else `HANDLER_FAILED`; `NO_HANDLER`, `UNDECODABLE`,
+ * `INVALID` and `TOO_LARGE` (the reply) come from the server's transport.
  *
  * @publicApi
  */
@@ -207,10 +208,10 @@ export function nameOf(error: unknown): string {
     if (typeof error === 'object' && error !== null && 'name' in error && typeof error.name === 'string') {
       return error.name;
     }
+    return error instanceof Error ? 'Error' : typeof error;
   } catch {
     return 'Error';
   }
-  return error instanceof Error ? 'Error' : typeof error;
 }
 
 /** Stack of anything that was thrown, if it has one. Total, like `messageOf`. */

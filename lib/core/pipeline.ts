@@ -10,6 +10,7 @@ import type { Handler, HandlerTable, Route } from './handler-table.js';
 import { readHeaderFacts, type HeaderFacts } from './header-facts.js';
 import { runIdempotently, type IdempotencyScope } from './idempotent-handling.js';
 import { redeliveryCopy } from './redelivery.js';
+import type { ReplyOutcome } from './reply.js';
 import { followPolicy, isUnfinished, runToItsEnd, stepFrom, type RetryScope } from './retries.js';
 import { isAcknowledged, isCutShort, isDecided, Run, wantsBack, type RunFields } from './run.js';
 import {
@@ -183,7 +184,7 @@ async function answerRequest(job: Job, answer: Answer, run: Run): Promise<Settle
     scope.logger.warn(`${scope.subscription}: a reply was not confirmed, the request ${end}: ${why}`);
     return giveBack(delivery, scope);
   }
-  if (outcome === 'undeliverable') noteUndeliverable(scope);
+  if (typeof outcome === 'string') noteUnread(outcome, scope);
   return acknowledge(delivery, scope);
 }
 
@@ -247,7 +248,7 @@ async function settleHeld(job: Job, runs: readonly Run[]): Promise<Settled> {
 
 async function sendReply({ scope }: Job, answer: Answer): Promise<void> {
   const outcome = await answer.end();
-  if (outcome === 'undeliverable') noteUndeliverable(scope);
+  if (typeof outcome === 'string') noteUnread(outcome, scope);
   if (typeof outcome !== 'object') return;
   scope.logger.warn(`${scope.subscription}: a reply was not confirmed: ${messageOf(outcome.lost)}`);
 }
@@ -301,16 +302,19 @@ async function unhandled(job: Job, route: Route): Promise<Settled> {
 /** The message itself is kept elsewhere, so a caller who cannot be told is not asked for a second time. */
 async function tellCaller({ answer, scope }: Job, error: ErrorEnvelope): Promise<void> {
   const outcome: AnswerOutcome | undefined = await answer?.fail(error);
-  if (outcome === 'undeliverable') noteUndeliverable(scope);
+  if (typeof outcome === 'string') noteUnread(outcome, scope);
   if (typeof outcome !== 'object') return;
   scope.logger.warn(`${scope.subscription}: an error reply was not confirmed: ${messageOf(outcome.lost)}`);
 }
 
-function noteUndeliverable(scope: PipelineScope): void {
-  scope.counters.add('reply-undeliverable');
-  scope.logger.warn(
-    `${scope.subscription}: nobody listens where a reply was sent; the request counts as done`,
-  );
+function noteUnread(outcome: ReplyOutcome, { counters, logger, subscription }: PipelineScope): void {
+  if (outcome === 'confirmed') return;
+  counters.add('reply-undeliverable');
+  const why =
+    outcome === 'too-large'
+      ? 'a reply does not fit through the broker, its caller is told TOO_LARGE or a shortened error'
+      : 'nobody listens where a reply was sent';
+  logger.warn(`${subscription}: ${why}; the request counts as done`);
 }
 
 function postpone(

@@ -21,6 +21,9 @@ export interface OutboundReply {
   readonly headers: Headers;
 }
 
+/** `undeliverable`: nobody listens at the address. `too-large`: it does not fit through the broker. Trying again would help neither. */
+export type ReplyOutcome = 'confirmed' | 'undeliverable' | 'too-large';
+
 export interface InboundReply {
   readonly kind: ReplyKind;
   readonly correlationId: string;

@@ -35,7 +35,7 @@ import {
 import type { DeadLetterPlace } from '../core/dead-letters.js';
 import type { InboundMessage, OutboundMessage, ReplyAddress } from '../core/message.js';
 import { unlessAborted } from '../core/promises.js';
-import type { OutboundReply, ReplyTarget } from '../core/reply.js';
+import type { OutboundReply, ReplyOutcome, ReplyTarget } from '../core/reply.js';
 import type { DriverEnvironment } from '../nest/transport-definition.js';
 import { assignSticky } from './assigner.js';
 import { connectionTrouble, errorType } from './client-errors.js';
@@ -322,7 +322,7 @@ export class KafkaDriver implements Driver {
     );
   }
 
-  async reply(to: ReplyAddress, reply: OutboundReply): Promise<'confirmed' | 'undeliverable'> {
+  async reply(to: ReplyAddress, reply: OutboundReply): Promise<ReplyOutcome> {
     const { topic, partition, isNest = false } = to as KafkaReplyAddress;
     const record = {
       key: null,
@@ -334,6 +334,7 @@ export class KafkaDriver implements Driver {
       await this.#producer.publish(topic, record, partition);
       return 'confirmed';
     } catch (error) {
+      if (error instanceof MessageTooLargeError) return 'too-large';
       if (canNeverBeSent(error)) return 'undeliverable';
       throw error;
     }
@@ -525,7 +526,7 @@ export class KafkaDriver implements Driver {
 
 /** A sender chooses where its answer goes: what can never be written there must not run its handler again and again. */
 function canNeverBeSent(error: unknown): boolean {
-  const kinds = [NoRouteError, MessageTooLargeError, PublishRejectedError, StorkConfigError];
+  const kinds = [NoRouteError, PublishRejectedError, StorkConfigError];
   return kinds.some((kind) => error instanceof kind);
 }
 

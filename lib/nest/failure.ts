@@ -16,7 +16,7 @@ const passing = new Set([408, 425, 429]);
 export function unmask(final: unknown, original: { readonly error: unknown } | undefined): unknown {
   if (original === undefined || final === original.error) return final;
   const { error } = original;
-  if (error instanceof RpcException) {
+  if (isInstance(error, RpcException)) {
     const told: unknown = error.getError();
     return final === told || isStatusError(final, messageOf(told)) ? error : final;
   }
@@ -24,7 +24,7 @@ export function unmask(final: unknown, original: { readonly error: unknown } | u
 }
 
 function isStatusError(value: unknown, message: string): boolean {
-  if (value instanceof Error) return false;
+  if (isInstance(value, Error)) return false;
   return field(value, 'status') === 'error' && field(value, 'message') === message;
 }
 
@@ -92,6 +92,15 @@ function isRetryable(error: unknown): boolean {
   if (!(error instanceof HttpException)) return true;
   const status = error.getStatus();
   return status < 400 || status > 499 || passing.has(status);
+}
+
+/** Total: what was thrown may refuse to be asked for its class. */
+function isInstance<T>(value: unknown, type: abstract new (...args: never[]) => T): value is T {
+  try {
+    return value instanceof type;
+  } catch {
+    return false;
+  }
 }
 
 /** Total: a getter of the user's may throw. */

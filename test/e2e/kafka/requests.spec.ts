@@ -1,5 +1,5 @@
 import { Controller } from '@nestjs/common';
-import { MessagePattern, Payload } from '@nestjs/microservices';
+import { MessagePattern, Payload, RpcException } from '@nestjs/microservices';
 import { PartitionAssigners, type Cluster } from 'kafkajs';
 import { afterAll, beforeAll, describe, expect, inject, it, vi } from 'vitest';
 import { RequestTimeoutError } from 'nestjs-stork';
@@ -16,6 +16,14 @@ class Calculator {
   @MessagePattern<string>('double')
   double(@Payload() n: number): number {
     return n * 2;
+  }
+  @MessagePattern<string>('text')
+  text(@Payload() length: number): string {
+    return 'x'.repeat(length);
+  }
+  @MessagePattern<string>('refusal')
+  refusal(@Payload() length: number): never {
+    throw new RpcException({ code: 'REFUSED', message: 'x'.repeat(length) });
   }
   @MessagePattern<string>('held')
   async held(@Payload() n: number): Promise<number> {
@@ -102,6 +110,17 @@ describe.skipIf(brokers === undefined)('Kafka: requests', () => {
     const failure = await client.request('nobody', 1, { timeoutMs: 300 }).catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(RequestTimeoutError);
     expect((failure as Error).message).toContain(`the topic "${topic}" exists`);
+  });
+
+  it('whose reply or error no record can hold are told so', async () => {
+    const topic = await startServer();
+    const { client } = await startClient({ topic });
+    const length = 2_000_000;
+    const tooLarge = { name: 'RemoteError', code: 'TOO_LARGE', retryable: false };
+    await expect(client.request('text', length)).rejects.toMatchObject(tooLarge);
+    const refused = { code: 'REFUSED', message: 'x'.repeat(1_000) };
+    await expect(client.request('refusal', length)).rejects.toMatchObject(refused);
+    expect(await client.request('double', 2)).toBe(4);
   });
 
   it('leave no group behind', async () => {

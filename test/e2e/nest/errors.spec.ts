@@ -198,10 +198,15 @@ describe.each(Object.entries(shapes))('in a %s', (_, start) => {
 });
 
 it('survives errors that resist being described', async () => {
+  const revoked = Proxy.revocable({}, {});
+  revoked.revoke();
   const resisting: unknown[] = [
     new BadRequestException({ message: [Object.create(null)] }),
     Object.assign(new BadRequestException('x'), { getResponse: fail('no response for you') }),
     new Proxy(new Error('proxied'), { get: fail('nothing for you') }),
+    new Proxy(new Error('classless'), { getPrototypeOf: fail('no class for you') }),
+    new Proxy({}, { getPrototypeOf: fail('no class for you') }),
+    revoked.proxy,
   ];
   @Controller()
   class Resists {

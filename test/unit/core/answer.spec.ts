@@ -2,27 +2,27 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { Answer } from '../../../lib/core/answer.js';
 import type { ErrorEnvelope } from '../../../lib/core/errors.js';
-import type { OutboundReply } from '../../../lib/core/reply.js';
+import type { OutboundReply, ReplyOutcome } from '../../../lib/core/reply.js';
 import { newCodecs, newGate, noteWhenDone, settle, type Gate } from './harness.js';
-
-type Confirmation = 'confirmed' | 'undeliverable';
 
 /** Notes replies; each is confirmed at once, or when the test says so. */
 class ReplyDriver {
   readonly sent: OutboundReply[] = [];
   readonly addresses: unknown[] = [];
-  gates: Gate<Confirmation>[] | undefined;
-  outcome: Confirmation | Error = 'confirmed';
+  gates: Gate<ReplyOutcome>[] | undefined;
+  outcome: ReplyOutcome | Error = 'confirmed';
+  largest = Infinity;
 
-  async reply(to: unknown, reply: OutboundReply): Promise<Confirmation> {
+  async reply(to: unknown, reply: OutboundReply): Promise<ReplyOutcome> {
     this.addresses.push(to);
     this.sent.push(reply);
     if (this.gates !== undefined) {
-      const gate = newGate<Confirmation>();
+      const gate = newGate<ReplyOutcome>();
       this.gates.push(gate);
       return gate.promise;
     }
     if (this.outcome instanceof Error) throw this.outcome;
+    if (reply.body.length > this.largest) return 'too-large';
     return this.outcome;
   }
 
@@ -230,6 +230,46 @@ describe('a value that cannot be written', () => {
     expect(() => answer.emit(() => 3)).toThrow(TypeError);
     await answer.fail(failure);
     expect(driver.sent.map(({ kind }) => kind)).toEqual(['item', 'item', 'error']);
+  });
+});
+
+describe('an answer that does not fit through the broker', () => {
+  const tooLarge = { code: 'TOO_LARGE', retryable: false };
+  const toldLast = ({ sent }: ReplyDriver): unknown => JSON.parse(sent.at(-1)!.body.toString());
+
+  it('is an error that says so', async () => {
+    const { driver, answer } = newBench();
+    driver.largest = 1_000;
+    answer.emit('x'.repeat(2_000));
+    expect(await answer.end()).toBe('too-large');
+    expect(driver.sent.map(({ kind }) => kind)).toEqual(['value', 'error']);
+    expect(toldLast(driver)).toMatchObject(tooLarge);
+  });
+
+  it('ends a stream at the item that does not', async () => {
+    const { driver, answer } = newBench();
+    driver.largest = 1_000;
+    for (const length of [1, 2_000, 3]) answer.emit('x'.repeat(length));
+    expect(await answer.end()).toBe('too-large');
+    expect(answer.emit(4)).toBe(false);
+    expect(driver.sent.map(({ kind }) => kind)).toEqual(['item', 'item', 'error']);
+    expect(toldLast(driver)).toMatchObject(tooLarge);
+  });
+
+  it('of an error keeps what fits: its name, its code and the beginning of its message', async () => {
+    const { driver, answer } = newBench();
+    driver.largest = 2_000;
+    const message = 'none left '.repeat(1_000);
+    expect(await answer.fail({ ...failure, message, details: { message } })).toBe('too-large');
+    expect(toldLast(driver)).toEqual({ ...failure, message: message.slice(0, 1_000) });
+  });
+
+  it('nor the error instead of it, is sent once each', async () => {
+    const { driver, answer } = newBench();
+    driver.largest = 0;
+    answer.emit(1);
+    expect(await answer.end()).toBe('too-large');
+    expect(driver.sent).toHaveLength(2);
   });
 });
 
