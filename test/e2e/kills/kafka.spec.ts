@@ -41,7 +41,7 @@ describe.skipIf(brokers === undefined)(`Kafka: a consumer that is killed, seed $
   const settingsOf = (source: string, moment: Moment) =>
     ({ broker: 'kafka', address: brokers!.join(','), source, moment }) as const;
 
-  it.concurrent.each<Moment>(['running', 'handled', 'retry-published'])(
+  it.each<Moment>(['running', 'handled', 'retry-published'])(
     'loses nothing and repeats only what was settled since the last commit: %s',
     async (moment) => {
       const topic = await fill();
@@ -59,7 +59,7 @@ describe.skipIf(brokers === undefined)(`Kafka: a consumer that is killed, seed $
     limitMs,
   );
 
-  it.concurrent(
+  it(
     'runs no record again of which the store knows that it is done: begun',
     async () => {
       const topic = await fill();
@@ -75,7 +75,7 @@ describe.skipIf(brokers === undefined)(`Kafka: a consumer that is killed, seed $
     limitMs,
   );
 
-  it.concurrent(
+  it(
     'keeps every letter, and only those twice that failed since the last commit: letter-published',
     async () => {
       const topic = await fill();

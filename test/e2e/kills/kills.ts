@@ -89,7 +89,11 @@ export async function liveAndDie(
   const last = startWorker({ ...settings, dieAt: undefined });
   lives.push(last);
   await eventually(
-    async () => ((await isDone(lives)) ? true : undefined),
+    async () => {
+      // Asking is work for the broker too.
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      return (await isDone(lives)) ? true : undefined;
+    },
     'the last worker to be done',
     60_000,
   );
