@@ -1,21 +1,17 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { rm } from 'node:fs/promises';
-import { fileURLToPath } from 'node:url';
 import type { IHeaders, Message } from 'kafkajs';
-import { build } from 'vite';
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { DeadLetterService } from 'nestjs-stork';
 import type { KafkaOptions } from 'nestjs-stork/kafka';
 import type { DeadLetterBox, LetterOutcome, StoredLetter, Verdict } from '../../../lib/core/dead-letters.js';
 import { discardLetters, listLetters } from '../../../lib/core/letter-work.js';
 import { systemClock } from '../../../lib/core/clock.js';
+import { useWorkerFile } from '../../support/worker-file.js';
 import { openDesk, replayAll, warnings } from './letter-desk.js';
 import type { ReplayerSettings } from './letter-replayer.js';
 import { brokers, eventually, range, startKafkaApp, uniqueName, useRaw } from './support.js';
 
-const root = fileURLToPath(new URL('../../../', import.meta.url));
-const folder = `${root}node_modules/.stork-e2e/${uniqueName()}`;
 const forEver = new AbortController().signal;
 
 interface Letter {
@@ -46,29 +42,7 @@ function letterOf(source: string, { n, group, key = `key ${n % 17}`, headers }: 
 
 describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
   const raw = useRaw();
-
-  beforeAll(async () => {
-    if (brokers === undefined) return;
-    await build({
-      root,
-      configFile: false,
-      logLevel: 'error',
-      resolve: {
-        alias: [
-          { find: /^nestjs-stork$/, replacement: `${root}lib/index.ts` },
-          { find: /^nestjs-stork\/(.+)$/, replacement: `${root}lib/$1/index.ts` },
-        ],
-      },
-      build: {
-        ssr: `${root}test/e2e/kafka/letter-replayer.ts`,
-        outDir: folder,
-        target: 'node20',
-        minify: false,
-        emptyOutDir: false,
-      },
-    });
-  }, 60_000);
-  afterAll(() => rm(folder, { recursive: true, force: true }));
+  const replayer = useWorkerFile('test/e2e/kafka/letter-replayer.ts', brokers === undefined);
 
   /** A source with its dead letter topic, of as many partitions. */
   async function newSource(partitions = 1): Promise<string> {
@@ -363,7 +337,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       const deaths = range(0, 5).map((i) => 1 + Math.floor((i + Math.random()) * 12));
       for (const diesAtRequest of deaths) {
         const settings: ReplayerSettings = { brokers: brokers!, group, source, diesAtRequest };
-        const child = spawn(process.execPath, [`${folder}/letter-replayer.js`, JSON.stringify(settings)], {
+        const child = spawn(process.execPath, [replayer, JSON.stringify(settings)], {
           stdio: ['ignore', 'ignore', 'inherit'],
         });
         await once(child, 'exit');

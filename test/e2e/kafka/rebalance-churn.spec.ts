@@ -1,10 +1,9 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { rm } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
-import { build } from 'vite';
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { seeded } from '../../support/seeded.js';
+import { useWorkerFile } from '../../support/worker-file.js';
 import { brokers, eventually, later, range, uniqueName, useRaw } from './support.js';
 import type { Job, MemberEvent, MemberSettings } from './rebalance-member.js';
 
@@ -15,9 +14,6 @@ const partitions = 6;
 const keys = 40;
 /** Offsets are committed each second; the commit's own way takes a while too. */
 const commitWindowNs = 2_500_000_000n;
-
-const root = fileURLToPath(new URL('../../../', import.meta.url));
-const folder = `${root}node_modules/.stork-e2e/${uniqueName()}`;
 
 interface Run {
   readonly member: Member;
@@ -34,8 +30,8 @@ class Member {
   isReady = false;
   isClosed = false;
 
-  constructor(settings: MemberSettings, heard: (member: Member, event: MemberEvent) => void) {
-    this.child = spawn(process.execPath, [`${folder}/rebalance-member.js`, JSON.stringify(settings)], {
+  constructor(file: string, settings: MemberSettings, heard: (member: Member, event: MemberEvent) => void) {
+    this.child = spawn(process.execPath, [file, JSON.stringify(settings)], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     const lines = createInterface({ input: this.child.stdout! });
@@ -148,43 +144,9 @@ class Oracle {
   }
 }
 
-/** Numbers that look random and are the same for the same seed. */
-function seeded(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = state;
-    t = Math.imul(t ^ (t >>> 15), t | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 describe.skipIf(brokers === undefined)('Kafka: a group whose members come and go', () => {
   const raw = useRaw();
-
-  beforeAll(async () => {
-    if (brokers === undefined) return;
-    await build({
-      root,
-      configFile: false,
-      logLevel: 'error',
-      resolve: {
-        alias: [
-          { find: /^nestjs-stork$/, replacement: `${root}lib/index.ts` },
-          { find: /^nestjs-stork\/(.+)$/, replacement: `${root}lib/$1/index.ts` },
-        ],
-      },
-      build: {
-        ssr: `${root}test/e2e/kafka/rebalance-member.ts`,
-        outDir: folder,
-        target: 'node20',
-        minify: false,
-        emptyOutDir: false,
-      },
-    });
-  }, 60_000);
-  afterAll(() => rm(folder, { recursive: true, force: true }));
+  const file = useWorkerFile('test/e2e/kafka/rebalance-member.ts', brokers === undefined);
 
   it(
     `loses nothing, keeps the order of keys, and repeats what it has to, seed ${seed}`,
@@ -195,14 +157,16 @@ describe.skipIf(brokers === undefined)('Kafka: a group whose members come and go
       const oracle = new Oracle();
       const members: Member[] = [];
       const alive = (): readonly Member[] => members.filter(({ stopped }) => stopped === undefined);
-      const join = (): void => void members.push(new Member(settings, oracle.heard));
+      const join = (): void => void members.push(new Member(file, settings, oracle.heard));
       onTestFinished(async () => {
         for (const member of alive()) member.stop('SIGKILL');
         await Promise.all(members.map(({ ended }) => ended));
       });
 
+      const allReady = (): Promise<true> =>
+        eventually(() => (alive().every(({ isReady }) => isReady) ? true : undefined), 'members', 30_000);
       for (const _ of range(0, 3)) join();
-      await eventually(() => (alive().every(({ isReady }) => isReady) ? true : undefined), 'members', 30_000);
+      await allReady();
       const until = Date.now() + durationMs;
       const producing = (async () => {
         for (let n = 0; Date.now() < until;) {
@@ -251,6 +215,8 @@ describe.skipIf(brokers === undefined)('Kafka: a group whose members come and go
       );
       over.abort();
       await sampling;
+      // One that has only just been started does not listen to signals yet.
+      await allReady();
       for (const member of alive()) member.stop('SIGTERM');
       await Promise.all(members.map(({ ended }) => ended));
 

@@ -1,8 +1,9 @@
 import { describe, expect, inject, it } from 'vitest';
 import { brokers, useForeign } from '../kafka/kafka-app.js';
 import { committedOffsets } from '../../support/kafka-topics.js';
-import { seeded } from '../rabbitmq/support.js';
-import { kills, liveAndDie, messages, missing, repeated, runsOf, unexplained, useWorker } from './kills.js';
+import { seeded } from '../../support/seeded.js';
+import { useWorkerFile } from '../../support/worker-file.js';
+import { kills, liveAndDie, messages, missing, repeated, runsOf, unexplained, type Dying } from './kills.js';
 import { concurrency, redeliverDelayMs, type Moment } from './moments.js';
 
 const seed = Number(process.env['STORK_SEED'] ?? Math.floor(Math.random() * 2 ** 32));
@@ -14,7 +15,7 @@ const redisUrl = inject('redisUrl');
 
 describe.skipIf(brokers === undefined)(`Kafka: a consumer that is killed, seed ${seed}`, () => {
   const foreign = useForeign();
-  useWorker(brokers === undefined);
+  const file = useWorkerFile('test/e2e/kills/worker.ts', brokers === undefined);
 
   /** A topic with a thousand records in it. */
   async function fill(): Promise<string> {
@@ -38,14 +39,16 @@ describe.skipIf(brokers === undefined)(`Kafka: a consumer that is killed, seed $
     return ends.reduce((sum, { partition, high }) => sum + Number(high) - (committed.get(partition) ?? 0), 0);
   }
 
+  const dying = (settings: Dying['settings']): Dying => ({ file, settings, random: seeded(seed) });
   const settingsOf = (source: string, moment: Moment) =>
     ({ broker: 'kafka', address: brokers!.join(','), source, moment }) as const;
 
-  it.each<Moment>(['running', 'handled', 'retry-published'])(
+  it.concurrent.for(['running', 'handled', 'retry-published'] as const)(
     'loses nothing and repeats only what was settled since the last commit: %s',
-    async (moment) => {
+    { timeout: limitMs },
+    async (moment, hooks) => {
       const topic = await fill();
-      const lives = await liveAndDie(settingsOf(topic, moment), seeded(seed), async (all) => {
+      const lives = await liveAndDie(dying(settingsOf(topic, moment)), hooks, async (all) => {
         if (missing(runsOf(all, 'end')).length > 0 || (await lag(topic, topic)) > 0) return false;
         return moment !== 'retry-published' || (await lag(topic, retryTopic(topic))) === 0;
       });
@@ -56,15 +59,14 @@ describe.skipIf(brokers === undefined)(`Kafka: a consumer that is killed, seed $
       if (moment !== 'retry-published') expect(unexplained(lives, 'end', commitWindowMs)).toEqual([]);
       expect(unexplained(lives, 'failed', commitWindowMs)).toEqual([]);
     },
-    limitMs,
   );
 
-  it(
+  it.concurrent(
     'runs no record again of which the store knows that it is done: begun',
-    async () => {
+    async (hooks) => {
       const topic = await fill();
       const settings = { ...settingsOf(topic, 'begun'), redisUrl };
-      const lives = await liveAndDie(settings, seeded(seed), async (all) => {
+      const lives = await liveAndDie(dying(settings), hooks, async (all) => {
         return missing(runsOf(all, 'end')).length === 0 && (await lag(topic, topic)) === 0;
       });
       const runs = runsOf(lives, 'end');
@@ -75,11 +77,11 @@ describe.skipIf(brokers === undefined)(`Kafka: a consumer that is killed, seed $
     limitMs,
   );
 
-  it(
+  it.concurrent(
     'keeps every letter, and only those twice that failed since the last commit: letter-published',
-    async () => {
+    async (hooks) => {
       const topic = await fill();
-      const lives = await liveAndDie(settingsOf(topic, 'letter-published'), seeded(seed), async (all) => {
+      const lives = await liveAndDie(dying(settingsOf(topic, 'letter-published')), hooks, async (all) => {
         return missing(runsOf(all, 'failed')).length === 0 && (await lag(topic, topic)) === 0;
       });
       const letters = (await foreign().records(`${topic}.dlq`, messages)).map(

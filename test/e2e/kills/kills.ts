@@ -1,45 +1,12 @@
 import { spawn } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { rm } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
-import { build } from 'vite';
-import { afterAll, beforeAll, onTestFinished } from 'vitest';
+import type { TestContext } from 'vitest';
 import { eventually } from '../../contract/app.js';
 import type { Told, WorkerSettings } from './moments.js';
 
 export const messages = 1_000;
 export const kills = 3;
-
-const root = fileURLToPath(new URL('../../../', import.meta.url));
-const folder = `${root}node_modules/.stork-e2e/kills-${randomUUID()}`;
-
-/** Compiles the worker once for the file that asks. */
-export function useWorker(isSkipped: boolean): void {
-  beforeAll(async () => {
-    if (isSkipped) return;
-    await build({
-      root,
-      configFile: false,
-      logLevel: 'error',
-      resolve: {
-        alias: [
-          { find: /^nestjs-stork$/, replacement: `${root}lib/index.ts` },
-          { find: /^nestjs-stork\/(.+)$/, replacement: `${root}lib/$1/index.ts` },
-        ],
-      },
-      build: {
-        ssr: `${root}test/e2e/kills/worker.ts`,
-        outDir: folder,
-        target: 'node20',
-        minify: false,
-        emptyOutDir: false,
-      },
-    });
-  }, 60_000);
-  afterAll(() => rm(folder, { recursive: true, force: true }));
-}
 
 /** One life of a worker. */
 export interface Life {
@@ -48,8 +15,19 @@ export interface Life {
   end(): Promise<void>;
 }
 
-export function startWorker(settings: WorkerSettings): Life {
-  const child = spawn(process.execPath, [`${folder}/worker.js`, JSON.stringify(settings)], {
+/** What runs at the same time must say whose it is: the hook of `vitest` itself is of whichever test came last. */
+export type Hooks = Pick<TestContext, 'onTestFinished'>;
+
+/** A program that dies, and how. */
+export interface Dying {
+  /** Of `worker.ts`, compiled. */
+  readonly file: string;
+  readonly settings: Omit<WorkerSettings, 'dieAt'>;
+  readonly random: () => number;
+}
+
+function startWorker(file: string, settings: WorkerSettings, { onTestFinished }: Hooks): Life {
+  const child = spawn(process.execPath, [file, JSON.stringify(settings)], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const told: Told[] = [];
@@ -74,19 +52,19 @@ export function startWorker(settings: WorkerSettings): Life {
 
 /** Lets workers die at the moment, one after another, and the last one live until all is done. */
 export async function liveAndDie(
-  settings: Omit<WorkerSettings, 'dieAt'>,
-  random: () => number,
+  { file, settings, random }: Dying,
+  hooks: Hooks,
   isDone: (lives: readonly Life[]) => Promise<boolean>,
 ): Promise<readonly Life[]> {
   const lives: Life[] = [];
   for (let kill = 0; kill < kills; kill++) {
-    const life = startWorker({ ...settings, dieAt: 50 + Math.floor(random() * 200) });
+    const life = startWorker(file, { ...settings, dieAt: 50 + Math.floor(random() * 200) }, hooks);
     lives.push(life);
     const [, signal] = await life.ended;
     if (signal !== 'SIGKILL')
       throw new Error(`the worker ended by itself: ${JSON.stringify(life.told.at(-1))}`);
   }
-  const last = startWorker({ ...settings, dieAt: undefined });
+  const last = startWorker(file, { ...settings, dieAt: undefined }, hooks);
   lives.push(last);
   await eventually(
     async () => {

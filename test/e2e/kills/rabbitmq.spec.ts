@@ -1,6 +1,8 @@
 import { describe, expect, inject, it } from 'vitest';
-import { seeded, url, useRaw } from '../rabbitmq/support.js';
-import { kills, liveAndDie, messages, missing, repeated, runsOf, useWorker } from './kills.js';
+import { seeded } from '../../support/seeded.js';
+import { useWorkerFile } from '../../support/worker-file.js';
+import { url, useRaw } from '../rabbitmq/support.js';
+import { kills, liveAndDie, messages, missing, repeated, runsOf, type Dying } from './kills.js';
 import { concurrency, redeliverDelayMs, type Moment } from './moments.js';
 
 const seed = Number(process.env['STORK_SEED'] ?? Math.floor(Math.random() * 2 ** 32));
@@ -11,7 +13,7 @@ const redisUrl = inject('redisUrl');
 
 describe.skipIf(url === undefined)(`RabbitMQ: a consumer that is killed, seed ${seed}`, () => {
   const raw = useRaw();
-  useWorker(url === undefined);
+  const file = useWorkerFile('test/e2e/kills/worker.ts', url === undefined);
 
   /** A queue with a thousand messages in it. */
   async function fill(): Promise<string> {
@@ -42,17 +44,19 @@ describe.skipIf(url === undefined)(`RabbitMQ: a consumer that is killed, seed ${
     return queue;
   }
 
+  const dying = (settings: Dying['settings']): Dying => ({ file, settings, random: seeded(seed) });
   const settingsOf = (source: string, moment: Moment) =>
     ({ broker: 'rabbitmq', address: url!, source, moment }) as const;
   const emptied = (queue: string) => async (): Promise<boolean> =>
     (await raw().count(queue)) === 0 && (await raw().count(`${queue}.retry.${redeliverDelayMs}`)) === 0;
 
-  it.each<Moment>(['running', 'handled', 'retry-published'])(
+  it.concurrent.for(['running', 'handled', 'retry-published'] as const)(
     'loses nothing and repeats no more than was in flight: %s',
-    async (moment) => {
+    { timeout: limitMs },
+    async (moment, hooks) => {
       const queue = await fill();
       const settings = settingsOf(queue, moment);
-      const lives = await liveAndDie(settings, seeded(seed), async (all) => {
+      const lives = await liveAndDie(dying(settings), hooks, async (all) => {
         return missing(runsOf(all, 'end')).length === 0 && (await emptied(queue)());
       });
       const runs = runsOf(lives, 'end');
@@ -61,16 +65,15 @@ describe.skipIf(url === undefined)(`RabbitMQ: a consumer that is killed, seed ${
       expect(repeated(runs)).toBeLessThanOrEqual(kills * inFlight);
       expect(await raw().count(`${queue}.dlq`)).toBe(0);
     },
-    limitMs,
   );
 
-  it(
+  it.concurrent(
     'runs no message again of which the store knows that it is done: begun',
-    async () => {
+    async (hooks) => {
       const queue = await fill();
       raw().queue(`${queue}.retry.1000`);
       const settings = { ...settingsOf(queue, 'begun'), redisUrl };
-      const lives = await liveAndDie(settings, seeded(seed), async (all) => {
+      const lives = await liveAndDie(dying(settings), hooks, async (all) => {
         return missing(runsOf(all, 'end')).length === 0 && (await emptied(queue)());
       });
       const runs = runsOf(lives, 'end');
@@ -82,12 +85,12 @@ describe.skipIf(url === undefined)(`RabbitMQ: a consumer that is killed, seed ${
     limitMs,
   );
 
-  it(
+  it.concurrent(
     'keeps every letter, and no more of them twice than were in flight: letter-published',
-    async () => {
+    async (hooks) => {
       const queue = await fill();
       const settings = settingsOf(queue, 'letter-published');
-      await liveAndDie(settings, seeded(seed), async (all) => {
+      await liveAndDie(dying(settings), hooks, async (all) => {
         return missing(runsOf(all, 'failed')).length === 0 && (await emptied(queue)());
       });
       expect(await raw().count(queue)).toBe(0);

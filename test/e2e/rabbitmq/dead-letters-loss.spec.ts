@@ -5,7 +5,8 @@ import { eventually, Gate } from '../../contract/app.js';
 import { startProxy, type TcpProxy } from '../../support/tcp-proxy.js';
 import { bodies, connectDriver, fillBox, list, never, openBox, replay, takeAll, upTo } from './boxes.js';
 import { startStallingProxy } from './stalling-proxy.js';
-import { crashesDuring, forge, later, nestedTable, Raw, seeded, url, useRaw } from './support.js';
+import { crashesDuring, forge, later, nestedTable, Raw, url, useRaw } from './support.js';
+import { seeded } from '../../support/seeded.js';
 
 type Answer = ReturnType<LetterVisitor['visit']>;
 

@@ -5,13 +5,13 @@ import { systemClock } from '../../../lib/core/clock.js';
 import { Counters } from '../../../lib/core/counters.js';
 import { RabbitMqDriver } from '../../../lib/rabbitmq/driver.js';
 import { eventually, Gate, Seen } from '../../contract/app.js';
+import { seeded } from '../../support/seeded.js';
 import { startProxy } from '../../support/tcp-proxy.js';
 import {
   codeOf,
   crashesDuring,
   later,
   reconnect,
-  seeded,
   startRabbitApp,
   url,
   useRaw,
