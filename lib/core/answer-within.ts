@@ -1,19 +1,24 @@
-import type { CancelTimer, Clock } from './clock.js';
+import type { Clock } from './clock.js';
 
 /** What `ask` resolves or rejects with, or `tooLate()` where that takes longer than `limitMs`. What then still comes is dropped. */
-export async function answerWithin<T>(
+export function answerWithin<T>(
   clock: Clock,
   ask: () => Promise<T>,
   limitMs: number,
   tooLate: () => Error,
 ): Promise<T> {
-  let cancel: CancelTimer = () => {};
-  const late = new Promise<never>((_, reject) => {
-    cancel = clock.setTimer(limitMs, () => reject(tooLate()));
+  return new Promise((resolve, reject) => {
+    // A store of somebody's may answer without a promise.
+    const asked = Promise.resolve(ask());
+    const cancel = clock.setTimer(limitMs, () => reject(tooLate()));
+    const answered = (answer: T): void => {
+      cancel();
+      resolve(answer);
+    };
+    const failed = (error: unknown): void => {
+      cancel();
+      reject(error);
+    };
+    asked.then(answered, failed);
   });
-  try {
-    return await Promise.race([ask(), late]);
-  } finally {
-    cancel();
-  }
 }

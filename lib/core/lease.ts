@@ -1,5 +1,5 @@
 import { answerWithin } from './answer-within.js';
-import { sleep, systemClock, type Clock } from './clock.js';
+import { sleep, systemClock, type CancelTimer, type Clock } from './clock.js';
 import { StoreUnavailableError } from './errors.js';
 import {
   checkDuration,
@@ -38,8 +38,9 @@ export class Lease {
   readonly #settings: LeaseSettings;
   readonly #clock: Clock;
   readonly #storeTimeoutMs: number;
-  readonly #ended = new AbortController();
-  #keeping: Promise<void> = Promise.resolve();
+  #isOver = false;
+  #cancelRenewal: CancelTimer = () => {};
+  #renewing: Promise<void> | undefined;
   #wasLost = false;
 
   /** @throws StorkConfigError for settings that no store can take */
@@ -74,13 +75,14 @@ export class Lease {
         .catch(() => {});
       throw error;
     }
-    if (outcome.state === 'acquired') this.#keeping = this.#keep();
+    if (outcome.state === 'acquired') this.#keepFrom(this.#clock.now());
     return outcome;
   }
 
   /** Renews it no more: what still works is on its way out of the process, and must not keep the key from who comes after. */
   letGo(): void {
-    this.#ended.abort();
+    this.#isOver = true;
+    this.#cancelRenewal();
   }
 
   /** Makes the key done. */
@@ -110,15 +112,17 @@ export class Lease {
     }
   }
 
-  async #keep(): Promise<void> {
+  /** Renewed when a third of it is over, as long as it is kept. */
+  #keepFrom(sinceMs: number): void {
     const periodMs = this.#settings.leaseMs / 3;
-    let dueAtMs = this.#clock.now() + periodMs;
-    for (;;) {
-      await sleep(this.#clock, dueAtMs - this.#clock.now(), this.#ended.signal);
-      if (this.#ended.signal.aborted || !(await this.#renew(periodMs))) return;
-      // A slow store does not make the next renewal late; a process that slept does not renew many times at once.
-      dueAtMs = Math.max(dueAtMs + periodMs, this.#clock.now());
-    }
+    const now = this.#clock.now();
+    // A slow store does not make the next renewal late; a process that slept does not renew many times at once.
+    const dueAtMs = Math.max(sinceMs + periodMs, now);
+    this.#cancelRenewal = this.#clock.setTimer(dueAtMs - now, () => {
+      this.#renewing = this.#renew(periodMs).then((isKept) => {
+        if (isKept && !this.#isOver) this.#keepFrom(dueAtMs);
+      });
+    });
   }
 
   /** False: another owner has the key, and there is nothing left to keep. */
@@ -139,8 +143,8 @@ export class Lease {
 
   /** Tells the store again until it has answered or its time is over: the work was done, and nobody but us can say so. */
   async #end(tell: () => Promise<boolean>): Promise<Written> {
-    this.#ended.abort();
-    await this.#keeping;
+    this.letGo();
+    await this.#renewing;
     const giveUpAtMs = this.#clock.now() + this.#storeTimeoutMs;
     for (let pauseMs = firstPauseMs; ; pauseMs *= 2) {
       try {
