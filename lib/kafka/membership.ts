@@ -282,7 +282,7 @@ export class Membership {
       maxBytesBehind: settings.maxBytesPerPartition,
       sink,
       clock,
-      settled: (now) => this.#committer.note(now),
+      settled: (urgency) => this.#committer.note(urgency),
       freed: (freed) => this.#freed(freed),
       copy: (from, delivery, copy) => this.#fields.copy(from, delivery, copy),
       waitOn: ({ signal }, record, dueAt) =>
@@ -376,7 +376,7 @@ export class Membership {
     // What came after the stop would pass what the stop has dropped.
     if (this.#stopped || partition?.started !== true) return;
     partition.add(records, nextOffset);
-    if (records.length === 0) return this.#committer.note(false);
+    if (records.length === 0) return this.#committer.note('later');
     this.handOver();
     if (partition.isHeldUp) this.#holdUp(partition);
     if (partition.waitsFor(this.#dueBounds)) this.#pause(partition);
@@ -462,7 +462,7 @@ export class Membership {
     partition.start({ offset, metadata: null, knownPartitions, lost: 0 });
     this.#consumer.seek(partition, offset);
     this.#resume(partition);
-    this.#committer.note(true);
+    this.#committer.note('now');
   }
 
   #noteLost(at: TopicPartition, lost: number, offset: number): void {

@@ -1,9 +1,9 @@
 import type { CancelTimer, Clock } from '../core/clock.js';
 import type { KafkaConsumer } from './client.js';
-import type { OwnedPartition } from './owned-partition.js';
+import type { OwnedPartition, Urgency } from './owned-partition.js';
 
 /** Whichever comes first. */
-const longestWaitMs = 1_000;
+const waitsMs = { soon: 100, later: 1_000 };
 const mostRecords = 1_000;
 
 export interface OffsetCommitterFields {
@@ -20,6 +20,8 @@ export class OffsetCommitter {
   readonly #fields: OffsetCommitterFields;
   #settled = 0;
   #timer: CancelTimer | undefined;
+  /** What the timer is for. */
+  #isSoon = false;
   /** The commit under way; never rejects. */
   #current = Promise.resolve(true);
   /** The one after it, which takes along everything settled until then. */
@@ -32,11 +34,17 @@ export class OffsetCommitter {
     this.#fields = fields;
   }
 
-  /** Something is to be committed. `now`: somebody waits for it. */
-  note(now: boolean): void {
+  /** Something is to be committed. */
+  note(urgency: Urgency): void {
     if (this.#stopped) return;
-    if (now || ++this.#settled >= mostRecords) void this.flush();
-    else this.#timer ??= this.#fields.clock.setTimer(longestWaitMs, () => void this.flush());
+    if (urgency === 'now' || ++this.#settled >= mostRecords) void this.flush();
+    else if (this.#timer === undefined || (urgency === 'soon' && !this.#isSoon)) this.#flushIn(urgency);
+  }
+
+  #flushIn(urgency: 'soon' | 'later'): void {
+    this.#timer?.();
+    this.#isSoon = urgency === 'soon';
+    this.#timer = this.#fields.clock.setTimer(waitsMs[urgency], () => void this.flush());
   }
 
   /** Resolves when a commit of everything settled until now has ended; false where it was refused. */
@@ -70,7 +78,7 @@ export class OffsetCommitter {
     } catch (error) {
       for (const partition of owned) partition.commitFailed();
       this.#fields.failed(error, ++this.#failures);
-      this.note(false);
+      this.note('later');
       return false;
     }
   }

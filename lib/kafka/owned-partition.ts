@@ -14,6 +14,12 @@ import { PartitionLanes } from './partition-lanes.js';
 import { carriedHeaders, inboundMessage, type Reading } from './records.js';
 import type { StartOffset } from './start-offset.js';
 
+/**
+ * When a settlement is to be committed. `now`: somebody waits for it. `soon`: a copy of its record was written, and one more would be
+ * written by whoever reads it again after a crash. `later`: only its run would be repeated then.
+ */
+export type Urgency = 'now' | 'soon' | 'later';
+
 export interface OwnedPartitionFields extends Reading {
   readonly consumption: Consumption;
   /** Of a retry topic; undefined: nothing waits here. */
@@ -24,8 +30,8 @@ export interface OwnedPartitionFields extends Reading {
   readonly maxBytesBehind: number;
   readonly sink: DeliverySink;
   readonly clock: Clock;
-  /** Something was settled here. `now`: somebody waits for the commit. */
-  settled(now: boolean): void;
+  /** Something was settled here. */
+  settled(urgency: Urgency): void;
   /** There is more to hand over, or room for it. */
   freed(partition: OwnedPartition): void;
   /** @param source the topic that it is read for */
@@ -66,6 +72,8 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
   #committed = -1;
   #isDirty = false;
   #waiters: CommitWaiter[] = [];
+  /** Of which a copy was written, or may have been. */
+  readonly #copied = new WeakSet<Delivery>();
 
   constructor(fields: OwnedPartitionFields) {
     this.topic = fields.topic;
@@ -239,12 +247,12 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
     if (!this.epoch.live) return;
     if (!isWritten) return this.#deliver(record, offset);
     const wasHeldUp = this.isHeldUp;
-    this.#settleOffset(offset, false);
+    this.#settleOffset(offset, 'soon');
     if (wasHeldUp && !this.isHeldUp) this.#fields.freed(this);
   }
 
   ack(delivery: Delivery): void {
-    this.#settle(delivery, false);
+    this.#settle(delivery, this.#copied.has(delivery) ? 'soon' : 'later');
   }
 
   /** Its offset stays uncommitted: whoever owns the partition next reads it again. */
@@ -253,11 +261,12 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
   forgo(delivery: Delivery): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#waiters.push({ offset: delivery.tag, resolve, reject });
-      this.#settle(delivery, true);
+      this.#settle(delivery, 'now');
     });
   }
 
   copy(delivery: Delivery, copy: Copy): Promise<void> {
+    this.#copied.add(delivery);
     return this.#fields.copy(this.source, delivery, copy);
   }
 
@@ -285,17 +294,17 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
     this.#isDirty = true;
   }
 
-  #settle(delivery: Delivery, now: boolean): void {
+  #settle(delivery: Delivery, urgency: Urgency): void {
     const wasHeldUp = this.isHeldUp;
-    this.#settleOffset(delivery.tag, now);
+    this.#settleOffset(delivery.tag, urgency);
     const hasNext = this.#lanes.leave(delivery);
     if (hasNext || (wasHeldUp && !this.isHeldUp)) this.#fields.freed(this);
   }
 
-  #settleOffset(offset: number, now: boolean): void {
+  #settleOffset(offset: number, urgency: Urgency): void {
     this.#watermark!.settle(offset);
     this.#isDirty = true;
-    this.#fields.settled(now);
+    this.#fields.settled(urgency);
   }
 
   /** Where nothing waits, the log holds nothing for us before the next fetch: markers of transactions, compacted records. */
