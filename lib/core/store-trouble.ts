@@ -21,7 +21,10 @@ export class StoreTrouble {
       this.#logger.warn(
         `${what}, idempotent handlers run without it and may run twice for a message: ${why}`,
       );
-    else this.#logger.error(`${what}, messages of idempotent handlers wait until it works again: ${why}`);
+    else
+      this.#logger.error(
+        `${what}: messages of idempotent handlers wait until it works again, and what it was not told of may run twice: ${why}`,
+      );
   }
 
   works(): void {

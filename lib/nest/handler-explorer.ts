@@ -1,13 +1,16 @@
 import { Injectable, type Type } from '@nestjs/common';
 import { DiscoveryService, MetadataScanner } from '@nestjs/core';
+import type { InstanceWrapper } from '@nestjs/core/injector/instance-wrapper.js';
 import type { MessageHandler } from '@nestjs/microservices';
 import {
   PATTERN_EXTRAS_METADATA,
   PATTERN_METADATA,
   TRANSPORT_METADATA,
 } from '@nestjs/microservices/constants.js';
+import type { Problem } from '../core/errors.js';
 import type { ConsumeOptions } from './consume.decorator.js';
 import { consumeMetadataKey } from './consume.decorator.js';
+import { idlePolicies, type ClassRole } from './idle-policies.js';
 import { joinLayers, layersOf, type PolicyLayers } from './policies.js';
 import { namesOfVia, viaMetadataKey } from './via.js';
 
@@ -67,6 +70,18 @@ export class HandlerExplorer {
   /** Methods that carry `via()`, `@Via()`, `@Consume()` or a policy of ours: they expect this library to serve them. */
   ours(): DecoratedMethod[] {
     return this.#explore().flatMap(({ method, named }) => (named ? [method] : []));
+  }
+
+  /** Policies that would never run, whoever carries them. */
+  idlePolicies(): Problem[] {
+    const idle = (wrappers: readonly InstanceWrapper[], role: ClassRole): Problem[] =>
+      wrappers
+        .filter(({ isNotMetatype }) => !isNotMetatype)
+        .flatMap(({ metatype }) => idlePolicies(metatype as Type, role, this.#scanner));
+    return [
+      ...idle(this.#discovery.getControllers(), 'controller'),
+      ...idle(this.#discovery.getProviders(), 'provider'),
+    ];
   }
 
   #byExtras(): Map<object, Map<string, DecoratedMethod[]>> {

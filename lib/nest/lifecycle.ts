@@ -56,6 +56,8 @@ export class StorkLifecycle
 
   onModuleInit(): void {
     this.#registry.all();
+    const idle = this.#explorer.idlePolicies();
+    if (idle.length > 0) throw new StorkConfigError(idle);
   }
 
   async onApplicationBootstrap(): Promise<void> {

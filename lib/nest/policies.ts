@@ -1,3 +1,4 @@
+import type { Type } from '@nestjs/common';
 import { INTERCEPTORS_METADATA } from '@nestjs/common/constants.js';
 import type { DeadLetterOptions } from '../core/dead-letter-options.js';
 import type { Problem } from '../core/errors.js';
@@ -22,6 +23,8 @@ export interface PolicyLayers {
   readonly retry: readonly Layer<RetryOptions>[];
   readonly deadLetter: readonly Layer<DeadLetterOptions>[];
   readonly idempotency: readonly Layer<IdempotentOptions>[];
+  /** Interceptors of ours that only Nest could make: what they would say is not known when handlers are bound. */
+  readonly unread: readonly Layer<unknown>[];
 }
 
 /** Checked, from the weakest word to the strongest. */
@@ -48,6 +51,7 @@ export function layersOf(target: object, place: string): PolicyLayers {
   const deadLetter = Reflect.getMetadata(deadLetterMetadataKey, target) as DeadLetterOptions | undefined;
   const idempotent = Reflect.getMetadata(idempotentMetadataKey, target) as IdempotentOptions | undefined;
   return {
+    unread: byHand.unread,
     retry: [...byHand.retry, ...(retry === undefined ? [] : [{ what: '@Retry', place, options: retry }])],
     deadLetter: [
       ...byHand.deadLetter,
@@ -64,7 +68,9 @@ export function layersOfInterceptors(interceptors: readonly unknown[], place: st
   const retry: Layer<RetryOptions>[] = [];
   const deadLetter: Layer<DeadLetterOptions>[] = [];
   const idempotency: Layer<IdempotentOptions>[] = [];
+  const unread: Layer<unknown>[] = [];
   for (const one of interceptors) {
+    if (isSubclass(one)) unread.push({ what: '@UseInterceptors', place, options: one });
     if (one instanceof RetryInterceptor)
       retry.push({ what: 'new RetryInterceptor', place, options: one.options });
     const letters = one === DeadLetterInterceptor ? new DeadLetterInterceptor() : one;
@@ -74,7 +80,14 @@ export function layersOfInterceptors(interceptors: readonly unknown[], place: st
     if (once instanceof IdempotencyInterceptor)
       idempotency.push({ what: 'new IdempotencyInterceptor', place, options: once.options });
   }
-  return { retry, deadLetter, idempotency };
+  return { retry, deadLetter, idempotency, unread };
+}
+
+/** A class whose constructor says what the policy is, named instead of called. */
+function isSubclass(one: unknown): boolean {
+  if (typeof one !== 'function') return false;
+  const ours = [RetryInterceptor, DeadLetterInterceptor, IdempotencyInterceptor];
+  return ours.some((base) => one.prototype instanceof base);
 }
 
 export function joinLayers(...all: readonly PolicyLayers[]): PolicyLayers {
@@ -82,14 +95,21 @@ export function joinLayers(...all: readonly PolicyLayers[]): PolicyLayers {
     retry: all.flatMap(({ retry }) => retry),
     deadLetter: all.flatMap(({ deadLetter }) => deadLetter),
     idempotency: all.flatMap(({ idempotency }) => idempotency),
+    unread: all.flatMap(({ unread }) => unread),
   };
 }
 
-export function checkLayers({ retry, deadLetter, idempotency }: PolicyLayers): Problem[] {
+export function checkLayers({ retry, deadLetter, idempotency, unread }: PolicyLayers): Problem[] {
   return [
     ...retry.flatMap((layer) => problemsOf(layer, checkRetry)),
     ...deadLetter.flatMap((layer) => problemsOf(layer, checkDeadLetter)),
     ...idempotency.flatMap((layer) => problemsOf(layer, checkIdempotent)),
+    ...unread.map(({ what, place, options }) => ({
+      name: `${what}(${(options as Type).name}) of ${place}`,
+      expected:
+        'an instance, made with `new`: what it says is read when handlers are bound, and Nest makes one later',
+      given: 'the class',
+    })),
   ];
 }
 

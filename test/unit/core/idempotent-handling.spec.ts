@@ -255,7 +255,7 @@ describe('a store that fails', () => {
     expect(test.source.copied[0]).toMatchObject({ to: 'redelivery', delayMs: 30_000 });
     expect(test.source.copied[0]!.headers['stork-attempt']).toBe('1');
     expect(logger.lines.filter((line) => line.startsWith('error'))).toEqual([
-      'error orders: the idempotency store fails, messages of idempotent handlers wait until it works again: the store is away',
+      'error orders: the idempotency store fails: messages of idempotent handlers wait until it works again, and what it was not told of may run twice: the store is away',
     ]);
     expect(clock.pendingTimers).toBe(0);
   });

@@ -1,0 +1,109 @@
+import 'reflect-metadata';
+import { Controller, Get, Injectable, UseInterceptors, type Type } from '@nestjs/common';
+import { EventPattern, Transport } from '@nestjs/microservices';
+import { Test } from '@nestjs/testing';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import {
+  Consume,
+  DeadLetter,
+  Idempotent,
+  IdempotencyInterceptor,
+  Retry,
+  RetryInterceptor,
+  storkMicroservice,
+} from 'nestjs-stork';
+import { Shop } from '../support.js';
+
+let shop: Shop;
+beforeEach(() => {
+  shop = new Shop();
+});
+afterEach(() => shop.broker.close());
+
+async function bootWith(controllers: readonly Type[], providers: readonly Type[] = []): Promise<void> {
+  const testing = await Test.createTestingModule({
+    imports: [shop.stork()],
+    controllers: [...controllers],
+    providers: [...providers],
+  }).compile();
+  const app = testing.createNestMicroservice({ ...storkMicroservice(), logger: false });
+  try {
+    await app.listen();
+  } finally {
+    await app.close();
+  }
+}
+
+const expected = 'expected a handler: a method of a controller with @EventPattern() or @MessagePattern()';
+
+class ThreeTimes extends RetryInterceptor {
+  constructor() {
+    super({ maxRetries: 2 });
+  }
+}
+
+it('refuses a policy on what receives no messages', async () => {
+  @Injectable()
+  @Idempotent()
+  class Mailer {
+    @Retry({ maxRetries: 5 })
+    send(): void {}
+
+    @EventPattern<string>('sent')
+    @DeadLetter()
+    sent(): void {}
+  }
+  @Controller()
+  class Orders {
+    @EventPattern<string>('created')
+    created(): void {}
+
+    @Get()
+    @Consume({ concurrency: 1 })
+    @UseInterceptors(new RetryInterceptor())
+    list(): void {}
+
+    @EventPattern<string>('foreign', Transport.TCP)
+    @Retry({})
+    foreign(): void {}
+  }
+  const refusal = await bootWith([Orders], [Mailer]).then(
+    () => 'none',
+    (error: unknown) => (error as Error).message,
+  );
+  for (const problem of [
+    `@Idempotent() of Mailer: ${expected}, given a class without handlers`,
+    `@Retry() of Mailer.send: ${expected}, given a method that receives no messages`,
+    `@DeadLetter() of Mailer.sent: ${expected}, given a method of a provider, where Nest looks for no handlers`,
+    `new RetryInterceptor() of Orders.list: ${expected}, given a method that receives no messages`,
+    `@Consume() of Orders.list: ${expected}, given a method that receives no messages`,
+    `@Retry() of Orders.foreign: ${expected}, given a handler of a transport that is not of this library`,
+  ])
+    expect(refusal).toContain(problem);
+});
+
+it('lets a class with a handler say what holds for its handlers, whatever else it has', async () => {
+  @Controller()
+  @Retry({ maxRetries: 1 })
+  @UseInterceptors(new IdempotencyInterceptor())
+  class Orders {
+    @EventPattern<string>('created')
+    created(): void {}
+
+    @Get()
+    list(): void {}
+  }
+  await expect(bootWith([Orders])).resolves.toBeUndefined();
+});
+
+it('refuses an interceptor of which it knows the class alone', async () => {
+  @Controller()
+  class Orders {
+    @EventPattern<string>('created')
+    @UseInterceptors(ThreeTimes)
+    created(): void {}
+  }
+  await expect(bootWith([Orders])).rejects.toThrow(
+    '@UseInterceptors(ThreeTimes) of Orders.created: expected an instance, made with `new`',
+  );
+});
