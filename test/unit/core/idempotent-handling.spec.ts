@@ -302,7 +302,7 @@ describe('a store that fails', () => {
     await all;
     expect(handler.runs.length).toBe(3);
     expect(logger.lines.map((line) => line.slice(0, 44))).toEqual([
-      'error orders: the idempotency store fails, m',
+      'error orders: the idempotency store fails: m',
       'log orders: the idempotency store works agai',
     ]);
   });
