@@ -35,7 +35,7 @@ export class Delivery {
   #confirmed: Set<Copy> | undefined;
   #abort: AbortController | undefined;
   #aborted = false;
-  #onAbort: (() => void)[] | undefined;
+  #onAbort: Set<() => void> | undefined;
 
   constructor(fields: DeliveryFields) {
     this.message = fields.message;
@@ -69,10 +69,11 @@ export class Delivery {
     return this.#abort.signal;
   }
 
-  /** What else has to stop then, at once if it is aborted. */
-  onAbort(listener: () => void): void {
+  /** What else has to stop then, at once if it is aborted. @returns takes the listener away again */
+  onAbort(listener: () => void): () => void {
     if (this.#aborted) listener();
-    else (this.#onAbort ??= []).push(listener);
+    else (this.#onAbort ??= new Set()).add(listener);
+    return () => void this.#onAbort?.delete(listener);
   }
 
   /** Tells whoever works on it that its outcome no longer counts. Settles nothing. */

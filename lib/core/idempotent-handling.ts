@@ -48,25 +48,30 @@ export async function runIdempotently(
   const waiting = new Waiting(run, policy, scope);
   // One for all tries: a store that has taken the question and not answered it gives the lease to the next try.
   const holder = { key, owner: randomUUID(), isWaiting: policy.onStoreError === 'fail' };
-  for (;;) {
-    const outcome = await runKeyed(run, holder, { policy, scope });
-    noteStore(outcome, policy, scope);
-    switch (outcome.kind) {
-      case 'ran':
-        if (outcome.leaseLost) noteLostLease(run, policy, scope);
-        return outcome.value;
-      case 'failed':
-        throw outcome.error;
-      case 'duplicate':
-        return repeat(run, outcome.reply, scope);
-      case 'in-progress':
-        if (await waiting.forOtherRun()) break;
-        return run;
-      case 'store-unavailable':
-        if (await waiting.forStore(outcome.error)) break;
-        letGo(holder, policy);
-        return run;
+  try {
+    for (;;) {
+      const outcome = await runKeyed(run, holder, { policy, scope });
+      noteStore(outcome, policy, scope);
+      switch (outcome.kind) {
+        case 'ran':
+          if (outcome.leaseLost) noteLostLease(run, policy, scope);
+          return outcome.value;
+        case 'failed':
+          throw outcome.error;
+        case 'duplicate':
+          return repeat(run, outcome.reply, scope);
+        case 'in-progress':
+          if (await waiting.forOtherRun()) break;
+          return run;
+        case 'store-unavailable':
+          if (await waiting.forStore(outcome.error)) break;
+          freeKey(holder, policy);
+          return run;
+      }
     }
+  } finally {
+    // What a question that was given up is answered with then is nobody's.
+    holder.isWaiting = false;
   }
 }
 
@@ -96,9 +101,8 @@ interface Holder {
 }
 
 /** What the store may have given it all the same must not keep the message from its next run. */
-function letGo(holder: Holder, { store }: IdempotencyPolicy): void {
-  holder.isWaiting = false;
-  store.release(holder.key, holder.owner).catch(() => {});
+function freeKey({ key, owner }: Holder, { store }: IdempotencyPolicy): void {
+  store.release(key, owner).catch(() => {});
 }
 
 function runKeyed(
@@ -116,13 +120,34 @@ function runKeyed(
     ttlMs,
     onStoreError,
     clock: scope.clock,
-    // A lost source leaves its run at work, and the key with it; a shutdown leaves nobody who would wait for it.
-    onGivenUp: (letGo) => run.delivery.onAbort(() => scope.naps.isOver && letGo()),
+    onGivenUp: (stopRenewing) => whenGivenUp(run, scope, stopRenewing),
   };
   return runOnce(settings, async () => {
+    if (isTakenAway(run)) return { value: run, isUndone: true };
     const last = await runToItsEnd(run, scope);
     return { value: last, reply: last.answer?.heldReply, isUndone: !isDone(last) };
   });
+}
+
+/** While the store was asked: what its handler would use may be gone. What has no way back runs all the same. */
+function isTakenAway(run: Run): boolean {
+  run.isCutShort = run.delivery.aborted && !run.delivery.isFinal;
+  return run.isCutShort;
+}
+
+/** A lost source leaves its run at work, and the key with it; a shutdown leaves nobody who would wait for it. */
+function whenGivenUp(
+  { delivery }: Run,
+  { naps }: Pick<IdempotencyScope, 'naps'>,
+  stopRenewing: () => void,
+): () => void {
+  const look = (): void => {
+    if (delivery.aborted && naps.isOver) stopRenewing();
+  };
+  const unwatch = [delivery.onAbort(look), naps.onEnd(look)];
+  return () => {
+    for (const stop of unwatch) stop();
+  };
 }
 
 /** Handled, by the run's end or its word, and by a run that nobody has stopped half-way. */
@@ -166,7 +191,8 @@ class Waiting {
       longestWaitMs,
       Math.max(shortestWaitMs, Math.ceil(this.#policy.leaseMs / partOfLease)),
     );
-    return !this.#defer(waitMs) && this.#nap(waitMs, otherRunAtWork);
+    if (this.#defer(waitMs)) return false;
+    return this.#napBeforeDeadline(waitMs, otherRunAtWork);
   }
 
   /** The same for a store that does not answer. */
@@ -175,11 +201,14 @@ class Waiting {
     if (now - this.#since >= patienceInPlaceMs && this.#defer(longestStoreWaitMs)) return false;
     const waitMs = this.#storeWaitMs;
     this.#storeWaitMs = Math.min(waitMs * 2, longestStoreWaitMs);
-    const failure = storeAway(error);
+    return this.#napBeforeDeadline(waitMs, storeAway(error));
+  }
+
+  async #napBeforeDeadline(waitMs: number, why: Failure): Promise<boolean> {
     const { deadline } = this.#run.facts;
-    if (deadline === undefined || now + waitMs < deadline) return this.#nap(waitMs, failure);
+    if (deadline === undefined || this.#scope.clock.now() + waitMs < deadline) return this.#nap(waitMs, why);
     // Nobody would wait for the answer any more: better the error now.
-    this.#run.fail(failure);
+    this.#run.fail(why);
     return false;
   }
 
@@ -205,7 +234,7 @@ class Waiting {
 
 const otherRunAtWork = ownFailure(
   'InProgressError',
-  'another run of the message had not ended when the application stopped',
+  'another run of the message had not ended when the application stopped, or its caller no longer waited',
   'retries-exhausted',
 );
 

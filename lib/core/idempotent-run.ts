@@ -4,8 +4,8 @@ import { Lease, type LeaseSettings } from './lease.js';
 export interface OnceSettings extends LeaseSettings {
   /** When the store cannot say whether the work was done: leave it undone, or do it at the risk of doing it twice. */
   readonly onStoreError: 'fail' | 'process';
-  /** Calls back when the work may go on but nobody waits for it any more: its lease is then left to run out. */
-  readonly onGivenUp?: (letGo: () => void) => void;
+  /** Calls back when the work may go on but nobody waits for it any more: its lease is then left to run out. Gives what ends the watch. */
+  readonly onGivenUp?: (stopRenewing: () => void) => () => void;
 }
 
 /** What the work came to. */
@@ -52,8 +52,9 @@ export async function runOnce<T>(
   }
   if (begun.state === 'in-progress') return { kind: 'in-progress' };
   if (begun.state === 'done') return { kind: 'duplicate', reply: begun.reply };
-  settings.onGivenUp?.(() => lease.letGo());
+  const unwatch = settings.onGivenUp?.(() => lease.stopRenewing());
   const end = await attempt(work);
+  unwatch?.();
   const isDone = end.ok && end.result.isUndone !== true;
   const written = isDone ? await lease.complete(end.result.reply) : await lease.release();
   const storeError = 'error' in written ? written.error : undefined;

@@ -80,7 +80,7 @@ export class Lease {
   }
 
   /** Renews it no more: what still works is on its way out of the process, and must not keep the key from who comes after. */
-  letGo(): void {
+  stopRenewing(): void {
     this.#isOver = true;
     this.#cancelRenewal();
   }
@@ -143,7 +143,7 @@ export class Lease {
 
   /** Tells the store again until it has answered or its time is over: the work was done, and nobody but us can say so. */
   async #end(tell: () => Promise<boolean>): Promise<Written> {
-    this.letGo();
+    this.stopRenewing();
     await this.#renewing;
     const giveUpAtMs = this.#clock.now() + this.#storeTimeoutMs;
     for (let pauseMs = firstPauseMs; ; pauseMs *= 2) {

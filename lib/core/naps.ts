@@ -23,13 +23,21 @@ export class Naps {
       const end = (isWhole: boolean): void => {
         cancel();
         this.#wakers.delete(wake);
+        forget();
         resolve(isWhole);
       };
       const wake = (): void => end(false);
       const cancel = this.#clock.setTimer(delayMs, () => end(true));
       this.#wakers.add(wake);
-      delivery.onAbort(wake);
+      const forget = delivery.onAbort(wake);
     });
+  }
+
+  /** What else has to know then, at once if it is so. @returns takes the listener away again */
+  onEnd(listener: () => void): () => void {
+    if (this.#isOver) listener();
+    else this.#wakers.add(listener);
+    return () => void this.#wakers.delete(listener);
   }
 
   /** Ends every wait, those to come included. */

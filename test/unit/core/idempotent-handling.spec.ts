@@ -224,6 +224,26 @@ describe('another run under way', () => {
     expect(clock.pendingTimers).toBe(0);
   });
 
+  it('fails a request whose caller would be gone when its turn came', async () => {
+    const { scope, driver, inner, clock, handler } = newIdempotent({
+      kind: 'message',
+      scope: { capabilities: { requeuesTo: 'memory', destinations: new Set([]) } },
+    });
+    await inner.begin('orders:Orders.paid:r-1', 'another', 60_000);
+    driver.target = asked;
+    const deadline = new Date(clock.now() + 1_500).toISOString();
+    const test = deliveryOf({ correlationId: 'r-1', headers: { 'stork-deadline': deadline } });
+    const done = noteWhenDone(processDelivery(test.delivery, scope));
+    await settle();
+    expect(done.done).toBe(false);
+    await clock.advance(1_000);
+    await settle();
+    expect(done.done).toBe(true);
+    expect(handler.runs.length).toBe(0);
+    expect(driver.error).toMatchObject({ name: 'InProgressError' });
+    expect(test.source.events).toEqual(['ack 1']);
+  });
+
   it('makes a letter at the end of the application of what has no way back', async () => {
     const { scope, inner } = newIdempotent();
     await inner.begin('orders:Orders.paid:m-1', 'another', 60_000);
@@ -391,6 +411,30 @@ describe('a run whose message is taken away', () => {
     expect(clock.pendingTimers).toBe(0);
     gate.open();
     await done;
+  });
+
+  it('nor where the source was lost long before the shutdown', async () => {
+    const gate = newGate();
+    const { scope, clock } = newIdempotent({ behaviour: () => gate.promise.then(() => undefined) });
+    const test = deliveryOf();
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    lose(test);
+    expect(clock.pendingTimers).toBe(1);
+    scope.naps.end();
+    expect(clock.pendingTimers).toBe(0);
+    gate.open();
+    await done;
+  });
+
+  it('does not begin where that happened while the store was asked, and frees its key', async () => {
+    const { scope, calls, handler } = newIdempotent();
+    const test = deliveryOf();
+    const done = processDelivery(test.delivery, scope);
+    lose(test);
+    await done;
+    expect(handler.runs.length).toBe(0);
+    expect(calls).toEqual(['begin orders:Orders.paid:m-1', 'release']);
   });
 
   it('tells of a lease that was lost meanwhile', async () => {
