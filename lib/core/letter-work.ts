@@ -182,10 +182,18 @@ async function look(
   await box.pass({ visit, settled: () => {} }, { window: 1, signal });
 }
 
-/** Others may keep their letters in the same place. What nobody has signed is shown to everybody. */
+/**
+ * Others may keep their letters in the same place. What nobody has signed is shown to everybody. A letter that failed again, where letters
+ * are read, still says where it first came from.
+ */
 function belongsTo(box: DeadLetterBox, { source, group }: DeadLetter): boolean {
-  if (source !== undefined && source !== box.source) return false;
+  if (source !== undefined && !isOrLettersOf(box.source, source)) return false;
   return box.group === undefined || group === undefined || group === box.group;
+}
+
+/** `orders.dlq` holds letters of `orders`, `orders.dlq.dlq` of those who read them. */
+function isOrLettersOf(name: string, source: string): boolean {
+  return name.startsWith(source) && /^(\.dlq)*$/.test(name.slice(source.length));
 }
 
 class Report {

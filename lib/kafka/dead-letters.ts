@@ -216,7 +216,8 @@ export class KafkaDeadLetters implements DeadLetterBox {
     return marks;
   }
 
-  #reader(signal: AbortSignal): Promise<KafkaReader> {
+  async #reader(signal: AbortSignal): Promise<KafkaReader> {
+    signal.throwIfAborted();
     const { client, maxFetchBytes } = this.#fields;
     this.#opening ??= client.openReader({ maxBytes: maxFetchBytes }).catch((error: unknown) => {
       this.#opening = undefined;

@@ -312,6 +312,35 @@ function sendingBack(harness: DriverHarness): void {
     expect(letter).toMatchObject({ reason: 'undecodable', messageId: 'broken', body: Buffer.from('{') });
   });
 
+  it('finds what failed where letters are read, and sends it back to there', async () => {
+    const { fail, source } = await open(harness);
+    const read = new Seen<number>();
+    let isLegible = false;
+    @Controller()
+    class Letters {
+      @EventPattern<string>('order')
+      read(@Payload() { n }: { readonly n: number }): void {
+        read.add(n);
+        if (!isLegible) throw new Error('illegible');
+      }
+    }
+    const reader = await startApp(harness, {
+      controllers: [Letters],
+      source: harness.deadLetterSource(source),
+    });
+    await fail(1);
+    await reader.letters(1);
+    isLegible = true;
+    const desk = reader.app.get(DeadLetterService);
+    expect(await listed(desk, 1)).toMatchObject([
+      { handler: 'Letters.read', error: { message: 'illegible' } },
+    ]);
+    expect(await replayOf(reader)).toMatchObject({ done: 1 });
+    expect(await read.count(2)).toEqual([0, 0]);
+    await reader.settled();
+    expect(await desk.list()).toEqual([]);
+  });
+
   it('leaves off when it is told to, and what was done is done', async () => {
     const opened = await failThenMend(harness, 5);
     const { desk, runs, runsBefore, settled } = opened;
