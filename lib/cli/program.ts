@@ -1,5 +1,6 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { readFileSync } from 'node:fs';
+import { longestWindow } from '../core/dead-letters.js';
 import { maskCredentials } from '../core/text.js';
 import { discard, replay, type ChangeFlags, type ReplayFlags } from './changes.js';
 import { readFilter, type FilterFlags, type HeaderFlag } from './filter.js';
@@ -70,7 +71,7 @@ function addShow(dlq: Command, host: Host): void {
   command
     .optionsGroup('Output:')
     .option('--json', 'print a JSON document')
-    .addHelpText('after', examples('dlq show 9f86d081884c --queue orders'))
+    .addHelpText('after', examples('dlq show 9f86d081884c7d65 --queue orders'))
     .action((id: string, flags: CommonFlags) => withSession(host, flags, (session) => show(session, id)));
 }
 
@@ -126,7 +127,7 @@ function addDiscard(dlq: Command, host: Host): void {
       'after',
       examples(
         'dlq discard --queue orders --until 30d --yes',
-        'dlq discard --queue orders --id 9f86d081884c --yes',
+        'dlq discard --queue orders --id 9f86d081884c7d65 --yes',
       ),
     )
     .action((flags: CommonFlags & FilterFlags & ChangeFlags) => {
@@ -207,7 +208,7 @@ function addChange(command: Command, name: 'replay' | 'discard'): void {
       name === 'replay'
         ? 'so many at once: on RabbitMQ so many may be doubled if this process is killed, on Kafka they are one transaction (default: 1, on Kafka 100)'
         : 'so many at once (default: 1, on Kafka 100)',
-      positiveInteger,
+      windowSize,
     )
     .option('--json', 'print a JSON document');
 }
@@ -226,6 +227,12 @@ function positiveInteger(text: string): number {
   const value = Number(text);
   if (/^\d+$/.test(text) && value >= 1 && Number.isSafeInteger(value)) return value;
   throw new InvalidArgumentError('Expected a whole number from 1.');
+}
+
+function windowSize(text: string): number {
+  const size = positiveInteger(text);
+  if (size <= longestWindow) return size;
+  throw new InvalidArgumentError(`Expected at most ${longestWindow}.`);
 }
 
 function positiveNumber(text: string): number {

@@ -40,9 +40,12 @@ export interface DeadLetterBox {
   close(): Promise<void>;
 }
 
+/** Letters that can be on their way at once, at most. */
+export const longestWindow = 1_000;
+
 export interface PassOptions {
   /**
-   * Verdicts that may be on their way at once, from 1: so many letters can be replayed twice where the process dies in between, but for
+   * Verdicts that may be on their way at once, from 1 to `longestWindow`: so many letters can be replayed twice where the process dies in between, but for
    * brokers that replay in a transaction.
    */
   readonly window: number;

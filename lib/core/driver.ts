@@ -101,8 +101,6 @@ export interface Capabilities {
    * `requeue` only for what will not run here any more.
    */
   readonly requeuesTo: 'broker' | 'memory';
-  /** Whether messages can come back through the broker after the delays that a subscription names. */
-  readonly redelivers: boolean;
   /** True where nobody else reads the source, so that a message without handler is lost unless we keep it. */
   readonly ownsSource: boolean;
 }

@@ -8,7 +8,7 @@ export interface IdempotencyTimes {
   readonly ttlMs?: number | undefined;
   /**
    * How long the key stays taken when the process dies while it works, in milliseconds. Renewed while the handler runs, however long that
-   * is. @defaultValue 60 000
+   * is. At least 100. @defaultValue 60 000
    */
   readonly leaseMs?: number | undefined;
   /**

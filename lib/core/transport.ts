@@ -143,7 +143,6 @@ export class Transport {
       ...refuseWideBounds(this.#bound, this.#settings.concurrency, this.name),
       ...refuseIdleDelays(this.#bound),
       ...refuseForeignTargets(this.#bound, this.#driver.capabilities, this.name),
-      ...refuseRedelivery(this.#bound, this.#driver.capabilities, this.name),
       ...this.#driver.validate(this.#spec),
     ];
   }
@@ -322,22 +321,6 @@ function refuseIdleDelays(handlers: readonly Handler[]): Problem[] {
       name: `delayMs of the retry policy of ${id}`,
       expected: `at most its maxDelayMs, ${retry.maxDelayMs}`,
       given: String(retry.delayMs),
-    };
-  });
-}
-
-function refuseRedelivery(
-  handlers: readonly Handler[],
-  { redelivers }: Capabilities,
-  transport: string,
-): Problem[] {
-  if (redelivers) return [];
-  return handlers.flatMap(({ id, retry }) => {
-    if (retry === undefined || retry.redeliverDelaysMs.length === 0) return [];
-    return {
-      name: `redeliverDelaysMs of ${id}`,
-      expected: `nothing: the transport ${JSON.stringify(transport)} cannot bring messages back after a delay`,
-      given: printable(retry.redeliverDelaysMs),
     };
   });
 }

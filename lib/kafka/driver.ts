@@ -62,7 +62,6 @@ export const kafkaCapabilities: Capabilities = {
   destinations: new Set(['topic']),
   pausesWithoutRedelivery: true,
   requeuesTo: 'memory',
-  redelivers: true,
   ownsSource: false,
 };
 

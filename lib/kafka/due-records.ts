@@ -22,7 +22,7 @@ const recordBytes = 1_000;
 
 /**
  * Records of a retry topic's partition that were fetched and are not due, in the order of their log: each waits for those before it.
- * Due times rise there but for clocks that differ and for parallel writers, by so much one may be late. None is early.
+ * Due times rise there but for clocks that differ and for parallel writers, by so much one may be late. None is early by the clock of its writer.
  */
 export class DueRecords {
   readonly #times: DueTimes;

@@ -125,7 +125,10 @@ export interface KafkaOptions extends CommonTransportOptions {
   readonly replyTopic?: string;
   /** Topics that may be named as reply address, besides those that end in `.reply`. @defaultValue [] */
   readonly replyTopics?: readonly string[];
-  /** How far the clocks of callers and of this process may be apart: so long after its deadline a request still runs. @defaultValue 5 000 */
+  /**
+   * How far the clocks of senders and of this process may be apart, in milliseconds: so long after its deadline a request still runs, and
+   * what waits for its next run may claim to have been written so far in the future. @defaultValue 5 000
+   */
   readonly clockSkewMs?: number;
   /**
    * How bodies are written and read. `plain`: by content type. `nest`: as Nest's own Kafka transport does, text without quotes, and every

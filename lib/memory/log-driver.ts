@@ -45,7 +45,6 @@ export const logCapabilities: Capabilities = {
   destinations: new Set(['topic']),
   pausesWithoutRedelivery: true,
   requeuesTo: 'memory',
-  redelivers: true,
   ownsSource: false,
 };
 

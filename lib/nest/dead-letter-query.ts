@@ -1,3 +1,4 @@
+import { longestWindow } from '../core/dead-letters.js';
 import type { Problem } from '../core/errors.js';
 import { checkOptions, Integer, isFunction, isRecord, OptionalMatching, Text } from './validate-options.js';
 
@@ -41,7 +42,7 @@ class DeadLetterQuerySchema {
   dryRun?: unknown;
   @OptionalMatching('a number above 0', (value) => Number.isFinite(value) && (value as number) > 0)
   rate?: unknown;
-  @Integer(1, 1_000)
+  @Integer(1, longestWindow)
   window?: unknown;
   @Integer(0)
   maxReplays?: unknown;

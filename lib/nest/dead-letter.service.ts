@@ -28,13 +28,13 @@ export interface DeadLetterQuery extends DeadLetterFilter {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** @publicApi */
+/** Which letters are returned, and how many. @publicApi */
 export interface DeadLetterListQuery extends DeadLetterQuery {
   /** Letters that are returned at most. @defaultValue 100 */
   readonly max?: number | undefined;
 }
 
-/** @publicApi */
+/** Which letters are removed, and how. @publicApi */
 export interface DeadLetterDiscardQuery extends DeadLetterQuery {
   /** True: nothing is changed, the report says what would be. @defaultValue true */
   readonly dryRun?: boolean | undefined;
@@ -51,7 +51,7 @@ export interface DeadLetterDiscardQuery extends DeadLetterQuery {
   readonly onProgress?: ((progress: LetterProgress) => void) | undefined;
 }
 
-/** @publicApi */
+/** Which letters are sent back, and how. @publicApi */
 export interface DeadLetterReplayQuery extends DeadLetterDiscardQuery {
   /** Letters that were replayed so often stay where they are. @defaultValue 3 */
   readonly maxReplays?: number | undefined;
@@ -66,7 +66,10 @@ const defaultMaxReplays = 3;
  * On RabbitMQ listed letters are invisible to other readers while they are looked at, and their delivery count rises by one.
  *
  * Every call rejects with `StorkConfigError` where the query is wrong or there is no such transport, queue or topic; with
- * `ConnectionLostError` where the broker goes away; with the reason of `signal` where that aborts. What was done by then is done.
+ * `ConnectionLostError` where the broker goes away, `ClientClosedError` where the application ends; with the reason of `signal` where
+ * that aborts. Replaying and discarding on Kafka reject with `PublishRejectedError` where the right is missing or another replay of the
+ * group has begun, `NoRouteError` where a topic is gone, and `PublishUnconfirmedError` where it is not known what became of the last.
+ * What was done by then is done.
  *
  * @publicApi
  */

@@ -54,7 +54,6 @@ export const rabbitMqCapabilities: Capabilities = {
   destinations: new Set(['queue', 'exchange']),
   pausesWithoutRedelivery: false,
   requeuesTo: 'broker',
-  redelivers: true,
   ownsSource: true,
 };
 

@@ -1,6 +1,7 @@
 import type { ConsumeMessage } from 'amqplib';
 import { endsWithin, type Clock } from '../core/clock.js';
 import type { LetterVisitor, PassOptions, StoredLetter, Verdict } from '../core/dead-letters.js';
+import { ConnectionLostError } from '../core/errors.js';
 import type { Headers } from '../core/headers.js';
 import { unlessAborted } from '../core/promises.js';
 import { queueLetter } from '../core/queue-letters.js';
@@ -44,10 +45,11 @@ export class LetterPass {
   }
 
   async run(): Promise<void> {
-    const { signal, openReader } = this.#fields;
+    const { signal, openReader, box } = this.#fields;
     while (this.#left > 0) {
       signal.throwIfAborted();
       const reader = await unlessAborted(openReader(), signal);
+      let isBack = false;
       try {
         await this.#read(reader);
         await this.#settleAll();
@@ -55,8 +57,10 @@ export class LetterPass {
         await this.#settleSoon();
         throw signal.aborted ? signal.reason : (reader.loss ?? error);
       } finally {
-        await reader.close();
+        isBack = await reader.close();
       }
+      // A further channel would meet an empty queue, and take that for its end.
+      if (this.#left > 0 && !isBack) throw new ConnectionLostError(`${box}: ${notBack}`);
     }
   }
 
@@ -137,6 +141,9 @@ export class LetterPass {
     await endsWithin(this.#fields.clock, Promise.all(this.#inFlight), breakOffTimeoutMs);
   }
 }
+
+const notBack =
+  'the broker has not given back in time what was looked at; what was done is done, begin again';
 
 /** True where it was there. */
 function take(counts: Map<string, number>, id: string): boolean {

@@ -162,31 +162,35 @@ export class LetterReader {
     await this.#taken;
   }
 
-  /** Resolves when what was held lies in the queue again, or belongs to somebody else; later at the latest. Never rejects. */
-  async close(): Promise<void> {
-    const { clock } = this.#fields;
-    await endsWithin(
-      clock,
-      this.#giveBack().catch(() => {}),
-      closeTimeoutMs,
+  /** Resolves to true when what was held lies in the queue again; false where that takes too long, or belongs to somebody else. Never rejects. */
+  async close(): Promise<boolean> {
+    let isBack = false;
+    const givenBack = this.#giveBack().then(
+      (all) => {
+        isBack = all;
+      },
+      () => {},
     );
+    await endsWithin(this.#fields.clock, givenBack, closeTimeoutMs);
+    return isBack;
   }
 
-  async #giveBack(): Promise<void> {
+  async #giveBack(): Promise<boolean> {
     const { model, queue, clock } = this.#fields;
-    if (this.#loss !== undefined) return;
+    if (this.#loss !== undefined) return false;
     if (this.#window !== undefined) await this.#channel.cancel(this.#window.tag);
     const { messageCount } = await this.#channel.checkQueue(queue);
     await this.#channel.close();
     const channel = await model.createChannel();
     channel.on('error', () => {});
     const until = clock.now() + idleMs;
-    while (clock.now() < until) {
-      const now = await channel.checkQueue(queue);
-      if (now.messageCount >= messageCount + this.#held) break;
-      await sleep(clock, 5);
+    let isBack = false;
+    while (!isBack && clock.now() < until) {
+      isBack = (await channel.checkQueue(queue)).messageCount >= messageCount + this.#held;
+      if (!isBack) await sleep(clock, 5);
     }
     await channel.close();
+    return isBack;
   }
 
   async #isExhausted(): Promise<boolean> {

@@ -1,7 +1,7 @@
 import { Controller } from '@nestjs/common';
 import { Ctx, EventPattern, Payload } from '@nestjs/microservices';
 import { expect, it } from 'vitest';
-import { Retry, StorkContext } from 'nestjs-stork';
+import { StorkContext } from 'nestjs-stork';
 import type { OptionalMessageOption } from '../../../lib/core/driver.js';
 import { Gate, Seen, startApp } from '../app.js';
 import type { DriverHarness } from '../harness.js';
@@ -31,21 +31,7 @@ export function capabilityContract(harness: DriverHarness): void {
     });
   }
 
-  if (harness.capabilities.redelivers) {
-    redeliveryContract(harness);
-  } else {
-    it('refuses redeliverDelaysMs at boot, by handler and transport', async () => {
-      @Controller()
-      class Delayed {
-        @EventPattern<string>('work')
-        @Retry({ redeliverDelaysMs: [5_000] })
-        work(): void {}
-      }
-      await expect(startApp(harness, { controllers: [Delayed] })).rejects.toThrow(
-        'redeliverDelaysMs of Delayed.work: expected nothing: the transport "main"',
-      );
-    });
-  }
+  redeliveryContract(harness);
 
   if (can('delayMs')) {
     it('holds a delayed message back, never delivers it early', async () => {

@@ -22,7 +22,6 @@ function newScope(capabilities: Partial<Capabilities> = {}): OutboundScope {
       destinations: new Set(['queue', 'exchange']),
       pausesWithoutRedelivery: true,
       requeuesTo: 'broker',
-      redelivers: true,
       ownsSource: true,
       ...capabilities,
     },

@@ -26,7 +26,6 @@ class ClientDriver implements Driver {
     destinations: new Set<never>(),
     pausesWithoutRedelivery: true,
     requeuesTo: 'broker' as const,
-    redelivers: false,
     ownsSource: true,
   };
   roundDelay = () => undefined;
