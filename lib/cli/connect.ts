@@ -57,10 +57,14 @@ async function open(driver: Driver, target: Target, { clock, signal }: OpenField
   const waited = `no answer within ${openLimitMs / 1_000} s`;
   const cancel = clock.setTimer(openLimitMs, () => late.abort(new ConnectionLostError(waited)));
   const stop = AbortSignal.any([signal, late.signal]);
-  const source = target.broker === 'rabbitmq' ? target.queue : target.topic;
+  const { from } = target;
+  const place =
+    target.broker === 'rabbitmq'
+      ? { from, source: target.queue, deliveryLimit: target.deliveryLimit }
+      : { from, source: target.topic };
   try {
     await driver.connect(stop);
-    return await unlessAborted(driver.deadLetters({ source, from: target.from }), stop);
+    return await unlessAborted(driver.deadLetters(place), stop);
   } catch (error) {
     // Of the connection the driver knows more, and says it.
     if (error === late.signal.reason) throw new ConnectionLostError(`${addressOf(target)}: ${waited}`);

@@ -144,6 +144,11 @@ function addPlace(command: Command): void {
       'amqp://… or amqps://… (else RABBITMQ_URL, which keeps the password off the screen)',
     )
     .option('--queue <name>', 'queue that the letters failed in (else QUEUE_NAME)')
+    .option(
+      '--delivery-limit <n>',
+      'of a quorum queue that this library has not declared: deliveries after which it drops a letter (default: 20 on RabbitMQ 4, else none)',
+      positiveInteger,
+    )
     .optionsGroup('Kafka:')
     .option('--brokers <list>', 'host:port of some brokers, separated by commas (else KAFKA_BROKERS)')
     .option('--topic <name>', 'topic that the letters failed in')

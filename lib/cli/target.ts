@@ -10,6 +10,7 @@ export interface RabbitMqTarget {
   readonly url: string;
   readonly queue: string;
   readonly from: string | undefined;
+  readonly deliveryLimit: number | undefined;
 }
 
 export interface KafkaTarget {
@@ -26,6 +27,7 @@ export interface KafkaTarget {
 export interface PlaceFlags {
   readonly url?: string;
   readonly queue?: string;
+  readonly deliveryLimit?: number;
   readonly brokers?: string;
   readonly topic?: string;
   readonly group?: string;
@@ -38,7 +40,7 @@ export interface PlaceFlags {
 export type PasswordMechanism = 'plain' | 'scram-sha-256' | 'scram-sha-512';
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-const rabbitMqFlags = { url: '--url', queue: '--queue' } as const;
+const rabbitMqFlags = { url: '--url', queue: '--queue', deliveryLimit: '--delivery-limit' } as const;
 const kafkaFlags = {
   brokers: '--brokers',
   topic: '--topic',
@@ -80,7 +82,8 @@ function readRabbitMq(flags: PlaceFlags, env: Environment): RabbitMqTarget {
   if (!isSaid(queue)) throw new UsageError('RabbitMQ: which queue? Add --queue <name> or set QUEUE_NAME');
   // DLQ_NAME goes with QUEUE_NAME, not with another queue.
   const known = flags.queue === undefined ? env['DLQ_NAME'] : undefined;
-  return { broker: 'rabbitmq', url, queue, from: flags.from ?? (isSaid(known) ? known : undefined) };
+  const from = flags.from ?? (isSaid(known) ? known : undefined);
+  return { broker: 'rabbitmq', url, queue, from, deliveryLimit: flags.deliveryLimit };
 }
 
 function readKafka(flags: PlaceFlags, env: Environment): KafkaTarget {

@@ -7,6 +7,11 @@ export interface DeadLetterPlace {
   readonly source?: string | undefined;
   /** Queue or topic in which they lie. @defaultValue the source's companion, `<source>.dlq` */
   readonly from?: string | undefined;
+  /**
+   * On RabbitMQ, of a quorum queue that this library has not declared: deliveries of a letter after which the queue drops it, from 1. Looks
+   * that come near it are refused. @defaultValue 20 on RabbitMQ 4, else none
+   */
+  readonly deliveryLimit?: number | undefined;
 }
 
 /**

@@ -15,6 +15,8 @@ class DeadLetterQuerySchema {
   source?: unknown;
   @Text()
   from?: unknown;
+  @Integer(1)
+  deliveryLimit?: unknown;
   @OptionalMatching('an AbortSignal', (value) => value instanceof AbortSignal)
   signal?: unknown;
   @OptionalMatching(texts, isTexts)

@@ -24,6 +24,11 @@ export interface DeadLetterQuery extends DeadLetterFilter {
   readonly source?: string | undefined;
   /** Queue or topic in which they lie. @defaultValue `<source>.dlq` */
   readonly from?: string | undefined;
+  /**
+   * On RabbitMQ, of a quorum queue that this library has not declared: deliveries of a letter after which the queue drops it, from 1. Each
+   * look is one; looks that come near it are refused. @defaultValue 20 on RabbitMQ 4, else none
+   */
+  readonly deliveryLimit?: number | undefined;
   /** Ends the work; what was done by then is done. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -109,9 +114,9 @@ export class DeadLetterService {
   async #withBox<T>(query: DeadLetterQuery, work: (box: DeadLetterBox) => Promise<T>): Promise<T> {
     const problems = checkDeadLetterQuery(query);
     if (problems.length > 0) throw new StorkConfigError(problems);
-    const { source, from, signal } = query;
+    const { source, from, deliveryLimit, signal } = query;
     signal?.throwIfAborted();
-    const box = await this.#registry.get(this.#nameOf(query)).deadLetters({ source, from });
+    const box = await this.#registry.get(this.#nameOf(query)).deadLetters({ source, from, deliveryLimit });
     try {
       return await work(box);
     } finally {

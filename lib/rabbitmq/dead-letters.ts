@@ -14,6 +14,8 @@ import type { Connection } from './connection.js';
 import { isRefusal, replyCodeOf, replyCodes } from './errors.js';
 import { LetterPass } from './letter-pass.js';
 import { LetterReader } from './letter-reader.js';
+import { limitOfRabbitMq4 } from './return-limit.js';
+import { declareDeadLetters } from './topology.js';
 
 const connectTimeoutMs = 10_000;
 const closeTimeoutMs = 5_000;
@@ -23,6 +25,8 @@ export interface QueueLettersFields {
   readonly name: string;
   /** Queue that replayed ones go back to. */
   readonly source: string;
+  /** What somebody says of it who knows. */
+  readonly deliveryLimit: number | undefined;
   /** The box's own. */
   readonly connection: Connection;
   readonly consumerTimeoutMs: number;
@@ -40,6 +44,7 @@ export class QueueLetters implements DeadLetterBox {
   readonly #fields: QueueLettersFields;
   readonly #closing = new AbortController();
   readonly #passes = new Set<Promise<void>>();
+  #limit: Promise<number | undefined> | undefined;
 
   constructor(fields: QueueLettersFields) {
     this.#fields = fields;
@@ -71,6 +76,11 @@ export class QueueLetters implements DeadLetterBox {
     const warnings = [
       `while somebody goes over "${this.name}" its letters are hidden from other readers, and each one's delivery count rises by one`,
     ];
+    const limit = await this.#returnLimit();
+    if (limit !== undefined)
+      warnings.push(
+        `"${this.name}" was not declared by this library: if it is a quorum queue, it may drop a letter at its delivery ${limit + 1}, and each look is one`,
+      );
     if (box.consumerCount > 0)
       warnings.push(`"${this.name}" has ${box.consumerCount} other readers: what they hold is not seen`);
     if (source === undefined) warnings.push(`there is no queue "${this.source}": letters cannot be replayed`);
@@ -106,10 +116,39 @@ export class QueueLetters implements DeadLetterBox {
       clock,
       signal: ending,
       total: await unlessAborted(this.count(), ending),
+      returnLimit: await unlessAborted(this.#returnLimit(), ending),
       maxHoldMs: consumerTimeoutMs / 2,
       openReader: () => this.#openReader(),
     });
     await pass.run();
+  }
+
+  /** How often the queue gives a letter back before it drops it; undefined where it does not. Asked once. */
+  #returnLimit(): Promise<number | undefined> {
+    this.#limit ??= this.#findLimit().catch((error: unknown) => {
+      this.#limit = undefined;
+      throw lostOr(error);
+    });
+    return this.#limit;
+  }
+
+  async #findLimit(): Promise<number | undefined> {
+    const { clock, name, deliveryLimit } = this.#fields;
+    if (deliveryLimit !== undefined) return deliveryLimit;
+    const model = await this.#ready();
+    const { version } = model.connection.serverProperties;
+    if (Number.parseInt(version) < 4) return undefined;
+    // To declare what is there as it is changes nothing; what is there otherwise is refused, with its channel.
+    const channel = await answered(clock, () => model.createChannel());
+    channel.on('error', () => {});
+    try {
+      await answered(clock, () => declareDeadLetters(channel, name));
+      await answered(clock, () => channel.close());
+      return undefined;
+    } catch (error) {
+      if (error instanceof ConnectionLostError) throw error;
+      return limitOfRabbitMq4;
+    }
   }
 
   async #openReader(): Promise<LetterReader> {

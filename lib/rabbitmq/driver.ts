@@ -247,6 +247,7 @@ export class RabbitMqDriver implements Driver {
     const box: QueueLetters = new QueueLetters({
       name: place.from ?? deadLetterQueue(source),
       source,
+      deliveryLimit: place.deliveryLimit,
       connection: this.#connection('dead letters'),
       consumerTimeoutMs: consumerTimeoutMs ?? defaults.consumerTimeoutMs,
       keyHeader: this.#keyHeader,

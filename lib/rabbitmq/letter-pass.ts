@@ -6,6 +6,7 @@ import type { Headers } from '../core/headers.js';
 import { unlessAborted } from '../core/promises.js';
 import { queueLetter } from '../core/queue-letters.js';
 import type { LetterReader } from './letter-reader.js';
+import { refuseLastReturns } from './return-limit.js';
 import { copyOptions, inboundMessage } from './messages.js';
 
 /** What is on its way when a pass breaks off is waited for so long. */
@@ -18,6 +19,8 @@ export interface LetterPassFields extends PassOptions {
   readonly source: string;
   /** Letters that lie there when it begins. */
   readonly total: number;
+  /** How often the box gives a letter back before it drops it; undefined where it does not. */
+  readonly returnLimit: number | undefined;
   readonly visitor: LetterVisitor;
   readonly keyHeader: string;
   readonly clock: Clock;
@@ -88,6 +91,9 @@ export class LetterPass {
     const verdict = await unlessAborted(Promise.resolve(visitor.visit(letter)), signal);
     signal.throwIfAborted();
     this.#left--;
+    const { box, returnLimit } = this.#fields;
+    const isReturned = verdict === 'stop' || verdict === 'keep';
+    if (isReturned && returnLimit !== undefined) refuseLastReturns(box, letter.message.headers, returnLimit);
     if (verdict === 'stop') return this.#stop();
     if (verdict === 'keep') return this.#keep(letter, message, reader);
     const change = this.#carryOut(verdict, letter, message, reader)

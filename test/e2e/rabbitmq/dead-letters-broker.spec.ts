@@ -4,7 +4,7 @@ import type { Channel, ConsumeMessage, Options } from 'amqplib';
 import { describe, expect, it } from 'vitest';
 import { inboundMessage } from '../../../lib/rabbitmq/messages.js';
 import { eventually, Seen } from '../../contract/app.js';
-import { headersOf, list, openBox, replay, takeAll } from './boxes.js';
+import { bodies, discard, fillBox, headersOf, list, openBox, replay, takeAll, upTo } from './boxes.js';
 import { startRabbitApp, url, useRaw } from './support.js';
 
 const handled = new Seen<unknown>();
@@ -106,5 +106,42 @@ describe.skipIf(url === undefined)('RabbitMQ: letters of the broker itself', () 
     await startRabbitApp({ controllers: [Orders], options: { queue, exchange } });
     await eventually(async () => (handled.all.length === 1 ? true : undefined), 'the handler');
     expect(handled.all).toEqual([body]);
+  });
+
+  it.each<[string, Record<string, unknown>, number | undefined]>([
+    ['as it is said', { 'x-delivery-limit': 8 }, 8],
+    ['as RabbitMQ 4 has it', {}, undefined],
+  ])('are not looked at until their queue drops them, by the limit %s', async (_, args, deliveryLimit) => {
+    const queue = raw().queue();
+    const dlq = `${queue}.dlq`;
+    for (const name of [queue, dlq])
+      await raw().channel.assertQueue(name, { arguments: { 'x-queue-type': 'quorum', ...args } });
+    raw().channel.sendToQueue(dlq, Buffer.from('foreign'), { messageId: 'm-1' });
+    await raw().confirmed();
+    const box = await openBox({ queue }, { deliveryLimit });
+    const [, warned] = await box.warnings();
+    const limit = /may drop a letter at its delivery (\d+)/.exec(warned ?? '')?.[1];
+    // RabbitMQ 3 has no limit but one that is asked for.
+    if (deliveryLimit === undefined && limit === undefined) {
+      for (let look = 0; look < 25; look++) expect(await list(box)).toHaveLength(1);
+      return;
+    }
+    expect(limit).toBe(deliveryLimit === undefined ? '21' : '9');
+    const looks = deliveryLimit === undefined ? 15 : 6;
+    for (let look = 0; look < looks; look++) expect(await list(box)).toHaveLength(1);
+    await expect(list(box)).rejects.toThrow(`to look at "${dlq}"`);
+    await expect(list(box)).rejects.toThrow(`a letter that was delivered ${looks + 2} times`);
+    await eventually(
+      async () => ((await raw().count(dlq)) === 1 ? true : undefined),
+      'the letter to be back',
+    );
+    expect(await discard(box)).toMatchObject({ done: 1 });
+  });
+
+  it('are looked at as often as anybody likes where the queue is of this library', async () => {
+    const { queue } = await fillBox(raw(), 3);
+    const box = await openBox({ queue });
+    expect((await box.warnings()).join()).not.toContain('was not declared by this library');
+    for (let look = 0; look < 25; look++) expect(bodies(await list(box))).toEqual(upTo(3));
   });
 });
