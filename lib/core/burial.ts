@@ -13,7 +13,12 @@ import { quoted } from './text.js';
 /** What it takes to make a letter of a message. */
 export interface BurialScope extends SettlementScope {
   readonly capabilities: Pick<Capabilities, 'requeuesTo' | 'destinations'>;
+  /** For messages that no handler may see, so that none can say what may be told of them. They are kept in any case. */
+  readonly deadLetter: LetterPolicy;
 }
+
+/** What may be told of a letter, and to whom. */
+type LetterPolicy = Pick<DeadLetterPolicy, 'includeStack' | 'redact' | 'onDeadLetter'>;
 
 /** A dead letter that is to be stored, and the word to whoever wants to know once it is. */
 export interface Letter {
@@ -33,9 +38,10 @@ export async function refuse(
 ): Promise<Settled> {
   await tellCaller(answer, failure.envelope, scope);
   const { handlerId, attempt, firstFailedAt } = facts;
-  const failedAt = scope.clock.now();
-  const copy = bury(delivery, { failure, handlerId, attempt, firstFailedAt, failedAt }, scope);
-  return keepCopies(delivery, [copy], scope);
+  const { clock, deadLetter: policy } = scope;
+  const death = { failure, handlerId, attempt, firstFailedAt, failedAt: clock.now(), policy };
+  const letter = bury(delivery, death, { pattern: delivery.message.patterns[0]!, scope });
+  return keepCopies(delivery, [letter.copy], scope, () => letter.tell());
 }
 
 export function invalid(why: string): Failure {
@@ -81,34 +87,43 @@ export function buryRun(run: Run, failure: Failure, scope: BurialScope): Letter 
   const policy = handler.deadLetter;
   const target = letterTarget(policy, scope.capabilities);
   const death = { failure, handlerId: handler.id, attempt, firstFailedAt, failedAt, policy, target };
-  const copy = bury(delivery, death, scope);
-  const { reason, error } = failure;
-  const { messageId } = delivery.message;
-  const transport = scope.subscription;
-  const notice = { reason, error, transport, pattern, handler: handler.id, messageId, attempt };
-  return { copy, tell: () => tell(notice, policy, scope) };
+  return bury(delivery, death, { pattern, scope });
 }
 
-function bury({ message }: Delivery, death: Omit<Death, 'subscription'>, scope: BurialScope): Copy {
+interface Dead extends Omit<Death, 'subscription'> {
+  readonly policy: LetterPolicy | undefined;
+}
+
+function bury(
+  { message }: Delivery,
+  death: Dead,
+  { pattern, scope }: { readonly pattern: string; readonly scope: BurialScope },
+): Letter {
   const { logger, subscription } = scope;
-  const { failure, handlerId, attempt } = death;
+  const { failure, handlerId, attempt, policy } = death;
   logger.warn(
     `${subscription}: dead letter ${failure.reason}, pattern ${quoted(message.patterns[0])}` +
       `${handlerId === undefined ? '' : `, handler ${quoted(handlerId)}`}, message ${quoted(message.messageId)}, ` +
       `attempt ${attempt}`,
   );
-  return deadLetterCopy(message, { ...death, subscription });
+  const { reason, error } = failure;
+  const { messageId } = message;
+  const notice = { reason, error, transport: subscription, pattern, handler: handlerId, messageId, attempt };
+  return {
+    copy: deadLetterCopy(message, { ...death, subscription }),
+    tell: () => tell(notice, policy?.onDeadLetter, scope),
+  };
 }
 
 /** The letter is stored; who wants to know is told, and waited for by nobody. */
 function tell(
   notice: DeadLetterNotice,
-  policy: Pick<DeadLetterPolicy, 'onDeadLetter'> | undefined,
+  onDeadLetter: LetterPolicy['onDeadLetter'],
   { subscription, logger }: BurialScope,
 ): void {
-  const onDeadLetter = policy?.onDeadLetter;
   if (onDeadLetter === undefined) return;
+  const whose = notice.handler === undefined ? '' : ` of ${quoted(notice.handler)}`;
   void (async () => onDeadLetter(notice))().catch((thrown: unknown) =>
-    logger.error(`${subscription}: onDeadLetter of ${quoted(notice.handler)} failed: ${messageOf(thrown)}`),
+    logger.error(`${subscription}: onDeadLetter${whose} failed: ${messageOf(thrown)}`),
   );
 }
