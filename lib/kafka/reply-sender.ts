@@ -14,6 +14,7 @@ import { headersToSend } from './records.js';
 import type { TopicDirectory } from './topic-directory.js';
 import { isNestRequest, nestBody } from './wire.js';
 
+/** What it takes to answer requests. */
 export interface ReplySenderFields {
   readonly options: Pick<KafkaOptions, 'replyTopics' | 'wire'>;
   readonly topics: TopicDirectory;
