@@ -18,7 +18,7 @@ export interface DeadLetterNotice {
 /**
  * What is kept of a message whose handler has failed for good. What is left out is taken from the class, the transport, the module.
  * A message that no handler may see, because it cannot be decoded, is invalid or has no handler, is kept in any case; of its letter
- * `includeStack`, `redact` and `onDeadLetter` of the transport and the module are the ones that count.
+ * `includeStack`, `redact` and `onDeadLetter` of the transport and the module count, and those of the application's interceptors.
  *
  * @publicApi
  */

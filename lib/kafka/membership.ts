@@ -297,6 +297,7 @@ export class Membership {
     return owned;
   }
 
+  /** Under the same name, but with an epoch of its own. */
   #replace(old: OwnedPartition): OwnedPartition {
     old.end();
     const partition = this.#take(old);

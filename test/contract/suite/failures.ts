@@ -2,7 +2,7 @@ import { Controller, ForbiddenException, ValidationPipe } from '@nestjs/common';
 import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
 import { IsPositive } from 'class-validator';
 import { expect, it } from 'vitest';
-import { StorkContext, type DeadLetterNotice } from 'nestjs-stork';
+import { DeadLetterInterceptor, StorkContext, type DeadLetterNotice } from 'nestjs-stork';
 import { headerText, Seen, startApp } from '../app.js';
 import type { DriverHarness } from '../harness.js';
 
@@ -155,6 +155,16 @@ export function failureContract(harness: DriverHarness): void {
       expect.stringContaining('secret ****'),
       expect.stringContaining('order.****'),
     ]);
+  });
+
+  it('redacts what no handler may see as an interceptor of the whole application says', async () => {
+    const { client, letters } = await startApp(harness, {
+      controllers: [Orders],
+      interceptors: [new DeadLetterInterceptor({ redact: () => 'nothing to see' })],
+      transport: { deadLetter: { redact: (error) => error } },
+    });
+    await client.publish('order.5105', 1);
+    expect(text((await letters(1))[0], 'stork-error-message')).toBe('nothing to see');
   });
 
   it('survives every kind of thrown thing, and still keeps the message', async () => {
