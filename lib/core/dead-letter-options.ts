@@ -6,15 +6,19 @@ export interface DeadLetterNotice {
   readonly reason: DeathReason;
   readonly transport: string;
   readonly pattern: string;
-  readonly handler: string;
+  /** Undefined where no handler has seen the message, unless it was addressed to one. */
+  readonly handler: string | undefined;
   readonly messageId: string | undefined;
-  /** Number of the last run. */
+  /** Number of the last run, or of the one that was to come. */
   readonly attempt: number;
+  /** As it is: `redact` is for what is stored. */
   readonly error: unknown;
 }
 
 /**
  * What is kept of a message whose handler has failed for good. What is left out is taken from the class, the transport, the module.
+ * A message that no handler may see, because it cannot be decoded, is invalid or has no handler, is kept in any case; of its letter
+ * `includeStack`, `redact` and `onDeadLetter` of the transport and the module count, and those of the application's interceptors.
  *
  * @publicApi
  */
@@ -28,7 +32,7 @@ export interface DeadLetterOptions {
   readonly requests?: boolean | undefined;
   /**
    * Where the letters go on a transport of queues. It is declared at boot like the default; a transport that reads it wants a name that
-   * ends in `.dlq`. What the broker itself gives up stays with the default. @defaultValue `<queue>.dlq`
+   * ends in `.dlq`. What the broker itself gives up, and what no handler may see, stays with the default. @defaultValue `<queue>.dlq`
    */
   readonly queue?: string | undefined;
   /** Where they go on a transport of topics, declared at boot like the default. @defaultValue `<topic>.dlq` */

@@ -1,6 +1,7 @@
 import { endsWithin, type Clock } from './clock.js';
 import { Codecs, builtInCodecs, type Codec } from './codec.js';
 import type { ConnectionState } from './connection-state.js';
+import type { DeadLetterPolicy } from './dead-letter-options.js';
 import { letterTarget, refuseForeignTargets } from './dead-letter-target.js';
 import type { Counters } from './counters.js';
 import type { DeadLetterBox, DeadLetterPlace } from './dead-letters.js';
@@ -65,6 +66,7 @@ export class Transport {
   readonly #requester: Requester;
   readonly #naps: Naps;
   #bound: readonly Handler[] = [];
+  #deadLetter: DeadLetterPolicy | undefined;
   #handlers: HandlerTable | undefined;
   #spec: SubscriptionSpec | undefined;
   #intake: Intake | undefined;
@@ -109,9 +111,13 @@ export class Transport {
     return this.#requester.pending;
   }
 
-  /** Gives the transport its handlers, before `start`; without any it consumes nothing and declares nothing. */
-  bind(given: readonly Handler[]): void {
+  /**
+   * Gives the transport its handlers, before `start`; without any it consumes nothing and declares nothing.
+   * @param deadLetter for messages that none of them may see
+   */
+  bind(given: readonly Handler[], deadLetter: DeadLetterPolicy): void {
     if (given.length === 0) return;
+    this.#deadLetter = deadLetter;
     const handlers = given.map((handler) =>
       withTimeLimit(handler, { name: this.name, clock: this.#clock, logger: this.#logger }),
     );
@@ -165,7 +171,7 @@ export class Transport {
   /** Begins to consume, if there are handlers. */
   async consume(): Promise<void> {
     if (this.#spec === undefined || this.#closing !== undefined || this.#intake !== undefined) return;
-    const intake = this.#openIntake(this.#handlers!);
+    const intake = this.#openIntake(this.#handlers!, this.#deadLetter!);
     this.#intake = intake;
     this.#subscription = await this.#driver.subscribe(this.#spec, intake);
     intake.attach(this.#subscription);
@@ -223,7 +229,7 @@ export class Transport {
     return this.#closing;
   }
 
-  #openIntake(handlers: HandlerTable): Intake {
+  #openIntake(handlers: HandlerTable, deadLetter: DeadLetterPolicy): Intake {
     const { concurrency, maxBodyBytes, onUnhandled } = this.#settings;
     const { pausesWithoutRedelivery, ownsSource, requeuesTo } = this.#driver.capabilities;
     const intake: Intake = new Intake({
@@ -244,6 +250,7 @@ export class Transport {
       subscription: this.name,
       driver: this.#driver,
       capabilities: this.#driver.capabilities,
+      deadLetter,
       handlers,
       codecs: this.#codecs,
       maxBodyBytes,

@@ -16,6 +16,10 @@ export interface TopicPartition {
   readonly partition: number;
 }
 
+export function nameOf({ topic, partition }: TopicPartition): string {
+  return `${topic}/${partition}`;
+}
+
 /**
  * Why the client could not do something. `unknown-topic`: the topic or partition is not there. `too-large`: the batch is. `refused`: the
  * broker said no and will again, e.g. no right to. `unconfirmed`: it may have been done or not. `unavailable`: it was not done, and may

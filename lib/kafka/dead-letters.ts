@@ -19,13 +19,13 @@ import type {
   PartitionEnds,
   ProducerSettings,
 } from './client.js';
+import { LetterCarrier } from './letter-carrier.js';
 import { letterError } from './letter-errors.js';
-import { LetterMarks } from './letter-marks.js';
 import type { LetterPlace } from './letter-place.js';
 import { LetterTopics, type LetterTopicsFields } from './letter-topics.js';
-import { LetterWork } from './letter-work.js';
 import { LetterWriter } from './letter-writer.js';
 import { logSlices } from './log-slices.js';
+import { MarksReader } from './marks-reader.js';
 import type { Partitioner } from './partitioner.js';
 import { inboundMessage } from './records.js';
 
@@ -139,7 +139,7 @@ export class KafkaDeadLetters implements DeadLetterBox {
     const writer = new LetterWriter({ place, client, compression, name, clock, logger, signal });
     const settled: LetterVisitor['settled'] = (letter, outcome) => visitor.settled(letter, outcome);
     const given = { place, topics, marks, writer, settled, window, maxBatchBytes, partitioner };
-    const work = new LetterWork({ ...given, clock, random, signal });
+    const work = new LetterCarrier({ ...given, clock, random, signal });
     try {
       await this.#visitAll(ends, visitor, marks, work, signal);
       await work.flush();
@@ -152,8 +152,8 @@ export class KafkaDeadLetters implements DeadLetterBox {
   async #visitAll(
     ends: readonly PartitionEnds[],
     visitor: LetterVisitor,
-    marks: LetterMarks,
-    work: LetterWork,
+    marks: MarksReader,
+    work: LetterCarrier,
     signal: AbortSignal,
   ): Promise<void> {
     for await (const { partition, record } of this.#letters(ends, signal)) {
@@ -183,7 +183,7 @@ export class KafkaDeadLetters implements DeadLetterBox {
   async #verdict(
     visitor: LetterVisitor,
     letter: StoredLetter,
-    work: LetterWork,
+    work: LetterCarrier,
     signal: AbortSignal,
   ): Promise<Verdict> {
     const answer = visitor.visit(letter);
@@ -208,10 +208,10 @@ export class KafkaDeadLetters implements DeadLetterBox {
     return new LetterTopics({ place: this.#fields, admin: client.admin, topology });
   }
 
-  async #readMarks(topics: LetterTopics, signal: AbortSignal): Promise<LetterMarks> {
+  async #readMarks(topics: LetterTopics, signal: AbortSignal): Promise<MarksReader> {
     const { admin } = this.#fields.client;
     const fields = { reader: await this.#reader(signal), admin, signal };
-    const marks = new LetterMarks(fields, topics.marksName);
+    const marks = new MarksReader(fields, topics.marksName);
     await marks.read(await unlessAborted(topics.markEnds(), signal));
     return marks;
   }

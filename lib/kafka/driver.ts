@@ -1,4 +1,3 @@
-import { connect as connectSocket } from 'node:net';
 import { combineLatest, type Subscription as RxSubscription } from 'rxjs';
 import { backoffMs } from '../core/backoff.js';
 import { endsWithin, sleep } from '../core/clock.js';
@@ -17,43 +16,33 @@ import {
   ClientClosedError,
   ConnectionLostError,
   messageOf,
-  MessageTooLargeError,
-  NoRouteError,
-  PublishRejectedError,
   StorkConfigError,
   type Problem,
 } from '../core/errors.js';
-import { headerNames, type Headers } from '../core/headers.js';
-import {
-  deadLetterTopic,
-  noSuchReplyTopic,
-  outboundHeaders,
-  replyHeaders,
-  replyTargetOf,
-  type LogReplyAddress,
-} from '../core/log-records.js';
+import { deadLetterTopic } from '../core/log-records.js';
 import type { DeadLetterPlace } from '../core/dead-letters.js';
 import type { InboundMessage, OutboundMessage, ReplyAddress } from '../core/message.js';
 import { unlessAborted } from '../core/promises.js';
 import type { OutboundReply, ReplyOutcome, ReplyTarget } from '../core/reply.js';
 import type { DriverEnvironment } from '../nest/transport-definition.js';
 import { assignSticky } from './assigner.js';
-import { connectionTrouble, errorType } from './client-errors.js';
-import { KafkaClientError, type ConsumerSettings, type KafkaClient } from './client.js';
+import type { ConsumerSettings, KafkaClient } from './client.js';
+import { checkCluster, explain, explainGroup } from './cluster-check.js';
 import { Copies } from './copies.js';
 import { GroupConsumer } from './group-consumer.js';
 import { KafkaJsClient } from './kafka-client.js';
 import { consumerTimes, kafkaDefaults, type KafkaOptions } from './options.js';
 import { KafkaDeadLetters } from './dead-letters.js';
 import { findLetterPlace } from './letter-place.js';
+import { destinationOf, outboundRecord } from './outbound-record.js';
 import { Producer } from './producer.js';
-import { headersToSend } from './records.js';
 import { KafkaReplyInbox } from './reply-inbox.js';
+import { ReplySender } from './reply-sender.js';
 import { RetryTopics } from './retry-topics.js';
 import { TopicDirectory } from './topic-directory.js';
 import { findPatternProblems, TopicSelection } from './topic-selection.js';
 import { Topology } from './topology.js';
-import { isNestRequest, nestBody, nestContentType } from './wire.js';
+import { guessContentType } from './wire.js';
 
 const replyPartitions = 6;
 
@@ -65,11 +54,7 @@ export const kafkaCapabilities: Capabilities = {
   ownsSource: false,
 };
 
-/** A reply address, and whether whoever waits there is a client of Nest's own transport. */
-interface KafkaReplyAddress extends LogReplyAddress {
-  readonly isNest?: boolean;
-}
-
+/** What joins one transport to Kafka: it connects, declares, and opens what consumes, publishes, answers and gets letters back. */
 export class KafkaDriver implements Driver {
   readonly capabilities = kafkaCapabilities;
   readonly state = new ConnectionStateCell();
@@ -82,6 +67,7 @@ export class KafkaDriver implements Driver {
   readonly #topics: TopicDirectory;
   readonly #topology: Topology;
   readonly #producer: Producer;
+  readonly #replies: ReplySender;
   /** Ends the trying to connect. */
   readonly #stop = new AbortController();
   #connected: Promise<void> | undefined;
@@ -137,6 +123,13 @@ export class KafkaDriver implements Driver {
       clock,
       random: Math.random,
       logger,
+    });
+    this.#replies = new ReplySender({
+      options,
+      topics: this.#topics,
+      producer: this.#producer,
+      clock,
+      isConsumed: (topic) => this.#consumer?.reads(topic) ?? false,
     });
   }
 
@@ -213,13 +206,13 @@ export class KafkaDriver implements Driver {
       declareCompanions: (topics) => this.#topology.declareCompanions(topics, retries, deadLetterTargets),
       copy: (source, delivery, copy) => copies.write(source, delivery, copy),
       waitOn: (waiting) => copies.waitOn(waiting),
-      guessContentType: (headers, body) => this.#guessContentType(headers, body),
+      guessContentType: (headers, body) => guessContentType(headers, body, this.#options.wire),
     });
     this.#watch();
     try {
       await this.#consumer.start();
     } catch (error) {
-      throw this.#groupRefuses(error);
+      throw explainGroup(error, groupId!, name);
     }
     return this.#consumer;
   }
@@ -230,34 +223,9 @@ export class KafkaDriver implements Driver {
       this.#topics.forget(topic);
   }
 
-  #groupRefuses(error: unknown): unknown {
-    if (!(error instanceof KafkaClientError) || error.failure !== 'refused') return error;
-    const isForeign = errorType(error) === 'INCONSISTENT_GROUP_PROTOCOL';
-    const advice = isForeign
-      ? '; its members divide partitions in another way: stop them first, or take another groupId'
-      : '';
-    const { name } = this.#environment;
-    const why = `${name}: the group ${JSON.stringify(this.#options.groupId)} refuses us: ${error.message}${advice}`;
-    return new StorkConfigError(why, { cause: error });
-  }
-
   publish(message: OutboundMessage): Promise<void> {
-    const { patternHeader, wire } = this.#options;
-    const topic = this.#destination(message);
-    // Sent elsewhere than to its own topic, a message would lose its pattern.
-    const header = patternHeader ?? (topic === message.pattern ? undefined : headerNames.pattern);
-    const headers = outboundHeaders(message, header);
-    let body = isJsonNull(message) ? null : message.body;
-    if (wire === 'nest' && body !== null) {
-      body = nestBody(body, message.contentType);
-      delete headers[headerNames.contentType];
-    }
-    const record = {
-      key: message.key ?? null,
-      value: body,
-      headers: headersToSend(headers),
-      timestamp: message.timestamp,
-    };
+    const topic = destinationOf(message, this.#options);
+    const record = outboundRecord(message, topic, this.#options);
     return this.#producer.publish(topic, record, message.partition);
   }
 
@@ -267,7 +235,7 @@ export class KafkaDriver implements Driver {
 
   /** Kafka does not tell whether anybody listens. */
   describeTarget(message: OutboundMessage): string | undefined {
-    const topic = this.#destination(message);
+    const topic = destinationOf(message, this.#options);
     const isThere = this.#topics.known(topic) !== undefined;
     return isThere ? `the topic ${JSON.stringify(topic)} exists: nobody reads it, or not in time` : undefined;
   }
@@ -305,38 +273,11 @@ export class KafkaDriver implements Driver {
   }
 
   parseReplyAddress(message: InboundMessage): ReplyTarget | Promise<ReplyTarget> {
-    const { replyTopics = [], wire = 'auto' } = this.#options;
-    const isConsumed = (topic: string): boolean => this.#consumer?.reads(topic) ?? false;
-    const target = replyTargetOf(message.headers, replyTopics, isConsumed);
-    const { topic } = target;
-    if (target.kind !== 'address' || topic === undefined) return target;
-    const isNest = wire === 'nest' || (wire === 'auto' && isNestRequest(message.headers));
-    const address: KafkaReplyAddress = { ...(target.address as LogReplyAddress), isNest };
-    const found: ReplyTarget = { kind: 'address', address };
-    if (this.#topics.known(topic) !== undefined) return found;
-    // Where the broker cannot be asked, sending the reply will tell.
-    return this.#topics.exists(topic).then(
-      (exists) => (exists ? found : noSuchReplyTopic(topic)),
-      () => found,
-    );
+    return this.#replies.targetOf(message);
   }
 
-  async reply(to: ReplyAddress, reply: OutboundReply): Promise<ReplyOutcome> {
-    const { topic, partition, isNest = false } = to as KafkaReplyAddress;
-    const record = {
-      key: null,
-      value: bodyOfReply(reply, isNest),
-      headers: headersToSend(replyHeaders(reply)),
-      timestamp: this.#environment.clock.now(),
-    };
-    try {
-      await this.#producer.publish(topic, record, partition);
-      return 'confirmed';
-    } catch (error) {
-      if (error instanceof MessageTooLargeError) return 'too-large';
-      if (canNeverBeSent(error)) return 'undeliverable';
-      throw error;
-    }
+  reply(to: ReplyAddress, reply: OutboundReply): Promise<ReplyOutcome> {
+    return this.#replies.send(to, reply);
   }
 
   async deadLetters(place: DeadLetterPlace): Promise<KafkaDeadLetters> {
@@ -353,7 +294,7 @@ export class KafkaDriver implements Driver {
       partitioner: this.#options.partitioner,
       patternHeader: this.#options.patternHeader,
       isolation: this.#options.isolation ?? 'read-committed',
-      guessContentType: (headers, body) => this.#guessContentType(headers, body),
+      guessContentType: (headers, body) => guessContentType(headers, body, this.#options.wire),
       name,
       clock,
       random: Math.random,
@@ -382,12 +323,10 @@ export class KafkaDriver implements Driver {
         this.state.move({ value: 'ready' });
         return;
       } catch (error) {
-        if (error instanceof StorkConfigError) throw error;
-        if (error instanceof KafkaClientError && error.failure === 'refused') {
-          throw new StorkConfigError(`${name}: the brokers refuse us: ${messageOf(error)}`, { cause: error });
-        }
+        const why = explain(error, this.#options, name);
+        if (why instanceof StorkConfigError) throw why;
         if (stop.aborted) throw this.#givenUp(stop, last);
-        last = this.#explained(error);
+        last = why;
         const delayMs = backoffMs(attempt, this.#reconnect, Math.random);
         if (attempt === 1) logger.warn(`${name}: cannot connect yet: ${last.message}`);
         this.state.move({ value: 'backoff', attempt, delayMs, error: last });
@@ -399,7 +338,7 @@ export class KafkaDriver implements Driver {
 
   async #tryToConnect(): Promise<void> {
     await this.#client.admin.connect();
-    await this.#checkCluster();
+    await checkCluster(this.#client.admin, this.#options, this.#environment);
     await this.#producer.open();
     this.#watch();
   }
@@ -409,58 +348,6 @@ export class KafkaDriver implements Driver {
     const { brokers = [] } = this.#options;
     const why = last === undefined ? `${brokers.join(', ')} did not answer` : last.message;
     return new ConnectionLostError(`${messageOf(stop.reason)}: ${why}`, { cause: last });
-  }
-
-  /** The client's own words name an address, not what is wrong with it. */
-  #explained(error: unknown): Error {
-    const { brokers = [], sasl } = this.#options;
-    const { address, isClosed } = connectionTrouble(error) ?? {};
-    if (address !== undefined && !brokers.includes(address)) {
-      return new KafkaClientError('unavailable', this.#isAdvertised([`${address} (${messageOf(error)})`]));
-    }
-    if (isClosed === true) {
-      const wanted = sasl === undefined ? 'ssl or sasl' : 'ssl';
-      const why = `${address} takes connections and closes them; it may want ${wanted}`;
-      return new KafkaClientError('unavailable', why, { cause: error });
-    }
-    return error instanceof Error ? error : new KafkaClientError('unavailable', messageOf(error));
-  }
-
-  #isAdvertised(unreachable: readonly string[]): string {
-    const { brokers = [] } = this.#options;
-    return (
-      `${brokers.join(', ')} can be reached, but the brokers name themselves by addresses that cannot: ` +
-      `${unreachable.join(', ')}. They come from the brokers' advertised.listeners`
-    );
-  }
-
-  async #checkCluster(): Promise<void> {
-    const { clusterId } = this.#options;
-    const { admin } = this.#client;
-    if (clusterId !== undefined) {
-      const given = await admin.clusterId();
-      const name = `transports.${this.#environment.name}.clusterId`;
-      if (given !== clusterId) throw new StorkConfigError([{ name, expected: clusterId, given }]);
-    }
-    await this.#checkAdvertised(await admin.advertised());
-  }
-
-  /** The usual trap of a first set-up: the brokers name addresses that are not ours to reach, and every later call fails far away. */
-  async #checkAdvertised(addresses: readonly string[]): Promise<void> {
-    const { connectTimeoutMs = kafkaDefaults.connectTimeoutMs, brokers = [] } = this.#options;
-    const refusals = await Promise.all(
-      addresses.map(async (address) => {
-        if (brokers.includes(address)) return undefined;
-        const error = await reach(address, connectTimeoutMs);
-        return error === undefined ? undefined : `${address} (${error})`;
-      }),
-    );
-    const unreachable = refusals.filter((refusal) => refusal !== undefined);
-    if (unreachable.length === 0) return;
-    const { name, logger } = this.#environment;
-    const why = this.#isAdvertised(unreachable);
-    if (unreachable.length === addresses.length) throw new KafkaClientError('unavailable', why);
-    logger.warn(`${name}: ${why}`);
   }
 
   async #close(limitMs: number): Promise<void> {
@@ -490,24 +377,6 @@ export class KafkaDriver implements Driver {
     });
   }
 
-  /** A body of Nest's own transport names no content type. */
-  #guessContentType(headers: Headers, body: Buffer | null): string | undefined {
-    const { wire = 'auto' } = this.#options;
-    if (wire === 'plain' || (wire === 'auto' && !isNestRequest(headers))) return undefined;
-    return headers[headerNames.contentType] === undefined ? nestContentType(body) : undefined;
-  }
-
-  #destination(message: OutboundMessage): string {
-    const { publishTo, topic, topics, patternHeader } = this.#options;
-    const to = message.to ?? publishTo;
-    if (to !== undefined && 'topic' in to) return to.topic;
-    if (topics !== undefined && patternHeader !== undefined) {
-      const expected = '{ topic }, or publishTo on the transport: it reads several topics';
-      throw new StorkConfigError([{ name: 'to', expected, given: 'undefined' }]);
-    }
-    return topic ?? message.pattern;
-  }
-
   #consumerSettings(): Omit<ConsumerSettings, 'group' | 'topics' | 'assign'> {
     const { isolation = 'read-committed', fetch } = this.#options;
     const { sessionTimeoutMs, heartbeatIntervalMs } = consumerTimes(this.#options);
@@ -521,37 +390,4 @@ export class KafkaDriver implements Driver {
   #closedError(): ClientClosedError {
     return new ClientClosedError(`the transport ${JSON.stringify(this.#environment.name)} is closed`);
   }
-}
-
-/** A sender chooses where its answer goes: what can never be written there must not run its handler again and again. */
-function canNeverBeSent(error: unknown): boolean {
-  const kinds = [NoRouteError, PublishRejectedError, StorkConfigError];
-  return kinds.some((kind) => error instanceof kind);
-}
-
-/** What deletes a key from a compacted topic; whoever reads it as JSON gets the same null. */
-function isJsonNull({ body, contentType }: OutboundMessage): boolean {
-  return body?.length === 4 && contentType === 'application/json' && body.toString() === 'null';
-}
-
-function bodyOfReply({ body, contentType, kind }: OutboundReply, isNest: boolean): Buffer | null {
-  // Nest's clients take a body as one value more.
-  if (kind === 'end') return null;
-  return isNest ? nestBody(body, contentType) : body;
-}
-
-/** Why an address cannot be reached; undefined where it can. */
-function reach(address: string, limitMs: number): Promise<string | undefined> {
-  const colon = address.lastIndexOf(':');
-  const [host, port] = [address.slice(0, colon), Number(address.slice(colon + 1))];
-  return new Promise((resolve) => {
-    const socket = connectSocket({ host, port, timeout: limitMs });
-    const end = (why: string | undefined): void => {
-      socket.destroy();
-      resolve(why);
-    };
-    socket.once('connect', () => end(undefined));
-    socket.once('timeout', () => end(`no answer within ${limitMs} ms`));
-    socket.once('error', (error) => end(messageOf(error)));
-  });
 }

@@ -1,4 +1,4 @@
-import { backoffMs, type BackoffOptions } from '../core/backoff.js';
+import type { BackoffOptions } from '../core/backoff.js';
 import { endsWithin, sleep, type Clock } from '../core/clock.js';
 import type { Counters } from '../core/counters.js';
 import type { Delivery } from '../core/delivery.js';
@@ -8,21 +8,21 @@ import type { Headers } from '../core/headers.js';
 import type { Home } from '../core/log-records.js';
 import type { StorkLogger } from '../core/logger.js';
 import { withResolvers } from '../core/promises.js';
-import type {
-  ConsumerEvents,
-  ConsumerSettings,
-  FetchedRecord,
-  KafkaClient,
-  KafkaClientError,
-  KafkaConsumer,
-  TopicPartition,
+import {
+  nameOf,
+  type ConsumerEvents,
+  type ConsumerSettings,
+  type FetchedRecord,
+  type KafkaClient,
+  type KafkaClientError,
+  type KafkaConsumer,
+  type TopicPartition,
 } from './client.js';
-import { encodeCommit } from './commit-metadata.js';
 import type { WaitingOn } from './copies.js';
-import type { DueBounds } from './due-records.js';
+import { FetchFlow } from './fetch-flow.js';
 import { OffsetCommitter } from './offset-committer.js';
 import { OwnedPartition } from './owned-partition.js';
-import { chooseStart, type StartOffset } from './start-offset.js';
+import { PartitionStarts } from './partition-starts.js';
 import type { TopicSelection } from './topic-selection.js';
 
 export interface MembershipFields {
@@ -61,14 +61,6 @@ export interface MembershipFields {
 const fairShare = 16;
 /** Records handed over in one turn of the event loop: sockets and timers must have theirs. */
 const turnBudget = 512;
-/** Fetched records at which the next fetch waits. Half of them last longer than a fetch of paused partitions sleeps. */
-const enoughRecords = 20_000;
-/** Records of retry topics that wait in memory until they are due, over all partitions; of bytes as many as a fetch may bring. */
-const mostWaiting = 20_000;
-/** How long a fetch is held up before its partitions are paused: going on is immediate then, and after a pause it is not. */
-const holdMs = 200;
-/** And while records are being handed over: heartbeats wait for it. */
-const longestHoldMs = 1_000;
 /** Commits that fail in a row before somebody is told. */
 const commitsToWarn = 5;
 /** How long a rebalance waits for the last commit. */
@@ -82,18 +74,17 @@ export class Membership {
   readonly #fields: MembershipFields;
   readonly #consumer: KafkaConsumer;
   readonly #committer: OffsetCommitter;
+  readonly #starts: PartitionStarts;
+  readonly #flow: FetchFlow;
   readonly #partitions = new Map<string, OwnedPartition>();
   /** The same, for taking turns. */
   #line: readonly OwnedPartition[] = [];
   #turn = 0;
   #budget = turnBudget;
-  /** What may wait in each partition of a retry topic. */
-  #dueBounds: DueBounds = { records: 0, bytes: 0 };
   /** Records looked at, ever. */
   #handed = 0;
   #turnEnd: NodeJS.Immediate | undefined;
   #isHandingOver = false;
-  #room: { readonly promise: Promise<void>; resolve(): void } | undefined;
   /** Ends when the partitions of the first assignment are being read. */
   readonly #begun = withResolvers<void>();
   #hasJoined = false;
@@ -123,6 +114,23 @@ export class Membership {
         else fields.logger.debug(line);
       },
     });
+    const { maxBytes } = fields.settings;
+    this.#flow = new FetchFlow({
+      ...fields,
+      consumer: this.#consumer,
+      maxBytes,
+      line: () => this.#line,
+      handed: () => this.#handed,
+    });
+    this.#starts = new PartitionStarts({
+      ...fields,
+      consumer: this.#consumer,
+      committer: this.#committer,
+      isRetryTopic: (topic) => fields.homes.has(topic),
+      resume: (partition) => this.#flow.resume(partition),
+      replace: (old) => this.#replace(old),
+      signal: this.#ended.signal,
+    });
   }
 
   /** Resolves when the partitions of the first assignment are being read. Rejects where it crashes before. */
@@ -142,7 +150,8 @@ export class Membership {
     }
     this.#isHandingOver = false;
     if (this.#budget < turnBudget) this.#turnSoon();
-    this.#makeRoom();
+    // A sink that is full for now is no reason not to: what is fetched meanwhile is there when it takes more.
+    if (!this.#over && !this.#stopped) this.#flow.makeRoom();
   }
 
   #handOverFrom(partition: OwnedPartition): number {
@@ -156,10 +165,10 @@ export class Membership {
   stop(): void {
     this.#stopped = true;
     for (const partition of this.#partitions.values()) {
-      this.#pause(partition);
+      this.#flow.pause(partition);
       partition.dropFetched();
     }
-    this.#room?.resolve();
+    this.#flow.letGo();
   }
 
   /** Waits for handlers at work, within the limit of a rebalance, commits and leaves the group. */
@@ -205,7 +214,7 @@ export class Membership {
     this.#begun.resolve();
     clearImmediate(this.#turnEnd);
     this.#loseAll();
-    this.#room?.resolve();
+    this.#flow.letGo();
   }
 
   #loseAll(): void {
@@ -253,18 +262,11 @@ export class Membership {
       fresh.set(at.topic, [...(fresh.get(at.topic) ?? []), partition]);
     }
     this.#line = [...this.#partitions.values()];
-    this.#shareDueBounds();
+    this.#flow.shareDueBounds();
     this.#fields.sink.proceed();
-    const begun = [...fresh].map(([topic, partitions]) => this.#begin(topic, partitions));
+    const begun = [...fresh].map(([topic, partitions]) => this.#starts.begin(topic, partitions));
     void Promise.all(begun).then(() => this.#begun.resolve());
     this.handOver();
-  }
-
-  /** A long delay must not take the places of a short one. */
-  #shareDueBounds(): void {
-    const sharing = Math.max(1, this.#line.filter(({ delayMs }) => delayMs !== undefined).length);
-    const records = Math.ceil(mostWaiting / sharing);
-    this.#dueBounds = { records, bytes: Math.ceil(this.#fields.settings.maxBytes / sharing) };
   }
 
   #take({ topic, partition }: TopicPartition): OwnedPartition {
@@ -295,64 +297,12 @@ export class Membership {
     return owned;
   }
 
-  /** Finds out where each begins, commits what was chosen, and reads. Tries until they begin or are lost. */
-  async #begin(topic: string, partitions: readonly OwnedPartition[]): Promise<void> {
-    const { clock, reconnect, random, logger, name } = this.#fields;
-    for (let attempt = 1; partitions.some(({ epoch }) => epoch.live); attempt++) {
-      try {
-        const starts = await this.#chooseStarts(topic, partitions);
-        for (const [partition, start] of starts) {
-          if (!partition.epoch.live) continue;
-          this.#noteLost(partition, start.lost, start.offset);
-          partition.start(start);
-          this.#consumer.seek(partition, start.offset);
-          if (this.#fields.isFlowing()) this.#resume(partition);
-        }
-        return;
-      } catch (error) {
-        if (this.#over) return;
-        if (attempt === 1)
-          logger.warn(`${name}: where to read ${topic} is not known yet: ${messageOf(error)}`);
-        await sleep(clock, backoffMs(attempt, reconnect, random), this.#ended.signal);
-      }
-    }
-  }
-
-  async #chooseStarts(
-    topic: string,
-    partitions: readonly OwnedPartition[],
-  ): Promise<ReadonlyMap<OwnedPartition, StartOffset>> {
-    const { client, fromBeginning, isNewTopic, homes } = this.#fields;
-    const ends = await client.admin.ends(topic);
-    const committed = await this.#consumer.committed(
-      topic,
-      ends.map(({ partition }) => partition),
-    );
-    const starts = new Map<OwnedPartition, StartOffset>();
-    for (const partition of partitions) {
-      const mine = ends.find((one) => one.partition === partition.partition);
-      if (mine === undefined) throw new Error(`the broker does not know partition ${partition.partition}`);
-      const start = chooseStart({
-        partition: partition.partition,
-        ends: mine,
-        committed,
-        partitions: ends.length,
-        // What waits for another run was handled here before.
-        fromBeginning: fromBeginning || homes.has(topic),
-        isNewTopic: isNewTopic(topic),
-      });
-      starts.set(partition, start);
-    }
-    const chosen = [...starts].filter(([{ epoch }, { metadata }]) => epoch.live && metadata === null);
-    if (chosen.length > 0) {
-      // At once: what comes before the first settlement must not be skipped by whoever starts after us.
-      const commits = chosen.map(([{ partition }, { offset, knownPartitions }]) => {
-        const { metadata } = encodeCommit({ offset, settled: [], partitions: knownPartitions });
-        return { topic, partition, offset, metadata };
-      });
-      await this.#consumer.commit(commits);
-    }
-    return starts;
+  /** Under the same name, but with an epoch of its own. */
+  #replace(old: OwnedPartition): OwnedPartition {
+    old.end();
+    const partition = this.#take(old);
+    this.#line = [...this.#partitions.values()];
+    return partition;
   }
 
   /** At once where it can be: what follows in a lane must not wait for the next turn. */
@@ -378,120 +328,11 @@ export class Membership {
     partition.add(records, nextOffset);
     if (records.length === 0) return this.#committer.note('later');
     this.handOver();
-    if (partition.isHeldUp) this.#holdUp(partition);
-    if (partition.waitsFor(this.#dueBounds)) this.#pause(partition);
-    if (!this.#hasEnough()) return;
-    return this.#waitForRoom();
+    return this.#flow.taken(partition);
   }
 
-  #holdUp(partition: OwnedPartition): void {
-    if (partition.paused) return;
-    const { logger, name, maxOffsetGap } = this.#fields;
-    logger.warn(
-      `${name}: ${nameOf(partition)} waits for its record ${partition.oldestUnsettled}, which is not settled; ` +
-        `maxOffsetGap allows ${maxOffsetGap} beyond it`,
-    );
-    this.#pause(partition);
-  }
-
-  /** Holding the fetch up lets it go on at once; a fetch of paused partitions alone sleeps. */
-  async #waitForRoom(): Promise<void> {
-    this.#room ??= withResolvers<void>();
-    const room = this.#room;
-    for (let heldMs = 0; heldMs < longestHoldMs; heldMs += holdMs) {
-      const handed = this.#handed;
-      if (await endsWithin(this.#fields.clock, room.promise, holdMs)) return;
-      // Whatever is stuck must not hold the others up.
-      if (this.#handed === handed) break;
-    }
-    for (const partition of this.#line) if (partition.waiting > 0) this.#pause(partition);
-    room.resolve();
-    if (this.#room === room) this.#room = undefined;
-  }
-
-  #makeRoom(): void {
-    // A sink that is full for now is no reason: what is fetched meanwhile is there when it takes more.
-    if (this.#over || this.#stopped) return;
-    const isWaiting = this.#room !== undefined || this.#line.some(({ paused }) => paused);
-    if (!isWaiting || this.#hasEnough(2)) return;
-    this.#room?.resolve();
-    this.#room = undefined;
-    for (const partition of this.#line) {
-      const { paused, started, isHeldUp, isClogged } = partition;
-      if (!paused || !started || isHeldUp || isClogged) continue;
-      if (!partition.waitsFor(half(this.#dueBounds))) this.#resume(partition);
-    }
-  }
-
-  /** What is held up by one record does not count: others must not wait for it. */
-  #hasEnough(divisor = 1): boolean {
-    let records = 0;
-    let bytes = 0;
-    for (const partition of this.#line) {
-      if (partition.isHeldUp || (partition.paused && partition.isClogged)) continue;
-      records += partition.waiting;
-      bytes += partition.waitingBytes;
-    }
-    const { maxBytes } = this.#fields.settings;
-    return records * divisor > enoughRecords || bytes * divisor > maxBytes;
-  }
-
-  /** Retention was faster than we, or another log has the name now. What is left is read from its beginning. */
   async #outOfRange(at: TopicPartition): Promise<void> {
     const partition = this.#partitions.get(nameOf(at));
-    if (partition?.started !== true) return;
-    const ends = await this.#fields.client.admin.ends(at.topic);
-    const mine = ends.find((one) => one.partition === at.partition);
-    if (mine === undefined || !partition.epoch.live) return;
-    const { position } = partition;
-    if (position > mine.high) return this.#beginAnew(partition, mine.low, ends.length);
-    if (position >= mine.low) return this.#consumer.seek(partition, position);
-    this.#noteLost(partition, mine.low - position, mine.low);
-    partition.jump(mine.low);
-    this.#consumer.seek(partition, mine.low);
+    if (partition?.started === true) await this.#starts.beginWithin(partition);
   }
-
-  #beginAnew(old: OwnedPartition, offset: number, knownPartitions: number): void {
-    const { logger, name } = this.#fields;
-    logger.warn(
-      `${name}: ${nameOf(old)} is another log now and is read from its beginning, offset ${offset}`,
-    );
-    old.end();
-    const partition = this.#take(old);
-    this.#line = [...this.#partitions.values()];
-    partition.start({ offset, metadata: null, knownPartitions, lost: 0 });
-    this.#consumer.seek(partition, offset);
-    this.#resume(partition);
-    this.#committer.note('now');
-  }
-
-  #noteLost(at: TopicPartition, lost: number, offset: number): void {
-    if (lost === 0) return;
-    const { logger, counters, name } = this.#fields;
-    counters.add('lost-to-retention', lost);
-    logger.error(
-      `${name}: ${lost} records of ${nameOf(at)} were deleted by retention before they were read; it goes on at ${offset}`,
-    );
-  }
-
-  #pause(partition: OwnedPartition): void {
-    if (partition.paused) return;
-    partition.paused = true;
-    this.#consumer.pause([partition]);
-  }
-
-  #resume(partition: OwnedPartition): void {
-    if (!partition.paused) return;
-    partition.paused = false;
-    this.#consumer.resume([partition]);
-  }
-}
-
-/** Going on takes until the next fetch: by then there must still be something to take up. */
-function half({ records, bytes }: DueBounds): DueBounds {
-  return { records: records / 2, bytes: bytes / 2 };
-}
-
-function nameOf({ topic, partition }: TopicPartition): string {
-  return `${topic}/${partition}`;
 }

@@ -1,5 +1,6 @@
 import { headerNames, type Headers } from '../core/headers.js';
 import { kafkaHeaders } from '../core/log-records.js';
+import type { KafkaOptions } from './options.js';
 
 // Nest's own Kafka transport writes objects and lists as JSON, everything else as its plain text, and names no content type.
 
@@ -10,6 +11,16 @@ export function isNestRequest(headers: Headers): boolean {
     headers[headerNames.contentType] === undefined &&
     headers[headerNames.deadline] === undefined
   );
+}
+
+/** What a body is whose record names no content type, as one of Nest's transport does not; undefined where it is not Nest's. */
+export function guessContentType(
+  headers: Headers,
+  body: Buffer | null,
+  wire: KafkaOptions['wire'] = 'auto',
+): string | undefined {
+  if (wire === 'plain' || (wire === 'auto' && !isNestRequest(headers))) return undefined;
+  return headers[headerNames.contentType] === undefined ? nestContentType(body) : undefined;
 }
 
 /** How to read a body that Nest's transport wrote: JSON where it is that, else text. */

@@ -3,6 +3,7 @@ import { ApplicationConfig, ModulesContainer } from '@nestjs/core';
 import { Server, type CustomTransportStrategy, type MessageHandler } from '@nestjs/microservices';
 import type { CancelTimer } from '../core/clock.js';
 import { followConversations } from '../core/conversation.js';
+import { resolveDeadLetter } from '../core/dead-letter-options.js';
 import { StorkConfigError, type Problem } from '../core/errors.js';
 import type { Handler } from '../core/handler-table.js';
 import { injectsClient } from './client-users.js';
@@ -164,7 +165,11 @@ export class StorkServer extends Server implements CustomTransportStrategy {
     const sound = soundOptions(global);
     for (const [name, transport] of this.#registry.all()) {
       const served = methodsOn(name, methods, this.#registry);
-      transport.bind(served.map((method) => this.#toHandler(name, method, sound)));
+      const { deadLetter } = this.#registry.policiesOf(name);
+      transport.bind(
+        served.map((method) => this.#toHandler(name, method, sound)),
+        resolveDeadLetter(...deadLetter, ...sound.deadLetter),
+      );
       problems.push(...transport.validate());
     }
     if (problems.length > 0) throw new StorkConfigError(problems);

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { INestMicroservice, PipeTransform, Type } from '@nestjs/common';
+import type { INestMicroservice, NestInterceptor, PipeTransform, Type } from '@nestjs/common';
 import { Test } from '@nestjs/testing';
 import { onTestFinished } from 'vitest';
 import {
@@ -19,6 +19,7 @@ export interface AppOptions {
   readonly transport?: CommonTransportOptions;
   readonly module?: Omit<StorkModuleOptions, 'transports'>;
   readonly pipes?: readonly PipeTransform[];
+  readonly interceptors?: readonly NestInterceptor[];
   /** @defaultValue a fresh one */
   readonly source?: string;
 }
@@ -52,6 +53,7 @@ export async function startApp(harness: DriverHarness, options: AppOptions): Pro
   }).compile();
   const app = testing.createNestMicroservice({ ...storkMicroservice(), logger: false });
   if (options.pipes !== undefined) app.useGlobalPipes(...options.pipes);
+  if (options.interceptors !== undefined) app.useGlobalInterceptors(...options.interceptors);
   let closing: Promise<void> | undefined;
   const close = (): Promise<void> => (closing ??= app.close());
   onTestFinished(close);

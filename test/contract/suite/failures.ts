@@ -2,7 +2,7 @@ import { Controller, ForbiddenException, ValidationPipe } from '@nestjs/common';
 import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
 import { IsPositive } from 'class-validator';
 import { expect, it } from 'vitest';
-import { StorkContext } from 'nestjs-stork';
+import { DeadLetterInterceptor, StorkContext, type DeadLetterNotice } from 'nestjs-stork';
 import { headerText, Seen, startApp } from '../app.js';
 import type { DriverHarness } from '../harness.js';
 
@@ -132,6 +132,39 @@ export function failureContract(harness: DriverHarness): void {
     const [letter] = await letters(1);
     expect(text(letter, 'stork-death-reason')).toBe('invalid');
     expect(text(letter, 'stork-error-message')).toContain('1002 bytes');
+  });
+
+  it('redacts and tells of what no handler may see as the transport and the module say', async () => {
+    const told = new Seen<DeadLetterNotice>();
+    const { source, client, letters } = await startApp(harness, {
+      controllers: [Orders],
+      transport: { deadLetter: { redact: (error) => error.replaceAll(/\d{4}/g, '****') } },
+      module: { deadLetter: { onDeadLetter: (notice) => told.add(notice) } },
+    });
+    const body = Buffer.from('secret 4111');
+    const contentType = 'application/json';
+    await harness.publishRaw(source, { pattern: 'fine', body, contentType, messageId: 'm-1' });
+    await told.count(1);
+    await client.publish('order.5105', 1);
+    const [unread, unheard] = await told.count(2);
+    expect(unread).toMatchObject({ reason: 'undecodable', pattern: 'fine', messageId: 'm-1', attempt: 1 });
+    expect(unread!.handler).toBeUndefined();
+    expect(unheard).toMatchObject({ reason: 'no-handler', pattern: 'order.5105' });
+    const kept = (await letters(2)).map((letter) => text(letter, 'stork-error-message'));
+    expect(kept.toSorted()).toEqual([
+      expect.stringContaining('secret ****'),
+      expect.stringContaining('order.****'),
+    ]);
+  });
+
+  it('redacts what no handler may see as an interceptor of the whole application says', async () => {
+    const { client, letters } = await startApp(harness, {
+      controllers: [Orders],
+      interceptors: [new DeadLetterInterceptor({ redact: () => 'nothing to see' })],
+      transport: { deadLetter: { redact: (error) => error } },
+    });
+    await client.publish('order.5105', 1);
+    expect(text((await letters(1))[0], 'stork-error-message')).toBe('nothing to see');
   });
 
   it('survives every kind of thrown thing, and still keeps the message', async () => {

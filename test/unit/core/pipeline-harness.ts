@@ -8,7 +8,7 @@ import { patternFromString } from '../../../lib/core/pattern.js';
 import { StoreTrouble } from '../../../lib/core/store-trouble.js';
 import type { PipelineScope } from '../../../lib/core/pipeline.js';
 import type { OutboundReply, ReplyTarget } from '../../../lib/core/reply.js';
-import type { DeadLetterPolicy } from '../../../lib/core/dead-letter-options.js';
+import { resolveDeadLetter, type DeadLetterPolicy } from '../../../lib/core/dead-letter-options.js';
 import type { IdempotencyPolicy } from '../../../lib/core/idempotency-policy.js';
 import type { RetryPolicy } from '../../../lib/core/retry-options.js';
 import { VirtualClock } from '../../../lib/memory/virtual-clock.js';
@@ -99,6 +99,7 @@ export function newBench(
     storeTrouble: new StoreTrouble('orders', logger),
     random: () => 0.5,
     capabilities: { requeuesTo: 'broker', destinations: new Set(['queue']) },
+    deadLetter: resolveDeadLetter(),
     writingBlocked: (why) => void blocked.push(why),
     ...fields,
   };

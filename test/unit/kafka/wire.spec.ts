@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { inboundLogReply, replyTargetOf } from '../../../lib/core/log-records.js';
-import { isNestRequest, nestBody, nestContentType } from '../../../lib/kafka/wire.js';
+import { guessContentType, isNestRequest, nestBody, nestContentType } from '../../../lib/kafka/wire.js';
 
 describe('a request is of a Nest client', () => {
   const request = { kafka_replyTopic: 'x.reply' };
@@ -25,6 +25,16 @@ it.each([
   ['text/plain', '{{name}}'],
 ])('%s is how Nest wrote %s', (contentType, body) => {
   expect(nestContentType(Buffer.from(body))).toBe(contentType);
+});
+
+it.each([
+  ['text/plain', undefined, { kafka_replyTopic: 'x.reply' }],
+  [undefined, undefined, {}],
+  [undefined, 'plain' as const, { kafka_replyTopic: 'x.reply' }],
+  ['text/plain', 'nest' as const, {}],
+  [undefined, 'nest' as const, { 'content-type': 'application/json' }],
+])('%s is guessed where wire is %s, of %j', (contentType, wire, headers) => {
+  expect(guessContentType(headers, Buffer.from('hello'), wire)).toBe(contentType);
 });
 
 it('a tombstone of Nest is JSON: null', () => {

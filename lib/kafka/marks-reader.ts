@@ -5,7 +5,7 @@ import { logSlices, type LogSlicesFields } from './log-slices.js';
  * Which letters are done with, as their marks say. A mark of a transaction counts once that is committed, which its end in the log tells:
  * asked for what is committed alone, the broker would keep back all that lies behind a transaction that somebody else has left open.
  */
-export class LetterMarks {
+export class MarksReader {
   readonly #fields: LogSlicesFields;
   readonly #topic: string;
   readonly #keys = new Set<string>();

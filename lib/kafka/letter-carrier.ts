@@ -3,7 +3,6 @@ import type { LetterOutcome, LetterVisitor, StoredLetter } from '../core/dead-le
 import { MessageTooLargeError, NoRouteError, PublishRejectedError } from '../core/errors.js';
 import type { Headers } from '../core/headers.js';
 import { KafkaClientError, type FetchedRecord } from './client.js';
-import type { LetterMarks } from './letter-marks.js';
 import type { LetterPlace } from './letter-place.js';
 import {
   batchesOf,
@@ -16,6 +15,7 @@ import {
 } from './letter-records.js';
 import type { LetterTopics } from './letter-topics.js';
 import type { LetterWriter } from './letter-writer.js';
+import type { MarksReader } from './marks-reader.js';
 import type { Partitioner } from './partitioner.js';
 
 /** A letter that is decided on waits for others so long. */
@@ -39,10 +39,10 @@ interface Replay {
   readonly mark: PlacedRecord;
 }
 
-export interface LetterWorkFields {
+export interface LetterCarrierFields {
   readonly place: LetterPlace;
   readonly topics: LetterTopics;
-  readonly marks: LetterMarks;
+  readonly marks: MarksReader;
   readonly writer: LetterWriter;
   readonly settled: LetterVisitor['settled'];
   /** Letters that are carried out together. */
@@ -59,12 +59,12 @@ export interface LetterWorkFields {
  * whoever begins later takes the transactions over, and reads the marks after that, so that two never replay the same letter. Letters are
  * collected first: no transaction is open while anybody thinks.
  */
-export class LetterWork {
-  readonly #fields: LetterWorkFields;
+export class LetterCarrier {
+  readonly #fields: LetterCarrierFields;
   #decided: DecidedLetter[] = [];
   #dueMs = 0;
 
-  constructor(fields: LetterWorkFields) {
+  constructor(fields: LetterCarrierFields) {
     this.#fields = fields;
   }
 
