@@ -19,7 +19,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters over a network that 
   afterAll(async () => {
     await raw?.close();
     await own?.close();
-  }, 30_000);
+  });
 
   async function open() {
     const [source, group] = [await raw.topic(2), uniqueName()];
@@ -83,7 +83,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters over a network that 
     }
     expect(await committed(`${source}.retry.${group}.0`)).toEqual(range(0, count));
     expect(warnings).toEqual([]);
-  }, 60_000);
+  });
 
   it('gives up where nobody answers, and leaves off at once when it is told to', async () => {
     const { box } = await open();
@@ -106,5 +106,5 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters over a network that 
     expect(performance.now() - stopped).toBeLessThan(1_500);
     own!.proxy.restore();
     expect(await replayAll(box)).toMatchObject({ done: count });
-  }, 60_000);
+  });
 });

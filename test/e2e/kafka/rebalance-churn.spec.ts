@@ -164,7 +164,7 @@ describe.skipIf(brokers === undefined)('Kafka: a group whose members come and go
       });
 
       const allReady = (): Promise<true> =>
-        eventually(() => (alive().every(({ isReady }) => isReady) ? true : undefined), 'members', 30_000);
+        eventually(() => (alive().every(({ isReady }) => isReady) ? true : undefined), 'members');
       for (const _ of range(0, 3)) join();
       await allReady();
       const until = Date.now() + durationMs;
@@ -211,7 +211,7 @@ describe.skipIf(brokers === undefined)('Kafka: a group whose members come and go
       await eventually(
         async () => ((await raw().lag(group, topic)) === 0 ? true : undefined),
         'the end of the lag',
-        40_000,
+        60_000,
       );
       over.abort();
       await sampling;

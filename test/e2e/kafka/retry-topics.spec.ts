@@ -260,23 +260,19 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
   it.each([
     ['less', 1],
     ['more', 40],
-  ])(
-    'one that is deleted is made again, with %s in it, and nothing is lost',
-    async (_what, count) => {
-      const [topic, group] = [await raw().topic(), uniqueName()];
-      const runs = new Seen<RunSeen>();
-      await start(topic, group, failingOnce(runs), [500]);
-      await raw().send(topic, range(0, 5));
-      await runs.count(10);
-      await raw().admin.deleteTopics({ topics: [`${topic}.retry.${group}.500`] });
-      await raw().send(topic, range(5, count));
-      await eventually(() => {
-        const again = runs.all.filter(({ attempt }) => attempt === 2).map(({ body }) => body);
-        return new Set(again).size === 5 + count ? true : undefined;
-      }, 'each to run again');
-    },
-    40_000,
-  );
+  ])('one that is deleted is made again, with %s in it, and nothing is lost', async (_what, count) => {
+    const [topic, group] = [await raw().topic(), uniqueName()];
+    const runs = new Seen<RunSeen>();
+    await start(topic, group, failingOnce(runs), [500]);
+    await raw().send(topic, range(0, 5));
+    await runs.count(10);
+    await raw().admin.deleteTopics({ topics: [`${topic}.retry.${group}.500`] });
+    await raw().send(topic, range(5, count));
+    await eventually(() => {
+      const again = runs.all.filter(({ attempt }) => attempt === 2).map(({ body }) => body);
+      return new Set(again).size === 5 + count ? true : undefined;
+    }, 'each to run again');
+  });
 
   it('what is written to the one of 0 runs at once, by the handler that it names and no other group', async () => {
     const [topic, group, other] = [await raw().topic(), uniqueName(), uniqueName()];
@@ -355,7 +351,7 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     expect(new Set(again.map(({ body }) => body)).size).toBe(200);
     expect(again).toHaveLength(200);
     for (const { body, at } of again) expect(at).toBeGreaterThanOrEqual(due.get(JSON.stringify(body))!);
-  }, 40_000);
+  });
 
   it('belong to topics of a RegExp too, also to those that are made later', async () => {
     const [prefix, group] = [raw().name(), uniqueName()];

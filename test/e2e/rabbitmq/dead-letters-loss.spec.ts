@@ -74,7 +74,6 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box, disturbed', (
       expect(cuts).toBeGreaterThan(0);
       expect(told).toBeLessThanOrEqual(100);
     },
-    30_000,
   );
 
   it('rejects where the link is cut while it looks, and can be used again', async () => {
@@ -171,7 +170,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box, disturbed', (
     const began = performance.now();
     await expect(box.pass(looks, { window: 1, signal: abort.signal })).rejects.toThrow('enough');
     expect(performance.now() - began).toBeLessThan(12_000);
-  }, 20_000);
+  });
 
   it('rejects where its queue is deleted meanwhile', async () => {
     const { queue, dlq } = await fillBox(raw(), 300);

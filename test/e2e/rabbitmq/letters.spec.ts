@@ -142,29 +142,25 @@ describe.skipIf(url === undefined)('RabbitMQ: dead letters', () => {
       from: Buffer.from([0, 0, 0x4d, 0x4d, 0x4d, 0x4d, 0x4d, 0x4d]),
       to: Buffer.alloc(8, 0xff),
     },
-  ])(
-    'of a message with $what are written, and the source goes on',
-    async ({ options, from, to }) => {
-      const { queue, counts } = await start();
-      const writer = await writes();
-      if (from !== undefined) forge(writer, from, to!);
-      writer.channel.publish('', queue, Buffer.from('"poison"'), { type: 'fail', ...options });
-      await writer.confirmed();
-      await eventually(async () => counts()['failed'], 'the failure');
-      for (let n = 0; n < 5; n++)
-        send(queue, Buffer.from(JSON.stringify({ queue, n })), { type: 'fine', messageId: `h-${n}` });
-      await within(2_000, () => healthy(queue) === 5);
-      expect({ healthy: healthy(queue), letters: await raw().count(`${queue}.dlq`) }).toEqual({
-        healthy: 5,
-        letters: 1,
-      });
-      // Not again and again.
-      expect(counts()['failed']).toBe(1);
-      const [letter] = await raw().letters(`${queue}.dlq`, 1);
-      expect(letter!.body).toBe('"poison"');
-    },
-    30_000,
-  );
+  ])('of a message with $what are written, and the source goes on', async ({ options, from, to }) => {
+    const { queue, counts } = await start();
+    const writer = await writes();
+    if (from !== undefined) forge(writer, from, to!);
+    writer.channel.publish('', queue, Buffer.from('"poison"'), { type: 'fail', ...options });
+    await writer.confirmed();
+    await eventually(async () => counts()['failed'], 'the failure');
+    for (let n = 0; n < 5; n++)
+      send(queue, Buffer.from(JSON.stringify({ queue, n })), { type: 'fine', messageId: `h-${n}` });
+    await within(2_000, () => healthy(queue) === 5);
+    expect({ healthy: healthy(queue), letters: await raw().count(`${queue}.dlq`) }).toEqual({
+      healthy: 5,
+      letters: 1,
+    });
+    // Not again and again.
+    expect(counts()['failed']).toBe(1);
+    const [letter] = await raw().letters(`${queue}.dlq`, 1);
+    expect(letter!.body).toBe('"poison"');
+  });
 
   it('are written again after their queue was deleted', async () => {
     const { queue, counts } = await start();
@@ -204,7 +200,7 @@ describe.skipIf(url === undefined)('RabbitMQ: dead letters', () => {
       'the poison to be put away',
     );
     expect(await raw().count(queue)).toBe(0);
-  }, 30_000);
+  });
 
   it('wait while their queue refuses them, and are written when it takes them again', async () => {
     const { queue, counts } = await start();
@@ -220,5 +216,5 @@ describe.skipIf(url === undefined)('RabbitMQ: dead letters', () => {
     await eventually(async () => (counts()['dead-lettered'] === 4 ? true : undefined), 'every letter');
     send(queue, Buffer.from(JSON.stringify({ queue, n: 1 })), { type: 'fine' });
     await eventually(async () => (healthy(queue) === 1 ? true : undefined), 'the source to go on');
-  }, 30_000);
+  });
 });

@@ -125,7 +125,6 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
       await ready(app);
       expect(await raw().count(`${queue}.dlq`)).toBe(0);
     },
-    30_000,
   );
 
   it('rejects what waits for a reply at once, as CONNECTION_LOST', async () => {
@@ -170,7 +169,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
     await eventually(async () => (proxy.open <= 6 ? true : undefined), 'the sockets');
     await later(100);
     expect(timers()).toBeLessThanOrEqual(before);
-  }, 30_000);
+  });
 
   it('of the queue under a running consumer brings it back, whatever is being settled', async () => {
     const app = await startRabbitApp({
@@ -308,7 +307,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
     await eventually(async () => (times(queue).size === count ? true : undefined), 'all of them');
     expect(extra(queue)).toBe(0);
     expect(await raw().count(`${queue}.dlq`)).toBe(0);
-  }, 30_000);
+  });
 
   it('of the link, however often, leaves no listeners behind', async () => {
     const proxy = await startProxy({ host: new URL(url!).hostname, port: Number(new URL(url!).port) });
@@ -335,7 +334,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
     }
     await later(0);
     expect(warnings).toEqual([]);
-  }, 30_000);
+  });
 
   it('of the process while it publishes: what close() let go is confirmed or named', async () => {
     const app = await startRabbitApp({ controllers: [Worker], options: { queue: raw().queue() } });
