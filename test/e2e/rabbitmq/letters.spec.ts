@@ -26,11 +26,6 @@ interface Poison {
   readonly to?: Buffer;
 }
 
-/** Looks for a shorter time than `eventually`, and leaves the verdict to the test. */
-async function within(limitMs: number, isSo: () => boolean): Promise<void> {
-  for (const until = Date.now() + limitMs; !isSo() && Date.now() < until;) await later(5);
-}
-
 /** A program of its own: what the broker thinks of it ends only its own connection. */
 async function writes(): Promise<Raw> {
   const writer = new Raw(url!);
@@ -151,11 +146,8 @@ describe.skipIf(url === undefined)('RabbitMQ: dead letters', () => {
     await eventually(async () => counts()['failed'], 'the failure');
     for (let n = 0; n < 5; n++)
       send(queue, Buffer.from(JSON.stringify({ queue, n })), { type: 'fine', messageId: `h-${n}` });
-    await within(2_000, () => healthy(queue) === 5);
-    expect({ healthy: healthy(queue), letters: await raw().count(`${queue}.dlq`) }).toEqual({
-      healthy: 5,
-      letters: 1,
-    });
+    await expect.poll(() => healthy(queue)).toBe(5);
+    await expect.poll(() => raw().count(`${queue}.dlq`)).toBe(1);
     // Not again and again.
     expect(counts()['failed']).toBe(1);
     const [letter] = await raw().letters(`${queue}.dlq`, 1);
@@ -168,7 +160,7 @@ describe.skipIf(url === undefined)('RabbitMQ: dead letters', () => {
     for (let n = 0; n < 3; n++) send(queue, Buffer.from(String(n)), { messageId: `m-${n}` });
     const letters = await raw().letters(`${queue}.dlq`, 3);
     expect(letters.map(({ body }) => body).toSorted()).toEqual(['0', '1', '2']);
-    expect(counts()['dead-lettered']).toBe(3);
+    await expect.poll(() => counts()['dead-lettered']).toBe(3);
   });
 
   it('of headers nested 5 000 deep come by the delivery limit, while healthy messages are handled', async () => {
@@ -193,13 +185,12 @@ describe.skipIf(url === undefined)('RabbitMQ: dead letters', () => {
     await writer.confirmed();
     const handled = (): Set<number> =>
       new Set(seen.all.filter((one) => one.queue === queue).map(({ body }) => (body as { n: number }).n));
-    await within(20_000, () => handled().size === 20);
-    expect(handled().size).toBe(20);
+    await expect.poll(() => handled().size).toBe(20);
     await eventually(
       async () => ((await raw().count(`${queue}.dlq`)) === 1 ? true : undefined),
       'the poison to be put away',
     );
-    expect(await raw().count(queue)).toBe(0);
+    await expect.poll(() => raw().count(queue)).toBe(0);
   });
 
   it('wait while their queue refuses them, and are written when it takes them again', async () => {

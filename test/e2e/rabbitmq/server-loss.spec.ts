@@ -42,7 +42,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', () => {
 
   beforeAll(async () => {
     server = await throwAway('rabbitmq');
-  }, 90_000);
+  }, 180_000);
   afterAll(async () => {
     gate.open();
     await server.remove();
@@ -119,7 +119,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', () => {
     );
     const again = await Promise.race([
       app.client.publish('job', { queue, n: 2 }).then(() => 'published'),
-      later(3_000).then(() => 'still waits'),
+      later(15_000).then(() => 'still waits'),
     ]);
     expect(again).toBe('published');
     await eventually(async () => times(queue).get(2), 'the second message');
@@ -153,7 +153,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', () => {
       }
     })();
     // A young quorum queue of 3.10 does not outlive a SIGKILL.
-    await later(2_000);
+    await later(5_000);
     const before = confirmed.size;
     await server.kill();
     await later(300);
@@ -178,5 +178,5 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', () => {
     await raw.open();
     expect(await raw.count(`${queue}.dlq`)).toBe(0);
     await raw.close();
-  }, 90_000);
+  }, 180_000);
 });
