@@ -289,7 +289,7 @@ describe.skipIf(brokers === undefined)('Kafka: a broker of its own', () => {
   let address: string;
 
   // A broker is started, which takes longer on a busy machine than a hook may by default.
-  vi.setConfig({ hookTimeout: 90_000 });
+  vi.setConfig({ hookTimeout: 180_000 });
   beforeAll(async () => {
     if (brokers === undefined) return;
     port = await freePort();

@@ -94,7 +94,7 @@ describe.skipIf(brokers === undefined)('Kafka: three brokers', () => {
       expect(ledger.lies(await recordsOf(topic, confirmed!))).toEqual([]);
       expect(connection().value).toBe('ready');
     },
-    90_000,
+    180_000,
   );
 
   it.each(['leader', 'coordinator'] as const)(
@@ -149,7 +149,7 @@ describe.skipIf(brokers === undefined)('Kafka: three brokers', () => {
       await node.start();
       expect(ledger.lies(await recordsOf(topic, ledger.confirmed.length))).toEqual([]);
     },
-    120_000,
+    180_000,
   );
 
   async function coordinatorOf(groupId: string): Promise<ClusterNode> {

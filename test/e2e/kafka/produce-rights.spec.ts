@@ -42,7 +42,7 @@ describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
     admin = kafka.admin();
     producer = kafka.producer();
     await Promise.all([admin.connect(), producer.connect()]);
-  }, 90_000);
+  }, 180_000);
   afterAll(async () => {
     await Promise.all([admin?.disconnect(), producer?.disconnect()]);
     await server?.remove();
