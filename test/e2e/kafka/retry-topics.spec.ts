@@ -162,7 +162,8 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     const [topic, group] = [await raw().topic(4), uniqueName()];
     const runs = new Seen<RunSeen>();
     const first = await start(topic, group, failingOnce(runs), [8_000]);
-    for (const partition of range(0, 4)) await raw().send(topic, range(partition * 5, 5), { partition });
+    // By their keys they wait in each partition, so some of them change hands.
+    for (const n of range(0, 20)) await raw().send(topic, [n], { key: `k${n}`, partition: n % 4 });
     const due = await dueTimes(`${topic}.retry.${group}.8000`, 20);
     const second = await start(topic, group, failingOnce(runs), [8_000]);
     expect(second.state().connection.value).toBe('ready');
