@@ -19,7 +19,10 @@ export default defineConfig({
     globalSetup: [`${support}global-setup.ts`],
     setupFiles: [`${support}setup.ts`],
     reporters: ['default', `${support}contract-reporter.ts`],
-    testTimeout: 15_000,
+    // For what hangs: on a busy machine with brokers beside it, what is well takes many times its usual time.
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+    expect: { poll: { timeout: 30_000 } },
     projects: [
       { extends: true, test: { name: 'source', include: ['test/**/*.spec.ts'], exclude: usingDist } },
       { extends: true, test: { name: 'built', include: usingDist, fileParallelism: false } },

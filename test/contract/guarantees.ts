@@ -83,7 +83,7 @@ export const guarantees: readonly Guarantee[] = [
     tests: {
       [retry]: [
         'runs a handler again until it succeeds, each run with its number',
-        'comes back after each delay, never early and at most a second late, and is the same message',
+        'comes back after each delay, never early, and is the same message',
         'brings it back to the handler that failed, and to no other',
       ],
     },

@@ -58,8 +58,8 @@ describe.skipIf(rabbitmqUrl === undefined)('the tour on RabbitMQ', () => {
     async () => {
       const server = await throwAway('rabbitmq');
       onTestFinished(server.remove);
-      // Queues that were declared a moment ago may not survive a kill of RabbitMQ 3.10: at this pace the kill comes after 1.7 s.
-      const running = tour(server.url, '--pace', '300');
+      // Queues that were declared a moment ago may not survive a kill of RabbitMQ 3.10: at this pace the kill comes after 5 s.
+      const running = tour(server.url, '--pace', '100');
       onTestFinished(() => void running.child.kill('SIGKILL'));
       await running.shows('500 of 1 000');
       await server.kill();

@@ -1,7 +1,7 @@
 import type { Admin } from 'kafkajs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-const limitMs = 10_000;
+const limitMs = 30_000;
 
 /**
  * Makes the topic unless it is there, and resolves when the broker that was asked knows it: a broker may hear of it only after the

@@ -29,7 +29,7 @@ export function useWorkerFile(entry: string, isSkipped: boolean): string {
       },
       build: { ssr: `${root}${entry}`, outDir: folder, target: 'node20', minify: false },
     });
-  }, 60_000);
+  });
   afterAll(() => rm(folder, { recursive: true, force: true }));
   return `${folder}/${basename(entry, '.ts')}.js`;
 }

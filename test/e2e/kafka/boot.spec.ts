@@ -193,7 +193,7 @@ describe.skipIf(brokers === undefined)('Kafka: start', () => {
       expect(error.message).toContain(said);
     expect(allOf(error)).not.toContain('s3cret');
     expect(tookMs).toBeGreaterThanOrEqual(1_490);
-    expect(tookMs).toBeLessThan(3_000);
+    expect(tookMs).toBeLessThan(10_000);
   });
 
   it('gives up after startTimeoutMs where somebody listens and says nothing', async () => {
@@ -209,18 +209,18 @@ describe.skipIf(brokers === undefined)('Kafka: start', () => {
     const { error, tookMs } = await refusal({ controllers, options, module: { startTimeoutMs: 500 } });
     expect(error).toMatchObject({ code: 'CONNECTION_LOST' });
     expect(error.message).toContain(`${address} did not answer`);
-    expect(tookMs).toBeLessThan(3_000);
+    expect(tookMs).toBeLessThan(10_000);
   });
 
   it('ends at once where the application is closed meanwhile', async () => {
     const options = { brokers: [`127.0.0.1:${await freePort()}`], topic: 'never', patternHeader };
     const built = await buildApp({ controllers, options });
     const outcome = built.app.listen().catch((error: unknown) => error);
-    await vi.waitFor(() => expect(built.service.state()['main']!.connection.value).toBe('backoff'));
+    await expect.poll(() => built.service.state()['main']!.connection.value).toBe('backoff');
     const began = performance.now();
     await built.close();
     expect(await outcome).toMatchObject({ code: 'CLOSED' });
-    expect(performance.now() - began).toBeLessThan(3_000);
+    expect(performance.now() - began).toBeLessThan(10_000);
   });
 
   it('begins by the address that answers', async () => {
@@ -241,7 +241,7 @@ describe.skipIf(brokers === undefined)('Kafka: start', () => {
     expect(error).toBeInstanceOf(StorkConfigError);
     for (const said of ['transports.main.clusterId', 'another', clusterId])
       expect(error.message).toContain(said);
-    expect(tookMs).toBeLessThan(3_000);
+    expect(tookMs).toBeLessThan(10_000);
     expect(await foreign().admin.listTopics()).not.toContain('never');
     const topic = await foreign().topic();
     await startKafkaApp({ controllers, options: { clusterId, topic, patternHeader } });
@@ -289,7 +289,7 @@ describe.skipIf(brokers === undefined)('Kafka: a broker of its own', () => {
   let address: string;
 
   // A broker is started, which takes longer on a busy machine than a hook may by default.
-  vi.setConfig({ hookTimeout: 90_000 });
+  vi.setConfig({ hookTimeout: 180_000 });
   beforeAll(async () => {
     if (brokers === undefined) return;
     port = await freePort();
@@ -328,7 +328,7 @@ describe.skipIf(brokers === undefined)('Kafka: a broker of its own', () => {
     expect(error.message).toContain('main: the brokers refuse us');
     expect(`${allOf(error)}${lines.join('\n')}`).not.toContain('s3cret');
     expect(lines.length).toBeGreaterThan(0);
-    expect(tookMs).toBeLessThan(5_000);
+    expect(tookMs).toBeLessThan(10_000);
   });
 
   it('says what is wrong where a login is needed and none is given', async () => {
@@ -348,14 +348,14 @@ describe.skipIf(brokers === undefined)('Kafka: a broker of its own', () => {
     expect(error).toMatchObject({ code: 'CONNECTION_LOST' });
     for (const said of [`127.0.0.1:${port}`, address, 'advertised.listeners', 'ECONNREFUSED'])
       expect(error.message).toContain(said);
-    expect(tookMs).toBeLessThan(4_000);
+    expect(tookMs).toBeLessThan(10_000);
   });
 
   it('that comes up within startTimeoutMs is waited for', async () => {
     const built = await buildApp(app({ brokers: [address] }));
     onTestFinished(built.close);
     const listening = built.app.listen();
-    await vi.waitFor(() => expect(built.service.state()['main']!.connection.value).toBe('backoff'));
+    await expect.poll(() => built.service.state()['main']!.connection.value).toBe('backoff');
     await forwardTo(port, createServer(), portOf());
     await listening;
     await built.client.publish('probe', 1);

@@ -152,5 +152,5 @@ describe.skipIf(brokers === undefined)('Kafka: a log that is longer than memory'
     await seen.count(2_000);
     expect(Date.now() - began).toBeLessThan(2_000);
     await raw().settled(group, topic);
-  }, 30_000);
+  });
 });

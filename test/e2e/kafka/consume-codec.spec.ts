@@ -96,5 +96,5 @@ describe.skipIf(brokers === undefined)('Kafka: records that are packed', () => {
     await raw().settled(group, beside);
     expect(seen.all.filter((n) => n < 1_000)).toEqual([...range(0, 5), ...range(10, 5), ...range(20, 5)]);
     expect(seen.all.filter((n) => n >= 1_000)).toEqual([1_000, 1_001]);
-  }, 40_000);
+  });
 });

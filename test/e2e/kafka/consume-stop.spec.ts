@@ -38,7 +38,7 @@ describe.skipIf(brokers === undefined)('Kafka: stopping', () => {
     await again.count(70);
     await raw().settled(group, topic);
     expect([...ended.all, ...again.all].toSorted((a, b) => a - b)).toEqual(range(0, 120));
-  }, 30_000);
+  });
 
   it('gives up on handlers that do not end in time; only those come again, not what was settled behind them', async () => {
     const [topic, group] = [await raw().topic(1), uniqueName()];
@@ -62,7 +62,7 @@ describe.skipIf(brokers === undefined)('Kafka: stopping', () => {
     await startKafkaApp({ group, handlers: { [topic]: (body) => again.add(body as number) } });
     await raw().settled(group, topic);
     expect(again.all.toSorted((a, b) => a - b)).toEqual([3, 103, 203, 303, 403]);
-  }, 30_000);
+  });
 
   it('of a member that never got a partition, or before it had one, leaves nothing behind', async () => {
     const [topic, group] = [await raw().topic(1), uniqueName()];
@@ -75,5 +75,5 @@ describe.skipIf(brokers === undefined)('Kafka: stopping', () => {
     await raw().send(topic, [1]);
     await startKafkaApp({ group, handlers });
     expect(await seen.count(1)).toEqual([1]);
-  }, 30_000);
+  });
 });

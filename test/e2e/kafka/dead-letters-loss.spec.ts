@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, inject, it, onTestFinished } from 'vitest';
 import type { StoredLetter, Verdict } from '../../../lib/core/dead-letters.js';
 import { startProxiedKafka, type ProxiedKafka } from '../../support/proxied-kafka.js';
+import { committedNumbers } from './committed-numbers.js';
 import { openDesk, replayAll, warnings } from './letter-desk.js';
 import { brokers, eventually, Raw, range, uniqueName } from './support.js';
 
@@ -15,11 +16,11 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters over a network that 
     own = await startProxiedKafka({ version: inject('kafkaVersion') });
     raw = new Raw(own.server.brokers);
     await raw.open();
-  }, 90_000);
+  }, 180_000);
   afterAll(async () => {
     await raw?.close();
     await own?.close();
-  }, 30_000);
+  });
 
   async function open() {
     const [source, group] = [await raw.topic(2), uniqueName()];
@@ -36,22 +37,6 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters over a network that 
     const { box, close } = await openDesk({ brokers: own!.proxied, groupId: group }, { source });
     onTestFinished(close);
     return { source, group, box };
-  }
-
-  /** What whoever reads only what is committed finds there, sorted. */
-  async function committed(topic: string): Promise<number[]> {
-    const consumer = raw.kafka.consumer({ groupId: uniqueName(), maxWaitTimeInMs: 50 });
-    const found: number[] = [];
-    await consumer.connect();
-    onTestFinished(() => consumer.disconnect());
-    await consumer.subscribe({ topics: [topic], fromBeginning: true });
-    await consumer.run({ eachMessage: async ({ message }) => void found.push(Number(message.value)) });
-    await eventually(
-      () => (found.length >= count ? true : undefined),
-      `${count} committed, ${found.length} there`,
-    );
-    await sleep(200);
-    return found.toSorted((a, b) => a - b);
   }
 
   async function cutNowAndThen(signal: AbortSignal): Promise<void> {
@@ -81,9 +66,9 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters over a network that 
     for (const error of errors) {
       expect(error).toMatchObject({ code: expect.stringMatching(/^(CONNECTION_LOST|PUBLISH_UNCONFIRMED)$/) });
     }
-    expect(await committed(`${source}.retry.${group}.0`)).toEqual(range(0, count));
+    expect(await committedNumbers(raw, `${source}.retry.${group}.0`)).toEqual(range(0, count));
     expect(warnings).toEqual([]);
-  }, 60_000);
+  });
 
   it('gives up where nobody answers, and leaves off at once when it is told to', async () => {
     const { box } = await open();
@@ -97,14 +82,15 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters over a network that 
     await expect(
       box.pass({ visit: breakOff, settled: () => {} }, { window: 1, signal: forEver }),
     ).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
-    expect(performance.now() - began).toBeLessThan(25_000);
+    expect(performance.now() - began).toBeLessThan(50_000);
     const stop = new AbortController();
     const passing = box.pass({ visit: breakOff, settled: () => {} }, { window: 1, signal: stop.signal });
     const stopped = performance.now();
     stop.abort(new Error('enough'));
     await expect(passing).rejects.toThrow('enough');
-    expect(performance.now() - stopped).toBeLessThan(1_500);
+    // A second is what it leaves to what is on its way; without the signal it waits for fifteen.
+    expect(performance.now() - stopped).toBeLessThan(8_000);
     own!.proxy.restore();
     expect(await replayAll(box)).toMatchObject({ done: count });
-  }, 60_000);
+  }, 120_000);
 });

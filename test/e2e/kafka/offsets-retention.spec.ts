@@ -69,5 +69,5 @@ describe.skipIf(brokers === undefined)('Kafka: retention that is faster than the
     expect(sorted.filter((n) => n >= 5_000)).toEqual(range(5_000, 1_000));
     expect(state().counts['lost-to-retention']).toBe(5_000 - kept.length);
     expect(complaints(topic)).toHaveLength(1);
-  }, 40_000);
+  });
 });

@@ -112,5 +112,5 @@ describe.skipIf(brokers === undefined)('Kafka: where a partition starts', () => 
     expect(topics.filter((name) => name.startsWith(prefix) && name.includes('.dlq.dlq'))).toEqual([]);
     await raw().send(fresh, ['after'], { partition: 0 });
     await read.count(5);
-  }, 40_000);
+  });
 });

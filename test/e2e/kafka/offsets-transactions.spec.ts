@@ -42,7 +42,7 @@ describe.skipIf(brokers === undefined)('Kafka: transactions', () => {
     await raw().settled(group, topic);
     const expected = [0, 20, 1_000, 1_020].flatMap((first) => range(first, 3));
     expect(seen.all.toSorted((a, b) => a - b)).toEqual(expected);
-  }, 30_000);
+  });
 
   it('that were aborted before the start leave no lag either', async () => {
     const [topic, group] = [await raw().topic(1), uniqueName()];

@@ -46,16 +46,16 @@ describe.skipIf(brokers === undefined)('Kafka: publishing over losses', () => {
     proxy!.swallow(1);
     proxy!.breakOffToo();
     const known = ledger.burst(5);
-    await expect.poll(() => proxy!.swallowed, { timeout: 5_000 }).toBeGreaterThan(1);
-    await expect.poll(() => ledger.outcomes['undefined'] ?? 0, { timeout: 5_000 }).toBe(0);
+    await expect.poll(() => proxy!.swallowed).toBeGreaterThan(1);
+    await expect.poll(() => ledger.outcomes['undefined'] ?? 0).toBe(0);
     const later = ledger.burst(5);
-    await expect.poll(() => connection().value, { timeout: 10_000 }).toBe('backoff');
+    await expect.poll(() => connection().value).toBe('backoff');
     proxy!.restore();
     await Promise.all([known, later]);
     expect(ledger.outcomes).toEqual({ PUBLISH_UNCONFIRMED: 5, confirmed: 5 });
     const [, ...records] = await beside().records(topic, 11);
     expect(ledger.lies(records)).toEqual([]);
-    await expect.poll(() => connection().value, { timeout: 10_000 }).toBe('ready');
+    await expect.poll(() => connection().value).toBe('ready');
   });
 
   it('idempotent: confirms after one lost answer, written once', async () => {
@@ -112,7 +112,7 @@ describe.skipIf(brokers === undefined)('Kafka: publishing over losses', () => {
     const large = small.client.publish(topic, 'x'.repeat(8_000));
     const tooMuch = small.client.publish(topic, 'x'.repeat(8_000));
     await expect(tooMuch).rejects.toMatchObject({ code: 'BUFFER_FULL' });
-    await expect.poll(() => connection().value, { timeout: 10_000 }).toBe('backoff');
+    await expect.poll(() => connection().value).toBe('backoff');
     expect(ledger.outcomes).toEqual({ undefined: 500, BUFFER_FULL: 100 });
     await server!.start();
     await known;
@@ -121,7 +121,7 @@ describe.skipIf(brokers === undefined)('Kafka: publishing over losses', () => {
     expect(ledger.outcomeOf(499)).toBe('confirmed');
     const records = await beside().records(topic, 502);
     expect(ledger.lies(records.filter((record) => /^\d+$/.test(bodyOf(record))))).toEqual([]);
-  }, 60_000);
+  });
 
   it.each([false, true])(
     'comes back by itself when the broker is killed under load (idempotent: %s)',
@@ -130,13 +130,13 @@ describe.skipIf(brokers === undefined)('Kafka: publishing over losses', () => {
       const { client, states, connection } = await direct({ idempotent });
       const ledger = new Ledger(client, topic);
       const load = ledger.load(50);
-      await expect.poll(() => ledger.confirmed.length, { timeout: 10_000 }).toBeGreaterThan(500);
+      await expect.poll(() => ledger.confirmed.length).toBeGreaterThan(500);
       const began = states.length;
       await server!.kill();
-      await expect.poll(() => connection().value, { timeout: 10_000 }).toBe('backoff');
+      await expect.poll(() => connection().value).toBe('backoff');
       await server!.start();
       const before = ledger.confirmed.length;
-      await expect.poll(() => ledger.confirmed.length, { timeout: 20_000 }).toBeGreaterThan(before + 500);
+      await expect.poll(() => ledger.confirmed.length).toBeGreaterThan(before + 500);
       await load.stop();
       expect(Object.keys(ledger.outcomes).toSorted()).toEqual(['PUBLISH_UNCONFIRMED', 'confirmed']);
       // All that was under way, and no more.
@@ -145,6 +145,5 @@ describe.skipIf(brokers === undefined)('Kafka: publishing over losses', () => {
       expect(states.slice(began)).toContain('backoff');
       expect(connection().value).toBe('ready');
     },
-    60_000,
   );
 });

@@ -81,7 +81,7 @@ describe.skipIf(brokers === undefined)('Kafka: a group of unequal members', () =
     expect([...ofB.keys()].toSorted()).toEqual(range(0, 6));
     expect(new Set(ofA.values())).toEqual(new Set(['old', 'new 1', 'new 2']));
     expect(new Set(ofB.values())).toEqual(new Set(['new 1', 'new 2']));
-  }, 30_000);
+  });
 
   async function kafkajsMember(group: string, topic: string, seen: Seen<Sighting>): Promise<void> {
     const consumer = raw().kafka.consumer({ groupId: group, ...impatient });
@@ -120,23 +120,19 @@ describe.skipIf(brokers === undefined)('Kafka: a group of unequal members', () =
     ["a member of kafkajs's own, which came later", kafkajsMember, 'after'],
     ["a member of Nest's own transport, which came first", nestMember, 'before'],
     ["a member of Nest's own transport, which came later", nestMember, 'after'],
-  ] as const)(
-    'shares its partitions with %s',
-    async (_who, join, when) => {
-      const [topic, group] = [await raw().topic(6), `${uniqueName()}-server`];
-      const seen = new Seen<Sighting>();
-      if (when === 'before') await join(group, topic, seen);
-      await stork('stork', group, [topic], seen);
-      if (when === 'after') await join(group, topic, seen);
-      await stable(group, 2);
-      const count = await sendToAll(topic, 6);
-      await seen.count(count);
-      await raw().settled(group, topic);
-      expect(seen.all.length).toBe(count);
-      const found = readers(seen.all, topic);
-      expect([...found.keys()].toSorted()).toEqual(range(0, 6));
-      expect(new Set(found.values()).size).toBe(2);
-    },
-    30_000,
-  );
+  ] as const)('shares its partitions with %s', async (_who, join, when) => {
+    const [topic, group] = [await raw().topic(6), `${uniqueName()}-server`];
+    const seen = new Seen<Sighting>();
+    if (when === 'before') await join(group, topic, seen);
+    await stork('stork', group, [topic], seen);
+    if (when === 'after') await join(group, topic, seen);
+    await stable(group, 2);
+    const count = await sendToAll(topic, 6);
+    await seen.count(count);
+    await raw().settled(group, topic);
+    expect(seen.all.length).toBe(count);
+    const found = readers(seen.all, topic);
+    expect([...found.keys()].toSorted()).toEqual(range(0, 6));
+    expect(new Set(found.values()).size).toBe(2);
+  });
 });

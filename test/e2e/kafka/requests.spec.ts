@@ -159,7 +159,7 @@ describe.skipIf(brokers === undefined)('Kafka: requests over a broken connection
   let foreign: Foreign;
 
   // A broker is started, which takes longer on a busy machine than a hook may by default.
-  vi.setConfig({ hookTimeout: 90_000 });
+  vi.setConfig({ hookTimeout: 180_000 });
   beforeAll(async () => {
     if (brokers === undefined) return;
     own = await startProxiedKafka({ version: inject('kafkaVersion') });

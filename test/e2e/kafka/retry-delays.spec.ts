@@ -11,5 +11,5 @@ describe.skipIf(brokers === undefined)('Kafka: delays', () => {
     await checkDelaysAtOnce(topic, (controller) =>
       startKafkaApp({ group: uniqueName(), handlers: [controller], options }),
     );
-  }, 120_000);
+  }, 180_000);
 });

@@ -8,6 +8,7 @@ import {
   brokers,
   eventually,
   handlerOf,
+  later,
   lines,
   range,
   Seen,
@@ -33,10 +34,15 @@ const runOf = (body: unknown, { attempt, messageId }: KafkaContext): RunSeen => 
 
 const textOf = (headers: IHeaders, name: string): string | undefined => headers[name]?.toString();
 
-/** What the library promises. */
-function expectInTime(at: number, dueAt: number): void {
+/** How late a busy machine may make it. What the library promises is measured over many, in `retry-delays.ts`. */
+const latenessMs = 4_000;
+/** A delay that began anew after so long would end later than that. */
+const goneMs = 5_000;
+
+/** @param since when somebody was there who could run it */
+function expectInTime(at: number, dueAt: number, since = dueAt): void {
   expect(at).toBeGreaterThanOrEqual(dueAt);
-  expect(at).toBeLessThan(dueAt + 1_000);
+  expect(at).toBeLessThan(Math.max(dueAt, since) + latenessMs);
 }
 
 describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
@@ -129,17 +135,19 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
       runs.add(runOf(body, context));
       throw new Error('no');
     };
-    const first = await start(topic, group, handle, [4_000, 100]);
+    const first = await start(topic, group, handle, [8_000, 100]);
     await raw().send(topic, ['a']);
-    const due = await dueTimes(`${topic}.retry.${group}.4000`, 1);
+    const due = await dueTimes(`${topic}.retry.${group}.8000`, 1);
+    await later(goneMs);
     // It is in the memory of the one that is closed now.
     await first.close();
-    await start(topic, group, handle, [4_000, 100]);
+    await start(topic, group, handle, [8_000, 100]);
+    const startedAt = Date.now();
     await runs.count(3);
     expect(runs.all.map(({ attempt, id }) => [attempt, id])).toEqual(
       [1, 2, 3].map((attempt) => [attempt, runs.all[0]!.id]),
     );
-    expectInTime(runs.all[1]!.at, due.get('"a"')!);
+    expectInTime(runs.all[1]!.at, due.get('"a"')!, startedAt);
     const [letter] = await waitingIn(`${topic}.dlq`, 1);
     expect(textOf(letter!.headers, 'stork-attempt')).toBe('3');
     expect(textOf(letter!.headers, 'stork-origin')).toBe(topic);
@@ -147,23 +155,26 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     expect(runs.all[0]!.id).toBe(`${topic}/${place.join('/')}`);
     const companions = (await raw().admin.listTopics()).filter((name) => name.startsWith(`${topic}.`));
     expect(companions.filter((name) => name.endsWith('.dlq'))).toEqual([`${topic}.dlq`]);
-    expect(await raw().reader.records(`${topic}.retry.${group}.4000`)).toHaveLength(1);
+    expect(await raw().reader.records(`${topic}.retry.${group}.8000`)).toHaveLength(1);
   });
 
   it('a rebalance changes nothing for what waits', async () => {
     const [topic, group] = [await raw().topic(4), uniqueName()];
     const runs = new Seen<RunSeen>();
-    const first = await start(topic, group, failingOnce(runs), [6_000]);
-    for (const partition of range(0, 4)) await raw().send(topic, range(partition * 5, 5), { partition });
-    const due = await dueTimes(`${topic}.retry.${group}.6000`, 20);
-    const second = await start(topic, group, failingOnce(runs), [6_000]);
+    const first = await start(topic, group, failingOnce(runs), [8_000]);
+    // By their keys they wait in each partition, so some of them change hands.
+    for (const n of range(0, 20)) await raw().send(topic, [n], { key: `k${n}`, partition: n % 4 });
+    const due = await dueTimes(`${topic}.retry.${group}.8000`, 20);
+    const second = await start(topic, group, failingOnce(runs), [8_000]);
     expect(second.state().connection.value).toBe('ready');
+    await later(goneMs);
     await first.close();
+    const closedAt = Date.now();
     await runs.count(40);
     await raw().settled(group, topic);
     expect(runs.all.length).toBe(40);
     for (const { body, at } of runs.all.filter(({ attempt }) => attempt === 2))
-      expectInTime(at, due.get(String(body))!);
+      expectInTime(at, due.get(String(body))!, closedAt);
   });
 
   it.each([
@@ -177,9 +188,10 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     const due = await dueTimes(`${topic}.retry.${group}.2000`, 1);
     await first.close();
     await start(topic, group, failingOnce(runs), delays);
+    const startedAt = Date.now();
     const [, second] = await runs.count(2);
     expect(second!.attempt).toBe(2);
-    expectInTime(second!.at, due.get('"a"')!);
+    expectInTime(second!.at, due.get('"a"')!, startedAt);
     await raw().settled(group, `${topic}.retry.${group}.2000`);
   });
 
@@ -260,23 +272,19 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
   it.each([
     ['less', 1],
     ['more', 40],
-  ])(
-    'one that is deleted is made again, with %s in it, and nothing is lost',
-    async (_what, count) => {
-      const [topic, group] = [await raw().topic(), uniqueName()];
-      const runs = new Seen<RunSeen>();
-      await start(topic, group, failingOnce(runs), [500]);
-      await raw().send(topic, range(0, 5));
-      await runs.count(10);
-      await raw().admin.deleteTopics({ topics: [`${topic}.retry.${group}.500`] });
-      await raw().send(topic, range(5, count));
-      await eventually(() => {
-        const again = runs.all.filter(({ attempt }) => attempt === 2).map(({ body }) => body);
-        return new Set(again).size === 5 + count ? true : undefined;
-      }, 'each to run again');
-    },
-    40_000,
-  );
+  ])('one that is deleted is made again, with %s in it, and nothing is lost', async (_what, count) => {
+    const [topic, group] = [await raw().topic(), uniqueName()];
+    const runs = new Seen<RunSeen>();
+    await start(topic, group, failingOnce(runs), [500]);
+    await raw().send(topic, range(0, 5));
+    await runs.count(10);
+    await raw().admin.deleteTopics({ topics: [`${topic}.retry.${group}.500`] });
+    await raw().send(topic, range(5, count));
+    await eventually(() => {
+      const again = runs.all.filter(({ attempt }) => attempt === 2).map(({ body }) => body);
+      return new Set(again).size === 5 + count ? true : undefined;
+    }, 'each to run again');
+  });
 
   it('what is written to the one of 0 runs at once, by the handler that it names and no other group', async () => {
     const [topic, group, other] = [await raw().topic(), uniqueName(), uniqueName()];
@@ -349,13 +357,13 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     const padding = 'x'.repeat(2_000);
     const bodies = range(0, 200).map((n) => `${n} ${padding}`);
     await raw().send(topic, bodies);
-    await runs.count(400, 30_000);
+    await runs.count(400);
     const due = await dueTimes(`${topic}.retry.${group}.1500`, 200);
     const again = runs.all.filter(({ attempt }) => attempt === 2);
     expect(new Set(again.map(({ body }) => body)).size).toBe(200);
     expect(again).toHaveLength(200);
     for (const { body, at } of again) expect(at).toBeGreaterThanOrEqual(due.get(JSON.stringify(body))!);
-  }, 40_000);
+  });
 
   it('belong to topics of a RegExp too, also to those that are made later', async () => {
     const [prefix, group] = [raw().name(), uniqueName()];

@@ -62,7 +62,7 @@ export function useBeside(open: () => Promise<readonly string[]> | readonly stri
     if (brokers === undefined) return;
     foreign = new Foreign(await open());
     await foreign.open();
-  }, 90_000);
+  }, 180_000);
   afterAll(() => foreign?.close(), 30_000);
   return () => foreign!;
 }

@@ -62,7 +62,6 @@ describe.skipIf(brokers === undefined)('Kafka: topics that come and go', () => {
       await eventually(() => (state().connection.value === 'ready' ? true : undefined), 'readiness');
       expect(seen.all.length).toBe(21 + 2 * count);
     },
-    40_000,
   );
 
   it('those that are not there at the start are made, with their letters', async () => {

@@ -24,6 +24,8 @@ export interface Dying {
   readonly file: string;
   readonly settings: Omit<WorkerSettings, 'dieAt'>;
   readonly random: () => number;
+  /** Told of each life that was killed, before the next one begins. */
+  readonly killed?: (() => Promise<void>) | undefined;
 }
 
 function startWorker(file: string, settings: WorkerSettings, { onTestFinished }: Hooks): Life {
@@ -52,17 +54,18 @@ function startWorker(file: string, settings: WorkerSettings, { onTestFinished }:
 
 /** Lets workers die at the moment, one after another, and the last one live until all is done. */
 export async function liveAndDie(
-  { file, settings, random }: Dying,
+  { file, settings, random, killed }: Dying,
   hooks: Hooks,
   isDone: (lives: readonly Life[]) => Promise<boolean>,
 ): Promise<readonly Life[]> {
   const lives: Life[] = [];
   for (let kill = 0; kill < kills; kill++) {
-    const life = startWorker(file, { ...settings, dieAt: 50 + Math.floor(random() * 200) }, hooks);
+    const life = startWorker(file, { ...settings, dieAt: 230 + Math.floor(random() * 90) }, hooks);
     lives.push(life);
     const [, signal] = await life.ended;
     if (signal !== 'SIGKILL')
       throw new Error(`the worker ended by itself: ${JSON.stringify(life.told.at(-1))}`);
+    await killed?.();
   }
   const last = startWorker(file, { ...settings, dieAt: undefined }, hooks);
   lives.push(last);
@@ -73,7 +76,7 @@ export async function liveAndDie(
       return (await isDone(lives)) ? true : undefined;
     },
     'the last worker to be done',
-    60_000,
+    120_000,
   );
   await last.end();
   return lives;
@@ -88,25 +91,26 @@ export function runsOf(lives: readonly Life[], event: Told['event']): ReadonlyMa
   return runs;
 }
 
-/** Repeated ends of a message of which the earlier one is not explained: its worker was killed less than `windowMs` later. */
+/**
+ * Ends of a message after an earlier one that nothing explains: its worker was not killed, or what it did was kept by then.
+ *
+ * @param wasKept whether the broker knew when that life was killed that the message was done
+ */
 export function unexplained(
   lives: readonly Life[],
   event: Told['event'],
-  windowMs: number,
+  wasKept: (n: number, life: number) => boolean,
 ): readonly string[] {
-  const killedAt = lives.map(({ told }) => told.find(({ event: what }) => what === 'dying')?.at);
-  const seen = new Map<number, { readonly life: number; readonly at: number }>();
+  const seen = new Map<number, number>();
   const wrong: string[] = [];
   for (const [life, { told }] of lives.entries()) {
-    for (const { event: what, n, at } of told) {
+    for (const { event: what, n } of told) {
       if (what !== event) continue;
       const before = seen.get(n!);
-      seen.set(n!, { life, at });
+      seen.set(n!, life);
       if (before === undefined) continue;
-      const died = killedAt[before.life];
-      const isExplained = before.life !== life && died !== undefined && before.at > died - windowMs;
-      if (!isExplained)
-        wrong.push(`${n}: ended at ${before.at} in life ${before.life}, which was killed at ${died}`);
+      if (before === life) wrong.push(`${n}: twice in life ${life}`);
+      else if (wasKept(n!, before)) wrong.push(`${n}: in life ${life}, though kept since life ${before}`);
     }
   }
   return wrong;

@@ -8,7 +8,7 @@ import { concurrency, redeliverDelayMs, type Moment } from './moments.js';
 const seed = Number(process.env['STORK_SEED'] ?? Math.floor(Math.random() * 2 ** 32));
 /** Delivered and not acknowledged when a worker dies: its prefetch. */
 const inFlight = 2 * concurrency;
-const limitMs = 120_000;
+const limitMs = 300_000;
 const redisUrl = inject('redisUrl');
 
 describe.skipIf(url === undefined)(`RabbitMQ: a consumer that is killed, seed ${seed}`, () => {

@@ -29,7 +29,7 @@ import {
 // A consumer that kills itself at a moment that it is told, as a process of its own. It tells what it does on its standard output.
 
 /** Long enough for a thousand messages to take a few commits. */
-const handlerMs = 20;
+const handlerMs = 50;
 
 const settings = JSON.parse(process.argv[2]!) as WorkerSettings;
 let occurred = 0;

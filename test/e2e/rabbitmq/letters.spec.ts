@@ -26,11 +26,6 @@ interface Poison {
   readonly to?: Buffer;
 }
 
-/** Looks for a shorter time than `eventually`, and leaves the verdict to the test. */
-async function within(limitMs: number, isSo: () => boolean): Promise<void> {
-  for (const until = Date.now() + limitMs; !isSo() && Date.now() < until;) await later(5);
-}
-
 /** A program of its own: what the broker thinks of it ends only its own connection. */
 async function writes(): Promise<Raw> {
   const writer = new Raw(url!);
@@ -142,29 +137,22 @@ describe.skipIf(url === undefined)('RabbitMQ: dead letters', () => {
       from: Buffer.from([0, 0, 0x4d, 0x4d, 0x4d, 0x4d, 0x4d, 0x4d]),
       to: Buffer.alloc(8, 0xff),
     },
-  ])(
-    'of a message with $what are written, and the source goes on',
-    async ({ options, from, to }) => {
-      const { queue, counts } = await start();
-      const writer = await writes();
-      if (from !== undefined) forge(writer, from, to!);
-      writer.channel.publish('', queue, Buffer.from('"poison"'), { type: 'fail', ...options });
-      await writer.confirmed();
-      await eventually(async () => counts()['failed'], 'the failure');
-      for (let n = 0; n < 5; n++)
-        send(queue, Buffer.from(JSON.stringify({ queue, n })), { type: 'fine', messageId: `h-${n}` });
-      await within(2_000, () => healthy(queue) === 5);
-      expect({ healthy: healthy(queue), letters: await raw().count(`${queue}.dlq`) }).toEqual({
-        healthy: 5,
-        letters: 1,
-      });
-      // Not again and again.
-      expect(counts()['failed']).toBe(1);
-      const [letter] = await raw().letters(`${queue}.dlq`, 1);
-      expect(letter!.body).toBe('"poison"');
-    },
-    30_000,
-  );
+  ])('of a message with $what are written, and the source goes on', async ({ options, from, to }) => {
+    const { queue, counts } = await start();
+    const writer = await writes();
+    if (from !== undefined) forge(writer, from, to!);
+    writer.channel.publish('', queue, Buffer.from('"poison"'), { type: 'fail', ...options });
+    await writer.confirmed();
+    await eventually(async () => counts()['failed'], 'the failure');
+    for (let n = 0; n < 5; n++)
+      send(queue, Buffer.from(JSON.stringify({ queue, n })), { type: 'fine', messageId: `h-${n}` });
+    await expect.poll(() => healthy(queue)).toBe(5);
+    await expect.poll(() => raw().count(`${queue}.dlq`)).toBe(1);
+    // Not again and again.
+    expect(counts()['failed']).toBe(1);
+    const [letter] = await raw().letters(`${queue}.dlq`, 1);
+    expect(letter!.body).toBe('"poison"');
+  });
 
   it('are written again after their queue was deleted', async () => {
     const { queue, counts } = await start();
@@ -172,7 +160,7 @@ describe.skipIf(url === undefined)('RabbitMQ: dead letters', () => {
     for (let n = 0; n < 3; n++) send(queue, Buffer.from(String(n)), { messageId: `m-${n}` });
     const letters = await raw().letters(`${queue}.dlq`, 3);
     expect(letters.map(({ body }) => body).toSorted()).toEqual(['0', '1', '2']);
-    expect(counts()['dead-lettered']).toBe(3);
+    await expect.poll(() => counts()['dead-lettered']).toBe(3);
   });
 
   it('of headers nested 5 000 deep come by the delivery limit, while healthy messages are handled', async () => {
@@ -197,14 +185,13 @@ describe.skipIf(url === undefined)('RabbitMQ: dead letters', () => {
     await writer.confirmed();
     const handled = (): Set<number> =>
       new Set(seen.all.filter((one) => one.queue === queue).map(({ body }) => (body as { n: number }).n));
-    await within(20_000, () => handled().size === 20);
-    expect(handled().size).toBe(20);
+    await expect.poll(() => handled().size).toBe(20);
     await eventually(
       async () => ((await raw().count(`${queue}.dlq`)) === 1 ? true : undefined),
       'the poison to be put away',
     );
-    expect(await raw().count(queue)).toBe(0);
-  }, 30_000);
+    await expect.poll(() => raw().count(queue)).toBe(0);
+  });
 
   it('wait while their queue refuses them, and are written when it takes them again', async () => {
     const { queue, counts } = await start();
@@ -220,5 +207,5 @@ describe.skipIf(url === undefined)('RabbitMQ: dead letters', () => {
     await eventually(async () => (counts()['dead-lettered'] === 4 ? true : undefined), 'every letter');
     send(queue, Buffer.from(JSON.stringify({ queue, n: 1 })), { type: 'fine' });
     await eventually(async () => (healthy(queue) === 1 ? true : undefined), 'the source to go on');
-  }, 30_000);
+  });
 });

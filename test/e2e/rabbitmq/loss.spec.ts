@@ -106,7 +106,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
             },
           ),
         );
-        const ask = client.request<number>('echo', n, { timeoutMs: 3_000 }).then(
+        const ask = client.request<number>('echo', n, { timeoutMs: 20_000 }).then(
           (answer) => expect(answer).toBe(n),
           (error: unknown) => void asked.push(String(codeOf(error))),
         );
@@ -125,7 +125,6 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
       await ready(app);
       expect(await raw().count(`${queue}.dlq`)).toBe(0);
     },
-    30_000,
   );
 
   it('rejects what waits for a reply at once, as CONNECTION_LOST', async () => {
@@ -146,7 +145,8 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
     const outcomes = await Promise.allSettled(asked);
     const tookMs = performance.now() - began;
     mine.open();
-    expect(tookMs).toBeLessThan(500);
+    // Sooner than a request gives up by itself.
+    expect(tookMs).toBeLessThan(5_000);
     for (const one of outcomes) expect(one).toMatchObject({ reason: { code: 'CONNECTION_LOST' } });
   });
 
@@ -168,9 +168,8 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
     // The drain, giving up the source, closing the connections: their limits in sum.
     expect(performance.now() - began).toBeLessThan(500 + 5_000 + 5_000 + 500);
     await eventually(async () => (proxy.open <= 6 ? true : undefined), 'the sockets');
-    await later(100);
-    expect(timers()).toBeLessThanOrEqual(before);
-  }, 30_000);
+    await expect.poll(timers).toBeLessThanOrEqual(before);
+  });
 
   it('of the queue under a running consumer brings it back, whatever is being settled', async () => {
     const app = await startRabbitApp({
@@ -201,22 +200,21 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
   });
 
   it('of a queue that somebody made otherwise is told by the state, and ends when it is gone', async () => {
-    const app = await startRabbitApp({ controllers: [Worker], options: { queue: raw().queue() } });
-    const { queue, service, client } = app;
+    const proxy = await startStallingProxy(url!);
+    onTestFinished(() => proxy.close());
+    const options = { url: proxy.url, queue: raw().queue() };
+    const { queue, service, client } = await startRabbitApp({ controllers: [Worker], options });
+    // Ours hears of the end of its queue when the other one is there already.
+    proxy.stall();
     await raw().channel.deleteQueue(queue);
-    await raw()
-      .with((channel) => channel.assertQueue(queue, { durable: true, arguments: {} }))
-      .catch(() => {});
-    const isOurs = await raw()
-      .with((channel) => channel.assertQueue(queue, { durable: true, arguments: {} }))
-      .then(
-        () => false,
-        () => true,
-      );
-    // Ours may have been first.
-    if (isOurs) return;
-    await later(300);
-    const told = service.state()['main']!.connection.value;
+    await raw().channel.assertQueue(queue, { durable: true });
+    proxy.resume();
+    await eventually(async () => {
+      const { connection } = service.state()['main']!;
+      return connection.value === 'backoff' && connection.error.message.includes('PRECONDITION')
+        ? true
+        : undefined;
+    }, 'the refusal');
     await raw().channel.deleteQueue(queue);
     await eventually(
       async () =>
@@ -227,7 +225,6 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
       'the queue',
     );
     await eventually(async () => times(queue).get(1), 'the message');
-    expect(told).toBe('backoff');
   });
 
   it('of the queue while paused does not end the process when it goes on', async () => {
@@ -308,7 +305,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
     await eventually(async () => (times(queue).size === count ? true : undefined), 'all of them');
     expect(extra(queue)).toBe(0);
     expect(await raw().count(`${queue}.dlq`)).toBe(0);
-  }, 30_000);
+  });
 
   it('of the link, however often, leaves no listeners behind', async () => {
     const proxy = await startProxy({ host: new URL(url!).hostname, port: Number(new URL(url!).port) });
@@ -335,7 +332,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
     }
     await later(0);
     expect(warnings).toEqual([]);
-  }, 30_000);
+  });
 
   it('of the process while it publishes: what close() let go is confirmed or named', async () => {
     const app = await startRabbitApp({ controllers: [Worker], options: { queue: raw().queue() } });

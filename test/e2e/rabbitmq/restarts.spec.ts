@@ -50,5 +50,5 @@ describe.skipIf(url === undefined)('RabbitMQ: a consumer that is started again a
     await eventually(async () => (finished.all.length >= count ? true : undefined), 'all to be handled');
     expect(finished.all.toSorted((a, b) => a - b)).toEqual(Array.from({ length: count }, (_, n) => n));
     expect(await raw().count(`${queue}.dlq`)).toBe(0);
-  }, 60_000);
+  });
 });

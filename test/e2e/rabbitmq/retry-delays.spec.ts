@@ -20,7 +20,7 @@ describe.skipIf(url === undefined)('RabbitMQ: delays', () => {
     await checkDelaysAtOnce('job', (controller) =>
       startRabbitApp({ controllers: [controller], options: { queue } }),
     );
-  }, 120_000);
+  }, 180_000);
 
   it('whose queue is gone are made again, and nothing is lost', async () => {
     const queue = queueWith(300);

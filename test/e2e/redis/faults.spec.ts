@@ -8,8 +8,8 @@ import { startStallingProxy } from '../rabbitmq/stalling-proxy.js';
 import { startMutingProxy } from './muting-proxy.js';
 import { failureOf, isSkipped, long, newIds, openClient, openStore } from './support.js';
 
-/** An answer of this age was not waited for. */
-const quickMs = 500;
+/** Sooner than the 2 s that a store waits where nothing else is said. */
+const quickMs = 1_500;
 const unavailable = { code: 'STORE_UNAVAILABLE', name: 'StoreUnavailableError' };
 
 describe.skipIf(isSkipped)('redisIdempotencyStore, while its Redis', () => {
@@ -31,9 +31,7 @@ describe.skipIf(isSkipped)('redisIdempotencyStore, while its Redis', () => {
       expect(tookMs).toBeLessThan(quickMs);
     }
     await redis.start();
-    await vi.waitFor(async () => expect((await store.begin(key, a, long)).state).toBe('acquired'), {
-      timeout: 10_000,
-    });
+    await expect.poll(() => store.begin(key, a, long)).toMatchObject({ state: 'acquired' });
   });
 
   it('is killed and started again: fails by name meanwhile, keeps nothing waiting, remembers what it stored', async () => {
@@ -46,10 +44,10 @@ describe.skipIf(isSkipped)('redisIdempotencyStore, while its Redis', () => {
     const failures = await Promise.all(
       Array.from({ length: 1_000 }, (_, i) => failureOf(store.begin(`${key}.${i}`, a, long))),
     );
-    expect(performance.now() - started).toBeLessThan(2_500);
+    expect(performance.now() - started).toBeLessThan(10_000);
     for (const { error } of failures) expect(error).toMatchObject(unavailable);
     await redis.start();
-    await vi.waitFor(() => store.begin(`${key}.probe`, a, long), { timeout: 10_000 });
+    await expect.poll(() => store.begin(`${key}.probe`, a, long)).toMatchObject({ state: 'acquired' });
     expect(await store.begin(key, b, long)).toEqual({
       state: 'done',
       reply: { body: Buffer.from('reply'), contentType: 'text/plain' },
@@ -71,21 +69,21 @@ describe.skipIf(isSkipped)('redisIdempotencyStore, while its Redis', () => {
     expect(error.message).toMatch(/the connection was lost|ECONNRESET/);
     expect(tookMs).toBeLessThan(quickMs);
     proxy.resume();
-    await vi.waitFor(async () => expect(await store.renew(key, a, long)).toBe(true), { timeout: 10_000 });
+    await expect.poll(() => store.renew(key, a, long)).toBe(true);
   });
 
   it('does not answer: rejects in time and by name, and goes on over a new connection', async () => {
     const proxy = await startMutingProxy(redis.url);
     onTestFinished(() => proxy.close());
-    const store = openStore({ url: proxy.url, commandTimeoutMs: 200, connectTimeoutMs: 200 });
+    const store = openStore({ url: proxy.url, commandTimeoutMs: 500 });
     const { key, a } = newIds();
     await store.begin(key, a, long);
     proxy.muteOld();
     const { error, tookMs } = await failureOf(store.renew(key, a, long));
     expect(error).toMatchObject(unavailable);
-    expect(error.message).toContain('no answer within 200 ms');
+    expect(error.message).toContain('no answer within 500 ms');
     expect(tookMs).toBeLessThan(quickMs);
-    await vi.waitFor(async () => expect(await store.renew(key, a, long)).toBe(true), { timeout: 1_500 });
+    await expect.poll(() => store.renew(key, a, long)).toBe(true);
     expect(proxy.taken).toBe(2);
   });
 
@@ -100,9 +98,7 @@ describe.skipIf(isSkipped)('redisIdempotencyStore, while its Redis', () => {
     expect(error.message).toContain('no connection within 200 ms');
     expect(tookMs).toBeLessThan(quickMs);
     proxy.muteNew(false);
-    await vi.waitFor(async () => expect((await store.begin(key, a, long)).state).toBe('acquired'), {
-      timeout: 1_500,
-    });
+    await expect.poll(() => store.begin(key, a, long)).toMatchObject({ state: 'acquired' });
   });
 
   it('turns connections away: nobody waits for the next try', async () => {
@@ -126,7 +122,7 @@ describe.skipIf(isSkipped)('redisIdempotencyStore, while its Redis', () => {
     await failureOf(store.begin(key, a, long));
     const { error, tookMs } = await failureOf(store.begin(key, a, long));
     expect(error).toMatchObject(unavailable);
-    expect(tookMs).toBeLessThan(300);
+    expect(tookMs).toBeLessThan(600);
   });
 
   it('is stalled: closes in time', async () => {
@@ -138,7 +134,7 @@ describe.skipIf(isSkipped)('redisIdempotencyStore, while its Redis', () => {
     proxy.stall();
     const started = performance.now();
     await store.close?.();
-    expect(performance.now() - started).toBeLessThan(1_000);
+    expect(performance.now() - started).toBeLessThan(quickMs);
   });
 
   it('was made a replica: rejects by name, and works once it is none', async () => {
@@ -154,7 +150,7 @@ describe.skipIf(isSkipped)('redisIdempotencyStore, while its Redis', () => {
     expect(error).toMatchObject(unavailable);
     expect(error.message).toContain('READONLY');
     await client.replicaof('NO', 'ONE');
-    await vi.waitFor(async () => expect(await store.renew(key, a, long)).toBe(true), { timeout: 10_000 });
+    await expect.poll(() => store.renew(key, a, long)).toBe(true);
     expect(proxy.taken, 'over a new connection: the name may lead to another server by now').toBeGreaterThan(
       1,
     );
@@ -178,7 +174,7 @@ describe.skipIf(isSkipped)('redisIdempotencyStore on a Redis', () => {
     await client.config('SET', 'maxmemory', '0');
     expect((await store.begin(`${key}.other`, b, long)).state).toBe('acquired');
     expect((await store.begin(key, b, long)).state).toBe('acquired');
-  }, 60_000);
+  });
 
   it('with a password: works with the right one, and tells none of the wrong ones', async () => {
     const redis = await throwAway('redis', { config: ['--requirepass', 'right-secret'] });
@@ -196,5 +192,5 @@ describe.skipIf(isSkipped)('redisIdempotencyStore on a Redis', () => {
     }
     const store = openStore({ url: withPassword('right-secret') });
     expect((await store.begin(key, a, long)).state).toBe('acquired');
-  }, 60_000);
+  });
 });

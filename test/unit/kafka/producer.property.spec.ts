@@ -282,7 +282,7 @@ describe.each([
       }),
       { numRuns: 150 },
     );
-  }, 60_000);
+  });
 
   it('settles every publish when it is closed at any moment', async () => {
     const runs = fc.tuple(fc.array(step, { maxLength: 40 }), close, fc.array(step, { maxLength: 6 }));
@@ -298,5 +298,5 @@ describe.each([
       }),
       { numRuns: 150 },
     );
-  }, 60_000);
+  });
 });
