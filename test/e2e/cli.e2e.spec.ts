@@ -11,7 +11,7 @@ import { root, run, type Running } from './tour-support.js';
 
 const buildLimitMs = 180_000;
 /** Several processes, each of which starts and connects. */
-const limitMs = 120_000;
+const limitMs = 240_000;
 const many = 500;
 
 /** As it was built; where it looks is said by the arguments alone. */

@@ -5,7 +5,7 @@ import { beforeAll, describe, expect, inject, it } from 'vitest';
 import { root, run, type Ended } from './tour-support.js';
 
 const buildLimitMs = 180_000;
-const limitMs = 90_000;
+const limitMs = 240_000;
 
 /** What each chapter shows, without the times. Where two things happen at once, either may be first. */
 const chapters = [

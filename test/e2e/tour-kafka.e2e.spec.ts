@@ -18,7 +18,7 @@ import {
 
 const brokers = inject('kafkaBrokers');
 const buildLimitMs = 180_000;
-const limitMs = 120_000;
+const limitMs = 240_000;
 const everyLine = outcomesByRules();
 
 describe.skipIf(brokers === undefined)('the tour on Kafka', () => {

@@ -18,7 +18,7 @@ import {
 
 const rabbitmqUrl = inject('rabbitmqUrl');
 const buildLimitMs = 180_000;
-const limitMs = 120_000;
+const limitMs = 240_000;
 const everyLine = outcomesByRules();
 
 describe.skipIf(rabbitmqUrl === undefined)('the tour on RabbitMQ', () => {
