@@ -95,7 +95,7 @@ describe.skipIf(brokers === undefined)('Kafka: publishing over losses', () => {
     await new Promise((resolve) => setTimeout(resolve, 100));
     const began = performance.now();
     await client.publish(topic, 1);
-    expect(performance.now() - began).toBeLessThan(1_000);
+    expect(performance.now() - began).toBeLessThan(5_000);
     expect((await beside().records(topic, 2)).map(bodyOf)).toEqual(['0', '1']);
   });
 

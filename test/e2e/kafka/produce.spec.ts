@@ -130,7 +130,7 @@ describe.skipIf(brokers === undefined)('Kafka: what is written', () => {
     const began = performance.now();
     const sent = Array.from({ length: 300 }, (_, n) => client.publish(n % 3 === 0 ? missing : topic, n));
     const outcomes = await outcomesOf(sent);
-    expect(performance.now() - began).toBeLessThan(2_000);
+    expect(performance.now() - began).toBeLessThan(5_000);
     expect(outcomes).toEqual({
       NO_ROUTE: numbers(300, (n) => n % 3 === 0),
       ok: numbers(300, (n) => n % 3 !== 0),
@@ -155,7 +155,7 @@ describe.skipIf(brokers === undefined)('Kafka: what is written', () => {
       NO_ROUTE: numbers(200, (n) => n % 2 === 0),
       ok: numbers(200, (n) => n % 2 === 1),
     });
-    expect(tookMs).toBeLessThan(3_000);
+    expect(tookMs).toBeLessThan(5_000);
     // The client would ask for that topic on and on, and reject the others too after some seconds.
     for (const until = Date.now() + 4_000; Date.now() < until; await new Promise((go) => setTimeout(go, 250)))
       await client.publish(stays, 'later');
