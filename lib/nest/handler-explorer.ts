@@ -74,14 +74,13 @@ export class HandlerExplorer {
 
   /** Policies that would never run, whoever carries them. */
   idlePolicies(): Problem[] {
-    const idle = (wrappers: readonly InstanceWrapper[], role: ClassRole): Problem[] =>
-      wrappers
-        .filter(({ isNotMetatype }) => !isNotMetatype)
-        .flatMap(({ metatype }) => idlePolicies(metatype as Type, role, this.#scanner));
-    return [
-      ...idle(this.#discovery.getControllers(), 'controller'),
-      ...idle(this.#discovery.getProviders(), 'provider'),
-    ];
+    const controllers = classesOf(this.#discovery.getControllers());
+    const isOrBears = (provider: Type): boolean =>
+      controllers.some((one) => one === provider || one.prototype instanceof provider);
+    const providers = classesOf(this.#discovery.getProviders()).filter((one) => !isOrBears(one));
+    const idle = (classes: readonly Type[], role: ClassRole): Problem[] =>
+      classes.flatMap((one) => idlePolicies(one, role, this.#scanner));
+    return [...idle(controllers, 'controller'), ...idle(providers, 'provider')];
   }
 
   #byExtras(): Map<object, Map<string, DecoratedMethod[]>> {
@@ -106,6 +105,12 @@ export class HandlerExplorer {
         .flatMap((name) => describe(metatype as Type, name, prototype[name]!) ?? []);
     });
   }
+}
+
+/** Each once; what a factory makes or is given as a value says nothing of its class. */
+function classesOf(wrappers: readonly InstanceWrapper[]): readonly Type[] {
+  const classes = wrappers.filter(({ isNotMetatype }) => !isNotMetatype).map(({ metatype }) => metatype);
+  return [...new Set(classes)] as Type[];
 }
 
 interface Explored {

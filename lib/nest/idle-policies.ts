@@ -23,7 +23,13 @@ export function idlePolicies(target: Type, role: ClassRole, scanner: MetadataSca
     return given === undefined ? [] : problemsOf(wordsOf(callback, place), given);
   });
   if (methods.some(({ callback }) => whyNoHandler(callback, role) === undefined)) return idle;
-  return [...problemsOf(wordsOf(target, target.name), 'a class without handlers'), ...idle];
+  return [...problemsOf(ownWordsOf(target), 'a class without handlers'), ...idle];
+}
+
+/** What a base class says may be meant for others that extend it. */
+function ownWordsOf(target: Type): string[] {
+  const inherited = new Set(wordsOf(Object.getPrototypeOf(target) as object, target.name));
+  return wordsOf(target, target.name).filter((word) => !inherited.has(word));
 }
 
 /** Undefined for a handler of ours. */

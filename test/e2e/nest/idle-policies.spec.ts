@@ -96,6 +96,34 @@ it('lets a class with a handler say what holds for its handlers, whatever else i
   await expect(bootWith([Orders])).resolves.toBeUndefined();
 });
 
+it('leaves alone who is, bears or inherits from a controller', async () => {
+  @Retry({ maxRetries: 1 })
+  abstract class Base {
+    @EventPattern<string>('created')
+    @Consume({ concurrency: 1 })
+    created(): void {}
+  }
+  @Controller()
+  class Orders extends Base {}
+  @Retry({ maxRetries: 1 })
+  abstract class PolicyBase {}
+  @Controller()
+  class Pages extends PolicyBase {
+    @Get()
+    list(): void {}
+  }
+  @Injectable()
+  class Standing extends Base {}
+  @Controller()
+  class Walking extends Standing {
+    @EventPattern<string>('walked')
+    @Retry({ maxRetries: 1 })
+    walked(): void {}
+  }
+  const providers = [Orders, Standing, Walking];
+  await expect(bootWith([Orders, Pages, Walking], providers)).resolves.toBeUndefined();
+});
+
 it('refuses an interceptor of which it knows the class alone', async () => {
   @Controller()
   class Orders {
