@@ -5,7 +5,7 @@ import { stackOf } from './errors.js';
 import type { Failure } from './failure.js';
 import { copyHeaders, headerNames, timeText } from './headers.js';
 import type { InboundMessage } from './message.js';
-import { setterOf, writeOrigin } from './origin.js';
+import { setterOf, writeOriginOfLetter } from './origin.js';
 import { cutToBytes } from './text.js';
 
 /** What is told of an error, so that it fits beside a message's own headers into one frame of 128 KiB or one Kafka header set. */
@@ -35,7 +35,7 @@ const host = hostname();
 export function deadLetterCopy(message: InboundMessage, death: Death): Copy {
   const headers = copyHeaders(message.headers);
   const set = setterOf(headers);
-  writeOrigin(headers, message);
+  writeOriginOfLetter(headers, message);
   const { reason, envelope, error } = death.failure;
   set(headerNames.deathReason, reason);
   set(headerNames.failedAt, timeText(death.failedAt));

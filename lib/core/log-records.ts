@@ -121,6 +121,7 @@ export class RecordMessage implements InboundMessage {
   readonly patterns: readonly string[];
   readonly raw: unknown;
   readonly #record: LogRecord;
+  readonly #source: string;
   /** Where the record itself says nothing. */
   readonly #contentType: string | undefined;
 
@@ -143,6 +144,7 @@ export class RecordMessage implements InboundMessage {
     this.patterns = named === undefined ? patternsOf(headers, source) : [named];
     this.raw = raw;
     this.#record = record;
+    this.#source = source;
     this.#contentType = contentType;
   }
 
@@ -151,7 +153,8 @@ export class RecordMessage implements InboundMessage {
   }
 
   get messageId(): string {
-    return readText(this.headers, headerNames.messageId) ?? originId(this.#record);
+    const said = readText(this.headers, headerNames.messageId);
+    return said === undefined || said === '' ? originId(this.#record) : said;
   }
 
   get correlationId(): string | undefined {
@@ -164,8 +167,8 @@ export class RecordMessage implements InboundMessage {
   }
 
   get origin(): Origin {
-    const { topic, partition, offset } = this.#record;
-    return { source: topic, partition, offset: String(offset) };
+    const { partition, offset } = this.#record;
+    return { source: this.#source, partition, offset: String(offset) };
   }
 }
 
@@ -181,11 +184,15 @@ function contentTypeOf(headers: Headers): string | undefined {
   return text === '' ? undefined : text;
 }
 
-/** The place where a record was first written, which no retry changes. */
+/** The place where a record was first written, which no retry changes. Half a place is none: others would have the same. */
 function originId({ headers, topic, partition, offset }: LogRecord): string {
+  const place = [headerNames.originPartition, headerNames.originOffset].map((name) =>
+    readText(headers, name),
+  );
   const source = readText(headers, headerNames.origin);
-  if (source === undefined) return `${topic}/${partition}/${offset}`;
-  return `${source}/${readText(headers, headerNames.originPartition)}/${readText(headers, headerNames.originOffset)}`;
+  const isWhole =
+    source !== undefined && place.every((number) => number !== undefined && /^\d+$/.test(number));
+  return isWhole ? [source, ...place].join('/') : `${topic}/${partition}/${offset}`;
 }
 
 /** Headers of a message that we send. */

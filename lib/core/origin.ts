@@ -1,4 +1,4 @@
-import { headerNames, timeText, type HeaderValue } from './headers.js';
+import { headerNames, readText, timeText, type HeaderValue } from './headers.js';
 import type { InboundMessage, Origin } from './message.js';
 
 /** As much as is known of it. */
@@ -27,4 +27,15 @@ export function writeOrigin(
   set(headerNames.originPartition, origin.partition?.toString());
   set(headerNames.originOffset, origin.offset);
   set(headerNames.originTimestamp, timestamp === undefined ? undefined : timeText(timestamp));
+}
+
+/**
+ * The same for a letter. One that names another source than it was consumed from was moved, or claims it, and would not be found among the
+ * letters of either; but where letters are read, theirs is the first.
+ */
+export function writeOriginOfLetter(headers: Record<string, HeaderValue>, message: InboundMessage): void {
+  const { source } = message.origin;
+  if (readText(headers, headerNames.origin) !== source && !source.endsWith('.dlq'))
+    delete headers[headerNames.origin];
+  writeOrigin(headers, message);
 }

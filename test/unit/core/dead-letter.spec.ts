@@ -176,11 +176,11 @@ describe('the origin', () => {
     expect(Object.keys(log)).not.toContain('stork-origin-timestamp');
   });
 
-  it('stays that of the first death, however often the message dies elsewhere', () => {
+  it('stays that of the first death, however often the letter dies where letters are read', () => {
     const first = deadLetterCopy(newMessage({ origin: queueOrigin }), newDeath()).headers;
     const elsewhere = newMessage({
       headers: first,
-      origin: { source: 'replay', partition: 9 },
+      origin: { source: 'orders.dlq', partition: 9 },
       timestamp: 0,
     });
     const second = deadLetterCopy(elsewhere, newDeath()).headers;
@@ -191,6 +191,17 @@ describe('the origin', () => {
     });
     expect(Object.keys(second)).not.toContain('stork-origin-partition');
     expect(Object.keys(second)).not.toContain('stork-origin-timestamp');
+  });
+
+  it('is where it was consumed, whatever else a message claims: it would be among the letters of neither', () => {
+    const headers = {
+      'stork-origin': 'elsewhere',
+      'stork-origin-offset': '1',
+      'stork-death-reason': 'fatal',
+    };
+    const letter = deadLetterCopy(newMessage({ headers, origin: queueOrigin }), newDeath()).headers;
+    expect(letter[headerNames.origin]).toBe('orders');
+    expect(Object.keys(letter)).not.toContain('stork-origin-offset');
   });
 
   it('does not mix with half an origin that somebody made up', () => {

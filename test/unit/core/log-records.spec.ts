@@ -81,9 +81,18 @@ describe('a record of a retry topic', () => {
     expect(patternsOf({})).toEqual(['orders']);
   });
 
+  it.each<Record<string, string>>([
+    { 'stork-origin': 'first' },
+    { 'stork-origin': 'first', 'stork-origin-partition': '1', 'stork-origin-offset': 'x' },
+    { 'stork-message-id': '' },
+  ])('that tells no whole place and no id is known by its own place: %j', (headers) => {
+    const message = new RecordMessage(record(headers), undefined, undefined, undefined, 'orders');
+    expect(message.messageId).toBe('orders.retry.g.0/1/2');
+  });
+
   it('that nobody wrote before is known by its own place', () => {
     const message = new RecordMessage(record({}), undefined, undefined, undefined, 'orders');
     expect(message.messageId).toBe('orders.retry.g.0/1/2');
-    expect(message.origin).toEqual({ source: 'orders.retry.g.0', partition: 1, offset: '2' });
+    expect(message.origin).toEqual({ source: 'orders', partition: 1, offset: '2' });
   });
 });

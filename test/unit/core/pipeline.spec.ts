@@ -612,7 +612,7 @@ describe('a dead letter that somebody reads', () => {
       'stork-attempt': '9',
       'stork-origin': 'first',
     };
-    const test = deliveryOf({ headers });
+    const test = deliveryOf({ headers, origin: { source: 'first.dlq' } });
     await processDelivery(test.delivery, scope);
     expect([handlers.map(({ runs }) => runs.length), driver.replies]).toEqual([[1, 1], []]);
     expect(letters(test)).toEqual([['fatal', 'b', '1']]);
