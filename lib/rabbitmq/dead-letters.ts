@@ -107,6 +107,7 @@ export class QueueLetters implements DeadLetterBox {
     const { name: box, source, clock, keyHeader, consumerTimeoutMs } = this.#fields;
     const ending = AbortSignal.any([signal, this.#closing.signal]);
     ending.throwIfAborted();
+    const returnLimit = await unlessAborted(this.#returnLimit(), ending);
     const pass = new LetterPass({
       box,
       source,
@@ -116,9 +117,9 @@ export class QueueLetters implements DeadLetterBox {
       clock,
       signal: ending,
       total: await unlessAborted(this.count(), ending),
-      returnLimit: await unlessAborted(this.#returnLimit(), ending),
+      returnLimit,
       maxHoldMs: consumerTimeoutMs / 2,
-      openReader: () => this.#openReader(),
+      openReader: () => this.#openReader(returnLimit !== undefined),
     });
     await pass.run();
   }
@@ -151,11 +152,11 @@ export class QueueLetters implements DeadLetterBox {
     }
   }
 
-  async #openReader(): Promise<LetterReader> {
+  async #openReader(isCautious: boolean): Promise<LetterReader> {
     const { clock, name } = this.#fields;
     const model = await this.#ready();
     try {
-      return await LetterReader.open({ model, clock, queue: name });
+      return await LetterReader.open({ model, clock, queue: name, isCautious });
     } catch (error) {
       throw lostOr(error);
     }

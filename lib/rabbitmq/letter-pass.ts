@@ -6,7 +6,7 @@ import type { Headers } from '../core/headers.js';
 import { unlessAborted } from '../core/promises.js';
 import { queueLetter } from '../core/queue-letters.js';
 import type { LetterReader } from './letter-reader.js';
-import { refuseLastReturns } from './return-limit.js';
+import { returnsLeft, tooFewReturns } from './return-limit.js';
 import { copyOptions, inboundMessage } from './messages.js';
 
 /** What is on its way when a pass breaks off is waited for so long. */
@@ -41,6 +41,11 @@ export class LetterPass {
   /** Verdicts that are being carried out. None of them rejects. */
   readonly #inFlight = new Set<Promise<void>>();
   #failure: unknown;
+  /**
+   * The visitor has seen enough. The rest is held all the same: of letters that were given back before, the broker puts those of a look behind
+   * the others, so that only a look at all of them leaves their order.
+   */
+  #isEnough = false;
 
   constructor(fields: LetterPassFields) {
     this.#fields = fields;
@@ -88,20 +93,36 @@ export class LetterPass {
 
   async #visit(letter: StoredLetter, message: ConsumeMessage, reader: LetterReader): Promise<void> {
     const { visitor, signal } = this.#fields;
-    const verdict = await unlessAborted(Promise.resolve(visitor.visit(letter)), signal);
+    const verdict = this.#isEnough
+      ? 'keep'
+      : await unlessAborted(Promise.resolve(visitor.visit(letter)), signal);
     signal.throwIfAborted();
     this.#left--;
-    const { box, returnLimit } = this.#fields;
-    const isReturned = verdict === 'stop' || verdict === 'keep';
-    if (isReturned && returnLimit !== undefined) refuseLastReturns(box, letter.message.headers, returnLimit);
-    if (verdict === 'stop') return this.#stop();
-    if (verdict === 'keep') return this.#keep(letter, message, reader);
+    this.#isEnough ||= verdict === 'stop';
+    if (verdict === 'stop' || verdict === 'keep') {
+      await this.#refuseLastReturns(letter, message, reader);
+      return this.#keep(letter, message, reader);
+    }
     const change = this.#carryOut(verdict, letter, message, reader)
       .catch((error: unknown) => {
         this.#failure = error;
       })
       .finally(() => this.#inFlight.delete(change));
     this.#inFlight.add(change);
+  }
+
+  /** What its queue would drop when it is given back is written anew first. */
+  async #refuseLastReturns(
+    { message: { headers } }: StoredLetter,
+    message: ConsumeMessage,
+    reader: LetterReader,
+  ): Promise<void> {
+    const { box, returnLimit } = this.#fields;
+    if (returnLimit === undefined) return;
+    const left = returnsLeft(headers, returnLimit);
+    if (left === 'enough') return;
+    if (left === 'last') await reader.renew(message);
+    throw tooFewReturns(box, headers, returnLimit);
   }
 
   async #carryOut(

@@ -23,6 +23,8 @@ const closeTimeoutMs = 5_000;
 export interface LetterReaderFields {
   readonly model: ChannelModel;
   readonly queue: string;
+  /** Begins with one letter: each that is held is given back, and its queue may count that. */
+  readonly isCautious: boolean;
   readonly clock: Clock;
 }
 
@@ -132,6 +134,19 @@ export class LetterReader {
     if (pending.isReturned) throw new NoRouteError(`there is no queue "${queue}"`);
   }
 
+  /** Writes it at the end of its queue, as it is, where its deliveries count from none. Nothing more is given then: that would be returned too. */
+  async renew(message: ConsumeMessage): Promise<void> {
+    const { tag } = this.#window!;
+    await this.#answered(() => this.#channel.cancel(tag));
+    const { content, properties } = message;
+    const { 'x-delivery-count': _, ...headers } = properties.headers ?? {};
+    // Whose it was, only that user may write.
+    const { userId: __, ...kept } = properties as Options.Publish;
+    const options = { ...kept, headers, mandatory: true };
+    await this.publish(this.#fields.queue, content, options);
+    await this.ack(message);
+  }
+
   #send(queue: string, body: Buffer, options: Options.Publish, pending: Pending): Promise<void> {
     return new Promise((resolve, reject) => {
       const confirmed = (error: unknown): void => {
@@ -221,7 +236,7 @@ export class LetterReader {
   }
 
   #nextSize(): number {
-    if (this.#window === undefined) return firstWindow;
+    if (this.#window === undefined) return this.#fields.isCautious ? 1 : firstWindow;
     const meanBytes = Math.max(1, this.#bytes / this.#letters);
     const fitting = Math.max(firstWindow, Math.floor(maxWaitingBytes / meanBytes));
     const size =

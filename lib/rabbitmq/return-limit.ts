@@ -5,23 +5,28 @@ import type { Headers } from '../core/headers.js';
 export const limitOfRabbitMq4 = 20;
 
 /**
- * Refuses a look at letters that only a few more looks would lose: each one gives them back to the broker, which counts that.
+ * How far a letter is from being dropped by its queue, which counts each return: `last`, it would be by the next one; `near`, by one of the
+ * next few.
  *
- * @param limit returns after which the queue lets go of a letter, e.g. 20
- * @throws StorkConfigError
+ * @param limit returns that the queue allows, e.g. 20
  */
-export function refuseLastReturns(queue: string, headers: Headers, limit: number): void {
+export function returnsLeft(headers: Headers, limit: number): 'enough' | 'near' | 'last' {
   const returns = headers['x-delivery-count'];
   const reserve = Math.max(1, Math.floor(limit / 4));
-  // Beyond it the queue has another one.
-  if (typeof returns !== 'number' || returns < limit - reserve || returns >= limit) return;
-  throw new StorkConfigError([
+  // Beyond its limit the queue must have another one.
+  if (typeof returns !== 'number' || returns < limit - reserve || returns > limit) return 'enough';
+  return returns === limit ? 'last' : 'near';
+}
+
+/** Why no more is looked at. */
+export function tooFewReturns(queue: string, headers: Headers, limit: number): StorkConfigError {
+  return new StorkConfigError([
     {
       name: 'deliveryLimit',
       expected:
         `more than ${limit} to look at "${queue}": each look is one more delivery of its letters, and a quorum queue that is not of this library ` +
         'drops them after as many as its delivery-limit says; raise that by a policy, then say here what it is, or replay or discard them all',
-      given: `${limit}, and a letter that was delivered ${returns + 1} times`,
+      given: `${limit}, and a letter that was delivered ${Number(headers['x-delivery-count']) + 1} times`,
     },
   ]);
 }

@@ -56,6 +56,17 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
     });
   });
 
+  it('moves none when few of many are listed, again and again, or replayed', async () => {
+    const { queue } = await fillBox(raw(), 450);
+    const box = await openBox({ queue });
+    for (let round = 0; round < 5; round++) {
+      expect(bodies(await list(box, {}, 3)), `round ${round}`).toEqual(['0', '1', '2']);
+      expect(bodies(await list(box)), `round ${round}`).toEqual(upTo(450));
+    }
+    expect(await replay(box, { max: 2 })).toMatchObject({ done: 2 });
+    expect(bodies(await list(box))).toEqual(upTo(450).slice(2));
+  });
+
   it('replays all to the source, where they are as they were sent', async () => {
     const { queue, dlq } = await fillBox(raw(), 30);
     const box = await openBox({ queue });
