@@ -5,7 +5,7 @@ import { jsonLine, letterJson } from './letter-json.js';
 import { letterTable } from './letter-table.js';
 import { letterView } from './letter-view.js';
 import { safeLine } from './safe-text.js';
-import type { Session } from './session.js';
+import { warn, type Session } from './session.js';
 import { statsView } from './stats-view.js';
 import { lettersText, placeText } from './words.js';
 
@@ -36,10 +36,11 @@ export async function list(
 
 export async function show({ box, host, json }: Session, id: string): Promise<void> {
   const { signal, stdout } = host;
-  const [letter] = await listLetters(box, { filter: { ids: [id] }, signal, max: 1 });
+  const [letter, another] = await listLetters(box, { filter: { ids: [id] }, signal, max: 2 });
   if (letter === undefined) {
     throw new NoLetterError(`there is no letter ${safeLine(id)} in ${placeText(box)}; "dlq list" names them`);
   }
+  if (another !== undefined) warn(host, `several letters have the id ${id}: this is the first of them`);
   stdout.write(json ? jsonLine(letterJson(letter)) : letterView(letter));
 }
 

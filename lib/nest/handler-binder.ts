@@ -147,7 +147,9 @@ function doubleIds(methods: readonly BoundMethod[]): Problem[] {
     return {
       name: `handler id of ${bound.method.place}`,
       expected: 'an id of its own; @Consume({ id }) sets one',
-      given: `${JSON.stringify(bound.method.id)}, which ${other.method.place} has too`,
+      given:
+        `${JSON.stringify(bound.method.id)}, which ${other.method.place} has too` +
+        (other.method.place === bound.method.place ? ': is the controller registered twice?' : ''),
     };
   });
 }

@@ -101,6 +101,13 @@ it('shows a letter, none of whose parts can pass for another', async () => {
   expect(stdout).toContain('body: 13 bytes of JSON\n  {\n    "total": 1.0\n  }\n');
 });
 
+it('says that a letter that it shows is not the only one of its id', async () => {
+  const twins = new FakeBox([letter({ id: 'a', body: 'one' }), letter({ id: 'a', body: 'other' })]);
+  const { stdout, stderr, code } = await runOver(twins, 'dlq show a');
+  expect(stdout).toContain('one');
+  expect([code, stderr]).toEqual([0, 'warning: several letters have the id a: this is the first of them\n']);
+});
+
 it('shows text as text, bytes as hex, and what is empty', async () => {
   const view = async (body: Buffer | string | null): Promise<string> =>
     (await runOver(new FakeBox([letter({ id: 'a', body })]), 'dlq show a')).stdout;
