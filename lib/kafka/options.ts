@@ -106,7 +106,10 @@ export interface KafkaOptions extends CommonTransportOptions {
 
   /** Who must have a message before it counts as sent. @defaultValue 'all' */
   readonly acks?: 'all' | 'leader' | 'none';
-  /** The broker drops what a lost answer made us send twice; needs `acks: 'all'`. @defaultValue false */
+  /**
+   * The broker drops what we have sent twice because a partition's leader moved while it wrote; needs `acks: 'all'`. Without it such a message may
+   * lie there twice. @defaultValue false
+   */
   readonly idempotent?: boolean;
   /** `gzip` is built in; others need `compressionCodecs`. @defaultValue 'none' */
   readonly compression?: 'none' | 'gzip' | 'snappy' | 'lz4' | 'zstd';

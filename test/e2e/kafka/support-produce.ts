@@ -189,7 +189,11 @@ export class Ledger {
   }
 
   /** What is wrong between what was said and what the log holds; nothing should be. */
-  lies(records: readonly StoredRecord[]): readonly string[] {
+  /**
+   * @param repeats how many copies of a record may follow its first: without `idempotent`, a leader that moves while it writes says only that it
+   * is the leader no more, and what is sent again then may have been written
+   */
+  lies(records: readonly StoredRecord[], repeats = 0): readonly string[] {
     const lies: string[] = [];
     const written = new Map<number, number>();
     for (const record of records) {
@@ -199,21 +203,22 @@ export class Ledger {
     this.#all.forEach(({ outcome }, n) => {
       const copies = written.get(n) ?? 0;
       if (outcome === undefined) lies.push(`${n}: nothing was said of it`);
-      else if (outcome === 'confirmed' && copies !== 1)
+      else if (outcome === 'confirmed' && (copies < 1 || copies > 1 + repeats))
         lies.push(`${n}: confirmed, and ${copies} in the log`);
-      else if (outcome === 'PUBLISH_UNCONFIRMED' && copies > 1) lies.push(`${n}: written ${copies} times`);
+      else if (outcome === 'PUBLISH_UNCONFIRMED' && copies > 1 + repeats)
+        lies.push(`${n}: written ${copies} times`);
       else if (outcome !== 'confirmed' && !/^[A-Z_]+$/.test(outcome))
         lies.push(`${n}: no named error, but ${outcome}`);
       else if (!['confirmed', 'PUBLISH_UNCONFIRMED'].includes(outcome) && copies > 0)
         lies.push(`${n}: ${outcome}, and ${copies} in the log`);
     });
-    return [...lies, ...this.#overtakings(records)];
+    return [...lies, ...this.#overtakings(firstCopies(records))];
   }
 
   #overtakings(records: readonly StoredRecord[]): readonly string[] {
     const last = new Map<string, number>();
     const overtakings: string[] = [];
-    for (const record of records.toSorted((a, b) => a.partition - b.partition || a.offset - b.offset)) {
+    for (const record of records) {
       const n = Number(bodyOf(record));
       const { key, outcome } = this.#all[n]!;
       if (outcome !== 'confirmed') continue;
@@ -226,4 +231,12 @@ export class Ledger {
   #where(outcome: string): readonly number[] {
     return this.#all.flatMap((one, n) => (one.outcome === outcome ? [n] : []));
   }
+}
+
+/** Each number's first record, in the order of its partition. */
+function firstCopies(records: readonly StoredRecord[]): readonly StoredRecord[] {
+  const seen = new Set<string>();
+  return records
+    .toSorted((a, b) => a.partition - b.partition || a.offset - b.offset)
+    .filter((record) => !seen.has(bodyOf(record)) && seen.add(bodyOf(record)));
 }
