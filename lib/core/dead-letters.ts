@@ -37,7 +37,8 @@ export interface DeadLetterBox {
   /**
    * Goes once over the letters that lie there when it begins, oldest first (on a log: within each partition), and does with each what the
    * visitor says. Letters of other sources may be among them: the visitor keeps those. What is kept stays in its place and in its order. Resolves when every verdict is carried out; rejects where the
-   * connection is lost, or `signal` aborts: then what `settled` was told is done, and all else is as it was.
+   * connection is lost, or `signal` aborts: then what `settled` was told is done, and all else lies there as it was, on a queue perhaps in
+   * another order.
    */
   pass(visitor: LetterVisitor, options: PassOptions): Promise<void>;
 
