@@ -21,8 +21,9 @@ import {
   type Problem,
 } from '../core/errors.js';
 import { copyHeaders, headerNames } from '../core/headers.js';
-import type { Destination, InboundMessage, OutboundMessage, ReplyAddress } from '../core/message.js';
-import { noReply, type OutboundReply, type ReplyTarget } from '../core/reply.js';
+import type { InboundMessage, OutboundMessage, ReplyAddress } from '../core/message.js';
+import { queueAddress, refuseUnbindable, replyTarget, type QueueAddress } from '../core/queue-addressing.js';
+import type { OutboundReply, ReplyTarget } from '../core/reply.js';
 import type { DriverEnvironment } from '../nest/transport-definition.js';
 import { BrokerError } from './broker/broker-error.js';
 import type { MemoryBroker } from './broker/memory-broker.js';
@@ -33,7 +34,6 @@ import {
   declareRetryQueue,
   isDeadLetterQueue,
   inboundReply,
-  isServerNamed,
   outboundReply,
   rawOf,
   type Publishable,
@@ -86,21 +86,8 @@ export class QueueDriver implements Driver {
       ...refusePartitionOrder(spec.patterns, this.#name),
       ...findDisagreements(spec.patterns, `the queue "${this.#options.queue}"`),
       ...refuseTargetsRead(spec.deadLetterTargets, (name) => name === this.#options.queue, this.#name),
-      ...this.#unbindable(spec),
+      ...refuseUnbindable(spec.patterns, this.#options.exchange, this.#name),
     ];
-  }
-
-  #unbindable({ patterns }: SubscriptionSpec): Problem[] {
-    const type = this.#options.exchange?.type;
-    if (type === undefined) return [];
-    return patterns
-      .filter(({ kind }) => kind === 'regexp' || (kind === 'wildcard' && type !== 'topic'))
-      .filter(() => type !== 'fanout')
-      .map(({ text }) => ({
-        name: `pattern ${text} on the transport ${JSON.stringify(this.#name)}`,
-        expected: `a pattern that can be bound to a ${type} exchange; or via() another transport, or no exchange`,
-        given: text,
-      }));
   }
 
   async connect(): Promise<void> {
@@ -136,7 +123,7 @@ export class QueueDriver implements Driver {
 
   async publish(message: OutboundMessage): Promise<void> {
     this.#assertOpen();
-    const to = this.#destination(message);
+    const to = queueAddress(message, this.#options);
     const headers = copyHeaders(message.headers);
     if (message.key !== undefined) headers[this.#keyHeader] = message.key;
     if (this.#options.exchange?.type === 'headers') headers[headerNames.pattern] = message.pattern;
@@ -176,15 +163,7 @@ export class QueueDriver implements Driver {
   }
 
   parseReplyAddress(message: InboundMessage): ReplyTarget {
-    const address: unknown = rawOf(message).properties.replyTo;
-    if (typeof address !== 'string' || address === '') return noReply;
-    if (isServerNamed(address) || this.#options.replyQueues?.includes(address))
-      return { kind: 'address', address };
-    const shown = JSON.stringify(address.slice(0, 100));
-    return {
-      kind: 'forged',
-      why: `${shown} is not a reply address; a named queue must be on the transport's replyQueues`,
-    };
+    return replyTarget(rawOf(message).properties.replyTo, this.#options.replyQueues);
   }
 
   async reply(to: ReplyAddress, reply: OutboundReply): Promise<'confirmed' | 'undeliverable'> {
@@ -221,7 +200,7 @@ export class QueueDriver implements Driver {
   }
 
   /** To an exchange that does not exist nothing is routed. */
-  #publish(to: { exchange: string; routingKey: string }, content: Publishable, delay: { delayMs?: number }) {
+  #publish(to: QueueAddress, content: Publishable, delay: { delayMs?: number }) {
     try {
       return this.#broker.publish(to.exchange, to.routingKey, content, delay);
     } catch (error) {
@@ -256,15 +235,6 @@ export class QueueDriver implements Driver {
       deliveryLimit: this.#options.deliveryLimit ?? defaultDeliveryLimit,
       maxPriority: this.#options.maxPriority,
     };
-  }
-
-  #destination(message: OutboundMessage): { exchange: string; routingKey: string } {
-    const { exchange, queue, publishTo } = this.#options;
-    const own: Destination = exchange === undefined ? { queue: queue ?? '' } : { exchange: exchange.name };
-    const to = message.to ?? publishTo ?? own;
-    if ('queue' in to) return { exchange: '', routingKey: to.queue };
-    if ('exchange' in to) return { exchange: to.exchange, routingKey: to.routingKey ?? message.pattern };
-    throw new NoRouteError(`a queue transport cannot send to the topic "${to.topic}"`);
   }
 
   #assertOpen(): void {

@@ -73,11 +73,6 @@ export function copyOf(message: MemoryMessage, copy: Copy): Publishable {
   return { body: message.body, headers, properties: { ...kept, ...answered, persistent: true } };
 }
 
-/** Names that only a broker gives: an address of that form was made for one client that waits there. */
-export function isServerNamed(address: string): boolean {
-  return address.length <= 255 && /^amq\.(rabbitmq\.reply-to|gen-)/.test(address);
-}
-
 export function outboundReply({
   kind,
   correlationId,

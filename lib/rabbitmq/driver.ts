@@ -24,9 +24,10 @@ import {
   type Problem,
 } from '../core/errors.js';
 import { headerNames } from '../core/headers.js';
-import type { Destination, InboundMessage, OutboundMessage, ReplyAddress } from '../core/message.js';
+import type { InboundMessage, OutboundMessage, ReplyAddress } from '../core/message.js';
 import { unlessAborted } from '../core/promises.js';
-import { noReply, type OutboundReply, type ReplyTarget } from '../core/reply.js';
+import { directReplyQueue, queueAddress, refuseUnbindable, replyTarget } from '../core/queue-addressing.js';
+import type { OutboundReply, ReplyTarget } from '../core/reply.js';
 import type { DriverEnvironment } from '../nest/transport-definition.js';
 import type { ConsumeMessage } from 'amqplib';
 import { Connection } from './connection.js';
@@ -37,10 +38,9 @@ import { replyCodeOf, replyCodes } from './errors.js';
 import { inboundReply, publishOptions } from './messages.js';
 import type { RabbitMqOptions } from './options.js';
 import { Publisher, type PublisherFields } from './publisher.js';
-import { isServerNamed, Replies } from './replies.js';
+import { Replies } from './replies.js';
 import { deadLetterQueue, declareTopology, type QueueTopology } from './topology.js';
 
-const directReplyQueue = 'amq.rabbitmq.reply-to';
 const defaults = {
   deliveryLimit: 100,
   consumerTimeoutMs: 30 * 60 * 1_000,
@@ -107,7 +107,7 @@ export class RabbitMqDriver implements Driver {
         (name) => name === this.#options.queue,
         this.#environment.name,
       ),
-      ...this.#unbindable(spec),
+      ...refuseUnbindable(spec.patterns, this.#options.exchange, this.#environment.name),
       ...this.#refuseLongWaits(spec),
     ];
   }
@@ -136,22 +136,6 @@ export class RabbitMqDriver implements Driver {
             : `${waitMs} ms of waits and ${runs} runs of ${runMs} ms, ${keptMs} ms`,
       },
     ];
-  }
-
-  #unbindable({ patterns }: SubscriptionSpec): Problem[] {
-    const { exchange } = this.#options;
-    const named = (text: string, expected: string): Problem => ({
-      name: `pattern ${text} on the transport ${JSON.stringify(this.#environment.name)}`,
-      expected,
-      given: text,
-    });
-    return patterns.flatMap(({ text, kind }) => {
-      if (exchange === undefined || exchange.type === 'fanout') return [];
-      if (kind === 'exact' || (kind === 'wildcard' && exchange.type === 'topic')) return [];
-      return [
-        named(text, `a pattern that can be bound to a ${exchange.type} exchange; or via() another transport`),
-      ];
-    });
   }
 
   connect(signal: AbortSignal): Promise<void> {
@@ -189,7 +173,7 @@ export class RabbitMqDriver implements Driver {
 
   async publish(message: OutboundMessage): Promise<void> {
     if (this.#closing !== undefined) throw this.#closedError();
-    const { exchange, routingKey } = this.#destination(message);
+    const { exchange, routingKey } = queueAddress(message, this.#options);
     const options = publishOptions(message, this.#keyHeader);
     const publication = { exchange, routingKey, body: message.body ?? Buffer.alloc(0), options };
     if (message.replyTo !== undefined) {
@@ -215,15 +199,8 @@ export class RabbitMqDriver implements Driver {
   }
 
   parseReplyAddress(message: InboundMessage): ReplyTarget {
-    const address: unknown = (message.raw as ConsumeMessage).properties.replyTo;
-    if (typeof address !== 'string' || address === '') return noReply;
-    if (isServerNamed(address) || this.#options.replyQueues?.includes(address))
-      return { kind: 'address', address };
-    const shown = JSON.stringify(address.slice(0, 100));
-    return {
-      kind: 'forged',
-      why: `${shown} is not a reply address; a named queue must be on the transport's replyQueues`,
-    };
+    const { replyTo } = (message.raw as ConsumeMessage).properties;
+    return replyTarget(replyTo, this.#options.replyQueues);
   }
 
   async reply(to: ReplyAddress, reply: OutboundReply): Promise<'confirmed' | 'undeliverable'> {
@@ -330,15 +307,6 @@ export class RabbitMqDriver implements Driver {
       maxPriority,
       exchange,
     };
-  }
-
-  #destination(message: OutboundMessage): { exchange: string; routingKey: string } {
-    const { exchange, queue, publishTo } = this.#options;
-    const own: Destination = exchange === undefined ? { queue: queue ?? '' } : { exchange: exchange.name };
-    const to = message.to ?? publishTo ?? own;
-    if ('queue' in to) return { exchange: '', routingKey: to.queue };
-    if ('exchange' in to) return { exchange: to.exchange, routingKey: to.routingKey ?? message.pattern };
-    throw new NoRouteError(`RabbitMQ has no topic "${to.topic}"`);
   }
 
   #supervision(connection: Connection, purpose: string) {

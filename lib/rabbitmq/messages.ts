@@ -12,6 +12,7 @@ import {
 } from '../core/headers.js';
 import { StorkConfigError } from '../core/errors.js';
 import type { InboundMessage, OutboundMessage } from '../core/message.js';
+import { directReplyQueue } from '../core/queue-addressing.js';
 import { readReplyKind, type InboundReply, type OutboundReply } from '../core/reply.js';
 
 const noHeaders: Headers = emptyHeaders();
@@ -72,9 +73,6 @@ export function publishOptions(message: OutboundMessage, keyHeader: string): Opt
  * it a second time.
  */
 const brokerOwned = /^(x-(death|delivery-count|acquired-count)|x-(first|last)-death-.*|CC|BCC)$/;
-
-/** What a client writes to have it replaced by an address of its own; the broker refuses it from anybody else. */
-const directReplyQueue = 'amq.rabbitmq.reply-to';
 
 /** A copy for a companion, or a letter's for its source. */
 interface CopiedAs {

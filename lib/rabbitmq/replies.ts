@@ -1,15 +1,9 @@
 import { messageOf, PublishUnconfirmedError, NoRouteError } from '../core/errors.js';
+import { directReplyQueue } from '../core/queue-addressing.js';
 import type { OutboundReply } from '../core/reply.js';
 import { replyOptions } from './messages.js';
 import { isUnsendable, type Publication, type Publisher } from './publisher.js';
 import { replyCodeOf, replyCodes } from './errors.js';
-
-const directReply = 'amq.rabbitmq.reply-to';
-
-/** Names that only the broker gives: an address of that form was made for one client that waits there. */
-export function isServerNamed(address: string): boolean {
-  return address.length <= 255 && (address.startsWith(`${directReply}.`) || address.startsWith('amq.gen-'));
-}
 
 /**
  * Sends answers on a connection of their own: a forged direct-reply address makes the broker close the whole connection. What was on
@@ -26,7 +20,7 @@ export class Replies {
 
   async send(address: string, reply: OutboundReply): Promise<'confirmed' | 'undeliverable'> {
     // A direct reply is returned to us whether it was delivered or not: `mandatory` would tell nothing.
-    const mandatory = !address.startsWith(directReply);
+    const mandatory = !address.startsWith(directReplyQueue);
     const options = { ...replyOptions(reply), mandatory };
     const publication = { exchange: '', routingKey: address, body: reply.body, options };
     if (this.#suspects > 0) return this.#alone(publication);

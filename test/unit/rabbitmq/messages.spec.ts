@@ -4,7 +4,6 @@ import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Headers } from '../../../lib/core/headers.js';
 import { copyOptions, inboundMessage, inboundReply } from '../../../lib/rabbitmq/messages.js';
-import { isServerNamed } from '../../../lib/rabbitmq/replies.js';
 
 type Properties = Record<string, unknown>;
 
@@ -146,18 +145,5 @@ describe('what comes in', () => {
     expect(patterns({ type: 't' })).toEqual(['t', 'key']);
     expect(patterns({ type: 't', headers: { 'stork-origin-routing-key': 'o' } })).toEqual(['t', 'o', 'key']);
     expect(patterns({ type: '', headers: { 'stork-origin-routing-key': 'o' } })).toEqual(['o', 'key']);
-  });
-});
-
-describe('a reply address', () => {
-  it.each([
-    ['amq.gen-JzTY20BRgKO-HjmUJj0wLg', true],
-    ['amq.rabbitmq.reply-to.g1h2AA.x==', true],
-    ['amq.rabbitmq.reply-to', false],
-    ['amq.topic', false],
-    ['orders', false],
-    [' amq.gen-a', false],
-  ])('%s is named by the broker: %s', (address, is) => {
-    expect(isServerNamed(address)).toBe(is);
   });
 });
