@@ -90,7 +90,7 @@ export class Consumer implements Subscription {
     await channel.prefetch(this.#isCautious ? 1 : prefetch);
     this.#live = new LiveChannel(channel, this.#fields, {
       settled: () => this.#settled(),
-      cancelled: () => void this.#channel.restart(),
+      cancelled: () => void this.#channel.restart(channel),
     });
     if (this.#state === 'flowing') await this.#live.consume();
   }

@@ -65,9 +65,9 @@ export class SupervisedChannel {
     return this.#started.promise;
   }
 
-  /** Breaks it on purpose: it comes back. */
-  async restart(): Promise<void> {
-    await this.#closeQuietly(this.#current);
+  /** Breaks it on purpose: it comes back. @param channel perhaps not set up yet */
+  async restart(channel: ConfirmChannel): Promise<void> {
+    await this.#closeQuietly(channel);
   }
 
   async close(): Promise<void> {

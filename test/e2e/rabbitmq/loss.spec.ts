@@ -8,6 +8,7 @@ import { eventually, Gate, Seen } from '../../contract/app.js';
 import { seeded } from '../../support/seeded.js';
 import { startProxy } from '../../support/tcp-proxy.js';
 import {
+  buildApp,
   codeOf,
   crashesDuring,
   later,
@@ -60,6 +61,9 @@ class Worker {
 
 const times = (queue: string): Map<number, number> => handled.get(queue) ?? new Map<number, number>();
 const extra = (queue: string): number => [...times(queue).values()].reduce((sum, n) => sum + n - 1, 0);
+
+/** Class and method of `basic.consume-ok`. */
+const consumeOk = Buffer.from([0, 60, 0, 21]);
 
 describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
   const raw = useRaw();
@@ -225,6 +229,30 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
       'the queue',
     );
     await eventually(async () => times(queue).get(1), 'the message');
+  });
+
+  it('of the queue in the moment in which it begins to consume is not the end of it', async () => {
+    const queue = raw().queue();
+    const proxy = await startStallingProxy(url!);
+    onTestFinished(() => proxy.close());
+    proxy.holdFrom(consumeOk);
+    const built = await buildApp({ controllers: [Worker], options: { url: proxy.url, queue } });
+    onTestFinished(built.close);
+    const listening = built.app.listen();
+    await eventually(async () => (proxy.held === 1 ? true : undefined), 'the consumer');
+    await raw().with((channel) => channel.deleteQueue(queue));
+    await eventually(async () => (proxy.held === 2 ? true : undefined), "the broker's word of it");
+    // Both arrive at once.
+    proxy.resume();
+    await listening;
+    await eventually(
+      async () =>
+        built.client
+          .publish('job', { queue, n: 1 })
+          .catch(() => undefined)
+          .then(() => times(queue).get(1)),
+      'the message',
+    );
   });
 
   it('of the queue while paused does not end the process when it goes on', async () => {

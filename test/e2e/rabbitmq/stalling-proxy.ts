@@ -10,6 +10,10 @@ export interface StallingProxy {
   /** What was held passes. */
   resume(): void;
   cut(): void;
+  /** From these bytes of the broker on, nothing that it says passes. */
+  holdFrom(bytes: Buffer): void;
+  /** Chunks that were held and have not passed. */
+  readonly held: number;
   /** Stalls as soon as the broker has said these bytes, which still pass. */
   stallAfter(bytes: Buffer): void;
   close(): Promise<void>;
@@ -21,9 +25,12 @@ export async function startStallingProxy(brokerUrl: string): Promise<StallingPro
   const held: (() => void)[] = [];
   let isStalled = false;
   let last: Buffer | undefined;
+  let firstHeld: Buffer | undefined;
+  let isHolding = false;
   const pass = (from: Socket, to: Socket, look: boolean): void => {
     from.on('data', (chunk: Buffer) => {
-      if (isStalled) return void held.push(() => to.write(chunk));
+      isHolding ||= look && firstHeld !== undefined && chunk.includes(firstHeld);
+      if (isStalled || (look && isHolding)) return void held.push(() => to.write(chunk));
       to.write(chunk);
       if (look && last !== undefined && chunk.includes(last)) isStalled = true;
     });
@@ -59,9 +66,15 @@ export async function startStallingProxy(brokerUrl: string): Promise<StallingPro
       isStalled = true;
     },
     resume: () => {
-      isStalled = false;
-      last = undefined;
+      isStalled = isHolding = false;
+      last = firstHeld = undefined;
       for (const go of held.splice(0)) go();
+    },
+    holdFrom: (bytes) => {
+      firstHeld = bytes;
+    },
+    get held() {
+      return held.length;
     },
     stallAfter: (bytes) => {
       last = bytes;
