@@ -147,8 +147,9 @@ export class QueueLetters implements DeadLetterBox {
       await answered(clock, () => channel.close());
       return undefined;
     } catch (error) {
-      if (error instanceof ConnectionLostError) throw error;
-      return limitOfRabbitMq4;
+      const isOtherwise = error instanceof StorkConfigError;
+      if (isOtherwise || replyCodeOf(error) === replyCodes.accessRefused) return limitOfRabbitMq4;
+      throw error;
     }
   }
 

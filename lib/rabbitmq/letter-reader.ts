@@ -18,6 +18,10 @@ const idleMs = 1_000;
 /** So often it may say that there are more, and give none. */
 const maxIdle = 10;
 const publishTimeoutMs = 30_000;
+/** What is given back lies in the queue a moment later, which a busy broker makes long. */
+const returnLimitMs = 4_000;
+/** Where others consume, it may be theirs by then. */
+const sharedReturnLimitMs = 1_000;
 const closeTimeoutMs = 5_000;
 
 export interface LetterReaderFields {
@@ -198,10 +202,12 @@ export class LetterReader {
     await this.#channel.close();
     const channel = await model.createChannel();
     channel.on('error', () => {});
-    const until = clock.now() + idleMs;
+    const begunAt = clock.now();
     let isBack = false;
-    while (!isBack && clock.now() < until) {
-      isBack = (await channel.checkQueue(queue)).messageCount >= messageCount + this.#held;
+    for (let limitMs = Infinity; !isBack && clock.now() < begunAt + limitMs;) {
+      const found = await channel.checkQueue(queue);
+      isBack = found.messageCount >= messageCount + this.#held;
+      limitMs = found.consumerCount === 0 ? returnLimitMs : sharedReturnLimitMs;
       if (!isBack) await sleep(clock, 5);
     }
     await channel.close();
