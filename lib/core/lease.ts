@@ -32,6 +32,8 @@ export type Written = { readonly answer: boolean } | { readonly error: unknown }
 const defaultStoreTimeoutMs = 5_000;
 /** Wait before the end of a run is told again to a store that failed. Doubles. */
 const firstPauseMs = 50;
+/** Of the time that a step may take: what is left for the last try. */
+const lastTryShare = 0.1;
 
 /** The hold of one run on its key. Every step ends in time, whatever the store does. */
 export class Lease {
@@ -146,13 +148,15 @@ export class Lease {
     this.stopRenewing();
     await this.#renewing;
     const giveUpAtMs = this.#clock.now() + this.#storeTimeoutMs;
+    const lastTryMs = this.#storeTimeoutMs * lastTryShare;
     for (let pauseMs = firstPauseMs; ; pauseMs *= 2) {
       try {
         return { answer: await this.#within(Math.max(1, giveUpAtMs - this.#clock.now()), tell) };
       } catch (error) {
-        if (this.#clock.now() + pauseMs >= giveUpAtMs) return { error };
+        const leftMs = giveUpAtMs - this.#clock.now() - lastTryMs;
+        if (leftMs <= 0) return { error };
+        await sleep(this.#clock, Math.min(pauseMs, leftMs));
       }
-      await sleep(this.#clock, pauseMs);
     }
   }
 

@@ -19,7 +19,8 @@ export interface Connection {
 
 /** States of the client in which a command would lie in a queue for nobody knows how long. */
 const away = new Set(['reconnecting', 'close', 'end']);
-const backoff = { delayMs: 100, maxDelayMs: 5_000 };
+/** Well below the time for which the end of a run is told again. */
+const backoff = { delayMs: 100, maxDelayMs: 1_000 };
 /** How long the client waits for the server's farewell, which a stalled link does not bring. */
 const farewellMs = 100;
 

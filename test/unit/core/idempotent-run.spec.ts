@@ -333,6 +333,19 @@ describe('a store that fails', () => {
     expect(await store.inner.begin('k', 'another', leaseMs)).toEqual({ state: 'done', reply });
   });
 
+  it('at complete is told for a last time when most of the time is over', async () => {
+    const store = new FaultyStore();
+    const run = start(store);
+    await settle();
+    store.faults.set('complete', fails);
+    run.end({ value: 'worked' });
+    await clock.advance(4_400);
+    store.faults.delete('complete');
+    await clock.advance(600);
+    expect(await run.outcome).toEqual(ran);
+    expect(await store.inner.begin('k', 'another', leaseMs)).toEqual({ state: 'done' });
+  });
+
   it.each([
     ['fails', fails, down],
     ['hangs', hangs, expect.any(StoreUnavailableError)],
