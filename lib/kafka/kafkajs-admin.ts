@@ -4,7 +4,8 @@ import { toClientError } from './client-errors.js';
 import { KafkaClientError, type KafkaAdmin, type PartitionEnds, type TopicToCreate } from './client.js';
 import { asked, fewRetries, quietly } from './kafkajs-common.js';
 
-const creationLimitMs = 10_000;
+/** A busy controller takes its time; told that it took too long, nobody knows whether the topic comes. */
+const creationLimitMs = 20_000;
 const creationPollMs = 50;
 
 export class KafkaJsAdmin implements KafkaAdmin {
@@ -49,7 +50,9 @@ export class KafkaJsAdmin implements KafkaAdmin {
       const configEntries = Object.entries(config).map(([name, value]) => ({ name, value }));
       const wanted = { topic, numPartitions: partitions, replicationFactor, configEntries };
       const create = (): Promise<unknown> =>
-        asked(this.#admin.createTopics({ topics: [wanted], waitForLeaders: false }));
+        asked(
+          this.#admin.createTopics({ topics: [wanted], waitForLeaders: false, timeout: creationLimitMs }),
+        );
       await this.#orRenewed(create);
       await this.#untilLed(topic);
     }

@@ -25,6 +25,13 @@ import { ProduceRequests, type ProducingCluster } from './produce-requests.js';
 const acknowledgements = { all: -1, leader: 1, none: 0 } as const;
 
 const atOnceMs = 20;
+const coordinatorPollMs = 200;
+/** None has been chosen yet, it has not read its log yet, or another is asked by now. */
+const coordinatorTroubles: ReadonlySet<string | undefined> = new Set([
+  'GROUP_COORDINATOR_NOT_AVAILABLE',
+  'GROUP_LOAD_IN_PROGRESS',
+  'NOT_COORDINATOR_FOR_GROUP',
+]);
 
 export async function openProducer(kafka: Kafka, settings: ProducerSettings): Promise<KafkaProducer> {
   const requests = new ProduceRequests();
@@ -122,22 +129,41 @@ export async function openTransactions(
         retry: { ...fewRetries, retries: 0 },
       }),
   );
+  const query = { groupId: id, coordinatorType: coordinatorTypes.transaction };
   try {
     await producer.connect();
-    await begin(producer, timeoutMs);
+    await begin(producer, timeoutMs, () => whyNoCoordinator(cluster, query));
   } catch (error) {
-    const query = { groupId: id, coordinatorType: coordinatorTypes.transaction };
-    const why = (await whyNoCoordinator(cluster, query)) ?? error;
     await quietly(producer.disconnect());
-    throw toClientError(why, 'unavailable');
+    throw toClientError(error, 'unavailable');
   }
   return new KafkaJsTransactions(producer, settings);
 }
 
-/** The first transaction of a producer ends those of the one before it; an empty one costs no request. */
-async function begin(producer: Producer, limitMs: number): Promise<void> {
-  const transaction = await onceAlone(limitMs, () => producer.transaction());
-  await transaction.abort();
+/**
+ * The first transaction of a producer ends those of the one before it; an empty one costs no request. The first of a cluster has to wait
+ * for a coordinator.
+ */
+async function begin(
+  producer: Producer,
+  limitMs: number,
+  findRefusal: () => Promise<unknown>,
+): Promise<void> {
+  for (const until = Date.now() + limitMs; ; await sleep(coordinatorPollMs)) {
+    try {
+      const transaction = await onceAlone(limitMs, () => producer.transaction());
+      return await transaction.abort();
+    } catch (error) {
+      const refusal = await findRefusal();
+      if (refusal !== undefined) throw refusal;
+      if (!lacksCoordinator(error) || Date.now() > until) throw error;
+    }
+  }
+}
+
+function lacksCoordinator(error: unknown): boolean {
+  const isNone = error instanceof Error && error.name === 'KafkaJSGroupCoordinatorNotFound';
+  return isNone || coordinatorTroubles.has(errorType(error));
 }
 
 /** While the coordinator still ends a transaction, ours or that of a producer before us, it answers that nothing was done. */

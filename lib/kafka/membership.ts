@@ -65,6 +65,8 @@ const turnBudget = 512;
 const commitsToWarn = 5;
 /** How long a rebalance waits for the last commit. */
 const commitLimitMs = 2_000;
+/** How long a shutdown does: it waits 5 s for all of the leaving. */
+const lastCommitLimitMs = 3_500;
 const commitRetryMs = 100;
 /** How long leaving the group may take. Whoever has not left by then is thrown out by the session's time-out. */
 const leaveLimitMs = 5_000;
@@ -181,7 +183,7 @@ export class Membership {
 
   /** Commits what is settled and leaves the group. */
   async close(): Promise<void> {
-    await endsWithin(this.#fields.clock, this.#commitAll(), commitLimitMs);
+    await endsWithin(this.#fields.clock, this.#commitAll(), lastCommitLimitMs);
     this.#over = true;
     const left = this.#consumer.close();
     this.#end();

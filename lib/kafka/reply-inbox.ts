@@ -6,12 +6,13 @@ import { inboundLogReply, type LogReplyAddress } from '../core/log-records.js';
 import type { ReplyListener } from '../core/driver.js';
 import type { StorkLogger } from '../core/logger.js';
 import { assignOne } from './assigner.js';
-import type {
-  ConsumerSettings,
-  FetchedRecord,
-  KafkaClient,
-  KafkaConsumer,
-  TopicPartition,
+import {
+  KafkaClientError,
+  type ConsumerSettings,
+  type FetchedRecord,
+  type KafkaClient,
+  type KafkaConsumer,
+  type TopicPartition,
 } from './client.js';
 import { nestContentType } from './wire.js';
 
@@ -61,7 +62,7 @@ export class KafkaReplyInbox {
     if (chosen === undefined) throw new ConnectionLostError(`the reply topic ${topic} has no partition yet`);
     this.#at = { topic, partition: chosen.partition };
     this.#next = chosen.high;
-    await this.#join();
+    await this.#joinAtLast();
   }
 
   async close(): Promise<void> {
@@ -69,6 +70,22 @@ export class KafkaReplyInbox {
     await this.#consumer?.close();
     // Without us the broker would keep it for minutes.
     await this.#fields.client.admin.deleteGroup(this.#group).catch(() => {});
+  }
+
+  /** Tries until it has joined, is refused or is closed: a coordinator may be away, and a new cluster has none for a while. */
+  async #joinAtLast(): Promise<void> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#join();
+      } catch (error) {
+        const isPassing = error instanceof KafkaClientError && error.failure === 'unavailable';
+        if (!isPassing) throw error;
+        if (attempt === 1)
+          this.#fields.logger.warn(`${this.#fields.name}: replies cannot be read yet: ${error.message}`);
+        await this.#standBack(attempt);
+        if (this.#abort.signal.aborted) throw error;
+      }
+    }
   }
 
   async #join(): Promise<void> {
@@ -113,14 +130,11 @@ export class KafkaReplyInbox {
 
   /** Pending requests go on waiting: replies stay in their topic. */
   async #rejoin(cause: Error): Promise<void> {
-    const { clock, random, reconnect, logger, name } = this.#fields;
+    const { logger, name } = this.#fields;
     logger.warn(`${name}: reading replies has ended and is started again: ${messageOf(cause)}`);
     this.#hasJoined = false;
     for (let attempt = 1; !this.#abort.signal.aborted; attempt++) {
-      const crashed = this.#consumer;
-      this.#consumer = undefined;
-      await crashed?.close();
-      await sleep(clock, backoffMs(attempt, reconnect, random), this.#abort.signal);
+      await this.#standBack(attempt);
       if (this.#abort.signal.aborted) return;
       try {
         return await this.#join();
@@ -128,5 +142,14 @@ export class KafkaReplyInbox {
         // The loop tries on.
       }
     }
+  }
+
+  /** Lets go of what has crashed, and waits. */
+  async #standBack(attempt: number): Promise<void> {
+    const { clock, random, reconnect } = this.#fields;
+    const crashed = this.#consumer;
+    this.#consumer = undefined;
+    await crashed?.close();
+    await sleep(clock, backoffMs(attempt, reconnect, random), this.#abort.signal);
   }
 }

@@ -1,0 +1,87 @@
+import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { Kafka, logLevel, type Admin } from 'kafkajs';
+import { eventually } from '../../contract/app.js';
+import { throwAway, type ThrowAway } from '../../support/brokers/index.mjs';
+import { createTopic } from '../../support/kafka-topics.js';
+import { openDesk, replayAll } from './letter-desk.js';
+import { brokers, linesAbout, startKafkaApp, uniqueName } from './support.js';
+
+/** More copies of what groups and transactions are remembered in than there are brokers: none has a coordinator until somebody makes the topics. */
+const config = ['offsets.topic', 'transaction.state.log'].flatMap((name) => [
+  `${name}.replication.factor=2`,
+  `${name}.num.partitions=1`,
+]);
+/** Longer than the client itself looks for one. */
+const awayMs = 2_500;
+
+describe.skipIf(brokers === undefined)('Kafka: a coordinator that comes late', () => {
+  let server: ThrowAway<'kafka'>;
+  let foreign: Kafka;
+  let admin: Admin;
+
+  beforeAll(async () => {
+    server = await throwAway('kafka', { version: inject('kafkaVersion'), config });
+    foreign = new Kafka({ brokers: server.brokers, logLevel: logLevel.NOTHING });
+    admin = foreign.admin();
+    await admin.connect();
+  }, 240_000);
+  afterAll(async () => {
+    await admin.disconnect();
+    await server.remove();
+  });
+
+  const makeInternal = (topic: string) =>
+    admin.createTopics({
+      topics: [
+        {
+          topic,
+          numPartitions: 1,
+          replicationFactor: 1,
+          configEntries: [{ name: 'cleanup.policy', value: 'compact' }],
+        },
+      ],
+      waitForLeaders: false,
+    });
+
+  it('is waited for by a replay', async () => {
+    const [source, group] = [uniqueName(), uniqueName()];
+    for (const topic of [source, `${source}.dlq`]) await createTopic(admin, topic, 1);
+    const producer = foreign.producer();
+    await producer.connect();
+    const headers = { 'stork-origin': source, 'stork-group': group, 'stork-death-reason': 'rejected' };
+    await producer.send({ topic: `${source}.dlq`, messages: [{ value: '1', headers }] });
+    await producer.disconnect();
+    const desk = await openDesk({ brokers: server.brokers, groupId: group }, { source });
+    try {
+      const replayed = replayAll(desk.box);
+      await Promise.race([replayed, new Promise((go) => setTimeout(go, awayMs))]);
+      await makeInternal('__transaction_state');
+      expect(await replayed).toMatchObject({ done: 1, kept: 0 });
+    } finally {
+      await desk.close();
+    }
+  });
+
+  it('is waited for by a request', async () => {
+    const topic = uniqueName();
+    await createTopic(admin, topic, 1);
+    const { client } = await startKafkaApp({
+      group: uniqueName(),
+      handlers: [],
+      options: { brokers: server.brokers },
+    });
+    let failure: unknown;
+    client.request(topic, 1).catch((error: unknown) => (failure = error));
+    await eventually(
+      async () => failure ?? linesAbout('warn', 'replies cannot be read yet')[0],
+      'the word of it',
+    );
+    await makeInternal('__consumer_offsets');
+    // It is published once answers can be read.
+    await eventually(async () => {
+      expect(failure).toBeUndefined();
+      const [partition] = await admin.fetchTopicOffsets(topic);
+      return partition?.high === '1' ? true : undefined;
+    }, 'the request');
+  });
+});
