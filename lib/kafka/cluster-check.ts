@@ -1,5 +1,5 @@
 import { connect as connectSocket } from 'node:net';
-import { messageOf, StorkConfigError } from '../core/errors.js';
+import { ConnectionLostError, messageOf, StorkConfigError } from '../core/errors.js';
 import type { DriverEnvironment } from '../nest/transport-definition.js';
 import { connectionTrouble, errorType } from './client-errors.js';
 import { KafkaClientError, type KafkaAdmin } from './client.js';
@@ -57,6 +57,16 @@ export function explainGroup(error: unknown, group: string, name: string): unkno
     : '';
   const why = `${name}: the group ${JSON.stringify(group)} refuses us: ${error.message}${advice}`;
   return new StorkConfigError(why, { cause: error });
+}
+
+/** The same of reading replies, for whoever asks. */
+export function explainReplies(error: unknown, topic: string, name: string): unknown {
+  if (!(error instanceof KafkaClientError)) return error;
+  const why = `${name}: replies cannot be read from ${JSON.stringify(topic)}: ${error.message}`;
+  const options = { cause: error };
+  return error.failure === 'refused'
+    ? new StorkConfigError(why, options)
+    : new ConnectionLostError(why, options);
 }
 
 /** The usual trap of a first set-up: the brokers name addresses that are not ours to reach, and every later call fails far away. */

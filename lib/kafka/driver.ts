@@ -27,7 +27,7 @@ import type { OutboundReply, ReplyOutcome, ReplyTarget } from '../core/reply.js'
 import type { DriverEnvironment } from '../nest/transport-definition.js';
 import { assignSticky } from './assigner.js';
 import type { ConsumerSettings, KafkaClient } from './client.js';
-import { checkCluster, explain, explainGroup } from './cluster-check.js';
+import { checkCluster, explain, explainGroup, explainReplies } from './cluster-check.js';
 import { Copies } from './copies.js';
 import { GroupConsumer } from './group-consumer.js';
 import { KafkaJsClient } from './kafka-client.js';
@@ -242,34 +242,14 @@ export class KafkaDriver implements Driver {
 
   async openReplies(listener: ReplyListener): Promise<ReplyInbox> {
     if (this.#closing !== undefined) throw this.#closedError();
-    const { name, clock, logger } = this.#environment;
-    const { groupId, replyTopic, wire } = this.#options;
+    const { groupId, replyTopic } = this.#options;
     const topic = replyTopic ?? `${groupId ?? this.#clientId}.reply`;
-    await this.#topology.declareReplies(topic, replyPartitions);
-    if (this.#closing !== undefined) throw this.#closedError();
-    const inbox = new KafkaReplyInbox(
-      {
-        client: this.#client,
-        topic,
-        groupPrefix: groupId ?? this.#clientId,
-        settings: this.#consumerSettings(),
-        bare: wire === 'nest' ? 'item' : 'value',
-        reconnect: this.#reconnect,
-        name,
-        clock,
-        random: Math.random,
-        logger,
-      },
-      listener,
-    );
-    this.#inbox = inbox;
     try {
-      await inbox.open();
+      await this.#topology.declareReplies(topic, replyPartitions);
+      return { address: await this.#openInbox(topic, listener) };
     } catch (error) {
-      await inbox.close();
-      throw error;
+      throw explainReplies(error, topic, this.#environment.name);
     }
-    return { address: inbox.address };
   }
 
   parseReplyAddress(message: InboundMessage): ReplyTarget | Promise<ReplyTarget> {
@@ -308,6 +288,32 @@ export class KafkaDriver implements Driver {
   close(limitMs: number): Promise<void> {
     this.#closing ??= this.#close(limitMs);
     return this.#closing;
+  }
+
+  async #openInbox(topic: string, listener: ReplyListener): Promise<ReplyAddress> {
+    if (this.#closing !== undefined) throw this.#closedError();
+    const { groupId, wire } = this.#options;
+    const inbox = new KafkaReplyInbox(
+      {
+        ...this.#environment,
+        client: this.#client,
+        topic,
+        groupPrefix: groupId ?? this.#clientId,
+        settings: this.#consumerSettings(),
+        bare: wire === 'nest' ? 'item' : 'value',
+        reconnect: this.#reconnect,
+        random: Math.random,
+      },
+      listener,
+    );
+    this.#inbox = inbox;
+    try {
+      await inbox.open();
+    } catch (error) {
+      await inbox.close();
+      throw error;
+    }
+    return inbox.address;
   }
 
   /** Tries until it is connected, is refused, or nobody waits any more: then the last failure is the answer. */

@@ -84,4 +84,13 @@ describe.skipIf(brokers === undefined)('Kafka: a coordinator that comes late', (
       return partition?.high === '1' ? true : undefined;
     }, 'the request');
   });
+
+  it('or no broker at all: a request says so', async () => {
+    const topic = uniqueName();
+    await createTopic(admin, topic, 1);
+    const options = { brokers: server.brokers };
+    const { client } = await startKafkaApp({ group: uniqueName(), handlers: [], options });
+    await server.kill();
+    await expect(client.request(topic, 1)).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
+  });
 });
