@@ -71,8 +71,9 @@ export async function startApp(harness: DriverHarness, options: AppOptions): Pro
       }, `${count} dead letters`),
     settled: async () => {
       const isSettled = async (): Promise<true | undefined> => {
-        const { inFlight } = service.state()['main']!;
-        return inFlight === 0 && (await harness.waiting(source)) === 0 ? true : undefined;
+        const isIdle = (): boolean => service.state()['main']!.inFlight === 0;
+        // Before and after: what leaves the queue while it is looked at is in neither.
+        return isIdle() && (await harness.waiting(source)) === 0 && isIdle() ? true : undefined;
       };
       await eventually(isSettled, 'nothing unsettled');
     },

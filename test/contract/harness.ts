@@ -39,12 +39,17 @@ export interface DriverHarness {
   deadLetterSource(source: string): string;
   /** Messages of `source` that no consumer has; brokers that know more may count what consumers have not settled too. */
   waiting(source: string): Promise<number>;
-  /** Breaks every connection to the broker, as a network would, for long enough that it gives up on its consumers. */
+  /**
+   * Breaks every connection to the broker, as a network would, for long enough that it gives up on consumers whose transport is
+   * `impatient`.
+   */
   dropConnections(): Promise<void>;
   /** Addresses that are not reply addresses, `source` itself among them. */
   forgedReplyAddresses(source: string): readonly string[];
   /** A well-formed reply address at which nobody listens. */
   readonly deserted: string;
+  /** Transport options with which the broker soon gives up on a consumer that is away. */
+  readonly impatient: CommonTransportOptions;
   /** Transport options with which the broker hands over one message at a time. */
   readonly oneAtATime: CommonTransportOptions;
   /** Transport options with which priorities count. */

@@ -44,6 +44,7 @@ driverContract({
     const topic = broker.topic(name);
     return topic === undefined ? 0 : broker.group(name).lag(name);
   },
+  impatient: {},
   dropConnections: async () => broker.dropConnections(),
   forgedReplyAddresses: (topic) => [topic, 'no.such.topic.reply', '__consumer_offsets', 'x'.repeat(10_000)],
   deserted: (() => {

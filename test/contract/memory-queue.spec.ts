@@ -27,6 +27,7 @@ driverContract({
     const queue = broker.queue(name);
     return queue === undefined ? 0 : queue.ready + queue.unacked;
   },
+  impatient: {},
   dropConnections: async () => broker.dropConnections(),
   forgedReplyAddresses: (queue) => [queue, 'no.such.queue', 'amq.topic', 'x'.repeat(10_000)],
   deserted: 'amq.rabbitmq.reply-to.garbage',

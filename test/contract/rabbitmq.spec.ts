@@ -4,6 +4,7 @@ import { rabbitmq, type RabbitMqOptions } from 'nestjs-stork/rabbitmq';
 import { emptyHeaders } from '../../lib/core/headers.js';
 import { rabbitMqCapabilities } from '../../lib/rabbitmq/driver.js';
 import { startProxy, type TcpProxy } from '../support/tcp-proxy.js';
+import { eventually } from './app.js';
 import { driverContract } from './driver-contract.js';
 import type { RawLetter } from './harness.js';
 import { targetSuffix } from './suite/dead-letter-targets.js';
@@ -41,6 +42,11 @@ async function list(queue: string): Promise<readonly RawLetter[]> {
     looking.consume(queue, onMessage).catch(reject);
   });
   await looking.close();
+  // They are given back a moment later.
+  await eventually(
+    async () => ((await channel.checkQueue(queue)).messageCount >= messages.length ? true : undefined),
+    'the letters to be back',
+  );
   return messages.map(({ content, properties }) => ({
     body: content,
     headers: properties.headers ?? emptyHeaders(),
@@ -88,6 +94,7 @@ driverContract({
     await looking.close().catch(() => {});
     return found.messageCount;
   },
+  impatient: {},
   dropConnections: async () => proxy.cut(),
   forgedReplyAddresses: (queue) => [queue, 'no.such.queue', 'amq.topic'],
   deserted: 'amq.gen-deserted',
@@ -98,7 +105,7 @@ driverContract({
     return { appId: appId as unknown, persistent: deliveryMode === 2 };
   },
   close: async () => {
-    for (const queue of queues) await channel.deleteQueue(queue);
+    await Promise.all([...queues].map((queue) => channel.deleteQueue(queue)));
     await connection.close();
     await proxy.close();
   },

@@ -3,7 +3,7 @@ import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservice
 import { IsPositive } from 'class-validator';
 import { expect, it } from 'vitest';
 import { DeadLetterInterceptor, StorkContext, type DeadLetterNotice } from 'nestjs-stork';
-import { headerText, Seen, startApp } from '../app.js';
+import { eventually, headerText, Seen, startApp } from '../app.js';
 import type { DriverHarness } from '../harness.js';
 
 class OrderDto {
@@ -119,6 +119,7 @@ export function failureContract(harness: DriverHarness): void {
     expect(text(letter, 'stork-death-reason')).toBe('undecodable');
     expect(Buffer.compare(letter!.body ?? Buffer.alloc(0), bytes)).toBe(0);
     await client.publish('fine', 1);
+    await eventually(async () => service.state()['main']!.counts.handled, 'the next message');
     await settled();
     expect(service.state()['main']!.counts.handled).toBe(1);
   });

@@ -20,7 +20,10 @@ export function lossContract(harness: DriverHarness): void {
           await new Promise((resolve) => context.signal.addEventListener('abort', resolve, { once: true }));
       }
     }
-    const { client, settled, service, source } = await startApp(harness, { controllers: [Slow] });
+    const { client, settled, service, source } = await startApp(harness, {
+      controllers: [Slow],
+      transport: harness.impatient,
+    });
     await client.publish('slow', 1, { messageId: 'm-1' });
     await runs.count(1);
     await harness.dropConnections();
@@ -46,7 +49,10 @@ export function lossContract(harness: DriverHarness): void {
         return n;
       }
     }
-    const { client, service } = await startApp(harness, { controllers: [Echo] });
+    const { client, service } = await startApp(harness, {
+      controllers: [Echo],
+      transport: harness.impatient,
+    });
     expect(await client.request('echo', 1)).toBe(1);
     await harness.dropConnections();
     // What is sent into the cut fails with a named error; a caller who repeats gets through.
@@ -85,7 +91,7 @@ export function lossContract(harness: DriverHarness): void {
     }
     const { client, source, settled } = await startApp(harness, {
       controllers: [Streams],
-      transport: { concurrency: 1 },
+      transport: { ...harness.impatient, concurrency: 1 },
     });
     const asker = await startApp(harness, { controllers: [], source });
     const items = new Seen<number>();
@@ -101,9 +107,8 @@ export function lossContract(harness: DriverHarness): void {
       'a publish',
     );
     expect((await seen.count(1))[0]).toBe(7);
+    await eventually(async () => (runs >= 2 ? true : undefined), 'the second run');
     await settled();
-    // On a log it may have run from memory as well, between the lost reply and the lost partition.
-    expect(runs).toBeGreaterThanOrEqual(2);
   });
 
   it('gives what a consumer left unsettled to another one', async () => {

@@ -23,10 +23,10 @@ class OrderDto {
 }
 
 /** What redelivery tests wait for: harnesses of real brokers clean up by it. */
-export const redeliveryDelays = [100, 200, 300, 1_500, 2_000];
+export const redeliveryDelays = [100, 200, 300, 1_500, 6_000, 60_000];
 
 /** How late a busy machine may make a run. What is promised is measured over many of them, in `e2e/retry-delays.ts`. */
-const busyMs = 4_000;
+const busyMs = 20_000;
 
 const quick: RetryOptions = { maxRetries: 2, delayMs: 1 };
 interface RunSeen {
@@ -230,7 +230,7 @@ function inPlace(harness: DriverHarness): void {
     expect(await told.count(1)).toEqual([30_000]);
     const began = Date.now();
     await first.close();
-    expect(Date.now() - began).toBeLessThan(10_000);
+    expect(Date.now() - began).toBeLessThan(25_000);
     const second = await start(harness, Failing, { source: first.source });
     const [, again] = await runs.count(2);
     await second.settled();
@@ -244,7 +244,7 @@ function inPlace(harness: DriverHarness): void {
       { maxRetries: 1, delayMs: 30_000, jitter: 'none', onRetry: (n) => told.add(n) },
       1,
     );
-    const { client, settled } = await start(harness, Failing);
+    const { client, settled } = await start(harness, Failing, { transport: harness.impatient });
     await client.publish('work', 1);
     await told.count(1);
     await harness.dropConnections();
@@ -632,7 +632,7 @@ export function redeliveryContract(harness: DriverHarness): void {
     @Controller()
     class Delayed {
       @EventPattern<string>('long')
-      @Retry(redelivered([2_000]))
+      @Retry(redelivered([6_000]))
       long(@Ctx() { attempt }: StorkContext): void {
         seen.add(`long ${attempt}`);
         if (attempt === 1) throw new Error('no');
@@ -694,12 +694,12 @@ export function redeliveryContract(harness: DriverHarness): void {
     @Controller()
     class Asked {
       @MessagePattern('ask')
-      @Retry(redelivered([2_000]))
+      @Retry(redelivered([60_000]))
       ask(): never {
         throw new Error('no');
       }
     }
     const { client } = await start(harness, Asked);
-    await expect(client.request('ask', 1, { timeoutMs: 1_500 })).rejects.toMatchObject({ message: 'no' });
+    await expect(client.request('ask', 1)).rejects.toMatchObject({ message: 'no' });
   });
 }
