@@ -76,7 +76,7 @@ describe('the sample of failure policies', () => {
       expect(code, stdout).toBe(0);
       expect(chaptersOf(stdout)).toEqual(chapters);
       const queue = /queue (\S+)/.exec(stdout)![1]!;
-      for (const name of [queue, `${queue}.dlq`, `${queue}.retry.500`])
+      for (const name of [queue, `${queue}.dlq`, `${queue}.retry.2000`])
         expect(await hasQueue(rabbitmqUrl!, name), name).toBe(false);
     },
     limitMs,
@@ -133,7 +133,7 @@ function waitsOf(stdout: string): { readonly inPlace: readonly boolean[]; readon
     at(second) - at(first) >= leastMs - 2;
   return {
     inPlace: [isBetween('SH-1  run 1', 'SH-1  run 2', 100), isBetween('SH-1  run 2', 'SH-1  run 3', 200)],
-    redelivered: isBetween('SH-2  run 1', 'SH-2  run 2', 500),
+    redelivered: isBetween('SH-2  run 1', 'SH-2  run 2', 2_000),
   };
 }
 
