@@ -22,6 +22,8 @@ export default defineConfig({
     // For what hangs: on a busy machine with brokers beside it, what is well takes many times its usual time.
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    // Until then the brokers that were started for the tests have to be ended.
+    teardownTimeout: 120_000,
     expect: { poll: { timeout: 30_000 } },
     projects: [
       { extends: true, test: { name: 'source', include: ['test/**/*.spec.ts'], exclude: usingDist } },

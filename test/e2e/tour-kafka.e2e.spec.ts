@@ -9,6 +9,7 @@ import { throwAway } from '../support/brokers/index.mjs';
 import {
   countByRules,
   countsIn,
+  killingAt,
   outcomesByRules,
   outcomesIn,
   root,
@@ -18,7 +19,7 @@ import {
 
 const brokers = inject('kafkaBrokers');
 const buildLimitMs = 180_000;
-const limitMs = 240_000;
+const limitMs = 480_000;
 const everyLine = outcomesByRules();
 
 describe.skipIf(brokers === undefined)('the tour on Kafka', () => {
@@ -46,7 +47,7 @@ describe.skipIf(brokers === undefined)('the tour on Kafka', () => {
       expect(outcomesIn(state)).toEqual(everyLine);
       expect(stdout).toContain('RemoteError with the code UNKNOWN_SKU');
       const topic = /topic (stork-tour\.[\w-]+)/.exec(stdout)![1]!;
-      expect((await topicNames(brokers!)).filter((name) => name.startsWith(topic))).toEqual([]);
+      await expect.poll(() => topicNames(brokers!, topic)).toEqual([]);
     },
     limitMs,
   );
@@ -56,7 +57,7 @@ describe.skipIf(brokers === undefined)('the tour on Kafka', () => {
     async () => {
       const server = await throwAway('kafka', { version: inject('kafkaVersion') });
       onTestFinished(server.remove);
-      const running = tour(server.brokers, '--pace', '300');
+      const running = tour(server.brokers, '--pace', '50');
       onTestFinished(() => void running.child.kill('SIGKILL'));
       await running.shows('500 of 1 000');
       await server.kill();
@@ -82,18 +83,14 @@ describe.skipIf(brokers === undefined)('the tour on Kafka', () => {
       expect(sent.code, sent.stdout).toBe(0);
       expect(sent.stdout).toContain('All 1 000 sent, each confirmed by the broker');
 
-      const killed = tour(brokers!, ...consume);
-      await killed.shows('250 of 1 000');
-      killed.child.kill('SIGKILL');
-      expect((await killed.ended).code).toBeNull();
-      const known = outcomesIn(state).filter((outcome) => outcome !== undefined).length;
-      expect(known).toBeGreaterThanOrEqual(250);
-      expect(known).toBeLessThan(1_000);
+      const killed = await tourWith(killingAt('250 of 1 000', folder), brokers!, ...consume).ended;
+      expect(killed.code, killed.stdout).toBeNull();
+      expect(outcomesIn(state).filter((outcome) => outcome !== undefined)).toHaveLength(250);
 
       const { code, stdout, stderr } = await tour(brokers!, ...consume).ended;
       expect(stderr).toBe('');
       expect(code, stdout).toBe(0);
-      expect(stdout).toContain(`${known} of 1 000 had their outcome before`);
+      expect(stdout).toContain('250 of 1 000 had their outcome before');
       expect(outcomesIn(state)).toEqual(everyLine);
       expect(countsIn(stdout)).toEqual(countByRules());
     },
@@ -108,7 +105,7 @@ describe.skipIf(brokers === undefined)('the tour on Kafka', () => {
       const { code, stdout, stderr } = await tour([`127.0.0.1:${port}`]).ended;
 
       expect(code).toBe(1);
-      expect(performance.now() - began).toBeLessThan(10_000);
+      expect(performance.now() - began).toBeLessThan(40_000);
       expect(stderr).toMatch(/^Kafka cannot be reached at .+; to start one: npm run brokers -- up kafka\n$/);
       expect(stderr).toContain(`127.0.0.1:${port} `);
       expect(stdout).not.toMatch(/^\s+at /m);
@@ -117,20 +114,28 @@ describe.skipIf(brokers === undefined)('the tour on Kafka', () => {
   );
 });
 
-/** As it was built, without npm: of that a signal would only reach npm. */
 function tour(addresses: readonly string[], ...args: readonly string[]): Running {
+  return tourWith([], addresses, ...args);
+}
+
+/** As it was built, without npm: of that a signal would only reach npm. What comes first is for Node. */
+function tourWith(
+  nodeArgs: readonly string[],
+  addresses: readonly string[],
+  ...args: readonly string[]
+): Running {
   const main = join(root, '.build', 'sample', '01-tour', 'main.js');
-  return run(process.execPath, [main, '--broker', 'kafka', ...args], {
+  return run(process.execPath, [...nodeArgs, main, '--broker', 'kafka', ...args], {
     limitMs: limitMs - 20_000,
     env: { KAFKA_BROKERS: addresses.join(',') },
   });
 }
 
-async function topicNames(addresses: readonly string[]): Promise<readonly string[]> {
+async function topicNames(addresses: readonly string[], prefix: string): Promise<readonly string[]> {
   const admin = new Kafka({ brokers: [...addresses], logLevel: logLevel.NOTHING }).admin();
   await admin.connect();
   try {
-    return await admin.listTopics();
+    return (await admin.listTopics()).filter((name) => name.startsWith(prefix));
   } finally {
     await admin.disconnect();
   }

@@ -9,6 +9,7 @@ import { throwAway } from '../support/brokers/index.mjs';
 import {
   countByRules,
   countsIn,
+  killingAt,
   outcomesByRules,
   outcomesIn,
   root,
@@ -18,7 +19,7 @@ import {
 
 const rabbitmqUrl = inject('rabbitmqUrl');
 const buildLimitMs = 180_000;
-const limitMs = 240_000;
+const limitMs = 480_000;
 const everyLine = outcomesByRules();
 
 describe.skipIf(rabbitmqUrl === undefined)('the tour on RabbitMQ', () => {
@@ -58,8 +59,8 @@ describe.skipIf(rabbitmqUrl === undefined)('the tour on RabbitMQ', () => {
     async () => {
       const server = await throwAway('rabbitmq');
       onTestFinished(server.remove);
-      // Queues that were declared a moment ago may not survive a kill of RabbitMQ 3.10: at this pace the kill comes after 5 s.
-      const running = tour(server.url, '--pace', '100');
+      // Queues that were declared a moment ago may not survive a kill of RabbitMQ 3.10: at this pace the kill comes after 10 s.
+      const running = tour(server.url, '--pace', '50');
       onTestFinished(() => void running.child.kill('SIGKILL'));
       await running.shows('500 of 1 000');
       await server.kill();
@@ -85,18 +86,14 @@ describe.skipIf(rabbitmqUrl === undefined)('the tour on RabbitMQ', () => {
       expect(sent.code, sent.stdout).toBe(0);
       expect(sent.stdout).toContain('All 1 000 sent, each confirmed by the broker');
 
-      const killed = tour(rabbitmqUrl!, ...consume);
-      await killed.shows('250 of 1 000');
-      killed.child.kill('SIGKILL');
-      expect((await killed.ended).code).toBeNull();
-      const known = outcomesIn(state).filter((outcome) => outcome !== undefined).length;
-      expect(known).toBeGreaterThanOrEqual(250);
-      expect(known).toBeLessThan(1_000);
+      const killed = await tourWith(killingAt('250 of 1 000', folder), rabbitmqUrl!, ...consume).ended;
+      expect(killed.code, killed.stdout).toBeNull();
+      expect(outcomesIn(state).filter((outcome) => outcome !== undefined)).toHaveLength(250);
 
       const { code, stdout, stderr } = await tour(rabbitmqUrl!, ...consume).ended;
       expect(stderr).toBe('');
       expect(code, stdout).toBe(0);
-      expect(stdout).toContain(`${known} of 1 000 had their outcome before`);
+      expect(stdout).toContain('250 of 1 000 had their outcome before');
       expect(outcomesIn(state)).toEqual(everyLine);
       expect(countsIn(stdout)).toEqual(countByRules());
     },
@@ -111,7 +108,7 @@ describe.skipIf(rabbitmqUrl === undefined)('the tour on RabbitMQ', () => {
       const { code, stdout, stderr } = await tour(`amqp://guest:secret@127.0.0.1:${port}`).ended;
 
       expect(code).toBe(1);
-      expect(performance.now() - begun).toBeLessThan(6_000);
+      expect(performance.now() - begun).toBeLessThan(40_000);
       expect(stderr).toMatch(
         /^RabbitMQ cannot be reached at .+; to start one: npm run brokers -- up rabbitmq\n$/,
       );
@@ -123,10 +120,14 @@ describe.skipIf(rabbitmqUrl === undefined)('the tour on RabbitMQ', () => {
   );
 });
 
-/** As it was built, without npm: of that a signal would only reach npm. */
 function tour(url: string, ...args: readonly string[]): Running {
+  return tourWith([], url, ...args);
+}
+
+/** As it was built, without npm: of that a signal would only reach npm. What comes first is for Node. */
+function tourWith(nodeArgs: readonly string[], url: string, ...args: readonly string[]): Running {
   const main = join(root, '.build', 'sample', '01-tour', 'main.js');
-  return run(process.execPath, [main, '--broker', 'rabbitmq', ...args], {
+  return run(process.execPath, [...nodeArgs, main, '--broker', 'rabbitmq', ...args], {
     limitMs: limitMs - 20_000,
     env: { RABBITMQ_URL: url },
   });

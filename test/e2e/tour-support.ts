@@ -1,5 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export const root = fileURLToPath(new URL('../../', import.meta.url));
@@ -55,6 +56,22 @@ export function run(command: string, args: readonly string[], { limitMs, env = {
       look();
     });
   return { child, ended, shows };
+}
+
+/** Arguments for Node under which a program kills itself as soon as it has printed `text`: from outside that may be too late. */
+export function killingAt(text: string, folder: string): readonly string[] {
+  const preload = join(folder, 'kill.mjs');
+  writeFileSync(
+    preload,
+    `const write = process.stdout.write.bind(process.stdout);
+process.stdout.write = (chunk, ...rest) => {
+  const isRoomLeft = write(chunk, ...rest);
+  if (String(chunk).includes(${JSON.stringify(text)})) process.kill(process.pid, 'SIGKILL');
+  return isRoomLeft;
+};
+`,
+  );
+  return ['--import', preload];
 }
 
 /** The closing table. */

@@ -1,4 +1,5 @@
 import { Kafka, PartitionAssigners, type Cluster, type IHeaders } from 'kafkajs';
+import { untilDone } from './kafka-topics.js';
 
 export interface StoredRecord {
   readonly partition: number;
@@ -69,19 +70,32 @@ export class KafkaTopicReader {
   records(topic: string): Promise<readonly StoredRecord[]> {
     const before = this.#underWay.get(topic);
     if (before !== undefined) return before;
-    const reading = this.#read(topic).finally(() => this.#underWay.delete(topic));
+    const reading = this.#readUntilDone(topic).finally(() => this.#underWay.delete(topic));
     this.#underWay.set(topic, reading);
     return reading;
+  }
+
+  /** A leader that has just begun refuses for a moment, and who leads may have changed since it was asked. */
+  #readUntilDone(name: string): Promise<readonly StoredRecord[]> {
+    let isRepeated = false;
+    return untilDone(async () => {
+      if (isRepeated) await this.#cluster.refreshMetadata();
+      isRepeated = true;
+      return this.#read(name);
+    });
   }
 
   async #read(name: string): Promise<readonly StoredRecord[]> {
     const topic = await this.#find(name);
     if (topic === undefined) return [];
     const count = topic.records.length;
-    const leaders = this.#cluster.findLeaderForPartitions(name, [...topic.next.keys()]);
-    for (const [nodeId, partitions] of Object.entries(leaders))
-      while (await this.#fetch(name, topic, nodeId, partitions));
-    if (topic.records.length > count) topic.records.sort(byAge);
+    try {
+      const leaders = this.#cluster.findLeaderForPartitions(name, [...topic.next.keys()]);
+      for (const [nodeId, partitions] of Object.entries(leaders))
+        while (await this.#fetch(name, topic, nodeId, partitions));
+    } finally {
+      if (topic.records.length > count) topic.records.sort(byAge);
+    }
     return topic.records;
   }
 

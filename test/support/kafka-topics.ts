@@ -25,8 +25,8 @@ export async function committedOffsets(
   return new Map(entries.filter(([, offset]) => offset >= 0));
 }
 
-/** A broker that has just begun, or a topic or group that has, is refused for a moment, which kafkajs's admin does not wait for. */
-async function untilDone<T>(ask: () => Promise<T>): Promise<T> {
+/** A broker that has just begun, or a topic or group that has, is refused for a moment, which kafkajs does not wait for. */
+export async function untilDone<T>(ask: () => Promise<T>): Promise<T> {
   for (const until = Date.now() + limitMs; ; await sleep(20)) {
     try {
       return await ask();

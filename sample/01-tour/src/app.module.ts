@@ -7,7 +7,7 @@ import { OrdersController } from './orders.controller.js';
 import { ShopService } from './shop.service.js';
 
 /** Somebody waits at a terminal; in production the default of a minute lets a broker and its users start in any order. */
-const startTimeoutMs = 3_000;
+const startTimeoutMs = 10_000;
 /** Most of what fails here fails for good: waiting seconds for it, as the default would, shows nothing. */
 const retry = { maxRetries: 0 };
 

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import kafkajs from 'kafkajs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import kafkajs, { type Admin } from 'kafkajs';
 import { kafka } from 'nestjs-stork/kafka';
 import { unreadJson, type Broker } from './broker-choice.js';
 import type { TourOptions } from './options.js';
@@ -56,6 +57,20 @@ async function deleteTopics(brokers: string[], topic: string): Promise<void> {
   ];
   const names = new Set(await admin.listTopics());
   await admin.deleteTopics({ topics: made.filter((name) => names.has(name)) });
-  await admin.deleteGroups([topic, letters]);
+  await deleteGroups(admin, [topic, letters]);
   await admin.disconnect();
+}
+
+/** A group whose members have just left may not be empty yet: what is refused is asked for again. */
+async function deleteGroups(admin: Admin, groups: readonly string[]): Promise<void> {
+  let left = [...groups];
+  for (const until = Date.now() + 10_000; ; await sleep(200)) {
+    try {
+      await admin.deleteGroups(left);
+      return;
+    } catch (error) {
+      if (!(error instanceof kafkajs.KafkaJSDeleteGroupsError) || Date.now() > until) throw error;
+      left = error.groups.map(({ groupId }) => groupId);
+    }
+  }
 }

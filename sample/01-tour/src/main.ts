@@ -23,7 +23,7 @@ import { ShopService } from './shop.service.js';
 import { Story } from './story.js';
 
 /** So long the tour waits for one more outcome; a broker that is started again may take its time. */
-const patienceMs = 60_000;
+const patienceMs = 120_000;
 // Each dead letter is a warning in the log. Here that is what the tour is about, and it tells the story itself.
 const nestOptions = { logger: ['fatal' as const], abortOnError: false };
 

@@ -8,7 +8,7 @@ import { OrdersController } from './orders.controller.js';
 import { Story } from './story.js';
 
 /** Somebody waits at a terminal; in production the default of a minute lets a broker and its users start in any order. */
-const startTimeoutMs = 3_000;
+const startTimeoutMs = 10_000;
 
 @Module({})
 export class AppModule {

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import kafkajs from 'kafkajs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import kafkajs, { type Admin } from 'kafkajs';
 import { kafka } from 'nestjs-stork/kafka';
 import type { Broker } from './brokers.js';
 
@@ -22,6 +23,21 @@ async function deleteTopics(brokers: string[], topic: string): Promise<void> {
   const topics = (await admin.listTopics()).filter((name) => name.startsWith(topic));
   await admin.deleteTopics({ topics });
   const { groups } = await admin.listGroups();
-  await admin.deleteGroups(groups.map(({ groupId }) => groupId).filter((id) => id.startsWith(topic)));
+  const ours = groups.map(({ groupId }) => groupId).filter((id) => id.startsWith(topic));
+  await deleteGroups(admin, ours);
   await admin.disconnect();
+}
+
+/** A group whose members have just left may not be empty yet: what is refused is asked for again. */
+async function deleteGroups(admin: Admin, groups: readonly string[]): Promise<void> {
+  let left = [...groups];
+  for (const until = Date.now() + 10_000; ; await sleep(200)) {
+    try {
+      await admin.deleteGroups(left);
+      return;
+    } catch (error) {
+      if (!(error instanceof kafkajs.KafkaJSDeleteGroupsError) || Date.now() > until) throw error;
+      left = error.groups.map(({ groupId }) => groupId);
+    }
+  }
 }

@@ -23,7 +23,7 @@ export class OrdersController {
 
   /** Takes a while: one more run, by way of the broker. Nobody waits for it, and a restart does not forget it. */
   @EventPattern<string>('order.shipped')
-  @Retry({ maxRetries: 0, redeliverDelaysMs: [500] })
+  @Retry({ maxRetries: 0, redeliverDelaysMs: [2_000] })
   shipped(@Payload() parcel: Order & { readonly isHeavy: boolean }, @Ctx() ctx: StorkContext): void {
     if (parcel.isHeavy && ctx.attempt === 1) throw new Error('the carrier is out');
   }

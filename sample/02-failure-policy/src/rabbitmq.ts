@@ -14,10 +14,10 @@ export function onRabbitMq(): Broker {
   };
 }
 
-/** The queue, its dead letters, and where messages wait for half a second. */
+/** The queue, its dead letters, and where messages wait for two seconds. */
 async function deleteQueues(url: string, queue: string): Promise<void> {
   const connection = await connect(url);
   const channel = await connection.createChannel();
-  for (const name of [queue, `${queue}.dlq`, `${queue}.retry.500`]) await channel.deleteQueue(name);
+  for (const name of [queue, `${queue}.dlq`, `${queue}.retry.2000`]) await channel.deleteQueue(name);
   await connection.close();
 }

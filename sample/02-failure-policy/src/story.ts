@@ -39,7 +39,7 @@ export class Story {
 
   async #redelivered(): Promise<void> {
     const { diary } = this;
-    diary.begin('2. The carrier is out: the broker brings the message again in half a second.');
+    diary.begin('2. The carrier is out: the broker brings the message again in two seconds.');
     const key = 'Ada';
     await Promise.all([
       this.shop.publish('order.shipped', { order: 'SH-2', isHeavy: true }, { key }),
@@ -49,7 +49,7 @@ export class Story {
     const [first, , last] = diary.runs;
     diary.claim(
       'the next message of the same customer did not wait for it',
-      ordersOf(diary.runs) === 'SH-2 SH-3 SH-2' && waited(first, last, 500),
+      ordersOf(diary.runs) === 'SH-2 SH-3 SH-2' && waited(first, last, 2_000),
     );
   }
 

@@ -9,7 +9,7 @@ import { sweep } from './sweep.mjs';
 
 /** @typedef {import('./instances.mjs').Instance} Instance */
 
-const limitMs = 60_000;
+const limitMs = 180_000;
 
 /**
  * Kafka nodes that are broker and controller at once.

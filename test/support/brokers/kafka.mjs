@@ -13,7 +13,7 @@ const oldestJava = 17;
 /** @type {import('./kinds.mjs').Broker} */
 export const kafka = {
   variable: 'KAFKA_BROKERS',
-  limitMs: 60_000,
+  limitMs: 180_000,
   hint: 'a container engine that runs, or Java 17 and Maven (Debian: packages default-jre-headless and maven), or KAFKA_BROKERS',
   url: (port) => `127.0.0.1:${port}`,
   probe: askKafka,

@@ -12,6 +12,9 @@ import { readState, writeState } from './state.mjs';
 
 /** @typedef {import('./instances.mjs').Instance} Instance */
 
+/** How long what listens may stall before it counts as something else. */
+const stallMs = 30_000;
+
 /**
  * Gives the server, starting it only where it is not there yet in any way.
  * @param {Instance} instance
@@ -23,8 +26,8 @@ export async function bringUp(instance) {
   const { id, broker, version, port, isThrowAway } = instance;
   const before = readState(home)[id];
   if (before?.how === 'native' && isOurs(before)) return whenReady(instance);
-  if (await isListening(port))
-    throw new Error(`127.0.0.1:${port} is taken by something that is not ${broker}`);
+  const late = await findLate(instance);
+  if (late) return late;
   const owner = isThrowAway ? { owner: refOf(process.pid) } : {};
   mkdirSync(instance.folder, { recursive: true });
   // A container takes no configuration of ours.
@@ -36,6 +39,21 @@ export async function bringUp(instance) {
     await startNatively(instance, { broker, how: 'native', port, version, ...owner });
   }
   return whenReady(instance);
+}
+
+/**
+ * Asks again while something listens on the port: a broker that is busy may not answer at once.
+ * @param {Instance} instance
+ * @returns {Promise<import('./find.mjs').Found | undefined>} Undefined where nothing listens.
+ */
+async function findLate(instance) {
+  const { broker, port } = instance;
+  for (const until = Date.now() + stallMs; await isListening(port); await sleep(250)) {
+    const found = await findOnPort(instance);
+    if (found) return found;
+    if (Date.now() > until) throw new Error(`127.0.0.1:${port} is taken by something that is not ${broker}`);
+  }
+  return undefined;
 }
 
 /**

@@ -7,7 +7,7 @@ import { connect, createServer } from 'node:net';
  */
 export function isListening(port, host = '127.0.0.1') {
   return new Promise((resolve) => {
-    const socket = connect({ host, port, timeout: 2_000 });
+    const socket = connect({ host, port, timeout: 10_000 });
     /** @param {boolean} answer */
     const settle = (answer) => {
       socket.destroy();

@@ -24,7 +24,7 @@ function ask({ host, port }, request, read) {
       socket.destroy();
       resolve(answer);
     };
-    const timer = setTimeout(() => settle(undefined), 3_000);
+    const timer = setTimeout(() => settle(undefined), 10_000);
     socket.once('connect', () => socket.write(request));
     socket.once('error', () => settle(undefined));
     socket.once('close', () => settle(undefined));

@@ -16,7 +16,7 @@ const loopbackOnly = '-kernel inet_dist_use_interface {127,0,0,1}';
 /** @type {import('./kinds.mjs').Broker} */
 export const rabbitmq = {
   variable: 'RABBITMQ_URL',
-  limitMs: 60_000,
+  limitMs: 180_000,
   hint: 'a container engine that runs, or Debian as root (packages rabbitmq-server and, for 4, debootstrap), or RABBITMQ_URL',
   url: (port) => `amqp://guest:guest@127.0.0.1:${port}`,
   probe: askRabbitMq,

@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { ConfigResourceTypes, Kafka, logLevel, type KafkaConfig, type SASLOptions } from 'kafkajs';
 import { describe, expect, inject, it, onTestFinished } from 'vitest';
-import { eventually } from '../../contract/app.js';
 import { throwAway, throwAwayCluster } from '../../support/brokers/index.mjs';
 import { isListening } from '../../support/brokers/parts.mjs';
 import { KafkaTopicReader } from '../../support/kafka-topic-reader.js';
@@ -13,6 +12,8 @@ const connectTo = (brokers: readonly string[], more: Partial<KafkaConfig> = {}):
   new Kafka({
     brokers: [...brokers],
     logLevel: logLevel.NOTHING,
+    // The default of a second is too little on a busy machine for who does not try again.
+    connectionTimeout: 30_000,
     retry: { initialRetryTime: 50, maxRetryTime: 500, retries: 60 },
     ...more,
   });
@@ -38,7 +39,7 @@ async function readerOf(kafka: Kafka): Promise<KafkaTopicReader> {
   return reader;
 }
 
-describe.skipIf(inject('kafkaBrokers') === undefined)('a Kafka of its own', { timeout: 60_000 }, () => {
+describe.skipIf(inject('kafkaBrokers') === undefined)('a Kafka of its own', { timeout: 240_000 }, () => {
   it('takes settings, and keeps its data and address when stopped and when killed', async () => {
     const config = ['message.max.bytes=5000', 'offsets.topic.num.partitions=3'];
     const server = await throwAway('kafka', { version, config });
@@ -84,7 +85,7 @@ describe.skipIf(inject('kafkaBrokers') === undefined)('a Kafka of its own', { ti
       const refused = listTopics({ sasl: login('wrong') });
       await expect(refused).rejects.toMatchObject({ name: 'KafkaJSSASLAuthenticationError' });
     }
-    await expect(listTopics({})).rejects.toThrow('connection');
+    await expect(listTopics({})).rejects.toThrow('Closed connection');
   });
 
   it('refuses a login that its settings cannot hold', async () => {
@@ -121,7 +122,7 @@ describe.skipIf(inject('kafkaBrokers') === undefined)('a Kafka of its own', { ti
   });
 });
 
-describe.skipIf(inject('kafkaBrokers') === undefined)('a Kafka cluster', { timeout: 90_000 }, () => {
+describe.skipIf(inject('kafkaBrokers') === undefined)('a Kafka cluster', { timeout: 240_000 }, () => {
   it('stays writable without one of three nodes, takes it back, and leaves nothing behind', async () => {
     const cluster = await throwAwayCluster('kafka', { version });
     onTestFinished(() => cluster.remove());
@@ -139,21 +140,19 @@ describe.skipIf(inject('kafkaBrokers') === undefined)('a Kafka cluster', { timeo
       return topics[0]!.partitions.map(({ isr }) => isr.length);
     };
     await sendToEach('whole');
-    expect(await replicasInSync()).toEqual([3, 3, 3]);
+    await expect.poll(replicasInSync).toEqual([3, 3, 3]);
     const [first] = cluster.nodes;
     await first!.kill();
     await sendToEach('without one');
-    expect(await replicasInSync()).toEqual([2, 2, 2]);
+    await expect.poll(replicasInSync).toEqual([2, 2, 2]);
     await first!.start();
-    await eventually(
-      async () => ((await replicasInSync()).every((count) => count === 3) ? true : undefined),
-      'the replicas to be in sync',
-    );
+    await expect.poll(replicasInSync, { timeout: 60_000 }).toEqual([3, 3, 3]);
     const records = await (await readerOf(kafka)).records(topic);
-    expect(records.map(({ value }) => value!.toString())).toEqual([
-      ...Array<string>(3).fill('whole'),
-      ...Array<string>(3).fill('without one'),
-    ]);
+    // This producer is not idempotent: it may write twice where a leader moves meanwhile.
+    const valuesOf = (partition: number): string[] => [
+      ...new Set(records.filter((each) => each.partition === partition).map(({ value }) => String(value))),
+    ];
+    for (const partition of [0, 1, 2]) expect(valuesOf(partition)).toEqual(['whole', 'without one']);
     await cluster.remove();
     for (const { address } of cluster.nodes)
       expect(await isListening(Number(address.split(':')[1]))).toBe(false);
