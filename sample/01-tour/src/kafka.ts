@@ -55,10 +55,13 @@ async function deleteTopics(brokers: string[], topic: string): Promise<void> {
     `${topic}.reply`,
     `${letters}.reply`,
   ];
-  const names = new Set(await admin.listTopics());
-  await admin.deleteTopics({ topics: made.filter((name) => names.has(name)) });
-  await deleteGroups(admin, [topic, letters]);
-  await admin.disconnect();
+  try {
+    const names = new Set(await admin.listTopics());
+    await admin.deleteTopics({ topics: made.filter((name) => names.has(name)) });
+    await deleteGroups(admin, [topic, letters]);
+  } finally {
+    await admin.disconnect();
+  }
 }
 
 /** A group whose members have just left may not be empty yet: what is refused is asked for again. */

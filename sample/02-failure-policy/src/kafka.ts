@@ -20,12 +20,15 @@ export function onKafka(): Broker {
 async function deleteTopics(brokers: string[], topic: string): Promise<void> {
   const admin = new kafkajs.Kafka({ brokers, logLevel: kafkajs.logLevel.NOTHING }).admin();
   await admin.connect();
-  const topics = (await admin.listTopics()).filter((name) => name.startsWith(topic));
-  await admin.deleteTopics({ topics });
-  const { groups } = await admin.listGroups();
-  const ours = groups.map(({ groupId }) => groupId).filter((id) => id.startsWith(topic));
-  await deleteGroups(admin, ours);
-  await admin.disconnect();
+  try {
+    const topics = (await admin.listTopics()).filter((name) => name.startsWith(topic));
+    await admin.deleteTopics({ topics });
+    const { groups } = await admin.listGroups();
+    const ours = groups.map(({ groupId }) => groupId).filter((id) => id.startsWith(topic));
+    await deleteGroups(admin, ours);
+  } finally {
+    await admin.disconnect();
+  }
 }
 
 /** A group whose members have just left may not be empty yet: what is refused is asked for again. */
