@@ -256,6 +256,8 @@ describe.skipIf(url === undefined)('RabbitMQ: publishing', () => {
       await seen.count(1);
       await raw().channel.deleteQueue(delay);
       await client.publish('p', 2, { to: { queue }, delayMs: 100 });
+      // Deleting what is not there would be no error.
+      await raw().with((channel) => channel.checkQueue(delay));
       await seen.count(2);
     });
 

@@ -132,10 +132,12 @@ export class Raw {
 
   /** What a delayed publish to `target` leaves behind. */
   delayed(target: string, delayMs: number): string {
-    const name = `${target}.delay.${delayMs}`;
-    this.#queues.add(name);
-    this.#exchanges.add(name);
-    return name;
+    const ofQueue = `${target}.delay.queue.${delayMs}`;
+    for (const name of [ofQueue, `${target}.delay.${delayMs}`]) {
+      this.#queues.add(name);
+      this.#exchanges.add(name);
+    }
+    return ofQueue;
   }
 
   /** On a channel of its own: a refusal closes it. */
