@@ -17,8 +17,8 @@ interface JobRun extends Job {
 }
 
 const delays = [1_000, 60_000] as const;
-/** Sent over ten seconds, so that one moment in which the machine is busy does not meet all of them. */
-const slow = 20;
+/** Sent over twenty seconds, so that one moment in which the machine is busy does not meet all of them. */
+const slow = 40;
 const patienceMs = 120_000;
 /** What the library promises. */
 const lateMs = 1_000;

@@ -8,7 +8,16 @@ import { RabbitMqDriver } from '../../../lib/rabbitmq/driver.js';
 import { systemClock } from '../../../lib/core/clock.js';
 import { Counters } from '../../../lib/core/counters.js';
 import { eventually } from '../../contract/app.js';
-import { crashesDuring, later, refusal, startRabbitApp, uniqueQueue, url, useRaw } from './support.js';
+import {
+  buildApp,
+  crashesDuring,
+  later,
+  refusal,
+  startRabbitApp,
+  uniqueQueue,
+  url,
+  useRaw,
+} from './support.js';
 import { startStallingProxy } from './stalling-proxy.js';
 
 @Controller()
@@ -26,18 +35,24 @@ function withUrl(change: (address: URL) => void): string {
   return address.href;
 }
 
+const kinds = ['TCPSocketWrap', 'Timeout'];
 const resources = (): readonly string[] =>
-  process.getActiveResourcesInfo().filter((name) => name === 'TCPSocketWrap' || name === 'Timeout');
+  process.getActiveResourcesInfo().filter((name) => kinds.includes(name));
+
+/** Sooner than what is left goes by itself: the limit of a handshake is 10 s. */
+const goneMs = 9_000;
 
 /** What the process still waits for, compared with `before`. */
 async function expectNothingLeft(before: readonly string[]): Promise<void> {
-  const sockets = (names: readonly string[]) => names.filter((name) => name === 'TCPSocketWrap').length;
+  const count = (names: readonly string[], kind: string) => names.filter((name) => name === kind).length;
   await eventually(
-    async () => (sockets(resources()) <= sockets(before) ? true : undefined),
-    'the sockets to be gone',
+    async () => {
+      const now = resources();
+      return kinds.every((kind) => count(now, kind) <= count(before, kind)) ? true : undefined;
+    },
+    'the sockets and timers to be gone',
+    goneMs,
   );
-  const timers = resources().length - sockets(resources());
-  expect(timers - (before.length - sockets(before))).toBeLessThanOrEqual(0);
 }
 
 describe.skipIf(url === undefined)('RabbitMQ: start', () => {
@@ -52,13 +67,13 @@ describe.skipIf(url === undefined)('RabbitMQ: start', () => {
     const { error, tookMs } = await refusal({
       controllers,
       options: { url: `amqp://me:s3cret@127.0.0.1:${port}`, queue: 'never' },
-      module: { startTimeoutMs: 300 },
+      module: { startTimeoutMs: 2_000 },
     });
     expect(error).toMatchObject({ code: 'CONNECTION_LOST' });
     expect(error.message).toContain(`127.0.0.1:${port}`);
     expect(error.message).toContain('ECONNREFUSED');
     expect(error.stack).not.toContain('s3cret');
-    expect(tookMs).toBeGreaterThanOrEqual(290);
+    expect(tookMs).toBeGreaterThanOrEqual(1_990);
     expect(tookMs).toBeLessThan(10_000);
     await expectNothingLeft(before);
   });
@@ -106,15 +121,19 @@ describe.skipIf(url === undefined)('RabbitMQ: start', () => {
       timers.mockRestore();
     });
     const crashes = await crashesDuring(async () => {
-      proxy.stall();
-      const failed = refusal({
+      const { app, close } = await buildApp({
         controllers,
         options: { url: proxy.url, queue: 'never' },
         module: { startTimeoutMs: 200 },
       });
-      await later(400);
+      onTestFinished(close);
+      proxy.stall();
+      await expect(app.listen()).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
+      const closed = close();
+      // Closing waits for the handshake.
+      await later(200);
       proxy.resume();
-      await failed;
+      await closed;
       // Two heartbeats without an answer.
       await later(3_600);
     });
@@ -251,7 +270,7 @@ describe.skipIf(url === undefined)('RabbitMQ: start', () => {
     const cutting = setInterval(() => proxy.cut(), 1);
     await expect(driver.connect(AbortSignal.timeout(200))).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
     clearInterval(cutting);
-    await driver.connect(AbortSignal.timeout(5_000));
+    await driver.connect(AbortSignal.timeout(30_000));
     expect(driver.state.current.value).toBe('ready');
   });
 });

@@ -31,7 +31,7 @@ export async function connectDriver(options: Partial<RabbitMqOptions>): Promise<
     },
   );
   onTestFinished(() => driver.close(2_000));
-  await driver.connect(AbortSignal.timeout(5_000));
+  await driver.connect(AbortSignal.timeout(30_000));
   return driver;
 }
 

@@ -172,7 +172,8 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box, disturbed', (
     });
     const began = performance.now();
     await expect(box.pass(looks, { window: 1, signal: abort.signal })).rejects.toThrow('enough');
-    expect(performance.now() - began).toBeLessThan(12_000);
+    // Waiting for what is on its way and closing the channel have limits of 10 s in sum.
+    expect(performance.now() - began).toBeLessThan(30_000);
   });
 
   it('rejects where its queue is deleted meanwhile', async () => {
@@ -198,12 +199,13 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box, disturbed', (
     const passing = first.pass(slow, pass);
     await asked.opened;
     expect(bodies(await list(second))).toEqual(upTo(300).slice(200));
-    const both = second.pass(new Looks(() => 'keep'), pass);
+    await second.pass(new Looks(() => 'keep'), pass);
+    await counted(dlq, 100);
     goOn.open();
-    await Promise.all([passing, both]);
+    await passing;
     expect(slow.seen.length).toBe(300);
     expect(bodies(await list(first)).toSorted()).toEqual(upTo(300).toSorted());
-    expect(await raw().count(dlq)).toBe(300);
+    await counted(dlq, 300);
   });
 
   it('lets two discard at once, each letter once', async () => {
@@ -220,13 +222,17 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box, disturbed', (
     const { queue } = await fillBox(raw(), 60, (n) =>
       n === 20 || n === 21 ? { messageId: 'twin', headers: { 'stork-failed-at': undefined } } : {},
     );
-    const box = await openBox({ queue, consumerTimeoutMs: 200 });
-    const looks = new Looks(async (body): Promise<Verdict> => {
-      await later(10);
+    const box = await openBox({ queue, consumerTimeoutMs: 2_000 });
+    let returns: unknown;
+    const looks = new Looks(async (body, { message }): Promise<Verdict> => {
+      returns = message.headers['x-delivery-count'];
+      await later(50);
       return Number(body) % 3 === 0 ? 'discard' : 'keep';
     });
     await box.pass(looks, pass);
     expect(looks.seen).toEqual(upTo(60));
+    // Three seconds, on channels that go on for one: the last letter was given back by two of them before.
+    expect(returns).toBeGreaterThanOrEqual(2);
     expect(bodies(await list(box))).toEqual(upTo(60).filter((body) => Number(body) % 3 !== 0));
   });
 

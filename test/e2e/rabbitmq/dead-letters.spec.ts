@@ -94,7 +94,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
     failing.add(bad);
     await client.publish('job', 1);
     const of = (queue: string): readonly Run[] => runs.all.filter((run) => run.queue === queue);
-    await raw().letters(`${bad}.dlq`, 1);
+    await expect.poll(() => raw().count(`${bad}.dlq`)).toBe(1);
     await eventually(async () => (of(good).length === 1 ? true : undefined), 'the good one');
     failing.delete(bad);
     const box = await openBox({ queue: bad });

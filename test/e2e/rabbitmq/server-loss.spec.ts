@@ -173,7 +173,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', () => {
     const doubles = [...times(queue).values()].reduce((sum, n) => sum + n - 1, 0);
     // Delivered and not acknowledged, and acknowledgements that the fault took with it.
     expect(doubles).toBeLessThanOrEqual(prefetch * 2 + unconfirmed);
-    expect(consumer.service.state()['main']!.connection.value).toBe('ready');
+    await expect.poll(() => consumer.service.state()['main']!.connection.value).toBe('ready');
     const raw = new Raw(server.url);
     await raw.open();
     expect(await raw.count(`${queue}.dlq`)).toBe(0);

@@ -12,6 +12,8 @@ import {
   type StorkModuleOptions,
 } from 'nestjs-stork';
 import { rabbitmq, type RabbitMqOptions } from 'nestjs-stork/rabbitmq';
+import { systemClock, type Clock } from '../../../lib/core/clock.js';
+import { STORK_CLOCK } from '../../../lib/nest/tokens.js';
 import { eventually } from '../../contract/app.js';
 
 export const url = inject('rabbitmqUrl');
@@ -34,9 +36,12 @@ export interface RabbitAppOptions {
   readonly controllers?: readonly Type[];
   readonly options?: Partial<RabbitMqOptions>;
   readonly module?: Omit<StorkModuleOptions, 'transports'>;
+  /** @defaultValue the system's */
+  readonly clock?: Clock;
 }
 
-export async function buildApp({ controllers = [], options, module }: RabbitAppOptions): Promise<RabbitApp> {
+export async function buildApp(given: RabbitAppOptions): Promise<RabbitApp> {
+  const { controllers = [], options, module, clock = systemClock } = given;
   const queue = options?.queue ?? uniqueQueue();
   const transports = { main: rabbitmq({ url, queue, reconnect, ...options }) };
   const testing = await Test.createTestingModule({
@@ -44,7 +49,10 @@ export async function buildApp({ controllers = [], options, module }: RabbitAppO
       StorkModule.forRoot({ transports, drainTimeoutMs: 1_000, retry: { maxRetries: 0 }, ...module }),
     ],
     controllers: [...controllers],
-  }).compile();
+  })
+    .overrideProvider(STORK_CLOCK)
+    .useValue(clock)
+    .compile();
   const app = testing.createNestMicroservice({ ...storkMicroservice(), logger: false });
   let closing: Promise<void> | undefined;
   const service = app.get(StorkService);
@@ -130,12 +138,14 @@ export class Raw {
     return name;
   }
 
-  /** What a delayed publish to `target` leaves behind. */
+  /** What delayed publishes to a queue and to an exchange named `target` leave behind; gives the name of the first. */
   delayed(target: string, delayMs: number): string {
-    const name = `${target}.delay.${delayMs}`;
-    this.#queues.add(name);
-    this.#exchanges.add(name);
-    return name;
+    const ofQueue = `${target}.delay.queue.${delayMs}`;
+    for (const name of [ofQueue, `${target}.delay.${delayMs}`]) {
+      this.#queues.add(name);
+      this.#exchanges.add(name);
+    }
+    return ofQueue;
   }
 
   /** On a channel of its own: a refusal closes it. */

@@ -7,9 +7,12 @@ import type { IdempotencyStore } from 'nestjs-stork';
 export const isSkipped = process.env['STORK_SKIP_BROKERS'] === '1';
 export const long = 600_000;
 
+/** No limit is what ends a call where a test does not say so. */
+export const patience = { connectTimeoutMs: 30_000, commandTimeoutMs: 30_000 };
+
 /** Closed when the test ends. */
 export function openStore(options: RedisIdempotencyStoreOptions): IdempotencyStore {
-  const store = redisIdempotencyStore(options);
+  const store = redisIdempotencyStore({ ...patience, ...options });
   onTestFinished(() => store.close?.());
   return store;
 }
