@@ -109,6 +109,9 @@ export class Consumer implements Subscription {
   }
 }
 
+/** Of consumers: whoever else is there gets messages first. */
+const lastInLine = -1_000;
+
 function messageOfTag(deliveryTag: number): ConsumeMessage {
   return { fields: { deliveryTag } } as ConsumeMessage;
 }
@@ -180,13 +183,26 @@ class LiveChannel implements DeliverySource {
   }
 
   /**
-   * Before the channel is closed on purpose: the broker forgets acknowledgements that it has not passed on to the queue by then. An
-   * answer about the queue comes after them.
+   * Before the channel is closed on purpose: the broker forgets acknowledgements that its channel has not passed on to the queue by then.
    */
   async flush(): Promise<void> {
     if (!this.epoch.live) return;
     this.#acknowledger.flush();
-    await this.#channel.checkQueue(this.#fields.topology.queue).catch(lossIsTold);
+    await this.#passOn().catch(lossIsTold);
+  }
+
+  /**
+   * An answer about the queue comes after acknowledgements that are on their way to it. Of a quorum queue that has more than 32 of them
+   * to write the channel keeps back further ones: that a consumer has begun and ended tells that those are written, and then the rest
+   * goes too. What it may be given meanwhile returns with the channel.
+   */
+  async #passOn(): Promise<void> {
+    const { queue, queueType } = this.#fields.topology;
+    if (queueType === 'classic') return void (await this.#channel.checkQueue(queue));
+    await this.#channel.prefetch(1);
+    const { consumerTag } = await this.#channel.consume(queue, () => {}, { priority: lastInLine });
+    await this.#channel.cancel(consumerTag);
+    await this.#channel.checkQueue(queue);
   }
 
   /** The channel stays: what was delivered can still be settled. */

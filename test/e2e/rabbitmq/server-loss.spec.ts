@@ -92,6 +92,40 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', () => {
     await eventually(async () => (service.state()['main']!.inFlight === 0 ? true : undefined), 'an end');
   });
 
+  it('stops in good order and nothing comes twice, however late the queue writes what is acknowledged', async () => {
+    const queue = uniqueQueue();
+    const count = 100;
+    const door = new Gate();
+    const runs = new Seen<number>();
+    @Controller()
+    class Slow {
+      @EventPattern<string>('slow')
+      async slow(@Payload() n: number): Promise<void> {
+        runs.add(n);
+        await door.opened;
+        // Until the first is settled each of the others is acknowledged by itself.
+        if (n === 0) await later(50);
+      }
+    }
+    const options = { url: server.url, queue, concurrency: count, prefetch: count };
+    const module = { drainTimeoutMs: 30_000 };
+    const first = await startRabbitApp({ controllers: [Slow], options, module });
+    for (let n = 0; n < count; n++) await first.client.publish('slow', n);
+    await runs.count(count);
+    const closed = first.close();
+    await expect.poll(() => server.ctl('list_consumers')).not.toContain(queue);
+    const leader = `{ok, Queue} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"${queue}">>)), Leader = amqqueue:get_pid(Queue),`;
+    await server.ctl('eval', `${leader} sys:suspend(Leader).`);
+    door.open();
+    await expect.poll(() => first.service.state()['main']!.inFlight).toBe(0);
+    await server.ctl('eval', `${leader} sys:resume(Leader).`);
+    await closed;
+    const second = await startRabbitApp({ controllers: [Slow], options });
+    await second.client.publish('slow', count);
+    await eventually(async () => (runs.all.includes(count) ? true : undefined), 'the next message');
+    expect(runs.all.length).toBe(count + 1);
+  });
+
   it('comes back after a time in which the broker refused its password', async () => {
     await server.ctl('add_user', 'shop', 'first');
     await server.ctl('set_permissions', 'shop', '.*', '.*', '.*');
