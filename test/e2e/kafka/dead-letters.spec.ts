@@ -48,20 +48,8 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
   /** A source with its dead letter topic, of as many partitions. */
   async function newSource(partitions = 1): Promise<string> {
     const source = await raw().topic(partitions);
-    await newTopic(`${source}.dlq`, partitions);
+    await raw().topic(partitions, `${source}.dlq`);
     return source;
-  }
-
-  /** Each partition has its leader: the client sends all again where one has none yet. */
-  async function newTopic(topic: string, partitions: number): Promise<void> {
-    await raw().topic(partitions, topic);
-    await eventually(
-      () =>
-        raw()
-          .admin.fetchTopicOffsets(topic)
-          .catch(() => undefined),
-      `leaders of ${topic}`,
-    );
   }
 
   async function bury(source: string, letters: readonly Letter[]): Promise<void> {
@@ -415,13 +403,8 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
 
     it('keeps what does not fit, and only that', async () => {
       const [source, group] = [await newSource(), raw().name()];
-      const retry = raw().name(retryOf(source, group));
-      await raw().admin.createTopics({
-        topics: [
-          { topic: retry, numPartitions: 1, configEntries: [{ name: 'max.message.bytes', value: '8000' }] },
-        ],
-        waitForLeaders: false,
-      });
+      const small = { name: 'max.message.bytes', value: '8000' };
+      const retry = await raw().topic(1, retryOf(source, group), [small]);
       const headers = { big: 'x'.repeat(9_000) };
       await bury(
         source,
@@ -488,7 +471,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         'the topic to be gone',
       );
       await raw().renew();
-      await newTopic(topic, 1);
+      await raw().topic(1, topic);
       await bury(
         source,
         range(10, 5).map((n) => ({ n, group })),

@@ -1,4 +1,3 @@
-import { ConfigResourceTypes } from 'kafkajs';
 import { describe, expect, it } from 'vitest';
 import type { StoredRecord } from '../../support/kafka-topic-reader.js';
 import { bodyOf, brokers, Ledger, numbers, outcomesOf, startSender, useBeside } from './support-produce.js';
@@ -34,17 +33,8 @@ describe.skipIf(brokers === undefined)('Kafka: bursts', () => {
   });
 
   it('finds the limit of a topic that takes less than the others', async () => {
-    const topic = await beside().topic();
-    await beside().admin.alterConfigs({
-      validateOnly: false,
-      resources: [
-        {
-          type: ConfigResourceTypes.TOPIC,
-          name: topic,
-          configEntries: [{ name: 'max.message.bytes', value: '20000' }],
-        },
-      ],
-    });
+    const small = { name: 'max.message.bytes', value: '20000' };
+    const topic = await beside().topic(uniqueTopic(), 1, [small]);
     const { client } = await startSender();
     const sent = Array.from({ length: 400 }, (_, n) =>
       client.publish(topic, { n, text: 'y'.repeat(n === 123 ? 30_000 : 1_000) }, { key: 'k' }),

@@ -117,9 +117,8 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
 
   it('that somebody made weaker are named, with the command', async () => {
     const [topic, group] = [await raw().topic(), uniqueName()];
-    const name = `${topic}.retry.${group}.1000`;
-    const configEntries = [{ name: 'retention.ms', value: '1000' }];
-    await raw().admin.createTopics({ topics: [{ topic: name, numPartitions: 1, configEntries }] });
+    const short = { name: 'retention.ms', value: '1000' };
+    const name = await raw().topic(1, `${topic}.retry.${group}.1000`, [short]);
     await start(topic, group, () => {}, [1_000]);
     const [told] = lines.filter(({ level, line }) => level === 'warn' && line.includes(name));
     expect(told?.line).toContain(

@@ -63,7 +63,7 @@ export function useBeside(open: () => Promise<readonly string[]> | readonly stri
     foreign = new Foreign(await open());
     await foreign.open();
   }, 180_000);
-  afterAll(() => foreign?.close(), 30_000);
+  afterAll(() => foreign?.close());
   return () => foreign!;
 }
 

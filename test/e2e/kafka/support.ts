@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { Controller, type INestMicroservice, type LoggerService, type Type } from '@nestjs/common';
 import { Ctx, EventPattern, Payload } from '@nestjs/microservices';
 import { Test } from '@nestjs/testing';
-import { Kafka, logLevel, type Admin, type Producer } from 'kafkajs';
+import { Kafka, logLevel, type Admin, type IResourceConfigEntry, type Producer } from 'kafkajs';
 import { afterAll, beforeAll, inject, onTestFinished } from 'vitest';
 import {
   Consume,
@@ -159,7 +159,7 @@ export class Raw {
     const topics = known.filter((topic) =>
       ours.some((name) => topic === name || topic.startsWith(`${name}.`)),
     );
-    if (topics.length > 0) await this.admin.deleteTopics({ topics }).catch(() => {});
+    if (topics.length > 0) await this.admin.deleteTopics({ topics, timeout: 30_000 }).catch(() => {});
     await Promise.all([this.admin.disconnect(), this.producer.disconnect(), this.reader.close()]);
   }
 
@@ -169,8 +169,12 @@ export class Raw {
     return name;
   }
 
-  async topic(partitions = 1, name = uniqueName()): Promise<string> {
-    await createTopic(this.admin, this.name(name), partitions);
+  async topic(
+    partitions = 1,
+    name = uniqueName(),
+    configEntries: IResourceConfigEntry[] = [],
+  ): Promise<string> {
+    await createTopic(this.admin, this.name(name), partitions, configEntries);
     return name;
   }
 
