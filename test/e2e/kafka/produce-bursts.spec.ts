@@ -49,10 +49,14 @@ describe.skipIf(brokers === undefined)('Kafka: bursts', () => {
     const { client, close } = await startSender();
     const ledger = new Ledger(client, topic);
     const known = ledger.burst(5_000);
+    const began = performance.now();
     await close();
+    const tookMs = performance.now() - began;
     await known;
     expect(ledger.lies(await beside().records(topic, ledger.confirmed.length))).toEqual([]);
-    expect(ledger.outcomes).toEqual({ confirmed: 5_000 });
+    // A shutdown waits two and a half seconds for what is on its way; a busy broker may take longer.
+    if (tookMs < 2_400) expect(ledger.outcomes).toEqual({ confirmed: 5_000 });
+    else expect(ledger.otherOutcomes('confirmed', 'CLOSED', 'PUBLISH_UNCONFIRMED')).toEqual([]);
     await expect(client.publish(topic, 'late')).rejects.toMatchObject({ code: 'CLOSED' });
   });
 });

@@ -184,6 +184,11 @@ export class Ledger {
     return counts;
   }
 
+  /** Those that came and are none of these. */
+  otherOutcomes(...expected: readonly string[]): readonly string[] {
+    return Object.keys(this.outcomes).filter((outcome) => !expected.includes(outcome));
+  }
+
   outcomeOf(n: number): string | undefined {
     return this.#all[n]!.outcome;
   }
