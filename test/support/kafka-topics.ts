@@ -1,14 +1,26 @@
-import type { Admin } from 'kafkajs';
+import type { Admin, IResourceConfigEntry } from 'kafkajs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const limitMs = 30_000;
 
 /**
- * Makes the topic unless it is there, and resolves when the broker that was asked knows it: a broker may hear of it only after the
+ * Makes the topic unless it is there, and resolves when its leaders answer: brokers may hear of it, and of what they lead, only after the
  * controller has confirmed it.
  */
-export async function createTopic(admin: Admin, topic: string, numPartitions: number): Promise<void> {
-  await admin.createTopics({ topics: [{ topic, numPartitions }], waitForLeaders: false });
+export async function createTopic(
+  admin: Admin,
+  topic: string,
+  numPartitions: number,
+  configEntries: IResourceConfigEntry[] = [],
+): Promise<void> {
+  const topics = [{ topic, numPartitions, configEntries }];
+  await admin.createTopics({ topics, timeout: limitMs, waitForLeaders: false });
+  await untilKnown(admin, topic);
+  await untilDone(() => admin.fetchTopicOffsets(topic));
+}
+
+/** Resolves when the broker that is asked has heard of the topic. */
+export async function untilKnown(admin: Admin, topic: string): Promise<void> {
   await untilDone(() => admin.fetchTopicMetadata({ topics: [topic] }));
 }
 

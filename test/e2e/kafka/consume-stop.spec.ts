@@ -1,5 +1,15 @@
 import { describe, expect, it } from 'vitest';
-import { brokers, Gate, later, range, Seen, startKafkaApp, uniqueName, useRaw } from './support.js';
+import {
+  brokers,
+  eventually,
+  Gate,
+  later,
+  range,
+  Seen,
+  startKafkaApp,
+  uniqueName,
+  useRaw,
+} from './support.js';
 
 describe.skipIf(brokers === undefined)('Kafka: stopping', () => {
   const raw = useRaw();
@@ -68,10 +78,14 @@ describe.skipIf(brokers === undefined)('Kafka: stopping', () => {
     const [topic, group] = [await raw().topic(1), uniqueName()];
     const seen = new Seen<number>();
     const handlers = { [topic]: (body: unknown) => seen.add(body as number) };
-    const members = await Promise.all(range(0, 3).map(() => startKafkaApp({ group, handlers })));
+    // Whoever did not leave would be a member for longer than the test waits.
+    const options = { sessionTimeoutMs: 60_000 };
+    const members = await Promise.all(range(0, 3).map(() => startKafkaApp({ group, handlers, options })));
     await Promise.all(members.map(({ close }) => close()));
-    const { groups } = await raw().admin.describeGroups([group]);
-    expect(groups[0]!.members).toEqual([]);
+    await eventually(async () => {
+      const { groups } = await raw().admin.describeGroups([group]);
+      return groups[0]!.members.length === 0 ? true : undefined;
+    }, 'all members to have left');
     await raw().send(topic, [1]);
     await startKafkaApp({ group, handlers });
     expect(await seen.count(1)).toEqual([1]);

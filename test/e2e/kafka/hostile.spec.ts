@@ -199,9 +199,8 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
   });
 
   it('of strange times is handled', async () => {
-    const topic = foreign().noted(`${await foreign().topic()}.times`);
     const anyTime = { name: 'message.timestamp.after.max.ms', value: '9223372036854775807' };
-    await foreign().admin.createTopics({ topics: [{ topic, numPartitions: 1, configEntries: [anyTime] }] });
+    const topic = await foreign().topic(`${await foreign().topic()}.times`, 1, [anyTime]);
     const app = await startKafkaApp({ controllers: [Probe], options: { topic, patternHeader } });
     const times = ['0', '-1', '8640000000000001', '4102444800000'];
     for (const timestamp of times) await foreign().send(topic, { value: '1', timestamp, headers: fine });
@@ -268,9 +267,7 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
 
   it('with headers that a letter topic has no room for is buried without them', async () => {
     const topic = await foreign().topic();
-    const small = { name: 'max.message.bytes', value: '40000' };
-    const letterTopic = { topic: `${topic}.dlq`, numPartitions: 1, configEntries: [small] };
-    await foreign().admin.createTopics({ topics: [letterTopic] });
+    await foreign().topic(`${topic}.dlq`, 1, [{ name: 'max.message.bytes', value: '40000' }]);
     const setup: Setup = await start({}, topic);
     await setup.send({ value: '1', headers: { ...fails, big: 'x'.repeat(50_000) } });
     const [letter] = await setup.letters(1);
@@ -283,8 +280,7 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
   it('that no letter can hold stays where it is and blocks nothing else', async () => {
     const topic = await foreign().topic(undefined, 2);
     const small = { name: 'max.message.bytes', value: '20000' };
-    const letterTopic = { topic: `${topic}.dlq`, numPartitions: 1, configEntries: [small] };
-    await foreign().admin.createTopics({ topics: [letterTopic] });
+    await foreign().topic(`${topic}.dlq`, 1, [small]);
     const app = await startKafkaApp({ controllers: [Probe], options: { topic, patternHeader } });
     const value = JSON.stringify('x'.repeat(30_000));
     await foreign().send(topic, { value, headers: fails, partition: 0 });

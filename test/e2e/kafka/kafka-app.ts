@@ -1,7 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import type { INestMicroservice, LoggerService, Type } from '@nestjs/common';
 import { Test } from '@nestjs/testing';
-import { Kafka, logLevel, Partitioners, type Admin, type Message, type Producer } from 'kafkajs';
+import {
+  Kafka,
+  logLevel,
+  Partitioners,
+  type Admin,
+  type IResourceConfigEntry,
+  type Message,
+  type Producer,
+} from 'kafkajs';
 import { afterAll, beforeAll, inject, onTestFinished } from 'vitest';
 import {
   getClientToken,
@@ -115,8 +123,12 @@ export class Foreign {
   }
 
   /** Makes a topic; it is deleted in the end, with its companions. */
-  async topic(name = uniqueTopic(), partitions = 1): Promise<string> {
-    await createTopic(this.admin, this.noted(name), partitions);
+  async topic(
+    name = uniqueTopic(),
+    partitions = 1,
+    configEntries: IResourceConfigEntry[] = [],
+  ): Promise<string> {
+    await createTopic(this.admin, this.noted(name), partitions, configEntries);
     return name;
   }
 
@@ -143,7 +155,7 @@ export class Foreign {
     const topics = (await this.admin.listTopics()).filter((topic) =>
       ours.some((name) => topic === name || topic.startsWith(`${name}.`)),
     );
-    if (topics.length > 0) await this.admin.deleteTopics({ topics });
+    if (topics.length > 0) await this.admin.deleteTopics({ topics, timeout: 30_000 }).catch(() => {});
     await Promise.all([this.admin.disconnect(), this.producer.disconnect(), this.reader.close()]);
   }
 }

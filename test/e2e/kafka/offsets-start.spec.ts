@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import {
   brokers,
+  eventually,
   handlerOf,
   range,
   Seen,
@@ -14,6 +15,16 @@ describe.skipIf(brokers === undefined)('Kafka: where a partition starts', () => 
   const raw = useRaw();
   const start = (group: string, topic: string, seen: Seen<number>): Promise<KafkaApp> =>
     startKafkaApp({ group, handlers: { [topic]: (body) => seen.add(body as number) } });
+
+  /** Resolves when the broker that is asked knows of the new partition. */
+  async function grow(topic: string, count: number): Promise<void> {
+    await raw().admin.createPartitions({ topicPartitions: [{ topic, count }], timeout: 30_000 });
+    await eventually(async () => {
+      const { topics } = await raw().admin.fetchTopicMetadata({ topics: [topic] });
+      return topics[0]!.partitions.length === count ? true : undefined;
+    }, `${count} partitions of ${topic}`);
+    await raw().renew();
+  }
 
   it('at the end for a new group, and what comes before its first commit is seen after a restart', async () => {
     const [topic, group] = [await raw().topic(2), uniqueName()];
@@ -67,13 +78,11 @@ describe.skipIf(brokers === undefined)('Kafka: where a partition starts', () => 
     await raw().send(topic, [100]);
     await seen.count(1);
     await first.close();
-    await raw().admin.createPartitions({ topicPartitions: [{ topic, count: 2 }] });
-    await raw().renew();
+    await grow(topic, 2);
     await raw().send(topic, range(200, 5), { partition: 1 });
     await start(group, topic, seen);
     await seen.count(6);
-    await raw().admin.createPartitions({ topicPartitions: [{ topic, count: 3 }] });
-    await raw().renew();
+    await grow(topic, 3);
     await raw().send(topic, range(300, 5), { partition: 2 });
     // Who reads finds out within a minute; a member that joins makes it sooner.
     await start(group, topic, seen);

@@ -1,4 +1,3 @@
-import { ConfigResourceTypes } from 'kafkajs';
 import { describe, expect, it } from 'vitest';
 import type { StoredRecord } from '../../support/kafka-topic-reader.js';
 import { bodyOf, brokers, Ledger, numbers, outcomesOf, startSender, useBeside } from './support-produce.js';
@@ -34,17 +33,8 @@ describe.skipIf(brokers === undefined)('Kafka: bursts', () => {
   });
 
   it('finds the limit of a topic that takes less than the others', async () => {
-    const topic = await beside().topic();
-    await beside().admin.alterConfigs({
-      validateOnly: false,
-      resources: [
-        {
-          type: ConfigResourceTypes.TOPIC,
-          name: topic,
-          configEntries: [{ name: 'max.message.bytes', value: '20000' }],
-        },
-      ],
-    });
+    const small = { name: 'max.message.bytes', value: '20000' };
+    const topic = await beside().topic(uniqueTopic(), 1, [small]);
     const { client } = await startSender();
     const sent = Array.from({ length: 400 }, (_, n) =>
       client.publish(topic, { n, text: 'y'.repeat(n === 123 ? 30_000 : 1_000) }, { key: 'k' }),
@@ -59,10 +49,14 @@ describe.skipIf(brokers === undefined)('Kafka: bursts', () => {
     const { client, close } = await startSender();
     const ledger = new Ledger(client, topic);
     const known = ledger.burst(5_000);
+    const began = performance.now();
     await close();
+    const tookMs = performance.now() - began;
     await known;
     expect(ledger.lies(await beside().records(topic, ledger.confirmed.length))).toEqual([]);
-    expect(ledger.outcomes).toEqual({ confirmed: 5_000 });
+    // A shutdown waits two and a half seconds for what is on its way; a busy broker may take longer.
+    if (tookMs < 2_400) expect(ledger.outcomes).toEqual({ confirmed: 5_000 });
+    else expect(ledger.otherOutcomes('confirmed', 'CLOSED', 'PUBLISH_UNCONFIRMED')).toEqual([]);
     await expect(client.publish(topic, 'late')).rejects.toMatchObject({ code: 'CLOSED' });
   });
 });

@@ -93,9 +93,11 @@ describe.skipIf(brokers === undefined)('Kafka: publishing over losses', () => {
     proxy!.cut();
     // The client hears of it in its own time.
     await new Promise((resolve) => setTimeout(resolve, 100));
+    await new Promise((resolve) => setImmediate(resolve));
     const began = performance.now();
     await client.publish(topic, 1);
-    expect(performance.now() - began).toBeLessThan(5_000);
+    // A request that nobody answers is given up after half a minute.
+    expect(performance.now() - began).toBeLessThan(20_000);
     expect((await beside().records(topic, 2)).map(bodyOf)).toEqual(['0', '1']);
   });
 
@@ -121,7 +123,7 @@ describe.skipIf(brokers === undefined)('Kafka: publishing over losses', () => {
     expect(ledger.outcomeOf(499)).toBe('confirmed');
     const records = await beside().records(topic, 502);
     expect(ledger.lies(records.filter((record) => /^\d+$/.test(bodyOf(record))))).toEqual([]);
-  });
+  }, 180_000);
 
   it.each([false, true])(
     'comes back by itself when the broker is killed under load (idempotent: %s)',
@@ -138,12 +140,13 @@ describe.skipIf(brokers === undefined)('Kafka: publishing over losses', () => {
       const before = ledger.confirmed.length;
       await expect.poll(() => ledger.confirmed.length).toBeGreaterThan(before + 500);
       await load.stop();
-      expect(Object.keys(ledger.outcomes).toSorted()).toEqual(['PUBLISH_UNCONFIRMED', 'confirmed']);
+      expect(ledger.otherOutcomes('confirmed', 'PUBLISH_UNCONFIRMED')).toEqual([]);
       // All that was under way, and no more.
-      expect(ledger.outcomes['PUBLISH_UNCONFIRMED']).toBeLessThanOrEqual(50);
+      expect(ledger.outcomes['PUBLISH_UNCONFIRMED'] ?? 0).toBeLessThanOrEqual(50);
       expect(ledger.lies(await beside().records(topic, ledger.confirmed.length))).toEqual([]);
       expect(states.slice(began)).toContain('backoff');
       expect(connection().value).toBe('ready');
     },
+    180_000,
   );
 });

@@ -130,7 +130,8 @@ describe.skipIf(brokers === undefined)('Kafka: what is written', () => {
     const began = performance.now();
     const sent = Array.from({ length: 300 }, (_, n) => client.publish(n % 3 === 0 ? missing : topic, n));
     const outcomes = await outcomesOf(sent);
-    expect(performance.now() - began).toBeLessThan(5_000);
+    // Else it would be asked for without end, and a request that nobody answers given up after half a minute.
+    expect(performance.now() - began).toBeLessThan(20_000);
     expect(outcomes).toEqual({
       NO_ROUTE: numbers(300, (n) => n % 3 === 0),
       ok: numbers(300, (n) => n % 3 !== 0),
@@ -146,7 +147,8 @@ describe.skipIf(brokers === undefined)('Kafka: what is written', () => {
     const [gone, stays] = await Promise.all([beside().topic(), beside().topic()]);
     const { client, connection } = await startSender();
     await Promise.all([client.publish(gone, 1), client.publish(stays, 1)]);
-    await beside().admin.deleteTopics({ topics: [gone] });
+    await beside().admin.deleteTopics({ topics: [gone], timeout: 30_000 });
+    await expect.poll(() => beside().admin.listTopics()).not.toContain(gone);
     const sent = Array.from({ length: 200 }, (_, n) => client.publish(n % 2 === 0 ? gone : stays, n));
     const began = performance.now();
     const outcomes = await outcomesOf(sent);
@@ -155,7 +157,7 @@ describe.skipIf(brokers === undefined)('Kafka: what is written', () => {
       NO_ROUTE: numbers(200, (n) => n % 2 === 0),
       ok: numbers(200, (n) => n % 2 === 1),
     });
-    expect(tookMs).toBeLessThan(5_000);
+    expect(tookMs).toBeLessThan(20_000);
     // The client would ask for that topic on and on, and reject the others too after some seconds.
     for (const until = Date.now() + 4_000; Date.now() < until; await new Promise((go) => setTimeout(go, 250)))
       await client.publish(stays, 'later');

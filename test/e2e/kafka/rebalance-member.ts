@@ -57,7 +57,7 @@ class Worker {
           brokers: settings.brokers,
           groupId: settings.group,
           fromBeginning: true,
-          sessionTimeoutMs: 6_000,
+          sessionTimeoutMs: 12_000,
           heartbeatIntervalMs: 500,
           reconnect: { delayMs: 50, maxDelayMs: 200 },
         }),

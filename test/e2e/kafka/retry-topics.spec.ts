@@ -10,6 +10,7 @@ import {
   handlerOf,
   later,
   lines,
+  linesAbout,
   range,
   Seen,
   startKafkaApp,
@@ -117,9 +118,8 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
 
   it('that somebody made weaker are named, with the command', async () => {
     const [topic, group] = [await raw().topic(), uniqueName()];
-    const name = `${topic}.retry.${group}.1000`;
-    const configEntries = [{ name: 'retention.ms', value: '1000' }];
-    await raw().admin.createTopics({ topics: [{ topic: name, numPartitions: 1, configEntries }] });
+    const short = { name: 'retention.ms', value: '1000' };
+    const name = await raw().topic(1, `${topic}.retry.${group}.1000`, [short]);
     await start(topic, group, () => {}, [1_000]);
     const [told] = lines.filter(({ level, line }) => level === 'warn' && line.includes(name));
     expect(told?.line).toContain(
@@ -183,16 +183,17 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
   ])('of a delay that is no longer configured are read: now %s is', async (_what, delays) => {
     const [topic, group] = [await raw().topic(), uniqueName()];
     const runs = new Seen<RunSeen>();
-    const first = await start(topic, group, failingOnce(runs), [2_000]);
+    const first = await start(topic, group, failingOnce(runs), [4_000]);
     await raw().send(topic, ['a']);
-    const due = await dueTimes(`${topic}.retry.${group}.2000`, 1);
+    const due = await dueTimes(`${topic}.retry.${group}.4000`, 1);
+    await raw().settled(group, topic);
     await first.close();
     await start(topic, group, failingOnce(runs), delays);
     const startedAt = Date.now();
     const [, second] = await runs.count(2);
     expect(second!.attempt).toBe(2);
     expectInTime(second!.at, due.get('"a"')!, startedAt);
-    await raw().settled(group, `${topic}.retry.${group}.2000`);
+    await raw().settled(group, `${topic}.retry.${group}.4000`);
   });
 
   it('that another version of the application makes meanwhile are found', async () => {
@@ -210,24 +211,24 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     const told: number[] = [];
     const handle: Handle = (body, context) => {
       runs.add(runOf(body, context));
-      if (context.attempt === 1) context.retry({ delayMs: 1_200 });
+      if (context.attempt === 1) context.retry({ delayMs: 6_000 });
     };
     await start(
       topic,
       group,
       handle,
-      [100, 500],
+      [100, 5_000],
       {},
       { onRetry: (_, __, delayMs) => void told.push(delayMs) },
     );
     await raw().send(topic, ['a'], { key: 'k' });
     const [first, second] = await runs.count(2);
-    expect(told).toEqual([1_500]);
+    expect(told).toEqual([10_000]);
     expect(second).toMatchObject({ attempt: 2, id: first!.id });
-    expectInTime(second!.at, first!.at + 1_500);
-    await raw().settled(group, `${topic}.retry.${group}.500`);
-    const rounds = await raw().reader.records(`${topic}.retry.${group}.500`);
-    expect(rounds).toHaveLength(3);
+    expectInTime(second!.at, first!.at + 10_000);
+    await raw().settled(group, `${topic}.retry.${group}.5000`);
+    const rounds = await raw().reader.records(`${topic}.retry.${group}.5000`);
+    expect(rounds).toHaveLength(2);
     const said = rounds.map(({ key, headers }) => [
       key?.toString(),
       textOf(headers, 'stork-due-at'),
@@ -278,7 +279,15 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     await start(topic, group, failingOnce(runs), [500]);
     await raw().send(topic, range(0, 5));
     await runs.count(10);
-    await raw().admin.deleteTopics({ topics: [`${topic}.retry.${group}.500`] });
+    const deleted = `${topic}.retry.${group}.500`;
+    const made = (): number => linesAbout('log', `made the topic ${deleted}`).length;
+    const before = made();
+    await raw().admin.deleteTopics({ topics: [deleted], timeout: 30_000 });
+    // The broker may still take what is written to it, and throw it away.
+    await eventually(
+      async () => (!(await raw().admin.listTopics()).includes(deleted) || made() > before ? true : undefined),
+      'the topic to be gone, or to be there anew',
+    );
     await raw().send(topic, range(5, count));
     await eventually(() => {
       const again = runs.all.filter(({ attempt }) => attempt === 2).map(({ body }) => body);
@@ -333,17 +342,17 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
   it('what waits counts neither as in flight nor for maxOffsetGap', async () => {
     const [topic, group] = [await raw().topic(), uniqueName()];
     const runs = new Seen<RunSeen>();
-    const { state } = await start(topic, group, failingOnce(runs), [2_500], {
+    const { state } = await start(topic, group, failingOnce(runs), [12_000], {
       maxOffsetGap: 3,
       concurrency: 1,
     });
     await raw().send(topic, range(0, 30));
-    await dueTimes(`${topic}.retry.${group}.2500`, 30);
+    await dueTimes(`${topic}.retry.${group}.12000`, 30);
     await raw().settled(group, topic);
     expect(state()).toMatchObject({ inFlight: 0, connection: { value: 'ready' } });
     expect(runs.all.length).toBe(30);
     await runs.count(60);
-    await raw().settled(group, `${topic}.retry.${group}.2500`);
+    await raw().settled(group, `${topic}.retry.${group}.12000`);
     expect(runs.all.slice(30).map(({ body, attempt }) => [body, attempt])).toEqual(
       range(0, 30).map((body) => [body, 2]),
     );

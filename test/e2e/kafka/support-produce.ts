@@ -63,7 +63,7 @@ export function useBeside(open: () => Promise<readonly string[]> | readonly stri
     foreign = new Foreign(await open());
     await foreign.open();
   }, 180_000);
-  afterAll(() => foreign?.close(), 30_000);
+  afterAll(() => foreign?.close());
   return () => foreign!;
 }
 
@@ -182,6 +182,11 @@ export class Ledger {
     const counts: Record<string, number> = {};
     for (const { outcome } of this.#all) counts[String(outcome)] = (counts[String(outcome)] ?? 0) + 1;
     return counts;
+  }
+
+  /** Those that came and are none of these. */
+  otherOutcomes(...expected: readonly string[]): readonly string[] {
+    return Object.keys(this.outcomes).filter((outcome) => !expected.includes(outcome));
   }
 
   outcomeOf(n: number): string | undefined {

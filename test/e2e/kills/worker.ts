@@ -114,7 +114,7 @@ function transport(): TransportDefinition {
     patternHeader: 'stork-pattern',
     fromBeginning: true,
     concurrency,
-    sessionTimeoutMs: 6_000,
+    sessionTimeoutMs: 12_000,
     heartbeatIntervalMs: 500,
     reconnect,
   });
