@@ -31,6 +31,12 @@ export interface ConsumerFields extends Omit<SupervisedChannelFields, 'setup' | 
   readonly copies: Publisher;
 }
 
+/**
+ * Acknowledgements that the broker's channel passes on to a quorum queue which has not written them yet. It keeps back further ones, and
+ * forgets them when it ends.
+ */
+const mostPassedOn = 32;
+
 /** What fails on a channel closes it, and its supervisor brings it back. */
 const lossIsTold = (): void => {};
 
@@ -38,6 +44,7 @@ const lossIsTold = (): void => {};
 export class Consumer implements Subscription {
   readonly #fields: ConsumerFields;
   readonly #channel: SupervisedChannel;
+  readonly #prefetch: number;
   #live: LiveChannel | undefined;
   #state: 'flowing' | 'paused' | 'stopped' = 'flowing';
   /** The client could not decode a message and broke the connection: one at a time, so that only the poison's count rises. */
@@ -45,6 +52,7 @@ export class Consumer implements Subscription {
 
   constructor(fields: ConsumerFields) {
     this.#fields = fields;
+    this.#prefetch = prefetchOf(fields);
     this.#channel = new SupervisedChannel({
       ...fields,
       setup: (channel) => this.#setUp(channel),
@@ -85,9 +93,9 @@ export class Consumer implements Subscription {
   }
 
   async #setUp(channel: ConfirmChannel): Promise<void> {
-    const { topology, spec, prefetch } = this.#fields;
+    const { topology, spec } = this.#fields;
     await declareTopology(channel, topology, spec);
-    await channel.prefetch(this.#isCautious ? 1 : prefetch);
+    await channel.prefetch(this.#isCautious ? 1 : this.#prefetch);
     this.#live = new LiveChannel(channel, this.#fields, {
       settled: () => this.#settled(),
       cancelled: () => void this.#channel.restart(channel),
@@ -105,8 +113,15 @@ export class Consumer implements Subscription {
   #settled(): void {
     if (!this.#isCautious) return;
     this.#isCautious = false;
-    this.#live?.widen(this.#fields.prefetch).catch(lossIsTold);
+    this.#live?.widen(this.#prefetch).catch(lossIsTold);
   }
+}
+
+/** What runs at most once must be acknowledged for good before it runs, so that there may be no more than the channel passes on. */
+function prefetchOf({ prefetch, spec, topology }: ConsumerFields): number {
+  const isBounded =
+    topology.queueType === 'quorum' && consumptionOf(spec.patterns).delivery === 'at-most-once';
+  return isBounded ? Math.min(prefetch, mostPassedOn) : prefetch;
 }
 
 /** Of consumers: whoever else is there gets messages first. */
@@ -192,9 +207,9 @@ class LiveChannel implements DeliverySource {
   }
 
   /**
-   * An answer about the queue comes after acknowledgements that are on their way to it. Of a quorum queue that has more than 32 of them
-   * to write the channel keeps back further ones: that a consumer has begun and ended tells that those are written, and then the rest
-   * goes too. What it may be given meanwhile returns with the channel.
+   * An answer about the queue comes after acknowledgements that are on their way to it, but not after those that the channel keeps back:
+   * that a consumer has begun and ended tells that a quorum queue has written the first, and then the rest goes too. What it may be given
+   * meanwhile returns with the channel.
    */
   async #passOn(): Promise<void> {
     const { queue, queueType } = this.#fields.topology;

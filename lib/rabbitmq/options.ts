@@ -25,7 +25,7 @@ export interface RabbitMqOptions extends CommonTransportOptions {
   readonly exchange?: Exchange;
   /** Type of the queue; its dead letter queue is a quorum queue in any case. A classic queue has no delivery limit. @defaultValue 'quorum' */
   readonly queueType?: 'quorum' | 'classic';
-  /** Messages delivered and not settled. @defaultValue 2 × `concurrency` */
+  /** Messages delivered and not settled; at most 32 of a quorum queue whose handlers are `at-most-once`. @defaultValue 2 × `concurrency` */
   readonly prefetch?: number;
   /** Deliveries after which the broker itself gives a message to the dead letters. Every return counts, restarts too. @defaultValue 100 */
   readonly deliveryLimit?: number;

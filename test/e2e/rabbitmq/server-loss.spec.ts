@@ -1,8 +1,10 @@
 import { Controller } from '@nestjs/common';
 import { EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { Consume } from 'nestjs-stork';
 import { eventually, Gate, Seen } from '../../contract/app.js';
 import { throwAway, type ThrowAway } from '../../support/brokers/index.mjs';
+import { startProxy } from '../../support/tcp-proxy.js';
 import { codeOf, later, Raw, startRabbitApp, uniqueQueue, url } from './support.js';
 
 interface Job {
@@ -53,6 +55,13 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', () => {
     change(address);
     return address.href;
   };
+
+  /** The queue takes what comes, and writes and answers nothing while it is suspended. */
+  const tell = (what: 'suspend' | 'resume', queue: string): Promise<string> =>
+    server.ctl(
+      'eval',
+      `{ok, Queue} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"${queue}">>)), sys:${what}(amqqueue:get_pid(Queue)).`,
+    );
 
   it('shows three connections by name, one for each purpose', async () => {
     const { client } = await startRabbitApp({
@@ -114,16 +123,48 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', () => {
     await runs.count(count);
     const closed = first.close();
     await expect.poll(() => server.ctl('list_consumers')).not.toContain(queue);
-    const leader = `{ok, Queue} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"${queue}">>)), Leader = amqqueue:get_pid(Queue),`;
-    await server.ctl('eval', `${leader} sys:suspend(Leader).`);
+    await tell('suspend', queue);
     door.open();
     await expect.poll(() => first.service.state()['main']!.inFlight).toBe(0);
-    await server.ctl('eval', `${leader} sys:resume(Leader).`);
+    await tell('resume', queue);
     await closed;
     const second = await startRabbitApp({ controllers: [Slow], options });
     await second.client.publish('slow', count);
     await eventually(async () => (runs.all.includes(count) ? true : undefined), 'the next message');
     expect(runs.all.length).toBe(count + 1);
+  });
+
+  it('runs nothing twice under at-most-once, however late the queue writes what is acknowledged', async () => {
+    const queue = uniqueQueue();
+    const count = 100;
+    const doors = [new Gate(), new Gate()];
+    const runs = new Seen<number>();
+    const proxy = await startProxy({ host: '127.0.0.1', port: Number(new URL(server.url).port) });
+    onTestFinished(() => proxy.close());
+    @Controller()
+    class Once {
+      @EventPattern<string>('once')
+      @Consume({ delivery: 'at-most-once' })
+      async once(@Payload() n: number): Promise<void> {
+        runs.add(n);
+        if (n < count) await doors[n === 0 ? 1 : 0]!.opened;
+        else if (n === count + 1) proxy.cut();
+      }
+    }
+    const url = at((it) => (it.port = String(proxy.port)));
+    const options = { url, queue, concurrency: count, prefetch: count };
+    const { client } = await startRabbitApp({ controllers: [Once], options });
+    // The first of the second hundred waits for the first of all: each of those behind it is acknowledged by itself.
+    for (let n = 0; n < 2 * count; n++) await client.publish('once', n, { key: `k${n % count}` });
+    await runs.count(count);
+    await tell('suspend', queue);
+    doors[0]!.open();
+    await later(500);
+    await tell('resume', queue);
+    await eventually(async () => (runs.all.includes(2 * count - 1) ? true : undefined), 'the last');
+    doors[1]!.open();
+    await eventually(async () => (runs.all.includes(count) ? true : undefined), 'the one that waited');
+    expect(runs.all.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 2 * count }, (_, n) => n));
   });
 
   it('comes back after a time in which the broker refused its password', async () => {
