@@ -103,8 +103,10 @@ export interface KafkaProducer {
 export interface TransactionSettings {
   /** The last to open one under this id is the only one that can commit. */
   readonly id: string;
-  /** The broker aborts what is open for longer. */
+  /** The broker aborts what is open for longer; a coordinator is waited for as long. */
   readonly timeoutMs: number;
+  /** Nobody waits for a coordinator any more once it has aborted. */
+  readonly signal: AbortSignal;
   readonly compression: ProducerSettings['compression'];
 }
 

@@ -235,6 +235,7 @@ export class KafkaDriver implements Driver {
 
   /** Kafka does not tell whether anybody listens. */
   describeTarget(message: OutboundMessage): string | undefined {
+    if (this.#inbox?.isReading === false) return 'replies cannot be read at present';
     const topic = destinationOf(message, this.#options);
     const isThere = this.#topics.known(topic) !== undefined;
     return isThere ? `the topic ${JSON.stringify(topic)} exists: nobody reads it, or not in time` : undefined;

@@ -115,7 +115,8 @@ export async function openTransactions(
   kafka: Kafka,
   settings: TransactionSettings,
 ): Promise<KafkaTransactions> {
-  const { id, timeoutMs } = settings;
+  const { id, timeoutMs, signal } = settings;
+  const until = Date.now() + timeoutMs;
   const { make, during } = clusterMaker<Cluster>(kafka);
   let cluster!: Cluster;
   const producer = during(
@@ -132,7 +133,12 @@ export async function openTransactions(
   const query = { groupId: id, coordinatorType: coordinatorTypes.transaction };
   try {
     await producer.connect();
-    await begin(producer, timeoutMs, () => whyNoCoordinator(cluster, query));
+    await onceCoordinated(
+      until,
+      signal,
+      () => whyNoCoordinator(cluster, query),
+      () => begin(producer, until),
+    );
   } catch (error) {
     await quietly(producer.disconnect());
     throw toClientError(error, 'unavailable');
@@ -140,24 +146,28 @@ export async function openTransactions(
   return new KafkaJsTransactions(producer, settings);
 }
 
-/**
- * The first transaction of a producer ends those of the one before it; an empty one costs no request. The first of a cluster has to wait
- * for a coordinator.
- */
-async function begin(
-  producer: Producer,
-  limitMs: number,
+/** The first transaction of a producer ends those of the one before it; an empty one costs no request. */
+async function begin(producer: Producer, until: number): Promise<void> {
+  const transaction = await onceAlone(until, () => producer.transaction());
+  await transaction.abort();
+}
+
+/** A cluster's first transaction has to wait for a coordinator, any other for one that restarts. */
+async function onceCoordinated(
+  until: number,
+  signal: AbortSignal,
   findRefusal: () => Promise<unknown>,
+  ask: () => Promise<void>,
 ): Promise<void> {
-  for (const until = Date.now() + limitMs; ; await sleep(coordinatorPollMs)) {
+  for (;;) {
     try {
-      const transaction = await onceAlone(limitMs, () => producer.transaction());
-      return await transaction.abort();
+      return await ask();
     } catch (error) {
       const refusal = await findRefusal();
       if (refusal !== undefined) throw refusal;
-      if (!lacksCoordinator(error) || Date.now() > until) throw error;
+      if (!lacksCoordinator(error) || signal.aborted || Date.now() > until) throw error;
     }
+    await sleep(coordinatorPollMs);
   }
 }
 
@@ -167,8 +177,8 @@ function lacksCoordinator(error: unknown): boolean {
 }
 
 /** While the coordinator still ends a transaction, ours or that of a producer before us, it answers that nothing was done. */
-async function onceAlone<T>(limitMs: number, ask: () => Promise<T>): Promise<T> {
-  for (const until = Date.now() + limitMs; ; await sleep(atOnceMs)) {
+async function onceAlone<T>(until: number, ask: () => Promise<T>): Promise<T> {
+  for (; ; await sleep(atOnceMs)) {
     try {
       return await ask();
     } catch (error) {
@@ -207,7 +217,7 @@ class KafkaJsTransactions implements KafkaTransactions {
     const { compression, timeoutMs } = this.#settings;
     const messages = messagesOf(records, partition);
     const wanted = { topic, messages, compression: compressionTypes[compression] };
-    const written = await onceAlone(timeoutMs, () => transaction.send(wanted));
+    const written = await onceAlone(Date.now() + timeoutMs, () => transaction.send(wanted));
     if (written.some((answer) => answer.partition === partition)) return;
     throw new KafkaClientError('unconfirmed', `the broker's answer does not name ${topic}/${partition}`);
   }

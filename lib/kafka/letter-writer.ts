@@ -53,12 +53,13 @@ export class LetterWriter {
     if (this.#mayNotTransact) return 'refused';
     const { client, place, compression, signal, logger, name } = this.#fields;
     const id = `${place.from}.${place.group}.replay`;
-    const opening = client.openTransactions({ id, timeoutMs: transactionTimeoutMs, compression });
+    const opening = client.openTransactions({ id, timeoutMs: transactionTimeoutMs, signal, compression });
     try {
       this.#transactions = await this.#opened(opening);
       return 'opened';
     } catch (error) {
-      if (signal.aborted || !(error instanceof KafkaClientError) || error.failure !== 'refused') throw error;
+      signal.throwIfAborted();
+      if (!(error instanceof KafkaClientError) || error.failure !== 'refused') throw error;
       this.#mayNotTransact = true;
       logger.warn(
         `${name}: no right to write with the transactional id ${id}, so letters are replayed one by one, and a crash, or somebody who ` +

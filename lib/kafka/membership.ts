@@ -177,13 +177,13 @@ export class Membership {
   async leave(): Promise<void> {
     const { clock, sink, revokeTimeoutMs } = this.#fields;
     await endsWithin(clock, sink.halt(), revokeTimeoutMs);
-    await this.close();
+    await this.close(commitLimitMs);
     sink.proceed();
   }
 
-  /** Commits what is settled and leaves the group. */
-  async close(): Promise<void> {
-    await endsWithin(this.#fields.clock, this.#commitAll(), lastCommitLimitMs);
+  /** Commits what is settled and leaves the group. @param limitMs how long the commit may take */
+  async close(limitMs = lastCommitLimitMs): Promise<void> {
+    await endsWithin(this.#fields.clock, this.#commitAll(), limitMs);
     this.#over = true;
     const left = this.#consumer.close();
     this.#end();

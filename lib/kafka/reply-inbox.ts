@@ -54,6 +54,11 @@ export class KafkaReplyInbox {
     return this.#at;
   }
 
+  /** False while it joins. */
+  get isReading(): boolean {
+    return this.#hasJoined;
+  }
+
   /** Resolves when every reply to the address will be seen. */
   async open(): Promise<void> {
     const { client, topic, random } = this.#fields;
@@ -62,7 +67,7 @@ export class KafkaReplyInbox {
     if (chosen === undefined) throw new ConnectionLostError(`the reply topic ${topic} has no partition yet`);
     this.#at = { topic, partition: chosen.partition };
     this.#next = chosen.high;
-    await this.#joinAtLast();
+    await this.#joinAtLast(isFinal);
   }
 
   async close(): Promise<void> {
@@ -72,16 +77,17 @@ export class KafkaReplyInbox {
     await this.#fields.client.admin.deleteGroup(this.#group).catch(() => {});
   }
 
-  /** Tries until it has joined, is refused or is closed: a coordinator may be away, and a new cluster has none for a while. */
-  async #joinAtLast(): Promise<void> {
+  /** Tries until it has joined, is closed or fails for good: a coordinator may be away, and a new cluster has none for a while. */
+  async #joinAtLast(isFinal: (error: unknown) => boolean): Promise<void> {
+    const { logger, name } = this.#fields;
     for (let attempt = 1; ; attempt++) {
       try {
-        return await this.#join();
+        await this.#join();
+        if (attempt > 1) logger.log(`${name}: replies are read`);
+        return;
       } catch (error) {
-        const isPassing = error instanceof KafkaClientError && error.failure === 'unavailable';
-        if (!isPassing) throw error;
-        if (attempt === 1)
-          this.#fields.logger.warn(`${this.#fields.name}: replies cannot be read yet: ${error.message}`);
+        if (isFinal(error)) throw error;
+        if (attempt === 1) logger.warn(`${name}: replies cannot be read yet: ${messageOf(error)}`);
         await this.#standBack(attempt);
         if (this.#abort.signal.aborted) throw error;
       }
@@ -133,15 +139,10 @@ export class KafkaReplyInbox {
     const { logger, name } = this.#fields;
     logger.warn(`${name}: reading replies has ended and is started again: ${messageOf(cause)}`);
     this.#hasJoined = false;
-    for (let attempt = 1; !this.#abort.signal.aborted; attempt++) {
-      await this.#standBack(attempt);
-      if (this.#abort.signal.aborted) return;
-      try {
-        return await this.#join();
-      } catch {
-        // The loop tries on.
-      }
-    }
+    await this.#standBack(1);
+    if (this.#abort.signal.aborted) return;
+    // It ends with the inbox alone.
+    await this.#joinAtLast(() => false).catch(() => {});
   }
 
   /** Lets go of what has crashed, and waits. */
@@ -152,4 +153,9 @@ export class KafkaReplyInbox {
     await crashed?.close();
     await sleep(clock, backoffMs(attempt, reconnect, random), this.#abort.signal);
   }
+}
+
+/** What a coordinator that is away, or goes away in the middle, does not bring about. */
+function isFinal(error: unknown): boolean {
+  return !(error instanceof KafkaClientError) || !['unavailable', 'unconfirmed'].includes(error.failure);
 }

@@ -32,10 +32,10 @@ export interface ConsumerFields extends Omit<SupervisedChannelFields, 'setup' | 
 }
 
 /**
- * Acknowledgements that the broker's channel passes on to a quorum queue which has not written them yet. It keeps back further ones, and
- * forgets them when it ends.
+ * Acknowledgements that the broker's channel sends to a quorum queue before it has heard that the first is written; one more goes through
+ * as well. Those behind it stay in the channel, and are forgotten when it ends.
  */
-const mostPassedOn = 32;
+export const mostPassedOn = 32;
 
 /** What fails on a channel closes it, and its supervisor brings it back. */
 const lossIsTold = (): void => {};
@@ -44,7 +44,6 @@ const lossIsTold = (): void => {};
 export class Consumer implements Subscription {
   readonly #fields: ConsumerFields;
   readonly #channel: SupervisedChannel;
-  readonly #prefetch: number;
   #live: LiveChannel | undefined;
   #state: 'flowing' | 'paused' | 'stopped' = 'flowing';
   /** The client could not decode a message and broke the connection: one at a time, so that only the poison's count rises. */
@@ -52,7 +51,6 @@ export class Consumer implements Subscription {
 
   constructor(fields: ConsumerFields) {
     this.#fields = fields;
-    this.#prefetch = prefetchOf(fields);
     this.#channel = new SupervisedChannel({
       ...fields,
       setup: (channel) => this.#setUp(channel),
@@ -93,9 +91,9 @@ export class Consumer implements Subscription {
   }
 
   async #setUp(channel: ConfirmChannel): Promise<void> {
-    const { topology, spec } = this.#fields;
+    const { topology, spec, prefetch } = this.#fields;
     await declareTopology(channel, topology, spec);
-    await channel.prefetch(this.#isCautious ? 1 : this.#prefetch);
+    await channel.prefetch(this.#isCautious ? 1 : prefetch);
     this.#live = new LiveChannel(channel, this.#fields, {
       settled: () => this.#settled(),
       cancelled: () => void this.#channel.restart(channel),
@@ -113,15 +111,8 @@ export class Consumer implements Subscription {
   #settled(): void {
     if (!this.#isCautious) return;
     this.#isCautious = false;
-    this.#live?.widen(this.#prefetch).catch(lossIsTold);
+    this.#live?.widen(this.#fields.prefetch).catch(lossIsTold);
   }
-}
-
-/** What runs at most once must be acknowledged for good before it runs, so that there may be no more than the channel passes on. */
-function prefetchOf({ prefetch, spec, topology }: ConsumerFields): number {
-  const isBounded =
-    topology.queueType === 'quorum' && consumptionOf(spec.patterns).delivery === 'at-most-once';
-  return isBounded ? Math.min(prefetch, mostPassedOn) : prefetch;
 }
 
 /** Of consumers: whoever else is there gets messages first. */
@@ -150,6 +141,8 @@ class LiveChannel implements DeliverySource {
   /** Ends when the broker has what was acknowledged in this turn. */
   #taken: Promise<unknown> | undefined;
   #isStopping = false;
+  /** Settlements that the end of the consumer does not prove to be written. */
+  #sentSinceCancel = 0;
   #consumerTag: Promise<string | undefined> = Promise.resolve(undefined);
 
   constructor(channel: ConfirmChannel, fields: ConsumerFields, events: LiveChannelEvents) {
@@ -179,6 +172,7 @@ class LiveChannel implements DeliverySource {
 
   /** A channel that is being closed refuses: what is not settled by then comes again. */
   #send(settle: () => void): void {
+    this.#sentSinceCancel++;
     try {
       settle();
     } catch {
@@ -207,13 +201,14 @@ class LiveChannel implements DeliverySource {
   }
 
   /**
-   * An answer about the queue comes after acknowledgements that are on their way to it, but not after those that the channel keeps back:
-   * that a consumer has begun and ended tells that a quorum queue has written the first, and then the rest goes too. What it may be given
-   * meanwhile returns with the channel.
+   * A classic queue answers after what was acknowledged. A quorum queue answers before: it is told of the first acknowledgements, and the
+   * channel keeps the rest until those are written. A consumer begins and ends only after that. A message that it is given returns with
+   * the channel, as one that was delivered once more.
    */
   async #passOn(): Promise<void> {
     const { queue, queueType } = this.#fields.topology;
-    if (queueType === 'classic') return void (await this.#channel.checkQueue(queue));
+    if (queueType === 'classic' || this.#sentSinceCancel < mostPassedOn / 2)
+      return void (await this.#channel.checkQueue(queue));
     await this.#channel.prefetch(1);
     const { consumerTag } = await this.#channel.consume(queue, () => {}, { priority: lastInLine });
     await this.#channel.cancel(consumerTag);
@@ -223,7 +218,9 @@ class LiveChannel implements DeliverySource {
   /** The channel stays: what was delivered can still be settled. */
   async cancel(): Promise<void> {
     this.#consumerTag = this.#consumerTag.then(async (tag) => {
-      if (tag !== undefined && this.epoch.live) await this.#channel.cancel(tag);
+      if (tag === undefined || !this.epoch.live) return undefined;
+      this.#sentSinceCancel = 0;
+      await this.#channel.cancel(tag);
       return undefined;
     });
     await this.#consumerTag.catch(() => {});

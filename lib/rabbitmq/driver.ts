@@ -3,7 +3,7 @@ import { combineLatest, type Subscription as RxSubscription } from 'rxjs';
 import { ConnectionStateCell, worstState } from '../core/connection-state.js';
 import { refuseTargetsRead } from '../core/dead-letter-target.js';
 import { totalMs } from '../core/retry-policy.js';
-import { findDisagreements, refusePartitionOrder } from '../core/consumption.js';
+import { consumptionOf, findDisagreements, refusePartitionOrder } from '../core/consumption.js';
 import type {
   Capabilities,
   DeliverySink,
@@ -31,7 +31,7 @@ import type { OutboundReply, ReplyTarget } from '../core/reply.js';
 import type { DriverEnvironment } from '../nest/transport-definition.js';
 import type { ConsumeMessage } from 'amqplib';
 import { Connection } from './connection.js';
-import { Consumer } from './consumer.js';
+import { Consumer, mostPassedOn } from './consumer.js';
 import { QueueLetters } from './dead-letters.js';
 import { Delays, roundDelayUp } from './delays.js';
 import { replyCodeOf, replyCodes } from './errors.js';
@@ -39,7 +39,7 @@ import { inboundReply, publishOptions } from './messages.js';
 import type { RabbitMqOptions } from './options.js';
 import { Publisher, type PublisherFields } from './publisher.js';
 import { Replies } from './replies.js';
-import { deadLetterQueue, declareTopology, type QueueTopology } from './topology.js';
+import { deadLetterQueue, declareTopology, isDeadLetterQueue, type QueueTopology } from './topology.js';
 
 const defaults = {
   deliveryLimit: 100,
@@ -116,10 +116,11 @@ export class RabbitMqDriver implements Driver {
    * The broker closes a channel that keeps a message for too long, and counts from its delivery: what was prefetched waits for those before
    * it.
    */
-  #refuseLongWaits({ concurrency, longestWait }: SubscriptionSpec): Problem[] {
+  #refuseLongWaits(spec: SubscriptionSpec): Problem[] {
+    const { concurrency, longestWait } = spec;
     const { handler, waitMs, runs, timeoutMs: runMs } = longestWait;
     const keptMs = totalMs(longestWait);
-    const prefetch = this.#options.prefetch ?? concurrency * 2;
+    const prefetch = this.#prefetch(spec);
     const timeoutMs = this.#options.consumerTimeoutMs ?? defaults.consumerTimeoutMs;
     const rounds = Math.ceil(prefetch / concurrency);
     if (rounds * keptMs <= timeoutMs / 2) return [];
@@ -161,7 +162,7 @@ export class RabbitMqDriver implements Driver {
       ...this.#supervision(this.#consuming, 'consumer'),
       topology: this.#topology(),
       spec,
-      prefetch: this.#options.prefetch ?? spec.concurrency * 2,
+      prefetch: this.#prefetch(spec),
       keyHeader: this.#keyHeader,
       sink,
       copies: this.#copies,
@@ -302,11 +303,19 @@ export class RabbitMqDriver implements Driver {
     const { queue, queueType, deliveryLimit, maxPriority, exchange } = this.#options;
     return {
       queue: queue!,
-      queueType: queueType ?? 'quorum',
+      queueType: isDeadLetterQueue(queue!) ? 'quorum' : (queueType ?? 'quorum'),
       deliveryLimit: deliveryLimit ?? defaults.deliveryLimit,
       maxPriority,
       exchange,
     };
+  }
+
+  /** What runs at most once is acknowledged for good before it runs: of a quorum queue only what the broker's channel passes on at once. */
+  #prefetch({ concurrency, patterns }: SubscriptionSpec): number {
+    const wanted = this.#options.prefetch ?? concurrency * 2;
+    const isBounded =
+      this.#topology().queueType === 'quorum' && consumptionOf(patterns).delivery === 'at-most-once';
+    return isBounded ? Math.min(wanted, mostPassedOn) : wanted;
   }
 
   #supervision(connection: Connection, purpose: string) {

@@ -18,7 +18,7 @@ const idleMs = 1_000;
 /** So often it may say that there are more, and give none. */
 const maxIdle = 10;
 const publishTimeoutMs = 30_000;
-/** What is given back lies in the queue a moment later, which a busy broker makes long. */
+/** What is given back lies in the queue a moment later, on a busy broker seconds later. */
 const returnLimitMs = 4_000;
 /** Where others consume, it may be theirs by then. */
 const sharedReturnLimitMs = 1_000;
@@ -198,16 +198,16 @@ export class LetterReader {
     const { model, queue, clock } = this.#fields;
     if (this.#loss !== undefined) return false;
     if (this.#window !== undefined) await this.#channel.cancel(this.#window.tag);
-    const { messageCount } = await this.#channel.checkQueue(queue);
+    const { messageCount, consumerCount } = await this.#channel.checkQueue(queue);
+    // What others consume need not come back.
+    const limitMs = consumerCount > this.#windows ? sharedReturnLimitMs : returnLimitMs;
     await this.#channel.close();
     const channel = await model.createChannel();
     channel.on('error', () => {});
-    const begunAt = clock.now();
+    const until = clock.now() + limitMs;
     let isBack = false;
-    for (let limitMs = Infinity; !isBack && clock.now() < begunAt + limitMs;) {
-      const found = await channel.checkQueue(queue);
-      isBack = found.messageCount >= messageCount + this.#held;
-      limitMs = found.consumerCount === 0 ? returnLimitMs : sharedReturnLimitMs;
+    while (!isBack && clock.now() < until) {
+      isBack = (await channel.checkQueue(queue)).messageCount >= messageCount + this.#held;
       if (!isBack) await sleep(clock, 5);
     }
     await channel.close();

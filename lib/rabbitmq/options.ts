@@ -27,7 +27,10 @@ export interface RabbitMqOptions extends CommonTransportOptions {
   readonly queueType?: 'quorum' | 'classic';
   /** Messages delivered and not settled; at most 32 of a quorum queue whose handlers are `at-most-once`. @defaultValue 2 × `concurrency` */
   readonly prefetch?: number;
-  /** Deliveries after which the broker itself gives a message to the dead letters. Every return counts, restarts too. @defaultValue 100 */
+  /**
+   * Deliveries after which the broker itself gives a message to the dead letters. Every return counts, restarts too: of what was
+   * prefetched, and of one message more where a shutdown settles many at once. @defaultValue 100
+   */
   readonly deliveryLimit?: number;
   /**
    * How long the broker lets a consumer keep a message before it closes the channel; must be what the broker is configured with, a client

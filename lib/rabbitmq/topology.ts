@@ -28,6 +28,10 @@ export function deadLetterQueue(queue: string): string {
   return `${queue}.dlq`;
 }
 
+export function isDeadLetterQueue(queue: string): boolean {
+  return queue.endsWith(deadLetterQueue(''));
+}
+
 /** Declares in the order in which nothing can be lost: a source never exists without its companions. Idempotent. */
 export async function declareTopology(
   channel: Channel,
@@ -39,7 +43,7 @@ export async function declareTopology(
     await declareDeadLetters(channel, letters);
   for (const delayMs of spec.redeliverDelaysMs) await declareRetries(channel, queue, delayMs);
   // A transport may read dead letters like any queue: whoever declares a queue of such a name declares it so.
-  const options = queue.endsWith('.dlq') ? deadLetterOptions() : sourceOptions(topology);
+  const options = isDeadLetterQueue(queue) ? deadLetterOptions() : sourceOptions(topology);
   await declareQueue(channel, queue, options);
   if (exchange === undefined) return;
   await declared(`the exchange "${exchange.name}"`, () =>

@@ -12,6 +12,8 @@ import {
   type StorkClient,
 } from 'nestjs-stork';
 import { kafka, type KafkaOptions } from 'nestjs-stork/kafka';
+import { systemClock, type Clock } from '../../../lib/core/clock.js';
+import { STORK_CLOCK } from '../../../lib/nest/tokens.js';
 import type { StoredRecord } from '../../support/kafka-topic-reader.js';
 import { Foreign } from './kafka-app.js';
 
@@ -28,18 +30,23 @@ export interface Sender {
 }
 
 /** It is closed when the test ends. */
-export async function startSender(options: Partial<KafkaOptions> = {}): Promise<Sender> {
+export async function startSender(
+  options: Partial<KafkaOptions> = {},
+  clock: Clock = systemClock,
+): Promise<Sender> {
   const reconnect = { delayMs: 50, maxDelayMs: 500 };
   const transport = kafka({ brokers, reconnect, handlers: 'none', ...options });
   const testing = await Test.createTestingModule({
     imports: [
       StorkModule.forRoot({
         transports: { main: transport },
-        drainTimeoutMs: 20_000,
         retry: { maxRetries: 0 },
       }),
     ],
-  }).compile();
+  })
+    .overrideProvider(STORK_CLOCK)
+    .useValue(clock)
+    .compile();
   const app = testing.createNestMicroservice({ ...storkMicroservice(), logger: false });
   const client = app.get<StorkClient>(getClientToken('main'));
   const service = app.get(StorkService);

@@ -35,24 +35,20 @@ function withUrl(change: (address: URL) => void): string {
   return address.href;
 }
 
-const kinds = ['TCPSocketWrap', 'Timeout'];
-const resources = (): readonly string[] =>
-  process.getActiveResourcesInfo().filter((name) => kinds.includes(name));
+const resources = (): readonly string[] => process.getActiveResourcesInfo();
 
-/** Sooner than what is left goes by itself: the limit of a handshake is 10 s. */
-const goneMs = 9_000;
+/** Sooner than what is left goes by itself: a socket with the limit of its handshake, 10 s, a timer after 5 s at the latest. */
+const goneMs = { TCPSocketWrap: 9_000, Timeout: 2_000 };
 
 /** What the process still waits for, compared with `before`. */
 async function expectNothingLeft(before: readonly string[]): Promise<void> {
   const count = (names: readonly string[], kind: string) => names.filter((name) => name === kind).length;
-  await eventually(
-    async () => {
-      const now = resources();
-      return kinds.every((kind) => count(now, kind) <= count(before, kind)) ? true : undefined;
-    },
-    'the sockets and timers to be gone',
-    goneMs,
-  );
+  for (const [kind, limitMs] of Object.entries(goneMs))
+    await eventually(
+      async () => (count(resources(), kind) <= count(before, kind) ? true : undefined),
+      `each ${kind} to be gone`,
+      limitMs,
+    );
 }
 
 describe.skipIf(url === undefined)('RabbitMQ: start', () => {

@@ -11,11 +11,14 @@ const raw = useRaw();
 const long = 600_000;
 
 /** Holds a key however short its lease: a process that is held up does not lose it. */
-function holdingStore(): IdempotencyStore {
+function holdingStore(renewed: () => void): IdempotencyStore {
   const store = memoryIdempotencyStore();
   return {
     begin: (key, owner) => store.begin(key, owner, long),
-    renew: (key, owner) => store.renew(key, owner, long),
+    renew: (key, owner) => {
+      renewed();
+      return store.renew(key, owner, long);
+    },
     complete: (...done) => store.complete(...done),
     release: (...freed) => store.release(...freed),
   };
@@ -32,6 +35,7 @@ describe.skipIf(url === undefined)('an idempotent handler on RabbitMQ', () => {
   it('keeps a message waiting for as long as it takes: 25 deferrals move nothing to the dead letters', async () => {
     const gate = new Gate();
     const runs = new Seen<number>();
+    let renewals = 0;
     @Controller()
     class Slow {
       @EventPattern<string>('work')
@@ -46,7 +50,7 @@ describe.skipIf(url === undefined)('an idempotent handler on RabbitMQ', () => {
     const { client, counts } = await startRabbitApp({
       controllers: [Slow],
       options: { queue },
-      module: { idempotency: { store: holdingStore(), leaseMs: 100 } },
+      module: { idempotency: { store: holdingStore(() => renewals++), leaseMs: 100 } },
     });
     await client.publish('work', 1);
     await runs.count(1);
@@ -57,6 +61,7 @@ describe.skipIf(url === undefined)('an idempotent handler on RabbitMQ', () => {
       '25 deferrals',
       60_000,
     );
+    expect(renewals).toBeGreaterThan(5);
     expect(await raw().count(`${queue}.dlq`)).toBe(0);
     gate.open();
     await eventually(async () => (counts()['duplicate'] === 1 ? true : undefined), 'the duplicate');

@@ -1,10 +1,11 @@
 import { Controller } from '@nestjs/common';
 import { EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { systemClock, type Clock } from '../../../lib/core/clock.js';
+import { systemClock } from '../../../lib/core/clock.js';
 import { Counters } from '../../../lib/core/counters.js';
 import { RabbitMqDriver } from '../../../lib/rabbitmq/driver.js';
 import { eventually, Gate, Seen } from '../../contract/app.js';
+import { patientClock } from '../../support/patient-clock.js';
 import { seeded } from '../../support/seeded.js';
 import { startProxy } from '../../support/tcp-proxy.js';
 import {
@@ -365,9 +366,8 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
   });
 
   it('of the process while it publishes: what close() let go is confirmed or named', async () => {
-    // Whatever holds up the machine, closing has the time to wait for every confirmation.
-    const clock: Clock = { ...systemClock, setTimer: (ms, fire) => systemClock.setTimer(ms * 10, fire) };
-    const app = await startRabbitApp({ controllers: [Worker], options: { queue: raw().queue() }, clock });
+    const options = { queue: raw().queue() };
+    const app = await startRabbitApp({ controllers: [Worker], options, clock: patientClock });
     const target = raw().queue();
     await raw().channel.assertQueue(target);
     const sent = Array.from({ length: 1_000 }, (_, n) =>

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vites
 import { Consume } from 'nestjs-stork';
 import { eventually, Gate, Seen } from '../../contract/app.js';
 import { throwAway, type ThrowAway } from '../../support/brokers/index.mjs';
+import { patientClock } from '../../support/patient-clock.js';
 import { startProxy } from '../../support/tcp-proxy.js';
 import { codeOf, later, Raw, startRabbitApp, uniqueQueue, url } from './support.js';
 
@@ -118,7 +119,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', () => {
     }
     const options = { url: server.url, queue, concurrency: count, prefetch: count };
     const module = { drainTimeoutMs: 30_000 };
-    const first = await startRabbitApp({ controllers: [Slow], options, module });
+    const first = await startRabbitApp({ controllers: [Slow], options, module, clock: patientClock });
     for (let n = 0; n < count; n++) await first.client.publish('slow', n);
     await runs.count(count);
     const closed = first.close();
