@@ -76,6 +76,9 @@ describe.skipIf(brokers === undefined)('Kafka: a coordinator that comes late', (
       async () => failure ?? linesAbout('warn', 'replies cannot be read yet')[0],
       'the word of it',
     );
+    await expect(client.request(topic, 2, { timeoutMs: 100 })).rejects.toThrow(
+      'replies cannot be read at present',
+    );
     await makeInternal('__consumer_offsets');
     // It is published once answers can be read.
     await eventually(async () => {
@@ -83,6 +86,7 @@ describe.skipIf(brokers === undefined)('Kafka: a coordinator that comes late', (
       const [partition] = await admin.fetchTopicOffsets(topic);
       return partition?.high === '1' ? true : undefined;
     }, 'the request');
+    expect(linesAbout('log', 'replies are read')).toHaveLength(1);
   });
 
   it('or no broker at all: a request says so', async () => {
