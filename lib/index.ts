@@ -1,40 +1,44 @@
-export { StorkClient } from './nest/client.js';
-export type { AnyContract, ObjectPattern, StorkContract } from './nest/client.js';
-export { connectStork, storkMicroservice } from './nest/connect.js';
-export type { ConnectStorkOptions } from './nest/connect.js';
-export { Consume } from './nest/consume.decorator.js';
-export type { ConsumeOptions } from './nest/consume.decorator.js';
-export { CorrelationInterceptor } from './nest/correlation.interceptor.js';
-export type { CorrelationOptions } from './nest/correlation.interceptor.js';
-export { DeadLetter } from './nest/dead-letter.decorator.js';
-export { DeadLetterService } from './nest/dead-letter.service.js';
+export { StorkClient } from './nest/client/stork.client.js';
+export type { AnyContract, ObjectPattern, StorkContract } from './nest/client/stork.client.js';
+export { connectStork, storkMicroservice } from './nest/bootstrap/connect.js';
+export type { ConnectStorkOptions } from './nest/bootstrap/connect.js';
+export { Consume } from './nest/decorators/consume.decorator.js';
+export type { ConsumeOptions } from './nest/decorators/consume.decorator.js';
+export { CorrelationInterceptor } from './nest/interceptors/correlation.interceptor.js';
+export type { CorrelationOptions } from './nest/interceptors/correlation.interceptor.js';
+export { DeadLetter } from './nest/decorators/dead-letter.decorator.js';
+export { DeadLetterService } from './nest/dead-letter/dead-letter.service.js';
 export type {
   DeadLetterDiscardQuery,
   DeadLetterListQuery,
   DeadLetterQuery,
   DeadLetterReplayQuery,
-} from './nest/dead-letter.service.js';
-export { Idempotent } from './nest/idempotent.decorator.js';
-export type { IdempotentOptions } from './nest/idempotent.decorator.js';
-export { DeadLetterInterceptor, IdempotencyInterceptor, RetryInterceptor } from './nest/interceptors.js';
-export { Retry } from './nest/retry.decorator.js';
-export { StorkContext } from './nest/context.js';
-export { getClientToken, InjectClient } from './nest/inject-client.decorator.js';
+} from './nest/dead-letter/dead-letter.service.js';
+export { Idempotent } from './nest/decorators/idempotent.decorator.js';
+export type { IdempotentOptions } from './nest/decorators/idempotent.decorator.js';
+export {
+  DeadLetterInterceptor,
+  IdempotencyInterceptor,
+  RetryInterceptor,
+} from './nest/interceptors/policy.interceptors.js';
+export { Retry } from './nest/decorators/retry.decorator.js';
+export { StorkContext } from './nest/context/stork.context.js';
+export { getClientToken, InjectClient } from './nest/client/inject-client.decorator.js';
 export type {
-  CommonTransportOptions,
   StorkModuleAsyncOptions,
   StorkModuleOptions,
   StorkOptionsFactory,
-} from './nest/options.js';
-export { StorkRecord, StorkRecordBuilder } from './nest/record-builder.js';
+} from './nest/stork-options.js';
+export type { CommonTransportOptions } from './nest/transport-options.js';
+export { StorkRecord, StorkRecordBuilder } from './nest/client/record-builder.js';
 export { StorkModule } from './nest/stork.module.js';
 export { StorkService } from './nest/stork.service.js';
 export type { TransportState } from './nest/stork.service.js';
-export type { TransportDefinition } from './nest/transport-definition.js';
-export { Via, via } from './nest/via.js';
-export type { CancelTimer, Clock } from './core/clock.js';
-export type { Codec } from './core/codec.js';
-export type { ConnectionState } from './core/connection-state.js';
+export type { TransportDefinition } from './nest/bootstrap/transport-definition.js';
+export { Via, via } from './nest/decorators/via.decorator.js';
+export type { CancelTimer, StorkClock } from './core/runtime/clock.js';
+export type { MessageCodec } from './core/message/codec.js';
+export type { ConnectionState } from './core/port/connection-state.js';
 export {
   BufferFullError,
   ClientClosedError,
@@ -52,19 +56,28 @@ export {
   StorkConfigError,
   StorkError,
   TooManyPendingError,
-} from './core/errors.js';
-export type { Problem } from './core/errors.js';
-export type { DeadLetterNotice, DeadLetterOptions } from './core/dead-letter-options.js';
-export type { DeadLetter as StoredDeadLetter, LetterError, LetterReason } from './core/letter.js';
-export type { DeadLetterFilter } from './core/letter-filter.js';
-export type { DeadLetterStats, KeptLetter, LetterProgress, LetterReport } from './core/letter-work.js';
-export type { ErrorMatcher } from './core/error-matcher.js';
-export type { RetryOptions } from './core/retry-options.js';
-export type { DeathReason } from './core/failure.js';
-export type { Headers, HeaderValue } from './core/headers.js';
-export type { IdempotencyOptions } from './core/idempotency-policy.js';
-export type { BeginOutcome, IdempotencyStore, StoredReply } from './core/idempotency.js';
-export { memoryIdempotencyStore } from './core/memory-idempotency-store.js';
-export type { MemoryIdempotencyStoreOptions } from './core/memory-idempotency-store.js';
-export type { Destination } from './core/message.js';
-export type { MessageOptions } from './core/outbound.js';
+} from './core/runtime/errors.js';
+export type { ConfigProblem } from './core/runtime/errors.js';
+export type { DeadLetterNotice, DeadLetterOptions } from './core/dead-letter/dead-letter-options.js';
+export type {
+  DeadLetterRecord,
+  DeadLetterErrorInfo,
+  DeadLetterReason,
+} from './core/dead-letter/admin/dead-letter-record.js';
+export type { DeadLetterFilter } from './core/dead-letter/admin/dead-letter-filter.js';
+export type {
+  DeadLetterStats,
+  SkippedDeadLetter,
+  DeadLetterProgress,
+  DeadLetterReport,
+} from './core/dead-letter/admin/dead-letter-operations.js';
+export type { ErrorMatcher } from './core/retry/retry-options.js';
+export type { RetryOptions } from './core/retry/retry-options.js';
+export type { FailureReason } from './core/runtime/failure.js';
+export type { MessageHeaders, HeaderValue } from './core/message/headers.js';
+export type { IdempotencyOptions } from './core/idempotency/idempotency-options.js';
+export type { BeginOutcome, IdempotencyStore, StoredReply } from './core/idempotency/idempotency-store.js';
+export { memoryIdempotencyStore } from './core/idempotency/memory-idempotency-store.js';
+export type { MemoryIdempotencyStoreOptions } from './core/idempotency/memory-idempotency-store.js';
+export type { MessageDestination } from './core/port/message.js';
+export type { MessageOptions } from './core/publish/outgoing-message.js';

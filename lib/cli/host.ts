@@ -1,16 +1,16 @@
-import type { Clock } from '../core/clock.js';
-import type { OpenBox } from './connect.js';
-import type { Environment } from './target.js';
+import type { StorkClock } from '../core/runtime/clock.js';
+import type { OpenStore } from './input/connect.js';
+import type { Environment } from './input/target.js';
 
 /** What the command line runs in: a process, or a test. */
 export interface Host {
   readonly env: Environment;
   readonly stdout: Output;
   readonly stderr: Output;
-  readonly clock: Clock;
+  readonly clock: StorkClock;
   /** Ends the work; its reason is an `Interruption`. */
   readonly signal: AbortSignal;
-  readonly openBox: OpenBox;
+  readonly openStore: OpenStore;
 }
 
 export interface Output {

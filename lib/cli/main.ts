@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-import { systemClock } from '../core/clock.js';
-import { openBox } from './connect.js';
+import { systemClock } from '../core/runtime/clock.js';
+import { openStore } from './input/connect.js';
 import { Interruption, type Output } from './host.js';
 import { run } from './run.js';
 
@@ -37,7 +37,7 @@ const code = await run(process.argv.slice(2), {
   stderr,
   clock: systemClock,
   signal: interrupt.signal,
-  openBox,
+  openStore,
 });
 // Everything is written before the process ends, and a client that is still closing does not keep it.
 await Promise.all([process.stdout, process.stderr].map(flushed));

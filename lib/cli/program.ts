@@ -1,14 +1,14 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { readFileSync } from 'node:fs';
-import { longestWindow } from '../core/dead-letters.js';
-import { maskCredentials } from '../core/text.js';
-import { discard, replay, type ChangeFlags, type ReplayFlags } from './changes.js';
-import { readFilter, type FilterFlags, type HeaderFlag } from './filter.js';
+import { maxWindow } from '../core/port/dead-letter-store.js';
+import { maskCredentials } from '../core/message/text.js';
+import { discard, replay, type ChangeFlags, type ReplayFlags } from './replay-discard-commands.js';
+import { readFilter, type FilterFlags, type HeaderFlag } from './input/filter.js';
 import type { Host } from './host.js';
-import { list, show, stats } from './looks.js';
-import { parseMoment } from './moment.js';
+import { list, show, stats } from './inspect-commands.js';
+import { parseTime } from './input/parse-time.js';
 import { withSession } from './session.js';
-import type { PlaceFlags } from './target.js';
+import type { PlaceFlags } from './input/target.js';
 
 type CommonFlags = PlaceFlags & { readonly json?: true };
 
@@ -170,7 +170,7 @@ function addPlace(command: Command): void {
 
 function addFilters(command: Command, host: Host): void {
   const moment = (text: string): Date => {
-    const date = parseMoment(text, host.clock.now());
+    const date = parseTime(text, host.clock.now());
     if (date !== undefined) return date;
     throw new InvalidArgumentError(
       'Expected a time such as 2026-01-31T09:30 (UTC) or how long ago: 30m, 2h, 7d.',
@@ -236,8 +236,8 @@ function positiveInteger(text: string): number {
 
 function windowSize(text: string): number {
   const size = positiveInteger(text);
-  if (size <= longestWindow) return size;
-  throw new InvalidArgumentError(`Expected at most ${longestWindow}.`);
+  if (size <= maxWindow) return size;
+  throw new InvalidArgumentError(`Expected at most ${maxWindow}.`);
 }
 
 function positiveNumber(text: string): number {

@@ -1,13 +1,13 @@
-import { messageOf } from '../core/errors.js';
-import type { DeadLetterBox } from '../core/dead-letters.js';
-import { maskCredentials } from '../core/text.js';
+import { messageOf } from '../core/runtime/errors.js';
+import type { DeadLetterStore } from '../core/port/dead-letter-store.js';
+import { maskCredentials } from '../core/message/text.js';
 import type { Host } from './host.js';
-import { safeLine } from './safe-text.js';
-import { readTarget, type PlaceFlags } from './target.js';
+import { safeLine } from './views/safe-text.js';
+import { readTarget, type PlaceFlags } from './input/target.js';
 
 /** An open place of dead letters and where to tell of it. */
 export interface Session {
-  readonly box: DeadLetterBox;
+  readonly store: DeadLetterStore;
   readonly host: Host;
   /** True: standard output is for programs. */
   readonly json: boolean;
@@ -20,13 +20,13 @@ export async function withSession(
   work: (session: Session) => Promise<void>,
 ): Promise<void> {
   const { env, clock, signal } = host;
-  const { box, close } = await host.openBox(readTarget(flags, env), {
+  const { store, close } = await host.openStore(readTarget(flags, env), {
     clock,
     signal,
     warn: (line) => warn(host, line),
   });
   try {
-    await work({ box, host, json: flags.json === true });
+    await work({ store, host, json: flags.json === true });
   } finally {
     await close();
   }

@@ -1,5 +1,5 @@
-import { StorkContext } from '../nest/context.js';
-import type { FetchedRecord } from './client.js';
+import { StorkContext } from '../nest/context/stork.context.js';
+import type { FetchedRecord } from './client/client.js';
 
 /** What a handler on a `kafka()` transport gets by `@Ctx()`. @publicApi */
 export class KafkaContext extends StorkContext {

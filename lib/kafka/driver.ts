@@ -1,8 +1,9 @@
 import { combineLatest, type Subscription as RxSubscription } from 'rxjs';
-import { backoffMs } from '../core/backoff.js';
-import { endsWithin, sleep } from '../core/clock.js';
-import { ConnectionStateCell, worstState } from '../core/connection-state.js';
-import { refuseIllegalTargets, refuseTargetsRead } from '../core/dead-letter-target.js';
+import { backoffMs, sleep } from '../core/runtime/clock.js';
+import { settlesWithin, withTimeout } from '../core/runtime/with-timeout.js';
+import { ConnectionStateCell, worstState } from '../core/port/connection-state.js';
+import { validateTargetsNotConsumed } from '../driver-kit/subscription.js';
+import { validateTargetNames, deadLetterTopic } from '../driver-kit/log/topic-names.js';
 import type {
   Capabilities,
   DeliverySink,
@@ -11,37 +12,41 @@ import type {
   ReplyListener,
   Subscription,
   SubscriptionSpec,
-} from '../core/driver.js';
+} from '../core/port/driver.js';
 import {
   ClientClosedError,
   ConnectionLostError,
   messageOf,
   StorkConfigError,
-  type Problem,
-} from '../core/errors.js';
-import { deadLetterTopic } from '../core/log-records.js';
-import type { DeadLetterPlace } from '../core/dead-letters.js';
-import type { InboundMessage, OutboundMessage, ReplyAddress } from '../core/message.js';
-import { unlessAborted } from '../core/promises.js';
-import type { OutboundReply, ReplyOutcome, ReplyTarget } from '../core/reply.js';
-import type { DriverEnvironment } from '../nest/transport-definition.js';
-import { assignSticky } from './assigner.js';
-import type { ConsumerSettings, KafkaClient } from './client.js';
-import { checkCluster, explain, explainGroup, explainReplies } from './cluster-check.js';
-import { Copies } from './copies.js';
-import { GroupConsumer } from './group-consumer.js';
-import { KafkaJsClient } from './kafka-client.js';
-import { consumerTimes, kafkaDefaults, type KafkaOptions } from './options.js';
-import { KafkaDeadLetters } from './dead-letters.js';
-import { findLetterPlace } from './letter-place.js';
-import { destinationOf, outboundRecord } from './outbound-record.js';
-import { Producer } from './producer.js';
-import { KafkaReplyInbox } from './reply-inbox.js';
-import { ReplySender } from './reply-sender.js';
-import { RetryTopics } from './retry-topics.js';
-import { TopicDirectory } from './topic-directory.js';
-import { findPatternProblems, TopicSelection } from './topic-selection.js';
-import { Topology } from './topology.js';
+  type ConfigProblem,
+} from '../core/runtime/errors.js';
+import type { DeadLetterLocation } from '../core/port/dead-letter-store.js';
+import type {
+  InboundMessage,
+  OutboundMessage,
+  ReplyAddress,
+  OutboundReply,
+  ReplyOutcome,
+  ReplyTarget,
+} from '../core/port/message.js';
+import type { DriverEnvironment } from '../nest/bootstrap/transport-definition.js';
+import { assignSticky } from './consume/assigner.js';
+import type { ConsumerSettings, KafkaClient } from './client/client.js';
+import { checkCluster, explain, explainGroup, explainReplies } from './topics/cluster-check.js';
+import { Republisher } from './retry/republisher.js';
+import { GroupConsumer } from './consume/group-consumer.js';
+import { KafkaJsClient } from './kafkajs/kafkajs-client.js';
+import { consumerTimes, kafkaDefaults, type KafkaOptions } from './options/options.js';
+import { KafkaDeadLetterStore } from './dead-letters/dead-letter-store.js';
+import { findDeadLetterLocation } from './dead-letters/dead-letter-location.js';
+import { destinationOf, outboundRecord } from './produce/outbound-record.js';
+import { Producer } from './produce/producer.js';
+import { KafkaReplyInbox } from './replies/reply-inbox.js';
+import { ReplySender } from './replies/reply-sender.js';
+import { RetryTopics } from './topics/retry-topics.js';
+import { TopicMetadataCache } from './produce/topic-metadata-cache.js';
+import { findPatternProblems, TopicSelection } from './topics/topic-selection.js';
+import { Topology } from './topics/topology.js';
 import { guessContentType } from './wire.js';
 
 const replyPartitions = 6;
@@ -50,8 +55,8 @@ export const kafkaCapabilities: Capabilities = {
   messageOptions: new Set(['partition']),
   destinations: new Set(['topic']),
   pausesWithoutRedelivery: true,
-  requeuesTo: 'memory',
-  ownsSource: false,
+  requeue: 'in-process',
+  exclusiveSource: false,
 };
 
 /** What joins one transport to Kafka: it connects, declares, and opens what consumes, publishes, answers and gets letters back. */
@@ -64,7 +69,7 @@ export class KafkaDriver implements Driver {
   readonly #environment: DriverEnvironment;
   readonly #clientId: string;
   readonly #client: KafkaClient;
-  readonly #topics: TopicDirectory;
+  readonly #topics: TopicMetadataCache;
   readonly #topology: Topology;
   readonly #producer: Producer;
   readonly #replies: ReplySender;
@@ -75,7 +80,7 @@ export class KafkaDriver implements Driver {
   #retries: RetryTopics | undefined;
   #consumer: GroupConsumer | undefined;
   #inbox: KafkaReplyInbox | undefined;
-  readonly #letters = new Set<KafkaDeadLetters>();
+  readonly #deadLetters = new Set<KafkaDeadLetterStore>();
   #watching: RxSubscription | undefined;
   #closing: Promise<void> | undefined;
 
@@ -97,7 +102,7 @@ export class KafkaDriver implements Driver {
       logger,
     });
     const { admin } = this.#client;
-    this.#topics = new TopicDirectory(admin, clock);
+    this.#topics = new TopicMetadataCache(admin, clock);
     this.#topology = new Topology({
       admin,
       brokers: options.brokers ?? [],
@@ -133,14 +138,14 @@ export class KafkaDriver implements Driver {
     });
   }
 
-  validate(spec: SubscriptionSpec | undefined): readonly Problem[] {
+  validate(spec: SubscriptionSpec | undefined): readonly ConfigProblem[] {
     if (spec === undefined) return [];
     const { name } = this.#environment;
     const selection = new TopicSelection(this.#options, spec);
     const problems = [
       ...findPatternProblems(spec, this.#options, name),
-      ...refuseIllegalTargets(spec.deadLetterTargets, name),
-      ...refuseTargetsRead(spec.deadLetterTargets, (topic) => selection.reads(topic), name),
+      ...validateTargetNames(spec.deadLetterTargets, name),
+      ...validateTargetsNotConsumed(spec.deadLetterTargets, (topic) => selection.reads(topic), name),
     ];
     if (this.#options.groupId === undefined) {
       const expected = 'the name of the consumer group, where there are handlers';
@@ -167,7 +172,7 @@ export class KafkaDriver implements Driver {
     if (!selection.isOpen) return;
     const names = await this.#client.admin.topicNames();
     const matching = names.filter((topic) => selection.reads(topic));
-    await this.#topology.declareCompanions(matching, retries, deadLetterTargets);
+    await this.#topology.declareManagedTopics(matching, retries, deadLetterTargets);
   }
 
   async subscribe(spec: SubscriptionSpec, sink: DeliverySink): Promise<Subscription> {
@@ -184,11 +189,11 @@ export class KafkaDriver implements Driver {
       random: Math.random,
       logger,
     };
-    const copies = new Copies({
+    const republisher = new Republisher({
       ...shared,
       producer: this.#producer,
       group: groupId!,
-      declareCompanions: (source) => this.#declareAgain(source, retries, deadLetterTargets),
+      declareManagedTopics: (source) => this.#declareAgain(source, retries, deadLetterTargets),
     });
     this.#consumer = new GroupConsumer({
       ...shared,
@@ -203,9 +208,10 @@ export class KafkaDriver implements Driver {
       sink,
       counters,
       isNewTopic: (topic) => this.#topology.hasCreated(topic),
-      declareCompanions: (topics) => this.#topology.declareCompanions(topics, retries, deadLetterTargets),
-      copy: (source, delivery, copy) => copies.write(source, delivery, copy),
-      waitOn: (waiting) => copies.waitOn(waiting),
+      declareManagedTopics: (topics) =>
+        this.#topology.declareManagedTopics(topics, retries, deadLetterTargets),
+      copy: (source, delivery, copy) => republisher.write(source, delivery, copy),
+      waitOn: (waiting) => republisher.waitOn(waiting),
       guessContentType: (headers, body) => guessContentType(headers, body, this.#options.wire),
     });
     this.#watch();
@@ -218,7 +224,7 @@ export class KafkaDriver implements Driver {
   }
 
   async #declareAgain(source: string, retries: RetryTopics, targets: readonly string[]): Promise<void> {
-    await this.#topology.declareCompanions([source], retries, targets);
+    await this.#topology.declareManagedTopics([source], retries, targets);
     for (const topic of [deadLetterTopic(source), ...targets, ...retries.of(source).keys()])
       this.#topics.forget(topic);
   }
@@ -261,12 +267,12 @@ export class KafkaDriver implements Driver {
     return this.#replies.send(to, reply);
   }
 
-  async deadLetters(place: DeadLetterPlace): Promise<KafkaDeadLetters> {
+  async deadLetters(place: DeadLetterLocation): Promise<KafkaDeadLetterStore> {
     if (this.#closing !== undefined) throw this.#closedError();
     const { name, clock, logger } = this.#environment;
     const { fetch, compression = 'none', maxBatchBytes = kafkaDefaults.maxBatchBytes } = this.#options;
-    const box = new KafkaDeadLetters({
-      ...(await findLetterPlace(place, this.#options, name, this.#client.admin)),
+    const store = new KafkaDeadLetterStore({
+      ...(await findDeadLetterLocation(place, this.#options, name, this.#client.admin)),
       client: this.#client,
       topology: this.#topology,
       maxFetchBytes: { ...kafkaDefaults.fetch, ...fetch }.maxBytesPerPartition,
@@ -280,10 +286,10 @@ export class KafkaDriver implements Driver {
       clock,
       random: Math.random,
       logger,
-      closed: () => this.#letters.delete(box),
+      closed: () => this.#deadLetters.delete(store),
     });
-    this.#letters.add(box);
-    return box;
+    this.#deadLetters.add(store);
+    return store;
   }
 
   close(limitMs: number): Promise<void> {
@@ -325,7 +331,7 @@ export class KafkaDriver implements Driver {
     this.state.move({ value: 'connecting' });
     for (let attempt = 1; ; attempt++) {
       try {
-        await unlessAborted(this.#tryToConnect(), stop);
+        await withTimeout(this.#tryToConnect(), { signal: stop });
         if (attempt > 1) logger.log(`${name}: connected`);
         this.state.move({ value: 'ready' });
         return;
@@ -362,14 +368,14 @@ export class KafkaDriver implements Driver {
     this.#stop.abort();
     const endMs = clock.now() + limitMs;
     const rest = (): number => Math.max(0, endMs - clock.now());
-    const letters = [...this.#letters].map((box) => box.close());
-    await endsWithin(
+    const deadLetters = [...this.#deadLetters].map((store) => store.close());
+    await settlesWithin(
       clock,
-      Promise.all([this.#consumer?.close(), this.#inbox?.close(), ...letters]),
+      Promise.all([this.#consumer?.close(), this.#inbox?.close(), ...deadLetters]),
       limitMs / 2,
     );
     await this.#producer.close(rest() / 2);
-    await endsWithin(clock, this.#client.close(), rest());
+    await settlesWithin(clock, this.#client.close(), rest());
     this.#watching?.unsubscribe();
     this.state.move({ value: 'closed' });
   }

@@ -1,4 +1,4 @@
-export type { FetchedRecord } from './client.js';
+export type { FetchedRecord } from './client/client.js';
 export { KafkaContext } from './context.js';
 export { kafka, kafkaFromEnv } from './kafka.js';
-export type { CompressionCodec, KafkaOptions, KafkaSasl, PartitionChoice } from './options.js';
+export type { CompressionCodec, KafkaOptions, KafkaSasl, PartitionChoice } from './options/options.js';

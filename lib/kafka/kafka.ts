@@ -1,7 +1,7 @@
-import type { TransportDefinition } from '../nest/transport-definition.js';
+import type { TransportDefinition } from '../nest/bootstrap/transport-definition.js';
 import { KafkaContext } from './context.js';
 import { KafkaDriver } from './driver.js';
-import { checkKafkaOptions, type KafkaOptions } from './options.js';
+import { checkKafkaOptions, type KafkaOptions } from './options/options.js';
 
 /** A transport over Apache Kafka 3.9 or newer. @publicApi */
 export function kafka(options: KafkaOptions): TransportDefinition {

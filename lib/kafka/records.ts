@@ -1,7 +1,7 @@
-import { copyHeaders, timeText, type Headers, type HeaderValue } from '../core/headers.js';
-import { RecordMessage } from '../core/log-records.js';
-import type { InboundMessage } from '../core/message.js';
-import type { FetchedRecord, RecordToSend, TopicPartition } from './client.js';
+import { copyHeaders, timeText, type MessageHeaders, type HeaderValue } from '../core/message/headers.js';
+import { RecordMessage } from '../driver-kit/log/log-record.js';
+import type { InboundMessage } from '../core/port/message.js';
+import type { FetchedRecord, RecordToSend, TopicPartition } from './client/client.js';
 
 /** What is the same for every record of a partition. */
 export interface Reading extends TopicPartition {
@@ -9,7 +9,7 @@ export interface Reading extends TopicPartition {
   readonly source: string;
   readonly patternHeader: string | undefined;
   /** What a body is where its record does not say. */
-  readonly guessContentType: (headers: Headers, body: Buffer | null) => string | undefined;
+  readonly guessContentType: (headers: MessageHeaders, body: Buffer | null) => string | undefined;
 }
 
 /** A fetched record as core sees it. A key that is not UTF-8 is shown as well as it can be; a copy keeps its bytes. */
@@ -29,10 +29,10 @@ export function inboundMessage(reading: Reading, record: FetchedRecord, offset: 
   return new RecordMessage(fields, patternHeader, record, guessContentType(carried, value), source);
 }
 
-const noHeaders: Headers = Object.freeze(copyHeaders(undefined));
+const noHeaders: MessageHeaders = Object.freeze(copyHeaders(undefined));
 
 /** Headers with names of `Object.prototype`, e.g. `constructor`: the client puts what an object inherits before what was sent. */
-export function carriedHeaders(headers: NonNullable<FetchedRecord['headers']>): Headers {
+export function carriedHeaders(headers: NonNullable<FetchedRecord['headers']>): MessageHeaders {
   if (!Object.keys(headers).some((name) => name in Object.prototype)) return headers;
   const carried = copyHeaders(headers);
   for (const name of Object.keys(carried)) {
@@ -48,7 +48,7 @@ function withoutInherited(gathered: HeaderValue): HeaderValue {
 }
 
 /** Headers as Kafka carries them: bytes, and several under one name. */
-export function headersToSend(headers: Headers): RecordToSend['headers'] {
+export function headersToSend(headers: MessageHeaders): RecordToSend['headers'] {
   const written: Record<string, Buffer | string | (Buffer | string)[]> = {};
   for (const name of Object.keys(headers)) {
     const value = headers[name];

@@ -1,11 +1,11 @@
-import { headerNames, type Headers } from '../core/headers.js';
-import { kafkaHeaders } from '../core/log-records.js';
-import type { KafkaOptions } from './options.js';
+import { headerNames, type MessageHeaders } from '../core/message/headers.js';
+import { kafkaHeaders } from '../driver-kit/log/log-record.js';
+import type { KafkaOptions } from './options/options.js';
 
 // Nest's own Kafka transport writes objects and lists as JSON, everything else as its plain text, and names no content type.
 
 /** Whether a request was written by Nest's own client: ours always names a content type and a deadline. */
-export function isNestRequest(headers: Headers): boolean {
+export function isNestRequest(headers: MessageHeaders): boolean {
   return (
     headers[kafkaHeaders.replyTopic] !== undefined &&
     headers[headerNames.contentType] === undefined &&
@@ -15,7 +15,7 @@ export function isNestRequest(headers: Headers): boolean {
 
 /** What a body is whose record names no content type, as one of Nest's transport does not; undefined where it is not Nest's. */
 export function guessContentType(
-  headers: Headers,
+  headers: MessageHeaders,
   body: Buffer | null,
   wire: KafkaOptions['wire'] = 'auto',
 ): string | undefined {

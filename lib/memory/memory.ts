@@ -1,9 +1,9 @@
-import { StorkConfigError } from '../core/errors.js';
-import type { DriverEnvironment, TransportDefinition } from '../nest/transport-definition.js';
+import { StorkConfigError } from '../core/runtime/errors.js';
+import type { DriverEnvironment, TransportDefinition } from '../nest/bootstrap/transport-definition.js';
 import { MemoryBroker } from './broker/memory-broker.js';
-import { LogDriver } from './log-driver.js';
+import { LogDriver } from './log/log-driver.js';
 import { checkMemoryOptions, type MemoryOptions } from './options.js';
-import { QueueDriver } from './queue-driver.js';
+import { QueueDriver } from './queue/queue-driver.js';
 
 const applicationBroker = Symbol('stork.memory.broker');
 

@@ -1,9 +1,9 @@
 import { Allow } from 'class-validator';
-import type { Problem } from '../core/errors.js';
-import { legalTopic } from '../core/log-records.js';
-import type { Destination } from '../core/message.js';
-import { printable } from '../core/text.js';
-import type { CommonTransportOptions } from '../nest/options.js';
+import type { ConfigProblem } from '../core/runtime/errors.js';
+import { legalTopic } from '../driver-kit/log/topic-names.js';
+import type { MessageDestination } from '../core/port/message.js';
+import { printable } from '../core/message/text.js';
+import type { CommonTransportOptions } from '../nest/transport-options.js';
 import {
   CommonTransportSchema,
   Integer,
@@ -11,7 +11,7 @@ import {
   OptionalMatching,
   Text,
   checkOptions,
-} from '../nest/validate-options.js';
+} from '../nest/validation/validate-options.js';
 import { MemoryBroker } from './broker/memory-broker.js';
 
 /**
@@ -56,7 +56,7 @@ export interface MemoryOptions extends CommonTransportOptions {
   readonly replyTopics?: readonly string[];
 
   /** Where messages go that name no destination. @defaultValue `exchange`, else `queue`; `topic`, else the pattern */
-  readonly publishTo?: Destination;
+  readonly publishTo?: MessageDestination;
 }
 
 const queueOnly = [
@@ -125,7 +125,7 @@ class MemorySchema extends CommonTransportSchema {
   publishTo?: unknown;
 }
 
-export function checkMemoryOptions(options: unknown, path: string): readonly Problem[] {
+export function checkMemoryOptions(options: unknown, path: string): readonly ConfigProblem[] {
   const problems = checkOptions(MemorySchema, options, path);
   if (typeof options !== 'object' || options === null) return problems;
   const given = options as MemoryOptions;

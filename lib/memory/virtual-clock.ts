@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { CancelTimer, Clock } from '../core/clock.js';
+import type { CancelTimer, StorkClock } from '../core/runtime/clock.js';
 
 interface Timer {
   readonly dueMs: number;
@@ -10,7 +10,7 @@ interface Timer {
 const turnsBetweenTimers = 5;
 
 /** A clock that stands still until it is told to advance, so that tests of delays take no time and always end the same way. */
-export class VirtualClock implements Clock {
+export class VirtualClock implements StorkClock {
   #nowMs: number;
   /** In order of creation, which decides between timers due at the same time. */
   readonly #timers = new Set<Timer>();

@@ -1,16 +1,16 @@
 import { Module, type DynamicModule, type Provider } from '@nestjs/common';
 import { DiscoveryModule } from '@nestjs/core';
-import { systemClock } from '../core/clock.js';
-import { StorkClient } from './client.js';
-import { HandlerExplorer } from './handler-explorer.js';
-import { DeadLetterService } from './dead-letter.service.js';
-import { getClientToken } from './inject-client.decorator.js';
-import { StorkLifecycle } from './lifecycle.js';
-import type { StorkModuleAsyncOptions, StorkModuleOptions, StorkOptionsFactory } from './options.js';
-import { StorkServer } from './server.js';
+import { systemClock } from '../core/runtime/clock.js';
+import { StorkClient } from './client/stork.client.js';
+import { HandlerExplorer } from './server/handler-explorer.js';
+import { DeadLetterService } from './dead-letter/dead-letter.service.js';
+import { getClientToken } from './client/inject-client.decorator.js';
+import { StorkLifecycle } from './bootstrap/lifecycle.js';
+import type { StorkModuleAsyncOptions, StorkModuleOptions, StorkOptionsFactory } from './stork-options.js';
+import { StorkServer } from './server/stork.server.js';
 import { StorkService } from './stork.service.js';
-import { STORK_CLOCK, STORK_DECLARED_TRANSPORTS, STORK_OPTIONS } from './tokens.js';
-import { TransportRegistry } from './transport-registry.js';
+import { STORK_CLOCK, STORK_DECLARED_TRANSPORTS, STORK_OPTIONS } from './stork.constants.js';
+import { TransportRegistry } from './bootstrap/transport-registry.js';
 
 /**
  * Everything that the library provides. Import it once, with all transports in it.

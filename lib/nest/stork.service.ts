@@ -1,8 +1,8 @@
 import { Injectable } from '@nestjs/common';
-import type { ConnectionState } from '../core/connection-state.js';
-import type { CounterName } from '../core/counters.js';
-import { StorkServer } from './server.js';
-import { TransportRegistry } from './transport-registry.js';
+import type { ConnectionState } from '../core/port/connection-state.js';
+import type { CounterName } from '../core/runtime/counters.js';
+import { StorkServer } from './server/stork.server.js';
+import { TransportRegistry } from './bootstrap/transport-registry.js';
 
 /** What one transport is doing now. @publicApi */
 export interface TransportState {

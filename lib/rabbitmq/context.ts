@@ -1,5 +1,5 @@
 import type { ConsumeMessage } from 'amqplib';
-import { StorkContext } from '../nest/context.js';
+import { StorkContext } from '../nest/context/stork.context.js';
 
 /** What a handler on a `rabbitmq()` transport gets by `@Ctx()`. @publicApi */
 export class RabbitMqContext extends StorkContext {

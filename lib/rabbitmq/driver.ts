@@ -1,9 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { combineLatest, type Subscription as RxSubscription } from 'rxjs';
-import { ConnectionStateCell, worstState } from '../core/connection-state.js';
-import { refuseTargetsRead } from '../core/dead-letter-target.js';
-import { totalMs } from '../core/retry-policy.js';
-import { consumptionOf, findDisagreements, refusePartitionOrder } from '../core/consumption.js';
+import { ConnectionStateCell, worstState } from '../core/port/connection-state.js';
+import {
+  validateTargetsNotConsumed,
+  sourceSettingsOf,
+  findConflicts,
+  validateNoPartitionOrder,
+} from '../driver-kit/subscription.js';
+import { totalMs } from '../core/retry/retry-policy.js';
 import type {
   Capabilities,
   DeliverySink,
@@ -12,34 +16,48 @@ import type {
   ReplyListener,
   Subscription,
   SubscriptionSpec,
-} from '../core/driver.js';
-import { endsWithin } from '../core/clock.js';
-import type { DeadLetterBox, DeadLetterPlace } from '../core/dead-letters.js';
+} from '../core/port/driver.js';
+import { settlesWithin, withTimeout } from '../core/runtime/with-timeout.js';
+import type { DeadLetterStore, DeadLetterLocation } from '../core/port/dead-letter-store.js';
 import {
   ClientClosedError,
   ConnectionLostError,
   messageOf,
   NoRouteError,
   StorkConfigError,
-  type Problem,
-} from '../core/errors.js';
-import { headerNames } from '../core/headers.js';
-import type { InboundMessage, OutboundMessage, ReplyAddress } from '../core/message.js';
-import { unlessAborted } from '../core/promises.js';
-import { directReplyQueue, queueAddress, refuseUnbindable, replyTarget } from '../core/queue-addressing.js';
-import type { OutboundReply, ReplyTarget } from '../core/reply.js';
-import type { DriverEnvironment } from '../nest/transport-definition.js';
+  type ConfigProblem,
+} from '../core/runtime/errors.js';
+import { headerNames } from '../core/message/headers.js';
+import type {
+  InboundMessage,
+  OutboundMessage,
+  ReplyAddress,
+  OutboundReply,
+  ReplyTarget,
+} from '../core/port/message.js';
+import {
+  directReplyQueue,
+  queueAddress,
+  validateBindable,
+  replyTarget,
+} from '../driver-kit/queue/addressing.js';
+import type { DriverEnvironment } from '../nest/bootstrap/transport-definition.js';
 import type { ConsumeMessage } from 'amqplib';
-import { Connection } from './connection.js';
-import { Consumer, mostPassedOn } from './consumer.js';
-import { QueueLetters } from './dead-letters.js';
-import { Delays, roundDelayUp } from './delays.js';
-import { replyCodeOf, replyCodes } from './errors.js';
-import { inboundReply, publishOptions } from './messages.js';
+import { Connection } from './connection/connection.js';
+import { Consumer, mostPassedOn } from './consume/consumer.js';
+import { QueueDeadLetters } from './dead-letters/dead-letter-store.js';
+import { Delays, roundDelayUp } from './publish/delay-queues.js';
+import { replyCodeOf, replyCodes } from './connection/errors.js';
+import { inboundReply, publishOptions } from './publish/messages.js';
 import type { RabbitMqOptions } from './options.js';
-import { Publisher, type PublisherFields } from './publisher.js';
-import { Replies } from './replies.js';
-import { deadLetterQueue, declareTopology, isDeadLetterQueue, type QueueTopology } from './topology.js';
+import { Publisher, type PublisherFields } from './publish/publisher.js';
+import { Replies } from './publish/reply-publisher.js';
+import {
+  deadLetterQueue,
+  declareTopology,
+  isDeadLetterQueue,
+  type QueueTopology,
+} from './topology/topology.js';
 
 const defaults = {
   deliveryLimit: 100,
@@ -53,8 +71,8 @@ export const rabbitMqCapabilities: Capabilities = {
   messageOptions: new Set(['delayMs', 'expiresInMs', 'priority', 'persistent', 'appId']),
   destinations: new Set(['queue', 'exchange']),
   pausesWithoutRedelivery: false,
-  requeuesTo: 'broker',
-  ownsSource: true,
+  requeue: 'broker',
+  exclusiveSource: true,
 };
 
 /** Three connections, each for what must not be blocked or broken by the others: consuming, publishing, replying. */
@@ -73,7 +91,7 @@ export class RabbitMqDriver implements Driver {
   readonly #delays: Delays;
   #replies: Replies | undefined;
   #replyPublisher: Publisher | undefined;
-  readonly #boxes = new Set<QueueLetters>();
+  readonly #deadLetterStores = new Set<QueueDeadLetters>();
   readonly #knownExchanges = new Set<string>();
   /** Delays that handlers have asked for. */
   readonly #declaredDelays = new Set<number>();
@@ -97,17 +115,17 @@ export class RabbitMqDriver implements Driver {
     this.#delays = new Delays(this.#publisher, environment.clock);
   }
 
-  validate(spec: SubscriptionSpec | undefined): readonly Problem[] {
+  validate(spec: SubscriptionSpec | undefined): readonly ConfigProblem[] {
     if (spec === undefined) return [];
     return [
-      ...refusePartitionOrder(spec.patterns, this.#environment.name),
-      ...findDisagreements(spec.patterns, `the queue "${this.#options.queue}"`),
-      ...refuseTargetsRead(
+      ...validateNoPartitionOrder(spec.patterns, this.#environment.name),
+      ...findConflicts(spec.patterns, `the queue "${this.#options.queue}"`),
+      ...validateTargetsNotConsumed(
         spec.deadLetterTargets,
         (name) => name === this.#options.queue,
         this.#environment.name,
       ),
-      ...refuseUnbindable(spec.patterns, this.#options.exchange, this.#environment.name),
+      ...validateBindable(spec.patterns, this.#options.exchange, this.#environment.name),
       ...this.#refuseLongWaits(spec),
     ];
   }
@@ -116,10 +134,10 @@ export class RabbitMqDriver implements Driver {
    * The broker closes a channel that keeps a message for too long, and counts from its delivery: what was prefetched waits for those before
    * it.
    */
-  #refuseLongWaits(spec: SubscriptionSpec): Problem[] {
-    const { concurrency, longestWait } = spec;
-    const { handler, waitMs, runs, timeoutMs: runMs } = longestWait;
-    const keptMs = totalMs(longestWait);
+  #refuseLongWaits(spec: SubscriptionSpec): ConfigProblem[] {
+    const { concurrency, maxHoldTime } = spec;
+    const { handler, waitMs, attempts: runs, timeoutMs: runMs } = maxHoldTime;
+    const keptMs = totalMs(maxHoldTime);
     const prefetch = this.#prefetch(spec);
     const timeoutMs = this.#options.consumerTimeoutMs ?? defaults.consumerTimeoutMs;
     const rounds = Math.ceil(prefetch / concurrency);
@@ -165,7 +183,7 @@ export class RabbitMqDriver implements Driver {
       prefetch: this.#prefetch(spec),
       keyHeader: this.#keyHeader,
       sink,
-      copies: this.#copies,
+      republished: this.#copies,
     });
     await this.#consumer.start();
     this.#watch();
@@ -214,7 +232,7 @@ export class RabbitMqDriver implements Driver {
     return this.#replies!.send(to as string, reply);
   }
 
-  async deadLetters(place: DeadLetterPlace): Promise<DeadLetterBox> {
+  async deadLetters(place: DeadLetterLocation): Promise<DeadLetterStore> {
     if (this.#closing !== undefined) throw this.#closedError();
     const { queue, consumerTimeoutMs } = this.#options;
     const source = place.source ?? queue;
@@ -222,7 +240,7 @@ export class RabbitMqDriver implements Driver {
       const why = `a queue: the transport ${JSON.stringify(this.#environment.name)} has none of its own`;
       throw new StorkConfigError([{ name: 'source', expected: why, given: 'undefined' }]);
     }
-    const box: QueueLetters = new QueueLetters({
+    const store: QueueDeadLetters = new QueueDeadLetters({
       name: place.from ?? deadLetterQueue(source),
       source,
       deliveryLimit: place.deliveryLimit,
@@ -230,11 +248,11 @@ export class RabbitMqDriver implements Driver {
       consumerTimeoutMs: consumerTimeoutMs ?? defaults.consumerTimeoutMs,
       keyHeader: this.#keyHeader,
       clock: this.#environment.clock,
-      closed: () => this.#boxes.delete(box),
+      closed: () => this.#deadLetterStores.delete(store),
     });
-    this.#boxes.add(box);
-    await box.open();
-    return box;
+    this.#deadLetterStores.add(store);
+    await store.open();
+    return store;
   }
 
   close(limitMs: number): Promise<void> {
@@ -246,7 +264,7 @@ export class RabbitMqDriver implements Driver {
     this.#watch();
     try {
       await this.#publishing.open(signal);
-      await unlessAborted(this.#publisher.start(), signal);
+      await withTimeout(this.#publisher.start(), { signal });
     } catch (error) {
       this.#started = undefined;
       throw error;
@@ -262,7 +280,7 @@ export class RabbitMqDriver implements Driver {
       this.#consumer?.close(),
       ...publishers.map((publisher) => publisher.flush()),
     ]);
-    await endsWithin(
+    await settlesWithin(
       clock,
       flushed.catch(() => {}),
       limitMs / 2,
@@ -271,10 +289,10 @@ export class RabbitMqDriver implements Driver {
     const ended = Promise.all([
       ...publishers.map((publisher) => publisher.close()),
       this.#copies.close(),
-      ...[...this.#boxes].map((box) => box.close()),
+      ...[...this.#deadLetterStores].map((store) => store.close()),
       ...connections.map((connection) => connection.close(limitMs / 2)),
     ]);
-    await endsWithin(
+    await settlesWithin(
       clock,
       ended.catch(() => {}),
       limitMs / 2,
@@ -314,7 +332,7 @@ export class RabbitMqDriver implements Driver {
   #prefetch({ concurrency, patterns }: SubscriptionSpec): number {
     const wanted = this.#options.prefetch ?? concurrency * 2;
     const isBounded =
-      this.#topology().queueType === 'quorum' && consumptionOf(patterns).delivery === 'at-most-once';
+      this.#topology().queueType === 'quorum' && sourceSettingsOf(patterns).delivery === 'at-most-once';
     return isBounded ? Math.min(wanted, mostPassedOn) : wanted;
   }
 

@@ -1,10 +1,10 @@
 import { Allow } from 'class-validator';
 import type { SocketOptions } from 'amqplib';
-import type { BackoffOptions } from '../core/backoff.js';
-import type { Problem } from '../core/errors.js';
-import type { Destination } from '../core/message.js';
-import { printable } from '../core/text.js';
-import type { CommonTransportOptions } from '../nest/options.js';
+import type { BackoffOptions } from '../core/runtime/clock.js';
+import type { ConfigProblem } from '../core/runtime/errors.js';
+import type { MessageDestination } from '../core/port/message.js';
+import { printable } from '../core/message/text.js';
+import type { CommonTransportOptions } from '../nest/transport-options.js';
 import {
   CommonTransportSchema,
   Integer,
@@ -12,8 +12,8 @@ import {
   OptionalMatching,
   Text,
   checkOptions,
-} from '../nest/validate-options.js';
-import type { Exchange } from './topology.js';
+} from '../nest/validation/validate-options.js';
+import type { Exchange } from './topology/topology.js';
 
 /** Options of `rabbitmq()`. @publicApi */
 export interface RabbitMqOptions extends CommonTransportOptions {
@@ -45,7 +45,7 @@ export interface RabbitMqOptions extends CommonTransportOptions {
   /** Queues that may be named as reply address, besides server-named ones. @defaultValue [] */
   readonly replyQueues?: readonly string[];
   /** Where messages go that name no destination. @defaultValue `exchange`, else `queue` */
-  readonly publishTo?: Destination;
+  readonly publishTo?: MessageDestination;
   /** Messages that wait for a confirmation or for the broker to come back. @defaultValue 10 000 */
   readonly maxBufferedMessages?: number;
   /** Bytes of their bodies. @defaultValue 64 MiB */
@@ -106,7 +106,7 @@ class RabbitMqSchema extends CommonTransportSchema {
   socket?: unknown;
 }
 
-export function checkRabbitMqOptions(options: unknown, path: string): readonly Problem[] {
+export function checkRabbitMqOptions(options: unknown, path: string): readonly ConfigProblem[] {
   const problems = checkOptions(RabbitMqSchema, options, path);
   if (!isRecord(options)) return problems;
   const given = options as Partial<RabbitMqOptions>;

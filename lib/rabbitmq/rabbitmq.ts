@@ -1,4 +1,4 @@
-import type { TransportDefinition } from '../nest/transport-definition.js';
+import type { TransportDefinition } from '../nest/bootstrap/transport-definition.js';
 import { RabbitMqContext } from './context.js';
 import { RabbitMqDriver } from './driver.js';
 import { checkRabbitMqOptions, type RabbitMqOptions } from './options.js';

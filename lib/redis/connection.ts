@@ -1,7 +1,6 @@
 import { Redis } from 'ioredis';
-import { answerWithin } from '../core/answer-within.js';
-import { backoffMs } from '../core/backoff.js';
-import { systemClock } from '../core/clock.js';
+import { withTimeout } from '../core/runtime/with-timeout.js';
+import { backoffMs, systemClock } from '../core/runtime/clock.js';
 import { addressOf, saidBy } from './errors.js';
 import type { RedisClient } from './options.js';
 
@@ -81,16 +80,20 @@ export class OwnConnection implements Connection {
       // After the commands before it, so that what is under way gets its answer.
       const { commandTimeoutMs } = this.#settings;
       const quit = () => this.client.quit();
-      await answerWithin(systemClock, quit, commandTimeoutMs, () => new Error('late')).catch(() => {});
+      await withTimeout(quit, { clock: systemClock, limitMs: commandTimeoutMs }).catch(() => {});
     }
     this.client.disconnect();
   }
 
   async #open(): Promise<void> {
     const { connectTimeoutMs } = this.#settings;
-    const late = () => new Error(`no connection within ${connectTimeoutMs} ms`);
+    const timeoutError = () => new Error(`no connection within ${connectTimeoutMs} ms`);
     try {
-      await answerWithin(systemClock, () => this.#nextState(), connectTimeoutMs, late);
+      await withTimeout(() => this.#nextState(), {
+        clock: systemClock,
+        limitMs: connectTimeoutMs,
+        timeoutError,
+      });
     } catch (error) {
       // The client limits the connection's opening, not the greeting that follows.
       this.reset();

@@ -1,5 +1,5 @@
-import { messageOf, StoreFullError, StoreUnavailableError } from '../core/errors.js';
-import { maskCredentials } from '../core/text.js';
+import { messageOf, StoreFullError, StoreUnavailableError } from '../core/runtime/errors.js';
+import { maskCredentials } from '../core/message/text.js';
 
 /** Where a connection goes, without its password. */
 export function addressOf(url: string): string {

@@ -1,13 +1,18 @@
-import { answerWithin } from '../core/answer-within.js';
-import { systemClock } from '../core/clock.js';
-import { ClientClosedError, messageOf, StorkConfigError, type Problem } from '../core/errors.js';
+import { withTimeout } from '../core/runtime/with-timeout.js';
+import { systemClock } from '../core/runtime/clock.js';
+import {
+  ClientClosedError,
+  messageOf,
+  StorkConfigError,
+  type ConfigProblem,
+} from '../core/runtime/errors.js';
 import {
   checkDuration,
   checkHolder,
   type BeginOutcome,
   type IdempotencyStore,
   type StoredReply,
-} from '../core/idempotency.js';
+} from '../core/idempotency/idempotency-store.js';
 import { GivenConnection, OwnConnection, type Connection } from './connection.js';
 import { storeError } from './errors.js';
 import { checkRedisOptions, type RedisIdempotencyStoreOptions } from './options.js';
@@ -50,15 +55,15 @@ class RedisIdempotencyStore implements IdempotencyStore {
     this.#commandTimeoutMs = options.commandTimeoutMs ?? 2_000;
   }
 
-  validate(path: string): readonly Problem[] {
+  validate(path: string): readonly ConfigProblem[] {
     return checkRedisOptions(this.#options, path);
   }
 
   async begin(key: string, owner: string, leaseMs: number): Promise<BeginOutcome> {
     checkHolder(key, owner);
     checkDuration('leaseMs', leaseMs);
-    const answer = await this.#run(scripts.begin, key, owner, leaseMs);
-    const [state, type, body] = answer as [state: Buffer, type?: Buffer | null, body?: Buffer | null];
+    const response = await this.#run(scripts.begin, key, owner, leaseMs);
+    const [state, type, body] = response as [state: Buffer, type?: Buffer | null, body?: Buffer | null];
     if (state.toString() === 'acquired') return { state: 'acquired' };
     if (state.toString() === 'in-progress') return { state: 'in-progress' };
     return { state: 'done', reply: type && body ? { body, contentType: type.toString() } : undefined };
@@ -73,8 +78,8 @@ class RedisIdempotencyStore implements IdempotencyStore {
   async complete(key: string, owner: string, ttlMs: number, reply?: StoredReply): Promise<boolean> {
     checkHolder(key, owner);
     checkDuration('ttlMs', ttlMs);
-    const answer = reply === undefined ? [] : [reply.contentType, reply.body];
-    return (await this.#run(scripts.complete, key, owner, ttlMs, ...answer)) === 1;
+    const storedReply = reply === undefined ? [] : [reply.contentType, reply.body];
+    return (await this.#run(scripts.complete, key, owner, ttlMs, ...storedReply)) === 1;
   }
 
   async release(key: string, owner: string): Promise<boolean> {
@@ -110,10 +115,12 @@ class RedisIdempotencyStore implements IdempotencyStore {
 
   async #call(connection: Connection, evaluate: () => Promise<unknown>): Promise<unknown> {
     await connection.whenReady();
-    return answerWithin(systemClock, evaluate, this.#commandTimeoutMs, () => {
+    const limitMs = this.#commandTimeoutMs;
+    const timeoutError = (): Error => {
       connection.reset();
-      return new Error(`no answer within ${this.#commandTimeoutMs} ms`);
-    });
+      return new Error(`no answer within ${limitMs} ms`);
+    };
+    return withTimeout(evaluate, { clock: systemClock, limitMs, timeoutError });
   }
 
   #open(): Connection {

@@ -1,7 +1,7 @@
 import { Allow } from 'class-validator';
-import type { Problem } from '../core/errors.js';
-import { printable } from '../core/text.js';
-import { checkOptions, Integer, OptionalMatching, Text } from '../nest/validate-options.js';
+import type { ConfigProblem } from '../core/runtime/errors.js';
+import { printable } from '../core/message/text.js';
+import { checkOptions, Integer, OptionalMatching, Text } from '../nest/validation/validate-options.js';
 import { addressOf } from './errors.js';
 
 /** What is needed of a client of `ioredis`: its `Redis` and its `Cluster` fit. @publicApi */
@@ -40,7 +40,7 @@ class RedisIdempotencyStoreSchema {
   commandTimeoutMs?: unknown;
 }
 
-export function checkRedisOptions(options: unknown, path: string): readonly Problem[] {
+export function checkRedisOptions(options: unknown, path: string): readonly ConfigProblem[] {
   const problems = checkOptions(RedisIdempotencyStoreSchema, options, path);
   if (typeof options !== 'object' || options === null) return problems;
   const { url, client, connectTimeoutMs } = options as Partial<Record<string, unknown>>;

@@ -1,7 +1,7 @@
 import { deepEqual, equal, ok, rejects } from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { IdempotencyStore } from '../core/idempotency.js';
+import type { IdempotencyStore } from '../core/idempotency/idempotency-store.js';
 
 /** One test of a suite; give it to any test runner. @publicApi */
 export interface SuiteTest {

@@ -11,7 +11,7 @@ import {
   type StorkClient,
   type StorkModuleOptions,
 } from 'nestjs-stork';
-import { headerNames, readText } from '../../lib/core/headers.js';
+import { headerNames, readText } from '../../lib/core/message/headers.js';
 import type { DriverHarness, RawLetter } from './harness.js';
 
 export interface AppOptions {
@@ -30,7 +30,7 @@ export interface RunningApp {
   readonly service: StorkService;
   readonly source: string;
   /** Resolves when that many dead letters are there, at once if so. */
-  readonly letters: (count: number) => Promise<readonly RawLetter[]>;
+  readonly deadLetters: (count: number) => Promise<readonly RawLetter[]>;
   /** Resolves when nothing of the source is unsettled. */
   readonly settled: () => Promise<void>;
   /** Resolves when so many messages wait in the source: for an application that is closed, all that it has not settled. */
@@ -64,10 +64,10 @@ export async function startApp(harness: DriverHarness, options: AppOptions): Pro
     client: app.get<StorkClient>(getClientToken('main')),
     service,
     source,
-    letters: (count) =>
+    deadLetters: (count) =>
       eventually(async () => {
-        const letters = await harness.deadLetters(source);
-        return letters.length >= count ? letters : undefined;
+        const deadLetters = await harness.deadLetters(source);
+        return deadLetters.length >= count ? deadLetters : undefined;
       }, `${count} dead letters`),
     settled: async () => {
       const isSettled = async (): Promise<true | undefined> => {
@@ -143,9 +143,9 @@ export class Gate {
 }
 
 /** Text of a letter's header, as an operator would read it. */
-export function headerText(letter: RawLetter | undefined, name: string): string | undefined {
-  return letter === undefined ? undefined : readText(letter.headers, name, Infinity);
+export function headerText(deadLetter: RawLetter | undefined, name: string): string | undefined {
+  return deadLetter === undefined ? undefined : readText(deadLetter.headers, name, Infinity);
 }
 
-export const deathReason = (letter: RawLetter): string | undefined =>
-  headerText(letter, headerNames.deathReason);
+export const deathReason = (deadLetter: RawLetter): string | undefined =>
+  headerText(deadLetter, headerNames.deathReason);

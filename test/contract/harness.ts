@@ -1,15 +1,15 @@
 import type { StorkContext } from 'nestjs-stork';
-import type { TransportDefinition } from '../../lib/nest/transport-definition.js';
-import type { CommonTransportOptions } from '../../lib/nest/options.js';
-import type { Capabilities } from '../../lib/core/driver.js';
-import type { Headers } from '../../lib/core/headers.js';
+import type { TransportDefinition } from '../../lib/nest/bootstrap/transport-definition.js';
+import type { CommonTransportOptions } from '../../lib/nest/transport-options.js';
+import type { Capabilities } from '../../lib/core/port/driver.js';
+import type { MessageHeaders } from '../../lib/core/message/headers.js';
 
 /** A message as a program writes it that has never heard of this library. */
 export interface RawMessage {
   readonly body: Buffer;
   readonly pattern?: string;
   readonly contentType?: string;
-  readonly headers?: Headers;
+  readonly headers?: MessageHeaders;
   readonly messageId?: string;
   readonly key?: string;
   /** Milliseconds since the epoch, as the sender claims. */
@@ -20,7 +20,7 @@ export interface RawMessage {
 
 export interface RawLetter {
   readonly body: Buffer | null;
-  readonly headers: Headers;
+  readonly headers: MessageHeaders;
 }
 
 /**

@@ -93,8 +93,8 @@ driverContract({
     await producer.send({ topic, messages: [{ key: key ?? null, value: body, headers: written, ...at }] });
   },
   deadLetters: async (topic) => {
-    const letters = await reader.records(`${topic}.dlq`);
-    return letters.map(({ value, headers }) => ({ body: value, headers }));
+    const deadLetters = await reader.records(`${topic}.dlq`);
+    return deadLetters.map(({ value, headers }) => ({ body: value, headers }));
   },
   deadLetterSource: (source) => `${source}.dlq`,
   waiting: async (topic) => {

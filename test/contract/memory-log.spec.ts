@@ -1,5 +1,5 @@
 import { memory, MemoryBroker } from 'nestjs-stork/memory';
-import { logCapabilities } from '../../lib/memory/log-driver.js';
+import { logCapabilities } from '../../lib/memory/log/log-driver.js';
 import { driverContract } from './driver-contract.js';
 
 const broker = new MemoryBroker();
@@ -33,10 +33,10 @@ driverContract({
     topic.append({ key, value: body, headers: written, timestamp: timestamp ?? broker.clock.now() });
   },
   deadLetters: async (topic) => {
-    const letters = broker.topic(`${topic}.dlq`);
-    const partitions = Array.from({ length: letters?.partitionCount ?? 0 }, (_, partition) => partition);
+    const deadLetters = broker.topic(`${topic}.dlq`);
+    const partitions = Array.from({ length: deadLetters?.partitionCount ?? 0 }, (_, partition) => partition);
     return partitions
-      .flatMap((partition) => letters!.read(partition, 0, 10_000))
+      .flatMap((partition) => deadLetters!.read(partition, 0, 10_000))
       .map(({ value, headers }) => ({ body: value, headers }));
   },
   deadLetterSource: (source) => `${source}.dlq`,

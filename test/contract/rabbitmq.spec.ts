@@ -1,7 +1,7 @@
 import { inject } from 'vitest';
 import { connect, type Channel, type ChannelModel, type ConsumeMessage, type Message } from 'amqplib';
 import { rabbitmq, type RabbitMqOptions } from 'nestjs-stork/rabbitmq';
-import { emptyHeaders } from '../../lib/core/headers.js';
+import { emptyHeaders } from '../../lib/core/message/headers.js';
 import { rabbitMqCapabilities } from '../../lib/rabbitmq/driver.js';
 import { startProxy, type TcpProxy } from '../support/tcp-proxy.js';
 import { eventually } from './app.js';

@@ -72,7 +72,7 @@ describe.skipIf(url === undefined)('the command line on RabbitMQ', () => {
         options: { queue },
       });
       for (const n of [1, 2, 3]) await failing.client.publish('job', { n });
-      await raw().letters(`${queue}.dlq`, 3);
+      await raw().deadLetters(`${queue}.dlq`, 3);
       await failing.close();
 
       const listed = await dlq(['list', ...at(queue)]).ended;
@@ -132,7 +132,7 @@ describe.skipIf(url === undefined)('the command line on RabbitMQ', () => {
 
       const again = await dlq(['replay', ...at(queue), '--yes', '--json']).ended;
       expect(again.code, again.stderr).toBe(0);
-      expect(JSON.parse(again.stdout)).toMatchObject({ complete: true, kept: 0 });
+      expect(JSON.parse(again.stdout)).toMatchObject({ complete: true, skipped: 0 });
       expect(await raw().count(box)).toBe(0);
       const bodies = (await takeAll(raw(), queue)).map(({ content }) => content.toString());
       expect(new Set(bodies).size).toBe(many);

@@ -3,7 +3,7 @@ import type { ModuleMetadata, Type } from '@nestjs/common';
 import { Test, type TestingModule } from '@nestjs/testing';
 import { StorkModule, type StorkModuleOptions } from 'nestjs-stork';
 import { memory, MemoryBroker, type MemoryOptions } from 'nestjs-stork/memory';
-import { readText } from '../../lib/core/headers.js';
+import { readText } from '../../lib/core/message/headers.js';
 import { eventually } from '../contract/app.js';
 
 /** A module with memory queues that a test can look into. */
@@ -33,11 +33,11 @@ export class Shop {
   }
 
   /** Dead letters of the queue as `{ header: text }`, once there are that many. */
-  letters(count: number, queue = this.queue): Promise<Record<string, string | undefined>[]> {
+  deadLetters(count: number, queue = this.queue): Promise<Record<string, string | undefined>[]> {
     return eventually(async () => {
-      const letters = this.broker.queue(`${queue}.dlq`)?.peek() ?? [];
-      if (letters.length < count) return undefined;
-      return letters.map(({ headers }) =>
+      const deadLetters = this.broker.queue(`${queue}.dlq`)?.peek() ?? [];
+      if (deadLetters.length < count) return undefined;
+      return deadLetters.map(({ headers }) =>
         Object.fromEntries(Object.keys(headers).map((name) => [name, readText(headers, name, Infinity)])),
       );
     }, `${count} dead letters of ${queue}`);

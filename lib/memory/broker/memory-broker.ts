@@ -1,20 +1,20 @@
-import { systemClock, type CancelTimer, type Clock } from '../../core/clock.js';
-import { copyHeaders, type Headers } from '../../core/headers.js';
+import { systemClock, type CancelTimer, type StorkClock } from '../../core/runtime/clock.js';
+import { copyHeaders, type MessageHeaders } from '../../core/message/headers.js';
 import { BrokerError } from './broker-error.js';
 import { Connections, type Connection } from './connections.js';
-import type { ConsumerGroup } from './consumer-group.js';
-import { deadLettered, goesInCircle, type DeadLetterReason } from './dead-letter.js';
-import { Exchange, type ExchangeType } from './exchange.js';
-import { MemoryQueue, type MemoryQueueOptions, type QueueHost } from './memory-queue.js';
-import type { MemoryTopic } from './memory-topic.js';
+import type { ConsumerGroup } from './topics/consumer-group.js';
+import { deadLettered, goesInCircle, type BrokerDeadLetterReason } from './queues/dead-letter.js';
+import { Exchange, type ExchangeType } from './queues/exchange.js';
+import { MemoryQueue, type QueueHost } from './queues/memory-queue.js';
+import { type MemoryQueueOptions, assertSameSettings, type QueueSettings } from './queues/queue-settings.js';
+import type { MemoryTopic } from './topics/memory-topic.js';
 import type { MemoryContent, MemoryMessage } from './message.js';
-import { assertSameSettings, type QueueSettings } from './queue-settings.js';
 import { randomName } from './random-name.js';
 import { inboxPrefix, ReplyInboxes, type ReplyInbox } from './reply-inboxes.js';
-import { TopicStore } from './topic-store.js';
+import { TopicStore } from './topics/topic-store.js';
 
 export interface MemoryBrokerOptions {
-  readonly clock?: Clock | undefined;
+  readonly clock?: StorkClock | undefined;
   /** For names that the broker gives. Numbers from 0 up to, but never, 1. */
   readonly random?: (() => number) | undefined;
 }
@@ -24,7 +24,7 @@ export type PublishOutcome = 'routed' | 'unrouted' | 'rejected';
 
 /** RabbitMQ's queues and Kafka's topics in one process, on one clock. The two have nothing else in common. */
 export class MemoryBroker {
-  readonly clock: Clock;
+  readonly clock: StorkClock;
   readonly #random: () => number;
   readonly #queues = new Map<string, MemoryQueue>();
   readonly #exchanges = new Map<string, Exchange>();
@@ -90,11 +90,11 @@ export class MemoryBroker {
     this.#exchanges.set(name, existing);
   }
 
-  bind(exchange: string, queue: string, routingKey: string, args?: Headers): void {
+  bind(exchange: string, queue: string, routingKey: string, args?: MessageHeaders): void {
     this.#bindable(exchange, queue).bind(queue, routingKey, args);
   }
 
-  unbind(exchange: string, queue: string, routingKey: string, args?: Headers): void {
+  unbind(exchange: string, queue: string, routingKey: string, args?: MessageHeaders): void {
     this.#bindable(exchange, queue).unbind(queue, routingKey, args);
   }
 
@@ -193,7 +193,7 @@ export class MemoryBroker {
     return targets.length === 0 ? 'unrouted' : 'routed';
   }
 
-  #deadLetter(from: MemoryQueueOptions, message: MemoryMessage, reason: DeadLetterReason): void {
+  #deadLetter(from: MemoryQueueOptions, message: MemoryMessage, reason: BrokerDeadLetterReason): void {
     if (this.#closed || from.deadLetterExchange === undefined) return;
     const dead = deadLettered(message, from, reason, this.clock.now());
     for (const queue of this.#targets(dead)) {

@@ -1,4 +1,4 @@
-import type { Headers } from '../../core/headers.js';
+import type { MessageHeaders } from '../../core/message/headers.js';
 
 /** AMQP's basic properties, with times in milliseconds. */
 export interface MemoryProperties {
@@ -19,7 +19,7 @@ export interface MemoryProperties {
 /** A message in a queue. Body and headers are shared by all queues it was routed to: treat both as immutable. */
 export interface MemoryMessage {
   readonly body: Buffer;
-  readonly headers: Headers;
+  readonly headers: MessageHeaders;
   readonly properties: MemoryProperties;
   readonly exchange: string;
   readonly routingKey: string;
@@ -28,6 +28,6 @@ export interface MemoryMessage {
 /** What a publisher hands in; where it goes is said beside it. */
 export interface MemoryContent {
   readonly body: Buffer;
-  readonly headers?: Headers | undefined;
+  readonly headers?: MessageHeaders | undefined;
   readonly properties?: MemoryProperties | undefined;
 }

@@ -13,10 +13,10 @@ const retry = { maxRetries: 0 };
 
 @Module({})
 export class AppModule {
-  static over({ shop, letters }: ShopTransports, ledger: Ledger): DynamicModule {
+  static over({ shop, deadLetters }: ShopTransports, ledger: Ledger): DynamicModule {
     return {
       module: AppModule,
-      imports: [StorkModule.forRoot({ transports: { shop, letters }, startTimeoutMs, retry })],
+      imports: [StorkModule.forRoot({ transports: { shop, deadLetters }, startTimeoutMs, retry })],
       controllers: [OrdersController, LettersController],
       providers: [ShopService, { provide: Ledger, useValue: ledger }],
     };

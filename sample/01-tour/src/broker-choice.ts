@@ -1,11 +1,11 @@
-import type { Codec, TransportDefinition } from 'nestjs-stork';
+import type { MessageCodec, TransportDefinition } from 'nestjs-stork';
 import { memory } from 'nestjs-stork/memory';
 import type { TourOptions } from './options.js';
 
 /** The tour's two transports: `shop` carries the orders, `letters` reads what became a dead letter there. */
 export interface ShopTransports {
   readonly shop: TransportDefinition;
-  readonly letters: TransportDefinition;
+  readonly deadLetters: TransportDefinition;
 }
 
 /** A broker as the tour sees it. */
@@ -29,7 +29,7 @@ const brokers = new Map<string, (options: TourOptions) => Broker | Promise<Broke
 ]);
 
 /** Dead letters may be broken JSON: whoever reads them takes the bytes as they are. */
-export const unreadJson: Codec = {
+export const unreadJson: MessageCodec = {
   contentType: 'application/json',
   encode: (value) => Buffer.from(JSON.stringify(value)),
   decode: (body) => body,
@@ -58,7 +58,7 @@ function inMemory({ queue = 'shop', isPublishing, isConsuming }: TourOptions): B
     transports: {
       // What the shop cannot handle goes to `<queue>.dlq`.
       shop: memory({ queue }),
-      letters: memory({ queue: `${queue}.dlq`, codecs: [unreadJson] }),
+      deadLetters: memory({ queue: `${queue}.dlq`, codecs: [unreadJson] }),
     },
     description: 'memory',
     lettersCommand: undefined,

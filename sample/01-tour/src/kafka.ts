@@ -23,7 +23,12 @@ export function onKafka(options: TourOptions): Broker {
     transports: {
       // The shop is alone with its topic: what nobody handles is a mistake, not somebody else's message.
       shop: kafka({ ...common, topic, groupId: topic, onUnhandled: 'dead-letter' }),
-      letters: kafka({ ...common, topic: `${topic}.dlq`, groupId: `${topic}.letters`, codecs: [unreadJson] }),
+      deadLetters: kafka({
+        ...common,
+        topic: `${topic}.dlq`,
+        groupId: `${topic}.letters`,
+        codecs: [unreadJson],
+      }),
     },
     description: `kafka at ${brokers.join(', ')}, topic ${topic}`,
     lettersCommand: `npx nestjs-stork dlq list --brokers ${brokers.join(',')} --topic ${topic} --group ${topic}`,
@@ -45,20 +50,20 @@ function ownTopic({ isPublishing, isConsuming }: TourOptions): string {
 async function deleteTopics(brokers: string[], topic: string): Promise<void> {
   const admin = new kafkajs.Kafka({ brokers, logLevel: kafkajs.logLevel.NOTHING }).admin();
   await admin.connect();
-  const letters = `${topic}.letters`;
+  const deadLetters = `${topic}.letters`;
   const made = [
     topic,
     `${topic}.dlq`,
     `${topic}.dlq.dlq`,
     `${topic}.retry.${topic}.0`,
-    `${topic}.dlq.retry.${letters}.0`,
+    `${topic}.dlq.retry.${deadLetters}.0`,
     `${topic}.reply`,
-    `${letters}.reply`,
+    `${deadLetters}.reply`,
   ];
   try {
     const names = new Set(await admin.listTopics());
     await admin.deleteTopics({ topics: made.filter((name) => names.has(name)) });
-    await deleteGroups(admin, [topic, letters]);
+    await deleteGroups(admin, [topic, deadLetters]);
   } finally {
     await admin.disconnect();
   }

@@ -1,7 +1,8 @@
 import { Controller } from '@nestjs/common';
 import { Ctx, EventPattern } from '@nestjs/microservices';
 import { StorkContext, via, type HeaderValue } from 'nestjs-stork';
-import { Ledger, type Outcome } from './ledger.js';
+import { Ledger } from './ledger.js';
+import type { Outcome } from './outcome.js';
 
 /**
  * Reads the dead letters of the shop. A dead letter is the message as it came, with headers that say why it is here; so a second

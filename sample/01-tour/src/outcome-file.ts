@@ -1,5 +1,5 @@
 import { appendFileSync, existsSync, readFileSync } from 'node:fs';
-import type { Entry } from './ledger.js';
+import type { Entry } from './outcome.js';
 
 /** Keeps the ledger of a shop that may be killed at any moment: one line of JSON for each outcome. */
 export class OutcomeFile {

@@ -18,7 +18,7 @@ export function onRabbitMq(options: TourOptions): Broker {
     transports: {
       shop: rabbitmq({ url, queue, reconnect }),
       // A queue whose name ends in `.dlq` is declared as a dead letter queue, so here the two transports mean the same one.
-      letters: rabbitmq({ url, queue: `${queue}.dlq`, reconnect, codecs: [unreadJson] }),
+      deadLetters: rabbitmq({ url, queue: `${queue}.dlq`, reconnect, codecs: [unreadJson] }),
     },
     description: `rabbitmq at ${address}, queue ${queue}`,
     lettersCommand: `npx nestjs-stork dlq list --url ${address} --queue ${queue}`,

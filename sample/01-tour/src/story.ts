@@ -1,6 +1,7 @@
 import type { TransportState } from 'nestjs-stork';
 import { euros } from './goods.js';
-import { outcomes, type Entry, type Ledger, type Outcome } from './ledger.js';
+import type { Ledger } from './ledger.js';
+import { outcomes, type Entry, type Outcome } from './outcome.js';
 import type { OrderLine } from './order-file.js';
 import type { Quote } from './order.dto.js';
 import { fit, grouped, isTerminal, paint } from './paint.js';

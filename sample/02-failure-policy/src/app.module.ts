@@ -20,7 +20,7 @@ export class AppModule {
           transports: { shop },
           startTimeoutMs,
           // What stands at the handlers is laid over this, field by field.
-          deadLetter: { onDeadLetter: (letter) => diary.noteLetter(letter) },
+          deadLetter: { onDeadLetter: (deadLetter) => diary.noteLetter(deadLetter) },
           // This process remembers by itself what it has done; several would share a Redis.
           idempotency: { store: memoryIdempotencyStore() },
         }),

@@ -1,7 +1,7 @@
 import type { DeadLetterNotice } from 'nestjs-stork';
 
 /** One run of a handler. */
-export interface Run {
+export interface Attempt {
   readonly order: string;
   readonly attempt: number;
   readonly maxAttempts: number;
@@ -16,7 +16,7 @@ const patienceMs = 30_000;
 
 /** Shows what happens while it happens, and remembers it: what the story claims is looked up here. */
 export class Diary {
-  #runs: Run[] = [];
+  #runs: Attempt[] = [];
   #letters: DeadLetterNotice[] = [];
   #begun = performance.now();
   /** Whoever waits looks again at everything that is noted. */
@@ -24,11 +24,11 @@ export class Diary {
   #isTrue = true;
 
   /** Of this chapter, in the order in which they ended. */
-  get runs(): readonly Run[] {
+  get runs(): readonly Attempt[] {
     return this.#runs;
   }
 
-  get letters(): readonly DeadLetterNotice[] {
+  get deadLetters(): readonly DeadLetterNotice[] {
     return this.#letters;
   }
 
@@ -48,7 +48,7 @@ export class Diary {
     say(`\n  ${chapter}`);
   }
 
-  noteRun(run: Omit<Run, 'atMs'>): void {
+  noteRun(run: Omit<Attempt, 'atMs'>): void {
     const atMs = this.#elapsedMs();
     this.#runs.push({ ...run, atMs });
     const { order, attempt, maxAttempts, error } = run;
@@ -58,9 +58,9 @@ export class Diary {
     this.#look();
   }
 
-  noteLetter(letter: DeadLetterNotice): void {
-    this.#letters.push(letter);
-    this.note(`a dead letter is kept, reason "${letter.reason}"`);
+  noteLetter(deadLetter: DeadLetterNotice): void {
+    this.#letters.push(deadLetter);
+    this.note(`a dead letter is kept, reason "${deadLetter.reason}"`);
     this.#look();
   }
 

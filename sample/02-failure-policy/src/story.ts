@@ -1,7 +1,7 @@
 import { Injectable } from '@nestjs/common';
 import { DeadLetterService, StorkClient, StorkService } from 'nestjs-stork';
 import { Catalogue } from './catalogue.js';
-import { Diary, type Run } from './diary.js';
+import { Diary, type Attempt } from './diary.js';
 
 /** Timers and the diary's clock differ by that much. */
 const grainMs = 2;
@@ -57,10 +57,10 @@ export class Story {
     const { diary } = this;
     diary.begin('3. Nobody sells a globe: no further run can mend that.');
     await this.shop.publish('order.created', { order: 'SH-4', goods: 'globe' }, { messageId: 'message-4' });
-    await diary.until('SH-4 is a dead letter', () => diary.letters.length > 0);
+    await diary.until('SH-4 is a dead letter', () => diary.deadLetters.length > 0);
     diary.claim(
       'a dead letter after one run, although there could have been more',
-      diary.runs.length === 1 && diary.letters[0]?.reason === 'fatal',
+      diary.runs.length === 1 && diary.deadLetters[0]?.reason === 'fatal',
     );
   }
 
@@ -117,10 +117,10 @@ export class Story {
   }
 }
 
-function ordersOf(runs: readonly Run[]): string {
+function ordersOf(runs: readonly Attempt[]): string {
   return runs.map(({ order }) => order).join(' ');
 }
 
-function waited(before: Run | undefined, after: Run | undefined, leastMs: number): boolean {
+function waited(before: Attempt | undefined, after: Attempt | undefined, leastMs: number): boolean {
   return before !== undefined && after !== undefined && after.atMs - before.atMs >= leastMs - grainMs;
 }

@@ -2,7 +2,7 @@ import { Controller } from '@nestjs/common';
 import { Ctx, EventPattern, Payload } from '@nestjs/microservices';
 import { expect, it } from 'vitest';
 import { StorkContext } from 'nestjs-stork';
-import type { OptionalMessageOption } from '../../../lib/core/driver.js';
+import type { OptionalMessageOption } from '../../../lib/core/port/driver.js';
 import { Gate, Seen, startApp } from '../app.js';
 import type { DriverHarness } from '../harness.js';
 import { redeliveryContract } from './retry.js';
@@ -64,11 +64,11 @@ export function capabilityContract(harness: DriverHarness): void {
         }
       }
       const transport = { concurrency: 1, ...harness.oneAtATime };
-      const { client, letters } = await startApp(harness, { controllers: [Busy], transport });
+      const { client, deadLetters } = await startApp(harness, { controllers: [Busy], transport });
       await client.publish('work', 1);
       await begun.count(1);
       await client.publish('work', 2, { expiresInMs: 100 });
-      expect((await letters(1))[0]!.body!.toString()).toBe('2');
+      expect((await deadLetters(1))[0]!.body!.toString()).toBe('2');
       gate.open();
       expect(begun.all).toEqual([1]);
     });

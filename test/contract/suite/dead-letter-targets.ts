@@ -33,10 +33,10 @@ export function deadLetterTargetContract(harness: DriverHarness): void {
     const source = uniqueName();
     const special = `${source}${targetSuffix}`;
     const Failing = newFailing({ [kind]: `${special}.dlq`, [other]: 'not-here' });
-    const { client, letters, settled } = await startApp(harness, { controllers: [Failing], source });
+    const { client, deadLetters, settled } = await startApp(harness, { controllers: [Failing], source });
     await client.publish('special', 1);
     await client.publish('plain', 1);
-    expect((await letters(1)).map((letter) => headerText(letter, 'stork-handler'))).toEqual([
+    expect((await deadLetters(1)).map((deadLetter) => headerText(deadLetter, 'stork-handler'))).toEqual([
       'Failing.plain',
     ]);
     const kept = await eventually(async () => {
@@ -45,7 +45,10 @@ export function deadLetterTargetContract(harness: DriverHarness): void {
     }, 'a letter in the special place');
     await settled();
     expect(
-      kept.map((letter) => [headerText(letter, 'stork-handler'), headerText(letter, 'stork-origin')]),
+      kept.map((deadLetter) => [
+        headerText(deadLetter, 'stork-handler'),
+        headerText(deadLetter, 'stork-origin'),
+      ]),
     ).toEqual([['Failing.special', source]]);
   });
 

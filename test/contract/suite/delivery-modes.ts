@@ -24,9 +24,9 @@ function atMostOnce(harness: DriverHarness): void {
         throw new Error('no');
       }
     }
-    const { client, letters, settled } = await startApp(harness, { controllers: [Fails] });
+    const { client, deadLetters, settled } = await startApp(harness, { controllers: [Fails] });
     await client.publish('once', 1);
-    expect((await letters(1)).map(deathReason)).toEqual(['retries-exhausted']);
+    expect((await deadLetters(1)).map(deathReason)).toEqual(['retries-exhausted']);
     await settled();
     expect(runs).toBe(1);
   });
@@ -70,7 +70,7 @@ function atMostOnce(harness: DriverHarness): void {
         again.add(n);
       }
     }
-    const { client, letters, settled } = await startApp(harness, {
+    const { client, deadLetters, settled } = await startApp(harness, {
       controllers: [Slow],
       transport: harness.impatient,
     });
@@ -80,7 +80,9 @@ function atMostOnce(harness: DriverHarness): void {
     await publishAfterCut(client.publish.bind(client), 'after', again);
     expect(runs.all.map(({ signal }) => signal.aborted)).toEqual([false, false, false]);
     gate.open();
-    expect((await letters(3)).map(deathReason)).toEqual(Array.from({ length: 3 }, () => 'retries-exhausted'));
+    expect((await deadLetters(3)).map(deathReason)).toEqual(
+      Array.from({ length: 3 }, () => 'retries-exhausted'),
+    );
     await settled();
     expect(runs.all.length).toBe(3);
   });
@@ -183,9 +185,9 @@ function atMostOnce(harness: DriverHarness): void {
         context.nack();
       }
     }
-    const { client, letters, settled } = await startApp(harness, { controllers: [GivesBack] });
+    const { client, deadLetters, settled } = await startApp(harness, { controllers: [GivesBack] });
     await client.publish('once', 1);
-    expect((await letters(1)).map(deathReason)).toEqual(['rejected']);
+    expect((await deadLetters(1)).map(deathReason)).toEqual(['rejected']);
     await settled();
     expect(runs).toBe(1);
   });
@@ -246,20 +248,20 @@ function manual(harness: DriverHarness): void {
   });
 
   it('keeps what is rejected later as a dead letter', async () => {
-    const { client, kept, letters, settled } = await start();
+    const { client, kept, deadLetters, settled } = await start();
     await client.publish('work', 1);
     const [context] = await kept.count(1);
     expect(context!.nack({ requeue: false })).toBe(true);
-    const [letter] = await letters(1);
+    const [deadLetter] = await deadLetters(1);
     await settled();
-    expect(deathReason(letter!)).toBe('rejected');
-    expect(headerText(letter, 'stork-handler')).toBe('Keeper.work');
+    expect(deathReason(deadLetter!)).toBe('rejected');
+    expect(headerText(deadLetter, 'stork-handler')).toBe('Keeper.work');
   });
 
   it('keeps the message of a handler that fails before it has said anything', async () => {
-    const { client, letters, settled } = await start();
+    const { client, deadLetters, settled } = await start();
     await client.publish('fails', 1);
-    expect((await letters(1)).map(deathReason)).toEqual(['retries-exhausted']);
+    expect((await deadLetters(1)).map(deathReason)).toEqual(['retries-exhausted']);
     await settled();
   });
 
@@ -357,13 +359,13 @@ function verbs(harness: DriverHarness): void {
         if (n === 2) throw new Error('because');
       }
     }
-    const { client, letters, settled } = await startApp(harness, { controllers: [Rejects] });
+    const { client, deadLetters, settled } = await startApp(harness, { controllers: [Rejects] });
     await client.publish('work', 1);
     await client.publish('work', 2);
-    const kept = await letters(2);
+    const kept = await deadLetters(2);
     await settled();
     expect(kept.map(deathReason)).toEqual(['rejected', 'rejected']);
-    expect(kept.map((letter) => headerText(letter, 'stork-error-message')).toSorted()).toEqual([
+    expect(kept.map((deadLetter) => headerText(deadLetter, 'stork-error-message')).toSorted()).toEqual([
       'because',
       'the handler rejected the message',
     ]);
@@ -382,7 +384,7 @@ function verbs(harness: DriverHarness): void {
         return runs;
       }
     }
-    const { client, letters, settled } = await startApp(harness, { controllers: [Answers] });
+    const { client, deadLetters, settled } = await startApp(harness, { controllers: [Answers] });
     expect(await client.request('ask', 'ack')).toBe(1);
     expect(await client.request('ask', 'nack')).toBe(3);
     await expect(client.request('ask', 'reject')).rejects.toMatchObject({
@@ -390,7 +392,7 @@ function verbs(harness: DriverHarness): void {
       remoteName: 'RejectedError',
       retryable: false,
     });
-    expect((await letters(1)).map(deathReason)).toEqual(['rejected']);
+    expect((await deadLetters(1)).map(deathReason)).toEqual(['rejected']);
     await settled();
   });
 
@@ -409,12 +411,14 @@ function verbs(harness: DriverHarness): void {
         throw new Error('no');
       }
     }
-    const { client, letters, settled } = await startApp(harness, { controllers: [Both] });
+    const { client, deadLetters, settled } = await startApp(harness, { controllers: [Both] });
     await client.publish('work', 1);
     await seen.count(2);
-    expect((await letters(1)).map((letter) => headerText(letter, 'stork-handler'))).toEqual(['Both.fails']);
+    expect((await deadLetters(1)).map((deadLetter) => headerText(deadLetter, 'stork-handler'))).toEqual([
+      'Both.fails',
+    ]);
     await settled();
-    expect([asked, (await letters(1)).length]).toEqual([2, 1]);
+    expect([asked, (await deadLetters(1)).length]).toEqual([2, 1]);
   });
 }
 

@@ -39,7 +39,7 @@ export function failureContract(harness: DriverHarness): void {
     startApp(harness, { controllers: [Orders], pipes: [new ValidationPipe({ transform: true })] });
 
   it('keeps the message of a failing event handler with its bytes and headers, and says why', async () => {
-    const { source, letters, settled, service } = await start();
+    const { source, deadLetters, settled, service } = await start();
     const body = Buffer.from('{ "spaced" :  1 }');
     const before = Date.now();
     await harness.publishRaw(source, {
@@ -50,56 +50,59 @@ export function failureContract(harness: DriverHarness): void {
       contentType: 'application/json',
       headers: { tenant: 'blue' },
     });
-    const [letter] = await letters(1);
+    const [deadLetter] = await deadLetters(1);
     await settled();
-    expect(Buffer.compare(letter!.body!, body)).toBe(0);
-    expect(text(letter, 'tenant')).toBe('blue');
-    expect(text(letter, 'stork-death-reason')).toBe('retries-exhausted');
-    expect(text(letter, 'stork-handler')).toBe('Orders.declined');
-    expect(text(letter, 'stork-error-name')).toBe('DeclinedError');
-    expect(text(letter, 'stork-error-message')).toBe('the card was declined');
-    expect(text(letter, 'stork-error-stack')).toContain('DeclinedError');
-    expect(text(letter, 'stork-attempt')).toBe('1');
-    expect(text(letter, 'stork-origin')).toBe(source);
-    expect(text(letter, 'stork-consumer')).toMatch(/^.+\/\d+\/main$/);
-    const failedAt = text(letter, 'stork-failed-at')!;
+    expect(Buffer.compare(deadLetter!.body!, body)).toBe(0);
+    expect(text(deadLetter, 'tenant')).toBe('blue');
+    expect(text(deadLetter, 'stork-death-reason')).toBe('retries-exhausted');
+    expect(text(deadLetter, 'stork-handler')).toBe('Orders.declined');
+    expect(text(deadLetter, 'stork-error-name')).toBe('DeclinedError');
+    expect(text(deadLetter, 'stork-error-message')).toBe('the card was declined');
+    expect(text(deadLetter, 'stork-error-stack')).toContain('DeclinedError');
+    expect(text(deadLetter, 'stork-attempt')).toBe('1');
+    expect(text(deadLetter, 'stork-origin')).toBe(source);
+    expect(text(deadLetter, 'stork-consumer')).toMatch(/^.+\/\d+\/main$/);
+    const failedAt = text(deadLetter, 'stork-failed-at')!;
     expect(failedAt).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
     expect(Date.parse(failedAt)).toBeGreaterThanOrEqual(before);
-    expect(text(letter, 'stork-first-failed-at')).toBe(failedAt);
+    expect(text(deadLetter, 'stork-first-failed-at')).toBe(failedAt);
     expect(service.state()['main']!.counts['dead-lettered']).toBe(1);
   });
 
   it('goes on with the next message', async () => {
-    const { client, letters, settled, service } = await start();
+    const { client, deadLetters, settled, service } = await start();
     await client.publish('order.declined', {}, { key: 'k' });
     await client.publish('fine', {}, { key: 'k' });
-    await letters(1);
+    await deadLetters(1);
     await settled();
     expect(service.state()['main']!.counts.handled).toBe(1);
   });
 
   it('names the reason: refused by validation, refused for good', async () => {
-    const { client, letters } = await start();
+    const { client, deadLetters } = await start();
     await client.publish('order.created', { quantity: -1 }, { key: 'k' });
     await client.publish('order.forbidden', {}, { key: 'k' });
-    const kept = await letters(2);
-    expect(kept.map((letter) => text(letter, 'stork-death-reason')).toSorted()).toEqual(['fatal', 'invalid']);
+    const kept = await deadLetters(2);
+    expect(kept.map((deadLetter) => text(deadLetter, 'stork-death-reason')).toSorted()).toEqual([
+      'fatal',
+      'invalid',
+    ]);
   });
 
   it('keeps a message whose pattern nobody listens to', async () => {
-    const { client, letters, settled } = await start();
+    const { client, deadLetters, settled } = await start();
     await client.publish('order.teleported', { id: 1 });
-    const [letter] = await letters(1);
+    const [deadLetter] = await deadLetters(1);
     await settled();
-    expect(text(letter, 'stork-death-reason')).toBe('no-handler');
-    expect(text(letter, 'stork-error-message')).toContain('order.teleported');
-    expect(letter!.body!.toString()).toBe('{"id":1}');
+    expect(text(deadLetter, 'stork-death-reason')).toBe('no-handler');
+    expect(text(deadLetter, 'stork-error-message')).toContain('order.teleported');
+    expect(deadLetter!.body!.toString()).toBe('{"id":1}');
   });
 
   it('keeps a message without a pattern', async () => {
-    const { source, letters } = await start();
+    const { source, deadLetters } = await start();
     await harness.publishRaw(source, { body: Buffer.from('{}') });
-    expect(text((await letters(1))[0], 'stork-death-reason')).toBe('no-handler');
+    expect(text((await deadLetters(1))[0], 'stork-death-reason')).toBe('no-handler');
   });
 
   const deep = (depth: number): string => '['.repeat(depth) + ']'.repeat(depth);
@@ -112,12 +115,12 @@ export function failureContract(harness: DriverHarness): void {
     ['the same with escapes', String.raw`{"\u005f_proto__":{"admin":true}}`, 'application/json'],
     ['nesting 10 000 deep', deep(10_000), 'application/json'],
   ])('keeps what cannot be decoded: %s', async (_, body, contentType) => {
-    const { source, letters, client, settled, service } = await start();
+    const { source, deadLetters, client, settled, service } = await start();
     const bytes = Buffer.from(body);
     await harness.publishRaw(source, { pattern: 'fine', body: bytes, contentType, messageId: 'm' });
-    const [letter] = await letters(1);
-    expect(text(letter, 'stork-death-reason')).toBe('undecodable');
-    expect(Buffer.compare(letter!.body ?? Buffer.alloc(0), bytes)).toBe(0);
+    const [deadLetter] = await deadLetters(1);
+    expect(text(deadLetter, 'stork-death-reason')).toBe('undecodable');
+    expect(Buffer.compare(deadLetter!.body ?? Buffer.alloc(0), bytes)).toBe(0);
     await client.publish('fine', 1);
     await eventually(async () => service.state()['main']!.counts.handled, 'the next message');
     await settled();
@@ -125,19 +128,19 @@ export function failureContract(harness: DriverHarness): void {
   });
 
   it('keeps a body above maxBodyBytes unread', async () => {
-    const { client, letters } = await startApp(harness, {
+    const { client, deadLetters } = await startApp(harness, {
       controllers: [Orders],
       transport: { maxBodyBytes: 1_000 },
     });
     await client.publish('fine', 'x'.repeat(1_000));
-    const [letter] = await letters(1);
-    expect(text(letter, 'stork-death-reason')).toBe('invalid');
-    expect(text(letter, 'stork-error-message')).toContain('1002 bytes');
+    const [deadLetter] = await deadLetters(1);
+    expect(text(deadLetter, 'stork-death-reason')).toBe('invalid');
+    expect(text(deadLetter, 'stork-error-message')).toContain('1002 bytes');
   });
 
   it('redacts and tells of what no handler may see as the transport and the module say', async () => {
     const told = new Seen<DeadLetterNotice>();
-    const { source, client, letters } = await startApp(harness, {
+    const { source, client, deadLetters } = await startApp(harness, {
       controllers: [Orders],
       transport: { deadLetter: { redact: (error) => error.replaceAll(/\d{4}/g, '****') } },
       module: { deadLetter: { onDeadLetter: (notice) => told.add(notice) } },
@@ -151,7 +154,7 @@ export function failureContract(harness: DriverHarness): void {
     expect(unread).toMatchObject({ reason: 'undecodable', pattern: 'fine', messageId: 'm-1', attempt: 1 });
     expect(unread!.handler).toBeUndefined();
     expect(unheard).toMatchObject({ reason: 'no-handler', pattern: 'order.5105' });
-    const kept = (await letters(2)).map((letter) => text(letter, 'stork-error-message'));
+    const kept = (await deadLetters(2)).map((deadLetter) => text(deadLetter, 'stork-error-message'));
     expect(kept.toSorted()).toEqual([
       expect.stringContaining('secret ****'),
       expect.stringContaining('order.****'),
@@ -159,13 +162,13 @@ export function failureContract(harness: DriverHarness): void {
   });
 
   it('redacts what no handler may see as an interceptor of the whole application says', async () => {
-    const { client, letters } = await startApp(harness, {
+    const { client, deadLetters } = await startApp(harness, {
       controllers: [Orders],
       interceptors: [new DeadLetterInterceptor({ redact: () => 'nothing to see' })],
       transport: { deadLetter: { redact: (error) => error } },
     });
     await client.publish('order.5105', 1);
-    expect(text((await letters(1))[0], 'stork-error-message')).toBe('nothing to see');
+    expect(text((await deadLetters(1))[0], 'stork-error-message')).toBe('nothing to see');
   });
 
   it('survives every kind of thrown thing, and still keeps the message', async () => {
@@ -188,20 +191,20 @@ export function failureContract(harness: DriverHarness): void {
         throw thrown[which];
       }
     }
-    const { client, letters } = await startApp(harness, { controllers: [Throws] });
+    const { client, deadLetters } = await startApp(harness, { controllers: [Throws] });
     for (const which of thrown.keys()) await client.publish('throw', which);
-    const kept = await letters(thrown.length);
-    for (const letter of kept) {
-      expect(text(letter, 'stork-death-reason')).toBe('retries-exhausted');
-      expect(Buffer.byteLength(text(letter, 'stork-error-message')!)).toBeLessThanOrEqual(1_024);
+    const kept = await deadLetters(thrown.length);
+    for (const deadLetter of kept) {
+      expect(text(deadLetter, 'stork-death-reason')).toBe('retries-exhausted');
+      expect(Buffer.byteLength(text(deadLetter, 'stork-error-message')!)).toBeLessThanOrEqual(1_024);
     }
   });
 
   it('keeps a message whose sender claims a time that no calendar has', async () => {
-    const { source, letters, settled } = await start();
+    const { source, deadLetters, settled } = await start();
     const body = Buffer.from('{}');
     await harness.publishRaw(source, { pattern: 'order.declined', body, timestamp: 9e15 });
-    expect(text((await letters(1))[0], 'stork-origin-timestamp')).toBeUndefined();
+    expect(text((await deadLetters(1))[0], 'stork-origin-timestamp')).toBeUndefined();
     await settled();
   });
 
@@ -251,13 +254,13 @@ export function failureContract(harness: DriverHarness): void {
         throw new Error('no mail');
       }
     }
-    const { client, letters, settled } = await startApp(harness, {
+    const { client, deadLetters, settled } = await startApp(harness, {
       controllers: [Billing, Shipping, Mailing],
     });
     await client.publish('order.created', { id: 1 });
-    const kept = await letters(2);
+    const kept = await deadLetters(2);
     await settled();
-    expect(kept.map((letter) => text(letter, 'stork-handler')).toSorted()).toEqual([
+    expect(kept.map((deadLetter) => text(deadLetter, 'stork-handler')).toSorted()).toEqual([
       'Billing.bill',
       'Mailing.mail',
     ]);
@@ -277,7 +280,7 @@ export function failureContract(harness: DriverHarness): void {
         seen.add('two');
       }
     }
-    const { source, letters, settled } = await startApp(harness, { controllers: [Both] });
+    const { source, deadLetters, settled } = await startApp(harness, { controllers: [Both] });
     const body = Buffer.from('1');
     await harness.publishRaw(source, {
       pattern: 'order.created',
@@ -289,11 +292,11 @@ export function failureContract(harness: DriverHarness): void {
       body,
       headers: { 'stork-handler': 'Gone.away' },
     });
-    const [letter] = await letters(1);
+    const [deadLetter] = await deadLetters(1);
     await settled();
     expect(seen.all).toEqual(['two']);
-    expect(text(letter, 'stork-death-reason')).toBe('no-handler');
-    expect(text(letter, 'stork-error-message')).toContain('Gone.away');
+    expect(text(deadLetter, 'stork-death-reason')).toBe('no-handler');
+    expect(text(deadLetter, 'stork-error-message')).toContain('Gone.away');
   });
 
   it('lets an application read its dead letters like any messages, whatever they are', async () => {
@@ -301,7 +304,7 @@ export function failureContract(harness: DriverHarness): void {
     @Controller()
     class Letters {
       @EventPattern<string>('#')
-      letter(@Payload() body: Buffer, @Ctx() context: StorkContext): void {
+      deadLetter(@Payload() body: Buffer, @Ctx() context: StorkContext): void {
         read.add(`${context.pattern}: ${body.toString()}`);
       }
     }
@@ -329,9 +332,9 @@ export function failureContract(harness: DriverHarness): void {
   });
 
   it('tells what a validation pipe found wrong', async () => {
-    const { client, letters } = await start();
+    const { client, deadLetters } = await start();
     await client.publish('order.created', { quantity: -1 });
-    expect(text((await letters(1))[0], 'stork-error-message')).toContain(
+    expect(text((await deadLetters(1))[0], 'stork-error-message')).toContain(
       'quantity must be a positive number',
     );
   });
@@ -344,8 +347,8 @@ export function failureContract(harness: DriverHarness): void {
         throw new Error('no quote');
       }
     }
-    const { client, letters } = await startApp(harness, { controllers: [Quotes] });
+    const { client, deadLetters } = await startApp(harness, { controllers: [Quotes] });
     await client.publish('quote', 1);
-    expect(text((await letters(1))[0], 'stork-handler')).toBe('Quotes.quote');
+    expect(text((await deadLetters(1))[0], 'stork-handler')).toBe('Quotes.quote');
   });
 }

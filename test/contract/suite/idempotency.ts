@@ -169,16 +169,19 @@ function events(harness: DriverHarness, start: Start): void {
     ],
   ])('fails the run whose key %s', async (_, key, why) => {
     const { runs, Worker } = newWorker(undefined, { key: key as () => string });
-    const { client, letters, settled } = await start(
+    const { client, deadLetters, settled } = await start(
       Worker,
       {},
       { module: { retry: { maxRetries: 1, delayMs: 1 } } },
     );
     await client.publish('work', 1);
-    const [letter] = await letters(1);
+    const [deadLetter] = await deadLetters(1);
     await settled();
-    expect(headerText(letter, 'stork-error-message')).toBe(`the key function of @Idempotent() ${why}`);
-    expect([deathReason(letter!), headerText(letter, 'stork-attempt')]).toEqual(['retries-exhausted', '2']);
+    expect(headerText(deadLetter, 'stork-error-message')).toBe(`the key function of @Idempotent() ${why}`);
+    expect([deathReason(deadLetter!), headerText(deadLetter, 'stork-attempt')]).toEqual([
+      'retries-exhausted',
+      '2',
+    ]);
     expect(runs.all).toEqual([]);
   });
 
@@ -344,7 +347,7 @@ function requests(harness: DriverHarness, start: Start): void {
         client.send(pattern, 1).subscribe({ next: (item) => items.push(item), error: resolve });
       });
       expect(failure).toMatchObject({
-        remoteName: 'StreamedAnswerError',
+        remoteName: 'StreamNotIdempotentError',
         message: expect.stringContaining('@Idempotent() needs one answer') as unknown,
       });
       expect(items).toEqual([]);
@@ -382,13 +385,13 @@ function undone(harness: DriverHarness, start: Start): void {
     const { runs, Worker } = newWorker((run) => {
       if (run <= 3) throw new Error('no');
     });
-    const { client, letters, settled } = await start(
+    const { client, deadLetters, settled } = await start(
       Worker,
       {},
       { module: { retry: { maxRetries: 1, delayMs: 1 } } },
     );
     await client.publish('work', 1, { messageId: 'm-1' });
-    await letters(1);
+    await deadLetters(1);
     await settled();
     await client.publish('work', 1, { messageId: 'm-1' });
     await runs.count(4);
@@ -396,7 +399,7 @@ function undone(harness: DriverHarness, start: Start): void {
     await client.publish('work', 1, { messageId: 'm-1' });
     await settled();
     expect(runs.all.map(({ context }) => context.attempt)).toEqual([1, 2, 1, 2]);
-    expect((await letters(1)).length).toBe(1);
+    expect((await deadLetters(1)).length).toBe(1);
   });
 
   it.each<[string, (context: StorkContext) => unknown]>([
@@ -463,7 +466,7 @@ function inProgress(harness: DriverHarness, start: Start): void {
     await runs.count(1);
     await client.publish('work', 2, { key: 'b' });
     await store.begun.count(4);
-    expect(service.state()['main']!.counts['in-progress']).toBeGreaterThanOrEqual(1);
+    expect(service.state()['main']!.counts['duplicates-in-flight']).toBeGreaterThanOrEqual(1);
     expect(service.state()['main']!.counts['duplicate']).toBeUndefined();
     gate.open();
     await duplicates(service, 1);
@@ -486,7 +489,7 @@ function inProgress(harness: DriverHarness, start: Start): void {
       throw new Error('no');
     };
     const { runs, Worker } = newWorker(fail, { key: () => 'one' });
-    const { client, settled, letters } = await start(Worker, { store });
+    const { client, settled, deadLetters } = await start(Worker, { store });
     await client.publish('work', 1, { key: 'a' });
     await runs.count(1);
     await client.publish('work', 2, { key: 'b' });
@@ -496,7 +499,7 @@ function inProgress(harness: DriverHarness, start: Start): void {
     await settled();
     const { attempt, firstFailedAt } = second!.context;
     expect([second!.payload, attempt, firstFailedAt]).toEqual([2, 1, undefined]);
-    expect((await letters(1)).length).toBe(1);
+    expect((await deadLetters(1)).length).toBe(1);
   });
 
   it('waits in place where the message has no way back', async () => {
@@ -624,12 +627,12 @@ function together(harness: DriverHarness, start: Start): void {
     '%s: a request that always fails runs four times, gets the error, and leaves %i letters',
     async (pattern, kept) => {
       const { runs, Shop } = newShop(Infinity);
-      const { client, settled, source, letters } = await start(Shop);
+      const { client, settled, source, deadLetters } = await start(Shop);
       await expect(client.request(pattern, 1)).rejects.toMatchObject({
         message: 'no',
         code: 'HANDLER_FAILED',
       });
-      await letters(kept);
+      await deadLetters(kept);
       await settled();
       expect(runs.all.length).toBe(4);
       expect((await harness.deadLetters(source)).map(deathReason)).toEqual(

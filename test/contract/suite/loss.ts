@@ -31,7 +31,10 @@ export function lossContract(harness: DriverHarness): void {
     expect(first!.signal.aborted).toBe(true);
     expect(second!.messageId).toBe('m-1');
     expect(second!.signal.aborted).toBe(false);
-    await eventually(async () => service.state()['main']!.counts.stale, 'the stale settlement');
+    await eventually(
+      async () => service.state()['main']!.counts['stale-settlements'],
+      'the stale settlement',
+    );
     await settled();
     expect(await harness.deadLetters(source)).toEqual([]);
   });

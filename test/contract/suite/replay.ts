@@ -7,9 +7,9 @@ import {
   DeadLetterService,
   StorkContext,
   type DeadLetterReplayQuery,
-  type StoredDeadLetter,
+  type DeadLetterRecord,
 } from 'nestjs-stork';
-import { readText } from '../../../lib/core/headers.js';
+import { readText } from '../../../lib/core/message/headers.js';
 import { eventually, Seen, startApp, type RunningApp } from '../app.js';
 import type { DriverHarness } from '../harness.js';
 
@@ -71,20 +71,20 @@ async function open(harness: DriverHarness) {
   return { ...running, runs, state, desk, fail };
 }
 
-const numbersOf = (letters: readonly StoredDeadLetter[]): number[] =>
-  letters.map(({ body }) => (JSON.parse(String(body)) as { n: number }).n);
+const numbersOf = (deadLetters: readonly DeadLetterRecord[]): number[] =>
+  deadLetters.map(({ body }) => (JSON.parse(String(body)) as { n: number }).n);
 
 /** All but what a broker counts in headers of its own. */
-function saying({ headers, ...letter }: StoredDeadLetter): object {
+function saying({ headers, ...deadLetter }: DeadLetterRecord): object {
   const own = Object.entries(headers).filter(([name]) => name.startsWith('stork-'));
-  return { ...letter, headers: Object.fromEntries(own) };
+  return { ...deadLetter, headers: Object.fromEntries(own) };
 }
 
 /** As many as that are listed; what a broker holds can only be looked at. */
-function listed(desk: DeadLetterService, count: number): Promise<readonly StoredDeadLetter[]> {
+function listed(desk: DeadLetterService, count: number): Promise<readonly DeadLetterRecord[]> {
   return eventually(async () => {
-    const letters = await desk.list({ max: 1_000 });
-    return letters.length === count ? letters : undefined;
+    const deadLetters = await desk.list({ max: 1_000 });
+    return deadLetters.length === count ? deadLetters : undefined;
   }, `${count} listed letters`);
 }
 
@@ -98,12 +98,12 @@ export function replayContract(harness: DriverHarness): void {
 
 function looking(harness: DriverHarness): void {
   it('tells of a letter what is known of it', async () => {
-    const { desk, fail, letters, source } = await open(harness);
+    const { desk, fail, deadLetters, source } = await open(harness);
     const before = Date.now();
     await fail(1);
-    await letters(1);
-    const [letter] = await desk.list();
-    expect(letter).toMatchObject({
+    await deadLetters(1);
+    const [deadLetter] = await desk.list();
+    expect(deadLetter).toMatchObject({
       reason: 'retries-exhausted',
       source,
       handler: 'shop.order',
@@ -116,30 +116,30 @@ function looking(harness: DriverHarness): void {
       contentType: 'application/json',
       body: Buffer.from('{"n":0}'),
     });
-    expect(letter!.failedAt!.getTime()).toBeGreaterThanOrEqual(before);
-    expect(letter!.consumer).toContain(`/${process.pid}/main`);
-    expect(letter!.headers['stork-handler']).toBeDefined();
+    expect(deadLetter!.failedAt!.getTime()).toBeGreaterThanOrEqual(before);
+    expect(deadLetter!.consumer).toContain(`/${process.pid}/main`);
+    expect(deadLetter!.headers['stork-handler']).toBeDefined();
   });
 
   it('shows them oldest first, as often as it is asked, and changes nothing', async () => {
-    const { desk, fail, letters } = await open(harness);
+    const { desk, fail, deadLetters } = await open(harness);
     await fail(20);
-    await letters(20);
+    await deadLetters(20);
     const first = await listed(desk, 20);
     for (let look = 0; look < 5; look++)
       expect((await listed(desk, 20)).map(saying)).toEqual(first.map(saying));
     expect(numbersOf(first)).toEqual(Array.from({ length: 20 }, (_, n) => n));
     expect(new Set(first.map(({ id }) => id)).size).toBe(20);
     expect((await desk.list({ max: 3 })).length).toBe(3);
-    expect((await letters(20)).length).toBe(20);
+    expect((await deadLetters(20)).length).toBe(20);
   });
 
   it('finds those that are meant', async () => {
-    const { desk, fail, letters, client } = await open(harness);
+    const { desk, fail, deadLetters, client } = await open(harness);
     await fail(2);
     await fail(1, 'refund');
     await client.publish('unknown', { n: 7 }, { key: 'one' });
-    await letters(4);
+    await deadLetters(4);
     const [first] = await listed(desk, 4);
     const found = async (query: DeadLetterReplayQuery): Promise<number> => (await desk.list(query)).length;
     expect(await found({ ids: [first!.id] })).toBe(1);
@@ -160,10 +160,10 @@ function looking(harness: DriverHarness): void {
   });
 
   it('counts them', async () => {
-    const { desk, fail, letters } = await open(harness);
+    const { desk, fail, deadLetters } = await open(harness);
     await fail(2);
     await fail(1, 'refund');
-    await letters(3);
+    await deadLetters(3);
     const stats = await desk.stats();
     expect(stats).toMatchObject({
       total: 3,
@@ -177,9 +177,9 @@ function looking(harness: DriverHarness): void {
   });
 
   it('shows what nobody has signed, whatever it claims, and sends none of it back', async () => {
-    const { desk, fail, letters, source } = await open(harness);
+    const { desk, fail, deadLetters, source } = await open(harness);
     await fail(1);
-    await letters(1);
+    await deadLetters(1);
     await harness.publishRaw(harness.deadLetterSource(source), {
       body: Buffer.from([0xff, 0xfe]),
       headers: { 'stork-attempt': '-1', 'stork-failed-at': 'tomorrow', 'stork-replay-count': 'NaN' },
@@ -188,7 +188,7 @@ function looking(harness: DriverHarness): void {
     const foreign = seen.find(({ reason }) => reason === 'unknown');
     expect(foreign).toMatchObject({ attempts: 0, replays: 0, source: undefined, handler: undefined });
     const report = await desk.replay({ dryRun: false, reasons: ['unknown'] });
-    expect(report).toMatchObject({ matched: 1, done: 0, kept: 1 });
+    expect(report).toMatchObject({ matched: 1, done: 0, skipped: 1 });
     expect((await listed(desk, 2)).length).toBe(2);
     expect(await desk.discard({ dryRun: false, reasons: ['unknown'] })).toMatchObject({ done: 1 });
     expect((await listed(desk, 1))[0]!.reason).toBe('retries-exhausted');
@@ -198,7 +198,7 @@ function looking(harness: DriverHarness): void {
 async function failThenMend(harness: DriverHarness, count: number) {
   const opened = await open(harness);
   await opened.fail(count);
-  await opened.letters(count);
+  await opened.deadLetters(count);
   await opened.settled();
   opened.state.isMended = true;
   return { ...opened, runsBefore: opened.runs.all.length };
@@ -217,7 +217,7 @@ function sendingBack(harness: DriverHarness): void {
       seen: 3,
       matched: 3,
       done: 3,
-      kept: 0,
+      skipped: 0,
       byReason: { 'retries-exhausted': 3 },
     });
     await settled();
@@ -230,7 +230,7 @@ function sendingBack(harness: DriverHarness): void {
     const { desk, runs, runsBefore, settled, service } = opened;
     const progress: number[] = [];
     const report = await replayOf(opened, { onProgress: ({ done }) => progress.push(done) });
-    expect(report).toMatchObject({ dryRun: false, seen: 3, matched: 3, done: 3, kept: 0 });
+    expect(report).toMatchObject({ dryRun: false, seen: 3, matched: 3, done: 3, skipped: 0 });
     expect(progress.at(-1)).toBe(3);
     await runs.count(runsBefore + 3);
     await settled();
@@ -276,16 +276,16 @@ function sendingBack(harness: DriverHarness): void {
       expect((await listed(desk, 1))[0]).toMatchObject({ replays, attempts: 1, handler: 'shop.order' });
     }
     const report = await replayOf(opened, { maxReplays: 2 });
-    expect(report).toMatchObject({ matched: 1, done: 0, kept: 1 });
-    expect(report.keptLetters[0]!.why).toContain('maxReplays allows 2');
+    expect(report).toMatchObject({ matched: 1, done: 0, skipped: 1 });
+    expect(report.skippedDeadLetters[0]!.why).toContain('maxReplays allows 2');
     expect((await desk.stats()).replayed).toBe(1);
   });
 
   it('sends a request back to its handler; nobody waits for the answer any more', async () => {
     const opened = await open(harness);
-    const { client, runs, state, settled, desk, letters } = opened;
+    const { client, runs, state, settled, desk, deadLetters } = opened;
     await expect(client.request('quote', 1)).rejects.toThrow('no shop.quote today');
-    await letters(1);
+    await deadLetters(1);
     state.isMended = true;
     expect(await replayOf(opened)).toMatchObject({ done: 1 });
     expect((await runs.count(2))[1]).toMatchObject({ handler: 'shop.quote', data: 1 });
@@ -295,21 +295,21 @@ function sendingBack(harness: DriverHarness): void {
 
   it('sends back what could not be read, and it comes again with its replay counted', async () => {
     const opened = await open(harness);
-    const { source, desk, letters } = opened;
+    const { source, desk, deadLetters } = opened;
     await harness.publishRaw(source, {
       body: Buffer.from('{'),
       pattern: 'order',
       contentType: 'application/json',
       messageId: 'broken',
     });
-    await letters(1);
+    await deadLetters(1);
     expect(await replayOf(opened)).toMatchObject({ done: 1, byReason: { undecodable: 1 } });
-    const isBack = (letter: StoredDeadLetter | undefined): boolean => letter?.replays === 1;
-    const letter = await eventually(async () => {
+    const isBack = (deadLetter: DeadLetterRecord | undefined): boolean => deadLetter?.replays === 1;
+    const deadLetter = await eventually(async () => {
       const [first] = await desk.list();
       return isBack(first) ? first : undefined;
     }, 'the letter to come again');
-    expect(letter).toMatchObject({ reason: 'undecodable', messageId: 'broken', body: Buffer.from('{') });
+    expect(deadLetter).toMatchObject({ reason: 'undecodable', messageId: 'broken', body: Buffer.from('{') });
   });
 
   it('finds what failed where letters are read, and sends it back to there', async () => {
@@ -329,7 +329,7 @@ function sendingBack(harness: DriverHarness): void {
       source: harness.deadLetterSource(source),
     });
     await fail(1);
-    await reader.letters(1);
+    await reader.deadLetters(1);
     isLegible = true;
     const desk = reader.app.get(DeadLetterService);
     expect(await listed(desk, 1)).toMatchObject([

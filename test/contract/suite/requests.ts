@@ -139,18 +139,18 @@ export function requestContract(harness: DriverHarness): void {
   });
 
   it('answers a request that no message handler takes, and keeps it', async () => {
-    const { client, letters } = await start();
+    const { client, deadLetters } = await start();
     await expect(client.request('no.such.pattern', 1)).rejects.toMatchObject({ code: 'NO_HANDLER' });
     await expect(client.request('only.event', 1)).rejects.toMatchObject({ code: 'NO_HANDLER' });
-    const kept = await letters(2);
+    const kept = await deadLetters(2);
     expect(kept.map(deathReason)).toEqual(['no-handler', 'no-handler']);
   });
 
   it('answers an undecodable request, and keeps it', async () => {
-    const { client, letters } = await start();
+    const { client, deadLetters } = await start();
     const bytes = client.request('double', Buffer.from('{"n":'), { contentType: 'application/json' });
     await expect(bytes).rejects.toMatchObject({ code: 'UNDECODABLE' });
-    expect(deathReason((await letters(1))[0]!)).toBe('undecodable');
+    expect(deathReason((await deadLetters(1))[0]!)).toBe('undecodable');
   });
 
   it('gives up when no reply comes in time, and counts the late one', async () => {
@@ -177,7 +177,7 @@ export function requestContract(harness: DriverHarness): void {
       if (runs > 0) break;
     }
     gate.open();
-    await eventually(async () => service.state()['main']!.counts['reply-late'], 'the late reply');
+    await eventually(async () => service.state()['main']!.counts['late-replies'], 'the late reply');
     expect(service.state()['main']!.pendingRequests).toBe(0);
   });
 
@@ -258,7 +258,7 @@ export function requestContract(harness: DriverHarness): void {
 
   it('answers nobody at an address that a client cannot have written, and keeps the message', async () => {
     const victim = await startApp(harness, { controllers: [] });
-    const { source, letters } = await start();
+    const { source, deadLetters } = await start();
     const forged = harness.forgedReplyAddresses(victim.source);
     for (const replyTo of forged) {
       await harness.publishRaw(source, {
@@ -268,7 +268,7 @@ export function requestContract(harness: DriverHarness): void {
         replyTo,
       });
     }
-    const kept = await letters(forged.length);
+    const kept = await deadLetters(forged.length);
     expect(kept.map(deathReason)).toEqual(forged.map(() => 'invalid'));
     expect(await harness.waiting(victim.source)).toBe(0);
   });

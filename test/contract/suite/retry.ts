@@ -66,7 +66,7 @@ export function retryContract(harness: DriverHarness): void {
   describe('in place', () => inPlace(harness));
   describe('requests', () => requests(harness));
   describe('verbs', () => verbs(harness));
-  describe('what is kept in the end', () => letters(harness));
+  describe('what is kept in the end', () => deadLetters(harness));
 }
 
 function start(
@@ -97,26 +97,32 @@ function inPlace(harness: DriverHarness): void {
 
   it('runs a handler four times and then keeps the message, where nothing is configured', async () => {
     const { runs, Failing } = newFailing({});
-    const { client, letters, settled } = await start(harness, Failing, { module: { retry: {} } });
+    const { client, deadLetters, settled } = await start(harness, Failing, { module: { retry: {} } });
     await client.publish('work', 1);
     const times = (await runs.count(4)).map(({ at }) => at);
-    const [letter] = await letters(1);
+    const [deadLetter] = await deadLetters(1);
     await settled();
-    expect([deathReason(letter!), headerText(letter, 'stork-attempt')]).toEqual(['retries-exhausted', '4']);
+    expect([deathReason(deadLetter!), headerText(deadLetter, 'stork-attempt')]).toEqual([
+      'retries-exhausted',
+      '4',
+    ]);
     for (const [i, longestMs] of [1_000, 2_000, 4_000].entries())
       expect(times[i + 1]! - times[i]!).toBeLessThanOrEqual(longestMs + busyMs);
   });
 
   it('keeps a dead letter when no run is left, with the number of the last', async () => {
     const { runs, Failing } = newFailing(quick);
-    const { client, letters, settled } = await start(harness, Failing);
+    const { client, deadLetters, settled } = await start(harness, Failing);
     await client.publish('work', 1);
-    const [letter] = await letters(1);
+    const [deadLetter] = await deadLetters(1);
     await settled();
     expect(runs.all.length).toBe(3);
-    expect([deathReason(letter!), headerText(letter, 'stork-attempt')]).toEqual(['retries-exhausted', '3']);
+    expect([deathReason(deadLetter!), headerText(deadLetter, 'stork-attempt')]).toEqual([
+      'retries-exhausted',
+      '3',
+    ]);
     const [first, last] = ['stork-first-failed-at', 'stork-failed-at'].map((name) =>
-      headerText(letter, name)!,
+      headerText(deadLetter, name)!,
     );
     expect(Date.parse(first!)).toBeLessThanOrEqual(Date.parse(last!));
   });
@@ -131,9 +137,9 @@ function inPlace(harness: DriverHarness): void {
     ['retryOn', { retryOn: [DeclinedError] }, () => new ShopError('no')],
   ])('runs once what no run can mend, and says so: %s', async (_, options, error) => {
     const { runs, Failing } = newFailing({ ...quick, ...options }, Infinity, error);
-    const { client, letters } = await start(harness, Failing);
+    const { client, deadLetters } = await start(harness, Failing);
     await client.publish('work', 1);
-    expect((await letters(1)).map(deathReason)).toEqual(['fatal']);
+    expect((await deadLetters(1)).map(deathReason)).toEqual(['fatal']);
     expect(runs.all.length).toBe(1);
   });
 
@@ -160,15 +166,15 @@ function inPlace(harness: DriverHarness): void {
       @UseGuards(guard('broken', broken))
       broken(): void {}
     }
-    const { client, letters } = await start(harness, Guarded, {
+    const { client, deadLetters } = await start(harness, Guarded, {
       pipes: [new ValidationPipe({ transform: true })],
     });
     await client.publish('valid', { quantity: -1 }, { key: 'k' });
     await client.publish('refused', 1, { key: 'k' });
     await client.publish('broken', 1, { key: 'k' });
-    const told = (await letters(3)).map((letter) => [
-      deathReason(letter),
-      headerText(letter, 'stork-attempt'),
+    const told = (await deadLetters(3)).map((deadLetter) => [
+      deathReason(deadLetter),
+      headerText(deadLetter, 'stork-attempt'),
     ]);
     expect(told.toSorted()).toEqual([
       ['fatal', '1'],
@@ -214,9 +220,11 @@ function inPlace(harness: DriverHarness): void {
         throw new Error('no');
       }
     }
-    const { client, letters, settled } = await start(harness, Both);
+    const { client, deadLetters, settled } = await start(harness, Both);
     await client.publish('work', 1);
-    expect((await letters(1)).map((letter) => headerText(letter, 'stork-handler'))).toEqual(['Both.fails']);
+    expect((await deadLetters(1)).map((deadLetter) => headerText(deadLetter, 'stork-handler'))).toEqual([
+      'Both.fails',
+    ]);
     await settled();
     expect([...seen.all].toSorted()).toEqual(['fails 1', 'fails 2', 'fails 3', 'fine']);
   });
@@ -317,10 +325,10 @@ function inPlace(harness: DriverHarness): void {
 
   it('counts a result that nobody wants as a failure', async () => {
     const { runs, Failing } = newFailing({ ...quick, retryOnResult: (result) => result === undefined }, 0);
-    const { client, letters } = await start(harness, Failing);
+    const { client, deadLetters } = await start(harness, Failing);
     await client.publish('work', 1);
-    const [letter] = await letters(1);
-    expect(headerText(letter, 'stork-error-name')).toBe('UnwantedResultError');
+    const [deadLetter] = await deadLetters(1);
+    expect(headerText(deadLetter, 'stork-error-name')).toBe('ResultRejectedError');
     expect(runs.all.length).toBe(3);
   });
 }
@@ -371,12 +379,14 @@ function requests(harness: DriverHarness): void {
     const { runs, Asked } = newAsked(Infinity, () => new ShopError('no'));
     const one = await start(harness, Asked);
     await expect(one.client.request('ask.kept', 1)).rejects.toMatchObject({ message: 'no' });
-    expect((await one.letters(1)).map((letter) => headerText(letter, 'stork-attempt'))).toEqual(['4']);
+    expect((await one.deadLetters(1)).map((deadLetter) => headerText(deadLetter, 'stork-attempt'))).toEqual([
+      '4',
+    ]);
     await one.settled();
     expect(runs.all.length).toBe(4);
     const other = await start(harness, Asked, { module: { deadLetter: { requests: true } } });
     await expect(other.client.request('ask', 1)).rejects.toMatchObject({ message: 'no' });
-    expect((await other.letters(1)).map(deathReason)).toEqual(['retries-exhausted']);
+    expect((await other.deadLetters(1)).map(deathReason)).toEqual(['retries-exhausted']);
   });
 
   it('gives a deliberate answer at once and keeps nothing of it, unless retryOn names it', async () => {
@@ -443,14 +453,14 @@ function verbs(harness: DriverHarness): void {
         context.retry();
       }
     }
-    const { client, letters, settled } = await start(harness, Asks);
+    const { client, deadLetters, settled } = await start(harness, Asks);
     await client.publish('work', 1);
-    const [letter] = await letters(1);
+    const [deadLetter] = await deadLetters(1);
     await settled();
     expect(runs.all.map(({ attempt }) => attempt)).toEqual([1, 2, 3]);
-    expect([deathReason(letter!), headerText(letter, 'stork-error-name')]).toEqual([
+    expect([deathReason(deadLetter!), headerText(deadLetter, 'stork-error-name')]).toEqual([
       'retries-exhausted',
-      'RetryRequestedError',
+      'RetriesExhaustedError',
     ]);
   });
 
@@ -484,9 +494,9 @@ function verbs(harness: DriverHarness): void {
         context.retry({ delayMs: -1 });
       }
     }
-    const { client, letters } = await start(harness, Asks);
+    const { client, deadLetters } = await start(harness, Asks);
     await client.publish('work', 1);
-    expect(headerText((await letters(1))[0], 'stork-error-message')).toContain(
+    expect(headerText((await deadLetters(1))[0], 'stork-error-message')).toContain(
       'an integer from 0 to 86400000, a day, given -1',
     );
   });
@@ -505,12 +515,12 @@ function verbs(harness: DriverHarness): void {
         context.deadLetter('no such order');
       }
     }
-    const { client, letters } = await start(harness, Rejects);
+    const { client, deadLetters } = await start(harness, Rejects);
     await client.publish('work', 1);
     await expect(client.request('ask', 1)).rejects.toMatchObject({ message: 'no such order' });
-    const kept = (await letters(2)).map((letter) => [
-      deathReason(letter),
-      headerText(letter, 'stork-error-message'),
+    const kept = (await deadLetters(2)).map((deadLetter) => [
+      deathReason(deadLetter),
+      headerText(deadLetter, 'stork-error-message'),
     ]);
     expect(kept.toSorted()).toEqual([
       ['rejected', 'no such customer'],
@@ -519,7 +529,7 @@ function verbs(harness: DriverHarness): void {
   });
 }
 
-function letters(harness: DriverHarness): void {
+function deadLetters(harness: DriverHarness): void {
   it('redacts, leaves the stack out, and tells of the letter once it is stored', async () => {
     const told = new Seen<DeadLetterNotice>();
     @Controller()
@@ -534,13 +544,13 @@ function letters(harness: DriverHarness): void {
         throw new ShopError('card 1234');
       }
     }
-    const { client, letters, source } = await start(harness, Secret);
+    const { client, deadLetters, source } = await start(harness, Secret);
     await client.publish('work', 1, { messageId: 'm-1' });
     const [notice] = await told.count(1);
     expect(await harness.deadLetters(source)).toHaveLength(1);
-    const [letter] = await letters(1);
-    expect(headerText(letter, 'stork-error-message')).toBe('card ****');
-    expect(headerText(letter, 'stork-error-stack')).toBeUndefined();
+    const [deadLetter] = await deadLetters(1);
+    expect(headerText(deadLetter, 'stork-error-message')).toBe('card ****');
+    expect(headerText(deadLetter, 'stork-error-stack')).toBeUndefined();
     expect(notice).toMatchObject({
       reason: 'retries-exhausted',
       handler: 'Secret.work',
@@ -577,9 +587,9 @@ export function redeliveryContract(harness: DriverHarness): void {
   it('comes back after each delay, never early, and is the same message', async () => {
     const told = new Seen<number>();
     const { runs, Failing } = newFailing(redelivered([300, 100], { onRetry: (_, __, ms) => told.add(ms) }));
-    const { client, letters, settled, service } = await start(harness, Failing);
+    const { client, deadLetters, settled, service } = await start(harness, Failing);
     await client.publish('work', { n: 1 }, { messageId: 'm-1', key: 'k', headers: { tenant: 'blue' } });
-    const [letter] = await letters(1);
+    const [deadLetter] = await deadLetters(1);
     await settled();
     expect(runs.all.map(({ attempt, maxAttempts, id }) => [attempt, maxAttempts, id])).toEqual([
       [1, 3, 'm-1'],
@@ -592,9 +602,12 @@ export function redeliveryContract(harness: DriverHarness): void {
       expect(gaps[i]).toBeGreaterThanOrEqual(delayMs - 1);
       expect(gaps[i]).toBeLessThan(delayMs + busyMs);
     }
-    expect(letter!.body!.toString()).toBe('{"n":1}');
-    expect(headerText(letter, 'tenant')).toBe('blue');
-    expect([deathReason(letter!), headerText(letter, 'stork-attempt')]).toEqual(['retries-exhausted', '3']);
+    expect(deadLetter!.body!.toString()).toBe('{"n":1}');
+    expect(headerText(deadLetter, 'tenant')).toBe('blue');
+    expect([deathReason(deadLetter!), headerText(deadLetter, 'stork-attempt')]).toEqual([
+      'retries-exhausted',
+      '3',
+    ]);
     expect(service.state()['main']!.counts).toMatchObject({ redelivered: 2, 'dead-lettered': 1 });
   });
 
@@ -619,9 +632,11 @@ export function redeliveryContract(harness: DriverHarness): void {
         if (attempt === 1) throw new Error('no');
       }
     }
-    const { client, letters, settled } = await start(harness, Several);
+    const { client, deadLetters, settled } = await start(harness, Several);
     await client.publish('work', 1);
-    expect((await letters(1)).map((letter) => headerText(letter, 'stork-handler'))).toEqual(['Several.one']);
+    expect((await deadLetters(1)).map((deadLetter) => headerText(deadLetter, 'stork-handler'))).toEqual([
+      'Several.one',
+    ]);
     await seen.count(5);
     await settled();
     expect([...seen.all].toSorted()).toEqual(['fine', 'one 1', 'one 2', 'two 1', 'two 2']);

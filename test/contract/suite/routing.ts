@@ -24,7 +24,7 @@ export function routingContract(harness: DriverHarness): void {
         seen.add(`RegExp: ${context.pattern}`);
       }
     }
-    const { client, settled, letters } = await startApp(harness, { controllers: [Wild] });
+    const { client, settled, deadLetters } = await startApp(harness, { controllers: [Wild] });
     for (const pattern of [
       'order',
       'order.created',
@@ -35,7 +35,7 @@ export function routingContract(harness: DriverHarness): void {
     ]) {
       await client.publish(pattern, {});
     }
-    await letters(1);
+    await deadLetters(1);
     await settled();
     expect([...seen.all].toSorted()).toEqual([
       'RegExp: invoice.7',
@@ -45,7 +45,7 @@ export function routingContract(harness: DriverHarness): void {
       'order.#: order.created.eu',
       'order.*: order.created',
     ]);
-    expect(await letters(1)).toHaveLength(1);
+    expect(await deadLetters(1)).toHaveLength(1);
   });
 
   it('catches everything by #', async () => {

@@ -27,13 +27,15 @@ export function timeLimitContract(harness: DriverHarness): void {
         await untilAborted(context);
       }
     }
-    const { client, letters, settled } = await startApp(harness, { controllers: [Slow] });
+    const { client, deadLetters, settled } = await startApp(harness, { controllers: [Slow] });
     await client.publish('work', 1);
-    const [letter] = await letters(1);
+    const [deadLetter] = await deadLetters(1);
     await settled();
-    expect([deathReason(letter!), headerText(letter, 'stork-attempt')]).toEqual(['timeout', '2']);
-    expect(headerText(letter, 'stork-error-name')).toBe('HandlerTimeoutError');
-    expect(headerText(letter, 'stork-error-message')).toBe(`the handler did not end within ${timeoutMs} ms`);
+    expect([deathReason(deadLetter!), headerText(deadLetter, 'stork-attempt')]).toEqual(['timeout', '2']);
+    expect(headerText(deadLetter, 'stork-error-name')).toBe('HandlerTimeoutError');
+    expect(headerText(deadLetter, 'stork-error-message')).toBe(
+      `the handler did not end within ${timeoutMs} ms`,
+    );
     expect(signals.all.length).toBe(2);
     expect(signals.all[0]).not.toBe(signals.all[1]);
     for (const { aborted, reason } of signals.all) {
@@ -76,9 +78,9 @@ export function timeLimitContract(harness: DriverHarness): void {
         await untilAborted(context);
       }
     }
-    const { client, letters } = await startApp(harness, { controllers: [Slow] });
+    const { client, deadLetters } = await startApp(harness, { controllers: [Slow] });
     await client.publish('work', 1);
-    expect((await letters(1)).map(deathReason)).toEqual(['timeout']);
+    expect((await deadLetters(1)).map(deathReason)).toEqual(['timeout']);
     expect(runs.all).toEqual([1]);
   });
 
@@ -125,7 +127,7 @@ export function timeLimitContract(harness: DriverHarness): void {
         seen.add(`${name} ends`);
       }
     }
-    const { client, letters, service, settled } = await startApp(harness, { controllers: [Slow] });
+    const { client, deadLetters, service, settled } = await startApp(harness, { controllers: [Slow] });
     const settledBut = (count: number) =>
       eventually(
         async () => (service.state()['main']!.inFlight === count ? true : undefined),
@@ -140,7 +142,7 @@ export function timeLimitContract(harness: DriverHarness): void {
     await settledBut(2);
     expect(seen.all).toEqual(['a1 begins', 'b1 begins']);
     gate.open();
-    await letters(1);
+    await deadLetters(1);
     await settled();
     expect(seen.all).toEqual(['a1 begins', 'b1 begins', 'a1 ends', 'a2 begins']);
   });
@@ -161,10 +163,10 @@ export function timeLimitContract(harness: DriverHarness): void {
         context.deadLetter('not now');
       }
     }
-    const { client, letters } = await startApp(harness, { controllers: [Quick] });
+    const { client, deadLetters } = await startApp(harness, { controllers: [Quick] });
     expect(await client.request('many', 1)).toBe(3);
     await client.publish('rejects', 1, { messageId: 'm-1', key: 'k' });
-    expect((await letters(1)).map(deathReason)).toEqual(['rejected']);
+    expect((await deadLetters(1)).map(deathReason)).toEqual(['rejected']);
     const [{ messageId, key, attempt, maxAttempts, pattern, firstFailedAt }] = first.all as [StorkContext];
     expect({ messageId, key, attempt, maxAttempts, pattern, firstFailedAt }).toEqual({
       messageId: 'm-1',

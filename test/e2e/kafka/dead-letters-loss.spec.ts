@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, inject, it, onTestFinished } from 'vitest';
 import { isStorkError } from 'nestjs-stork';
-import type { StoredLetter, Verdict } from '../../../lib/core/dead-letters.js';
+import type { StoredDeadLetter, DeadLetterAction } from '../../../lib/core/port/dead-letter-store.js';
 import { startProxiedKafka, type ProxiedKafka } from '../../support/proxied-kafka.js';
 import { committedNumbers } from './committed-numbers.js';
 import { openDesk, replayAll, warnings } from './letter-desk.js';
@@ -34,9 +34,9 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters over a network that 
     };
     const messages = range(0, count).map((n) => ({ key: `key ${n % 7}`, value: String(n), headers }));
     await raw.producer.send({ topic, messages });
-    const { box, close } = await openDesk({ brokers: own!.proxied, groupId: group }, { source });
+    const { store, close } = await openDesk({ brokers: own!.proxied, groupId: group }, { source });
     onTestFinished(close);
-    return { source, group, box };
+    return { source, group, store };
   }
 
   async function cutNowAndThen(signal: AbortSignal): Promise<void> {
@@ -47,14 +47,14 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters over a network that 
   }
 
   it('says that it was lost, and replays the rest later: none twice, none not at all', async () => {
-    const { source, group, box } = await open();
+    const { source, group, store } = await open();
     const errors: unknown[] = [];
     let isDone = false;
     for (let attempt = 0; attempt < 10 && !isDone; attempt++) {
       const stop = new AbortController();
       const cutting = attempt < 5 ? cutNowAndThen(stop.signal) : undefined;
       try {
-        await replayAll(box, { window: 20 });
+        await replayAll(store, { window: 20 });
         isDone = true;
       } catch (error) {
         errors.push(error);
@@ -75,8 +75,8 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters over a network that 
   }, 180_000);
 
   it('gives up where nobody answers, and leaves off at once when it is told to', async () => {
-    const { box } = await open();
-    const breakOff = ({ message }: StoredLetter): Verdict => {
+    const { store } = await open();
+    const breakOff = ({ message }: StoredDeadLetter): DeadLetterAction => {
       own!.proxy.breakOff();
       return { replay: message.headers };
     };
@@ -84,17 +84,17 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters over a network that 
     const forEver = new AbortController().signal;
     const began = performance.now();
     await expect(
-      box.pass({ visit: breakOff, settled: () => {} }, { window: 1, signal: forEver }),
+      store.scan({ decide: breakOff, settled: () => {} }, { window: 1, signal: forEver }),
     ).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
     expect(performance.now() - began).toBeLessThan(50_000);
     const stop = new AbortController();
-    const passing = box.pass({ visit: breakOff, settled: () => {} }, { window: 1, signal: stop.signal });
+    const passing = store.scan({ decide: breakOff, settled: () => {} }, { window: 1, signal: stop.signal });
     const stopped = performance.now();
     stop.abort(new Error('enough'));
     await expect(passing).rejects.toThrow('enough');
     // A second is what it leaves to what is on its way; without the signal it waits for fifteen.
     expect(performance.now() - stopped).toBeLessThan(8_000);
     own!.proxy.restore();
-    expect(await replayAll(box)).toMatchObject({ done: count });
+    expect(await replayAll(store)).toMatchObject({ done: count });
   }, 120_000);
 });

@@ -4,9 +4,17 @@ import type { IHeaders, Message } from 'kafkajs';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { DeadLetterService } from 'nestjs-stork';
 import type { KafkaOptions } from 'nestjs-stork/kafka';
-import type { DeadLetterBox, LetterOutcome, StoredLetter, Verdict } from '../../../lib/core/dead-letters.js';
-import { discardLetters, listLetters } from '../../../lib/core/letter-work.js';
-import { systemClock } from '../../../lib/core/clock.js';
+import type {
+  DeadLetterStore,
+  DeadLetterOutcome,
+  StoredDeadLetter,
+  DeadLetterAction,
+} from '../../../lib/core/port/dead-letter-store.js';
+import {
+  discardDeadLetters,
+  listDeadLetters,
+} from '../../../lib/core/dead-letter/admin/dead-letter-operations.js';
+import { systemClock } from '../../../lib/core/runtime/clock.js';
 import { useWorkerFile } from '../../support/worker-file.js';
 import { committedNumbers } from './committed-numbers.js';
 import { openDesk, replayAll, warnings } from './letter-desk.js';
@@ -15,7 +23,7 @@ import { brokers, eventually, range, startKafkaApp, uniqueName, useRaw } from '.
 
 const forEver = new AbortController().signal;
 
-interface Letter {
+interface PreparedDeadLetter {
   readonly n: number;
   readonly group: string;
   readonly key?: string | null;
@@ -23,7 +31,7 @@ interface Letter {
 }
 
 /** As a consumer of ours writes it. */
-function letterOf(source: string, { n, group, key = `key ${n % 17}`, headers }: Letter): Message {
+function letterOf(source: string, { n, group, key = `key ${n % 17}`, headers }: PreparedDeadLetter): Message {
   return {
     key,
     value: String(n),
@@ -52,8 +60,8 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
     return source;
   }
 
-  async function bury(source: string, letters: readonly Letter[]): Promise<void> {
-    const messages = letters.map((letter) => letterOf(source, letter));
+  async function bury(source: string, deadLetters: readonly PreparedDeadLetter[]): Promise<void> {
+    const messages = deadLetters.map((deadLetter) => letterOf(source, deadLetter));
     for (let i = 0; i < messages.length; i += 1_000)
       await raw().producer.send({ topic: `${source}.dlq`, messages: messages.slice(i, i + 1_000) });
   }
@@ -62,19 +70,19 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
     group: string,
     source: string,
     options: Partial<KafkaOptions> = {},
-  ): Promise<DeadLetterBox> {
+  ): Promise<DeadLetterStore> {
     const desk = await openDesk({ brokers, groupId: group, ...options }, { source });
     onTestFinished(desk.close);
-    return desk.box;
+    return desk.store;
   }
 
-  const numbersIn = async (box: DeadLetterBox): Promise<number[]> => {
-    const letters = await listLetters(box, { filter: {}, signal: forEver, max: Infinity });
-    return letters.map(({ body }) => Number(body)).toSorted((a, b) => a - b);
+  const numbersIn = async (store: DeadLetterStore): Promise<number[]> => {
+    const deadLetters = await listDeadLetters(store, { filter: {}, signal: forEver, max: Infinity });
+    return deadLetters.map(({ body }) => Number(body)).toSorted((a, b) => a - b);
   };
 
-  const discardAll = (box: DeadLetterBox, text?: string) =>
-    discardLetters(box, {
+  const discardAll = (store: DeadLetterStore, text?: string) =>
+    discardDeadLetters(store, {
       filter: { text },
       signal: forEver,
       dryRun: false,
@@ -118,9 +126,9 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
     it('ends where the log does: empty, or with what was aborted, or before what is open', async () => {
       const [source, group] = [await newSource(4), raw().name()];
       const topic = `${source}.dlq`;
-      const box = await boxOf(group, source);
-      expect(await numbersIn(box)).toEqual([]);
-      expect(await box.count()).toBe(0);
+      const store = await boxOf(group, source);
+      expect(await numbersIn(store)).toEqual([]);
+      expect(await store.count()).toBe(0);
       const producer = raw().kafka.producer({
         transactionalId: uniqueName(),
         maxInFlightRequests: 1,
@@ -140,11 +148,11 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       await (await write(2, 3)).abort();
       await (await write(2, 4)).commit();
       // A commit is answered before its end stands in the log, so that it may be seen a little later.
-      await expect.poll(() => numbersIn(box)).toEqual([0, 2, 4]);
+      await expect.poll(() => numbersIn(store)).toEqual([0, 2, 4]);
       const open = await write(3, 5);
-      expect(await numbersIn(box)).toEqual([0, 2, 4]);
+      expect(await numbersIn(store)).toEqual([0, 2, 4]);
       await open.commit();
-      await expect.poll(() => numbersIn(box)).toEqual([0, 2, 4, 5]);
+      await expect.poll(() => numbersIn(store)).toEqual([0, 2, 4, 5]);
     });
 
     it('meets only those that lay there when it began', async () => {
@@ -153,16 +161,16 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         source,
         range(0, 10).map((n) => ({ n, group })),
       );
-      const box = await boxOf(group, source);
+      const store = await boxOf(group, source);
       const seen: number[] = [];
-      const visit = async ({ message }: StoredLetter): Promise<Verdict> => {
+      const visit = async ({ message }: StoredDeadLetter): Promise<DeadLetterAction> => {
         if (seen.length < 5) await bury(source, [{ n: 100 + seen.length, group }]);
         seen.push(Number(message.body));
         return 'keep';
       };
-      await box.pass({ visit, settled: () => {} }, { window: 1, signal: forEver });
+      await store.scan({ decide: visit, settled: () => {} }, { window: 1, signal: forEver });
       expect(seen.toSorted((a, b) => a - b)).toEqual(range(0, 10));
-      expect((await numbersIn(box)).length).toBe(15);
+      expect((await numbersIn(store)).length).toBe(15);
     });
 
     it('reads headers that nobody should send', async () => {
@@ -179,12 +187,12 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       };
       Object.defineProperty(hostile, '__proto__', { value: 'polluted', enumerable: true });
       await bury(source, [{ n: 0, group, key: null, headers: hostile }]);
-      const box = await boxOf(group, source);
-      const [letter] = await listLetters(box, { filter: {}, signal: forEver, max: 10 });
-      expect(letter).toMatchObject({ attempts: 0, replays: 0, failedAt: undefined });
+      const store = await boxOf(group, source);
+      const [deadLetter] = await listDeadLetters(store, { filter: {}, signal: forEver, max: 10 });
+      expect(deadLetter).toMatchObject({ attempts: 0, replays: 0, failedAt: undefined });
       expect(({} as { polluted?: unknown }).polluted).toBeUndefined();
-      expect(await replayAll(box)).toMatchObject({ done: 1, kept: 0 });
-      expect(await numbersIn(box)).toEqual([]);
+      expect(await replayAll(store)).toMatchObject({ done: 1, skipped: 0 });
+      expect(await numbersIn(store)).toEqual([]);
       const [copy] = await raw().reader.records(retryOf(source, group));
       expect(String(copy!.headers['header-299'])).toBe('x'.repeat(100));
       expect(copy!.headers['many']!.toString()).toBe('one,two,three');
@@ -227,15 +235,15 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         source,
         range(0, 40).map((n) => ({ n, group: n % 2 === 0 ? mine : theirs })),
       );
-      const box = await boxOf(mine, source);
+      const store = await boxOf(mine, source);
       const even = range(0, 20).map((n) => 2 * n);
-      expect(await numbersIn(box)).toEqual(even);
-      expect(await box.count()).toBe(40);
+      expect(await numbersIn(store)).toEqual(even);
+      expect(await store.count()).toBe(40);
       const before = Date.now();
-      expect(await replayAll(box)).toMatchObject({ seen: 20, done: 20, kept: 0 });
-      expect(await numbersIn(box)).toEqual([]);
-      expect(await box.count()).toBe(20);
-      expect(await replayAll(box)).toMatchObject({ seen: 0, done: 0 });
+      expect(await replayAll(store)).toMatchObject({ seen: 20, done: 20, skipped: 0 });
+      expect(await numbersIn(store)).toEqual([]);
+      expect(await store.count()).toBe(20);
+      expect(await replayAll(store)).toMatchObject({ seen: 0, done: 0 });
       const copies = await raw().reader.records(retryOf(source, mine));
       expect(copies.map(({ value }) => Number(value)).toSorted((a, b) => a - b)).toEqual(even);
       const copy = copies.find(({ value }) => Number(value) === 36)!;
@@ -290,9 +298,9 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         source,
         range(0, 1_000).map((n) => ({ n, group })),
       );
-      const box = await boxOf(group, source);
+      const store = await boxOf(group, source);
       const began = performance.now();
-      expect(await replayAll(box)).toMatchObject({ done: 1_000 });
+      expect(await replayAll(store)).toMatchObject({ done: 1_000 });
       expect(performance.now() - began).toBeLessThan(50_000);
       expect(await committedNumbers(raw(), retryOf(source, group))).toEqual(range(0, 1_000));
     }, 120_000);
@@ -311,15 +319,15 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         });
         await once(child, 'exit');
       }
-      const box = await boxOf(group, source);
-      const left = (await numbersIn(box)).length;
-      const { done, kept, keptLetters } = await replayAll(box);
+      const store = await boxOf(group, source);
+      const left = (await numbersIn(store)).length;
+      const { done, skipped: kept, skippedDeadLetters } = await replayAll(store);
       const told = `died at ${deaths.join(', ')}`;
       expect(done + kept, told).toBe(left);
       // The last to die may have sent the end of its transaction, which is over only after the look at what is left.
-      const otherwise = keptLetters.filter(({ why }) => !why.includes('somebody else has replayed'));
+      const otherwise = skippedDeadLetters.filter(({ why }) => !why.includes('somebody else has replayed'));
       expect(otherwise, told).toEqual([]);
-      expect(await numbersIn(box)).toEqual([]);
+      expect(await numbersIn(store)).toEqual([]);
       expect(await committedNumbers(raw(), retryOf(source, group))).toEqual(range(0, 500));
     }, 180_000);
 
@@ -330,7 +338,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         range(0, 500).map((n) => ({ n, group })),
       );
       const boxes = await Promise.all(range(0, 3).map(() => boxOf(group, source)));
-      const ends = await Promise.allSettled(boxes.map((box) => replayAll(box, { window: 10 })));
+      const ends = await Promise.allSettled(boxes.map((store) => replayAll(store, { window: 10 })));
       const told = ends.filter((end) => end.status === 'rejected').map(({ reason }) => reason as Error);
       expect(told.length).toBeGreaterThan(0);
       for (const error of told) {
@@ -350,14 +358,16 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         range(0, 3).map((n) => ({ n, group })),
       );
       const [slow, quick] = [await boxOf(group, source), await boxOf(group, source)];
-      const outcomes: LetterOutcome[] = [];
-      const visit = async ({ id, message }: StoredLetter): Promise<Verdict> => {
+      const outcomes: DeadLetterOutcome[] = [];
+      const visit = async ({ id, message }: StoredDeadLetter): Promise<DeadLetterAction> => {
         if (id === '0/0') await replayAll(quick, { filter: { ids: ['0/0', '0/2'] } });
         return { replay: message.headers };
       };
-      const settled = (_: StoredLetter, outcome: LetterOutcome): void => void outcomes.push(outcome);
-      await slow.pass({ visit, settled }, { window: 100, signal: forEver });
-      const taken = { kept: expect.objectContaining({ message: expect.stringContaining('somebody else') }) };
+      const settled = (_: StoredDeadLetter, outcome: DeadLetterOutcome): void => void outcomes.push(outcome);
+      await slow.scan({ decide: visit, settled }, { window: 100, signal: forEver });
+      const taken = {
+        skipped: expect.objectContaining({ message: expect.stringContaining('somebody else') }),
+      };
       expect(outcomes).toEqual([taken, taken, 'replayed']);
       expect(await committedNumbers(raw(), retryOf(source, group))).toEqual([0, 1, 2]);
     });
@@ -368,19 +378,19 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         source,
         range(0, 3).map((n) => ({ n, group })),
       );
-      const box = await boxOf(group, source);
+      const store = await boxOf(group, source);
       const done: string[] = [];
       let settle!: () => void;
       const settled = new Promise<void>((resolve) => (settle = resolve));
-      const visit = async ({ id, message }: StoredLetter): Promise<Verdict> => {
+      const visit = async ({ id, message }: StoredDeadLetter): Promise<DeadLetterAction> => {
         if (id === '0/2') await settled;
         return { replay: message.headers };
       };
-      const heard = ({ id }: StoredLetter, outcome: LetterOutcome): void => {
+      const heard = ({ id }: StoredDeadLetter, outcome: DeadLetterOutcome): void => {
         done.push(`${id} ${typeof outcome === 'string' ? outcome : 'kept'}`);
         if (done.length === 2) settle();
       };
-      await box.pass({ visit, settled: heard }, { window: 100, signal: forEver });
+      await store.scan({ decide: visit, settled: heard }, { window: 100, signal: forEver });
       expect(done).toEqual(['0/0 replayed', '0/1 replayed', '0/2 replayed']);
     });
 
@@ -390,20 +400,20 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         source,
         range(0, 30).map((n) => ({ n, group })),
       );
-      const box = await boxOf(group, source);
+      const store = await boxOf(group, source);
       const stop = new AbortController();
       const done = new Set<number>();
-      const visit = ({ id, message }: StoredLetter): Verdict | Promise<Verdict> => {
+      const visit = ({ id, message }: StoredDeadLetter): DeadLetterAction | Promise<DeadLetterAction> => {
         if (id !== '0/25') return { replay: message.headers };
         stop.abort(new Error('enough'));
         return new Promise(() => {});
       };
-      const settled = ({ message }: StoredLetter): void => void done.add(Number(message.body));
-      await expect(box.pass({ visit, settled }, { window: 10, signal: stop.signal })).rejects.toThrow(
-        'enough',
-      );
+      const settled = ({ message }: StoredDeadLetter): void => void done.add(Number(message.body));
+      await expect(
+        store.scan({ decide: visit, settled }, { window: 10, signal: stop.signal }),
+      ).rejects.toThrow('enough');
       expect([...done]).toEqual(range(0, 20));
-      expect(await numbersIn(box)).toEqual(range(20, 10));
+      expect(await numbersIn(store)).toEqual(range(20, 10));
     });
 
     it('keeps what does not fit, and only that', async () => {
@@ -415,11 +425,11 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         source,
         range(0, 40).map((n) => ({ n, group, ...(n % 20 === 7 ? { headers } : {}) })),
       );
-      const box = await boxOf(group, source);
-      const report = await replayAll(box);
-      expect(report).toMatchObject({ done: 38, kept: 2 });
-      expect(report.keptLetters[0]!.why).toContain(`does not fit into ${retry}`);
-      expect(await numbersIn(box)).toEqual([7, 27]);
+      const store = await boxOf(group, source);
+      const report = await replayAll(store);
+      expect(report).toMatchObject({ done: 38, skipped: 2 });
+      expect(report.skippedDeadLetters[0]!.why).toContain(`does not fit into ${retry}`);
+      expect(await numbersIn(store)).toEqual([7, 27]);
       expect((await committedNumbers(raw(), retry)).length).toBe(38);
     });
 
@@ -428,14 +438,14 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       await bury(source, [{ n: 0, group }]);
       await raw().admin.deleteTopics({ topics: [source] });
       await raw().renew();
-      const box = await eventually(async () => {
+      const store = await eventually(async () => {
         const one = await boxOf(group, source);
         return (await one.warnings()).some((line) => line.includes('is gone')) ? one : undefined;
       }, 'the topic to be gone');
-      const report = await replayAll(box);
-      expect(report).toMatchObject({ done: 0, kept: 1 });
-      expect(report.keptLetters[0]!.why).toContain(`the topic "${source}" is gone`);
-      expect(await numbersIn(box)).toEqual([0]);
+      const report = await replayAll(store);
+      expect(report).toMatchObject({ done: 0, skipped: 1 });
+      expect(report.skippedDeadLetters[0]!.why).toContain(`the topic "${source}" is gone`);
+      expect(await numbersIn(store)).toEqual([0]);
     });
   });
 
@@ -446,12 +456,12 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         source,
         range(0, 150).map((n) => ({ n, group })),
       );
-      const box = await boxOf(group, source);
-      expect(await discardAll(box, '9')).toMatchObject({ done: 24 });
-      expect((await numbersIn(box)).length).toBe(126);
-      expect(await discardAll(box)).toMatchObject({ done: 126 });
-      expect(await numbersIn(box)).toEqual([]);
-      expect(await box.count()).toBe(0);
+      const store = await boxOf(group, source);
+      expect(await discardAll(store, '9')).toMatchObject({ done: 24 });
+      expect((await numbersIn(store)).length).toBe(126);
+      expect(await discardAll(store)).toMatchObject({ done: 126 });
+      expect(await numbersIn(store)).toEqual([]);
+      expect(await store.count()).toBe(0);
       const marks = await raw().reader.records(`${source}.dlq.marks`);
       expect(marks.length).toBe(150);
       expect(JSON.parse(String(marks[0]!.value))).toMatchObject({
@@ -490,8 +500,8 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         source,
         range(0, 4).map((n) => ({ n, group })),
       );
-      const box = await boxOf(group, source);
-      await discardAll(box, '0');
+      const store = await boxOf(group, source);
+      await discardAll(store, '0');
       const producer = raw().kafka.producer({
         transactionalId: uniqueName(),
         maxInFlightRequests: 1,
@@ -502,12 +512,12 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       const transaction = await producer.transaction();
       const key = `0/3/${new Date(1_700_000_000_003).toISOString()}`;
       await transaction.send({ topic: `${source}.dlq.marks`, messages: [{ key, value: '{}' }] });
-      await discardAll(box, '1');
-      expect(await numbersIn(box)).toEqual([2, 3]);
-      expect(await replayAll(box, { filter: { text: '2' } })).toMatchObject({ done: 1 });
-      expect(await numbersIn(box)).toEqual([3]);
+      await discardAll(store, '1');
+      expect(await numbersIn(store)).toEqual([2, 3]);
+      expect(await replayAll(store, { filter: { text: '2' } })).toMatchObject({ done: 1 });
+      expect(await numbersIn(store)).toEqual([3]);
       await transaction.abort();
-      expect(await numbersIn(box)).toEqual([3]);
+      expect(await numbersIn(store)).toEqual([3]);
     });
   });
 

@@ -30,13 +30,13 @@ interface Setup {
   readonly app: KafkaApp;
   readonly topic: string;
   readonly send: (...messages: readonly Message[]) => Promise<void>;
-  readonly letters: (count: number) => Promise<readonly StoredRecord[]>;
+  readonly deadLetters: (count: number) => Promise<readonly StoredRecord[]>;
 }
 
 const notUtf8 = Buffer.from([0xff, 0xfe, 0x00, 0x80]);
 const fine = { kind: 'fine' };
 const fails = { kind: 'fails' };
-const reasonOf = (letter: StoredRecord | undefined) => textOf(letter, 'stork-death-reason');
+const reasonOf = (deadLetter: StoredRecord | undefined) => textOf(deadLetter, 'stork-death-reason');
 
 describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
   const foreign = useForeign();
@@ -52,7 +52,7 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
       app,
       topic,
       send: (...messages) => foreign().send(topic, ...messages),
-      letters: (count) => foreign().records(`${topic}.dlq`, count),
+      deadLetters: (count) => foreign().records(`${topic}.dlq`, count),
     };
   }
 
@@ -82,9 +82,9 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
     await setup.send(...bodies.map(([, value]) => ({ value: Buffer.from(value), headers: fine })));
     await setup.send({ value: '1', headers: { ...fine, 'content-type': 'image/png' } });
     await expectAlive(setup);
-    const letters = await setup.letters(6);
-    expect(letters.map(reasonOf)).toEqual([...bodies.map(([reason]) => reason), 'undecodable']);
-    expect(letters.slice(0, 5).map(({ value }) => value)).toEqual(
+    const deadLetters = await setup.deadLetters(6);
+    expect(deadLetters.map(reasonOf)).toEqual([...bodies.map(([reason]) => reason), 'undecodable']);
+    expect(deadLetters.slice(0, 5).map(({ value }) => value)).toEqual(
       bodies.map(([, value]) => Buffer.from(value)),
     );
   });
@@ -94,10 +94,10 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
     const value = Buffer.from(JSON.stringify('x'.repeat(99)));
     await setup.send({ value, headers: fine });
     await expectAlive(setup);
-    const [letter] = await setup.letters(1);
-    expect(reasonOf(letter)).toBe('invalid');
-    expect(textOf(letter, 'stork-error-message')).toContain('maxBodyBytes allows 100');
-    expect(letter!.value).toEqual(value);
+    const [deadLetter] = await setup.deadLetters(1);
+    expect(reasonOf(deadLetter)).toBe('invalid');
+    expect(textOf(deadLetter, 'stork-error-message')).toContain('maxBodyBytes allows 100');
+    expect(deadLetter!.value).toEqual(value);
   });
 
   it('keeps key, body and headers of its own in a letter, byte for byte', async () => {
@@ -117,15 +117,15 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
     const value = Buffer.from('{"n":1}');
     await setup.send({ key, value, headers });
     await expectAlive(setup);
-    const [letter] = await setup.letters(1);
-    expect(letter!.key).toEqual(key);
-    expect(letter!.value).toEqual(value);
-    const own = Object.keys(letter!.headers).filter((name) => !name.startsWith('stork-'));
+    const [deadLetter] = await setup.deadLetters(1);
+    expect(deadLetter!.key).toEqual(key);
+    expect(deadLetter!.value).toEqual(value);
+    const own = Object.keys(deadLetter!.headers).filter((name) => !name.startsWith('stork-'));
     expect(own.toSorted()).toEqual(Object.keys(headers).toSorted());
     const bytes = (one: unknown) => Buffer.from(one as Buffer | string);
     // kafkajs puts what every object inherits before the values of such a header.
     const sentOf = (name: string) => {
-      const value = Object.getOwnPropertyDescriptor(letter!.headers, name)!.value as unknown;
+      const value = Object.getOwnPropertyDescriptor(deadLetter!.headers, name)!.value as unknown;
       const all = Array.isArray(value) ? (value as unknown[]) : [value];
       return name in Object.prototype ? all.slice(1) : all;
     };
@@ -133,7 +133,7 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
       const value = Object.getOwnPropertyDescriptor(headers, name)!.value as unknown;
       expect([name, sentOf(name)]).toEqual([name, [value].flat().map(bytes)]);
     }
-    expect(textOf(letter, 'stork-error-message')).toBe('no way');
+    expect(textOf(deadLetter, 'stork-error-message')).toBe('no way');
     expect(({} as Record<string, unknown>)['admin']).toBeUndefined();
   });
 
@@ -159,8 +159,8 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
     expect(data).toBeNull();
     expect(context.key).toBe('k');
     await setup.send({ key: 'k', value: null, headers: fails });
-    const [letter] = await setup.letters(1);
-    expect(letter).toMatchObject({ value: null, key: Buffer.from('k') });
+    const [deadLetter] = await setup.deadLetters(1);
+    expect(deadLetter).toMatchObject({ value: null, key: Buffer.from('k') });
     await expectAlive(setup);
   });
 
@@ -192,10 +192,10 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
       { value: '3', headers: { ...fails, 'stork-first-failed-at': 'never' } },
     );
     await expectAlive(setup);
-    const letters = await setup.letters(2);
-    expect(letters.map(({ value }) => value!.toString())).toEqual(['2', '3']);
-    expect(textOf(letters[0], 'stork-attempt')).toBe('1');
-    expect(textOf(letters[1], 'stork-first-failed-at')).toMatch(/^\d{4}-/);
+    const deadLetters = await setup.deadLetters(2);
+    expect(deadLetters.map(({ value }) => value!.toString())).toEqual(['2', '3']);
+    expect(textOf(deadLetters[0], 'stork-attempt')).toBe('1');
+    expect(textOf(deadLetters[1], 'stork-first-failed-at')).toMatch(/^\d{4}-/);
   });
 
   it('of strange times is handled', async () => {
@@ -212,15 +212,15 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
       4_102_444_800_000,
     ]);
     for (const timestamp of times) await foreign().send(topic, { value: '2', timestamp, headers: fails });
-    const letters = await foreign().records(`${topic}.dlq`, times.length);
-    expect(letters.map((letter) => textOf(letter, 'stork-origin-timestamp'))).toEqual([
+    const deadLetters = await foreign().records(`${topic}.dlq`, times.length);
+    expect(deadLetters.map((deadLetter) => textOf(deadLetter, 'stork-origin-timestamp'))).toEqual([
       '1970-01-01T00:00:00.000Z',
       undefined,
       undefined,
       '2100-01-01T00:00:00.000Z',
     ]);
     // Letters carry the current time: an old one would let retention take them.
-    for (const { timestamp } of letters) expect(Math.abs(Date.now() - timestamp)).toBeLessThan(60_000);
+    for (const { timestamp } of deadLetters) expect(Math.abs(Date.now() - timestamp)).toBeLessThan(60_000);
     await eventually(async () => (app.service.state()['main']!.inFlight === 0 ? true : undefined), 'the end');
   });
 
@@ -240,10 +240,10 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
     });
     await setup.send(...forged.map(ask), ask(notUtf8), ask('x'.repeat(300)));
     await expectAlive(setup);
-    const letters = await setup.letters(forged.length + 2);
-    expect(letters.map(reasonOf)).toEqual(letters.map(() => 'invalid'));
+    const deadLetters = await setup.deadLetters(forged.length + 2);
+    expect(deadLetters.map(reasonOf)).toEqual(deadLetters.map(() => 'invalid'));
     // What they asked for was written nowhere.
-    expect(textOf(letters[0], 'kafka_replyTopic')).toBeUndefined();
+    expect(textOf(deadLetters[0], 'kafka_replyTopic')).toBeUndefined();
     expect((await foreign().reader.records(setup.topic)).length).toBe(forged.length + 3);
   });
 
@@ -270,10 +270,10 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
     await foreign().topic(`${topic}.dlq`, 1, [{ name: 'max.message.bytes', value: '40000' }]);
     const setup: Setup = await start({}, topic);
     await setup.send({ value: '1', headers: { ...fails, big: 'x'.repeat(50_000) } });
-    const [letter] = await setup.letters(1);
-    expect(letter!.value!.toString()).toBe('1');
-    expect(letter!.headers['big']).toBeUndefined();
-    expect(textOf(letter, 'stork-error-message')).toBe('no way');
+    const [deadLetter] = await setup.deadLetters(1);
+    expect(deadLetter!.value!.toString()).toBe('1');
+    expect(deadLetter!.headers['big']).toBeUndefined();
+    expect(textOf(deadLetter, 'stork-error-message')).toBe('no way');
     await expectAlive(setup);
   });
 
@@ -292,8 +292,8 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
       configEntries: [{ name: small.name, value: '1000000' }],
     };
     await foreign().admin.alterConfigs({ validateOnly: false, resources: [resource] });
-    const [letter] = await foreign().records(`${topic}.dlq`, 1);
-    expect(letter!.value!.toString()).toBe(value);
+    const [deadLetter] = await foreign().records(`${topic}.dlq`, 1);
+    expect(deadLetter!.value!.toString()).toBe(value);
     await foreign().send(topic, { value: '"behind"', headers: fine, partition: 0 });
     await seen.count(1);
   });

@@ -15,7 +15,7 @@ import { concat, defer, firstValueFrom, from, ignoreElements, of, throwError, ti
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { RemoteError } from 'nestjs-stork';
 import { KafkaContext, type KafkaOptions } from 'nestjs-stork/kafka';
-import { readText, type Headers } from '../../../lib/core/headers.js';
+import { readText, type MessageHeaders } from '../../../lib/core/message/headers.js';
 import { Seen } from '../../contract/app.js';
 import {
   brokers,
@@ -95,7 +95,7 @@ function service(): Service {
     @EventPattern<string>(name('event'))
     event(@Payload() data: unknown, @Ctx() context: KafkaContext | NestKafkaContext): void {
       const { headers, key } = context instanceof NestKafkaContext ? context.getMessage() : context;
-      arrivals.add({ data, key: key?.toString(), tenant: readText(headers as Headers, 'tenant') });
+      arrivals.add({ data, key: key?.toString(), tenant: readText(headers as MessageHeaders, 'tenant') });
     }
   }
   return { controller: Peer, name, arrivals, topics: ['same', 'describe', 'answer', 'event'].map(name) };
@@ -199,9 +199,9 @@ describe.skipIf(brokers === undefined)("Nest's own Kafka client", () => {
     await firstValueFrom(client.emit(nest.name('event'), 'hello'), { defaultValue: undefined });
     expect((await nest.arrivals.count(1))[0]).toMatchObject({ data: 'hello' });
     await firstValueFrom(client.emit(auto.name('event'), 'hello'), { defaultValue: undefined });
-    const [letter] = await foreign().records(`${auto.name('event')}.dlq`, 1);
-    expect(textOf(letter, 'stork-death-reason')).toBe('undecodable');
-    expect(letter!.value!.toString()).toBe('hello');
+    const [deadLetter] = await foreign().records(`${auto.name('event')}.dlq`, 1);
+    expect(textOf(deadLetter, 'stork-death-reason')).toBe('undecodable');
+    expect(deadLetter!.value!.toString()).toBe('hello');
   });
 });
 
@@ -264,7 +264,7 @@ describe.skipIf(brokers === undefined)("Nest's own Kafka server", () => {
     expect(await all(nest, 'values')).toEqual(['a', 'b', 'c']);
     expect(await all(nest, 'values, then the end')).toEqual(['a', 'b']);
     expect(await all(auto, 'values')).toEqual(['a']);
-    expect(nest.counts()['reply-late']).toBeUndefined();
+    expect(nest.counts()['late-replies']).toBeUndefined();
   });
 
   it('answers with errors', async () => {

@@ -6,7 +6,7 @@ import { Controller, type Type } from '@nestjs/common';
 import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { KafkaContext } from 'nestjs-stork/kafka';
-import { readText } from '../../../lib/core/headers.js';
+import { readText } from '../../../lib/core/message/headers.js';
 import { eventually, Seen } from '../../contract/app.js';
 import { brokers, startKafkaApp, textOf, uniqueTopic, useForeign } from './kafka-app.js';
 import { pythonWith } from './python/environment.js';
@@ -91,15 +91,15 @@ describe.skipIf(evkafka === undefined)('EVKafka of Python', () => {
     expect(seen.context.key).toBe('k-7');
     // Its text names no content type: it is readable where the transport is told so, and a letter elsewhere.
     expect((await ofKind(bare.arrivals, 'NoteSeen')).data).toBe('HELLO');
-    const letters = await foreign().records(`${answers}.dlq`, 3);
-    const text = letters.find((letter) => textOf(letter, 'stork-death-reason') === 'undecodable');
+    const deadLetters = await foreign().records(`${answers}.dlq`, 3);
+    const text = deadLetters.find((deadLetter) => textOf(deadLetter, 'stork-death-reason') === 'undecodable');
     expect(text!.value!.toString()).toBe('HELLO');
 
     // A header without a value is null for a handler; kafkajs cannot write one, so a letter's is empty.
     const broken = await ofKind(auto.arrivals, 'Broken');
     expect(broken.context.headers['nothing']).toBeNull();
-    const letter = letters.find((one) => textOf(one, 'Event-Type') === 'Broken');
-    expect(letter!.headers['nothing']).toEqual(Buffer.alloc(0));
+    const deadLetter = deadLetters.find((one) => textOf(one, 'Event-Type') === 'Broken');
+    expect(deadLetter!.headers['nothing']).toEqual(Buffer.alloc(0));
   });
 });
 

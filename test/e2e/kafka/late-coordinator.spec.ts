@@ -53,10 +53,10 @@ describe.skipIf(brokers === undefined)('Kafka: a coordinator that comes late', (
     await producer.disconnect();
     const desk = await openDesk({ brokers: server.brokers, groupId: group }, { source });
     try {
-      const replayed = replayAll(desk.box);
+      const replayed = replayAll(desk.store);
       await Promise.race([replayed, new Promise((go) => setTimeout(go, awayMs))]);
       await makeInternal('__transaction_state');
-      expect(await replayed).toMatchObject({ done: 1, kept: 0 });
+      expect(await replayed).toMatchObject({ done: 1, skipped: 0 });
     } finally {
       await desk.close();
     }

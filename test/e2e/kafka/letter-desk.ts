@@ -1,8 +1,12 @@
-import { Counters } from '../../../lib/core/counters.js';
-import { systemClock } from '../../../lib/core/clock.js';
-import type { DeadLetterBox, DeadLetterPlace } from '../../../lib/core/dead-letters.js';
-import type { DeadLetterFilter } from '../../../lib/core/letter-filter.js';
-import { replayLetters, type LetterProgress, type LetterReport } from '../../../lib/core/letter-work.js';
+import { Counters } from '../../../lib/core/runtime/counters.js';
+import { systemClock } from '../../../lib/core/runtime/clock.js';
+import type { DeadLetterStore, DeadLetterLocation } from '../../../lib/core/port/dead-letter-store.js';
+import type { DeadLetterFilter } from '../../../lib/core/dead-letter/admin/dead-letter-filter.js';
+import {
+  replayDeadLetters,
+  type DeadLetterProgress,
+  type DeadLetterReport,
+} from '../../../lib/core/dead-letter/admin/dead-letter-operations.js';
 import { kafka, type KafkaOptions } from 'nestjs-stork/kafka';
 
 /** What a transport that only looks at dead letters says. */
@@ -16,14 +20,14 @@ const logger = {
 };
 
 export interface Desk {
-  readonly box: DeadLetterBox;
+  readonly store: DeadLetterStore;
   readonly close: () => Promise<void>;
 }
 
 /** The dead letters of one transport, without an application. */
 export async function openDesk(
   options: Partial<KafkaOptions> & Pick<KafkaOptions, 'brokers'>,
-  place: DeadLetterPlace,
+  place: DeadLetterLocation,
 ): Promise<Desk> {
   const environment = {
     name: 'main',
@@ -36,7 +40,7 @@ export async function openDesk(
   const close = (): Promise<void> => driver.close(5_000);
   try {
     await driver.connect(AbortSignal.timeout(10_000));
-    return { box: await driver.deadLetters(place), close };
+    return { store: await driver.deadLetters(place), close };
   } catch (error) {
     await close();
     throw error;
@@ -47,14 +51,14 @@ export interface ReplayAll {
   readonly filter?: DeadLetterFilter;
   readonly signal?: AbortSignal;
   readonly window?: number;
-  readonly onProgress?: (progress: LetterProgress) => void;
+  readonly onProgress?: (progress: DeadLetterProgress) => void;
 }
 
 /** As fast as it goes. */
 export function replayAll(
-  box: DeadLetterBox,
+  store: DeadLetterStore,
   { filter = {}, signal = new AbortController().signal, window, onProgress = () => {} }: ReplayAll = {},
-): Promise<LetterReport> {
+): Promise<DeadLetterReport> {
   const limits = { dryRun: false, max: Infinity, rate: Infinity, maxReplays: 3, window };
-  return replayLetters(box, { filter, signal, onProgress, clock: systemClock, ...limits });
+  return replayDeadLetters(store, { filter, signal, onProgress, clock: systemClock, ...limits });
 }

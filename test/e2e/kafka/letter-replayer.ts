@@ -12,7 +12,7 @@ export interface ReplayerSettings {
 }
 
 const { brokers, group, source, diesAtRequest } = JSON.parse(process.argv[2]!) as ReplayerSettings;
-const { box, close } = await openDesk({ brokers, groupId: group }, { source });
+const { store, close } = await openDesk({ brokers, groupId: group }, { source });
 const prototype = Socket.prototype as unknown as { write: (...given: unknown[]) => boolean };
 const original = prototype.write;
 let requests = 0;
@@ -24,5 +24,5 @@ prototype.write = function (...given) {
   if (isLast) setTimeout(() => process.kill(process.pid, 'SIGKILL'), 2);
   return sent;
 };
-await replayAll(box);
+await replayAll(store);
 await close();

@@ -32,7 +32,7 @@ describe.skipIf(brokers === undefined)('Kafka: retention that is faster than the
     await seen.count(38);
     await raw().settled(group, topic);
     expect(seen.all).toEqual([...range(0, 20), ...range(32, 18)]);
-    expect(state().counts['lost-to-retention']).toBe(12);
+    expect(state().counts['offset-out-of-range']).toBe(12);
     expect(complaints(topic)).toHaveLength(1);
     expect(complaints(topic)[0]).toContain('12 records');
   });
@@ -67,7 +67,7 @@ describe.skipIf(brokers === undefined)('Kafka: retention that is faster than the
     expect(kept.length).toBeLessThan(5_000);
     expect(kept).toEqual(range(0, kept.length));
     expect(sorted.filter((n) => n >= 5_000)).toEqual(range(5_000, 1_000));
-    expect(state().counts['lost-to-retention']).toBe(5_000 - kept.length);
+    expect(state().counts['offset-out-of-range']).toBe(5_000 - kept.length);
     expect(complaints(topic)).toHaveLength(1);
   });
 });

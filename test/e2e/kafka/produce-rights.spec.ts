@@ -173,20 +173,20 @@ describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
   it('transactions: letters are replayed one by one, and that is said', async () => {
     const source = await topic(AclOperationTypes.READ);
     const groupId = uniqueTopic();
-    const letters = `${source}.dlq`;
-    await createTopic(admin, letters, 1);
-    await allow(AclResourceTypes.TOPIC, letters, AclOperationTypes.READ);
+    const deadLetters = `${source}.dlq`;
+    await createTopic(admin, deadLetters, 1);
+    await allow(AclResourceTypes.TOPIC, deadLetters, AclOperationTypes.READ);
     await bury(source, groupId, 20);
     const hidden = openDesk({ ...options(), groupId }, { source, from: await topic() });
     await expect(hidden).rejects.toMatchObject({ code: 'CONFIG' });
-    const { box, close } = await openDesk({ ...options(), groupId }, { source });
+    const { store, close } = await openDesk({ ...options(), groupId }, { source });
     onTestFinished(close);
-    expect(await box.warnings()).toEqual([
+    expect(await store.warnings()).toEqual([
       expect.stringContaining(`"${groupId}" has members cannot be told`),
     ]);
     const retry = `${source}.retry.${groupId}.0`;
-    for (const name of [`${letters}.marks`, retry]) {
-      await expect(replayAll(box)).rejects.toMatchObject({
+    for (const name of [`${deadLetters}.marks`, retry]) {
+      await expect(replayAll(store)).rejects.toMatchObject({
         code: 'CONFIG',
         message: expect.stringContaining(`--create --topic ${name} --partitions 1`),
       });
@@ -194,17 +194,21 @@ describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
       await allow(AclResourceTypes.TOPIC, name, AclOperationTypes.WRITE, AclOperationTypes.READ);
     }
     const before = warnings.length;
-    expect(await replayAll(box)).toMatchObject({ done: 20, kept: 0 });
+    expect(await replayAll(store)).toMatchObject({ done: 20, skipped: 0 });
     expect(warnings.slice(before)).toEqual([
-      expect.stringContaining(`no right to write with the transactional id ${letters}.${groupId}.replay`),
+      expect.stringContaining(`no right to write with the transactional id ${deadLetters}.${groupId}.replay`),
     ]);
-    expect(await replayAll(box)).toMatchObject({ seen: 0 });
+    expect(await replayAll(store)).toMatchObject({ seen: 0 });
     const [ends] = await admin.fetchTopicOffsets(retry);
     expect(ends!.high).toBe('20');
     // With the right, in one.
-    await allow(AclResourceTypes.TRANSACTIONAL_ID, `${letters}.${groupId}.replay`, AclOperationTypes.WRITE);
+    await allow(
+      AclResourceTypes.TRANSACTIONAL_ID,
+      `${deadLetters}.${groupId}.replay`,
+      AclOperationTypes.WRITE,
+    );
     await bury(source, groupId, 20);
-    expect(await replayAll(box)).toMatchObject({ done: 20, kept: 0 });
+    expect(await replayAll(store)).toMatchObject({ done: 20, skipped: 0 });
     expect(warnings.length).toBe(before + 1);
     // The marker that ends the transaction is a record of its own, and comes a moment later.
     await expect.poll(async () => (await admin.fetchTopicOffsets(retry))[0]!.high).toBe('41');

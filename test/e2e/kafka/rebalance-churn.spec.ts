@@ -13,7 +13,7 @@ const seed = Number(process.env['STORK_SEED'] ?? Math.floor(Math.random() * 2 **
 const partitions = 6;
 const keys = 40;
 
-interface Run {
+interface Attempt {
   readonly member: Member;
   readonly start: bigint;
   end: bigint | undefined;
@@ -56,7 +56,7 @@ interface Sent {
 /** What was sent, what members say of it, and what must be true of both. */
 class Oracle {
   readonly #sent = new Map<string, Sent>();
-  readonly #runs = new Map<string, Run[]>();
+  readonly #runs = new Map<string, Attempt[]>();
   readonly #samples: { readonly at: bigint; readonly partition: number; readonly committed: number }[] = [];
 
   sent(partition: number, offset: number, record: Sent): void {

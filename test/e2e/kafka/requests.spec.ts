@@ -81,7 +81,7 @@ describe.skipIf(brokers === undefined)('Kafka: requests', () => {
       ),
     );
     expect(answers).toEqual([0, 1].map((i) => numbers(20).map((n) => 2 * (n * 10 + i))));
-    for (const { counts } of clients) expect(counts()['reply-late']).toBeUndefined();
+    for (const { counts } of clients) expect(counts()['late-replies']).toBeUndefined();
   });
 
   it('make their reply topic, or take the one that is there', async () => {

@@ -148,10 +148,10 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
       [1, 2, 3].map((attempt) => [attempt, runs.all[0]!.id]),
     );
     expectInTime(runs.all[1]!.at, due.get('"a"')!, startedAt);
-    const [letter] = await waitingIn(`${topic}.dlq`, 1);
-    expect(textOf(letter!.headers, 'stork-attempt')).toBe('3');
-    expect(textOf(letter!.headers, 'stork-origin')).toBe(topic);
-    const place = ['partition', 'offset'].map((name) => textOf(letter!.headers, `stork-origin-${name}`));
+    const [deadLetter] = await waitingIn(`${topic}.dlq`, 1);
+    expect(textOf(deadLetter!.headers, 'stork-attempt')).toBe('3');
+    expect(textOf(deadLetter!.headers, 'stork-origin')).toBe(topic);
+    const place = ['partition', 'offset'].map((name) => textOf(deadLetter!.headers, `stork-origin-${name}`));
     expect(runs.all[0]!.id).toBe(`${topic}/${place.join('/')}`);
     const companions = (await raw().admin.listTopics()).filter((name) => name.startsWith(`${topic}.`));
     expect(companions.filter((name) => name.endsWith('.dlq'))).toEqual([`${topic}.dlq`]);

@@ -12,8 +12,8 @@ import {
   type StorkClient,
 } from 'nestjs-stork';
 import { kafka, type KafkaOptions } from 'nestjs-stork/kafka';
-import { systemClock, type Clock } from '../../../lib/core/clock.js';
-import { STORK_CLOCK } from '../../../lib/nest/tokens.js';
+import { systemClock, type StorkClock } from '../../../lib/core/runtime/clock.js';
+import { STORK_CLOCK } from '../../../lib/nest/stork.constants.js';
 import type { StoredRecord } from '../../support/kafka-topic-reader.js';
 import { Foreign } from './kafka-app.js';
 
@@ -32,7 +32,7 @@ export interface Sender {
 /** It is closed when the test ends. */
 export async function startSender(
   options: Partial<KafkaOptions> = {},
-  clock: Clock = systemClock,
+  clock: StorkClock = systemClock,
 ): Promise<Sender> {
   const reconnect = { delayMs: 50, maxDelayMs: 500 };
   const transport = kafka({ brokers, reconnect, handlers: 'none', ...options });

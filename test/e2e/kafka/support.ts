@@ -212,8 +212,8 @@ export class Raw {
   }
 
   async deadLetters(topic: string): Promise<readonly string[]> {
-    const letters = await this.reader.records(`${topic}.dlq`);
-    return letters.map(({ value }) => value?.toString() ?? '');
+    const deadLetters = await this.reader.records(`${topic}.dlq`);
+    return deadLetters.map(({ value }) => value?.toString() ?? '');
   }
 }
 

@@ -115,14 +115,14 @@ describe.skipIf(brokers === undefined)(`Kafka: a consumer that is killed, seed $
       const lives = await liveAndDie(program, hooks, async (all) => {
         return missing(runsOf(all, 'failed')).length === 0 && (await lag(topic, topic)) === 0;
       });
-      const letters = (await foreign().records(`${topic}.dlq`, messages)).map(
+      const deadLetters = (await foreign().records(`${topic}.dlq`, messages)).map(
         ({ value }) => (JSON.parse(String(value)) as { n: number }).n,
       );
-      const doubled = letters.length - new Set(letters).size;
+      const doubled = deadLetters.length - new Set(deadLetters).size;
       console.log(
         `letter-published: ${doubled} of ${messages} letters twice after ${kills} kills, ${count()} committed by then, seed ${seed}`,
       );
-      expect(missing(new Set(letters))).toEqual([]);
+      expect(missing(new Set(deadLetters))).toEqual([]);
       expect(unexplained(lives, 'failed', wasCommitted)).toEqual([]);
       expect(count()).toBeGreaterThan(0);
     },

@@ -94,14 +94,14 @@ describe.skipIf(url === undefined)(`RabbitMQ: a consumer that is killed, seed ${
         return missing(runsOf(all, 'failed')).length === 0 && (await emptied(queue)());
       });
       expect(await raw().count(queue)).toBe(0);
-      const letters = (await raw().drain(`${queue}.dlq`)).map(
+      const deadLetters = (await raw().drain(`${queue}.dlq`)).map(
         (body) => (JSON.parse(body) as { n: number }).n,
       );
-      const doubled = letters.length - new Set(letters).size;
+      const doubled = deadLetters.length - new Set(deadLetters).size;
       console.log(
         `letter-published: ${doubled} of ${messages} letters twice after ${kills} kills, seed ${seed}`,
       );
-      expect(missing(new Set(letters))).toEqual([]);
+      expect(missing(new Set(deadLetters))).toEqual([]);
       expect(doubled).toBeLessThanOrEqual(kills * inFlight);
     },
     limitMs,

@@ -16,7 +16,7 @@ import {
 import { kafka } from 'nestjs-stork/kafka';
 import { rabbitmq } from 'nestjs-stork/rabbitmq';
 import { redisIdempotencyStore } from 'nestjs-stork/redis';
-import { Delivery } from '../../../lib/core/delivery.js';
+import { Delivery } from '../../../lib/core/port/delivery.js';
 import {
   concurrency,
   leaseMs,
@@ -53,10 +53,10 @@ const retryHasTo = settings.moment === 'retry-published';
 /** Between the confirmation of copies, or the end of the handler, and the acknowledgement. */
 const copied = new WeakSet<Delivery>();
 // oxlint-disable-next-line typescript/unbound-method -- called with the delivery that they are called on
-const { ack, ackAfter } = Delivery.prototype;
-Delivery.prototype.ackAfter = function (copies) {
+const { ack, republishThenAck } = Delivery.prototype;
+Delivery.prototype.republishThenAck = function (copies) {
   copied.add(this);
-  return ackAfter.call(this, copies);
+  return republishThenAck.call(this, copies);
 };
 Delivery.prototype.ack = function () {
   if (!copied.has(this)) reach('handled');

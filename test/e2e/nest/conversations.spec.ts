@@ -4,7 +4,7 @@ import { Test } from '@nestjs/testing';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { InjectClient, StorkClient, storkMicroservice, StorkModule } from 'nestjs-stork';
 import { memory, MemoryBroker } from 'nestjs-stork/memory';
-import { currentConversation } from '../../../lib/core/conversation.js';
+import { currentCorrelation } from '../../../lib/core/publish/correlation-context.js';
 import { Seen } from '../../contract/app.js';
 
 /** Starts it with one message in the queue that nobody of the process has sent. */
@@ -34,7 +34,7 @@ describe('a handler is in its message’s conversation', () => {
     class Reader {
       @EventPattern<string>('order')
       order(): void {
-        seen.add(currentConversation());
+        seen.add(currentCorrelation());
       }
     }
     await startWith(Reader);
@@ -53,7 +53,7 @@ describe('a handler is in its message’s conversation', () => {
       @EventPattern<string>('order')
       async order(): Promise<void> {
         await Promise.resolve();
-        seen.add(currentConversation()?.messageId);
+        seen.add(currentCorrelation()?.messageId);
       }
     }
     await startWith(Reader, [Sender]);

@@ -161,8 +161,8 @@ describe.each(Object.entries(shapes))('in a %s', (_, start) => {
       const app = await start(shop);
       onTestFinished(() => app.close());
       await app.get(StorkClient).publish(pattern, {});
-      const [letter] = await shop.letters(1);
-      expect(letter).toMatchObject({
+      const [deadLetter] = await shop.deadLetters(1);
+      expect(deadLetter).toMatchObject({
         'stork-death-reason': reason,
         'stork-error-name': name,
         'stork-error-message': message,
@@ -175,8 +175,8 @@ describe.each(Object.entries(shapes))('in a %s', (_, start) => {
     const app = await start(shop);
     onTestFinished(() => app.close());
     await app.get(StorkClient).publish('constructor', {});
-    const [letter] = await shop.letters(1);
-    expect(letter).toMatchObject({
+    const [deadLetter] = await shop.deadLetters(1);
+    expect(deadLetter).toMatchObject({
       'stork-death-reason': 'retries-exhausted',
       'stork-error-message': 'in the constructor',
       'stork-handler': 'RequestScoped.created',
@@ -223,7 +223,7 @@ it('survives errors that resist being described', async () => {
   onTestFinished(() => app.close());
   await app.listen();
   for (const which of resisting.keys()) await app.get(StorkClient).publish('resist', which);
-  expect(await shop.letters(resisting.length)).toHaveLength(resisting.length);
+  expect(await shop.deadLetters(resisting.length)).toHaveLength(resisting.length);
   await shop.settled();
 });
 
@@ -236,5 +236,5 @@ it('keeps the message and the error where the user bypassed connectStork', async
   await app.startAllMicroservices();
   await app.init();
   await app.get(StorkClient).publish('handler', {});
-  expect(await shop.letters(1)).toMatchObject([{ 'stork-error-message': 'in the handler' }]);
+  expect(await shop.deadLetters(1)).toMatchObject([{ 'stork-error-message': 'in the handler' }]);
 });

@@ -21,7 +21,7 @@ import {
   StorkService,
 } from 'nestjs-stork';
 import { memory, VirtualClock } from 'nestjs-stork/memory';
-import { STORK_CLOCK } from '../../../lib/nest/tokens.js';
+import { STORK_CLOCK } from '../../../lib/nest/stork.constants.js';
 import { Gate, Seen } from '../../contract/app.js';
 import { LogLines, Shop } from '../support.js';
 

@@ -3,7 +3,7 @@ import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservice
 import { firstValueFrom } from 'rxjs';
 import { expect, it, onTestFinished } from 'vitest';
 import { InjectClient, StorkClient, StorkContext, storkMicroservice } from 'nestjs-stork';
-import { StorkServer } from '../../../lib/nest/server.js';
+import { StorkServer } from '../../../lib/nest/server/stork.server.js';
 import { Gate, Seen } from '../../contract/app.js';
 import { Shop } from '../support.js';
 

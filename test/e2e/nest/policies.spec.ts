@@ -101,8 +101,8 @@ it('names the module and the transport where theirs are wrong', async () => {
 });
 
 it('refuses wrong options of @DeadLetter() and of what is bound by hand', async () => {
-  const letter = DeadLetter({ redact: 'yes' } as unknown as DeadLetterOptions);
-  await expect(bootWith({}, [letter])).rejects.toThrow(
+  const deadLetter = DeadLetter({ redact: 'yes' } as unknown as DeadLetterOptions);
+  await expect(bootWith({}, [deadLetter])).rejects.toThrow(
     '@DeadLetter({ redact }) of Orders.created: expected a function',
   );
   const byHand: MethodDecorator = (_, __, descriptor) =>

@@ -79,7 +79,7 @@ it('binds a handler to the transports that via() or @Via() names, and to all wit
   );
 });
 
-it('consumes nothing where handlers are none, and only named ones where they are via-only', async () => {
+it('consumes nothing where handlers are none, and only named ones where they are explicit', async () => {
   @Controller()
   class Handlers {
     @EventPattern<string>('anywhere')
@@ -87,7 +87,7 @@ it('consumes nothing where handlers are none, and only named ones where they are
   }
   const { app, broker } = await startTwo([Handlers], {
     a: { handlers: 'none' },
-    b: { handlers: 'via-only' },
+    b: { handlers: 'explicit' },
   });
   await app.listen();
   expect(broker.queueNames).toEqual([]);
@@ -191,8 +191,11 @@ it('takes the id that @Consume gives', async () => {
   onTestFinished(() => app.close());
   await app.listen();
   await app.get<StorkClient>(getClientToken('a')).publish('x', 1);
-  const letters = await shop.letters(2);
-  expect(letters.map((letter) => letter['stork-handler']).toSorted()).toEqual(['first', 'second']);
+  const deadLetters = await shop.deadLetters(2);
+  expect(deadLetters.map((deadLetter) => deadLetter['stork-handler']).toSorted()).toEqual([
+    'first',
+    'second',
+  ]);
 });
 
 it('refuses two StorkModules in one application and names who imports them', async () => {

@@ -5,8 +5,8 @@ import { EventPattern } from '@nestjs/microservices';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { StorkConfigError } from 'nestjs-stork';
 import { RabbitMqDriver } from '../../../lib/rabbitmq/driver.js';
-import { systemClock } from '../../../lib/core/clock.js';
-import { Counters } from '../../../lib/core/counters.js';
+import { systemClock } from '../../../lib/core/runtime/clock.js';
+import { Counters } from '../../../lib/core/runtime/counters.js';
 import { eventually } from '../../contract/app.js';
 import {
   buildApp,

@@ -1,16 +1,16 @@
 import { onTestFinished } from 'vitest';
 import type { ConsumeMessage, Options } from 'amqplib';
-import { systemClock } from '../../../lib/core/clock.js';
-import { Counters } from '../../../lib/core/counters.js';
-import type { DeadLetterBox, DeadLetterPlace } from '../../../lib/core/dead-letters.js';
+import { systemClock } from '../../../lib/core/runtime/clock.js';
+import { Counters } from '../../../lib/core/runtime/counters.js';
+import type { DeadLetterStore, DeadLetterLocation } from '../../../lib/core/port/dead-letter-store.js';
 import {
-  discardLetters,
-  listLetters,
-  replayLetters,
-  type LetterReport,
+  discardDeadLetters,
+  listDeadLetters,
+  replayDeadLetters,
+  type DeadLetterReport,
   type ReplayOptions,
-} from '../../../lib/core/letter-work.js';
-import type { DeadLetter } from '../../../lib/core/letter.js';
+} from '../../../lib/core/dead-letter/admin/dead-letter-operations.js';
+import type { DeadLetterRecord } from '../../../lib/core/dead-letter/admin/dead-letter-record.js';
 import { RabbitMqDriver } from '../../../lib/rabbitmq/driver.js';
 import type { RabbitMqOptions } from '../../../lib/rabbitmq/options.js';
 import { reconnect, url, type Raw } from './support.js';
@@ -35,16 +35,20 @@ export async function connectDriver(options: Partial<RabbitMqOptions>): Promise<
   return driver;
 }
 
-export async function openBox(
+export async function openStore(
   options: Partial<RabbitMqOptions>,
-  place: DeadLetterPlace = {},
-): Promise<DeadLetterBox> {
+  place: DeadLetterLocation = {},
+): Promise<DeadLetterStore> {
   const driver = await connectDriver(options);
   return driver.deadLetters(place);
 }
 
-export function list(box: DeadLetterBox, filter = {}, max = Infinity): Promise<readonly DeadLetter[]> {
-  return listLetters(box, { filter, max, signal: never });
+export function list(
+  box: DeadLetterStore,
+  filter = {},
+  max = Infinity,
+): Promise<readonly DeadLetterRecord[]> {
+  return listDeadLetters(box, { filter, max, signal: never });
 }
 
 const workOptions: ReplayOptions = {
@@ -59,12 +63,18 @@ const workOptions: ReplayOptions = {
   onProgress: () => {},
 };
 
-export function replay(box: DeadLetterBox, options: Partial<ReplayOptions> = {}): Promise<LetterReport> {
-  return replayLetters(box, { ...workOptions, ...options });
+export function replay(
+  box: DeadLetterStore,
+  options: Partial<ReplayOptions> = {},
+): Promise<DeadLetterReport> {
+  return replayDeadLetters(box, { ...workOptions, ...options });
 }
 
-export function discard(box: DeadLetterBox, options: Partial<ReplayOptions> = {}): Promise<LetterReport> {
-  return discardLetters(box, { ...workOptions, ...options });
+export function discard(
+  box: DeadLetterStore,
+  options: Partial<ReplayOptions> = {},
+): Promise<DeadLetterReport> {
+  return discardDeadLetters(box, { ...workOptions, ...options });
 }
 
 /** What our consumer writes on a letter, as far as a test does not say otherwise. */
@@ -123,6 +133,6 @@ export function headersOf({ properties }: ConsumeMessage): Record<string, unknow
   return headers;
 }
 
-export const bodies = (letters: readonly { readonly body: Buffer | null }[]): string[] =>
-  letters.map(({ body }) => String(body));
+export const bodies = (deadLetters: readonly { readonly body: Buffer | null }[]): string[] =>
+  deadLetters.map(({ body }) => String(body));
 export const upTo = (count: number): string[] => Array.from({ length: count }, (_, n) => String(n));

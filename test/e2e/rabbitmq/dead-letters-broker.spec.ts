@@ -2,9 +2,9 @@ import { Controller } from '@nestjs/common';
 import { EventPattern, Payload } from '@nestjs/microservices';
 import type { Channel, ConsumeMessage, Options } from 'amqplib';
 import { describe, expect, it } from 'vitest';
-import { inboundMessage } from '../../../lib/rabbitmq/messages.js';
+import { inboundMessage } from '../../../lib/rabbitmq/publish/messages.js';
 import { eventually, Seen } from '../../contract/app.js';
-import { bodies, discard, fillBox, headersOf, list, openBox, replay, takeAll, upTo } from './boxes.js';
+import { bodies, discard, fillBox, headersOf, list, openStore, replay, takeAll, upTo } from './boxes.js';
 import { startRabbitApp, url, useRaw } from './support.js';
 
 const handled = new Seen<unknown>();
@@ -30,7 +30,7 @@ async function refuse(channel: Channel, queue: string, times: number, requeue: b
   });
 }
 
-interface Death {
+interface DeadLetterCause {
   readonly reason: string;
   readonly args: Record<string, unknown>;
   readonly options?: Options.Publish;
@@ -40,7 +40,7 @@ interface Death {
 describe.skipIf(url === undefined)('RabbitMQ: letters of the broker itself', () => {
   const raw = useRaw();
 
-  it.each<Death>([
+  it.each<DeadLetterCause>([
     { reason: 'expired', args: {}, options: { expiration: '1' }, kill: async () => {} },
     { reason: 'rejected', args: {}, kill: (channel, queue) => refuse(channel, queue, 1, false) },
     {
@@ -72,11 +72,11 @@ describe.skipIf(url === undefined)('RabbitMQ: letters of the broker itself', () 
     await eventually(async () => ((await raw().count(dlq)) === 1 ? true : undefined), 'the letter');
     await takeAll(raw(), queue);
 
-    const box = await openBox({ queue });
-    const [letter] = await list(box);
-    expect(letter).toMatchObject({ reason: death.reason, source: queue, pattern: 'order.made' });
-    expect(Math.abs(letter!.failedAt!.getTime() - began)).toBeLessThan(10_000);
-    expect(await list(box)).toMatchObject([{ id: letter!.id }]);
+    const box = await openStore({ queue });
+    const [deadLetter] = await list(box);
+    expect(deadLetter).toMatchObject({ reason: death.reason, source: queue, pattern: 'order.made' });
+    expect(Math.abs(deadLetter!.failedAt!.getTime() - began)).toBeLessThan(10_000);
+    expect(await list(box)).toMatchObject([{ id: deadLetter!.id }]);
     expect(await replay(box)).toMatchObject({ done: 1, byReason: { [death.reason]: 1 } });
     const [back] = await takeAll(raw(), queue);
     expect(back!.properties).toMatchObject({ messageId: 'm', expiration: undefined });
@@ -99,7 +99,7 @@ describe.skipIf(url === undefined)('RabbitMQ: letters of the broker itself', () 
     const body = { queue };
     const options = { expiration: '1', contentType: 'application/json' };
     raw().channel.publish(exchange.name, 'order.made', Buffer.from(JSON.stringify(body)), options);
-    const box = await openBox({ queue });
+    const box = await openStore({ queue });
     await eventually(async () => ((await box.count()) === 1 ? true : undefined), 'the letter');
     expect(await list(box)).toMatchObject([{ reason: 'expired', pattern: 'order.made' }]);
     expect(await replay(box)).toMatchObject({ done: 1 });
@@ -116,21 +116,21 @@ describe.skipIf(url === undefined)('RabbitMQ: letters of the broker itself', () 
     const dlq = `${queue}.dlq`;
     for (const name of [queue, dlq])
       await raw().channel.assertQueue(name, { arguments: { 'x-queue-type': 'quorum', ...args } });
-    const letters = ['0', '1', '2'];
-    for (const body of letters)
+    const deadLetters = ['0', '1', '2'];
+    for (const body of deadLetters)
       raw().channel.sendToQueue(dlq, Buffer.from(body), { messageId: body, headers: { kept: body } });
     await raw().confirmed();
-    const box = await openBox({ queue }, { deliveryLimit });
+    const box = await openStore({ queue }, { deliveryLimit });
     const [, warned] = await box.warnings();
     const limit = /may drop a letter at its delivery (\d+)/.exec(warned ?? '')?.[1];
     // RabbitMQ 3 has no limit but one that is asked for.
     if (deliveryLimit === undefined && limit === undefined) {
-      for (let look = 0; look < 25; look++) expect(bodies(await list(box))).toEqual(letters);
+      for (let look = 0; look < 25; look++) expect(bodies(await list(box))).toEqual(deadLetters);
       return;
     }
     expect(limit).toBe(deliveryLimit === undefined ? '21' : '9');
     const looks = deliveryLimit === undefined ? 15 : 6;
-    for (let look = 0; look < looks; look++) expect(bodies(await list(box))).toEqual(letters);
+    for (let look = 0; look < looks; look++) expect(bodies(await list(box))).toEqual(deadLetters);
     await expect(list(box)).rejects.toThrow(`to look at "${dlq}"`);
     await expect(list(box)).rejects.toThrow(`a letter that was delivered ${looks + 1} times`);
     // Whoever does not listen loses nothing all the same.
@@ -142,7 +142,7 @@ describe.skipIf(url === undefined)('RabbitMQ: letters of the broker itself', () 
 
   it('are looked at as often as anybody likes where the queue is of this library', async () => {
     const { queue } = await fillBox(raw(), 3);
-    const box = await openBox({ queue });
+    const box = await openStore({ queue });
     expect((await box.warnings()).join()).not.toContain('was not declared by this library');
     for (let look = 0; look < 25; look++) expect(bodies(await list(box))).toEqual(upTo(3));
   });

@@ -1,29 +1,34 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
-import type { LetterOutcome, LetterVisitor, StoredLetter, Verdict } from '../../../lib/core/dead-letters.js';
-import { replayHeaders } from '../../../lib/core/letter-replay.js';
+import type {
+  DeadLetterOutcome,
+  DeadLetterVisitor,
+  StoredDeadLetter,
+  DeadLetterAction,
+} from '../../../lib/core/port/dead-letter-store.js';
+import { replayHeaders } from '../../../lib/core/dead-letter/dead-letter-message.js';
 import { eventually, Gate } from '../../contract/app.js';
 import { startProxy, type TcpProxy } from '../../support/tcp-proxy.js';
-import { bodies, connectDriver, fillBox, list, never, openBox, replay, takeAll, upTo } from './boxes.js';
+import { bodies, connectDriver, fillBox, list, never, openStore, replay, takeAll, upTo } from './boxes.js';
 import { startStallingProxy } from './stalling-proxy.js';
 import { crashesDuring, forge, later, nestedTable, Raw, url, useRaw } from './support.js';
 import { seeded } from '../../support/seeded.js';
 
-type Answer = ReturnType<LetterVisitor['visit']>;
+type ReplyWriter = ReturnType<DeadLetterVisitor['decide']>;
 
 /** Remembers what it saw. */
-class Looks implements LetterVisitor {
+class Looks implements DeadLetterVisitor {
   readonly seen: string[] = [];
-  readonly outcomes: LetterOutcome[] = [];
+  readonly outcomes: DeadLetterOutcome[] = [];
 
-  constructor(readonly answer: (body: string, letter: StoredLetter) => Answer) {}
+  constructor(readonly answer: (body: string, deadLetter: StoredDeadLetter) => ReplyWriter) {}
 
-  visit(letter: StoredLetter): Answer {
-    const body = String(letter.message.body);
+  decide(deadLetter: StoredDeadLetter): ReplyWriter {
+    const body = String(deadLetter.message.body);
     this.seen.push(body);
-    return this.answer(body, letter);
+    return this.answer(body, deadLetter);
   }
 
-  settled(_: StoredLetter, outcome: LetterOutcome): void {
+  settled(_: StoredDeadLetter, outcome: DeadLetterOutcome): void {
     this.outcomes.push(outcome);
   }
 }
@@ -54,7 +59,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box, disturbed', (
       const random = seeded(seed);
       const { proxy, address } = await proxied();
       const { queue, dlq } = await fillBox(raw(), 100);
-      const box = await openBox({ queue, url: address });
+      const box = await openStore({ queue, url: address });
       let cuts = 0;
       let told = 0;
       for (let left = 100; left > 0; left = await raw().count(dlq)) {
@@ -85,13 +90,13 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box, disturbed', (
   it('rejects where the link is cut while it looks, and can be used again', async () => {
     const { proxy, address } = await proxied();
     const { queue } = await fillBox(raw(), 450);
-    const box = await openBox({ queue, url: address });
+    const box = await openStore({ queue, url: address });
     const looks = new Looks((body) => {
       if (body === '150') proxy.cut();
       return 'keep';
     });
     const visit = async (): Promise<void> => {
-      await expect(box.pass(looks, pass)).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
+      await expect(box.scan(looks, pass)).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
     };
     expect(await crashesDuring(visit)).toEqual([]);
     await counted(`${queue}.dlq`, 450);
@@ -100,26 +105,26 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box, disturbed', (
 
   it('ends at once where it is told to, and what was told is done', async () => {
     const { queue, dlq } = await fillBox(raw(), 300);
-    const box = await openBox({ queue });
+    const box = await openStore({ queue });
     const abort = new AbortController();
     const looks = new Looks((body) => {
       if (body === '10') abort.abort(new Error('enough'));
       return 'discard';
     });
-    await expect(box.pass(looks, { window: 5, signal: abort.signal })).rejects.toThrow('enough');
+    await expect(box.scan(looks, { window: 5, signal: abort.signal })).rejects.toThrow('enough');
     await counted(dlq, 300 - looks.outcomes.length);
     expect(looks.outcomes.length).toBeLessThanOrEqual(10);
-    await expect(box.pass(looks, { window: 1, signal: abort.signal })).rejects.toThrow('enough');
+    await expect(box.scan(looks, { window: 1, signal: abort.signal })).rejects.toThrow('enough');
   });
 
   it('breaks off where a verdict fails, and doubles nothing of what is on its way', async () => {
     const { queue, dlq } = await fillBox(raw(), 60);
-    const box = await openBox({ queue });
+    const box = await openStore({ queue });
     const looks = new Looks((body) => {
       if (body === '50') throw new Error('no verdict');
       return { replay: {} };
     });
-    await expect(box.pass(looks, { window: 50, signal: never })).rejects.toThrow('no verdict');
+    await expect(box.scan(looks, { window: 50, signal: never })).rejects.toThrow('no verdict');
     expect(looks.outcomes.length).toBe(50);
     await counted(dlq, 10);
     expect(await raw().count(queue)).toBe(50);
@@ -127,14 +132,14 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box, disturbed', (
 
   it('ends where a verdict never comes', async () => {
     const { queue, dlq } = await fillBox(raw(), 3);
-    const box = await openBox({ queue });
+    const box = await openStore({ queue });
     const abort = new AbortController();
     const asked = new Gate();
     const looks = new Looks(() => {
       asked.open();
       return new Promise(() => {});
     });
-    const passing = box.pass(looks, { window: 1, signal: abort.signal });
+    const passing = box.scan(looks, { window: 1, signal: abort.signal });
     await asked.opened;
     abort.abort(new Error('enough'));
     await expect(passing).rejects.toThrow('enough');
@@ -150,7 +155,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box, disturbed', (
       asked.open();
       return new Promise(() => {});
     });
-    const passing = box.pass(looks, pass).catch((error: unknown) => error);
+    const passing = box.scan(looks, pass).catch((error: unknown) => error);
     await asked.opened;
     await driver.close(5_000);
     expect(await passing).toMatchObject({ code: 'CLOSED' });
@@ -163,7 +168,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box, disturbed', (
     const proxy = await startStallingProxy(url!);
     onTestFinished(() => proxy.close());
     const { queue } = await fillBox(raw(), 10);
-    const box = await openBox({ queue, url: proxy.url });
+    const box = await openStore({ queue, url: proxy.url });
     const abort = new AbortController();
     const looks = new Looks((body) => {
       if (body === '3') proxy.stall();
@@ -171,35 +176,35 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box, disturbed', (
       return 'discard';
     });
     const began = performance.now();
-    await expect(box.pass(looks, { window: 1, signal: abort.signal })).rejects.toThrow('enough');
+    await expect(box.scan(looks, { window: 1, signal: abort.signal })).rejects.toThrow('enough');
     // Waiting for what is on its way and closing the channel have limits of 10 s in sum.
     expect(performance.now() - began).toBeLessThan(30_000);
   });
 
   it('rejects where its queue is deleted meanwhile', async () => {
     const { queue, dlq } = await fillBox(raw(), 300);
-    const box = await openBox({ queue });
-    const looks = new Looks(async (body): Promise<Verdict> => {
+    const box = await openStore({ queue });
+    const looks = new Looks(async (body): Promise<DeadLetterAction> => {
       if (body === '5') await raw().channel.deleteQueue(dlq);
       return 'discard';
     });
-    await expect(box.pass(looks, pass)).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
+    await expect(box.scan(looks, pass)).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
     await expect(box.count()).rejects.toMatchObject({ code: 'CONFIG' });
   });
 
   it('lets a second one go on with what the first does not hold', async () => {
     const { queue, dlq } = await fillBox(raw(), 300);
-    const [first, second] = [await openBox({ queue }), await openBox({ queue })];
+    const [first, second] = [await openStore({ queue }), await openStore({ queue })];
     const [asked, goOn] = [new Gate(), new Gate()];
-    const slow = new Looks(async (): Promise<Verdict> => {
+    const slow = new Looks(async (): Promise<DeadLetterAction> => {
       asked.open();
       await goOn.opened;
       return 'keep';
     });
-    const passing = first.pass(slow, pass);
+    const passing = first.scan(slow, pass);
     await asked.opened;
     expect(bodies(await list(second))).toEqual(upTo(300).slice(200));
-    await second.pass(new Looks(() => 'keep'), pass);
+    await second.scan(new Looks(() => 'keep'), pass);
     await counted(dlq, 100);
     goOn.open();
     await passing;
@@ -210,9 +215,9 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box, disturbed', (
 
   it('lets two discard at once, each letter once', async () => {
     const { queue, dlq } = await fillBox(raw(), 600);
-    const boxes = [await openBox({ queue }), await openBox({ queue })];
+    const boxes = [await openStore({ queue }), await openStore({ queue })];
     const looks = boxes.map(() => new Looks(() => 'discard'));
-    await Promise.all(boxes.map((box, i) => box.pass(looks[i]!, { window: 20, signal: never })));
+    await Promise.all(boxes.map((box, i) => box.scan(looks[i]!, { window: 20, signal: never })));
     expect(looks.flatMap(({ seen }) => seen).toSorted()).toEqual(upTo(600).toSorted());
     expect(await raw().count(dlq)).toBe(0);
   });
@@ -222,14 +227,14 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box, disturbed', (
     const { queue } = await fillBox(raw(), 60, (n) =>
       n === 20 || n === 21 ? { messageId: 'twin', headers: { 'stork-failed-at': undefined } } : {},
     );
-    const box = await openBox({ queue, consumerTimeoutMs: 2_000 });
+    const box = await openStore({ queue, consumerTimeoutMs: 2_000 });
     let returns: unknown;
-    const looks = new Looks(async (body, { message }): Promise<Verdict> => {
+    const looks = new Looks(async (body, { message }): Promise<DeadLetterAction> => {
       returns = message.headers['x-delivery-count'];
       await later(50);
       return Number(body) % 3 === 0 ? 'discard' : 'keep';
     });
-    await box.pass(looks, pass);
+    await box.scan(looks, pass);
     expect(looks.seen).toEqual(upTo(60));
     // Three seconds, on channels that go on for one: the last letter was given back by two of them before.
     expect(returns).toBeGreaterThanOrEqual(2);
@@ -238,12 +243,12 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box, disturbed', (
 
   it('meets what comes while it goes on in a later pass only', async () => {
     const { queue, dlq } = await fillBox(raw(), 5);
-    const box = await openBox({ queue });
-    const looks = new Looks((body, letter) => {
+    const box = await openStore({ queue });
+    const looks = new Looks((body, deadLetter) => {
       raw().channel.sendToQueue(dlq, Buffer.from(`${body} again`));
-      return body === '2' ? { replay: replayHeaders(letter) } : 'keep';
+      return body === '2' ? { replay: replayHeaders(deadLetter) } : 'keep';
     });
-    await box.pass(looks, pass);
+    await box.scan(looks, pass);
     expect(looks.seen).toEqual(upTo(5));
     expect(looks.outcomes).toEqual(['replayed']);
     await raw().confirmed();
@@ -264,7 +269,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box, disturbed', (
     forge(writer, mark('x'), mark('F'));
     writer.channel.publish('', dlq, Buffer.from('"deep"'), { headers: { n: nested } });
     await writer.confirmed();
-    const box = await openBox({ queue });
+    const box = await openStore({ queue });
     const look = async (): Promise<void> => {
       await expect(list(box)).rejects.toMatchObject({
         code: 'CONNECTION_LOST',

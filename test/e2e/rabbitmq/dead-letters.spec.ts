@@ -12,18 +12,18 @@ import {
   headersOf,
   letterHeaders,
   list,
-  openBox,
+  openStore,
   replay,
   takeAll,
   upTo,
 } from './boxes.js';
 
-interface Run {
+interface Attempt {
   readonly queue: string;
   readonly attempt: number;
   readonly replays: unknown;
 }
-const runs = new Seen<Run>();
+const runs = new Seen<Attempt>();
 /** Queues whose handler fails. */
 const failing = new Set<string>();
 
@@ -42,23 +42,23 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
 
   it.each([200, 450])('shows %i letters in the same order 50 times, and moves none', async (count) => {
     const { queue, dlq } = await fillBox(raw(), count);
-    const box = await openBox({ queue });
+    const box = await openStore({ queue });
     const ids = new Set<string>();
     for (let round = 0; round < 50; round++) {
-      const letters = await list(box);
-      expect(bodies(letters), `round ${round}`).toEqual(upTo(count));
-      ids.add(letters.map(({ id }) => id).join());
+      const deadLetters = await list(box);
+      expect(bodies(deadLetters), `round ${round}`).toEqual(upTo(count));
+      ids.add(deadLetters.map(({ id }) => id).join());
     }
     expect(ids.size).toBe(1);
-    expect({ source: await raw().count(queue), letters: await raw().count(dlq) }).toEqual({
+    expect({ source: await raw().count(queue), deadLetters: await raw().count(dlq) }).toEqual({
       source: 0,
-      letters: count,
+      deadLetters: count,
     });
   });
 
   it('moves none when few of many are listed, again and again, or replayed', async () => {
     const { queue } = await fillBox(raw(), 450);
-    const box = await openBox({ queue });
+    const box = await openStore({ queue });
     for (let round = 0; round < 5; round++) {
       expect(bodies(await list(box, {}, 3)), `round ${round}`).toEqual(['0', '1', '2']);
       expect(bodies(await list(box)), `round ${round}`).toEqual(upTo(450));
@@ -69,8 +69,8 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
 
   it('replays all to the source, where they are as they were sent', async () => {
     const { queue, dlq } = await fillBox(raw(), 30);
-    const box = await openBox({ queue });
-    expect(await replay(box)).toMatchObject({ done: 30, kept: 0, byReason: { 'retries-exhausted': 30 } });
+    const box = await openStore({ queue });
+    expect(await replay(box)).toMatchObject({ done: 30, skipped: 0, byReason: { 'retries-exhausted': 30 } });
     const back = await takeAll(raw(), queue);
     expect(back.map(({ content }) => content.toString())).toEqual(upTo(30));
     expect(await raw().count(dlq)).toBe(0);
@@ -78,7 +78,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
 
   it('discards what is meant', async () => {
     const { queue, dlq } = await fillBox(raw(), 30);
-    const box = await openBox({ queue });
+    const box = await openStore({ queue });
     const since = new Date(Date.UTC(2026, 0, 1) + 10_000);
     expect(await discard(box, { filter: { since } })).toMatchObject({ seen: 30, done: 20 });
     expect(bodies(await list(box))).toEqual(upTo(10));
@@ -93,13 +93,13 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
     await startRabbitApp({ controllers, options: { queue: good, exchange } });
     failing.add(bad);
     await client.publish('job', 1);
-    const of = (queue: string): readonly Run[] => runs.all.filter((run) => run.queue === queue);
+    const of = (queue: string): readonly Attempt[] => runs.all.filter((run) => run.queue === queue);
     await expect.poll(() => raw().count(`${bad}.dlq`)).toBe(1);
     await eventually(async () => (of(good).length === 1 ? true : undefined), 'the good one');
     failing.delete(bad);
-    const box = await openBox({ queue: bad });
+    const box = await openStore({ queue: bad });
     expect(await list(box)).toMatchObject([{ handler: 'Worker.job', attempts: 1, source: bad }]);
-    expect(await replay(box)).toMatchObject({ done: 1, kept: 0 });
+    expect(await replay(box)).toMatchObject({ done: 1, skipped: 0 });
     await eventually(async () => (of(bad).length === 2 ? true : undefined), 'the replay');
     expect(of(bad)[1]).toEqual({ queue: bad, attempt: 1, replays: '1' });
     await eventually(
@@ -117,7 +117,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
       replyTo: 'somewhere',
       headers: { tenant: 'blue', 'x-first-death-queue': 'old', 'stork-replay-count': '1' },
     }));
-    expect(await replay(await openBox({ queue }))).toMatchObject({ done: 1 });
+    expect(await replay(await openStore({ queue }))).toMatchObject({ done: 1 });
     const [message] = await takeAll(raw(), queue);
     expect(message!.properties).toMatchObject({
       appId: 'shop',
@@ -138,11 +138,11 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
 
   it('keeps a letter whose source is gone, and says so', async () => {
     const { queue, dlq } = await fillBox(raw(), 3);
-    const box = await openBox({ queue });
+    const box = await openStore({ queue });
     await raw().channel.deleteQueue(queue);
     const report = await replay(box, { window: 2 });
-    expect(report).toMatchObject({ done: 0, kept: 3 });
-    expect(report.keptLetters[0]!.why).toContain(queue);
+    expect(report).toMatchObject({ done: 0, skipped: 3 });
+    expect(report.skippedDeadLetters[0]!.why).toContain(queue);
     expect(bodies(await list(box))).toEqual(upTo(3));
     expect(await raw().count(dlq)).toBe(3);
   });
@@ -152,8 +152,8 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
     await raw().channel.deleteQueue(queue);
     const full = { 'x-max-length': 1, 'x-overflow': 'reject-publish' };
     await raw().channel.assertQueue(queue, { durable: true, arguments: full });
-    const box = await openBox({ queue });
-    expect(await replay(box)).toMatchObject({ done: 1, kept: 2 });
+    const box = await openStore({ queue });
+    expect(await replay(box)).toMatchObject({ done: 1, skipped: 2 });
     expect(bodies(await list(box))).toEqual(['1', '2']);
   });
 
@@ -162,7 +162,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
     const { queue, dlq } = await fillBox(raw(), 10, (n) => ({
       headers: n % 2 === 0 ? {} : letterHeaders(other, n),
     }));
-    const box = await openBox({ queue: 'something.else' }, { source: queue, from: dlq });
+    const box = await openStore({ queue: 'something.else' }, { source: queue, from: dlq });
     expect(await replay(box)).toMatchObject({ seen: 5, done: 5 });
     expect((await takeAll(raw(), queue)).map(({ content }) => content.toString())).toEqual([
       '0',
@@ -171,13 +171,13 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
       '6',
       '8',
     ]);
-    const rest = await openBox({ queue: other }, { from: dlq });
+    const rest = await openStore({ queue: other }, { from: dlq });
     expect(bodies(await list(rest))).toEqual(['1', '3', '5', '7', '9']);
   });
 
   it('keeps the order of what stays of 1 500, whatever is taken from between', async () => {
     const { queue } = await fillBox(raw(), 1_500);
-    const box = await openBox({ queue });
+    const box = await openStore({ queue });
     const third = { reasons: ['retries-exhausted'], text: '3' };
     await discard(box, { filter: third, window: 20 });
     const rest = upTo(1_500).filter((body) => !body.includes('3'));
@@ -202,10 +202,10 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
       5: { headers: { 'stork-error-message': 'disk full' } },
     };
     const { queue } = await fillBox(raw(), 7, (n) => special[n] ?? {});
-    const box = await openBox({ queue });
-    const letters = await list(box, filter);
-    expect(bodies(letters)).toEqual(meant);
-    const ids = letters.map(({ id }) => id);
+    const box = await openStore({ queue });
+    const deadLetters = await list(box, filter);
+    expect(bodies(deadLetters)).toEqual(meant);
+    const ids = deadLetters.map(({ id }) => id);
     expect(bodies(await list(box, { ids }))).toEqual(meant);
     expect(await discard(box, { filter })).toMatchObject({ seen: 7, done: meant.length });
     expect(bodies(await list(box))).toEqual(upTo(7).filter((body) => !meant.includes(body)));
@@ -221,11 +221,11 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
       { 'stork-key': { deep: [1, { b: null }] }, __proto__x: 'y' },
     ];
     const { queue } = await fillBox(raw(), odd.length, (n) => ({ headers: odd[n]! }));
-    const box = await openBox({ queue });
-    const letters = await list(box);
-    expect(letters.map(({ attempts }) => attempts)).toEqual([0, 0, 4, 4, 4, 4]);
-    expect(letters.map(({ failedAt }) => failedAt?.getUTCSeconds())).toEqual([0, 1, undefined, 3, 4, 5]);
-    expect(await replay(box)).toMatchObject({ done: odd.length, kept: 0 });
+    const box = await openStore({ queue });
+    const deadLetters = await list(box);
+    expect(deadLetters.map(({ attempts }) => attempts)).toEqual([0, 0, 4, 4, 4, 4]);
+    expect(deadLetters.map(({ failedAt }) => failedAt?.getUTCSeconds())).toEqual([0, 1, undefined, 3, 4, 5]);
+    expect(await replay(box)).toMatchObject({ done: odd.length, skipped: 0 });
     const back = await takeAll(raw(), queue);
     expect(back.map(({ properties }) => properties.headers!['stork-replay-count'])).toEqual(
       odd.map(() => '1'),
@@ -234,7 +234,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
 
   it('says what a person should know beforehand', async () => {
     const { queue, dlq } = await fillBox(raw(), 1);
-    const box = await openBox({ queue });
+    const box = await openStore({ queue });
     expect(await box.count()).toBe(1);
     const [hidden, idle, ...more] = await box.warnings();
     expect(hidden).toContain('delivery count rises by one');
@@ -252,7 +252,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
 
   it('is refused where there is no such queue, and where none is named', async () => {
     const missing = uniqueQueue();
-    await expect(openBox({ queue: missing })).rejects.toMatchObject({
+    await expect(openStore({ queue: missing })).rejects.toMatchObject({
       code: 'CONFIG',
       message: expect.stringContaining(`"${missing}.dlq"`) as string,
     });

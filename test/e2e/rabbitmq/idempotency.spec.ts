@@ -57,7 +57,7 @@ describe.skipIf(url === undefined)('an idempotent handler on RabbitMQ', () => {
     await client.publish('work', 2);
     // Each waits for its time, and for the broker.
     await eventually(
-      async () => ((counts()['in-progress'] ?? 0) >= 25 ? true : undefined),
+      async () => ((counts()['duplicates-in-flight'] ?? 0) >= 25 ? true : undefined),
       '25 deferrals',
       60_000,
     );

@@ -70,8 +70,8 @@ describe.skipIf(url === undefined)('RabbitMQ: dead letters', () => {
         nested: { deep: [1, 'a', { b: true }] },
       },
     });
-    const [letter] = await raw().letters(`${queue}.dlq`, 1);
-    const { properties, content } = letter!.message;
+    const [deadLetter] = await raw().deadLetters(`${queue}.dlq`, 1);
+    const { properties, content } = deadLetter!.message;
     expect(content).toEqual(body);
     expect(properties).toMatchObject({
       messageId: 'm-1',
@@ -84,9 +84,9 @@ describe.skipIf(url === undefined)('RabbitMQ: dead letters', () => {
       deliveryMode: 2,
     });
     expect(properties).toMatchObject({ expiration: undefined, userId: undefined, replyTo: undefined });
-    const owned = Object.keys(letter!.headers).filter((name) => /^(x-|CC$|BCC$)/.test(name));
+    const owned = Object.keys(deadLetter!.headers).filter((name) => /^(x-|CC$|BCC$)/.test(name));
     expect(owned.filter((name) => name !== 'x-delivery-count')).toEqual([]);
-    expect(letter!.headers).toMatchObject({
+    expect(deadLetter!.headers).toMatchObject({
       tenant: 'blue',
       nested: { deep: [1, 'a', { b: true }] },
       'stork-origin-expiration': '60000',
@@ -95,7 +95,7 @@ describe.skipIf(url === undefined)('RabbitMQ: dead letters', () => {
       'stork-death-reason': 'retries-exhausted',
       'stork-error-message': 'no way',
     });
-    expect(letter!.headers['stork-origin-cc']).toContain(cc);
+    expect(deadLetter!.headers['stork-origin-cc']).toContain(cc);
     // Once by the sender, and not once more by the letter.
     expect(await raw().count(cc)).toBe(1);
     expect(await raw().count(bcc)).toBe(1);
@@ -107,9 +107,9 @@ describe.skipIf(url === undefined)('RabbitMQ: dead letters', () => {
     const { queue } = await start();
     const replyTo = 'some.queue';
     send(queue, Buffer.from('1'), { replyTo, messageId: 'm' });
-    const [letter] = await raw().letters(`${queue}.dlq`, 1);
-    expect(letter!.message.properties.replyTo).toBeUndefined();
-    expect(letter!.headers).toMatchObject({ 'stork-death-reason': 'invalid' });
+    const [deadLetter] = await raw().deadLetters(`${queue}.dlq`, 1);
+    expect(deadLetter!.message.properties.replyTo).toBeUndefined();
+    expect(deadLetter!.headers).toMatchObject({ 'stork-death-reason': 'invalid' });
   });
 
   const invalidText = Buffer.alloc(200, 0xff);
@@ -151,16 +151,16 @@ describe.skipIf(url === undefined)('RabbitMQ: dead letters', () => {
     await expect.poll(() => raw().count(`${queue}.dlq`)).toBe(1);
     // Not again and again.
     expect(counts()['failed']).toBe(1);
-    const [letter] = await raw().letters(`${queue}.dlq`, 1);
-    expect(letter!.body).toBe('"poison"');
+    const [deadLetter] = await raw().deadLetters(`${queue}.dlq`, 1);
+    expect(deadLetter!.body).toBe('"poison"');
   });
 
   it('are written again after their queue was deleted', async () => {
     const { queue, counts } = await start();
     await raw().channel.deleteQueue(`${queue}.dlq`);
     for (let n = 0; n < 3; n++) send(queue, Buffer.from(String(n)), { messageId: `m-${n}` });
-    const letters = await raw().letters(`${queue}.dlq`, 3);
-    expect(letters.map(({ body }) => body).toSorted()).toEqual(['0', '1', '2']);
+    const deadLetters = await raw().deadLetters(`${queue}.dlq`, 3);
+    expect(deadLetters.map(({ body }) => body).toSorted()).toEqual(['0', '1', '2']);
     await expect.poll(() => counts()['dead-lettered']).toBe(3);
   });
 

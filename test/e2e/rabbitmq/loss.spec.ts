@@ -1,8 +1,8 @@
 import { Controller } from '@nestjs/common';
 import { EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { systemClock } from '../../../lib/core/clock.js';
-import { Counters } from '../../../lib/core/counters.js';
+import { systemClock } from '../../../lib/core/runtime/clock.js';
+import { Counters } from '../../../lib/core/runtime/counters.js';
 import { RabbitMqDriver } from '../../../lib/rabbitmq/driver.js';
 import { eventually, Gate, Seen } from '../../contract/app.js';
 import { patientClock } from '../../support/patient-clock.js';
@@ -278,7 +278,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
       patterns: [{ text: 'job', kind: 'exact' } as never],
       concurrency: 1,
       redeliverDelaysMs: [],
-      longestWait: { handler: 'job', waitMs: 0, runs: 1, timeoutMs: 0 },
+      maxHoldTime: { handler: 'job', waitMs: 0, attempts: 1, timeoutMs: 0 },
       deadLetterTargets: [],
     };
     await driver.declare(spec);
@@ -288,8 +288,8 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
         seen.add(1);
         delivery.ack();
       },
-      halt: async () => {},
-      proceed: () => {},
+      quiesce: async () => {},
+      resume: () => {},
     });
     const crashes = await crashesDuring(async () => {
       subscription.pause();

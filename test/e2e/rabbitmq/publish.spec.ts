@@ -135,7 +135,7 @@ describe.skipIf(url === undefined)('RabbitMQ: publishing', () => {
       expect((outcome.reason as Error).message).toContain('given');
       return;
     }
-    const message = (await raw().letters(queue, 1))[0]!;
+    const message = (await raw().deadLetters(queue, 1))[0]!;
     const got = message.headers['given'];
     if (what === 'a Date') expect(got).toMatchObject({ '!': 'timestamp' });
     else if (value instanceof Uint8Array) expect(Buffer.from(got as Buffer)).toEqual(Buffer.from(value));
@@ -152,10 +152,10 @@ describe.skipIf(url === undefined)('RabbitMQ: publishing', () => {
     const { client: other } = await sender();
     await expect(client.publish('probe', 1)).rejects.toMatchObject({ code: 'CLOSED' });
     await other.publish('probe', { n: 1 }, { to: { queue }, expiresInMs: 50, messageId: 'm-1' });
-    const [letter] = await raw().letters(`${queue}.dlq`, 1);
-    expect(letter!.body).toBe('{"n":1}');
-    expect(letter!.message.properties.messageId).toBe('m-1');
-    expect((letter!.headers['x-death'] as { reason: string }[])[0]!.reason).toBe('expired');
+    const [deadLetter] = await raw().deadLetters(`${queue}.dlq`, 1);
+    expect(deadLetter!.body).toBe('{"n":1}');
+    expect(deadLetter!.message.properties.messageId).toBe('m-1');
+    expect((deadLetter!.headers['x-death'] as { reason: string }[])[0]!.reason).toBe('expired');
   });
 
   it('writes the properties that other programs read', async () => {
@@ -169,7 +169,7 @@ describe.skipIf(url === undefined)('RabbitMQ: publishing', () => {
       { n: 1 },
       { ...options, to: { queue }, headers: { tenant: 'blue' } },
     );
-    const { properties } = (await raw().letters(queue, 1))[0]!.message;
+    const { properties } = (await raw().deadLetters(queue, 1))[0]!.message;
     expect(properties).toMatchObject({
       type: 'order.created',
       messageId: 'm',

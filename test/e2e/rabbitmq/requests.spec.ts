@@ -118,9 +118,9 @@ describe.skipIf(url === undefined)('RabbitMQ: requests', () => {
     const [open, shut] = [await start({ replyQueues: [replyTo] }), await start()];
     for (const { queue } of [open, shut])
       raw().channel.publish('', queue, Buffer.from('4'), { type: 'double', replyTo, correlationId: queue });
-    const [reply] = await raw().letters(replyTo, 1);
+    const [reply] = await raw().deadLetters(replyTo, 1);
     expect(reply!.message.properties.correlationId).toBe(open.queue);
-    await raw().letters(`${shut.queue}.dlq`, 1);
+    await raw().deadLetters(`${shut.queue}.dlq`, 1);
     expect(await raw().count(replyTo)).toBe(1);
   });
 
@@ -147,7 +147,7 @@ describe.skipIf(url === undefined)('RabbitMQ: requests', () => {
       async () => (service.state()['main']!.inFlight === 0 ? true : undefined),
       'the settlement',
     );
-    expect(counts()['given-back']).toBeUndefined();
+    expect(counts()['requeued']).toBeUndefined();
     expect(doubled - before).toBe(1);
   });
 

@@ -98,7 +98,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', () => {
     gate.open();
     for (let n = 0; n < 5; n++) await client.publish('job', { queue, n });
     await eventually(async () => (times(queue).size === 5 ? true : undefined), 'the messages');
-    expect(service.state()['main']!.counts.stale).toBeGreaterThan(0);
+    expect(service.state()['main']!.counts['stale-settlements']).toBeGreaterThan(0);
     await eventually(async () => (service.state()['main']!.inFlight === 0 ? true : undefined), 'an end');
   });
 

@@ -12,8 +12,8 @@ import {
   type StorkModuleOptions,
 } from 'nestjs-stork';
 import { rabbitmq, type RabbitMqOptions } from 'nestjs-stork/rabbitmq';
-import { systemClock, type Clock } from '../../../lib/core/clock.js';
-import { STORK_CLOCK } from '../../../lib/nest/tokens.js';
+import { systemClock, type StorkClock } from '../../../lib/core/runtime/clock.js';
+import { STORK_CLOCK } from '../../../lib/nest/stork.constants.js';
 import { eventually } from '../../contract/app.js';
 
 export const url = inject('rabbitmqUrl');
@@ -37,7 +37,7 @@ export interface RabbitAppOptions {
   readonly options?: Partial<RabbitMqOptions>;
   readonly module?: Omit<StorkModuleOptions, 'transports'>;
   /** @defaultValue the system's */
-  readonly clock?: Clock;
+  readonly clock?: StorkClock;
 }
 
 export async function buildApp(given: RabbitAppOptions): Promise<RabbitApp> {
@@ -89,7 +89,7 @@ export async function refusal(options: RabbitAppOptions): Promise<{ error: Error
   throw new Error('listen() did not reject');
 }
 
-export interface Letter {
+export interface PreparedDeadLetter {
   readonly body: string;
   readonly headers: Readonly<Record<string, unknown>>;
   readonly message: ConsumeMessage;
@@ -167,13 +167,13 @@ export class Raw {
   }
 
   /** Looks at what is ready without settling any. */
-  letters(queue: string, count: number): Promise<readonly Letter[]> {
+  deadLetters(queue: string, count: number): Promise<readonly PreparedDeadLetter[]> {
     return eventually(async () => {
       if ((await this.count(queue)) < count) return undefined;
       return this.with(
         (channel) =>
-          new Promise<Letter[]>((resolve, reject) => {
-            const seen: Letter[] = [];
+          new Promise<PreparedDeadLetter[]>((resolve, reject) => {
+            const seen: PreparedDeadLetter[] = [];
             const take = (message: ConsumeMessage | null): void => {
               if (message === null) return;
               const { content, properties } = message;

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer, type AddressInfo } from 'node:net';
 import { inspect } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
-import { withResolvers } from '../../../lib/core/promises.js';
+import { withResolvers } from '../../../lib/core/runtime/with-timeout.js';
 import { throwAway, type ThrowAway } from '../../support/brokers/index.mjs';
 import { startStallingProxy } from '../rabbitmq/stalling-proxy.js';
 import { startMutingProxy } from './muting-proxy.js';

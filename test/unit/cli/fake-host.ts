@@ -1,31 +1,31 @@
-import type { OpenedBox } from '../../../lib/cli/connect.js';
+import type { OpenedStore } from '../../../lib/cli/input/connect.js';
 import type { Host } from '../../../lib/cli/host.js';
 import { run } from '../../../lib/cli/run.js';
-import type { Target } from '../../../lib/cli/target.js';
-import { systemClock } from '../../../lib/core/clock.js';
+import type { Target } from '../../../lib/cli/input/target.js';
+import { systemClock } from '../../../lib/core/runtime/clock.js';
 import type {
-  DeadLetterBox,
-  LetterVisitor,
-  PassOptions,
-  StoredLetter,
-} from '../../../lib/core/dead-letters.js';
-import type { Headers } from '../../../lib/core/headers.js';
+  DeadLetterStore,
+  DeadLetterVisitor,
+  ScanOptions,
+  StoredDeadLetter,
+} from '../../../lib/core/port/dead-letter-store.js';
+import type { MessageHeaders } from '../../../lib/core/message/headers.js';
 
 export interface LetterFields {
   readonly id: string;
   readonly body?: Buffer | string | null;
-  readonly headers?: Headers;
+  readonly headers?: MessageHeaders;
   readonly source?: string;
   readonly reason?: string;
 }
 
-export function letter({
+export function deadLetter({
   id,
   body = '{}',
   headers = {},
   source = 'orders',
   reason,
-}: LetterFields): StoredLetter {
+}: LetterFields): StoredDeadLetter {
   return {
     id,
     message: {
@@ -49,7 +49,7 @@ export function letter({
 }
 
 /** Letters in a list; what is replayed or discarded leaves it. */
-export class FakeBox implements DeadLetterBox {
+export class FakeBox implements DeadLetterStore {
   readonly name = 'orders.dlq';
   readonly source = 'orders';
   readonly group: string | undefined;
@@ -60,31 +60,31 @@ export class FakeBox implements DeadLetterBox {
   said: string[] = [];
   isClosed = false;
   /** Called before each letter is asked about. */
-  beforeVisit: (letter: StoredLetter) => void = () => {};
-  letters: StoredLetter[];
+  beforeVisit: (deadLetter: StoredDeadLetter) => void = () => {};
+  deadLetters: StoredDeadLetter[];
 
-  constructor(letters: readonly StoredLetter[], group?: string) {
-    this.letters = [...letters];
+  constructor(deadLetters: readonly StoredDeadLetter[], group?: string) {
+    this.deadLetters = [...deadLetters];
     this.group = group;
   }
 
   async count(): Promise<number> {
-    return this.letters.length;
+    return this.deadLetters.length;
   }
 
   async warnings(): Promise<readonly string[]> {
     return this.said;
   }
 
-  async pass(visitor: LetterVisitor, { window, signal }: PassOptions): Promise<void> {
+  async scan(visitor: DeadLetterVisitor, { window, signal }: ScanOptions): Promise<void> {
     this.windows.push(window);
-    for (const stored of this.letters) {
+    for (const stored of this.deadLetters) {
       this.beforeVisit(stored);
       signal.throwIfAborted();
-      const verdict = await visitor.visit(stored);
+      const verdict = await visitor.decide(stored);
       if (verdict === 'stop') break;
       if (verdict === 'keep') continue;
-      this.letters = this.letters.filter((other) => other !== stored);
+      this.deadLetters = this.deadLetters.filter((other) => other !== stored);
       (verdict === 'discard' ? this.discarded : this.replayed).push(stored.id);
       visitor.settled(stored, verdict === 'discard' ? 'discarded' : 'replayed');
     }
@@ -104,28 +104,28 @@ export interface Ran {
   readonly target: Target | undefined;
 }
 
-export interface RunFields {
+export interface AttemptFields {
   readonly env?: Host['env'];
   readonly width?: number;
   readonly signal?: AbortSignal;
-  readonly open?: () => Promise<OpenedBox>;
+  readonly open?: () => Promise<OpenedStore>;
 }
 
 export const somewhere = { RABBITMQ_URL: 'amqp://user:hunter2@localhost', QUEUE_NAME: 'orders' };
 
 /** The command line over a box that is no broker's. */
-export async function runOver(box: FakeBox, args: string, fields: RunFields = {}): Promise<Ran> {
+export async function runOver(store: FakeBox, args: string, fields: AttemptFields = {}): Promise<Ran> {
   const { env = somewhere, width, signal = new AbortController().signal } = fields;
   const text = { stdout: '', stderr: '' };
   let target: Target | undefined;
-  const opened = async (): Promise<OpenedBox> => ({ box, close: () => box.close() });
+  const opened = async (): Promise<OpenedStore> => ({ store, close: () => store.close() });
   const code = await run(args.split(' '), {
     env,
     stdout: { width, write: (more) => void (text.stdout += more) },
     stderr: { width, write: (more) => void (text.stderr += more) },
     clock: systemClock,
     signal,
-    openBox: (where) => {
+    openStore: (where) => {
       target = where;
       return (fields.open ?? opened)();
     },

@@ -1,12 +1,12 @@
 import { expect, it } from 'vitest';
 import { Interruption } from '../../../lib/cli/host.js';
-import { ConnectionLostError } from '../../../lib/core/errors.js';
-import { FakeBox, letter, runOver } from './fake-host.js';
+import { ConnectionLostError } from '../../../lib/core/runtime/errors.js';
+import { FakeBox, deadLetter, runOver } from './fake-host.js';
 
 const threeLetters = [
-  letter({ id: 'a', headers: { 'stork-handler': 'Orders.created', 'stork-attempt': '4' } }),
-  letter({ id: 'b', reason: 'fatal', headers: { 'stork-error-name': 'TypeError', tenant: 'x=y' } }),
-  letter({ id: 'c', headers: { 'stork-replay-count': '3' } }),
+  deadLetter({ id: 'a', headers: { 'stork-handler': 'Orders.created', 'stork-attempt': '4' } }),
+  deadLetter({ id: 'b', reason: 'fatal', headers: { 'stork-error-name': 'TypeError', tenant: 'x=y' } }),
+  deadLetter({ id: 'c', headers: { 'stork-replay-count': '3' } }),
 ];
 
 it('lists letters in a table with a line of totals', async () => {
@@ -27,7 +27,7 @@ it('says that there are more than --max', async () => {
 });
 
 it('cuts lines to the terminal, whatever is in them', async () => {
-  const hostile = letter({
+  const hostile = deadLetter({
     id: 'a',
     reason: `\u001b[31m${'r'.repeat(200)}`,
     headers: { 'stork-error-name': 'E', 'stork-error-message': `\u001b]0;owned\u0007\n${'x'.repeat(5_000)}` },
@@ -61,12 +61,12 @@ it('filters by what is given', async () => {
 
 it('prints a letter as JSON: text as text, bytes as base64', async () => {
   const headers = { bytes: Buffer.from([0xff]), text: Buffer.from('ok'), big: 2n ** 60n, ['__proto__']: 1 };
-  const box = new FakeBox([
-    letter({ id: 'a', body: 'Grüße\u009b', headers }),
-    letter({ id: 'b', body: Buffer.from([0xff, 0]) }),
-    letter({ id: 'c', body: null }),
+  const store = new FakeBox([
+    deadLetter({ id: 'a', body: 'Grüße\u009b', headers }),
+    deadLetter({ id: 'b', body: Buffer.from([0xff, 0]) }),
+    deadLetter({ id: 'c', body: null }),
   ]);
-  const { stdout } = await runOver(box, 'dlq list --json');
+  const { stdout } = await runOver(store, 'dlq list --json');
   expect(stdout).not.toContain('\u009b');
   const [a, b, c] = stdout
     .trimEnd()
@@ -92,8 +92,8 @@ it('shows a letter, none of whose parts can pass for another', async () => {
     'stork-error-message': 'no',
     'stork-error-stack': 'TypeError: no\n    at x\u001b[1A',
   };
-  const box = new FakeBox([letter({ id: 'a', body: '{"total":1.0}', headers })]);
-  const { stdout, code } = await runOver(box, 'dlq show a');
+  const store = new FakeBox([deadLetter({ id: 'a', body: '{"total":1.0}', headers })]);
+  const { stdout, code } = await runOver(store, 'dlq show a');
   expect(code).toBe(0);
   expect(stdout).toContain('error            TypeError: no\n');
   expect(stdout).toContain('  x-evil\\x1b[2J: value\\nid  forged\n');
@@ -102,7 +102,7 @@ it('shows a letter, none of whose parts can pass for another', async () => {
 });
 
 it('says that a letter that it shows is not the only one of its id', async () => {
-  const twins = new FakeBox([letter({ id: 'a', body: 'one' }), letter({ id: 'a', body: 'other' })]);
+  const twins = new FakeBox([deadLetter({ id: 'a', body: 'one' }), deadLetter({ id: 'a', body: 'other' })]);
   const { stdout, stderr, code } = await runOver(twins, 'dlq show a');
   expect(stdout).toContain('one');
   expect([code, stderr]).toEqual([0, 'warning: several letters have the id a: this is the first of them\n']);
@@ -110,7 +110,7 @@ it('says that a letter that it shows is not the only one of its id', async () =>
 
 it('shows text as text, bytes as hex, and what is empty', async () => {
   const view = async (body: Buffer | string | null): Promise<string> =>
-    (await runOver(new FakeBox([letter({ id: 'a', body })]), 'dlq show a')).stdout;
+    (await runOver(new FakeBox([deadLetter({ id: 'a', body })]), 'dlq show a')).stdout;
   expect(await view('a\nid  b')).toContain('body: 7 bytes of text\n  a\n  id  b\n');
   expect(await view(Buffer.from([0xff, 0x41, 0x1b]))).toMatch(
     /body: 3 bytes, no text\n {2}0000 {2}ff 41 1b +\.A\.\n/,
@@ -141,9 +141,9 @@ it('counts letters by kind', async () => {
 });
 
 it('changes nothing without --yes, and says what it would do', async () => {
-  const box = new FakeBox(threeLetters);
-  box.said = ['nobody consumes orders'];
-  const ran = await runOver(box, 'dlq replay');
+  const store = new FakeBox(threeLetters);
+  store.said = ['nobody consumes orders'];
+  const ran = await runOver(store, 'dlq replay');
   expect(ran).toMatchObject({ code: 0, stderr: 'warning: nobody consumes orders\n' });
   expect(ran.stdout).toBe(
     'dry run: replay from orders.dlq to orders: 3 letters to look at\n' +
@@ -154,13 +154,13 @@ it('changes nothing without --yes, and says what it would do', async () => {
       '  c  it was replayed 3 times already, maxReplays allows 3\n' +
       'dry run: nothing was changed; add --yes\n',
   );
-  expect(box.letters).toHaveLength(3);
-  expect(box.isClosed).toBe(true);
+  expect(store.deadLetters).toHaveLength(3);
+  expect(store.isClosed).toBe(true);
 });
 
 it('replays with --yes, and says what stays', async () => {
-  const box = new FakeBox(threeLetters);
-  const ran = await runOver(box, 'dlq replay --yes --json --window 7');
+  const store = new FakeBox(threeLetters);
+  const ran = await runOver(store, 'dlq replay --yes --json --window 7');
   expect(ran.code).toBe(0);
   expect(JSON.parse(ran.stdout)).toMatchObject({
     action: 'replay',
@@ -172,27 +172,27 @@ it('replays with --yes, and says what stays', async () => {
     matched: 3,
     done: 2,
     byReason: { 'retries-exhausted': 1, fatal: 1 },
-    kept: 1,
-    keptLetters: [{ id: 'c' }],
+    skipped: 1,
+    skippedDeadLetters: [{ id: 'c' }],
   });
-  expect(box).toMatchObject({ replayed: ['a', 'b'], windows: [7], isClosed: true });
+  expect(store).toMatchObject({ replayed: ['a', 'b'], windows: [7], isClosed: true });
 });
 
 it('replays those that came back, where --max-replays allows it', async () => {
-  const box = new FakeBox(threeLetters);
-  await runOver(box, 'dlq replay --yes --max-replays 4 --id c');
-  expect(box.replayed).toEqual(['c']);
+  const store = new FakeBox(threeLetters);
+  await runOver(store, 'dlq replay --yes --max-replays 4 --id c');
+  expect(store.replayed).toEqual(['c']);
 });
 
 it('discards with --yes, so many as --max says', async () => {
-  const box = new FakeBox(threeLetters);
-  const ran = await runOver(box, 'dlq discard --yes --max 1');
+  const store = new FakeBox(threeLetters);
+  const ran = await runOver(store, 'dlq discard --yes --max 1');
   expect(ran.stdout).toContain(
     'discard in orders.dlq, for good: 3 letters to look at, at most 1 of them\n1 letter discarded\n',
   );
-  expect(box.discarded).toEqual(['a']);
-  expect((await runOver(box, 'dlq discard')).stdout).toContain('dry run: nothing was changed; add --yes');
-  expect(box.letters).toHaveLength(2);
+  expect(store.discarded).toEqual(['a']);
+  expect((await runOver(store, 'dlq discard')).stdout).toContain('dry run: nothing was changed; add --yes');
+  expect(store.deadLetters).toHaveLength(2);
 });
 
 it('finding nothing is no failure', async () => {
@@ -217,24 +217,24 @@ it.each([
   ['SIGTERM', 143],
 ] as const)('ended by %s it says how far it came and how to go on', async (name, code) => {
   const interrupt = new AbortController();
-  const box = new FakeBox(threeLetters);
-  box.beforeVisit = ({ id }) => {
+  const store = new FakeBox(threeLetters);
+  store.beforeVisit = ({ id }) => {
     if (id === 'b') interrupt.abort(new Interruption(name, code));
   };
-  const ran = await runOver(box, 'dlq replay --yes', { signal: interrupt.signal });
+  const ran = await runOver(store, 'dlq replay --yes', { signal: interrupt.signal });
   expect(ran).toMatchObject({ code, stderr: `interrupted by ${name}\n` });
   expect(ran.stdout).toContain(
     '1 letter replayed so far\nthe others lie where they were; run the same command again to go on\n',
   );
-  expect(box).toMatchObject({ replayed: ['a'], isClosed: true });
+  expect(store).toMatchObject({ replayed: ['a'], isClosed: true });
 });
 
 it('where the connection is lost it says so, how far it came and how to go on', async () => {
-  const box = new FakeBox(threeLetters);
-  box.beforeVisit = ({ id }) => {
+  const store = new FakeBox(threeLetters);
+  store.beforeVisit = ({ id }) => {
     if (id === 'b') throw new ConnectionLostError('amqp://user:hunter2@localhost: gone\u001b[2J');
   };
-  const ran = await runOver(box, 'dlq replay --yes --json');
+  const ran = await runOver(store, 'dlq replay --yes --json');
   expect(ran).toMatchObject({ code: 1, stderr: 'error: amqp://***@localhost: gone\\x1b[2J\n' });
   expect(JSON.parse(ran.stdout)).toMatchObject({ complete: false, done: 1 });
 });

@@ -1,17 +1,21 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { builtInCodecs, Codecs, type Codec } from '../../../lib/core/codec.js';
-import { Delivery, type DeliveryFields } from '../../../lib/core/delivery.js';
-import type { Copy, DeliverySource } from '../../../lib/core/driver.js';
-import { Epoch } from '../../../lib/core/epoch.js';
-import type { StorkLogger } from '../../../lib/core/logger.js';
-import type { InboundMessage } from '../../../lib/core/message.js';
+import { builtInCodecs, Codecs, type MessageCodec } from '../../../lib/core/message/codec.js';
+import {
+  Delivery,
+  type DeliveryFields,
+  SourceSession,
+  type RepublishedMessage,
+  type DeliverySource,
+} from '../../../lib/core/port/delivery.js';
+import type { StorkLogger } from '../../../lib/core/runtime/logger.js';
+import type { InboundMessage } from '../../../lib/core/port/message.js';
 
 /** Lets everything run that waits for no timer. */
 export async function settle(): Promise<void> {
   for (let turn = 0; turn < 3; turn++) await nextTurn();
 }
 
-export function newCodecs(...own: readonly Codec[]): Codecs {
+export function newCodecs(...own: readonly MessageCodec[]): Codecs {
   return new Codecs([...builtInCodecs, ...own], 'application/json');
 }
 
@@ -35,7 +39,7 @@ export function newMessage(fields: Partial<InboundMessage> = {}): InboundMessage
 export class RecordingSource implements DeliverySource {
   readonly events: string[] = [];
   /** Copies that are confirmed. */
-  readonly copied: Copy[] = [];
+  readonly copied: RepublishedMessage[] = [];
   /** Tries of `copy` that fail before one succeeds. */
   refusals = 0;
   /** Set: each `copy` waits for it. */
@@ -45,7 +49,7 @@ export class RecordingSource implements DeliverySource {
     this.events.push(`ack ${delivery.tag}`);
   }
 
-  async forgo(delivery: Delivery): Promise<void> {
+  async ackEarly(delivery: Delivery): Promise<void> {
     this.events.push(`forgo ${delivery.tag}`);
   }
 
@@ -53,7 +57,7 @@ export class RecordingSource implements DeliverySource {
     this.events.push(`requeue ${delivery.tag}`);
   }
 
-  async copy(delivery: Delivery, copy: Copy): Promise<void> {
+  async republish(delivery: Delivery, copy: RepublishedMessage): Promise<void> {
     this.events.push(`copy ${delivery.tag}`);
     await this.gate;
     if (this.refusals > 0) {
@@ -67,14 +71,14 @@ export class RecordingSource implements DeliverySource {
 export interface TestDelivery {
   readonly delivery: Delivery;
   readonly source: RecordingSource;
-  readonly epoch: Epoch;
+  readonly session: SourceSession;
 }
 
 export function newDelivery(fields: Partial<Omit<DeliveryFields, 'source'>> = {}): TestDelivery {
   const source = new RecordingSource();
-  const epoch = fields.epoch ?? new Epoch();
-  const rest = { message: newMessage(), lane: undefined, redelivered: false, tag: 1, ...fields };
-  return { delivery: new Delivery({ ...rest, epoch, source }), source, epoch };
+  const session = fields.session ?? new SourceSession();
+  const rest = { message: newMessage(), orderingKey: undefined, redelivered: false, tag: 1, ...fields };
+  return { delivery: new Delivery({ ...rest, session, source }), source, session };
 }
 
 export class RecordingLogger implements StorkLogger {

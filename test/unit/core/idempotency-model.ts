@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { expect } from 'vitest';
-import type { IdempotencyStore, StoredReply } from '../../../lib/core/idempotency.js';
+import type { IdempotencyStore, StoredReply } from '../../../lib/core/idempotency/idempotency-store.js';
 
 /** Longer than a whole run of steps takes, so that on a store whose time is real only `pass` lets it pass. */
 const unitMs = 1_000_000;

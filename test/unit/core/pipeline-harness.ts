@@ -1,16 +1,20 @@
 import { expect } from 'vitest';
-import { Counters } from '../../../lib/core/counters.js';
-import type { Failure } from '../../../lib/core/failure.js';
-import { HandlerTable, type Handler, type HandlerRun } from '../../../lib/core/handler-table.js';
-import type { InboundMessage } from '../../../lib/core/message.js';
-import { Naps } from '../../../lib/core/naps.js';
-import { patternFromString } from '../../../lib/core/pattern.js';
-import { StoreTrouble } from '../../../lib/core/store-trouble.js';
-import type { PipelineScope } from '../../../lib/core/pipeline.js';
-import type { OutboundReply, ReplyTarget } from '../../../lib/core/reply.js';
-import { resolveDeadLetter, type DeadLetterPolicy } from '../../../lib/core/dead-letter-options.js';
-import type { IdempotencyPolicy } from '../../../lib/core/idempotency-policy.js';
-import type { RetryPolicy } from '../../../lib/core/retry-options.js';
+import { Counters } from '../../../lib/core/runtime/counters.js';
+import type { Failure } from '../../../lib/core/runtime/failure.js';
+import { HandlerTable } from '../../../lib/core/consume/handler-table.js';
+import type { Handler } from '../../../lib/core/consume/handler.js';
+import type { HandlerAttempt } from '../../../lib/core/consume/handler-attempt.js';
+import type { InboundMessage, OutboundReply, ReplyTarget } from '../../../lib/core/port/message.js';
+import { RetryTimers } from '../../../lib/core/retry/retry-timers.js';
+import { patternFromString } from '../../../lib/core/message/pattern.js';
+import { StoreHealthLog } from '../../../lib/core/idempotency/idempotency-policy.js';
+import type { PipelineScope } from '../../../lib/core/consume/pipeline.js';
+import {
+  resolveDeadLetter,
+  type DeadLetterPolicy,
+} from '../../../lib/core/dead-letter/dead-letter-options.js';
+import type { IdempotencyPolicy } from '../../../lib/core/idempotency/idempotency-options.js';
+import type { RetryPolicy } from '../../../lib/core/retry/retry-options.js';
 import { VirtualClock } from '../../../lib/memory/virtual-clock.js';
 import { newCodecs, newDelivery, newMessage, RecordingLogger, type TestDelivery } from './harness.js';
 
@@ -43,11 +47,11 @@ export class ServerDriver {
   }
 }
 
-export type Behaviour = (run: HandlerRun) => Promise<Failure | undefined>;
+export type Behaviour = (run: HandlerAttempt) => Promise<Failure | undefined>;
 
 export class TestHandler implements Handler {
   readonly patterns;
-  readonly runs: HandlerRun[] = [];
+  readonly runs: HandlerAttempt[] = [];
   readonly retry?: RetryPolicy;
   readonly deadLetter?: DeadLetterPolicy;
   readonly idempotency?: IdempotencyPolicy;
@@ -63,7 +67,7 @@ export class TestHandler implements Handler {
     if (idempotency !== undefined) this.idempotency = idempotency;
     this.patterns = [patternFromString(pattern)];
   }
-  run(run: HandlerRun): Promise<Failure | undefined> {
+  run(run: HandlerAttempt): Promise<Failure | undefined> {
     this.runs.push(run);
     return this.behaviour(run);
   }
@@ -94,13 +98,13 @@ export function newBench(
     clock,
     logger,
     counters,
-    naps: new Naps(clock),
+    retryTimers: new RetryTimers(clock),
     consumerName: 'orders',
-    storeTrouble: new StoreTrouble('orders', logger),
+    storeHealth: new StoreHealthLog('orders', logger),
     random: () => 0.5,
-    capabilities: { requeuesTo: 'broker', destinations: new Set(['queue']) },
+    capabilities: { requeue: 'broker', destinations: new Set(['queue']) },
     deadLetter: resolveDeadLetter(),
-    writingBlocked: (why) => void blocked.push(why),
+    onRepublishBlocked: (why) => void blocked.push(why),
     ...fields,
   };
   return { driver, clock, counters, logger, blocked, scope };
@@ -112,7 +116,7 @@ export const refusal = 'the broker says no';
 export const asked: ReplyTarget = { kind: 'address', address: 'inbox-1' };
 
 /** Death reason, handler and attempt of each copy. */
-export function letters({ source }: TestDelivery): unknown[][] {
+export function deadLetters({ source }: TestDelivery): unknown[][] {
   return source.copied.map(({ headers }) => [
     headers['stork-death-reason'],
     headers['stork-handler'],
@@ -121,8 +125,8 @@ export function letters({ source }: TestDelivery): unknown[][] {
 }
 
 /** What an intake does when a source is lost. */
-export function lose({ delivery, epoch }: TestDelivery): void {
-  epoch.end();
+export function lose({ delivery, session }: TestDelivery): void {
+  session.end();
   delivery.abort();
 }
 

@@ -5,9 +5,9 @@ import {
   type KafkaFailure,
   type KafkaProducer,
   type RecordToSend,
-} from '../../../lib/kafka/client.js';
-import { Producer, type ProducerFields } from '../../../lib/kafka/producer.js';
-import { TopicDirectory } from '../../../lib/kafka/topic-directory.js';
+} from '../../../lib/kafka/client/client.js';
+import { Producer, type ProducerFields } from '../../../lib/kafka/produce/producer.js';
+import { TopicMetadataCache } from '../../../lib/kafka/produce/topic-metadata-cache.js';
 import { VirtualClock } from '../../../lib/memory/virtual-clock.js';
 import { newGate, RecordingLogger } from '../core/harness.js';
 
@@ -105,7 +105,7 @@ export function newProducerBench(fields: Partial<ProducerFields> = {}) {
   kafka.topics.set('t', 3);
   const clock = new VirtualClock();
   const logger = new RecordingLogger();
-  const topics = new TopicDirectory(kafka, clock);
+  const topics = new TopicMetadataCache(kafka, clock);
   const producer = new Producer({
     client: kafka,
     topics,

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { copyHeaders, type HeaderValue } from '../../../lib/core/headers.js';
-import type { FetchedRecord } from '../../../lib/kafka/client.js';
+import { copyHeaders, type HeaderValue } from '../../../lib/core/message/headers.js';
+import type { FetchedRecord } from '../../../lib/kafka/client/client.js';
 import { headersToSend, inboundMessage } from '../../../lib/kafka/records.js';
 
 const at = { topic: 'orders', partition: 2, source: 'orders', guessContentType: () => undefined };

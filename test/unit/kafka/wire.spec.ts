@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { inboundLogReply, replyTargetOf } from '../../../lib/core/log-records.js';
+import { inboundLogReply, replyTargetOf } from '../../../lib/driver-kit/log/log-reply.js';
 import { guessContentType, isNestRequest, nestBody, nestContentType } from '../../../lib/kafka/wire.js';
 
 describe('a request is of a Nest client', () => {

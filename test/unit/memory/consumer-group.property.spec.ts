@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { expect, it } from 'vitest';
-import type { Membership } from '../../../lib/memory/broker/consumer-group.js';
+import type { Membership } from '../../../lib/memory/broker/topics/consumer-group.js';
 import { newBroker, settle } from './harness.js';
 import { newMember, type TestMember } from './test-member.js';
 

@@ -12,11 +12,11 @@ describe('dead-lettering', () => {
     const { consumer } = read(work);
     await settle();
     consumer.nack(1, false);
-    const [letter] = dead.peek();
-    expect(letter!.body).toBe(body);
-    expect(letter).toMatchObject({ exchange: '', routingKey: 'dead', properties: { messageId: 'm1' } });
-    expect(letter!.properties.expirationMs).toBeUndefined();
-    expect({ ...letter!.headers }).toEqual({
+    const [deadLetter] = dead.peek();
+    expect(deadLetter!.body).toBe(body);
+    expect(deadLetter).toMatchObject({ exchange: '', routingKey: 'dead', properties: { messageId: 'm1' } });
+    expect(deadLetter!.properties.expirationMs).toBeUndefined();
+    expect({ ...deadLetter!.headers }).toEqual({
       mine: 1,
       'x-death': [
         {

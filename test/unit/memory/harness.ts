@@ -1,7 +1,11 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { MemoryBroker } from '../../../lib/memory/broker/memory-broker.js';
-import type { MemoryQueue, QueueConsumer, QueueDelivery } from '../../../lib/memory/broker/memory-queue.js';
-import type { QueueSettings } from '../../../lib/memory/broker/queue-settings.js';
+import type {
+  MemoryQueue,
+  QueueConsumer,
+  QueueDelivery,
+} from '../../../lib/memory/broker/queues/memory-queue.js';
+import type { QueueSettings } from '../../../lib/memory/broker/queues/queue-settings.js';
 import type { MemoryContent, MemoryMessage, MemoryProperties } from '../../../lib/memory/broker/message.js';
 import { VirtualClock } from '../../../lib/memory/virtual-clock.js';
 

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { expect, it } from 'vitest';
-import type { MemoryQueue } from '../../../lib/memory/broker/memory-queue.js';
+import type { MemoryQueue } from '../../../lib/memory/broker/queues/memory-queue.js';
 import { message, newBroker, read, settle, texts, type Reader } from './harness.js';
 
 type Step =

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { MemoryTopic, type RecordToAppend } from '../../../lib/memory/broker/memory-topic.js';
-import { murmur2 } from '../../../lib/core/murmur2.js';
+import { MemoryTopic, type RecordToAppend } from '../../../lib/memory/broker/topics/memory-topic.js';
+import { murmur2 } from '../../../lib/driver-kit/log/murmur2.js';
 import { settle } from './harness.js';
 
 function record(text: string, more: Partial<RecordToAppend> = {}): RecordToAppend {

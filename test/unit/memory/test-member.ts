@@ -1,7 +1,7 @@
-import type { GroupMember, TopicPartition } from '../../../lib/memory/broker/consumer-group.js';
+import type { GroupMember, TopicPartition } from '../../../lib/memory/broker/topics/consumer-group.js';
 
 export interface TestMember extends GroupMember {
-  halt: () => Promise<void>;
+  quiesce: () => Promise<void>;
   onAssigned: () => void;
   /** Every assignment so far, as `topic/partition`. */
   readonly assignments: string[][];
@@ -22,7 +22,7 @@ export function newMember(...topics: string[]): TestMember {
     halts: 0,
     onAssigned: () => {},
     topics: () => subscribed,
-    halt: () => {
+    quiesce: () => {
       member.halts += 1;
       return idle;
     },

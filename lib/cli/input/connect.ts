@@ -1,0 +1,120 @@
+import type { StorkClock } from '../../core/runtime/clock.js';
+import { settlesWithin, withTimeout } from '../../core/runtime/with-timeout.js';
+import { Counters } from '../../core/runtime/counters.js';
+import type { DeadLetterStore } from '../../core/port/dead-letter-store.js';
+import type { Driver } from '../../core/port/driver.js';
+import { ConnectionLostError, StorkConfigError, type ConfigProblem } from '../../core/runtime/errors.js';
+import type { StorkLogger } from '../../core/runtime/logger.js';
+import { maskCredentials } from '../../core/message/text.js';
+import type { TransportDefinition } from '../../nest/bootstrap/transport-definition.js';
+import type { KafkaTarget, RabbitMqTarget, Target } from './target.js';
+import { UsageError } from '../usage-error.js';
+
+/** Opens the dead letters of a target; `close` lets go of the connection too. Rejects where there is no broker or no such queue. */
+export type OpenStore = (target: Target, fields: OpenFields) => Promise<OpenedStore>;
+
+export interface OpenFields {
+  readonly clock: StorkClock;
+  /** For what a person should know; nothing else is said. */
+  readonly warn: (line: string) => void;
+  readonly signal: AbortSignal;
+}
+
+export interface OpenedStore {
+  readonly store: DeadLetterStore;
+  readonly close: () => Promise<void>;
+}
+
+/** How long a broker may take to answer. */
+const openLimitMs = 10_000;
+const closeLimitMs = 5_000;
+
+export const openStore: OpenStore = async (target, fields) => {
+  const driver = (await definitionOf(target)).createDriver({
+    name: 'dlq',
+    clock: fields.clock,
+    logger: quietLogger(fields.warn),
+    counters: new Counters(),
+    shared: new Map(),
+  });
+  try {
+    const store = await open(driver, target, fields);
+    return {
+      store,
+      close: async () => {
+        await settlesWithin(fields.clock, store.close(), closeLimitMs);
+        await driver.close(closeLimitMs);
+      },
+    };
+  } catch (error) {
+    await driver.close(closeLimitMs);
+    throw error;
+  }
+};
+
+async function open(driver: Driver, target: Target, { clock, signal }: OpenFields): Promise<DeadLetterStore> {
+  const late = new AbortController();
+  const waited = `no answer within ${openLimitMs / 1_000} s`;
+  const cancel = clock.setTimer(openLimitMs, () => late.abort(new ConnectionLostError(waited)));
+  const stop = AbortSignal.any([signal, late.signal]);
+  const { from } = target;
+  const place =
+    target.broker === 'rabbitmq'
+      ? { from, source: target.queue, deliveryLimit: target.deliveryLimit }
+      : { from, source: target.topic };
+  try {
+    await driver.connect(stop);
+    return await withTimeout(driver.deadLetters(place), { signal: stop });
+  } catch (error) {
+    // Of the connection the driver knows more, and says it.
+    if (error === late.signal.reason) throw new ConnectionLostError(`${addressOf(target)}: ${waited}`);
+    if (!(error instanceof StorkConfigError) || error.problems.length === 0) throw error;
+    throw new StorkConfigError(problemLines(error.problems, target), { cause: error });
+  } finally {
+    cancel();
+  }
+}
+
+/** Checked. A broker's client is loaded only where it is needed: `--help` answers at once. */
+async function definitionOf(target: Target): Promise<TransportDefinition> {
+  const definition =
+    target.broker === 'rabbitmq' ? await rabbitMqDefinition(target) : await kafkaDefinition(target);
+  const problems = definition.validate('dlq');
+  if (problems.length === 0) return definition;
+  throw new UsageError(problemLines(problems, target));
+}
+
+async function rabbitMqDefinition({ url, queue }: RabbitMqTarget): Promise<TransportDefinition> {
+  const { rabbitmq } = await import('../../rabbitmq/rabbitmq.js');
+  return rabbitmq({ url, queue });
+}
+
+async function kafkaDefinition(target: KafkaTarget): Promise<TransportDefinition> {
+  const { kafka } = await import('../../kafka/kafka.js');
+  const { brokers, group: groupId, topic, ssl, sasl } = target;
+  return kafka({ brokers, groupId, topic, ssl, sasl, clientId: 'nestjs-stork-dlq' });
+}
+
+function problemLines(problems: readonly ConfigProblem[], target: Target): string {
+  const lines = problems.map(
+    ({ name, expected, given }) => `${flagOf(name, target)}: expected ${expected}, given ${given}`,
+  );
+  return lines.join('\n');
+}
+
+/** What the option of a transport, or of a place, is called on the command line. */
+function flagOf(name: string, { broker }: Target): string {
+  const option = name.slice(name.lastIndexOf('.') + 1);
+  if (option === 'source') return broker === 'rabbitmq' ? '--queue' : '--topic';
+  return option === 'groupId' ? '--group' : `--${option}`;
+}
+
+function addressOf(target: Target): string {
+  return target.broker === 'rabbitmq'
+    ? `RabbitMQ at ${maskCredentials(target.url)}`
+    : `Kafka at ${target.brokers.join(', ')}`;
+}
+
+function quietLogger(warn: (line: string) => void): StorkLogger {
+  return { debug: () => {}, log: () => {}, warn, error: warn };
+}

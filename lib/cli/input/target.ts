@@ -1,0 +1,123 @@
+import type { KafkaSasl } from '../../kafka/options/options.js';
+import { printable } from '../../core/message/text.js';
+import { UsageError } from '../usage-error.js';
+
+/** Where dead letters are looked for, as the command line and the environment say. */
+export type Target = RabbitMqTarget | KafkaTarget;
+
+export interface RabbitMqTarget {
+  readonly broker: 'rabbitmq';
+  readonly url: string;
+  readonly queue: string;
+  readonly from: string | undefined;
+  readonly deliveryLimit: number | undefined;
+}
+
+export interface KafkaTarget {
+  readonly broker: 'kafka';
+  readonly brokers: readonly string[];
+  readonly topic: string;
+  readonly group: string;
+  readonly from: string | undefined;
+  readonly ssl: boolean;
+  readonly sasl: KafkaSasl | undefined;
+}
+
+/** What the command line says of the place. */
+export interface PlaceFlags {
+  readonly url?: string;
+  readonly queue?: string;
+  readonly deliveryLimit?: number;
+  readonly brokers?: string;
+  readonly topic?: string;
+  readonly group?: string;
+  readonly ssl?: true;
+  readonly saslMechanism?: PasswordMechanism;
+  readonly saslUsername?: string;
+  readonly from?: string;
+}
+
+export type PasswordMechanism = 'plain' | 'scram-sha-256' | 'scram-sha-512';
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+const rabbitMqFlags = { url: '--url', queue: '--queue', deliveryLimit: '--delivery-limit' } as const;
+const kafkaFlags = {
+  brokers: '--brokers',
+  topic: '--topic',
+  group: '--group',
+  ssl: '--ssl',
+  saslMechanism: '--sasl-mechanism',
+  saslUsername: '--sasl-username',
+} as const;
+
+/** @throws UsageError where something is missing, or where both brokers could be meant */
+export function readTarget(flags: PlaceFlags, env: Environment): Target {
+  return brokerOf(flags, env) === 'rabbitmq' ? readRabbitMq(flags, env) : readKafka(flags, env);
+}
+
+function brokerOf(flags: PlaceFlags, env: Environment): Target['broker'] {
+  const rabbitMq = given(flags, rabbitMqFlags);
+  const kafka = given(flags, kafkaFlags);
+  if (rabbitMq !== undefined && kafka !== undefined)
+    throw new UsageError(`${rabbitMq} is for RabbitMQ and ${kafka} for Kafka: which of the two is meant?`);
+  if (rabbitMq !== undefined) return 'rabbitmq';
+  if (kafka !== undefined) return 'kafka';
+  const hasUrl = isSaid(env['RABBITMQ_URL']);
+  const hasBrokers = isSaid(env['KAFKA_BROKERS']);
+  if (hasUrl && hasBrokers)
+    throw new UsageError(
+      'RABBITMQ_URL and KAFKA_BROKERS are both set: which of the two is meant? Add --queue <name> for RabbitMQ or --topic <name> for Kafka',
+    );
+  if (hasUrl) return 'rabbitmq';
+  if (hasBrokers) return 'kafka';
+  throw new UsageError(
+    'where are the dead letters? Add --url <url> --queue <name> for RabbitMQ or --brokers <list> --topic <name> --group <id> for Kafka, or set RABBITMQ_URL or KAFKA_BROKERS',
+  );
+}
+
+function readRabbitMq(flags: PlaceFlags, env: Environment): RabbitMqTarget {
+  const url = flags.url ?? env['RABBITMQ_URL'];
+  const queue = flags.queue ?? env['QUEUE_NAME'];
+  if (!isSaid(url)) throw new UsageError('RabbitMQ: which server? Add --url <url> or set RABBITMQ_URL');
+  if (!isSaid(queue)) throw new UsageError('RabbitMQ: which queue? Add --queue <name> or set QUEUE_NAME');
+  // DLQ_NAME goes with QUEUE_NAME, not with another queue.
+  const known = flags.queue === undefined ? env['DLQ_NAME'] : undefined;
+  const from = flags.from ?? (isSaid(known) ? known : undefined);
+  return { broker: 'rabbitmq', url, queue, from, deliveryLimit: flags.deliveryLimit };
+}
+
+function readKafka(flags: PlaceFlags, env: Environment): KafkaTarget {
+  const list = flags.brokers ?? env['KAFKA_BROKERS'];
+  const group = flags.group ?? env['KAFKA_GROUP_ID'];
+  const { topic, from, ssl = false } = flags;
+  if (!isSaid(list))
+    throw new UsageError('Kafka: which brokers? Add --brokers <host:port,…> or set KAFKA_BROKERS');
+  if (!isSaid(topic)) throw new UsageError('Kafka: which topic did they fail in? Add --topic <name>');
+  if (!isSaid(group))
+    throw new UsageError('Kafka: which group failed them? Add --group <id> or set KAFKA_GROUP_ID');
+  const brokers = list.split(',').map((broker) => broker.trim());
+  const strange = brokers.find((broker) => !/^[^\s/:]+:\d{1,5}$/.test(broker));
+  if (strange !== undefined)
+    throw new UsageError(`Kafka: a broker is given as host:port, not as ${printable(strange)}`);
+  return { broker: 'kafka', brokers, topic, group, from, ssl, sasl: readSasl(flags, env) };
+}
+
+function readSasl(flags: PlaceFlags, env: Environment): KafkaSasl | undefined {
+  const { saslMechanism: mechanism, saslUsername: username } = flags;
+  if (mechanism === undefined && username === undefined) return undefined;
+  const password = env['KAFKA_SASL_PASSWORD'];
+  if (mechanism === undefined) throw new UsageError('--sasl-username needs --sasl-mechanism <name>');
+  if (!isSaid(username)) throw new UsageError('--sasl-mechanism needs --sasl-username <name>');
+  if (!isSaid(password))
+    throw new UsageError('--sasl-mechanism needs the password in the environment, as KAFKA_SASL_PASSWORD');
+  return { mechanism, username, password };
+}
+
+/** The first of these flags that is given. */
+function given(flags: PlaceFlags, names: Readonly<Record<string, string>>): string | undefined {
+  return Object.entries(names).find(([name]) => flags[name as keyof PlaceFlags] !== undefined)?.[1];
+}
+
+function isSaid(value: string | undefined): value is string {
+  return value !== undefined && value.trim() !== '';
+}

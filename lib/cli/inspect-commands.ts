@@ -1,0 +1,56 @@
+import { countDeadLetters, listDeadLetters } from '../core/dead-letter/admin/dead-letter-operations.js';
+import type { DeadLetterFilter } from '../core/dead-letter/admin/dead-letter-filter.js';
+import { isFiltering } from './input/filter.js';
+import { jsonLine, deadLetterJson } from './views/dead-letter-json.js';
+import { deadLetterTable } from './views/dead-letter-table.js';
+import { deadLetterView } from './views/dead-letter-view.js';
+import { safeLine } from './views/safe-text.js';
+import { warn, type Session } from './session.js';
+import { statsView } from './views/stats-view.js';
+import { deadLettersText, placeText } from './views/pluralize.js';
+
+/** There is no such letter. */
+export class DeadLetterNotFoundError extends Error {}
+
+export async function list(
+  { store, host, json }: Session,
+  filter: DeadLetterFilter,
+  max: number,
+): Promise<void> {
+  const { signal, stdout } = host;
+  // Those that are being looked at are not counted.
+  const total = await store.count();
+  const deadLetters = await listDeadLetters(store, { filter, signal, max });
+  if (json) {
+    for (const deadLetter of deadLetters) stdout.write(jsonLine(deadLetterJson(deadLetter)));
+    return;
+  }
+  const place = placeText(store);
+  const matching = isFiltering(filter) ? ' that match' : '';
+  if (deadLetters.length === 0) return stdout.write(`no letters${matching} in ${place}\n`);
+  stdout.write(deadLetterTable(deadLetters, stdout.width));
+  const more = deadLetters.length < max ? '' : `; these are the first, --max shows more`;
+  const all = isFiltering(filter) || more !== '' ? `, ${total} lie there` : '';
+  stdout.write(`\n${deadLettersText(deadLetters.length)}${matching} in ${place}${all}${more}\n`);
+}
+
+export async function show({ store, host, json }: Session, id: string): Promise<void> {
+  const { signal, stdout } = host;
+  const [deadLetter, another] = await listDeadLetters(store, { filter: { ids: [id] }, signal, max: 2 });
+  if (deadLetter === undefined) {
+    throw new DeadLetterNotFoundError(
+      `there is no letter ${safeLine(id)} in ${placeText(store)}; "dlq list" names them`,
+    );
+  }
+  if (another !== undefined) warn(host, `several letters have the id ${id}: this is the first of them`);
+  stdout.write(json ? jsonLine(deadLetterJson(deadLetter)) : deadLetterView(deadLetter));
+}
+
+export async function stats({ store, host, json }: Session, filter: DeadLetterFilter): Promise<void> {
+  const { signal, stdout } = host;
+  const counted = await countDeadLetters(store, { filter, signal });
+  if (!json) return stdout.write(statsView(store, counted));
+  const { oldest = null, newest = null } = counted;
+  const { name: from, source, group = null } = store;
+  stdout.write(jsonLine({ from, source, group, ...counted, oldest, newest }));
+}

@@ -1,0 +1,73 @@
+import {
+  discardDeadLetters,
+  replayDeadLetters,
+  type DeadLetterProgress,
+  type DeadLetterReport,
+  type WorkOptions,
+} from '../core/dead-letter/admin/dead-letter-operations.js';
+import type { DeadLetterFilter } from '../core/dead-letter/admin/dead-letter-filter.js';
+import { jsonLine } from './views/dead-letter-json.js';
+import { ProgressBar } from './views/progress-bar.js';
+import { planLine, reportView, type Change, type Outcome } from './views/report-view.js';
+import { warn, type Session } from './session.js';
+
+export interface ChangeFlags {
+  readonly yes?: true;
+  readonly max?: number;
+  readonly rate?: number;
+  readonly window?: number;
+}
+
+export interface ReplayFlags extends ChangeFlags {
+  readonly maxReplays: number;
+}
+
+export async function replay(session: Session, filter: DeadLetterFilter, flags: ReplayFlags): Promise<void> {
+  const { maxReplays } = flags;
+  const warnings = await session.store.warnings();
+  for (const line of warnings) warn(session.host, line);
+  await change(session, { name: 'replay', done: 'replayed' }, flags, (options) =>
+    replayDeadLetters(session.store, { ...options, filter, maxReplays }),
+  );
+}
+
+export async function discard(session: Session, filter: DeadLetterFilter, flags: ChangeFlags): Promise<void> {
+  await change(session, { name: 'discard', done: 'discarded' }, flags, (options) =>
+    discardDeadLetters(session.store, { ...options, filter }),
+  );
+}
+
+async function change(
+  session: Session,
+  what: Change,
+  flags: ChangeFlags,
+  work: (options: Omit<WorkOptions, 'filter'>) => Promise<DeadLetterReport>,
+): Promise<void> {
+  const { store, json } = session;
+  const { stdout, stderr, clock, signal } = session.host;
+  const { max = Infinity, rate = Infinity, window } = flags;
+  const dryRun = flags.yes !== true;
+  const total = await store.count();
+  if (!json) stdout.write(planLine(store, what, { dryRun, total, max }));
+  const bar = new ProgressBar({ output: stderr, clock, total, max, done: what.done });
+  let progress: DeadLetterProgress = { seen: 0, matched: 0, done: 0 };
+  const onProgress = (now: DeadLetterProgress): void => {
+    progress = now;
+    bar.show(now);
+  };
+  const tell = (outcome: Outcome): void => {
+    bar.end();
+    const { name: from, source, group = null } = store;
+    const document = { action: what.name, from, source, group, ...outcome };
+    stdout.write(json ? jsonLine(document) : reportView(what, outcome));
+  };
+  try {
+    const report = await work({ signal, dryRun, max, rate, window, clock, onProgress });
+    tell({ ...report, complete: !signal.aborted });
+  } catch (error) {
+    tell({ ...progress, dryRun, complete: false });
+    throw error;
+  } finally {
+    bar.end();
+  }
+}

@@ -1,0 +1,58 @@
+import type { HeaderValue } from '../../core/message/headers.js';
+import type { DeadLetterRecord } from '../../core/dead-letter/admin/dead-letter-record.js';
+import { safeJson } from './safe-text.js';
+
+/** Bytes that are no text. */
+interface Base64 {
+  readonly base64: string;
+}
+
+type Json = string | number | boolean | null | Base64 | readonly Json[] | { readonly [name: string]: Json };
+
+/** Deeper than anybody writes headers, and shallow enough to be written. */
+const deepest = 100;
+
+/** A letter as `--json` gives it: every field is there, `null` where nothing is known. */
+export function deadLetterJson(deadLetter: DeadLetterRecord): Readonly<Record<string, unknown>> {
+  const fields = Object.entries(deadLetter).map(
+    ([name, value]) => [name, (value as unknown) ?? null] as const,
+  );
+  return {
+    ...Object.fromEntries(fields),
+    error:
+      deadLetter.error === undefined ? null : { ...deadLetter.error, stack: deadLetter.error.stack ?? null },
+    body: deadLetter.body === null ? null : bytesJson(deadLetter.body),
+    headers: headerJson(deadLetter.headers),
+  };
+}
+
+/** One line. */
+export function jsonLine(value: unknown): string {
+  return `${safeJson(JSON.stringify(value))}\n`;
+}
+
+/** The text, where the bytes are valid UTF-8. */
+export function textOf(bytes: Uint8Array): string | undefined {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    return undefined;
+  }
+}
+
+function bytesJson(bytes: Uint8Array): string | Base64 {
+  return textOf(bytes) ?? { base64: Buffer.from(bytes).toString('base64') };
+}
+
+function headerJson(value: HeaderValue, depth = 0): Json {
+  if (value === undefined || value === null) return null;
+  if (typeof value === 'bigint') return String(value);
+  if (typeof value === 'number') return Number.isFinite(value) ? value : String(value);
+  if (typeof value !== 'object') return value;
+  if (value instanceof Uint8Array) return bytesJson(value);
+  if (value instanceof Date) return Number.isNaN(value.getTime()) ? null : value.toISOString();
+  if (depth >= deepest) return '…';
+  if (Array.isArray(value)) return (value as readonly HeaderValue[]).map((one) => headerJson(one, depth + 1));
+  // Entries, so that a header named `__proto__` is only a header.
+  return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, headerJson(one, depth + 1)]));
+}

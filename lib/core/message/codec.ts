@@ -1,0 +1,129 @@
+import { isUtf8 } from 'node:buffer';
+import { messageOf, nameOf } from '../runtime/errors.js';
+import { findUnsafeJson } from './json-guard.js';
+
+/** Turns values into bytes and back for one content type. @publicApi */
+export interface MessageCodec {
+  /** Without parameters, in lower case, e.g. `application/x-protobuf`. */
+  readonly contentType: string;
+  /** Throws where the value cannot be written. */
+  encode(value: unknown): Uint8Array;
+  /** Throws where the bytes cannot be read; the message is then dead-lettered as `undecodable`. */
+  decode(body: Buffer): unknown;
+}
+
+const byteOrderMark = '\uFEFF';
+
+const jsonCodec: MessageCodec = {
+  contentType: 'application/json',
+  encode: (value) => Buffer.from(JSON.stringify(value ?? null)),
+  decode(body) {
+    const text = readUtf8(body);
+    const hostile = findUnsafeJson(body, text);
+    if (hostile !== undefined) throw new SyntaxError(hostile);
+    return JSON.parse(text) as unknown;
+  },
+};
+
+const textCodec: MessageCodec = {
+  contentType: 'text/plain',
+  encode(value) {
+    if (typeof value !== 'string') throw new TypeError(`text/plain carries a string, given ${typeof value}`);
+    return Buffer.from(value);
+  },
+  decode: readUtf8,
+};
+
+const bytesCodec: MessageCodec = {
+  contentType: 'application/octet-stream',
+  encode(value) {
+    throw new TypeError(`application/octet-stream carries a Buffer or Uint8Array, given ${typeof value}`);
+  },
+  decode: (body) => body,
+};
+
+export const builtInCodecs: readonly MessageCodec[] = [jsonCodec, textCodec, bytesCodec];
+
+function readUtf8(body: Buffer): string {
+  if (!isUtf8(body)) throw new SyntaxError('the body is not UTF-8');
+  const text = body.toString();
+  return text.startsWith(byteOrderMark) ? text.slice(1) : text;
+}
+
+export type Decoded =
+  | { readonly ok: true; readonly value: unknown }
+  | { readonly ok: false; readonly error: { readonly name: string; readonly message: string } };
+
+/** The codecs of one transport, by content type. */
+export class Codecs {
+  readonly #byType = new Map<string, MessageCodec>();
+  readonly #defaultContentType: string;
+
+  /** Later codecs replace earlier ones of the same content type. */
+  constructor(codecs: readonly MessageCodec[], defaultContentType: string) {
+    for (const codec of codecs) this.#byType.set(codec.contentType, codec);
+    this.#defaultContentType = defaultContentType;
+  }
+
+  /**
+   * Bytes pass through as they are, whatever their content type; other values are written by the codec of theirs.
+   *
+   * @throws TypeError where there is no codec for the content type or the value cannot be written
+   */
+  encode(value: unknown, contentType: string | undefined): { body: Buffer; contentType: string } {
+    if (value instanceof Uint8Array) {
+      // A copy: the caller may write into its own bytes after we have returned.
+      return { body: Buffer.from(value), contentType: contentType ?? bytesCodec.contentType };
+    }
+    const named = contentType ?? this.#defaultContentType;
+    const codec = this.knows(named);
+    if (codec === undefined) throw new TypeError(this.#unknown(named));
+    return { body: asBuffer(codec.encode(value)), contentType: named };
+  }
+
+  decode(body: Buffer | null, contentType: string | undefined, contentEncoding?: string): Decoded {
+    if (body === null) return { ok: true, value: null };
+    const named = contentType ?? this.#defaultContentType;
+    const codec = this.knows(named);
+    if (codec === undefined) return { ok: false, error: new TypeError(this.#unknown(named)) };
+    if (!isPlain(contentEncoding)) {
+      return {
+        ok: false,
+        error: new TypeError(`content encoding ${shown(contentEncoding)} is not supported`),
+      };
+    }
+    try {
+      return { ok: true, value: codec.decode(body) };
+    } catch (error) {
+      return { ok: false, error: { name: nameOf(error), message: messageOf(error) } };
+    }
+  }
+
+  /** The codec for a content type, parameters and case aside. */
+  knows(contentType: string): MessageCodec | undefined {
+    return this.#byType.get(mediaType(contentType));
+  }
+
+  #unknown(contentType: string): string {
+    return `no codec for content type ${shown(contentType)}; known are ${[...this.#byType.keys()].join(', ')}`;
+  }
+}
+
+function mediaType(contentType: string): string {
+  if (contentType === jsonCodec.contentType) return contentType;
+  const end = contentType.indexOf(';');
+  return (end < 0 ? contentType : contentType.slice(0, end)).trim().toLowerCase();
+}
+
+/** Python clients write the character set where the encoding belongs. */
+function isPlain(contentEncoding: string | undefined): boolean {
+  return contentEncoding === undefined || /^(|identity|utf-?8|binary)$/i.test(contentEncoding);
+}
+
+function shown(text: string | undefined): string {
+  return JSON.stringify((text ?? '').slice(0, 100));
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

@@ -1,0 +1,47 @@
+/** Deeper than any honest document, shallow enough for every recursive walk that a pipe or a handler may do. */
+const maxDepth = 1_000;
+
+const quote = 0x22;
+const backslash = 0x5c;
+const openBracket = 0x5b;
+const closeBracket = 0x5d;
+const openBrace = 0x7b;
+const closeBrace = 0x7d;
+
+/** Why JSON must not be parsed, or undefined. Costs one search for most bodies: short ones cannot be deep. */
+export function findUnsafeJson(body: Buffer, text: string): string | undefined {
+  if (body.length > maxDepth * 2 && isTooDeep(body)) return `nested deeper than ${maxDepth} levels`;
+  return namesPrototype(text) ? 'has a key named __proto__' : undefined;
+}
+
+function isTooDeep(body: Buffer): boolean {
+  let depth = 0;
+  let inString = false;
+  for (let i = 0; i < body.length; i++) {
+    const byte = body[i];
+    if (inString) {
+      if (byte === backslash) i++;
+      else if (byte === quote) inString = false;
+    } else if (byte === quote) {
+      inString = true;
+    } else if (byte === openBracket || byte === openBrace) {
+      if (++depth > maxDepth) return true;
+    } else if (byte === closeBracket || byte === closeBrace) {
+      depth--;
+    }
+  }
+  return false;
+}
+
+/** A key may be written with escapes; each letter either plain or as four hexadecimal digits. */
+const escaped = [...'__proto__'].map((deadLetter) => {
+  const code = deadLetter.charCodeAt(0).toString(16).padStart(4, '0');
+  return `(?:${deadLetter}|\\\\u${code.replace(/[a-f]/g, (digit) => `[${digit}${digit.toUpperCase()}]`)})`;
+});
+/** The quote that opens a key never follows a backslash. */
+const prototypeKey = new RegExp(`(?<!\\\\)"${escaped.join('')}"\\s*:`);
+
+function namesPrototype(text: string): boolean {
+  if (!text.includes('__proto__') && !text.includes('\\u00')) return false;
+  return prototypeKey.test(text);
+}

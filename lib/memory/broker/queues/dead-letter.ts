@@ -1,0 +1,90 @@
+import { copyHeaders, type MessageHeaders, type HeaderValue } from '../../../core/message/headers.js';
+import type { MemoryQueueOptions } from './queue-settings.js';
+import type { MemoryMessage } from '../message.js';
+
+export type BrokerDeadLetterReason = 'rejected' | 'expired' | 'maxlen' | 'delivery_limit';
+
+/** One entry of `x-death`: all deaths of a message in one queue for one reason. */
+interface DeathRecord {
+  readonly [field: string]: HeaderValue;
+}
+
+/** The message as it goes to the dead letter exchange, with its history written into its headers as RabbitMQ does. */
+export function deadLettered(
+  message: MemoryMessage,
+  { name: queue, deadLetterExchange = '', deadLetterRoutingKey = message.routingKey }: MemoryQueueOptions,
+  reason: BrokerDeadLetterReason,
+  nowMs: number,
+): MemoryMessage {
+  const headers = copyHeaders(message.headers);
+  const history = deathsOf(headers);
+  const earlier = history.find((death) => death['queue'] === queue && death['reason'] === reason);
+  headers['x-death'] = [
+    earlier === undefined
+      ? firstDeath(message, queue, reason, nowMs)
+      : { ...earlier, count: countOf(earlier) + 1 },
+    ...history.filter((death) => death !== earlier),
+  ];
+  if (headers['x-first-death-queue'] === undefined) {
+    headers['x-first-death-queue'] = queue;
+    headers['x-first-death-reason'] = reason;
+    headers['x-first-death-exchange'] = message.exchange;
+  }
+  // Else it would expire again wherever it is kept.
+  const { expirationMs: _, ...properties } = message.properties;
+  return {
+    body: message.body,
+    headers,
+    properties,
+    exchange: deadLetterExchange,
+    routingKey: deadLetterRoutingKey,
+  };
+}
+
+/**
+ * Whether a dead-lettered message has been in `queue` before and no consumer has rejected it since. RabbitMQ drops such a message;
+ * here it would go round for ever within one call.
+ */
+export function goesInCircle(headers: MessageHeaders, queue: string): boolean {
+  const history = deathsOf(headers);
+  const last = history.findIndex((death) => death['queue'] === queue);
+  return last >= 0 && history.slice(0, last + 1).every((death) => death['reason'] !== 'rejected');
+}
+
+function firstDeath(
+  message: MemoryMessage,
+  queue: string,
+  reason: BrokerDeadLetterReason,
+  nowMs: number,
+): DeathRecord {
+  return {
+    queue,
+    reason,
+    exchange: message.exchange,
+    'routing-keys': [message.routingKey],
+    count: 1,
+    time: new Date(nowMs),
+  };
+}
+
+/** A publisher can write anything into this header; what is no table is left out. */
+function deathsOf(headers: MessageHeaders): DeathRecord[] {
+  const value = headers['x-death'];
+  if (!Array.isArray(value)) return [];
+  return (value as readonly HeaderValue[]).filter(isTable);
+}
+
+function isTable(value: HeaderValue): value is DeathRecord {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    !Array.isArray(value) &&
+    !(value instanceof Date) &&
+    !(value instanceof Uint8Array)
+  );
+}
+
+function countOf(death: DeathRecord): number {
+  const count = Number(death['count']);
+  return Number.isSafeInteger(count) && count > 0 ? count : 1;
+}

@@ -1,0 +1,164 @@
+import { Inject, Injectable, Logger } from '@nestjs/common';
+import { ModulesContainer } from '@nestjs/core';
+import type { StorkClock } from '../../core/runtime/clock.js';
+import { Counters } from '../../core/runtime/counters.js';
+import { StorkConfigError, type ConfigProblem } from '../../core/runtime/errors.js';
+import type { IdempotencyStore } from '../../core/idempotency/idempotency-store.js';
+import { StorkTransport } from '../../core/stork-transport.js';
+import { StorkContext } from '../context/stork.context.js';
+import type { StorkModuleOptions } from '../stork-options.js';
+import { IdempotencyStores } from './idempotency-stores.js';
+import type { BasePolicyOptions } from '../decorators/policy-metadata.js';
+import { STORK_CLOCK, STORK_DECLARED_TRANSPORTS, STORK_OPTIONS } from '../stork.constants.js';
+import { checkModuleOptions } from '../validation/validate-module.js';
+
+const defaultDrainTimeoutMs = 30_000;
+const defaultStartTimeoutMs = 60_000;
+const defaultMaxBodyBytes = 16 * 1024 * 1024;
+
+/** The transports of one application. Made without I/O and without a check: wrong options must not end the process while modules load. */
+@Injectable()
+export class TransportRegistry {
+  readonly drainTimeoutMs: number;
+  readonly #options: StorkModuleOptions;
+  readonly #startTimeoutMs: number;
+  readonly #declared: readonly string[];
+  readonly #clock: StorkClock;
+  readonly #modules: ModulesContainer;
+  readonly #transports = new Map<string, StorkTransport>();
+  readonly #logger = new Logger('Stork');
+  readonly #stores: IdempotencyStores;
+  #checked: { readonly problems: readonly ConfigProblem[] } | undefined;
+
+  constructor(
+    @Inject(STORK_OPTIONS) options: StorkModuleOptions,
+    @Inject(STORK_DECLARED_TRANSPORTS) declared: readonly string[],
+    @Inject(STORK_CLOCK) clock: StorkClock,
+    modules: ModulesContainer,
+  ) {
+    this.#options = options;
+    this.#declared = declared;
+    this.#clock = clock;
+    this.#modules = modules;
+    this.#stores = new IdempotencyStores(clock, this.#logger);
+    this.drainTimeoutMs = options?.drainTimeoutMs ?? defaultDrainTimeoutMs;
+    this.#startTimeoutMs = options?.startTimeoutMs ?? defaultStartTimeoutMs;
+  }
+
+  get names(): readonly string[] {
+    return this.#declared;
+  }
+
+  get clock(): StorkClock {
+    return this.#clock;
+  }
+
+  get(name: string): StorkTransport {
+    return this.all().get(name)!;
+  }
+
+  /** Whether handlers that name no transport are on this one, only named ones, or none. */
+  handlersOn(name: string): 'all' | 'explicit' | 'none' {
+    return this.#options.transports[name]!.common.handlers ?? 'all';
+  }
+
+  /** What the module and then the transport say of policies. */
+  policiesOf(name: string): BasePolicyOptions {
+    const { common } = this.#options.transports[name]!;
+    return {
+      retry: [this.#options.retry, common.retry],
+      deadLetter: [this.#options.deadLetter, common.deadLetter],
+      idempotency: [this.#options.idempotency, common.idempotency],
+    };
+  }
+
+  /** Where idempotent handlers of a transport remember what they did. */
+  idempotencyStoreOf(name: string): IdempotencyStore {
+    const { common } = this.#options.transports[name]!;
+    return common.idempotency?.store ?? this.#options.idempotency?.store ?? this.#stores.inMemory();
+  }
+
+  /** Once, after the last run. Never rejects. */
+  closeStores(limitMs: number): Promise<void> {
+    return this.#stores.close(limitMs);
+  }
+
+  /** What handlers on this transport get by `@Ctx()`. */
+  contextOf(name: string): typeof StorkContext {
+    return this.#options.transports[name]!.context ?? StorkContext;
+  }
+
+  /** Every transport by name. @throws StorkConfigError with everything that is wrong with the options */
+  all(): ReadonlyMap<string, StorkTransport> {
+    this.#check();
+    if (this.#transports.size === 0) this.#create();
+    return this.#transports;
+  }
+
+  /** Those that were made already: what a shutdown has to close. */
+  created(): Iterable<StorkTransport> {
+    return this.#transports.values();
+  }
+
+  #check(): void {
+    this.#checked ??= { problems: this.#findProblems() };
+    if (this.#checked.problems.length > 0) throw new StorkConfigError(this.#checked.problems);
+  }
+
+  #findProblems(): ConfigProblem[] {
+    const problems = checkModuleOptions(this.#options, this.#declared);
+    // Providers of this module exist once for each forRoot() in the application.
+    const mine = [...this.#modules.values()].filter((module) =>
+      [...module.providers.values()].some(({ metatype, token }) => (metatype ?? token) === TransportRegistry),
+    );
+    if (mine.length > 1) {
+      const importers = importersOf(mine[0]!.metatype, this.#modules);
+      problems.push({
+        name: 'StorkModule',
+        expected: 'one in an application, with all transports in it',
+        given: `${mine.length}, imported by ${importers.join(' and ')}`,
+      });
+    }
+    return problems;
+  }
+
+  #create(): void {
+    const shared = new Map<symbol, unknown>();
+    this.#stores.add(this.#options.idempotency?.store);
+    for (const [name, definition] of Object.entries(this.#options.transports)) {
+      const { common } = definition;
+      this.#stores.add(common.idempotency?.store);
+      const counters = new Counters();
+      const environment = { name, clock: this.#clock, logger: this.#logger, counters, shared };
+      const transport = new StorkTransport({
+        name,
+        driver: definition.createDriver(environment),
+        settings: {
+          concurrency: common.concurrency ?? 10,
+          maxBodyBytes: common.maxBodyBytes ?? defaultMaxBodyBytes,
+          maxPending: common.maxPending ?? 10_000,
+          startTimeoutMs: this.#startTimeoutMs,
+          onUnhandled: common.onUnhandled,
+          codecs: [...(this.#options.codecs ?? []), ...(common.codecs ?? [])],
+          defaultContentType: common.defaultContentType ?? 'application/json',
+        },
+        clock: this.#clock,
+        logger: this.#logger,
+        counters,
+      });
+      this.#transports.set(name, transport);
+    }
+  }
+}
+
+/** Classes of the modules whose decorator names it: a global module stands in the `imports` of every other one. */
+function importersOf(imported: unknown, modules: ModulesContainer): string[] {
+  const names = [...modules.values()].flatMap(({ metatype }) => {
+    const imports = (Reflect.getMetadata('imports', metatype) ?? []) as readonly unknown[];
+    const isImported = imports.some(
+      (entry) => entry === imported || (entry as { module?: unknown }).module === imported,
+    );
+    return isImported ? [metatype.name] : [];
+  });
+  return [...new Set(names)];
+}

@@ -1,9 +1,0 @@
-import type { Clock } from '../core/clock.js';
-
-/** Injection tokens that only the library uses. */
-export const STORK_OPTIONS = Symbol('stork.options');
-export const STORK_DECLARED_TRANSPORTS = Symbol('stork.declared-transports');
-
-/** The module's clock: a test module may override it. Provides a {@link Clock}. */
-export const STORK_CLOCK = Symbol('stork.clock');
-export type StorkClock = Clock;

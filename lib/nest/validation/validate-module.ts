@@ -1,0 +1,94 @@
+import { Allow } from 'class-validator';
+import { builtInCodecs, Codecs, type MessageCodec } from '../../core/message/codec.js';
+import type { ConfigProblem } from '../../core/runtime/errors.js';
+import { printable } from '../../core/message/text.js';
+import { checkDeadLetter } from '../decorators/dead-letter.decorator.js';
+import { checkIdempotency } from '../decorators/idempotent.decorator.js';
+import type { CommonTransportOptions } from '../transport-options.js';
+import { checkRetry } from '../decorators/retry.decorator.js';
+import { isTransportDefinition } from '../bootstrap/transport-definition.js';
+import {
+  checkOptions,
+  codecs,
+  Integer,
+  isCodec,
+  isRecord,
+  Matching,
+  OptionalMatching,
+} from './validate-options.js';
+
+class ModuleSchema {
+  @Matching(
+    'at least one transport by name, each made by rabbitmq(), kafka() or memory()',
+    (value) =>
+      isRecord(value) && Object.keys(value).length > 0 && Object.values(value).every(isTransportDefinition),
+  )
+  transports?: unknown;
+  @OptionalMatching('true or false', (value) => typeof value === 'boolean')
+  isGlobal?: unknown;
+  @OptionalMatching(codecs, (value) => Array.isArray(value) && value.every(isCodec))
+  codecs?: unknown;
+  @Integer(0)
+  drainTimeoutMs?: unknown;
+  @Integer(1)
+  startTimeoutMs?: unknown;
+  @Allow()
+  retry?: unknown;
+  @Allow()
+  deadLetter?: unknown;
+  @Allow()
+  idempotency?: unknown;
+}
+
+/** Every problem of the module's options and of those of its transports, replaced transports left out by their definition. */
+export function checkModuleOptions(options: unknown, declaredTransports: readonly string[]): ConfigProblem[] {
+  const problems = checkOptions(ModuleSchema, options, 'StorkModule');
+  if (isRecord(options)) problems.push(...checkPolicies(options, 'StorkModule'));
+  const transports = isRecord(options) && isRecord(options['transports']) ? options['transports'] : {};
+  for (const [name, definition] of Object.entries(transports)) {
+    if (!/^[\w.-]+$/.test(name)) {
+      problems.push({
+        name: `transports.${name}`,
+        expected: 'a name of letters, digits, _, . and -',
+        given: printable(name),
+      });
+    }
+    if (!isTransportDefinition(definition)) continue;
+    const found = [...definition.validate(`transports.${name}`)];
+    found.push(...checkPolicies(definition.common, `transports.${name}`));
+    problems.push(...found);
+    if (found.length === 0) problems.push(...checkContentType(name, definition.common, options));
+  }
+  const given = Object.keys(transports).toSorted().join(', ');
+  const declared = declaredTransports.toSorted().join(', ');
+  if (given !== declared) {
+    problems.push({ name: 'transports', expected: `the names given to forRootAsync (${declared})`, given });
+  }
+  return problems;
+}
+
+function checkPolicies(
+  given: { readonly retry?: unknown; readonly deadLetter?: unknown; readonly idempotency?: unknown },
+  path: string,
+): ConfigProblem[] {
+  const { retry, deadLetter, idempotency } = given;
+  return [
+    ...(retry === undefined ? [] : checkRetry(retry, `${path}.retry`)),
+    ...(deadLetter === undefined ? [] : checkDeadLetter(deadLetter, `${path}.deadLetter`)),
+    ...(idempotency === undefined ? [] : checkIdempotency(idempotency, `${path}.idempotency`)),
+  ];
+}
+
+/** A default that nothing can write would fail every plain message. */
+function checkContentType(name: string, common: CommonTransportOptions, options: unknown): ConfigProblem[] {
+  const { defaultContentType, codecs: own = [] } = common;
+  const shared = (options as { codecs?: unknown }).codecs;
+  if (defaultContentType === undefined || (shared !== undefined && !Array.isArray(shared))) return [];
+  const known = new Codecs(
+    [...builtInCodecs, ...((shared as MessageCodec[] | undefined) ?? []), ...own],
+    defaultContentType,
+  );
+  if (known.knows(defaultContentType) !== undefined) return [];
+  const expected = 'the content type of a codec';
+  return [{ name: `transports.${name}.defaultContentType`, expected, given: printable(defaultContentType) }];
+}

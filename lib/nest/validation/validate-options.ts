@@ -1,0 +1,135 @@
+import 'reflect-metadata';
+import {
+  Allow,
+  IsIn,
+  IsInt,
+  IsString,
+  Max,
+  Min,
+  MinLength,
+  ValidateBy,
+  ValidateIf,
+  validateSync,
+  type ValidationError,
+} from 'class-validator';
+import type { ConfigProblem } from '../../core/runtime/errors.js';
+import { printable } from '../../core/message/text.js';
+
+/** Options are validated as instances of a class whose decorators' messages say what is expected. */
+type Schema = new () => object;
+
+const secretNames = /password|secret|token|sasl/i;
+
+/** Every problem of `given`, unknown options included. */
+export function checkOptions(schema: Schema, given: unknown, path: string): ConfigProblem[] {
+  if (typeof given !== 'object' || given === null || Array.isArray(given)) {
+    return [{ name: path, expected: 'an object of options', given: printable(given) }];
+  }
+  const instance = Object.assign(new schema(), given);
+  const errors = validateSync(instance, {
+    whitelist: true,
+    forbidNonWhitelisted: true,
+    forbidUnknownValues: false,
+  });
+  return errors.map((error) => toProblem(error, path));
+}
+
+function toProblem({ property, constraints = {}, value }: ValidationError, path: string): ConfigProblem {
+  const unknown = 'whitelistValidation' in constraints;
+  return {
+    name: `${path}.${property}`,
+    expected: unknown ? 'no such option' : Object.values(constraints)[0]!,
+    given: secretNames.test(property) ? 'a secret' : printable(value),
+  };
+}
+
+/** An integer with its unit in the option's name. */
+export function Integer(least: number, most: number = Number.MAX_SAFE_INTEGER): PropertyDecorator {
+  const message =
+    most === Number.MAX_SAFE_INTEGER ? `an integer from ${least} up` : `an integer from ${least} to ${most}`;
+  return all(Optional(), IsInt({ message }), Min(least, { message }), Max(most, { message }));
+}
+
+export function OneOf(...values: readonly string[]): PropertyDecorator {
+  return all(
+    Optional(),
+    IsIn(values, { message: `one of ${values.map((value) => `'${value}'`).join(', ')}` }),
+  );
+}
+
+export function Text(): PropertyDecorator {
+  return all(Optional(), IsString({ message: 'text' }), MinLength(1, { message: 'text that is not empty' }));
+}
+
+/** Left out, or `undefined` as an absent environment variable; `null` is a value, and a wrong one. */
+function Optional(): PropertyDecorator {
+  return ValidateIf((_, value) => value !== undefined);
+}
+
+/** Anything that `holds`; `expected` completes "expected …". */
+export function Matching(
+  expected: string,
+  holds: (value: unknown, options: object) => boolean,
+): PropertyDecorator {
+  const validator = {
+    validate: (value: unknown, args?: { object: object }) => holds(value, args?.object ?? {}),
+    defaultMessage: () => expected,
+  };
+  return ValidateBy({ name: 'matching', validator });
+}
+
+/** Like `Matching`, for an option that may be left out. */
+export function OptionalMatching(
+  expected: string,
+  holds: (value: unknown, options: object) => boolean,
+): PropertyDecorator {
+  return all(Optional(), Matching(expected, holds));
+}
+
+function all(...decorators: readonly PropertyDecorator[]): PropertyDecorator {
+  return (target, property) => {
+    for (const decorate of decorators) decorate(target, property);
+  };
+}
+
+export function isFunction(value: unknown): boolean {
+  return typeof value === 'function';
+}
+
+export function isCodec(value: unknown): boolean {
+  const codec = value as { contentType?: unknown; encode?: unknown; decode?: unknown } | null | undefined;
+  const { contentType, encode, decode } = codec ?? {};
+  const isPlainType = typeof contentType === 'string' && /^[^;\sA-Z]+$/.test(contentType);
+  return isPlainType && typeof encode === 'function' && typeof decode === 'function';
+}
+
+/** What is expected of a list of codecs. */
+export const codecs =
+  'a list of codecs, each with contentType (lower case, no parameters), encode and decode';
+
+export class CommonTransportSchema {
+  @OneOf('all', 'explicit', 'none')
+  handlers?: unknown;
+  @Integer(1, 100_000)
+  concurrency?: unknown;
+  @Integer(1)
+  maxBodyBytes?: unknown;
+  @Integer(1)
+  maxPending?: unknown;
+  @OneOf('dead-letter', 'skip')
+  onUnhandled?: unknown;
+  @OptionalMatching(codecs, (value) => Array.isArray(value) && value.every(isCodec))
+  codecs?: unknown;
+  @Text()
+  defaultContentType?: unknown;
+  @Allow()
+  retry?: unknown;
+  @Allow()
+  deadLetter?: unknown;
+  @Allow()
+  idempotency?: unknown;
+}
+
+export function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,633 @@
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { type Delivery, SourceSession } from '../../../../lib/core/port/delivery.js';
+import type { Subscription } from '../../../../lib/core/port/driver.js';
+import {
+  DeliveryDispatcher,
+  type DeliveryDispatcherFields,
+} from '../../../../lib/core/consume/delivery-dispatcher.js';
+import type { DeferredSettlement, Settled } from '../../../../lib/core/consume/settlement.js';
+import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
+import { newDelivery, newGate, newMessage, noteWhenDone, settle, type Gate } from '../harness.js';
+
+class RecordingSubscription implements Subscription {
+  readonly calls: string[] = [];
+  stopped: Promise<void> = Promise.resolve();
+  pause(): void {
+    this.calls.push('pause');
+  }
+  resume(): void {
+    this.calls.push('resume');
+  }
+  stop(): Promise<void> {
+    this.calls.push('stop');
+    return this.stopped;
+  }
+  async close(): Promise<void> {
+    this.calls.push('close');
+  }
+}
+
+function newBench(fields: Partial<DeliveryDispatcherFields> = {}) {
+  const clock = new VirtualClock();
+  const released: number[] = [];
+  const started: number[] = [];
+  const gates = new Map<number, Gate<Settled | DeferredSettlement>>();
+  const dispatcher = new DeliveryDispatcher({
+    concurrency: 2,
+    pausesWithoutRedelivery: true,
+    pausesWhileRepublishBlocked: true,
+    clock,
+    process: (delivery: Delivery) => {
+      started.push(delivery.tag);
+      const gate = newGate<Settled | DeferredSettlement>();
+      gates.set(delivery.tag, gate);
+      return gate.promise;
+    },
+    failed: async () => 'done',
+    release: (delivery) => {
+      released.push(delivery.tag);
+      delivery.requeue();
+    },
+    ...fields,
+  });
+  const subscription = new RecordingSubscription();
+  const deliver = (tag: number, orderingKey?: string, bytes = 8, session = new SourceSession()): Delivery => {
+    const message = newMessage({ body: Buffer.alloc(bytes) });
+    const { delivery } = newDelivery({ tag, orderingKey, message, session });
+    dispatcher.deliver(delivery);
+    return delivery;
+  };
+  const end = async (tag: number, outcome: Settled | DeferredSettlement = 'done'): Promise<void> => {
+    gates.get(tag)!.open(outcome);
+    await settle();
+  };
+  return { clock, dispatcher, subscription, started, released, deliver, end };
+}
+
+describe('deliveries', () => {
+  it('run up to the concurrency, those of one lane one after another', async () => {
+    const { dispatcher, started, deliver, end } = newBench();
+    deliver(1, 'x');
+    deliver(2, 'x');
+    deliver(3, 'y');
+    deliver(4);
+    expect([started, dispatcher.running, dispatcher.inFlight]).toEqual([[1, 3], 2, 4]);
+    await end(1);
+    expect([started, dispatcher.running, dispatcher.inFlight]).toEqual([[1, 3, 4], 2, 3]);
+    await end(3);
+    expect(started).toEqual([1, 3, 4, 2]);
+  });
+
+  it('count as in flight until they are settled, a tombstone included', async () => {
+    const { dispatcher, end } = newBench();
+    dispatcher.deliver(newDelivery({ tag: 1, message: newMessage({ body: null }) }).delivery);
+    expect(dispatcher.inFlight).toBe(1);
+    await end(1);
+    expect(dispatcher.inFlight).toBe(0);
+  });
+
+  it('that are to run again do so at once, before anything else of their lane or in line', async () => {
+    const { dispatcher, started, deliver, end } = newBench({ concurrency: 1 });
+    deliver(1, 'x');
+    deliver(2, 'x');
+    deliver(3);
+    await end(1, 'again');
+    await end(1, 'again');
+    expect([started, dispatcher.running, dispatcher.inFlight]).toEqual([[1, 1, 1], 1, 3]);
+    await end(1);
+    await end(3);
+    expect([started, dispatcher.inFlight]).toEqual([[1, 1, 1, 3, 2], 1]);
+  });
+
+  it('that are to run again do not where they are settled, lost or aborted meanwhile', async () => {
+    const { dispatcher, started, deliver, end } = newBench({ concurrency: 3 });
+    const lost = new SourceSession();
+    const [settled, , aborted] = [deliver(1), deliver(2, undefined, 8, lost), deliver(3)];
+    settled.requeue();
+    lost.end();
+    aborted.abort();
+    for (const tag of [1, 2, 3]) await end(tag, 'again');
+    expect([started, dispatcher.inFlight]).toEqual([[1, 2, 3], 0]);
+  });
+});
+
+describe('what a handler keeps', () => {
+  const keep = async (bench: ReturnType<typeof newBench>, tag: number): Promise<Gate<Settled>> => {
+    const later = newGate<Settled>();
+    await bench.end(tag, { later: later.promise });
+    return later;
+  };
+
+  it('frees its lane and its slot, and counts as in flight until it is settled', async () => {
+    const bench = newBench({ concurrency: 1 });
+    bench.deliver(1, 'x');
+    bench.deliver(2, 'x');
+    const later = await keep(bench, 1);
+    const { dispatcher } = bench;
+    expect([bench.started, dispatcher.running, dispatcher.held, dispatcher.inFlight]).toEqual([
+      [1, 2],
+      1,
+      1,
+      2,
+    ]);
+    later.open('done');
+    await settle();
+    expect([dispatcher.held, dispatcher.inFlight]).toEqual([0, 1]);
+  });
+
+  it('runs again in its lane where its source cannot take it back', async () => {
+    const bench = newBench({ concurrency: 5 });
+    bench.deliver(1, 'x');
+    const later = await keep(bench, 1);
+    bench.deliver(2, 'x');
+    later.open('again');
+    await settle();
+    expect(bench.started).toEqual([1, 2]);
+    await bench.end(2);
+    expect([bench.started, bench.dispatcher.inFlight]).toEqual([[1, 2, 1], 1]);
+  });
+
+  it('is aborted when its epoch ends', async () => {
+    const bench = newBench();
+    const session = new SourceSession();
+    const kept = bench.deliver(1, 'x', 8, session);
+    await keep(bench, 1);
+    session.end();
+    expect([kept.aborted, bench.released]).toEqual([true, []]);
+  });
+
+  it('is waited for by a drain, and given back when its time is over', async () => {
+    const bench = newBench();
+    for (const tag of [1, 2]) bench.deliver(tag);
+    const [first, second] = [await keep(bench, 1), await keep(bench, 2)];
+    let abandoned = 0;
+    const drained = noteWhenDone(bench.dispatcher.drain(1_000, () => abandoned++));
+    await settle();
+    first.open('done');
+    await settle();
+    expect([drained.done, abandoned]).toEqual([false, 0]);
+    await bench.clock.advance(1_000);
+    expect([drained.done, abandoned, bench.released]).toEqual([true, 1, [2]]);
+    second.open('done');
+    await settle();
+    expect([bench.dispatcher.inFlight, bench.released]).toEqual([0, [2]]);
+  });
+
+  it('ends a drain when the last of it is settled; what is to run again then is given back', async () => {
+    const bench = newBench();
+    bench.deliver(1);
+    const later = await keep(bench, 1);
+    const drained = noteWhenDone(bench.dispatcher.drain(1_000, () => {}));
+    await settle();
+    expect(drained.done).toBe(false);
+    later.open('again');
+    await settle();
+    expect([drained.done, bench.released, bench.dispatcher.inFlight]).toEqual([true, [1], 0]);
+  });
+
+  it('costs a redelivery where its settling fails by a bug', async () => {
+    const failures: unknown[] = [];
+    const bench = newBench({
+      failed: async (_, error) => {
+        failures.push(error);
+        return 'done';
+      },
+    });
+    bench.deliver(1);
+    const later = await keep(bench, 1);
+    later.fail(new Error('a bug'));
+    await settle();
+    expect([failures.length, bench.dispatcher.inFlight]).toEqual([1, 0]);
+  });
+});
+
+it('leaves a message alone that is this process’s only, when its epoch ends', async () => {
+  const { deliver, started } = newBench();
+  const session = new SourceSession();
+  const delivery = deliver(1, 'x', 8, session);
+  await delivery.ackEarly();
+  session.end();
+  expect([started, delivery.aborted]).toEqual([[1], false]);
+});
+
+it('pushes a delivery with the bounds of its handlers', async () => {
+  const bound = { limit: 1 };
+  const { started, deliver, end } = newBench({
+    boundsOf: ({ tag }) => (tag % 2 === 1 ? [bound] : []),
+  });
+  for (const tag of [1, 3, 2, 4]) deliver(tag);
+  expect(started).toEqual([1, 2]);
+  await end(2);
+  expect(started).toEqual([1, 2, 4]);
+  await end(1);
+  expect(started).toEqual([1, 2, 4, 3]);
+});
+
+describe('an epoch that ends', () => {
+  it('releases what waits of it at once, and nothing else, and aborts what is at work', async () => {
+    const { dispatcher, started, released, deliver, end } = newBench();
+    const lost = new SourceSession();
+    const running = deliver(1, 'x', 8, lost);
+    const other = deliver(2, 'y');
+    deliver(3, 'x', 8, lost);
+    deliver(4, 'x');
+    deliver(5, 'z', 8, lost);
+    lost.end();
+    expect([released.toSorted(), dispatcher.inFlight]).toEqual([[3, 5], 3]);
+    expect([running.aborted, other.aborted, released.includes(1)]).toEqual([true, false, false]);
+    await end(1);
+    expect(started).toEqual([1, 2, 4]);
+  });
+
+  it('leaves the others in the order of their lanes, each settled or started once', () => {
+    const step = fc.oneof(
+      {
+        weight: 5,
+        arbitrary: fc.record({ orderingKey: fc.constantFrom('x', 'y', undefined), of: fc.nat(2) }),
+      },
+      { weight: 3, arbitrary: fc.record({ finish: fc.nat(5), outcome: fc.constantFrom('done', 'again') }) },
+      { weight: 1, arbitrary: fc.record({ end: fc.nat(2) }) },
+      { weight: 1, arbitrary: fc.constantFrom('quiesce', 'resume') },
+    );
+    return fc.assert(
+      fc.asyncProperty(
+        fc.integer({ min: 1, max: 3 }),
+        fc.array(step, { maxLength: 40 }),
+        async (concurrency, steps) => {
+          const atWork = new Map<Delivery, Gate<Settled>>();
+          const started: Delivery[] = [];
+          const released: Delivery[] = [];
+          const delivered: Delivery[] = [];
+          const { dispatcher } = newBench({
+            concurrency,
+            process: (delivery) => {
+              expect([delivery.open, delivery.aborted, atWork.has(delivery)]).toEqual([true, false, false]);
+              const sameLane = [...atWork.keys()].filter(
+                ({ orderingKey }) => orderingKey !== undefined && orderingKey === delivery.orderingKey,
+              );
+              expect(sameLane).toEqual([]);
+              if (started.at(-1) !== delivery && !started.includes(delivery)) started.push(delivery);
+              const gate = newGate<Settled>();
+              atWork.set(delivery, gate);
+              return gate.promise;
+            },
+            release: (delivery) => void released.push(delivery),
+          });
+          const epochs = [new SourceSession(), new SourceSession(), new SourceSession()];
+          for (const next of steps) {
+            if (next === 'quiesce') void dispatcher.quiesce();
+            else if (next === 'resume') dispatcher.resume();
+            else if ('end' in next) {
+              epochs[next.end]!.end();
+              epochs[next.end] = new SourceSession();
+            } else if ('of' in next) {
+              const { delivery } = newDelivery({
+                tag: delivered.length,
+                orderingKey: next.orderingKey,
+                session: epochs[next.of]!,
+              });
+              delivered.push(delivery);
+              dispatcher.deliver(delivery);
+            } else {
+              const [delivery, gate] = [...atWork][next.finish] ?? [];
+              if (delivery === undefined) continue;
+              atWork.delete(delivery);
+              gate!.open(next.outcome);
+              for (let turn = 0; turn < 10; turn++) await Promise.resolve();
+            }
+            expect(dispatcher.running).toBe(atWork.size);
+            expect(dispatcher.running).toBeLessThanOrEqual(concurrency);
+          }
+          dispatcher.resume();
+          for (let left = [...atWork]; left.length > 0; left = [...atWork]) {
+            for (const [delivery, gate] of left) {
+              atWork.delete(delivery);
+              gate.open('done');
+            }
+            for (let turn = 0; turn < 10; turn++) await Promise.resolve();
+          }
+          expect([...started, ...released].toSorted((a, b) => a.tag - b.tag)).toEqual(delivered);
+          for (const orderingKey of ['x', 'y']) {
+            const tags = started
+              .filter((delivery) => delivery.orderingKey === orderingKey)
+              .map(({ tag }) => tag);
+            expect(tags).toEqual(tags.toSorted((a, b) => a - b));
+          }
+          for (const { session } of released) expect(session.isActive).toBe(false);
+          expect([dispatcher.inFlight, dispatcher.running]).toEqual([0, 0]);
+        },
+      ),
+      { numRuns: 300 },
+    );
+  });
+});
+
+describe('a full house', () => {
+  it('pauses the source at the high mark and lets it go on at the low one', async () => {
+    const { dispatcher, subscription, deliver, end } = newBench();
+    dispatcher.attach(subscription);
+    for (let tag = 1; tag <= 63; tag++) deliver(tag);
+    expect(subscription.calls).toEqual([]);
+    deliver(64);
+    deliver(65);
+    expect(subscription.calls).toEqual(['pause']);
+    for (let tag = 1; tag <= 32; tag++) await end(tag);
+    expect([subscription.calls, dispatcher.inFlight]).toEqual([['pause'], 33]);
+    await end(33);
+    expect(subscription.calls).toEqual(['pause', 'resume']);
+  });
+
+  it('is full of bytes too', async () => {
+    const { dispatcher, subscription, deliver, end } = newBench();
+    dispatcher.attach(subscription);
+    deliver(1, undefined, 64 * 1024 * 1024);
+    expect(subscription.calls).toEqual(['pause']);
+    await end(1);
+    expect(subscription.calls).toEqual(['pause', 'resume']);
+  });
+
+  it('pauses nothing where a pause would give messages back', async () => {
+    const { dispatcher, subscription, deliver, end } = newBench({ pausesWithoutRedelivery: false });
+    dispatcher.attach(subscription);
+    for (let tag = 1; tag <= 100; tag++) deliver(tag);
+    for (let tag = 1; tag <= 100; tag++) await end(tag);
+    expect(subscription.calls).toEqual([]);
+  });
+
+  it('pauses a source whose subscription comes after its first deliveries', () => {
+    const { dispatcher, subscription, deliver } = newBench();
+    for (let tag = 1; tag <= 64; tag++) deliver(tag);
+    dispatcher.attach(subscription);
+    expect(subscription.calls).toEqual(['pause']);
+  });
+});
+
+describe('a dead letter that cannot be written', () => {
+  it('pauses the source, also where a full house does not, until the last of several is written', () => {
+    const { dispatcher, subscription } = newBench({ pausesWithoutRedelivery: false });
+    dispatcher.attach(subscription);
+    expect([dispatcher.onRepublishBlocked(true), dispatcher.onRepublishBlocked(true)]).toEqual([true, false]);
+    expect(subscription.calls).toEqual(['pause']);
+    expect(dispatcher.onRepublishBlocked(false)).toBe(false);
+    expect(subscription.calls).toEqual(['pause']);
+    expect(dispatcher.onRepublishBlocked(false)).toBe(true);
+    expect(subscription.calls).toEqual(['pause', 'resume']);
+    expect(dispatcher.onRepublishBlocked(true)).toBe(true);
+  });
+
+  it('gives back what waits where the source opens a new window when it goes on, but not what is at work', async () => {
+    const { dispatcher, subscription, started, released, deliver, end } = newBench({
+      pausesWithoutRedelivery: false,
+    });
+    dispatcher.attach(subscription);
+    deliver(1, 'x');
+    deliver(2, 'x');
+    deliver(3);
+    deliver(4);
+    dispatcher.onRepublishBlocked(true);
+    expect([released.toSorted(), dispatcher.inFlight, subscription.calls]).toEqual([[2, 4], 2, ['pause']]);
+    await end(1);
+    await end(3);
+    expect([started, dispatcher.inFlight]).toEqual([[1, 3], 0]);
+  });
+
+  it('gives nothing back where a pause leaves what was delivered here', async () => {
+    const { dispatcher, subscription, released, started, deliver, end } = newBench({ concurrency: 1 });
+    dispatcher.attach(subscription);
+    deliver(1);
+    deliver(2);
+    dispatcher.onRepublishBlocked(true);
+    await end(1);
+    expect([released, started]).toEqual([[], [1, 2]]);
+  });
+
+  it('keeps a source paused that has room again, and the other way round', async () => {
+    const { dispatcher, subscription, deliver, end } = newBench();
+    dispatcher.attach(subscription);
+    deliver(1, undefined, 64 * 1024 * 1024);
+    dispatcher.onRepublishBlocked(true);
+    await end(1);
+    expect(subscription.calls).toEqual(['pause']);
+    deliver(2, undefined, 64 * 1024 * 1024);
+    dispatcher.onRepublishBlocked(false);
+    expect(subscription.calls).toEqual(['pause']);
+    await end(2);
+    expect(subscription.calls).toEqual(['pause', 'resume']);
+  });
+});
+
+describe('quiesce', () => {
+  it('starts nothing more, waits for what runs, keeps what waits, and is ended by proceed', async () => {
+    const { dispatcher, started, released, deliver, end } = newBench({ concurrency: 1 });
+    deliver(1);
+    deliver(2);
+    const quiesced = noteWhenDone(dispatcher.quiesce());
+    await settle();
+    expect(quiesced.done).toBe(false);
+    await end(1);
+    deliver(3);
+    expect([quiesced.done, started, released]).toEqual([true, [1], []]);
+    dispatcher.resume();
+    expect(started).toEqual([1, 2]);
+  });
+
+  it('is followed by deliveries of the epochs that still live', async () => {
+    const { dispatcher, started, released, deliver } = newBench();
+    const lost = new SourceSession();
+    await dispatcher.quiesce();
+    deliver(1, 'x', 8, lost);
+    deliver(2, 'x');
+    deliver(3, 'y', 8, lost);
+    lost.end();
+    dispatcher.resume();
+    await settle();
+    expect([started, released, dispatcher.inFlight]).toEqual([[2], [1, 3], 1]);
+  });
+});
+
+describe('drain', () => {
+  it('stops the source, gives back what has not begun, and waits for what has', async () => {
+    const { clock, dispatcher, subscription, started, released, deliver, end } = newBench();
+    dispatcher.attach(subscription);
+    const [running, , waiting] = [deliver(1, 'x'), deliver(2), deliver(3, 'x'), deliver(4)];
+    const abandoned: string[] = [];
+    const drained = noteWhenDone(dispatcher.drain(10_000, () => abandoned.push('abandon')));
+    await settle();
+    expect(subscription.calls).toEqual(['stop']);
+    expect(released.toSorted()).toEqual([3, 4]);
+    expect([drained.done, running.open, waiting.open, dispatcher.inFlight]).toEqual([false, true, false, 2]);
+    await end(1);
+    await clock.advance(5_000);
+    expect(drained.done).toBe(false);
+    await end(2);
+    expect([drained.done, started, abandoned, dispatcher.inFlight]).toEqual([true, [1, 2], [], 0]);
+    expect(clock.pendingTimers).toBe(0);
+  });
+
+  it('gives back what still arrives while the source stops, and starts none of it', async () => {
+    const { dispatcher, subscription, started, released, deliver } = newBench();
+    const stopping = newGate();
+    subscription.stopped = stopping.promise;
+    dispatcher.attach(subscription);
+    const drained = noteWhenDone(dispatcher.drain(10_000, () => {}));
+    deliver(1);
+    await settle();
+    expect([started, drained.done]).toEqual([[], false]);
+    stopping.open();
+    await settle();
+    expect([released, started, dispatcher.inFlight, drained.done]).toEqual([[1], [], 0, true]);
+  });
+
+  it('gives back what waits also where the source cannot be stopped', async () => {
+    const { dispatcher, subscription, released, deliver, end } = newBench({ concurrency: 1 });
+    subscription.stopped = Promise.reject(new Error('channel closed'));
+    dispatcher.attach(subscription);
+    deliver(1);
+    deliver(2);
+    const drained = noteWhenDone(dispatcher.drain(10_000, () => {}));
+    await settle();
+    expect(released).toEqual([2]);
+    await end(1);
+    expect(drained.done).toBe(true);
+  });
+
+  it('does not wait longer than its limit for a source that does not stop', async () => {
+    const { clock, dispatcher, subscription } = newBench();
+    subscription.stopped = newGate().promise;
+    dispatcher.attach(subscription);
+    const abandoned: string[] = [];
+    const drained = noteWhenDone(dispatcher.drain(10_000, () => abandoned.push('abandon')));
+    await clock.advance(9_999);
+    expect(drained.done).toBe(false);
+    await clock.advance(1);
+    // No handler runs, so there is nothing to say of any.
+    expect([drained.done, abandoned]).toEqual([true, []]);
+  });
+
+  it('lets a message that is to run again do so within the limit', async () => {
+    const { clock, dispatcher, started, deliver, end } = newBench();
+    deliver(1);
+    const drained = noteWhenDone(dispatcher.drain(10_000, () => {}));
+    await end(1, 'again');
+    expect([started, drained.done]).toEqual([[1, 1], false]);
+    await clock.advance(10_000);
+    expect(drained.done).toBe(true);
+    await end(1, 'again');
+    expect(started).toEqual([1, 1]);
+  });
+
+  it('abandons what still runs after the limit, and then gives that back too', async () => {
+    const { clock, dispatcher, subscription, released, deliver, end } = newBench();
+    dispatcher.attach(subscription);
+    const [first, second] = [deliver(1), deliver(2)];
+    const atAbandon: number[][] = [];
+    const drained = noteWhenDone(dispatcher.drain(10_000, () => atAbandon.push([...released])));
+    await clock.advance(9_999);
+    expect([drained.done, atAbandon]).toEqual([false, []]);
+    await clock.advance(1);
+    expect([drained.done, atAbandon, released]).toEqual([true, [[]], [1, 2]]);
+    expect([first.aborted, second.aborted]).toEqual([true, true]);
+    expect([first.ack(), second.ack()]).toEqual([false, false]);
+    await end(1);
+    await end(2);
+    expect([released, dispatcher.inFlight]).toEqual([[1, 2], 0]);
+  });
+
+  it('releases nothing that has settled itself before the limit', async () => {
+    const { clock, dispatcher, subscription, released, deliver, end } = newBench();
+    dispatcher.attach(subscription);
+    deliver(1);
+    deliver(2);
+    void dispatcher.drain(10_000, () => {});
+    await end(1);
+    await clock.advance(10_000);
+    expect(released).toEqual([2]);
+  });
+
+  it('starts nothing again, whoever says proceed, and resumes nothing', async () => {
+    const { dispatcher, subscription, started, deliver, end } = newBench();
+    dispatcher.attach(subscription);
+    deliver(1, undefined, 64 * 1024 * 1024);
+    const drained = noteWhenDone(dispatcher.drain(10_000, () => {}));
+    await settle();
+    dispatcher.resume();
+    await end(1);
+    dispatcher.resume();
+    deliver(2);
+    await settle();
+    expect([drained.done, started, subscription.calls]).toEqual([true, [1], ['pause', 'stop']]);
+  });
+
+  it('starts nothing that waited, also while the source stops', async () => {
+    const { dispatcher, subscription, started, released, deliver } = newBench();
+    const stopping = newGate();
+    subscription.stopped = stopping.promise;
+    dispatcher.attach(subscription);
+    deliver(1);
+    void dispatcher.quiesce();
+    deliver(2);
+    const drained = noteWhenDone(dispatcher.drain(10_000, () => {}));
+    deliver(3);
+    dispatcher.resume();
+    stopping.open();
+    await settle();
+    expect([started, released.toSorted(), drained.done]).toEqual([[1], [2, 3], false]);
+  });
+
+  it('can be called again', async () => {
+    const { dispatcher, subscription, deliver, end } = newBench();
+    dispatcher.attach(subscription);
+    deliver(1);
+    const notes = [dispatcher.drain(10_000, () => {}), dispatcher.drain(10_000, () => {})].map(noteWhenDone);
+    await settle();
+    expect(notes.map(({ done }) => done)).toEqual([false, false]);
+    await end(1);
+    expect(notes.map(({ done }) => done)).toEqual([true, true]);
+    await dispatcher.drain(10_000, () => {});
+    expect(subscription.calls).toEqual(['stop']);
+  });
+
+  it('is shortened by a second call, and says once that it abandons', async () => {
+    const { clock, dispatcher, subscription, released, deliver } = newBench();
+    dispatcher.attach(subscription);
+    const running = deliver(1);
+    const abandoned: string[] = [];
+    const long = noteWhenDone(dispatcher.drain(10_000, () => abandoned.push('long')));
+    const short = noteWhenDone(dispatcher.drain(1_000, () => abandoned.push('short')));
+    await clock.advance(999);
+    expect([long.done, short.done, running.aborted]).toEqual([false, false, false]);
+    await clock.advance(1);
+    expect([long.done, short.done, running.aborted]).toEqual([true, true, true]);
+    await clock.advance(10_000);
+    expect([abandoned, released, clock.pendingTimers]).toEqual([['short'], [1], 0]);
+  });
+
+  it('is not prolonged by a second call', async () => {
+    const { clock, dispatcher, subscription, released, deliver } = newBench();
+    dispatcher.attach(subscription);
+    deliver(1);
+    const abandoned: string[] = [];
+    const short = noteWhenDone(dispatcher.drain(1_000, () => abandoned.push('short')));
+    const long = noteWhenDone(dispatcher.drain(10_000, () => abandoned.push('long')));
+    await clock.advance(1_000);
+    expect([short.done, long.done, released]).toEqual([true, true, [1]]);
+    await clock.advance(10_000);
+    expect([abandoned, released]).toEqual([['short'], [1]]);
+  });
+
+  it('works where nothing was ever subscribed', async () => {
+    await expect(newBench().dispatcher.drain(10_000, () => {})).resolves.toBeUndefined();
+  });
+
+  it('stops also a source whose subscription comes after it, or what it gives back would come again and again', async () => {
+    const { dispatcher, subscription, started, released, deliver } = newBench();
+    await dispatcher.drain(10_000, () => {});
+    deliver(1);
+    dispatcher.attach(subscription);
+    deliver(2);
+    await settle();
+    expect(subscription.calls).toEqual(['stop']);
+    expect([started, released, dispatcher.inFlight]).toEqual([[], [1, 2], 0]);
+  });
+});

@@ -1,0 +1,96 @@
+import { describe, expect, it } from 'vitest';
+import type { Handler } from '../../../../lib/core/consume/handler.js';
+import type { HandlerAttempt } from '../../../../lib/core/consume/handler-attempt.js';
+import { withTimeLimit } from '../../../../lib/core/consume/handler-timeout.js';
+import { processDelivery } from '../../../../lib/core/consume/pipeline.js';
+import { patternFromString } from '../../../../lib/core/message/pattern.js';
+import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
+import { newGate, noteWhenDone, RecordingLogger, settle } from '../harness.js';
+import { deliveryOf, failure, deadLetters, lose, newBench, type Behaviour } from '../pipeline-harness.js';
+
+function newLimited(behaviour: Behaviour, timeoutMs: number | undefined = 1_000) {
+  const clock = new VirtualClock();
+  const logger = new RecordingLogger();
+  const plain: Handler = {
+    id: 'Orders.paid',
+    kind: 'event',
+    patterns: [patternFromString('#')],
+    consume: { timeoutMs },
+    run: behaviour,
+  };
+  const handler = withTimeLimit(plain, { name: 'orders', clock, logger });
+  return { plain, handler, lines: logger.lines, ...newBench([handler], {}, clock) };
+}
+
+describe('a handler with a time limit', () => {
+  it('is itself where it has none', () => {
+    const { plain } = newLimited(async () => undefined);
+    const { consume: _, ...unlimited } = plain;
+    expect(
+      withTimeLimit(unlimited, { name: 'orders', clock: new VirtualClock(), logger: new RecordingLogger() }),
+    ).toBe(unlimited);
+  });
+
+  it('leaves no timer behind where it is in time', async () => {
+    const { scope, clock, counters } = newLimited(async () => undefined);
+    await processDelivery(deliveryOf().delivery, scope);
+    expect(counters.get('handled')).toBe(1);
+    expect(clock.pendingTimers).toBe(0);
+  });
+
+  it('holds its place for 5 s after its time and no longer; what it then says is nobody’s', async () => {
+    const gate = newGate();
+    const runs: HandlerAttempt[] = [];
+    const { scope, clock, lines } = newLimited(async (run) => {
+      runs.push(run);
+      await gate.promise;
+      return failure('far too late');
+    });
+    const test = deliveryOf();
+    const done = noteWhenDone(processDelivery(test.delivery, scope));
+    await settle();
+    const { signal } = runs[0]!;
+    await clock.advance(999);
+    await settle();
+    expect(signal.aborted).toBe(false);
+    await clock.advance(1);
+    await settle();
+    expect(signal.aborted).toBe(true);
+    expect([runs[0]!.emit(1), runs[0]!.decide({ kind: 'ack' })]).toEqual([false, false]);
+    await clock.advance(4_999);
+    await settle();
+    expect(done.done).toBe(false);
+    await clock.advance(1);
+    await settle();
+    expect(done.done).toBe(true);
+    expect(deadLetters(test)).toEqual([['timeout', 'Orders.paid', '1']]);
+    gate.open();
+    await settle();
+    expect(lines).toEqual([
+      'warn orders: handler "Orders.paid", message "m-1": still at work 5000 ms after its time-out of 1000 ms; what waits for it goes on',
+      'debug orders: handler "Orders.paid", message "m-1": the run that was over its time has failed: far too late',
+    ]);
+    expect(clock.pendingTimers).toBe(0);
+  });
+
+  it('aborts with its delivery too, and tells listeners that come late', async () => {
+    const gate = newGate();
+    const runs: HandlerAttempt[] = [];
+    const { scope } = newLimited(async (run) => {
+      runs.push(run);
+      await gate.promise;
+      return undefined;
+    });
+    const test = deliveryOf();
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    const heard: string[] = [];
+    runs[0]!.onAbort(() => heard.push('early'));
+    lose(test);
+    runs[0]!.onAbort(() => heard.push('late'));
+    expect(heard).toEqual(['early', 'late']);
+    gate.open();
+    await done;
+    expect(test.source.events).toEqual([]);
+  });
+});

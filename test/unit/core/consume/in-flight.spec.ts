@@ -1,0 +1,116 @@
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { InFlight, marksFor, type InFlightMarks } from '../../../../lib/core/consume/in-flight.js';
+
+function newInFlight(marks: InFlightMarks): { inFlight: InFlight; calls: string[] } {
+  const calls: string[] = [];
+  const inFlight = new InFlight(
+    marks,
+    () => calls.push('full'),
+    () => calls.push('room'),
+  );
+  return { inFlight, calls };
+}
+
+const marks: InFlightMarks = { highMessages: 4, lowMessages: 2, highBytes: 100 };
+
+describe('InFlight', () => {
+  it('is full at the high mark of messages and has room again at the low one', () => {
+    const { inFlight, calls } = newInFlight(marks);
+    for (let i = 0; i < 3; i++) inFlight.add(1);
+    expect(calls).toEqual([]);
+    inFlight.add(1);
+    expect(calls).toEqual(['full']);
+    inFlight.remove(1);
+    expect(calls).toEqual(['full']);
+    inFlight.remove(1);
+    expect(calls).toEqual(['full', 'room']);
+  });
+
+  it('is full at the high mark of bytes and has room again at half of it', () => {
+    const { inFlight, calls } = newInFlight(marks);
+    inFlight.add(51);
+    expect(calls).toEqual([]);
+    inFlight.add(49);
+    expect(calls).toEqual(['full']);
+    inFlight.remove(49);
+    expect(calls).toEqual(['full']);
+    inFlight.remove(51);
+    expect(calls).toEqual(['full', 'room']);
+  });
+
+  it('has room at exactly half of the bytes', () => {
+    const { inFlight, calls } = newInFlight(marks);
+    inFlight.add(50);
+    inFlight.add(50);
+    inFlight.remove(50);
+    expect(calls).toEqual(['full', 'room']);
+  });
+
+  it('needs room in messages and in bytes, whichever had filled it', () => {
+    const { inFlight, calls } = newInFlight(marks);
+    inFlight.add(99);
+    for (let i = 0; i < 3; i++) inFlight.add(0);
+    inFlight.remove(0);
+    inFlight.remove(0);
+    expect(calls).toEqual(['full']);
+    inFlight.remove(99);
+    expect(calls).toEqual(['full', 'room']);
+  });
+
+  it('does not flap between its marks', () => {
+    const { inFlight, calls } = newInFlight(marks);
+    for (let i = 0; i < 4; i++) inFlight.add(1);
+    for (let i = 0; i < 10; i++) {
+      inFlight.remove(1);
+      inFlight.add(1);
+    }
+    expect(calls).toEqual(['full']);
+  });
+
+  it('lets one message larger than the mark through, and goes on when it is settled', () => {
+    const { inFlight, calls } = newInFlight(marks);
+    inFlight.add(1_000);
+    inFlight.remove(1_000);
+    expect(calls).toEqual(['full', 'room']);
+    expect([inFlight.messages, inFlight.bytes]).toEqual([0, 0]);
+  });
+
+  it('says full and room in turns, exactly where a plain count crosses the marks', () => {
+    const steps = fc.array(fc.record({ add: fc.boolean(), bytes: fc.nat(60), pick: fc.nat() }), {
+      maxLength: 80,
+    });
+    fc.assert(
+      fc.property(steps, (all) => {
+        const { inFlight, calls } = newInFlight(marks);
+        const expected: string[] = [];
+        const held: number[] = [];
+        for (const { add, bytes, pick } of all) {
+          if (add) {
+            held.push(bytes);
+            inFlight.add(bytes);
+          } else if (held.length > 0) {
+            inFlight.remove(held.splice(pick % held.length, 1)[0]!);
+          }
+          const sum = held.reduce((a, b) => a + b, 0);
+          const isFull = expected.at(-1) === 'full';
+          if (!isFull && (held.length >= 4 || sum >= 100)) expected.push('full');
+          if (isFull && held.length <= 2 && sum <= 50) expected.push('room');
+          expect([inFlight.messages, inFlight.bytes]).toEqual([held.length, sum]);
+          expect(calls).toEqual(expected);
+        }
+      }),
+    );
+  });
+});
+
+describe('marksFor', () => {
+  it('holds work for many keys even at a low concurrency', () => {
+    expect(marksFor(1)).toEqual({ highMessages: 64, lowMessages: 32, highBytes: 64 * 1024 * 1024 });
+    expect(marksFor(16).highMessages).toBe(64);
+  });
+
+  it('holds four times a high concurrency, and goes on at half of that', () => {
+    expect(marksFor(100)).toMatchObject({ highMessages: 400, lowMessages: 200 });
+  });
+});

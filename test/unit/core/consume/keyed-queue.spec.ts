@@ -1,0 +1,410 @@
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { KeyedQueue, type Bound } from '../../../../lib/core/consume/keyed-queue.js';
+import { newGate, settle, type Gate } from '../harness.js';
+
+/** Lanes whose items end when the test says so. */
+class Bench {
+  readonly lanes: KeyedQueue<string>;
+  readonly started: string[] = [];
+  readonly #gates = new Map<string, Gate>();
+
+  constructor(concurrency: number) {
+    this.lanes = new KeyedQueue(concurrency, (item) => {
+      this.started.push(item);
+      const gate = newGate();
+      this.#gates.set(item, gate);
+      return gate.promise;
+    });
+  }
+
+  get running(): string[] {
+    return [...this.#gates.keys()];
+  }
+
+  async end(item: string): Promise<void> {
+    this.#gates.get(item)!.open();
+    this.#gates.delete(item);
+    await settle();
+  }
+}
+
+function noteWhenDone(promise: Promise<void>): { done: boolean } {
+  const note = { done: false };
+  void promise.then(() => (note.done = true));
+  return note;
+}
+
+describe('KeyedQueue', () => {
+  it('runs items without a lane side by side, up to its concurrency', async () => {
+    const bench = new Bench(2);
+    for (const item of ['a', 'b', 'c']) bench.lanes.push(undefined, item);
+    expect(bench.running).toEqual(['a', 'b']);
+    expect([bench.lanes.running, bench.lanes.waiting]).toEqual([2, 1]);
+    await bench.end('b');
+    expect(bench.running).toEqual(['a', 'c']);
+    expect([bench.lanes.running, bench.lanes.waiting]).toEqual([2, 0]);
+  });
+
+  it('runs the items of one lane one after another, in the order in which they came', async () => {
+    const bench = new Bench(10);
+    for (const item of ['x1', 'x2', 'x3']) bench.lanes.push('x', item);
+    expect(bench.running).toEqual(['x1']);
+    await bench.end('x1');
+    expect(bench.running).toEqual(['x2']);
+    await bench.end('x2');
+    await bench.end('x3');
+    expect(bench.started).toEqual(['x1', 'x2', 'x3']);
+  });
+
+  it('takes the empty text for a lane like any other', () => {
+    const bench = new Bench(10);
+    bench.lanes.push('', 'a');
+    bench.lanes.push('', 'b');
+    expect(bench.running).toEqual(['a']);
+  });
+
+  it('starts a lane anew after it has run empty', async () => {
+    const bench = new Bench(10);
+    bench.lanes.push('x', 'x1');
+    await bench.end('x1');
+    bench.lanes.push('x', 'x2');
+    expect(bench.running).toEqual(['x2']);
+  });
+
+  it('puts a lane at the back of the line after each item, so a busy one does not starve the others', async () => {
+    const bench = new Bench(1);
+    for (const item of ['busy1', 'busy2', 'busy3', 'busy4']) bench.lanes.push('busy', item);
+    bench.lanes.push('quiet', 'quiet1');
+    bench.lanes.push(undefined, 'free');
+    for (const item of ['busy1', 'quiet1', 'free', 'busy2', 'busy3', 'busy4']) {
+      expect(bench.running).toEqual([item]);
+      await bench.end(item);
+    }
+  });
+
+  it('starts what is pushed from within a run', async () => {
+    const started: string[] = [];
+    const lanes: KeyedQueue<string> = new KeyedQueue(2, async (item) => {
+      started.push(item);
+      if (item === 'first') {
+        lanes.push('x', 'x1');
+        lanes.push('x', 'x2');
+      }
+    });
+    lanes.push(undefined, 'first');
+    await settle();
+    expect(started).toEqual(['first', 'x1', 'x2']);
+    expect([lanes.running, lanes.waiting]).toEqual([0, 0]);
+  });
+
+  describe('quiesce', () => {
+    it('starts nothing more, and resolves when what ran has ended', async () => {
+      const bench = new Bench(2);
+      bench.lanes.push('x', 'x1');
+      bench.lanes.push('x', 'x2');
+      bench.lanes.push(undefined, 'a');
+      const quiesced = noteWhenDone(bench.lanes.quiesce());
+      await bench.end('x1');
+      expect([quiesced.done, bench.running]).toEqual([false, ['a']]);
+      await bench.end('a');
+      expect([quiesced.done, bench.running]).toEqual([true, []]);
+      bench.lanes.push(undefined, 'b');
+      expect(bench.running).toEqual([]);
+      expect(bench.lanes.waiting).toBe(2);
+    });
+
+    it('resolves at once when nothing runs', async () => {
+      await expect(new Bench(1).lanes.quiesce()).resolves.toBeUndefined();
+    });
+
+    it('answers everybody who waits', async () => {
+      const bench = new Bench(1);
+      bench.lanes.push(undefined, 'a');
+      const notes = [bench.lanes.quiesce(), bench.lanes.quiesce(), bench.lanes.settled()].map(noteWhenDone);
+      await bench.end('a');
+      expect(notes.map(({ done }) => done)).toEqual([true, true, true]);
+    });
+
+    it('is ended by proceed, which starts what waits, up to the concurrency', async () => {
+      const bench = new Bench(2);
+      void bench.lanes.quiesce();
+      for (const item of ['a', 'b', 'c']) bench.lanes.push(undefined, item);
+      bench.lanes.resume();
+      expect(bench.running).toEqual(['a', 'b']);
+    });
+  });
+
+  it('settled waits also for what starts while it waits', async () => {
+    const bench = new Bench(1);
+    bench.lanes.push(undefined, 'a');
+    bench.lanes.push(undefined, 'b');
+    const settled = noteWhenDone(bench.lanes.settled());
+    await bench.end('a');
+    expect(settled.done).toBe(false);
+    await bench.end('b');
+    expect(settled.done).toBe(true);
+  });
+
+  describe('takeWaiting', () => {
+    it('takes what has not started out of every lane, whether its first item runs or waits', async () => {
+      const bench = new Bench(1);
+      for (const item of ['x1', 'x2', 'x3']) bench.lanes.push('x', item);
+      for (const item of ['y1', 'y2']) bench.lanes.push('y', item);
+      bench.lanes.push(undefined, 'a');
+      expect(bench.lanes.takeWaiting().toSorted()).toEqual(['a', 'x2', 'x3', 'y1', 'y2']);
+      expect(bench.lanes.waiting).toBe(0);
+      expect(bench.lanes.takeWaiting()).toEqual([]);
+      await bench.end('x1');
+      expect(bench.running).toEqual([]);
+    });
+
+    it('keeps a lane in order whose item still runs', async () => {
+      const bench = new Bench(5);
+      bench.lanes.push('x', 'x1');
+      bench.lanes.push('x', 'x2');
+      bench.lanes.takeWaiting();
+      bench.lanes.push('x', 'x3');
+      expect(bench.running).toEqual(['x1']);
+      await bench.end('x1');
+      expect(bench.running).toEqual(['x3']);
+    });
+
+    it('leaves lanes usable that only waited', () => {
+      const bench = new Bench(5);
+      void bench.lanes.quiesce();
+      bench.lanes.push('x', 'x1');
+      bench.lanes.push('x', 'x2');
+      bench.lanes.takeWaiting();
+      bench.lanes.push('x', 'x3');
+      bench.lanes.resume();
+      expect(bench.running).toEqual(['x3']);
+    });
+  });
+
+  it('keeps thousands of items of one lane in order', async () => {
+    const started: number[] = [];
+    const lanes = new KeyedQueue<number>(4, async (item) => void started.push(item));
+    const numbers = [...Array(2_000).keys()];
+    for (const number of numbers) lanes.push('x', number);
+    await lanes.settled();
+    expect(started).toEqual(numbers);
+  });
+});
+
+describe('an item at one of its bounds', () => {
+  const one: Bound = { limit: 1 };
+
+  it('waits beside the line: others go past it and take every slot', async () => {
+    const bench = new Bench(2);
+    for (const item of ['b1', 'b2', 'b3']) bench.lanes.push(undefined, item, [one]);
+    for (const item of ['a1', 'a2']) bench.lanes.push(undefined, item);
+    expect([bench.running, bench.lanes.waiting]).toEqual([['b1', 'a1'], 3]);
+    await bench.end('a1');
+    expect(bench.running).toEqual(['b1', 'a2']);
+    await bench.end('a2');
+    expect([bench.running, bench.lanes.running]).toEqual([['b1'], 1]);
+    await bench.end('b1');
+    expect(bench.running).toEqual(['b2']);
+    await bench.end('b2');
+    expect(bench.running).toEqual(['b3']);
+  });
+
+  it('holds its lane, and nothing of another', async () => {
+    const bench = new Bench(5);
+    bench.lanes.push('x', 'x1', [one]);
+    bench.lanes.push('y', 'y1', [one]);
+    bench.lanes.push('y', 'y2');
+    bench.lanes.push('z', 'z1');
+    expect(bench.running).toEqual(['x1', 'z1']);
+    await bench.end('x1');
+    expect(bench.running).toEqual(['z1', 'y1']);
+    await bench.end('y1');
+    expect(bench.running).toEqual(['z1', 'y2']);
+  });
+
+  it('goes before what comes to the bound after it, its own lane included', async () => {
+    const bench = new Bench(5);
+    bench.lanes.push('x', 'x1', [one]);
+    bench.lanes.push('x', 'x2', [one]);
+    bench.lanes.push('y', 'y1', [one]);
+    for (const item of ['x1', 'y1', 'x2']) {
+      expect(bench.running).toEqual([item]);
+      await bench.end(item);
+    }
+  });
+
+  it('takes a place in all of its bounds or in none', async () => {
+    const bench = new Bench(5);
+    const other: Bound = { limit: 1 };
+    bench.lanes.push(undefined, 'a', [one]);
+    bench.lanes.push(undefined, 'both', [one, other]);
+    bench.lanes.push(undefined, 'b', [other]);
+    expect(bench.running).toEqual(['a', 'b']);
+    await bench.end('a');
+    expect(bench.running).toEqual(['b']);
+    await bench.end('b');
+    expect(bench.running).toEqual(['both']);
+  });
+
+  it('lets the next one try where a place is free that it cannot use yet', async () => {
+    const bench = new Bench(5);
+    const other: Bound = { limit: 1 };
+    bench.lanes.push(undefined, 'a', [one]);
+    bench.lanes.push(undefined, 'b', [other]);
+    bench.lanes.push(undefined, 'both', [one, other]);
+    bench.lanes.push(undefined, 'a2', [one]);
+    await bench.end('a');
+    expect(bench.running).toEqual(['b', 'a2']);
+  });
+
+  it('can be taken out, with its lane, and leaves the bound as it was', async () => {
+    const bench = new Bench(1);
+    bench.lanes.push(undefined, 'runs');
+    bench.lanes.push('x', 'x1', [one]);
+    bench.lanes.push('y', 'y1', [one]);
+    bench.lanes.push('y', 'y2');
+    expect(bench.lanes.takeWaiting().toSorted()).toEqual(['x1', 'y1', 'y2']);
+    bench.lanes.push('y', 'y3', [one]);
+    await bench.end('runs');
+    expect(bench.running).toEqual(['y3']);
+  });
+});
+
+interface Item {
+  readonly orderingKey: string | undefined;
+  readonly number: number;
+  readonly bounds: readonly Bound[];
+}
+
+const step = fc.oneof(
+  {
+    weight: 5,
+    arbitrary: fc.record({
+      kind: fc.constant('push' as const),
+      orderingKey: fc.integer({ min: -1, max: 3 }),
+      bounds: fc.subarray([0, 1, 2]),
+    }),
+  },
+  { weight: 5, arbitrary: fc.record({ kind: fc.constant('end' as const), pick: fc.nat() }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ kind: fc.constantFrom('quiesce' as const, 'resume' as const, 'take' as const) }),
+  },
+);
+
+/** Ends of the event loop's microtasks that an ended item needs to start the next one. */
+async function rest(): Promise<void> {
+  for (let i = 0; i < 5; i++) await Promise.resolve();
+}
+
+describe('KeyedLanes under any load', () => {
+  it('never exceeds its concurrency or a bound, idles for neither, keeps lanes exclusive and in order, and runs or gives back each item once', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.integer({ min: 1, max: 4 }),
+        fc.tuple(fc.integer({ min: 1, max: 3 }), fc.integer({ min: 1, max: 3 }), fc.constant(4)),
+        fc.array(step, { maxLength: 60 }),
+        async (concurrency, limits, steps) => {
+          const allBounds: Bound[] = limits.map((limit) => ({ limit }));
+          const running = new Map<Item, Gate>();
+          const started: Item[] = [];
+          const taken: Item[] = [];
+          const pushed: Item[] = [];
+          let quiesced = false;
+          const isFull = (bound: Bound): boolean =>
+            [...running.keys()].filter(({ bounds }) => bounds.includes(bound)).length === bound.limit;
+          const lanes = new KeyedQueue<Item>(concurrency, (item) => {
+            expect(quiesced).toBe(false);
+            expect(item.bounds.filter(isFull)).toEqual([]);
+            expect(running.size).toBeLessThan(concurrency);
+            const sameLane = [...running.keys()].filter(
+              ({ orderingKey }) => orderingKey !== undefined && orderingKey === item.orderingKey,
+            );
+            expect(sameLane).toEqual([]);
+            const gate = newGate();
+            running.set(item, gate);
+            started.push(item);
+            return gate.promise;
+          });
+          const end = async (item: Item): Promise<void> => {
+            running.get(item)!.open();
+            running.delete(item);
+            await rest();
+          };
+          const check = (): void => {
+            const gone = new Set([...started, ...taken]);
+            const waiting = pushed.filter((item) => !gone.has(item));
+            expect(lanes.running).toBe(running.size);
+            expect(lanes.waiting).toBe(waiting.length);
+            if (quiesced || running.size === concurrency) return;
+            // Nothing idles: whatever waits does so behind its own lane, or at a bound that is reached.
+            const busy = new Set([...running.keys()].map(({ orderingKey }) => orderingKey));
+            for (const { orderingKey, bounds } of waiting) {
+              if (orderingKey !== undefined && busy.has(orderingKey)) continue;
+              expect(bounds.filter(isFull)).not.toEqual([]);
+              busy.add(orderingKey);
+            }
+          };
+          for (const next of steps) {
+            if (next.kind === 'push') {
+              const item = {
+                orderingKey: next.orderingKey < 0 ? undefined : String(next.orderingKey),
+                number: pushed.length,
+                bounds: next.bounds.map((index) => allBounds[index]!),
+              };
+              pushed.push(item);
+              lanes.push(item.orderingKey, item, item.bounds);
+            } else if (next.kind === 'end') {
+              if (running.size > 0) await end([...running.keys()][next.pick % running.size]!);
+            } else if (next.kind === 'quiesce') {
+              quiesced = true;
+              void lanes.quiesce();
+            } else if (next.kind === 'resume') {
+              quiesced = false;
+              lanes.resume();
+            } else {
+              taken.push(...lanes.takeWaiting());
+            }
+            check();
+          }
+          quiesced = false;
+          lanes.resume();
+          while (running.size > 0) await end([...running.keys()][0]!);
+          await lanes.settled();
+          const byNumber = (a: Item, b: Item): number => a.number - b.number;
+          expect([...started, ...taken].toSorted(byNumber)).toEqual(pushed);
+          for (const orderingKey of ['0', '1', '2', '3']) {
+            const ofLane = started.filter((item) => item.orderingKey === orderingKey);
+            expect(ofLane).toEqual(ofLane.toSorted(byNumber));
+          }
+        },
+      ),
+    );
+  });
+
+  it('gives every lane its turn before any lane gets its second', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.nat(4), { minLength: 1, maxLength: 40 }), async (laneNumbers) => {
+        const started: number[] = [];
+        const lanes = new KeyedQueue<number>(1, async (orderingKey) => void started.push(orderingKey));
+        void lanes.quiesce();
+        for (const orderingKey of laneNumbers) lanes.push(String(orderingKey), orderingKey);
+        lanes.resume();
+        await lanes.settled();
+        // Round by round: the lanes that have anything left, in the order of their first item.
+        const left = new Map<number, number>();
+        for (const orderingKey of laneNumbers) left.set(orderingKey, (left.get(orderingKey) ?? 0) + 1);
+        const rounds: number[] = [];
+        while (left.size > 0) {
+          for (const [orderingKey, count] of left) {
+            rounds.push(orderingKey);
+            if (count === 1) left.delete(orderingKey);
+            else left.set(orderingKey, count - 1);
+          }
+        }
+        expect(started).toEqual(rounds);
+      }),
+    );
+  });
+});

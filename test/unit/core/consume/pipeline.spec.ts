@@ -1,0 +1,626 @@
+import { describe, expect, it } from 'vitest';
+import { processDelivery } from '../../../../lib/core/consume/pipeline.js';
+import type { Failure } from '../../../../lib/core/runtime/failure.js';
+import type { InboundMessage } from '../../../../lib/core/port/message.js';
+import { newCodecs, newGate, settle } from '../harness.js';
+import {
+  asked,
+  deliveryOf,
+  failure,
+  deadLetters,
+  lose,
+  newBench,
+  refusal,
+  TestHandler,
+  type Behaviour,
+} from '../pipeline-harness.js';
+
+describe('an event', () => {
+  it('is acknowledged when its handler has succeeded, and not before', async () => {
+    const gate = newGate();
+    const handler = new TestHandler('event', 'h', 'order.paid', async () => {
+      await gate.promise;
+      return undefined;
+    });
+    const { counters, scope } = newBench([handler]);
+    const test = deliveryOf();
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    expect(test.source.events).toEqual([]);
+    gate.open();
+    await done;
+    expect(test.source.events).toEqual(['ack 1']);
+    expect(counters.snapshot()).toEqual({ received: 1, handled: 1 });
+  });
+
+  it('reaches its handler decoded, with the pattern that matched and what the headers say', async () => {
+    const handler = new TestHandler('event', 'h', 'order.*');
+    const { scope } = newBench([handler]);
+    const test = deliveryOf({ patterns: ['nobody', 'order.paid'], headers: { 'stork-attempt': '2' } });
+    await processDelivery(test.delivery, scope);
+    expect(handler.runs).toMatchObject([
+      { pattern: 'order.paid', value: { id: 1 }, metadata: { attempt: 2 } },
+    ]);
+    expect(handler.runs[0]?.delivery).toBe(test.delivery);
+  });
+
+  it('that is a tombstone reaches its handler as null', async () => {
+    const handler = new TestHandler('event', 'h', '#');
+    const { scope } = newBench([handler]);
+    await processDelivery(deliveryOf({ body: null }).delivery, scope);
+    expect(handler.runs[0]?.value).toBeNull();
+  });
+
+  it('whose handler has failed is kept as a dead letter and then acknowledged', async () => {
+    const handler = new TestHandler('event', 'Orders.paid', '#', async () =>
+      failure('no stock', 'retries-exhausted'),
+    );
+    const { counters, logger, scope } = newBench([handler]);
+    const test = deliveryOf({ headers: { 'stork-attempt': '3', tenant: 'a' } });
+    await processDelivery(test.delivery, scope);
+    expect(test.source.events).toEqual(['copy 1', 'ack 1']);
+    expect(deadLetters(test)).toEqual([['retries-exhausted', 'Orders.paid', '3']]);
+    expect(test.source.copied[0]!.headers).toMatchObject({
+      tenant: 'a',
+      'stork-error-message': 'no stock',
+      'stork-origin': 'orders',
+      'stork-failed-at': '2026-01-01T00:00:00.000Z',
+    });
+    expect(counters.snapshot()).toEqual({ received: 1, failed: 1, 'dead-lettered': 1 });
+    expect(logger.lines).toEqual([
+      'warn orders: dead letter retries-exhausted, pattern "order.paid", handler "Orders.paid", message "m-1", attempt 3',
+    ]);
+  });
+
+  it('with several handlers runs all at once and makes a dead letter for each that failed', async () => {
+    const gate = newGate();
+    const waiting: Behaviour = async () => {
+      await gate.promise;
+      return undefined;
+    };
+    const handlers = [
+      new TestHandler('event', 'ok', '#', waiting),
+      new TestHandler('event', 'bad', 'order.*', async () => failure('one')),
+      new TestHandler('event', 'worse', 'order.paid', async () => failure('two', 'invalid')),
+      new TestHandler('message', 'answers', 'order.paid'),
+    ];
+    const { counters, scope } = newBench(handlers);
+    const test = deliveryOf();
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    expect(handlers.map(({ runs }) => runs.length)).toEqual([1, 1, 1, 0]);
+    expect(test.source.events).toEqual([]);
+    gate.open();
+    await done;
+    expect(test.source.events).toEqual(['copy 1', 'copy 1', 'ack 1']);
+    expect(deadLetters(test)).toEqual([
+      ['fatal', 'bad', '1'],
+      ['invalid', 'worse', '1'],
+    ]);
+    expect(counters.snapshot()).toEqual({ received: 1, handled: 1, failed: 2, 'dead-lettered': 2 });
+  });
+
+  it('that is addressed to one handler reaches that one only', async () => {
+    const handlers = [new TestHandler('event', 'a', '#'), new TestHandler('event', 'b', 'something.else')];
+    const { scope } = newBench(handlers);
+    await processDelivery(deliveryOf({ headers: { 'stork-handler': 'b' } }).delivery, scope);
+    expect(handlers.map(({ runs }) => runs.length)).toEqual([0, 1]);
+  });
+
+  it('reaches a message handler where there is no event handler, whose result is dropped', async () => {
+    const handler = new TestHandler('message', 'm', '#', async (run) => {
+      expect(run.emit('result')).toBe(true);
+      return undefined;
+    });
+    const { driver, scope } = newBench([handler]);
+    const test = deliveryOf();
+    await processDelivery(test.delivery, scope);
+    expect([driver.replies, test.source.events]).toEqual([[], ['ack 1']]);
+  });
+});
+
+describe('a message whose deadline is over', () => {
+  it('is acknowledged unread, without an answer', async () => {
+    const handler = new TestHandler('message', 'm', '#');
+    const { driver, clock, counters, scope } = newBench([handler]);
+    driver.target = asked;
+    const deadline = (ms: number): string => new Date(clock.now() + ms).toISOString();
+    const late = deliveryOf({ headers: { 'stork-deadline': deadline(0) }, body: Buffer.from('{') });
+    await processDelivery(late.delivery, scope);
+    expect([late.source.events, driver.replies, handler.runs]).toEqual([['ack 1'], [], []]);
+    expect(counters.snapshot()).toEqual({ received: 1, expired: 1 });
+    await processDelivery(deliveryOf({ headers: { 'stork-deadline': deadline(1) } }).delivery, scope);
+    expect(handler.runs).toHaveLength(1);
+  });
+
+  it('runs for so much longer as the clocks may be apart', async () => {
+    const handler = new TestHandler('message', 'm', '#');
+    const { driver, clock, scope } = newBench([handler]);
+    driver.target = asked;
+    const skewed = { ...scope, clockSkewMs: 5_000 };
+    const run = (sinceMs: number): Promise<unknown> => {
+      const deadline = new Date(clock.now() - sinceMs).toISOString();
+      return processDelivery(deliveryOf({ headers: { 'stork-deadline': deadline } }).delivery, skewed);
+    };
+    await run(4_999);
+    await run(5_000);
+    expect(handler.runs).toHaveLength(1);
+  });
+
+  it('is handled all the same where nobody waits for an answer', async () => {
+    const handler = new TestHandler('event', 'h', '#');
+    const { scope } = newBench([handler]);
+    await processDelivery(
+      deliveryOf({ headers: { 'stork-deadline': '2020-01-01T00:00:00.000Z' } }).delivery,
+      scope,
+    );
+    expect(handler.runs).toHaveLength(1);
+  });
+});
+
+describe('a message that no handler may see', () => {
+  const cases: Record<string, { message: Partial<InboundMessage>; reason: string; code: string }> = {
+    'is too large': { message: { body: Buffer.alloc(1_001) }, reason: 'invalid', code: 'INVALID' },
+    'cannot be decoded': { message: { body: Buffer.from('{') }, reason: 'undecodable', code: 'UNDECODABLE' },
+    'has an unknown content type': {
+      message: { contentType: 'image/png' },
+      reason: 'undecodable',
+      code: 'UNDECODABLE',
+    },
+    'nobody listens to': { message: { patterns: ['x', 'y'] }, reason: 'no-handler', code: 'NO_HANDLER' },
+    'is for a handler that is gone': {
+      message: { headers: { 'stork-handler': 'Gone.one' } },
+      reason: 'no-handler',
+      code: 'NO_HANDLER',
+    },
+  };
+
+  it.each(Object.keys(cases))('because it %s is kept as a dead letter', async (name) => {
+    const { message, reason } = cases[name]!;
+    const handler = new TestHandler('event', 'h', 'order.paid');
+    const { counters, driver, scope } = newBench([handler]);
+    const test = deliveryOf(message);
+    await processDelivery(test.delivery, scope);
+    expect(test.source.events).toEqual(['copy 1', 'ack 1']);
+    expect(deadLetters(test)).toEqual([[reason, message.headers?.['stork-handler'], '1']]);
+    expect(counters.snapshot()).toEqual({ received: 1, 'dead-lettered': 1 });
+    expect([handler.runs, driver.replies]).toEqual([[], []]);
+  });
+
+  it.each(Object.keys(cases))('because it %s is answered too where an answer is wanted', async (name) => {
+    const { message, reason, code } = cases[name]!;
+    const handler = new TestHandler('message', 'h', 'order.paid');
+    const { driver, scope } = newBench([handler]);
+    driver.target = asked;
+    const test = deliveryOf({ ...message, correlationId: 'r-1' });
+    await processDelivery(test.delivery, scope);
+    expect(driver.error).toMatchObject({ code, retryable: false });
+    expect(driver.replies[0]?.correlationId).toBe('r-1');
+    expect(deadLetters(test)).toMatchObject([[reason, message.headers?.['stork-handler'], '1']]);
+    expect(test.source.events).toEqual(['copy 1', 'ack 1']);
+  });
+
+  it('is kept also when its caller is gone, which is counted', async () => {
+    const { driver, counters, scope } = newBench([]);
+    driver.target = asked;
+    driver.confirm = () => Promise.resolve('undeliverable');
+    const test = deliveryOf();
+    await processDelivery(test.delivery, scope);
+    expect(test.source.events).toEqual(['copy 1', 'ack 1']);
+    expect(counters.snapshot()).toEqual({ received: 1, 'reply-undeliverable': 1, 'dead-lettered': 1 });
+  });
+
+  it('is kept also when the reply to its caller is not confirmed, which is logged', async () => {
+    const { driver, counters, logger, scope } = newBench([]);
+    driver.target = asked;
+    driver.confirm = () => Promise.reject(new Error('channel closed'));
+    const test = deliveryOf();
+    await processDelivery(test.delivery, scope);
+    expect(test.source.events).toEqual(['copy 1', 'ack 1']);
+    expect(counters.snapshot()).toEqual({ received: 1, 'dead-lettered': 1 });
+    expect(logger.lines[0]).toBe('warn orders: an error reply was not confirmed: channel closed');
+  });
+
+  it('may be exactly as large as is allowed', async () => {
+    const handler = new TestHandler('event', 'h', '#');
+    const { scope } = newBench([handler]);
+    const body = Buffer.from(JSON.stringify('x'.repeat(998)));
+    await processDelivery(deliveryOf({ body }).delivery, scope);
+    expect([body.length, handler.runs.length]).toEqual([1_000, 1]);
+  });
+
+  it('because its reply address is forged is kept, with the reason, and answered nowhere', async () => {
+    const handler = new TestHandler('message', 'm', '#');
+    const { driver, scope } = newBench([handler]);
+    driver.target = { kind: 'forged', why: 'the queue "orders" is no inbox' };
+    const test = deliveryOf();
+    await processDelivery(test.delivery, scope);
+    expect([driver.replies, handler.runs]).toEqual([[], []]);
+    expect(deadLetters(test)).toEqual([['invalid', undefined, '1']]);
+    expect(test.source.copied[0]!.headers['stork-error-message']).toBe('the queue "orders" is no inbox');
+  });
+
+  it('because only event handlers listen is refused when an answer is wanted', async () => {
+    const handler = new TestHandler('event', 'e', '#');
+    const { driver, scope } = newBench([handler]);
+    driver.target = asked;
+    await processDelivery(deliveryOf().delivery, scope);
+    expect(driver.error).toMatchObject({
+      code: 'NO_HANDLER',
+      message: 'no handler for pattern "order.paid"',
+    });
+    expect(handler.runs).toEqual([]);
+  });
+
+  it('waits, its source paused, while the dead letter cannot be written', async () => {
+    const { clock, blocked, counters, scope } = newBench([]);
+    const test = deliveryOf();
+    test.source.refusals = 2;
+    const done = processDelivery(test.delivery, scope);
+    await clock.advance(1_499);
+    expect([test.source.events, blocked]).toEqual([['copy 1', 'copy 1'], [refusal]]);
+    await clock.advance(1);
+    await done;
+    expect([test.source.events.at(-1), blocked]).toEqual(['ack 1', [refusal, undefined]]);
+    expect(counters.get('dead-lettered')).toBe(1);
+  });
+
+  it('is kept also when its codec throws an error whose name and message are no text', async () => {
+    const decode = (): never => {
+      throw Object.assign(new Error('x'), { name: 5, message: { fields: ['a'] } });
+    };
+    const codec = { contentType: 'x/own', encode: (): Buffer => Buffer.alloc(0), decode };
+    const { scope } = newBench([new TestHandler('event', 'h', '#')], { codecs: newCodecs(codec) });
+    const test = deliveryOf({ contentType: 'x/own' });
+    await expect(processDelivery(test.delivery, scope)).resolves.toBe('done');
+    expect(deadLetters(test)).toEqual([['undecodable', undefined, '1']]);
+  });
+
+  it('is kept also when a sender wrote a time that is none', async () => {
+    const { scope } = newBench([]);
+    const test = deliveryOf({ timestamp: 1.767e18 });
+    await expect(processDelivery(test.delivery, scope)).resolves.toBe('done');
+    expect(test.source.events).toEqual(['copy 1', 'ack 1']);
+  });
+});
+
+describe('a message without a handler, where others read the source too', () => {
+  it('is skipped and counted', async () => {
+    const { counters, scope } = newBench([], { onUnhandled: 'skip' });
+    const test = deliveryOf();
+    await processDelivery(test.delivery, scope);
+    expect(test.source.events).toEqual(['ack 1']);
+    expect(counters.snapshot()).toEqual({ received: 1, skipped: 1 });
+  });
+
+  it('is still answered where an answer is wanted', async () => {
+    const { driver, scope } = newBench([], { onUnhandled: 'skip' });
+    driver.target = asked;
+    const test = deliveryOf();
+    await processDelivery(test.delivery, scope);
+    expect(driver.error).toMatchObject({ code: 'NO_HANDLER' });
+    expect(test.source.events).toEqual(['ack 1']);
+  });
+
+  it('does not make an undecodable one skipped', async () => {
+    const { scope } = newBench([new TestHandler('event', 'h', '#')], { onUnhandled: 'skip' });
+    const test = deliveryOf({ body: Buffer.from('{') });
+    await processDelivery(test.delivery, scope);
+    expect(deadLetters(test)).toMatchObject([['undecodable', undefined, '1']]);
+  });
+});
+
+describe('a request', () => {
+  const messageHandler = (...values: unknown[]): TestHandler =>
+    new TestHandler('message', 'm', '#', async (run) => {
+      for (const value of values) run.emit(value);
+      return undefined;
+    });
+
+  it('is acknowledged when its answer is confirmed, and not before', async () => {
+    const { driver, counters, scope } = newBench([
+      messageHandler({ sum: 3 }),
+      new TestHandler('event', 'e', '#'),
+    ]);
+    driver.target = asked;
+    const gate = newGate<'confirmed'>();
+    driver.confirm = () => gate.promise;
+    const test = deliveryOf({ correlationId: 'r-1' });
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    expect([driver.told, test.source.events]).toEqual([['value {"sum":3}'], []]);
+    gate.open('confirmed');
+    await done;
+    expect(test.source.events).toEqual(['ack 1']);
+    expect(driver.replies[0]?.correlationId).toBe('r-1');
+    expect(counters.snapshot()).toEqual({ received: 1, handled: 1 });
+  });
+
+  it('without an id of its own is answered with the id of the message', async () => {
+    const { driver, scope } = newBench([messageHandler(1)]);
+    driver.target = asked;
+    await processDelivery(deliveryOf({ messageId: 'm-7' }).delivery, scope);
+    await processDelivery(deliveryOf({ messageId: undefined }).delivery, scope);
+    expect(driver.replies.map(({ correlationId }) => correlationId)).toEqual(['m-7', '']);
+  });
+
+  it('may have several answers or none', async () => {
+    const many = newBench([messageHandler(1, 2)]);
+    many.driver.target = asked;
+    await processDelivery(deliveryOf().delivery, many.scope);
+    const none = newBench([messageHandler()]);
+    none.driver.target = asked;
+    await processDelivery(deliveryOf().delivery, none.scope);
+    expect([many.driver.told, none.driver.told]).toEqual([['item 1', 'item 2', 'end'], ['end']]);
+  });
+
+  it('whose handler fails is answered with the error and done: no dead letter', async () => {
+    const handler = new TestHandler('message', 'm', '#', async () => failure('no stock'));
+    const { driver, counters, scope } = newBench([handler]);
+    driver.target = asked;
+    const test = deliveryOf();
+    await processDelivery(test.delivery, scope);
+    expect(driver.error).toMatchObject({ message: 'no stock', code: 'HANDLER_FAILED' });
+    expect(test.source.events).toEqual(['ack 1']);
+    expect(counters.snapshot()).toEqual({ received: 1, failed: 1 });
+  });
+
+  it('whose caller is gone is done too, and counted', async () => {
+    const { driver, counters, scope } = newBench([messageHandler(1)]);
+    driver.target = asked;
+    driver.confirm = () => Promise.resolve('undeliverable');
+    const test = deliveryOf();
+    await processDelivery(test.delivery, scope);
+    expect(test.source.events).toEqual(['ack 1']);
+    expect(counters.snapshot()).toEqual({ received: 1, handled: 1, 'reply-undeliverable': 1 });
+  });
+
+  it('whose answer is lost is given back after a pause', async () => {
+    const { driver, clock, counters, logger, scope } = newBench([messageHandler(1)]);
+    driver.target = asked;
+    driver.confirm = () => Promise.reject(new Error('channel closed'));
+    const test = deliveryOf();
+    const done = processDelivery(test.delivery, scope);
+    await clock.advance(999);
+    expect(test.source.events).toEqual([]);
+    await clock.advance(1);
+    await done;
+    expect(test.source.events).toEqual(['requeue 1']);
+    expect(counters.snapshot()).toEqual({ received: 1, handled: 1, requeued: 1 });
+    expect(logger.lines).toEqual([
+      'warn orders: a reply was not confirmed, the request is given back: channel closed',
+    ]);
+  });
+
+  it('whose answer is lost runs again where the source cannot take it back', async () => {
+    const { driver, clock, counters, scope } = newBench([messageHandler(1)], {
+      capabilities: { requeue: 'in-process', destinations: new Set() },
+    });
+    driver.target = asked;
+    driver.confirm = () => Promise.reject(new Error('channel closed'));
+    const test = deliveryOf();
+    const done = processDelivery(test.delivery, scope);
+    await clock.advance(1_000);
+    expect([await done, test.source.events]).toEqual(['again', []]);
+    driver.confirm = () => Promise.resolve('confirmed');
+    expect(await processDelivery(test.delivery, scope)).toBe('done');
+    expect(test.source.events).toEqual(['ack 1']);
+    expect(counters.snapshot()).toEqual({ received: 2, handled: 2 });
+  });
+
+  it('stops a stream that nobody listens to any more', async () => {
+    const heard: boolean[] = [];
+    const handler = new TestHandler('message', 'm', '#', async (run) => {
+      for (let i = 0; i < 4; i++) {
+        heard.push(run.emit(i));
+        await settle();
+      }
+      return undefined;
+    });
+    const { driver, scope } = newBench([handler]);
+    driver.target = asked;
+    driver.confirm = () => Promise.resolve('undeliverable');
+    await processDelivery(deliveryOf().delivery, scope);
+    expect(heard).toEqual([true, false, false, false]);
+    expect(driver.told).toEqual(['item 0']);
+  });
+});
+
+describe('an epoch that ends', () => {
+  it('while the handler of an event runs leaves the message to be delivered again', async () => {
+    for (const result of [undefined, failure('no')]) {
+      const gate = newGate<Failure | undefined>();
+      const { counters, scope } = newBench([new TestHandler('event', 'h', '#', () => gate.promise)]);
+      const test = deliveryOf();
+      const done = processDelivery(test.delivery, scope);
+      lose(test);
+      gate.open(result);
+      await done;
+      expect(test.source.events).toEqual([]);
+      expect(counters.snapshot()).toEqual({ received: 1, 'stale-settlements': 1 });
+    }
+  });
+
+  it('while a dead letter is on its way leaves the message to be delivered again', async () => {
+    const gate = newGate();
+    const { counters, scope } = newBench([]);
+    const test = deliveryOf();
+    test.source.gate = gate.promise;
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    lose(test);
+    gate.open();
+    await done;
+    expect(test.source.events).toEqual(['copy 1']);
+    expect(counters.snapshot()).toEqual({ received: 1, 'stale-settlements': 1 });
+  });
+
+  it('between two tries of a dead letter ends the trying', async () => {
+    const { clock, blocked, counters, scope } = newBench([]);
+    const test = deliveryOf();
+    test.source.refusals = Infinity;
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    lose(test);
+    await clock.advance(500);
+    await done;
+    expect([test.source.events, blocked, counters.get('stale-settlements')]).toEqual([
+      ['copy 1'],
+      [refusal, undefined],
+      1,
+    ]);
+  });
+
+  it('while the caller of a refused message is told writes no dead letter', async () => {
+    const gate = newGate<'confirmed'>();
+    const { driver, counters, scope } = newBench([]);
+    driver.target = asked;
+    driver.confirm = () => gate.promise;
+    const test = deliveryOf();
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    lose(test);
+    gate.open('confirmed');
+    await done;
+    expect(test.source.events).toEqual([]);
+    expect(counters.snapshot()).toEqual({ received: 1, 'stale-settlements': 1 });
+  });
+
+  it('while the caller of a skipped message is told acknowledges nothing', async () => {
+    const gate = newGate<'confirmed'>();
+    const { driver, counters, scope } = newBench([], { onUnhandled: 'skip' });
+    driver.target = asked;
+    driver.confirm = () => gate.promise;
+    const test = deliveryOf();
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    lose(test);
+    gate.open('confirmed');
+    await done;
+    expect([test.source.events, counters.get('stale-settlements')]).toEqual([[], 1]);
+  });
+
+  it('while the handler of a request runs lets no answer go out, and acknowledges nothing', async () => {
+    const gate = newGate<Failure | undefined>();
+    const { driver, counters, scope } = newBench([new TestHandler('message', 'm', '#', () => gate.promise)]);
+    driver.target = asked;
+    const test = deliveryOf();
+    const done = processDelivery(test.delivery, scope);
+    lose(test);
+    gate.open(undefined);
+    await done;
+    expect([driver.told, test.source.events]).toEqual([[], []]);
+    expect(counters.snapshot()).toEqual({ received: 1, 'stale-settlements': 1 });
+  });
+
+  it('while the answer is being confirmed acknowledges nothing', async () => {
+    const gate = newGate<'confirmed'>();
+    const { driver, counters, scope } = newBench([new TestHandler('message', 'm', '#')]);
+    driver.target = asked;
+    driver.confirm = () => gate.promise;
+    const test = deliveryOf();
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    lose(test);
+    gate.open('confirmed');
+    await done;
+    expect([test.source.events, counters.get('stale-settlements')]).toEqual([[], 1]);
+  });
+
+  it('lets nothing out that a handler emits afterwards, or had emitted in the same turn', async () => {
+    const gate = newGate();
+    const heard: boolean[] = [];
+    const handler = new TestHandler('message', 'm', '#', async (run) => {
+      heard.push(run.emit(1));
+      await gate.promise;
+      heard.push(run.emit(2));
+      return undefined;
+    });
+    const { driver, scope } = newBench([handler]);
+    driver.target = asked;
+    const test = deliveryOf();
+    const done = processDelivery(test.delivery, scope);
+    lose(test);
+    gate.open();
+    await done;
+    await settle();
+    expect([heard, driver.told]).toEqual([[true, false], []]);
+  });
+
+  it('in the pause before a request is given back gives nothing back', async () => {
+    const { driver, clock, counters, scope } = newBench([new TestHandler('message', 'm', '#')]);
+    driver.target = asked;
+    driver.confirm = () => Promise.reject(new Error('channel closed'));
+    const test = deliveryOf();
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    lose(test);
+    await clock.advance(1_000);
+    await done;
+    expect(test.source.events).toEqual([]);
+    expect(counters.snapshot()).toEqual({ received: 1, handled: 1, 'stale-settlements': 1 });
+  });
+
+  it('before anything began acknowledges nothing of what is over', async () => {
+    const { driver, counters, scope } = newBench([]);
+    driver.target = asked;
+    const test = deliveryOf({ headers: { 'stork-deadline': '2020-01-01T00:00:00.000Z' } });
+    lose(test);
+    await processDelivery(test.delivery, scope);
+    expect(test.source.events).toEqual([]);
+    expect(counters.snapshot()).toEqual({ received: 1, expired: 1, 'stale-settlements': 1 });
+  });
+});
+
+describe('a shutdown that has lost its patience', () => {
+  it('while a handler runs gives its message back, whatever came of it', async () => {
+    for (const result of [undefined, failure('no')]) {
+      const gate = newGate<Failure | undefined>();
+      const { counters, scope } = newBench([new TestHandler('event', 'h', '#', () => gate.promise)]);
+      const test = deliveryOf();
+      const done = processDelivery(test.delivery, scope);
+      test.delivery.abort();
+      gate.open(result);
+      expect(await done).toBe('done');
+      expect(test.source.events).toEqual(['requeue 1']);
+      expect(counters.snapshot()).toEqual({ received: 1, requeued: 1 });
+    }
+  });
+
+  it('while an answer is being confirmed does not undo it', async () => {
+    const gate = newGate<'confirmed'>();
+    const { driver, scope } = newBench([new TestHandler('message', 'm', '#')]);
+    driver.target = asked;
+    driver.confirm = () => gate.promise;
+    const test = deliveryOf();
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    test.delivery.abort();
+    gate.open('confirmed');
+    await done;
+    expect([driver.told, test.source.events]).toEqual([['end'], ['ack 1']]);
+  });
+});
+
+describe('a dead letter that somebody reads', () => {
+  it('is read as an ordinary message: by every handler, without an answer, and dies with its first origin', async () => {
+    const handlers = [
+      new TestHandler('event', 'a', '#'),
+      new TestHandler('event', 'b', '#', async () => failure('no')),
+    ];
+    const { driver, scope } = newBench(handlers);
+    driver.target = asked;
+    const headers = {
+      'stork-death-reason': 'fatal',
+      'stork-handler': 'Gone.one',
+      'stork-deadline': '2020-01-01T00:00:00.000Z',
+      'stork-attempt': '9',
+      'stork-origin': 'first',
+    };
+    const test = deliveryOf({ headers, origin: { source: 'first.dlq' } });
+    await processDelivery(test.delivery, scope);
+    expect([handlers.map(({ runs }) => runs.length), driver.replies]).toEqual([[1, 1], []]);
+    expect(deadLetters(test)).toEqual([['fatal', 'b', '1']]);
+    expect(test.source.copied[0]!.headers['stork-origin']).toBe('first');
+  });
+});

@@ -1,0 +1,331 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { describe, expect, it } from 'vitest';
+import { ReplyWriter } from '../../../../lib/core/consume/reply-writer.js';
+import type { ErrorEnvelope } from '../../../../lib/core/runtime/errors.js';
+import type { OutboundReply, ReplyOutcome } from '../../../../lib/core/port/message.js';
+import { newCodecs, newGate, noteWhenDone, settle, type Gate } from '../harness.js';
+
+/** Notes replies; each is confirmed at once, or when the test says so. */
+class ReplyDriver {
+  readonly sent: OutboundReply[] = [];
+  readonly addresses: unknown[] = [];
+  gates: Gate<ReplyOutcome>[] | undefined;
+  outcome: ReplyOutcome | Error = 'confirmed';
+  largest = Infinity;
+
+  async reply(to: unknown, reply: OutboundReply): Promise<ReplyOutcome> {
+    this.addresses.push(to);
+    this.sent.push(reply);
+    if (this.gates !== undefined) {
+      const gate = newGate<ReplyOutcome>();
+      this.gates.push(gate);
+      return gate.promise;
+    }
+    if (this.outcome instanceof Error) throw this.outcome;
+    if (reply.body.length > this.largest) return 'too-large';
+    return this.outcome;
+  }
+
+  get told(): string[] {
+    return this.sent.map(({ kind, body }) => `${kind} ${body.toString()}`.trim());
+  }
+}
+
+function newBench() {
+  const driver = new ReplyDriver();
+  const replyWriter = new ReplyWriter({
+    driver,
+    codecs: newCodecs(),
+    address: 'inbox-1',
+    correlationId: 'c-1',
+  });
+  return { driver, replyWriter };
+}
+
+const failure: ErrorEnvelope = { name: 'NoStock', message: 'none left', code: 'NO_STOCK', retryable: false };
+
+describe('an answer of one value', () => {
+  it('is one message of the kind value, to the address, with the id of the request', async () => {
+    const { driver, replyWriter } = newBench();
+    expect(replyWriter.emit({ id: 1 })).toBe(true);
+    expect(await replyWriter.end()).toBe('confirmed');
+    await settle();
+    expect(driver.sent).toMatchObject([
+      { kind: 'value', correlationId: 'c-1', contentType: 'application/json' },
+    ]);
+    expect(driver.told).toEqual(['value {"id":1}']);
+    expect(driver.addresses).toEqual(['inbox-1']);
+  });
+
+  it('may be null', async () => {
+    const { driver, replyWriter } = newBench();
+    replyWriter.emit(null);
+    await replyWriter.end();
+    expect(driver.told).toEqual(['value null']);
+  });
+
+  it('may be bytes', async () => {
+    const { driver, replyWriter } = newBench();
+    replyWriter.emit(Buffer.from('abc'));
+    await replyWriter.end();
+    expect(driver.sent).toMatchObject([{ kind: 'value', contentType: 'application/octet-stream' }]);
+  });
+});
+
+describe('an answer of nothing', () => {
+  it('is an end alone, whether undefined was emitted or nothing', async () => {
+    const silent = newBench();
+    await silent.replyWriter.end();
+    const empty = newBench();
+    empty.replyWriter.emit(undefined);
+    await empty.replyWriter.end();
+    await settle();
+    expect([silent.driver.told, empty.driver.told]).toEqual([['end'], ['end']]);
+  });
+});
+
+describe('an answer of several values', () => {
+  it('is items in order and an end', async () => {
+    const { driver, replyWriter } = newBench();
+    for (const value of [1, 2, 3]) replyWriter.emit(value);
+    expect(await replyWriter.end()).toBe('confirmed');
+    expect(driver.told).toEqual(['item 1', 'item 2', 'item 3', 'end']);
+  });
+
+  it('sends each only when the one before is confirmed', async () => {
+    const { driver, replyWriter } = newBench();
+    driver.gates = [];
+    for (const value of [1, 2]) replyWriter.emit(value);
+    const done = noteWhenDone(replyWriter.end());
+    await settle();
+    expect(driver.told).toEqual(['item 1']);
+    driver.gates[0]!.open('confirmed');
+    await settle();
+    expect(driver.told).toEqual(['item 1', 'item 2']);
+    driver.gates[1]!.open('confirmed');
+    await settle();
+    expect([driver.told.at(-1), done.value]).toEqual(['end', undefined]);
+    driver.gates[2]!.open('confirmed');
+    await settle();
+    expect(done.value).toBe('confirmed');
+  });
+
+  it('does not keep the first one back while the second is long in coming', async () => {
+    const { driver, replyWriter } = newBench();
+    replyWriter.emit(1);
+    expect(driver.told).toEqual([]);
+    await nextTurn();
+    expect(driver.told).toEqual(['item 1']);
+    await replyWriter.end();
+    expect(driver.told).toEqual(['item 1', 'end']);
+  });
+
+  it('sends a held value once, whoever releases it', async () => {
+    const { driver, replyWriter } = newBench();
+    replyWriter.emit(1);
+    replyWriter.emit(2);
+    await settle();
+    replyWriter.emit(3);
+    await replyWriter.end();
+    await settle();
+    expect(driver.told).toEqual(['item 1', 'item 2', 'item 3', 'end']);
+  });
+
+  it('can be read by its caller even where one of them is undefined, first or later', async () => {
+    for (const values of [
+      [undefined, 1],
+      [1, undefined],
+      [undefined, undefined],
+    ]) {
+      const { driver, replyWriter } = newBench();
+      for (const value of values) replyWriter.emit(value);
+      await replyWriter.end();
+      const items = driver.sent.filter(({ kind }) => kind === 'item');
+      const decoded = items.map(({ body, contentType }) => newCodecs().decode(body, contentType));
+      expect(decoded).toEqual(values.map((value) => ({ ok: true, value: value ?? null })));
+    }
+  });
+
+  it('can be read by its caller where undefined came alone and the end late', async () => {
+    const { driver, replyWriter } = newBench();
+    replyWriter.emit(undefined);
+    await settle();
+    await replyWriter.end();
+    expect(driver.told).toEqual(['item null', 'end']);
+  });
+
+  it('ends as an item and an end where the last one was released before the end', async () => {
+    const { driver, replyWriter } = newBench();
+    replyWriter.emit(1);
+    replyWriter.emit(undefined);
+    await replyWriter.end();
+    expect(driver.told).toEqual(['item 1', 'item null', 'end']);
+  });
+
+  it('fails where it outruns the broker by 10 000, and the items before are still told in order', async () => {
+    const { driver, replyWriter } = newBench();
+    driver.gates = [];
+    for (let i = 0; i < 10_000; i++) replyWriter.emit(i);
+    expect(() => replyWriter.emit(10_000)).toThrow('the stream outran the broker by 10000 items');
+    const done = noteWhenDone(replyWriter.fail(failure));
+    while (done.value === undefined && driver.gates.length <= 10_001) {
+      driver.gates.at(-1)!.open('confirmed');
+      await Promise.resolve();
+    }
+    expect([done.value, driver.sent.length, driver.told[9_999]]).toEqual(['confirmed', 10_001, 'item 9999']);
+    expect(driver.sent.at(-1)?.kind).toBe('error');
+  });
+});
+
+describe('an answer that is an error', () => {
+  it('carries the envelope as JSON', async () => {
+    const { driver, replyWriter } = newBench();
+    expect(await replyWriter.fail({ ...failure, details: ['a'] })).toBe('confirmed');
+    expect(driver.sent).toMatchObject([{ kind: 'error', contentType: 'application/json' }]);
+    expect(JSON.parse(driver.sent[0]!.body.toString())).toEqual({ ...failure, details: ['a'] });
+  });
+
+  it('comes instead of a value that is still held', async () => {
+    const { driver, replyWriter } = newBench();
+    replyWriter.emit(1);
+    await replyWriter.fail(failure);
+    await settle();
+    expect(driver.sent.map(({ kind }) => kind)).toEqual(['error']);
+  });
+
+  it('comes after the items that were sent', async () => {
+    const { driver, replyWriter } = newBench();
+    replyWriter.emit(1);
+    replyWriter.emit(2);
+    await replyWriter.fail(failure);
+    expect(driver.sent.map(({ kind }) => kind)).toEqual(['item', 'item', 'error']);
+  });
+
+  it('goes without its details where they cannot be written', async () => {
+    const circle: { self?: unknown } = {};
+    circle.self = circle;
+    for (const details of [
+      circle,
+      1n,
+      {
+        toJSON: () => {
+          throw new Error('no');
+        },
+      },
+    ]) {
+      const { driver, replyWriter } = newBench();
+      await replyWriter.fail({ ...failure, details });
+      expect(JSON.parse(driver.sent[0]!.body.toString())).toEqual(failure);
+    }
+  });
+});
+
+describe('a value that cannot be written', () => {
+  it('throws where it is emitted, and the error can still be told', async () => {
+    const { driver, replyWriter } = newBench();
+    expect(() => replyWriter.emit(1n)).toThrow(TypeError);
+    await replyWriter.fail(failure);
+    expect(driver.sent.map(({ kind }) => kind)).toEqual(['error']);
+  });
+
+  it('leaves the items before it and their order alone', async () => {
+    const { driver, replyWriter } = newBench();
+    replyWriter.emit(1);
+    replyWriter.emit(2);
+    expect(() => replyWriter.emit(() => 3)).toThrow(TypeError);
+    await replyWriter.fail(failure);
+    expect(driver.sent.map(({ kind }) => kind)).toEqual(['item', 'item', 'error']);
+  });
+});
+
+describe('an answer that does not fit through the broker', () => {
+  const tooLarge = { code: 'TOO_LARGE', retryable: false };
+  const toldLast = ({ sent }: ReplyDriver): unknown => JSON.parse(sent.at(-1)!.body.toString());
+
+  it('is an error that says so', async () => {
+    const { driver, replyWriter } = newBench();
+    driver.largest = 1_000;
+    replyWriter.emit('x'.repeat(2_000));
+    expect(await replyWriter.end()).toBe('too-large');
+    expect(driver.sent.map(({ kind }) => kind)).toEqual(['value', 'error']);
+    expect(toldLast(driver)).toMatchObject(tooLarge);
+  });
+
+  it('ends a stream at the item that does not', async () => {
+    const { driver, replyWriter } = newBench();
+    driver.largest = 1_000;
+    for (const length of [1, 2_000, 3]) replyWriter.emit('x'.repeat(length));
+    expect(await replyWriter.end()).toBe('too-large');
+    expect(replyWriter.emit(4)).toBe(false);
+    expect(driver.sent.map(({ kind }) => kind)).toEqual(['item', 'item', 'error']);
+    expect(toldLast(driver)).toMatchObject(tooLarge);
+  });
+
+  it('of an error keeps what fits: its name, its code and the beginning of its message', async () => {
+    const { driver, replyWriter } = newBench();
+    driver.largest = 2_000;
+    const message = 'none left '.repeat(1_000);
+    expect(await replyWriter.fail({ ...failure, message, details: { message } })).toBe('too-large');
+    expect(toldLast(driver)).toEqual({ ...failure, message: message.slice(0, 1_000) });
+  });
+
+  it('nor the error instead of it, is sent once each', async () => {
+    const { driver, replyWriter } = newBench();
+    driver.largest = 0;
+    replyWriter.emit(1);
+    expect(await replyWriter.end()).toBe('too-large');
+    expect(driver.sent).toHaveLength(2);
+  });
+});
+
+describe('a caller who is gone', () => {
+  it('makes a single value undeliverable', async () => {
+    const { driver, replyWriter } = newBench();
+    driver.outcome = 'undeliverable';
+    replyWriter.emit(1);
+    expect(await replyWriter.end()).toBe('undeliverable');
+  });
+
+  it('stops a stream: emit says so, nothing more is sent, and the end is undeliverable', async () => {
+    const { driver, replyWriter } = newBench();
+    driver.outcome = 'undeliverable';
+    replyWriter.emit(1);
+    replyWriter.emit(2);
+    replyWriter.emit(3);
+    await settle();
+    expect(replyWriter.emit(4)).toBe(false);
+    expect(await replyWriter.end()).toBe('undeliverable');
+    expect(driver.told).toEqual(['item 1']);
+  });
+
+  it('is not told an error either', async () => {
+    const { driver, replyWriter } = newBench();
+    driver.outcome = 'undeliverable';
+    replyWriter.emit(1);
+    replyWriter.emit(2);
+    expect(await replyWriter.fail(failure)).toBe('undeliverable');
+    expect(driver.told).toEqual(['item 1']);
+  });
+});
+
+describe('a reply that was not confirmed', () => {
+  it('makes the answer lost, with the reason', async () => {
+    const { driver, replyWriter } = newBench();
+    const reason = new Error('channel closed');
+    driver.outcome = reason;
+    replyWriter.emit(1);
+    expect(await replyWriter.end()).toEqual({ lost: reason });
+  });
+
+  it('stops a stream where it happened, and nothing is left unhandled', async () => {
+    const { driver, replyWriter } = newBench();
+    const reason = new Error('channel closed');
+    driver.outcome = reason;
+    replyWriter.emit(1);
+    await settle();
+    expect(replyWriter.emit(2)).toBe(false);
+    driver.outcome = 'confirmed';
+    expect(await replyWriter.end()).toEqual({ lost: reason });
+    expect(driver.told).toEqual(['item 1']);
+  });
+});

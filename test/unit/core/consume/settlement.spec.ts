@@ -1,0 +1,258 @@
+import { describe, expect, it } from 'vitest';
+import { Counters } from '../../../../lib/core/runtime/counters.js';
+import type { Capabilities } from '../../../../lib/core/port/driver.js';
+import type { RepublishedMessage } from '../../../../lib/core/port/delivery.js';
+import {
+  acknowledge,
+  requeueAfterDelay,
+  republishUntilConfirmed,
+  requeue,
+  type SettlementScope,
+} from '../../../../lib/core/consume/settlement.js';
+import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
+import { newDelivery, newGate, noteWhenDone, RecordingLogger, settle } from '../harness.js';
+
+function newBench(requeue: Capabilities['requeue'] = 'broker') {
+  const clock = new VirtualClock();
+  const counters = new Counters();
+  const logger = new RecordingLogger();
+  const blocked: (string | undefined)[] = [];
+  const scope: SettlementScope = {
+    subscription: 'orders',
+    clock,
+    logger,
+    counters,
+    capabilities: { requeue: requeue },
+    onRepublishBlocked: (why) => void blocked.push(why),
+  };
+  return { ...newDelivery(), clock, counters, logger, blocked, scope };
+}
+
+const deadLetter: RepublishedMessage = { to: 'dead-letter', headers: {} };
+const other: RepublishedMessage = { to: 'dead-letter', headers: { a: '1' } };
+
+describe('acknowledge', () => {
+  it('acknowledges, and counts as stale what cannot be settled any more', () => {
+    const { delivery, source, counters, scope } = newBench();
+    expect(acknowledge(delivery, scope)).toBe('done');
+    expect([source.events, counters.snapshot()]).toEqual([['ack 1'], {}]);
+    // Its handler had said so before it ended.
+    acknowledge(delivery, scope);
+    expect([source.events, counters.snapshot()]).toEqual([['ack 1'], {}]);
+    const lost = newDelivery();
+    lost.session.end();
+    acknowledge(lost.delivery, scope);
+    expect([lost.source.events, counters.snapshot()]).toEqual([[], { 'stale-settlements': 1 }]);
+  });
+});
+
+describe('republishUntilConfirmed', () => {
+  it('confirms the copies, acknowledges, and counts each dead letter', async () => {
+    const { delivery, source, counters, blocked, scope } = newBench();
+    expect(await republishUntilConfirmed(delivery, [deadLetter, other], scope)).toBe('done');
+    expect(source.events).toEqual(['copy 1', 'copy 1', 'ack 1']);
+    expect(counters.snapshot()).toEqual({ 'dead-lettered': 2 });
+    expect(blocked).toEqual([]);
+  });
+
+  it('tries again, each time later, until the copies are confirmed, and never gives the message up', async () => {
+    const { delivery, source, clock, counters, scope } = newBench();
+    source.refusals = 9;
+    const note = noteWhenDone(republishUntilConfirmed(delivery, [deadLetter], scope));
+    await settle();
+    let tries = 1;
+    for (const delayMs of [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]) {
+      expect([source.events.length, note.done]).toEqual([tries, false]);
+      await clock.advance(delayMs - 1);
+      expect(source.events).toHaveLength(tries);
+      await clock.advance(1);
+      tries++;
+    }
+    await settle();
+    expect(note.done).toBe(true);
+    expect(source.events.slice(-2)).toEqual(['copy 1', 'ack 1']);
+    expect(source.events.filter((event) => event === 'copy 1')).toHaveLength(10);
+    expect(counters.snapshot()).toEqual({ 'dead-lettered': 1 });
+    expect(clock.pendingTimers).toBe(0);
+  });
+
+  it('still waits 30 seconds after a thousand tries', async () => {
+    const { delivery, source, scope } = newBench();
+    source.refusals = 1_100;
+    const waits: number[] = [];
+    // A clock that lets nobody wait, but not for ever either.
+    const setTimer = (delayMs: number, fire: () => void): (() => void) => {
+      waits.push(delayMs);
+      if (waits.length <= 2_000) queueMicrotask(fire);
+      return () => {};
+    };
+    await republishUntilConfirmed(delivery, [deadLetter], { ...scope, clock: { now: () => 0, setTimer } });
+    expect(waits).toHaveLength(1_100);
+    expect(new Set(waits.slice(6))).toEqual(new Set([30_000]));
+    expect(source.events.at(-1)).toBe('ack 1');
+  });
+
+  it('blocks the source once at the first refusal and frees it once at the end', async () => {
+    const { delivery, source, clock, blocked, logger, scope } = newBench();
+    source.refusals = 3;
+    const note = noteWhenDone(republishUntilConfirmed(delivery, [deadLetter], scope));
+    await settle();
+    const why = 'the broker says no';
+    expect(blocked).toEqual([why]);
+    await clock.advance(1_500);
+    expect([blocked, note.done]).toEqual([[why], false]);
+    await clock.advance(2_000);
+    expect([blocked, note.done]).toEqual([[why, undefined], true]);
+    // Whoever pauses the source knows whether this is the first, and says it once.
+    expect(logger.lines).toEqual([]);
+  });
+
+  it('does not repeat the copies that are confirmed', async () => {
+    const { delivery, source, clock, counters, scope } = newBench();
+    source.refusals = 1;
+    const note = noteWhenDone(republishUntilConfirmed(delivery, [deadLetter, other], scope));
+    await settle();
+    expect(source.copied).toEqual([other]);
+    await clock.advance(500);
+    expect([note.done, source.copied]).toEqual([true, [other, deadLetter]]);
+    expect(counters.snapshot()).toEqual({ 'dead-lettered': 2 });
+  });
+
+  it('ends when the epoch has ended: the message comes again, the source goes on', async () => {
+    const { delivery, source, session, clock, blocked, counters, scope } = newBench();
+    source.refusals = Infinity;
+    const note = noteWhenDone(republishUntilConfirmed(delivery, [deadLetter], scope));
+    await settle();
+    session.end();
+    await clock.advance(500);
+    expect(note.done).toBe(true);
+    expect(source.events).toEqual(['copy 1']);
+    expect(blocked).toEqual(['the broker says no', undefined]);
+    expect(counters.snapshot()).toEqual({ 'stale-settlements': 1 });
+  });
+
+  it('tries nothing in an epoch that has already ended', async () => {
+    const { delivery, source, session, counters, blocked, scope } = newBench();
+    session.end();
+    await republishUntilConfirmed(delivery, [deadLetter], scope);
+    expect([source.events, blocked, counters.snapshot()]).toEqual([[], [], { 'stale-settlements': 1 }]);
+  });
+
+  it('counts no dead letter when the epoch ended while the copies were on their way', async () => {
+    const { delivery, source, session, counters, blocked, scope } = newBench();
+    const gate = newGate();
+    source.gate = gate.promise;
+    const done = republishUntilConfirmed(delivery, [deadLetter], scope);
+    session.end();
+    gate.open();
+    await done;
+    expect([source.events, blocked, counters.snapshot()]).toEqual([
+      ['copy 1'],
+      [],
+      { 'stale-settlements': 1 },
+    ]);
+  });
+
+  it('tries once more when it is aborted, and then gives the message back', async () => {
+    const { delivery, source, clock, blocked, counters, scope } = newBench();
+    source.refusals = Infinity;
+    const note = noteWhenDone(republishUntilConfirmed(delivery, [deadLetter], scope));
+    await settle();
+    delivery.abort();
+    await settle();
+    expect(note.value).toBe('done');
+    expect(source.events).toEqual(['copy 1', 'copy 1', 'requeue 1']);
+    expect(blocked).toEqual(['the broker says no', undefined]);
+    expect(counters.snapshot()).toEqual({ requeued: 1 });
+    expect(clock.pendingTimers).toBe(0);
+  });
+
+  it('keeps the copies also when it is aborted while they are on their way, if the broker takes them', async () => {
+    const { delivery, source, counters, scope } = newBench();
+    const gate = newGate();
+    source.gate = gate.promise;
+    const note = noteWhenDone(republishUntilConfirmed(delivery, [deadLetter], scope));
+    delivery.abort();
+    gate.open();
+    await settle();
+    expect([note.value, source.events]).toEqual(['done', ['copy 1', 'ack 1']]);
+    expect(counters.snapshot()).toEqual({ 'dead-lettered': 1 });
+  });
+
+  it('ends when somebody else has given the message back between two tries', async () => {
+    const { delivery, source, clock, blocked, scope } = newBench();
+    source.refusals = Infinity;
+    const note = noteWhenDone(republishUntilConfirmed(delivery, [deadLetter], scope));
+    await settle();
+    delivery.requeue();
+    await clock.advance(500);
+    expect([note.done, source.events]).toEqual([true, ['copy 1', 'requeue 1']]);
+    expect(blocked).toEqual(['the broker says no', undefined]);
+  });
+});
+
+describe('requeueAfterDelay', () => {
+  it('waits a second, then gives the message back', async () => {
+    const { delivery, source, clock, counters, scope } = newBench();
+    const note = noteWhenDone(requeueAfterDelay(delivery, scope));
+    await clock.advance(999);
+    expect([source.events, note.done]).toEqual([[], false]);
+    await clock.advance(1);
+    expect([source.events, note.value]).toEqual([['requeue 1'], 'done']);
+    expect(counters.snapshot()).toEqual({ requeued: 1 });
+  });
+
+  it('has the message run again, unsettled, where the source cannot take it back', async () => {
+    const { delivery, source, clock, counters, scope } = newBench('in-process');
+    const note = noteWhenDone(requeueAfterDelay(delivery, scope));
+    await clock.advance(999);
+    expect(note.done).toBe(false);
+    await clock.advance(1);
+    expect([source.events, note.value, delivery.open]).toEqual([[], 'again', true]);
+    expect(counters.snapshot()).toEqual({});
+  });
+
+  it.each(['broker', 'in-process'] as const)('waits no longer once it is aborted (%s)', async (requeue) => {
+    const { delivery, source, clock, counters, scope } = newBench(requeue);
+    const note = noteWhenDone(requeueAfterDelay(delivery, scope));
+    await settle();
+    delivery.abort();
+    await settle();
+    expect([source.events, note.value, clock.pendingTimers]).toEqual([['requeue 1'], 'done', 0]);
+    expect(counters.snapshot()).toEqual({ requeued: 1 });
+  });
+
+  it.each(['broker', 'in-process'] as const)(
+    'counts as stale what was lost meanwhile (%s)',
+    async (requeue) => {
+      const { delivery, source, session, clock, counters, scope } = newBench(requeue);
+      const note = noteWhenDone(requeueAfterDelay(delivery, scope));
+      session.end();
+      await clock.advance(1_000);
+      expect([source.events, note.value, counters.snapshot()]).toEqual([
+        [],
+        'done',
+        { 'stale-settlements': 1 },
+      ]);
+    },
+  );
+});
+
+describe('requeue', () => {
+  it('gives the message back at once and counts it, once', () => {
+    const { delivery, source, counters, scope } = newBench();
+    expect([requeue(delivery, scope), requeue(delivery, scope)]).toEqual(['done', 'done']);
+    expect([source.events, counters.snapshot()]).toEqual([['requeue 1'], { requeued: 1 }]);
+  });
+
+  it('counts as stale what its source has lost, and nothing where copies are on their way', () => {
+    const lost = newBench();
+    lost.session.end();
+    requeue(lost.delivery, lost.scope);
+    expect([lost.source.events, lost.counters.snapshot()]).toEqual([[], { 'stale-settlements': 1 }]);
+    const copying = newBench();
+    void copying.delivery.republishThenAck([deadLetter]);
+    requeue(copying.delivery, copying.scope);
+    expect([copying.source.events, copying.counters.snapshot()]).toEqual([['copy 1'], {}]);
+  });
+});

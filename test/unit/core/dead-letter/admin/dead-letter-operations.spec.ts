@@ -1,0 +1,46 @@
+import { describe, expect, it } from 'vitest';
+import { systemClock } from '../../../../../lib/core/runtime/clock.js';
+import {
+  discardDeadLetters,
+  replayDeadLetters,
+  type ReplayOptions,
+} from '../../../../../lib/core/dead-letter/admin/dead-letter-operations.js';
+import { FakeBox, deadLetter } from '../../../cli/fake-host.js';
+
+const options: ReplayOptions = {
+  filter: {},
+  signal: new AbortController().signal,
+  dryRun: false,
+  max: Infinity,
+  rate: Infinity,
+  clock: systemClock,
+  maxReplays: 3,
+  onProgress: () => {},
+};
+
+describe('work on dead letters', () => {
+  it('ends in good order where its listener throws, with what that threw', async () => {
+    const store = new FakeBox(['1', '2', '3'].map((id) => deadLetter({ id })));
+    const thrown = new Error('the terminal is gone');
+    const rejected: unknown[] = [];
+    const pass = store.scan.bind(store);
+    // A driver is promised that neither rejects: it would not know what is done.
+    store.scan = (visitor, passOptions) =>
+      pass(visitor, passOptions).catch((error: unknown) => {
+        rejected.push(error);
+        throw error;
+      });
+    const onProgress = (): void => {
+      throw thrown;
+    };
+    await expect(replayDeadLetters(store, { ...options, onProgress })).rejects.toBe(thrown);
+    expect(store.replayed).toEqual(['1']);
+    expect(rejected).toEqual([]);
+  });
+
+  it.each(['constructor', '__proto__', 'toString'])('counts the reason %s as any other', async (reason) => {
+    const store = new FakeBox([deadLetter({ id: '1', reason }), deadLetter({ id: '2', reason })]);
+    const { byReason } = await discardDeadLetters(store, options);
+    expect(Object.entries(byReason)).toEqual([[reason, 2]]);
+  });
+});

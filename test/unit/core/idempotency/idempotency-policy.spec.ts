@@ -1,0 +1,463 @@
+import { describe, expect, it } from 'vitest';
+import { resolveDeadLetter } from '../../../../lib/core/dead-letter/dead-letter-options.js';
+import type { HandlerAttempt } from '../../../../lib/core/consume/handler-attempt.js';
+import {
+  resolveIdempotency,
+  type IdempotencyTimes,
+} from '../../../../lib/core/idempotency/idempotency-options.js';
+import type { IdempotencyStore } from '../../../../lib/core/idempotency/idempotency-store.js';
+import { memoryIdempotencyStore } from '../../../../lib/core/idempotency/memory-idempotency-store.js';
+import { processDelivery, type PipelineScope } from '../../../../lib/core/consume/pipeline.js';
+import { resolveRetry } from '../../../../lib/core/retry/retry-options.js';
+import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
+import { newDelivery, newGate, newMessage, noteWhenDone, settle } from '../harness.js';
+import {
+  asked,
+  deliveryOf,
+  failure,
+  deadLetters,
+  lose,
+  newBench,
+  TestHandler,
+  type Behaviour,
+} from '../pipeline-harness.js';
+
+const succeed: Behaviour = async () => undefined;
+
+interface BenchOptions extends IdempotencyTimes {
+  readonly behaviour?: Behaviour;
+  readonly kind?: 'event' | 'message';
+  readonly keyOf?: (run: HandlerAttempt) => unknown;
+  readonly scope?: Partial<PipelineScope>;
+}
+
+/** A handler with its store, and the store's calls; `isDown` makes them fail; `isMute` does what is asked and loses the answer. */
+function newIdempotent({ behaviour = succeed, kind = 'event', keyOf, scope, ...times }: BenchOptions = {}) {
+  const clock = new VirtualClock();
+  const inner = memoryIdempotencyStore({ clock });
+  const calls: string[] = [];
+  const trouble = { isDown: false, isMute: false };
+  const call = async <T>(name: string, ask: () => Promise<T>): Promise<T> => {
+    calls.push(name);
+    if (trouble.isDown) throw new Error('the store is away');
+    const replyWriter = await ask();
+    if (trouble.isMute) throw new Error('the answer was lost');
+    return replyWriter;
+  };
+  const store: IdempotencyStore = {
+    begin: (...args) => call(`begin ${args[0]}`, () => inner.begin(...args)),
+    renew: (...args) => call('renew', () => inner.renew(...args)),
+    complete: (...args) => call('complete', () => inner.complete(...args)),
+    release: (...args) => call('release', () => inner.release(...args)),
+  };
+  const idempotency = resolveIdempotency({ store, keyOf }, times);
+  const handler = new TestHandler(kind, 'Orders.paid', '#', behaviour, {
+    idempotency,
+    retry: resolveRetry({ maxRetries: 0 }),
+    deadLetter: resolveDeadLetter(),
+  });
+  return { handler, calls, trouble, inner, ...newBench([handler], { ...scope }, clock) };
+}
+
+describe('a key', () => {
+  it.each<[string, Parameters<typeof newMessage>[0], string]>([
+    ['of an event is its message id', {}, 'orders:Orders.paid:m-1'],
+    ['keeps what the id holds', { messageId: 'a:b%' }, 'orders:Orders.paid:a:b%'],
+    [
+      'of a long id is its hash',
+      { messageId: 'x'.repeat(257) },
+      'orders:Orders.paid:sha256-15eb95a462ee20bd91a415ae2d4aed341288186ddaa2b37908f7d592f0c3f85f',
+    ],
+  ])('%s', async (_, fields, key) => {
+    const { calls, scope } = newIdempotent();
+    await processDelivery(deliveryOf(fields).delivery, scope);
+    expect(calls).toEqual([`begin ${key}`, 'complete']);
+  });
+
+  it('of a request is its own id', async () => {
+    const { calls, driver, scope } = newIdempotent({ kind: 'message' });
+    driver.target = asked;
+    await processDelivery(deliveryOf({ correlationId: 'r-1' }).delivery, scope);
+    expect(calls[0]).toBe('begin orders:Orders.paid:r-1');
+  });
+
+  it('cannot be that of another consumer whose name ends in what a handler begins with', async () => {
+    const { calls, scope } = newIdempotent({ scope: { consumerName: 'a:Orders.paid' } });
+    await processDelivery(deliveryOf().delivery, scope);
+    expect(calls[0]).toBe('begin a%3AOrders.paid:Orders.paid:m-1');
+  });
+});
+
+describe('a reply', () => {
+  it('is stored before it is sent, and its duplicate gets the same bytes', async () => {
+    const { calls, driver, scope, handler } = newIdempotent({
+      kind: 'message',
+      behaviour: async (run) => {
+        run.emit({ n: handler.runs.length });
+        return undefined;
+      },
+    });
+    driver.target = asked;
+    const order: string[] = [];
+    driver.confirm = async () => {
+      order.push(...calls.splice(0), 'reply');
+      return 'confirmed';
+    };
+    const ask = () => processDelivery(deliveryOf({ correlationId: 'r-1' }).delivery, scope);
+    await ask();
+    expect(order).toEqual(['begin orders:Orders.paid:r-1', 'complete', 'reply']);
+    await ask();
+    expect(driver.told).toEqual(['value {"n":1}', 'value {"n":1}']);
+    expect(driver.replies[1]!.contentType).toBe('application/json');
+    expect(handler.runs.length).toBe(1);
+  });
+
+  it('that was not confirmed comes again from the store', async () => {
+    const { driver, scope, handler, clock } = newIdempotent({
+      kind: 'message',
+      behaviour: async (run) => {
+        run.emit(1);
+        return undefined;
+      },
+    });
+    driver.target = asked;
+    driver.confirm = () => Promise.reject(new Error('channel closed'));
+    const test = deliveryOf({ correlationId: 'r-1' });
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    await clock.advance(1_000);
+    await done;
+    expect(test.source.events).toEqual(['requeue 1']);
+    driver.confirm = async () => 'confirmed';
+    await processDelivery(deliveryOf({ correlationId: 'r-1' }).delivery, scope);
+    expect(driver.told).toEqual(['value 1', 'value 1']);
+    expect(handler.runs.length).toBe(1);
+  });
+
+  it('of several values is refused, and nothing of it is sent', async () => {
+    const emitted: boolean[] = [];
+    const { driver, scope, calls } = newIdempotent({
+      kind: 'message',
+      behaviour: async (run) => {
+        emitted.push(run.emit(1));
+        // A turn in which a stream's first item would go out.
+        await settle();
+        emitted.push(run.emit(2));
+        return undefined;
+      },
+    });
+    driver.target = asked;
+    await processDelivery(deliveryOf({ correlationId: 'r-1' }).delivery, scope);
+    expect(emitted).toEqual([true, false]);
+    expect(driver.error).toMatchObject({ name: 'StreamNotIdempotentError', retryable: false });
+    expect(calls.at(-1)).toBe('release');
+  });
+
+  it('is an error after ctx.ack() and a failure: not stored, run again', async () => {
+    const { driver, scope, calls } = newIdempotent({
+      kind: 'message',
+      behaviour: async (run) => {
+        run.decide({ kind: 'ack' });
+        return failure('too late');
+      },
+    });
+    driver.target = asked;
+    await processDelivery(deliveryOf({ correlationId: 'r-1' }).delivery, scope);
+    expect(driver.error).toMatchObject({ message: 'too late' });
+    expect(calls.at(-1)).toBe('release');
+  });
+});
+
+describe('another run under way', () => {
+  it('sends the message through the broker, with the number that it had, uncounted', async () => {
+    const { scope, inner, counters, handler } = newIdempotent();
+    await inner.begin('orders:Orders.paid:m-1', 'another', 60_000);
+    const test = deliveryOf({ headers: { 'stork-attempt': '3' } });
+    await processDelivery(test.delivery, scope);
+    expect(test.source.events).toEqual(['copy 1', 'ack 1']);
+    const [copy] = test.source.copied;
+    expect(copy).toMatchObject({ to: 'redelivery', delayMs: 1_000 });
+    expect(copy!.headers).toMatchObject({ 'stork-attempt': '3', 'stork-handler': 'Orders.paid' });
+    expect(copy!.headers).not.toHaveProperty('stork-first-failed-at');
+    expect(counters.snapshot()).toEqual({ received: 1, 'duplicates-in-flight': 1 });
+    expect(handler.runs).toEqual([]);
+  });
+
+  it.each([
+    [60_000, 1_000],
+    [900, 300],
+    [100, 100],
+  ])(
+    'waits in place where the source cannot take it back; with a lease of %i ms %i ms at a time',
+    async (leaseMs, waitMs) => {
+      const capabilities = { requeue: 'in-process', destinations: new Set([]) } as const;
+      const { scope, inner, calls, clock, counters, handler } = newIdempotent({
+        leaseMs,
+        scope: { capabilities },
+      });
+      await inner.begin('orders:Orders.paid:m-1', 'another', 60_000);
+      const test = deliveryOf();
+      const done = processDelivery(test.delivery, scope);
+      await settle();
+      await clock.advance(waitMs - 1);
+      await settle();
+      expect(calls.length).toBe(1);
+      await clock.advance(1);
+      await settle();
+      expect(calls.length).toBe(2);
+      await inner.release('orders:Orders.paid:m-1', 'another');
+      await clock.advance(waitMs);
+      await done;
+      expect(test.source.events).toEqual(['ack 1']);
+      expect(handler.runs.length).toBe(1);
+      expect(counters.get('duplicates-in-flight')).toBe(1);
+    },
+  );
+
+  it('leaves its message to the source when the application stops', async () => {
+    const capabilities = { requeue: 'in-process', destinations: new Set([]) } as const;
+    const { scope, inner, clock } = newIdempotent({ scope: { capabilities } });
+    await inner.begin('orders:Orders.paid:m-1', 'another', 60_000);
+    const test = deliveryOf();
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    scope.retryTimers.end();
+    await done;
+    expect(test.source.events).toEqual(['requeue 1']);
+    expect(clock.pendingTimers).toBe(0);
+  });
+
+  it('fails a request whose caller would be gone when its turn came', async () => {
+    const { scope, driver, inner, clock, handler } = newIdempotent({
+      kind: 'message',
+      scope: { capabilities: { requeue: 'in-process', destinations: new Set([]) } },
+    });
+    await inner.begin('orders:Orders.paid:r-1', 'another', 60_000);
+    driver.target = asked;
+    const deadline = new Date(clock.now() + 1_500).toISOString();
+    const test = deliveryOf({ correlationId: 'r-1', headers: { 'stork-deadline': deadline } });
+    const done = noteWhenDone(processDelivery(test.delivery, scope));
+    await settle();
+    expect(done.done).toBe(false);
+    await clock.advance(1_000);
+    await settle();
+    expect(done.done).toBe(true);
+    expect(handler.runs.length).toBe(0);
+    expect(driver.error).toMatchObject({ name: 'InProgressError' });
+    expect(test.source.events).toEqual(['ack 1']);
+  });
+
+  it('makes a letter at the end of the application of what has no way back', async () => {
+    const { scope, inner } = newIdempotent();
+    await inner.begin('orders:Orders.paid:m-1', 'another', 60_000);
+    const test = newDelivery({ message: newMessage(), mode: 'at-most-once' });
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    scope.retryTimers.end();
+    await done;
+    expect(deadLetters(test)).toEqual([['retries-exhausted', 'Orders.paid', '1']]);
+  });
+});
+
+describe('a store that fails', () => {
+  it('is asked again after 500 ms, doubling; after a minute the message waits in the broker', async () => {
+    const { scope, calls, trouble, clock, logger } = newIdempotent();
+    trouble.isDown = true;
+    const test = deliveryOf();
+    const done = noteWhenDone(processDelivery(test.delivery, scope));
+    const asks: number[] = [];
+    for (let half = 0; half <= 62 * 2; half++) {
+      await settle();
+      const begun = calls.filter((call) => call.startsWith('begin'));
+      if (begun.length > asks.length) asks.push(half / 2);
+      await clock.advance(500);
+    }
+    expect(done.done).toBe(true);
+    expect(asks).toEqual([0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5, 61.5]);
+    expect(test.source.events).toEqual(['copy 1', 'ack 1']);
+    expect(test.source.copied[0]).toMatchObject({ to: 'redelivery', delayMs: 30_000 });
+    expect(test.source.copied[0]!.headers['stork-attempt']).toBe('1');
+    expect(logger.lines.filter((line) => line.startsWith('error'))).toEqual([
+      'error orders: the idempotency store fails: messages of idempotent handlers wait until it works again, and what it was not told of may run twice: the store is away',
+    ]);
+    expect(clock.pendingTimers).toBe(0);
+  });
+
+  it('and has given the lease all the same gives it to the next try, which need not wait for its end', async () => {
+    const { scope, calls, trouble, clock, handler } = newIdempotent();
+    trouble.isMute = true;
+    const test = deliveryOf();
+    const done = noteWhenDone(processDelivery(test.delivery, scope));
+    await settle();
+    trouble.isMute = false;
+    await clock.advance(500);
+    await settle();
+    expect(done.done).toBe(true);
+    expect(handler.runs.length).toBe(1);
+    expect(calls.slice(1)).toEqual([calls[0], 'complete']);
+    expect(test.source.events).toEqual(['ack 1']);
+  });
+
+  it('and has given the lease all the same keeps it from nobody, once the message is given back', async () => {
+    const { scope, trouble, inner } = newIdempotent();
+    trouble.isMute = true;
+    const test = deliveryOf();
+    const done = noteWhenDone(processDelivery(test.delivery, scope));
+    await settle();
+    lose(test);
+    await settle();
+    expect(done.done).toBe(true);
+    expect(await inner.begin('orders:Orders.paid:m-1', 'another', 60_000)).toEqual({ state: 'acquired' });
+  });
+
+  it('is told of once for all messages, and when it is back', async () => {
+    const { scope, trouble, clock, logger, handler } = newIdempotent();
+    trouble.isDown = true;
+    const ids = ['m-1', 'm-2', 'm-3'];
+    const all = Promise.all(
+      ids.map((messageId) => processDelivery(deliveryOf({ messageId }).delivery, scope)),
+    );
+    await settle();
+    await clock.advance(500);
+    await settle();
+    trouble.isDown = false;
+    await clock.advance(1_000);
+    await all;
+    expect(handler.runs.length).toBe(3);
+    expect(logger.lines.map((line) => line.slice(0, 44))).toEqual([
+      'error orders: the idempotency store fails: m',
+      'log orders: the idempotency store works agai',
+    ]);
+  });
+
+  it('ends the wait at once with the application', async () => {
+    const { scope, trouble, clock } = newIdempotent();
+    trouble.isDown = true;
+    const test = deliveryOf();
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    scope.retryTimers.end();
+    await done;
+    expect(test.source.events).toEqual(['requeue 1']);
+    expect(clock.pendingTimers).toBe(0);
+  });
+
+  it('fails a request whose caller would be gone by the next try', async () => {
+    const { scope, trouble, driver, clock } = newIdempotent({ kind: 'message' });
+    trouble.isDown = true;
+    driver.target = asked;
+    const deadline = new Date(clock.now() + 400).toISOString();
+    const test = deliveryOf({ correlationId: 'r-1', headers: { 'stork-deadline': deadline } });
+    await processDelivery(test.delivery, scope);
+    expect(driver.error).toMatchObject({ code: 'STORE_UNAVAILABLE', retryable: true });
+    expect(test.source.events).toEqual(['ack 1']);
+  });
+
+  it('is done without, said once, where the handler says so', async () => {
+    const { scope, trouble, handler, logger } = newIdempotent({ onStoreError: 'process' });
+    trouble.isDown = true;
+    for (const messageId of ['m-1', 'm-2']) await processDelivery(deliveryOf({ messageId }).delivery, scope);
+    expect(handler.runs.length).toBe(2);
+    expect(logger.lines).toEqual([
+      'warn orders: the idempotency store fails, idempotent handlers run without it and may run twice for a message: the store is away',
+    ]);
+  });
+});
+
+describe('a run whose message is taken away', () => {
+  it('is done where it could not know, so that the message is not run again', async () => {
+    const gate = newGate();
+    const { scope, calls } = newIdempotent({ behaviour: () => gate.promise.then(() => undefined) });
+    const test = deliveryOf();
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    lose(test);
+    gate.open();
+    await done;
+    expect(calls.at(-1)).toBe('complete');
+  });
+
+  it('is not where somebody looked at its signal: it may have stopped half-way', async () => {
+    const gate = newGate();
+    const { scope, calls } = newIdempotent({
+      behaviour: async ({ signal }) => {
+        await gate.promise;
+        expect(signal.aborted).toBe(true);
+        return undefined;
+      },
+    });
+    const test = deliveryOf();
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    lose(test);
+    gate.open();
+    await done;
+    expect(calls.at(-1)).toBe('release');
+  });
+
+  it('keeps its key as long as it runs, but not after a shutdown has given it up', async () => {
+    const gate = newGate();
+    const { scope, calls, clock } = newIdempotent({
+      leaseMs: 300,
+      behaviour: () => gate.promise.then(() => undefined),
+    });
+    const test = deliveryOf();
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    await clock.advance(100);
+    await settle();
+    expect(calls.filter((call) => call === 'renew').length).toBe(1);
+    scope.retryTimers.end();
+    test.delivery.abort();
+    test.delivery.requeue();
+    await settle();
+    expect(clock.pendingTimers).toBe(0);
+    gate.open();
+    await done;
+  });
+
+  it('nor where the source was lost long before the shutdown', async () => {
+    const gate = newGate();
+    const { scope, clock } = newIdempotent({ behaviour: () => gate.promise.then(() => undefined) });
+    const test = deliveryOf();
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    lose(test);
+    expect(clock.pendingTimers).toBe(1);
+    scope.retryTimers.end();
+    expect(clock.pendingTimers).toBe(0);
+    gate.open();
+    await done;
+  });
+
+  it('does not begin where that happened while the store was asked, and frees its key', async () => {
+    const { scope, calls, handler } = newIdempotent();
+    const test = deliveryOf();
+    const done = processDelivery(test.delivery, scope);
+    lose(test);
+    await done;
+    expect(handler.runs.length).toBe(0);
+    expect(calls).toEqual(['begin orders:Orders.paid:m-1', 'release']);
+  });
+
+  it('tells of a lease that was lost meanwhile', async () => {
+    const gate = newGate();
+    const { scope, trouble, inner, logger, clock } = newIdempotent({
+      leaseMs: 300,
+      behaviour: () => gate.promise.then(() => undefined),
+    });
+    const done = processDelivery(deliveryOf().delivery, scope);
+    await settle();
+    trouble.isDown = true;
+    await clock.advance(301);
+    await settle();
+    trouble.isDown = false;
+    await inner.begin('orders:Orders.paid:m-1', 'another', 60_000);
+    gate.open();
+    await done;
+    expect(logger.lines.filter((line) => line.startsWith('warn'))).toEqual([
+      'warn orders: message "m-1" of the handler "Orders.paid" ran while its idempotency key was not its own, so it may have run ' +
+        'elsewhere too: the lease of 300 ms was not renewed in time',
+    ]);
+  });
+});

@@ -1,0 +1,92 @@
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { StorkConfigError, StoreFullError } from '../../../../lib/core/runtime/errors.js';
+import { memoryIdempotencyStore } from '../../../../lib/core/idempotency/memory-idempotency-store.js';
+import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
+import { idempotencyStoreSuite } from '../../../../lib/testing/idempotency-store-suite.js';
+import { IdempotencyModel, steps } from '../idempotency-model.js';
+
+const long = 600_000;
+
+describe('memoryIdempotencyStore passes the suite', () => {
+  const clock = new VirtualClock();
+  const suite = idempotencyStoreSuite(() => memoryIdempotencyStore({ clock }), {
+    passTime: (ms) => clock.advance(ms),
+  });
+  for (const { name, run } of suite) it(name, run);
+});
+
+describe('memoryIdempotencyStore', () => {
+  it('never has two owners at work, keeps what is done, and is fenced, in any order of calls', async () => {
+    await fc.assert(
+      fc.asyncProperty(steps, async (all) => {
+        let now = 0;
+        const clock = { now: () => now, setTimer: () => () => {} };
+        const passTime = async (ms: number) => (now += ms);
+        const model = new IdempotencyModel(memoryIdempotencyStore({ clock }), 'k', passTime);
+        for (const next of all) await model.run(next);
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  it('forgets the oldest done key at its bound, and no running lease', async () => {
+    const store = memoryIdempotencyStore({ maxKeys: 3 });
+    await store.begin('working', 'w', long);
+    for (const key of ['first', 'second']) {
+      await store.begin(key, 'o', long);
+      await store.complete(key, 'o', long);
+    }
+    expect((await store.begin('new', 'o', long)).state).toBe('acquired');
+    expect((await store.begin('working', 'other', long)).state).toBe('in-progress');
+    expect((await store.begin('second', 'other', long)).state).toBe('done');
+    expect((await store.begin('first', 'other', long)).state).toBe('acquired');
+  });
+
+  it('refuses to begin by name when every key is a running lease, until one runs out', async () => {
+    const clock = new VirtualClock();
+    const store = memoryIdempotencyStore({ maxKeys: 2, clock });
+    await store.begin('long', 'o', long);
+    await store.begin('short', 'o', 1_000);
+    await expect(store.begin('third', 'o', long)).rejects.toThrow(StoreFullError);
+    await expect(store.begin('third', 'o', long)).rejects.toThrow(/2 leases run at once, maxKeys is 2/);
+    expect((await store.begin('long', 'o', long)).state, 'those that run go on').toBe('acquired');
+    expect(await store.renew('short', 'o', 1_000)).toBe(true);
+    await clock.advance(1_000);
+    expect((await store.begin('third', 'o', long)).state).toBe('acquired');
+  });
+
+  it('sets no timer', async () => {
+    const clock = new VirtualClock();
+    const store = memoryIdempotencyStore({ clock });
+    await store.begin('k', 'o', long);
+    await store.complete('k', 'o', long);
+    expect(clock.pendingTimers).toBe(0);
+  });
+
+  it('gives each duplicate bytes of its own', async () => {
+    const store = memoryIdempotencyStore();
+    await store.begin('k', 'o', long);
+    await store.complete('k', 'o', long, { body: Buffer.from('reply'), contentType: 'text/plain' });
+    const read = async () => {
+      const outcome = await store.begin('k', 'x', long);
+      return outcome.state === 'done' ? outcome.reply?.body : undefined;
+    };
+    (await read())?.fill(0);
+    expect((await read())?.toString()).toBe('reply');
+  });
+
+  it.each([0, -1, 1.5, Number.NaN])('names maxKeys: %s as wrong', async (maxKeys) => {
+    const store = memoryIdempotencyStore({ maxKeys });
+    expect(store.validate?.('idempotency.store')).toMatchObject([{ name: 'idempotency.store.maxKeys' }]);
+    await expect(store.begin('k', 'o', long)).rejects.toThrow(StorkConfigError);
+    await expect(store.begin('k', 'o', long)).rejects.toThrow(
+      /memoryIdempotencyStore\.maxKeys: expected an integer/,
+    );
+  });
+
+  it('has nothing to say against good options', () => {
+    expect(memoryIdempotencyStore().validate?.('x')).toEqual([]);
+    expect(memoryIdempotencyStore({ maxKeys: 1 }).validate?.('x')).toEqual([]);
+  });
+});

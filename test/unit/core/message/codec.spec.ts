@@ -1,0 +1,250 @@
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import {
+  builtInCodecs,
+  Codecs,
+  type MessageCodec,
+  type Decoded,
+} from '../../../../lib/core/message/codec.js';
+import { newCodecs } from '../harness.js';
+
+const codecs = newCodecs();
+
+function decodeText(body: string | Buffer, contentType?: string, contentEncoding?: string): Decoded {
+  return codecs.decode(Buffer.from(body), contentType, contentEncoding);
+}
+
+function errorOf(decoded: Decoded): string {
+  return decoded.ok ? `decoded ${JSON.stringify(decoded.value)}` : decoded.error.message;
+}
+
+/** Whether JSON.parse of its text makes an own key of this name anywhere. */
+function hasPrototypeKey(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  return Object.hasOwn(value, '__proto__') || Object.values(value).some(hasPrototypeKey);
+}
+
+describe('JSON', () => {
+  it('is what values become without a content type', () => {
+    const { body, contentType } = codecs.encode({ id: 1, name: 'Ærø' }, undefined);
+    expect([body.toString(), contentType]).toEqual(['{"id":1,"name":"Ærø"}', 'application/json']);
+    expect(codecs.decode(body, undefined)).toEqual({ ok: true, value: { id: 1, name: 'Ærø' } });
+  });
+
+  it('writes undefined as null', () => {
+    expect(codecs.encode(undefined, undefined).body.toString()).toBe('null');
+    expect(codecs.encode(null, undefined).body.toString()).toBe('null');
+  });
+
+  it.each([
+    ['a bigint', 1n],
+    ['a function', () => 1],
+    ['a symbol', Symbol('s')],
+  ])('cannot write %s, which is a TypeError', (_, value) => {
+    expect(() => codecs.encode(value, undefined)).toThrow(TypeError);
+  });
+
+  it('cannot write a circle, which is a TypeError', () => {
+    const circle: { self?: unknown } = {};
+    circle.self = circle;
+    expect(() => codecs.encode(circle, undefined)).toThrow(TypeError);
+  });
+
+  it('is read past a byte order mark', () => {
+    expect(decodeText('\uFEFF{"a":1}')).toEqual({ ok: true, value: { a: 1 } });
+  });
+
+  it('is read past one byte order mark only', () => {
+    expect(decodeText('\uFEFF\uFEFF1').ok).toBe(false);
+  });
+
+  it.each([
+    'application/json; charset=utf-8',
+    'Application/JSON',
+    ' application/json ;x=y',
+    'application/json;',
+  ])('is recognised in %j', (contentType) => {
+    expect(decodeText('[1]', contentType)).toEqual({ ok: true, value: [1] });
+  });
+
+  it.each(['', ' ', '{', '{"a":1}}', 'NaN', "{'a':1}"])('is not what %j is', (text) => {
+    expect(decodeText(text).ok).toBe(false);
+  });
+
+  it('is not read from bytes that are not UTF-8', () => {
+    expect(errorOf(decodeText(Buffer.from([0x22, 0xff, 0x22])))).toBe('the body is not UTF-8');
+    expect(errorOf(decodeText(Buffer.from([0x22, 0xc3, 0x22])))).toBe('the body is not UTF-8');
+  });
+
+  it('is not read where a key could reach a prototype or the nesting is hostile', () => {
+    expect(errorOf(decodeText('{"a":[{"__proto__":{"admin":true}}]}'))).toContain('__proto__');
+    expect(errorOf(decodeText('['.repeat(1_001) + ']'.repeat(1_001)))).toContain('1000 levels');
+  });
+
+  it('comes back as it was sent, whatever can be said in it', () => {
+    const json = fc.jsonValue({ maxDepth: 5 }).filter((value) => !hasPrototypeKey(value));
+    fc.assert(
+      fc.property(json, (value) => {
+        const plain: unknown = JSON.parse(JSON.stringify(value));
+        const { body, contentType } = codecs.encode(value, undefined);
+        expect(codecs.decode(body, contentType)).toEqual({ ok: true, value: plain });
+      }),
+    );
+  });
+});
+
+describe('text', () => {
+  it('comes back as it was sent', () => {
+    fc.assert(
+      fc.property(fc.string({ unit: 'grapheme' }), (text) => {
+        fc.pre(!text.startsWith('\uFEFF'));
+        const { body, contentType } = codecs.encode(text, 'text/plain');
+        expect(codecs.decode(body, contentType)).toEqual({ ok: true, value: text });
+      }),
+    );
+  });
+
+  it('carries nothing but strings', () => {
+    expect(() => codecs.encode({ a: 1 }, 'text/plain')).toThrow('text/plain carries a string, given object');
+  });
+
+  it('keeps the content type as the sender wrote it', () => {
+    expect(codecs.encode('a', 'Text/Plain; charset=utf-8').contentType).toBe('Text/Plain; charset=utf-8');
+  });
+
+  it('is read past a byte order mark, and not from bytes that are not UTF-8', () => {
+    expect(decodeText('\uFEFFhello', 'text/plain')).toEqual({ ok: true, value: 'hello' });
+    expect(errorOf(decodeText(Buffer.from([0xff]), 'text/plain'))).toBe('the body is not UTF-8');
+  });
+});
+
+describe('bytes', () => {
+  it('pass through both ways', () => {
+    fc.assert(
+      fc.property(fc.uint8Array(), (bytes) => {
+        const { body, contentType } = codecs.encode(bytes, undefined);
+        expect(contentType).toBe('application/octet-stream');
+        expect(codecs.decode(body, contentType)).toEqual({ ok: true, value: Buffer.from(bytes) });
+      }),
+    );
+  });
+
+  it('keep whatever content type they are given, known or not', () => {
+    const { body, contentType } = codecs.encode(Buffer.from('a'), 'image/png');
+    expect([body.toString(), contentType]).toEqual(['a', 'image/png']);
+  });
+
+  it('are copied, so the caller may write into its own afterwards', () => {
+    const own = Buffer.from('abc');
+    const view = new Uint8Array(own.buffer, own.byteOffset + 1, 2);
+    const whole = codecs.encode(own, undefined).body;
+    const part = codecs.encode(view, undefined).body;
+    own.fill('x');
+    expect([whole.toString(), part.toString()]).toEqual(['abc', 'bc']);
+  });
+
+  it('are all that their content type carries', () => {
+    expect(() => codecs.encode('abc', 'application/octet-stream')).toThrow(/Uint8Array, given string/);
+  });
+});
+
+describe('a body that is not there', () => {
+  it('is null, whatever its content type says', () => {
+    expect(codecs.decode(null, 'image/png')).toEqual({ ok: true, value: null });
+    expect(codecs.decode(null, undefined, 'gzip')).toEqual({ ok: true, value: null });
+  });
+});
+
+describe('a content type that nobody knows', () => {
+  it('is refused with the names of those that are known', () => {
+    const expected =
+      'no codec for content type "image/png"; known are application/json, text/plain, application/octet-stream';
+    expect(() => codecs.encode('a', 'image/png')).toThrow(new TypeError(expected));
+    expect(errorOf(decodeText('a', 'image/png'))).toBe(expected);
+  });
+
+  it('is repeated no further than its first 100 characters', () => {
+    const message = errorOf(decodeText('a', 'x'.repeat(10_000)));
+    expect(message).toContain('"' + 'x'.repeat(100) + '"');
+    expect(message).not.toContain('x'.repeat(101));
+  });
+
+  it.each(['__proto__', 'constructor', 'toString'])('is %s too', (contentType) => {
+    expect(errorOf(decodeText('a', contentType))).toContain('no codec');
+  });
+});
+
+describe('a content encoding', () => {
+  it.each([undefined, '', 'identity', 'utf-8', 'UTF8', 'binary'])('of %j means plain bytes', (encoding) => {
+    expect(decodeText('1', undefined, encoding)).toEqual({ ok: true, value: 1 });
+  });
+
+  it.each(['gzip', 'utf-8, gzip', 'br', 'identity\n'])('of %j is refused', (encoding) => {
+    expect(errorOf(decodeText('1', undefined, encoding))).toContain('is not supported');
+  });
+});
+
+describe('a codec of the user', () => {
+  const upper: MessageCodec = {
+    contentType: 'text/x-upper',
+    encode: (value) => Buffer.from(String(value).toUpperCase()),
+    decode: (body) => body.toString().toLowerCase(),
+  };
+
+  it('serves its content type, also as the default', () => {
+    const own = new Codecs([...builtInCodecs, upper], 'text/x-upper');
+    const { body, contentType } = own.encode('abc', undefined);
+    expect([body.toString(), contentType]).toEqual(['ABC', 'text/x-upper']);
+    expect(own.decode(body, undefined)).toEqual({ ok: true, value: 'abc' });
+  });
+
+  it('replaces a built-in of the same content type, and the later of two', () => {
+    const json: MessageCodec = {
+      contentType: 'application/json',
+      encode: () => Buffer.from('mine'),
+      decode: () => 'mine',
+    };
+    const later: MessageCodec = { ...json, decode: () => 'later' };
+    expect(newCodecs(json).encode({}, undefined).body.toString()).toBe('mine');
+    expect(newCodecs(json).decode(Buffer.from('{'), undefined)).toEqual({ ok: true, value: 'mine' });
+    expect(newCodecs(json, later).decode(Buffer.from('{'), undefined)).toEqual({ ok: true, value: 'later' });
+  });
+
+  it('may return a view into a larger buffer', () => {
+    const memory = new Uint8Array([1, 2, 3, 4]);
+    const view: MessageCodec = {
+      contentType: 'x/view',
+      encode: () => memory.subarray(1, 3),
+      decode: (body) => body,
+    };
+    expect([...newCodecs(view).encode('a', 'x/view').body]).toEqual([2, 3]);
+  });
+
+  it.each([
+    ['an error', new RangeError('too far'), 'too far'],
+    ['text', 'just text', 'just text'],
+    ['undefined', undefined, 'thrown undefined: undefined'],
+  ])('makes a body undecodable by throwing %s', (_, thrown, message) => {
+    const decode = (): never => {
+      throw thrown;
+    };
+    expect(errorOf(newCodecs({ ...upper, decode }).decode(Buffer.from('a'), 'text/x-upper'))).toBe(message);
+  });
+
+  it('is quoted with the name and the message of what it threw, as text', () => {
+    const decode = (): never => {
+      throw Object.assign(new RangeError('x'), { name: 5, message: { fields: ['a'] } });
+    };
+    expect(newCodecs({ ...upper, decode }).decode(Buffer.from('a'), 'text/x-upper')).toEqual({
+      ok: false,
+      error: { name: 'Error', message: '[object Object]' },
+    });
+  });
+
+  it('makes a body undecodable even by throwing what cannot be written as text', () => {
+    const decode = (): never => {
+      throw Object.create(null);
+    };
+    expect(newCodecs({ ...upper, decode }).decode(Buffer.from('a'), 'text/x-upper').ok).toBe(false);
+  });
+});

@@ -1,0 +1,327 @@
+import { describe, expect, it } from 'vitest';
+import type { DeliveryMode } from '../../../../lib/core/port/delivery.js';
+import type { HandlerAttempt, Verb } from '../../../../lib/core/consume/handler-attempt.js';
+import { processDelivery } from '../../../../lib/core/consume/pipeline.js';
+import type { DeferredSettlement, Settled } from '../../../../lib/core/consume/settlement.js';
+import { newDelivery, newGate, newMessage, noteWhenDone, settle, type TestDelivery } from '../harness.js';
+import { asked, failure, deadLetters, lose, newBench, refusal, TestHandler } from '../pipeline-harness.js';
+
+const ack: Verb = { kind: 'ack' };
+const requeue: Verb = { kind: 'requeue' };
+const reject: Verb = { kind: 'reject' };
+
+function deliveryIn(mode: DeliveryMode, fields: Parameters<typeof newMessage>[0] = {}): TestDelivery {
+  return newDelivery({ mode, message: newMessage(fields) });
+}
+
+describe('at-most-once', () => {
+  it('is forgone before a handler runs, and kept where that fails', async () => {
+    const gate = newGate();
+    const handler = new TestHandler('event', 'h', '#', async () => failure('no'));
+    const { scope, counters } = newBench([handler]);
+    const test = deliveryIn('at-most-once');
+    test.source.ackEarly = () => gate.promise;
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    expect(handler.runs.length).toBe(0);
+    gate.open();
+    expect(await done).toBe('done');
+    expect([test.source.events, deadLetters(test)]).toEqual([['copy 1'], [['fatal', 'h', '1']]]);
+    expect(counters.snapshot()).toEqual({ received: 1, failed: 1, 'dead-lettered': 1 });
+  });
+
+  it('is left alone where its source was lost before it was forgone', async () => {
+    const handler = new TestHandler('event', 'h', '#');
+    const { scope, counters } = newBench([handler]);
+    const test = deliveryIn('at-most-once');
+    test.source.ackEarly = () => new Promise(() => {});
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    lose(test);
+    expect(await done).toBe('done');
+    expect([handler.runs.length, test.source.events]).toEqual([0, []]);
+    expect(counters.snapshot()).toEqual({ received: 1, 'stale-settlements': 1 });
+  });
+
+  it('goes on through the end of its epoch: dead letter, answer', async () => {
+    const gate = newGate();
+    const handlers = ['event', 'message'] as const;
+    for (const kind of handlers) {
+      const handler = new TestHandler(kind, 'h', '#', async () => {
+        await gate.promise;
+        return failure('no');
+      });
+      const { scope, driver, counters } = newBench([handler]);
+      if (kind === 'message') driver.target = asked;
+      const test = deliveryIn('at-most-once');
+      const done = processDelivery(test.delivery, scope);
+      await settle();
+      test.session.end();
+      gate.open();
+      await done;
+      expect(counters.snapshot()['stale-settlements']).toBeUndefined();
+      if (kind === 'event') expect(deadLetters(test)).toEqual([['fatal', 'h', '1']]);
+      else expect(driver.error).toMatchObject({ message: 'no' });
+    }
+  });
+
+  it('tries its dead letter while the process lives, once more at the shutdown, and says what is lost', async () => {
+    const { scope, clock, logger } = newBench([
+      new TestHandler('event', 'h', '#', async () => failure('no')),
+    ]);
+    const test = deliveryIn('at-most-once');
+    test.source.refusals = Infinity;
+    const done = noteWhenDone(processDelivery(test.delivery, scope));
+    await settle();
+    test.session.end();
+    await clock.advance(600);
+    expect(done.done).toBe(false);
+    test.delivery.abort();
+    await settle();
+    expect([done.done, test.source.events]).toEqual([true, ['forgo 1', 'copy 1', 'copy 1', 'copy 1']]);
+    expect(logger.lines.at(-1)).toContain(refusal);
+  });
+
+  it('is not given back where its answer is lost or its handler asks for it', async () => {
+    const handler = new TestHandler('message', 'h', '#');
+    const { scope, driver } = newBench([handler]);
+    driver.target = asked;
+    driver.confirm = () => Promise.reject(new Error('the link is down'));
+    const test = deliveryIn('at-most-once');
+    expect(await processDelivery(test.delivery, scope)).toBe('done');
+    expect(test.source.events).toEqual(['forgo 1']);
+
+    const asking = new TestHandler('event', 'h', '#', async (run) => {
+      expect(run.decide(requeue)).toBe(true);
+      return undefined;
+    });
+    const other = deliveryIn('at-most-once');
+    await processDelivery(other.delivery, newBench([asking]).scope);
+    expect(deadLetters(other)).toEqual([['rejected', 'h', '1']]);
+  });
+
+  it('is told to its caller as cut short where the shutdown did not wait for the whole of it', async () => {
+    const handler = new TestHandler('message', 'h', '#', async ({ delivery }) => {
+      delivery.abort();
+      return undefined;
+    });
+    const { scope, driver } = newBench([handler]);
+    driver.target = asked;
+    await processDelivery(deliveryIn('at-most-once').delivery, scope);
+    expect(driver.error).toMatchObject({ name: 'AbortedError', retryable: true });
+  });
+
+  it('is not forgone where no handler may see it', async () => {
+    const { scope } = newBench([new TestHandler('event', 'h', '#')]);
+    const test = deliveryIn('at-most-once', { body: Buffer.from('{') });
+    await processDelivery(test.delivery, scope);
+    expect(test.source.events).toEqual(['copy 1', 'ack 1']);
+  });
+});
+
+/** Handlers that hand out their runs and return. */
+function keeping(ids: readonly string[], requeue: 'broker' | 'in-process' = 'broker') {
+  const runs: HandlerAttempt[] = [];
+  const handlers = ids.map(
+    (id) =>
+      new TestHandler('event', id, '#', async (run) => {
+        runs.push(run);
+        return undefined;
+      }),
+  );
+  return { runs, ...newBench(handlers, { capabilities: { requeue: requeue, destinations: new Set() } }) };
+}
+
+/** A promise of its promise would be one. */
+async function held(outcome: Promise<Settled | DeferredSettlement>): Promise<DeferredSettlement> {
+  return (await outcome) as DeferredSettlement;
+}
+
+describe('manual', () => {
+  it('acknowledges in the tick of the verb, once, while the handler runs or afterwards', async () => {
+    const { runs, scope, counters } = keeping(['h']);
+    const test = deliveryIn('manual');
+    const { later } = await held(processDelivery(test.delivery, scope));
+    expect(test.source.events).toEqual([]);
+    expect([runs[0]!.decide(ack), test.source.events, runs[0]!.decide(reject)]).toEqual([
+      true,
+      ['ack 1'],
+      false,
+    ]);
+    expect(await later).toBe('done');
+    expect([test.source.events, counters.snapshot()]).toEqual([['ack 1'], { received: 1, handled: 1 }]);
+
+    const events: string[][] = [];
+    const early = deliveryIn('manual');
+    const acks = new TestHandler('event', 'h', '#', async (run) => {
+      run.decide(ack);
+      events.push([...early.source.events]);
+      return failure('too late');
+    });
+    const bench = newBench([acks]);
+    expect(await processDelivery(early.delivery, bench.scope)).toBe('done');
+    expect([events, early.source.events]).toEqual([[['ack 1']], ['ack 1']]);
+    expect(bench.logger.lines).toEqual([expect.stringContaining('failed after its ack: too late')]);
+    expect(bench.counters.snapshot()).toEqual({ received: 1, handled: 1 });
+  });
+
+  it.each([
+    ['broker', ['requeue 1'], 'done'],
+    ['in-process', [], 'again'],
+  ] as const)('gives back after the usual pause (%s)', async (where, events, outcome) => {
+    const { runs, scope, clock } = keeping(['h'], where);
+    const test = deliveryIn('manual');
+    const later = noteWhenDone((await held(processDelivery(test.delivery, scope))).later);
+    runs[0]!.decide(requeue);
+    await settle();
+    expect([later.done, test.source.events]).toEqual([false, []]);
+    await clock.advance(1_000);
+    expect([later.value, test.source.events]).toEqual([outcome, events]);
+  });
+
+  it('rejects to the dead letters, and acknowledges when that is confirmed', async () => {
+    const { runs, scope } = keeping(['h']);
+    const test = deliveryIn('manual');
+    const { later } = await held(processDelivery(test.delivery, scope));
+    runs[0]!.decide(reject);
+    expect(await later).toBe('done');
+    expect([test.source.events, deadLetters(test)]).toEqual([['copy 1', 'ack 1'], [['rejected', 'h', '1']]]);
+  });
+
+  it('ends with its epoch: verbs afterwards do nothing', async () => {
+    const { runs, scope, counters } = keeping(['h']);
+    const test = deliveryIn('manual');
+    const { later } = await held(processDelivery(test.delivery, scope));
+    lose(test);
+    expect([await later, runs[0]!.decide(ack), test.source.events]).toEqual(['done', false, []]);
+    expect(counters.snapshot()).toEqual({ received: 1, 'stale-settlements': 1 });
+  });
+
+  it('waits for every handler where several got a message after all', async () => {
+    const { runs, scope } = keeping(['a', 'b']);
+    const [both, mixed] = [deliveryIn('manual'), deliveryIn('manual')];
+    const { later: bothLater } = await held(processDelivery(both.delivery, scope));
+    runs[0]!.decide(ack);
+    expect(both.source.events).toEqual([]);
+    runs[1]!.decide(ack);
+    expect([both.source.events, await bothLater]).toEqual([['ack 1'], 'done']);
+    const { later: mixedLater } = await held(processDelivery(mixed.delivery, scope));
+    runs[2]!.decide(ack);
+    runs[3]!.decide(reject);
+    await mixedLater;
+    expect([mixed.source.events, deadLetters(mixed)]).toEqual([
+      ['copy 1', 'ack 1'],
+      [['rejected', 'b', '1']],
+    ]);
+  });
+
+  it('answers a request before it is settled, and hears a verb that came meanwhile', async () => {
+    const gate = newGate<'confirmed'>();
+    let run: HandlerAttempt | undefined;
+    const handler = new TestHandler('message', 'h', '#', async (given) => {
+      run = given;
+      given.emit(1);
+      return undefined;
+    });
+    const { scope, driver } = newBench([handler]);
+    driver.target = asked;
+    driver.confirm = () => gate.promise;
+    const test = deliveryIn('manual');
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    expect(run!.decide(reject)).toBe(true);
+    gate.open('confirmed');
+    await ((await done) as DeferredSettlement).later;
+    expect([test.source.events, driver.told.at(-1)]).toEqual([
+      ['copy 1', 'ack 1'],
+      expect.not.stringMatching(/^error/),
+    ]);
+  });
+});
+
+describe('a verb outside manual', () => {
+  const saying = (verb: Verb, end?: string) =>
+    new TestHandler('event', 'h', '#', async (run) => {
+      expect([run.decide(verb), run.decide(ack)]).toEqual([true, false]);
+      return end === undefined ? undefined : failure(end);
+    });
+
+  it('says nothing any more when the handler has ended', async () => {
+    let run: HandlerAttempt | undefined;
+    const gate = newGate<undefined>();
+    const handlers = [
+      new TestHandler('event', 'a', '#', async (given) => void (run = given)),
+      new TestHandler('event', 'b', '#', () => gate.promise),
+    ];
+    const { scope } = newBench(handlers);
+    const test = deliveryIn('at-least-once');
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    expect(run!.decide(requeue)).toBe(false);
+    gate.open(undefined);
+    await done;
+    expect(test.source.events).toEqual(['ack 1']);
+  });
+
+  it('ack: settled at the end of the run, a failure only logged', async () => {
+    const { scope, logger, counters } = newBench([saying(ack, 'too late')]);
+    const test = deliveryIn('at-least-once');
+    await processDelivery(test.delivery, scope);
+    expect([test.source.events, logger.lines.length]).toEqual([['ack 1'], 1]);
+    expect(counters.snapshot()).toEqual({ received: 1, handled: 1 });
+  });
+
+  it('requeue: of one handler, for all of them, whatever they did', async () => {
+    const handlers = [saying(requeue), new TestHandler('event', 'b', '#', async () => failure('no'))];
+    const { scope, clock, counters } = newBench(handlers);
+    const test = deliveryIn('at-least-once');
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    expect(test.source.events).toEqual([]);
+    await clock.advance(1_000);
+    await done;
+    expect(test.source.events).toEqual(['requeue 1']);
+    expect(counters.snapshot()).toEqual({ received: 1, requeued: 1 });
+  });
+
+  it('requeue on a request: no answer goes out, not even of what was emitted', async () => {
+    const handler = new TestHandler('message', 'h', '#', async (run) => {
+      run.emit(1);
+      run.decide(requeue);
+      expect(run.emit(2)).toBe(false);
+      return failure('and it failed');
+    });
+    const { scope, driver, clock } = newBench([handler]);
+    driver.target = asked;
+    const test = deliveryIn('at-least-once');
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    await clock.advance(1_000);
+    await done;
+    expect([driver.replies, test.source.events]).toEqual([[], ['requeue 1']]);
+  });
+
+  it('reject on a request: the caller is told, the message kept', async () => {
+    const handler = new TestHandler('message', 'h', '#', async (run) => {
+      run.decide(reject);
+      return undefined;
+    });
+    const { scope, driver } = newBench([handler]);
+    driver.target = asked;
+    const test = deliveryIn('at-least-once');
+    await processDelivery(test.delivery, scope);
+    expect(driver.error).toMatchObject({ name: 'RejectedError', code: 'HANDLER_FAILED', retryable: false });
+    expect(deadLetters(test)).toEqual([['rejected', 'h', '1']]);
+  });
+
+  it('does nothing once the message is lost', async () => {
+    const test = deliveryIn('at-least-once');
+    const handler = new TestHandler('event', 'h', '#', async (run) => {
+      lose(test);
+      expect(run.decide(ack)).toBe(false);
+      return undefined;
+    });
+    await processDelivery(test.delivery, newBench([handler]).scope);
+    expect(test.source.events).toEqual([]);
+  });
+});

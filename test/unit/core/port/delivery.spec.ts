@@ -1,0 +1,244 @@
+import { describe, expect, it } from 'vitest';
+import type { RepublishedMessage } from '../../../../lib/core/port/delivery.js';
+import { newDelivery, newGate, settle } from '../harness.js';
+
+const first: RepublishedMessage = { to: 'dead-letter', headers: { a: '1' } };
+const second: RepublishedMessage = { to: 'dead-letter', headers: { a: '2' } };
+const republished = [first];
+
+describe('Delivery', () => {
+  it('is open until it is settled', () => {
+    const { delivery } = newDelivery();
+    expect(delivery.open).toBe(true);
+    delivery.ack();
+    expect(delivery.open).toBe(false);
+  });
+
+  it('is settled by the first who asks; whoever comes second gets false and nothing happens', async () => {
+    const acked = newDelivery();
+    expect(acked.delivery.ack()).toBe(true);
+    expect([
+      acked.delivery.ack(),
+      acked.delivery.requeue(),
+      await acked.delivery.republishThenAck(republished),
+    ]).toEqual([false, false, false]);
+    expect(acked.source.events).toEqual(['ack 1']);
+
+    const returned = newDelivery();
+    expect(returned.delivery.requeue()).toBe(true);
+    expect([returned.delivery.requeue(), returned.delivery.ack()]).toEqual([false, false]);
+    expect(returned.source.events).toEqual(['requeue 1']);
+  });
+
+  it('cannot be settled in any way after its epoch has ended', async () => {
+    const { delivery, session, source } = newDelivery();
+    session.end();
+    expect(delivery.open).toBe(false);
+    expect(await delivery.republishThenAck(republished)).toBe(false);
+    expect([delivery.ack(), delivery.requeue()]).toEqual([false, false]);
+    expect(source.events).toEqual([]);
+  });
+});
+
+describe('an abort', () => {
+  it('aborts the signal, whether it was asked for before or after, and settles nothing', () => {
+    const { delivery, source } = newDelivery();
+    const { signal } = delivery;
+    expect([delivery.aborted, signal.aborted]).toEqual([false, false]);
+    delivery.abort();
+    expect([delivery.aborted, signal.aborted, delivery.signal]).toEqual([true, true, signal]);
+    const late = newDelivery().delivery;
+    late.abort();
+    expect(late.signal.aborted).toBe(true);
+    expect([delivery.open, source.events]).toEqual([true, []]);
+    expect(delivery.ack()).toBe(true);
+  });
+
+  it('tells every listener once, also one that comes afterwards', () => {
+    const { delivery } = newDelivery();
+    const told: string[] = [];
+    delivery.onAbort(() => told.push('first'));
+    delivery.onAbort(() => told.push('second'));
+    delivery.abort();
+    delivery.abort();
+    delivery.onAbort(() => told.push('late'));
+    expect(told).toEqual(['first', 'second', 'late']);
+  });
+
+  it('does not follow from the end of the epoch by itself: whoever holds the delivery decides', () => {
+    const { delivery, session } = newDelivery();
+    session.end();
+    expect(delivery.aborted).toBe(false);
+  });
+
+  it('makes no signal that nobody asked for', () => {
+    const Original = globalThis.AbortController;
+    let made = 0;
+    globalThis.AbortController = class extends Original {
+      constructor() {
+        super();
+        made++;
+      }
+    };
+    try {
+      const { delivery } = newDelivery();
+      delivery.abort();
+      expect(made).toBe(0);
+      expect([delivery.signal.aborted, delivery.signal.aborted, made]).toEqual([true, true, 1]);
+    } finally {
+      globalThis.AbortController = Original;
+    }
+  });
+});
+
+describe('republishThenAck', () => {
+  it('confirms the copies first, all at once, then acknowledges', async () => {
+    const { delivery, source } = newDelivery();
+    const gate = newGate();
+    source.gate = gate.promise;
+    const done = delivery.republishThenAck([first, second]);
+    await settle();
+    expect(source.events).toEqual(['copy 1', 'copy 1']);
+    expect(delivery.open).toBe(true);
+    gate.open();
+    expect(await done).toBe(true);
+    expect(source.events).toEqual(['copy 1', 'copy 1', 'ack 1']);
+    expect(source.copied).toEqual([first, second]);
+    expect(delivery.open).toBe(false);
+  });
+
+  it('rejects and stays open when a copy could not be confirmed, so it can be tried again', async () => {
+    const { delivery, source } = newDelivery();
+    source.refusals = 1;
+    await expect(delivery.republishThenAck(republished)).rejects.toThrow('the broker says no');
+    expect(delivery.open).toBe(true);
+    expect(await delivery.republishThenAck(republished)).toBe(true);
+    expect(source.events).toEqual(['copy 1', 'copy 1', 'ack 1']);
+  });
+
+  it('tries again only those that are not confirmed', async () => {
+    const { delivery, source } = newDelivery();
+    const third: RepublishedMessage = { to: 'dead-letter', headers: { a: '3' } };
+    source.refusals = 2;
+    await expect(delivery.republishThenAck([first, second, third])).rejects.toThrow('no');
+    expect(source.copied).toEqual([third]);
+    source.refusals = 1;
+    await expect(delivery.republishThenAck([first, second, third])).rejects.toThrow('no');
+    expect(source.copied).toEqual([third, second]);
+    expect(await delivery.republishThenAck([first, second, third])).toBe(true);
+    expect(source.copied).toEqual([third, second, first]);
+    expect(source.events).toEqual([...Array<string>(6).fill('copy 1'), 'ack 1']);
+  });
+
+  it('waits for every copy before it rejects, or a retry would repeat those on their way', async () => {
+    const { delivery, source } = newDelivery();
+    const gate = newGate();
+    const copy = source.republish.bind(source);
+    source.republish = async (of, which) => {
+      if (which === second) await gate.promise;
+      await copy(of, which);
+    };
+    source.refusals = 1;
+    let rejected = false;
+    const done = delivery.republishThenAck([first, second]).catch(() => (rejected = true));
+    await settle();
+    expect(rejected).toBe(false);
+    gate.open();
+    await done;
+    expect([rejected, source.copied]).toEqual([true, [second]]);
+  });
+
+  it('leaves a delivery whose copies failed to whoever gives it back', async () => {
+    const { delivery, source } = newDelivery();
+    source.refusals = 1;
+    await expect(delivery.republishThenAck(republished)).rejects.toThrow('no');
+    expect(delivery.requeue()).toBe(true);
+    expect(source.events).toEqual(['copy 1', 'requeue 1']);
+  });
+
+  it('lets nobody else settle while copies are on their way', async () => {
+    const { delivery, source } = newDelivery();
+    const gate = newGate();
+    source.gate = gate.promise;
+    const done = delivery.republishThenAck(republished);
+    expect([delivery.requeue(), delivery.ack(), await delivery.republishThenAck(republished)]).toEqual([
+      false,
+      false,
+      false,
+    ]);
+    gate.open();
+    expect(await done).toBe(true);
+    expect(source.events).toEqual(['copy 1', 'ack 1']);
+  });
+
+  it('acknowledges nothing when the epoch ended while copies were on their way', async () => {
+    const { delivery, source, session } = newDelivery();
+    const gate = newGate();
+    source.gate = gate.promise;
+    const done = delivery.republishThenAck(republished);
+    session.end();
+    expect(delivery.open).toBe(false);
+    gate.open();
+    expect(await done).toBe(false);
+    expect(source.events).toEqual(['copy 1']);
+    expect(delivery.requeue()).toBe(false);
+  });
+
+  it('rejects also when the epoch ended, if the copies failed', async () => {
+    const { delivery, source, session } = newDelivery();
+    const gate = newGate();
+    source.gate = gate.promise;
+    source.refusals = 1;
+    const done = delivery.republishThenAck(republished);
+    session.end();
+    gate.open();
+    await expect(done).rejects.toThrow('no');
+    expect(delivery.open).toBe(false);
+    expect(source.events).toEqual(['copy 1']);
+  });
+});
+
+describe('a delivery that is forgone', () => {
+  it('never reaches its source again, and is settled here alone', async () => {
+    const { delivery, source } = newDelivery();
+    expect(delivery.isEarlyAcked).toBe(false);
+    expect(await delivery.ackEarly()).toBe(true);
+    expect([delivery.isEarlyAcked, delivery.open, delivery.requeue()]).toEqual([true, true, false]);
+    expect([delivery.ack(), delivery.open, delivery.ack()]).toEqual([true, false, false]);
+    expect(source.events).toEqual(['forgo 1']);
+  });
+
+  it('does not need its epoch any more: its dead letter is still written', async () => {
+    const { delivery, session, source } = newDelivery();
+    await delivery.ackEarly();
+    session.end();
+    expect(delivery.open).toBe(true);
+    expect(await delivery.republishThenAck(republished)).toBe(true);
+    expect(source.events).toEqual(['forgo 1', 'copy 1']);
+  });
+
+  it('is not, where it was settled, lost or aborted before', async () => {
+    const [settled, lost, aborted] = [newDelivery(), newDelivery(), newDelivery()];
+    settled.delivery.requeue();
+    lost.session.end();
+    aborted.delivery.abort();
+    for (const { delivery, source } of [settled, lost, aborted]) {
+      expect([await delivery.ackEarly(), delivery.isEarlyAcked]).toEqual([false, false]);
+      expect(source.events).not.toContain('forgo 1');
+    }
+  });
+
+  it('is not, where the source refuses or never answers; it cannot be given back meanwhile', async () => {
+    const refused = newDelivery();
+    refused.source.ackEarly = () => Promise.reject(new Error('gone'));
+    expect([await refused.delivery.ackEarly(), refused.delivery.isEarlyAcked]).toEqual([false, false]);
+    const silent = newDelivery();
+    silent.source.ackEarly = () => new Promise(() => {});
+    const forgone = silent.delivery.ackEarly();
+    expect([silent.delivery.requeue(), silent.delivery.ack()]).toEqual([false, false]);
+    silent.session.end();
+    silent.delivery.abort();
+    expect([await forgone, silent.delivery.isEarlyAcked]).toEqual([false, false]);
+    expect(silent.source.events).toEqual([]);
+  });
+});

@@ -1,0 +1,237 @@
+import { describe, expect, it } from 'vitest';
+import type { Capabilities, OptionalMessageOption } from '../../../../lib/core/port/driver.js';
+import { StorkConfigError } from '../../../../lib/core/runtime/errors.js';
+import {
+  buildMessage,
+  type MessageOptions,
+  type OutboundScope,
+} from '../../../../lib/core/publish/outgoing-message.js';
+import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
+import { newCodecs } from '../harness.js';
+
+const optional: readonly OptionalMessageOption[] = [
+  'delayMs',
+  'expiresInMs',
+  'priority',
+  'partition',
+  'persistent',
+  'appId',
+];
+
+function newScope(capabilities: Partial<Capabilities> = {}): OutboundScope {
+  return {
+    transport: 'shop',
+    capabilities: {
+      messageOptions: new Set(optional),
+      destinations: new Set(['queue', 'exchange']),
+      pausesWithoutRedelivery: true,
+      requeue: 'broker',
+      exclusiveSource: true,
+      ...capabilities,
+    },
+    codecs: newCodecs(),
+    clock: new VirtualClock(Date.UTC(2026, 0, 1)),
+  };
+}
+
+const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
+
+function thrownBy(act: () => unknown): unknown {
+  try {
+    act();
+  } catch (error) {
+    return error;
+  }
+  return undefined;
+}
+
+/** Names of the options that are refused. */
+function refused(options: MessageOptions, scope = newScope(), pattern = 'order.paid'): string[] {
+  const error = thrownBy(() => buildMessage(pattern, {}, options, scope));
+  if (error === undefined) return [];
+  expect(error).toBeInstanceOf(StorkConfigError);
+  return (error as StorkConfigError).problems.map(({ name }) => name);
+}
+
+describe('a message', () => {
+  it('needs no options', () => {
+    const message = buildMessage('order.paid', { id: 1 }, {}, newScope());
+    expect(message).toMatchObject({
+      pattern: 'order.paid',
+      contentType: 'application/json',
+      timestamp: Date.UTC(2026, 0, 1),
+      correlationId: undefined,
+    });
+    expect(message.body?.toString()).toBe('{"id":1}');
+    expect(message.messageId).toMatch(uuid);
+    expect(Object.keys(message.headers)).toEqual([]);
+  });
+
+  it('has a fresh id each time', () => {
+    const ids = [1, 2].map(() => buildMessage('a', {}, {}, newScope()).messageId);
+    expect(ids[0]).not.toBe(ids[1]);
+  });
+
+  it('carries every option to the driver', () => {
+    const options: MessageOptions = {
+      key: 'k',
+      messageId: 'm',
+      correlationId: 'c',
+      expiresInMs: 1,
+      delayMs: 0,
+      persistent: false,
+      priority: 255,
+      partition: 0,
+      contentType: 'text/plain',
+      timestamp: 0,
+      appId: 'app',
+      to: { queue: 'elsewhere' },
+    };
+    expect(buildMessage('a', 'text', options, newScope())).toMatchObject(options);
+  });
+
+  it('has headers of its own, without a prototype', () => {
+    const headers = { tenant: 'a' };
+    const message = buildMessage('a', {}, { headers }, newScope());
+    expect(message.headers).not.toBe(headers);
+    expect(Object.getPrototypeOf(message.headers)).toBeNull();
+    expect({ ...message.headers }).toEqual({ tenant: 'a' });
+  });
+
+  it('that is an event tells its conversation in a header, for brokers that have no field for it', () => {
+    const { headers, correlationId } = buildMessage('a', {}, { correlationId: 'c' }, newScope());
+    expect([{ ...headers }, correlationId]).toEqual([{ 'stork-correlation-id': 'c' }, 'c']);
+  });
+
+  it('that is a request has its id, and the deadline that its caller waits for', () => {
+    const request = { id: 'r-1', timeoutMs: 1_500 };
+    const message = buildMessage('a', {}, { correlationId: 'r-1' }, newScope(), request);
+    expect(message.correlationId).toBe('r-1');
+    expect({ ...message.headers }).toEqual({ 'stork-deadline': '2026-01-01T00:00:01.500Z' });
+  });
+
+  it('that cannot be encoded is refused with the pattern and the reason', () => {
+    const error = thrownBy(() => buildMessage('order.paid', 1n, {}, newScope()));
+    expect(error).toBeInstanceOf(StorkConfigError);
+    expect(error).toMatchObject({ cause: expect.any(TypeError) as TypeError });
+    expect(String(error)).toContain('the data for pattern "order.paid" cannot be encoded');
+    expect(() => buildMessage('a', {}, { contentType: 'image/png' }, newScope())).toThrow(/no codec for/);
+  });
+});
+
+describe('a pattern', () => {
+  it('may have 255 bytes and must have one', () => {
+    expect(refused({}, newScope(), 'a'.repeat(255))).toEqual([]);
+    expect(refused({}, newScope(), 'a'.repeat(256))).toEqual(['pattern']);
+    expect(refused({}, newScope(), 'é'.repeat(128))).toEqual(['pattern']);
+    expect(refused({}, newScope(), '')).toEqual(['pattern']);
+  });
+});
+
+describe('an option that the broker cannot honour', () => {
+  const values: Required<Pick<MessageOptions, OptionalMessageOption>> = {
+    delayMs: 1,
+    expiresInMs: 1,
+    priority: 1,
+    partition: 1,
+    persistent: true,
+    appId: 'a',
+  };
+
+  it.each(optional)('is refused by name: %s', (name) => {
+    const others = new Set(optional.filter((other) => other !== name));
+    const options = { [name]: values[name] };
+    expect(refused(options, newScope({ messageOptions: others }))).toEqual([name]);
+    expect(refused(options, newScope({ messageOptions: new Set([name]) }))).toEqual([]);
+    expect(
+      String(thrownBy(() => buildMessage('a', {}, options, newScope({ messageOptions: others })))),
+    ).toContain(`${name}: expected nothing: the transport "shop" cannot honour it`);
+  });
+
+  it('is not missed where it is undefined', () => {
+    const options = { delayMs: undefined } as unknown as MessageOptions;
+    expect(refused(options, newScope({ messageOptions: new Set() }))).toEqual([]);
+  });
+});
+
+describe('the value of an option', () => {
+  it.each<[keyof MessageOptions, unknown[], unknown[]]>([
+    ['timeoutMs', [1, 86_400_000, 2 ** 32 - 1], [0, -1, 1.5, NaN, Infinity, '1', 2 ** 32]],
+    ['expiresInMs', [0, 1, 2 ** 32 - 1], [-1, 0.5, NaN, Infinity, '1', 2 ** 32]],
+    ['delayMs', [0, 1, 2 ** 32 - 1], [-1, 0.5, NaN, Infinity, '1', 2 ** 32]],
+    ['partition', [0, 2 ** 31 - 1], [-1, 0.5, NaN, '0', 2 ** 31]],
+    ['timestamp', [0, 8.64e15], [-1, 0.5, NaN, new Date(0), 8.64e15 + 1]],
+    ['priority', [0, 255], [-1, 256, 1.5, NaN, '5']],
+    ['key', ['k', 'x'.repeat(255)], ['', 'x'.repeat(256), 'é'.repeat(128), 1, null]],
+    ['messageId', ['m', 'x'.repeat(255)], ['', 'x'.repeat(256), 1]],
+    ['correlationId', ['c'], ['', 'x'.repeat(256), 1]],
+    ['contentType', ['application/json'], ['', 1]],
+    ['appId', ['a'], ['', 'x'.repeat(256), 1]],
+    [
+      'to',
+      [{ queue: 'q' }, { exchange: 'e', routingKey: 'r' }],
+      [{}, { topic: 't' }, { queue: 'q', exchange: 'e' }],
+    ],
+  ])('%s is checked', (name, good, bad) => {
+    for (const value of good) expect(refused({ [name]: value })).toEqual([]);
+    for (const value of bad) expect(refused({ [name]: value })).toEqual([name]);
+  });
+
+  it('is refused together with every other that is wrong', () => {
+    const options: MessageOptions = {
+      priority: 300,
+      delayMs: -1,
+      key: '',
+      headers: { 'stork-attempt': '1' },
+    };
+    expect(refused(options, newScope(), '').toSorted()).toEqual([
+      'delayMs',
+      'headers.stork-attempt',
+      'key',
+      'pattern',
+      'priority',
+    ]);
+  });
+
+  it('is shown without the secrets that it may hold', () => {
+    const key = `amqp://user:secret@host/${'x'.repeat(300)}`;
+    const error = thrownBy(() => buildMessage('a', {}, { key }, newScope()));
+    expect(String(error)).toContain('key: expected text of 1 to 255 bytes');
+    expect(String(error)).not.toContain('secret');
+  });
+
+  it('is refused beyond its bounds with both of them', () => {
+    const error = thrownBy(() => buildMessage('a', {}, { timeoutMs: 2 ** 32 }, newScope()));
+    expect(String(error)).toContain('timeoutMs: expected an integer from 1 to 4294967295, given 4294967296');
+  });
+});
+
+describe('an option that there is not', () => {
+  it.each(['timeout', 'Priority', 'replyTo', 'toString', 'constructor', '__proto__'])(
+    'is refused by name, not taken in silence: %s',
+    (name) => {
+      expect(refused(Object.fromEntries([[name, 1]]) as MessageOptions)).toEqual([name]);
+    },
+  );
+});
+
+describe('a destination', () => {
+  it('is refused with those that the broker has', () => {
+    const scope = newScope({ destinations: new Set(['topic']) });
+    expect(refused({ to: { topic: 't' } }, scope)).toEqual([]);
+    expect(String(thrownBy(() => buildMessage('a', {}, { to: { queue: 'q' } }, scope)))).toContain(
+      'to: expected { topic }, given an object',
+    );
+  });
+});
+
+describe('headers', () => {
+  it.each(['stork-attempt', 'stork-', 'stork-of-mine'])('named %s are ours', (name) => {
+    expect(refused({ headers: { [name]: 'x' } })).toEqual([`headers.${name}`]);
+  });
+
+  it.each(['x-stork-attempt', 'stork', 'tenant', '__proto__'])('named %s are yours', (name) => {
+    const headers = Object.fromEntries([[name, 'x']]);
+    expect(refused({ headers })).toEqual([]);
+  });
+});

@@ -1,0 +1,252 @@
+import { describe, expect, it } from 'vitest';
+import type { StorkClock } from '../../../../lib/core/runtime/clock.js';
+import { Counters } from '../../../../lib/core/runtime/counters.js';
+import {
+  ConnectionLostError,
+  RequestTimeoutError,
+  StorkConfigError,
+  TooManyPendingError,
+} from '../../../../lib/core/runtime/errors.js';
+import { PendingRequests, type Waiter } from '../../../../lib/core/publish/pending-requests.js';
+import type { InboundReply, ReplyKind } from '../../../../lib/core/port/message.js';
+import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
+
+class RecordingWaiter implements Waiter {
+  readonly kinds: ReplyKind[] = [];
+  readonly errors: Error[] = [];
+  reply(reply: InboundReply): void {
+    this.kinds.push(reply.kind);
+  }
+  fail(error: Error): void {
+    this.errors.push(error);
+  }
+}
+
+function reply(correlationId: string, kind: ReplyKind = 'value'): InboundReply {
+  return { kind, correlationId, body: null, contentType: undefined, headers: {} };
+}
+
+function newBench(maxPending = 100) {
+  const clock = new VirtualClock();
+  const counters = new Counters();
+  const pending = new PendingRequests(maxPending, clock, counters);
+  const register = (id: string, timeoutMs = 1_000): RecordingWaiter => {
+    const waiter = new RecordingWaiter();
+    pending.register(id, waiter, timeoutMs, () => `${id} took too long`);
+    return waiter;
+  };
+  return { clock, counters, pending, register };
+}
+
+describe('a reply', () => {
+  it.each<ReplyKind>(['value', 'end', 'error'])('of the kind %s ends its request and no other', (kind) => {
+    const { pending, register } = newBench();
+    const [a, b] = [register('a'), register('b')];
+    pending.settle(reply('a', kind));
+    expect([a.kinds, b.kinds, pending.size]).toEqual([[kind], [], 1]);
+  });
+
+  it('that is an item leaves its request waiting for more', () => {
+    const { pending, register } = newBench();
+    const waiter = register('a');
+    for (const kind of ['item', 'item', 'end'] as const) pending.settle(reply('a', kind));
+    expect([waiter.kinds, pending.size]).toEqual([['item', 'item', 'end'], 0]);
+  });
+
+  it('that comes after its request was given up or timed out is counted late; one that was never asked for is not', async () => {
+    const { clock, counters, pending, register } = newBench();
+    pending.settle(reply('unknown'));
+    const repeated = register('repeated');
+    pending.settle(reply('repeated'));
+    pending.settle(reply('repeated'));
+    const givenUp = register('given up');
+    pending.forget('given up', givenUp);
+    pending.settle(reply('given up', 'item'));
+    const timedOut = register('timed out');
+    await clock.advance(1_000);
+    pending.settle(reply('timed out'));
+    expect(counters.get('late-replies')).toBe(2);
+    expect([repeated.kinds, givenUp.kinds, timedOut.kinds]).toEqual([['value'], [], []]);
+  });
+
+  it.each(['__proto__', 'constructor', ''])("with the hostile id %j is nobody's", (id) => {
+    const { counters, pending } = newBench();
+    pending.settle(reply(id));
+    expect(counters.get('late-replies')).toBe(0);
+  });
+});
+
+describe('a request', () => {
+  it('whose id is already waiting is refused, and the one that waits goes on', () => {
+    const { pending, register } = newBench();
+    const first = register('a');
+    expect(() => register('a')).toThrow(StorkConfigError);
+    expect(() => register('a')).toThrow(
+      'a request with the correlation id "a" is already waiting for its reply',
+    );
+    pending.settle(reply('a'));
+    expect(first.kinds).toEqual(['value']);
+  });
+
+  it('may take an id again that is free again', () => {
+    const { pending, register } = newBench();
+    register('a');
+    pending.settle(reply('a'));
+    const second = register('a');
+    pending.settle(reply('a'));
+    expect(second.kinds).toEqual(['value']);
+  });
+
+  it('beyond maxPending is refused until another has ended', () => {
+    const { pending, register } = newBench(2);
+    register('a');
+    register('b');
+    expect(() => register('c')).toThrow(TooManyPendingError);
+    pending.settle(reply('a', 'item'));
+    expect(() => register('c')).toThrow('2 requests wait for a reply, maxPending allows no more');
+    pending.settle(reply('a', 'end'));
+    expect(register('c').errors).toEqual([]);
+    expect(pending.size).toBe(2);
+  });
+
+  it('that is forgotten hears nothing more; another one with the same id stays', async () => {
+    const { clock, pending, register } = newBench();
+    const first = register('a');
+    pending.forget('a', first);
+    expect(pending.size).toBe(0);
+    const second = register('a');
+    pending.forget('a', first);
+    expect(pending.size).toBe(1);
+    await clock.advance(1_000);
+    expect([first.errors.length, second.errors.length]).toEqual([0, 1]);
+  });
+});
+
+describe('a time-out', () => {
+  it('comes when its time is over and not before, with the description', async () => {
+    const { clock, pending, register } = newBench();
+    const waiter = register('a', 1_000);
+    await clock.advance(999);
+    expect(waiter.errors).toEqual([]);
+    await clock.advance(1);
+    expect(waiter.errors).toEqual([new RequestTimeoutError('a took too long')]);
+    expect(waiter.errors[0]).toBeInstanceOf(RequestTimeoutError);
+    expect(pending.size).toBe(0);
+  });
+
+  it('comes for each request in its own time, whatever the order of registering', async () => {
+    const { clock, register } = newBench();
+    const waiters = [3_000, 1_000, 2_000, 1_000].map((timeoutMs, i) => register(String(i), timeoutMs));
+    const timedOut = (): number[] => waiters.map(({ errors }) => errors.length);
+    await clock.advance(1_000);
+    expect(timedOut()).toEqual([0, 1, 0, 1]);
+    await clock.advance(1_000);
+    expect(timedOut()).toEqual([0, 1, 1, 1]);
+    await clock.advance(1_000);
+    expect(timedOut()).toEqual([1, 1, 1, 1]);
+    expect(clock.pendingTimers).toBe(0);
+  });
+
+  it('is put off by each item, and by nothing else', async () => {
+    const { clock, pending, register } = newBench();
+    const [stream, other] = [register('stream', 1_000), register('other', 1_500)];
+    for (let i = 0; i < 5; i++) {
+      await clock.advance(900);
+      pending.settle(reply('stream', 'item'));
+    }
+    expect([stream.errors.length, other.errors.length]).toEqual([0, 1]);
+    await clock.advance(999);
+    expect(stream.errors).toEqual([]);
+    await clock.advance(1);
+    expect(stream.errors).toHaveLength(1);
+  });
+
+  it('takes one timer for all requests, which is gone when all have timed out', async () => {
+    const { clock, register } = newBench();
+    for (let i = 0; i < 50; i++) {
+      register(String(i), 1_000 + ((i * 37) % 50));
+      expect(clock.pendingTimers).toBe(1);
+    }
+    await clock.advance(1_010);
+    expect(clock.pendingTimers).toBe(1);
+    await clock.advance(1_000);
+    expect(clock.pendingTimers).toBe(0);
+  });
+
+  it('leaves no timer behind when nobody waits any more, however the last one ended', () => {
+    const { clock, pending, register } = newBench();
+    for (const kind of ['value', 'end', 'error'] as const) {
+      register('a');
+      const other = register('b');
+      pending.settle(reply('a', kind));
+      expect(clock.pendingTimers).toBe(1);
+      pending.forget('b', other);
+      expect(clock.pendingTimers).toBe(0);
+    }
+  });
+
+  it('comes in time also for a request that is the first again', async () => {
+    const { clock, pending, register } = newBench();
+    register('a', 1_000);
+    pending.settle(reply('a'));
+    await clock.advance(500);
+    const waiter = register('b', 1_000);
+    await clock.advance(999);
+    expect(waiter.errors).toEqual([]);
+    await clock.advance(1);
+    expect(waiter.errors).toHaveLength(1);
+  });
+
+  it('sets no timer for a request that comes after the one that is set', () => {
+    const virtual = new VirtualClock();
+    let timers = 0;
+    const clock: StorkClock = {
+      now: () => virtual.now(),
+      setTimer: (delayMs, fire) => {
+        timers++;
+        return virtual.setTimer(delayMs, fire);
+      },
+    };
+    const pending = new PendingRequests(1_000, clock, new Counters());
+    for (let i = 0; i < 100; i++) pending.register(String(i), new RecordingWaiter(), 1_000, () => '');
+    expect(timers).toBe(1);
+  });
+
+  it('reaches also a request that another one makes when it times out', async () => {
+    const { clock, pending } = newBench();
+    const second = new RecordingWaiter();
+    const first: Waiter = {
+      reply: () => {},
+      fail: () => pending.register('again', second, 500, () => 'again'),
+    };
+    pending.register('first', first, 1_000, () => 'first');
+    await clock.advance(1_499);
+    expect(second.errors).toEqual([]);
+    await clock.advance(1);
+    expect(second.errors).toHaveLength(1);
+  });
+});
+
+describe('failAll', () => {
+  it('fails everything that waits, once, and leaves no timer', async () => {
+    const { clock, pending, register } = newBench();
+    const waiters = [register('a'), register('b')];
+    const error = new ConnectionLostError('gone');
+    pending.failAll(error);
+    pending.failAll(error);
+    expect(waiters.map(({ errors }) => errors)).toEqual([[error], [error]]);
+    expect([pending.size, clock.pendingTimers]).toEqual([0, 0]);
+  });
+
+  it('leaves alone what is registered afterwards, also while it fails the others', async () => {
+    const { clock, pending, register } = newBench();
+    const second = new RecordingWaiter();
+    const first: Waiter = { reply: () => {}, fail: () => pending.register('a', second, 500, () => 'a') };
+    pending.register('a', first, 1_000, () => 'a');
+    pending.failAll(new ConnectionLostError('gone'));
+    expect([pending.size, second.errors]).toEqual([1, []]);
+    const third = register('b', 2_000);
+    await clock.advance(2_000);
+    expect([second.errors.length, third.errors.length]).toEqual([1, 1]);
+  });
+});

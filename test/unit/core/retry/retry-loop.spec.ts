@@ -1,0 +1,235 @@
+import { describe, expect, it } from 'vitest';
+import { resolveDeadLetter } from '../../../../lib/core/dead-letter/dead-letter-options.js';
+import type { Failure } from '../../../../lib/core/runtime/failure.js';
+import type { DeliveryMode } from '../../../../lib/core/port/delivery.js';
+import { processDelivery } from '../../../../lib/core/consume/pipeline.js';
+import { resolveRetry, type RetryOptions } from '../../../../lib/core/retry/retry-options.js';
+import { newDelivery, newMessage, noteWhenDone, settle } from '../harness.js';
+import {
+  asked,
+  deliveryOf,
+  failure,
+  deadLetters,
+  lose,
+  newBench,
+  TestHandler,
+  type Behaviour,
+} from '../pipeline-harness.js';
+
+/** One that may pass, as its caller is told. */
+function passing(message: string): Failure {
+  const { envelope, ...rest } = failure(message, 'retries-exhausted');
+  return { ...rest, envelope: { ...envelope, retryable: true } };
+}
+
+const failing: Behaviour = async () => passing('no stock');
+
+function newFailing(options: RetryOptions, behaviour = failing, kind: 'event' | 'message' = 'event') {
+  const policy = { retry: resolveRetry({ jitter: 'none', ...options }), deadLetter: resolveDeadLetter() };
+  const handler = new TestHandler(kind, 'h', '#', behaviour, policy);
+  return { handler, ...newBench([handler]) };
+}
+
+const inMode = (mode: DeliveryMode) => newDelivery({ message: newMessage(), mode });
+
+describe('a message whose handler fails', () => {
+  it('waits in place as long as its policy says, not a moment less, and is settled after the last run', async () => {
+    const { handler, scope, clock, counters } = newFailing({ maxRetries: 2, delayMs: 1_000 });
+    const test = deliveryOf();
+    const done = noteWhenDone(processDelivery(test.delivery, scope));
+    const runsAfter = async (ms: number): Promise<number> => {
+      await clock.advance(ms);
+      await settle();
+      return handler.runs.length;
+    };
+    expect([await runsAfter(999), await runsAfter(1), await runsAfter(1_999)]).toEqual([1, 2, 2]);
+    expect(test.source.events).toEqual([]);
+    expect(await runsAfter(1)).toBe(3);
+    expect(done.done).toBe(true);
+    expect(test.source.events).toEqual(['copy 1', 'ack 1']);
+    expect(deadLetters(test)).toEqual([['retries-exhausted', 'h', '3']]);
+    expect(counters.snapshot()).toEqual({ received: 1, retried: 2, failed: 1, 'dead-lettered': 1 });
+    const began = handler.runs[0]!.firstFailedAt;
+    expect(handler.runs.map(({ firstFailedAt }) => firstFailedAt)).toEqual([began, began, began]);
+    expect(clock.pendingTimers).toBe(0);
+  });
+
+  it('gives each run a context of its own: an old one decides nothing any more', async () => {
+    const { handler, scope, clock } = newFailing({ maxRetries: 1, delayMs: 10 });
+    const done = processDelivery(deliveryOf().delivery, scope);
+    await settle();
+    expect(handler.runs[0]!.decide({ kind: 'ack' })).toBe(false);
+    await clock.advance(10);
+    await done;
+    expect(handler.runs.map(({ number: attempt }) => attempt)).toEqual([1, 2]);
+  });
+
+  it('is given back as it is when the application stops in the wait, or before it', async () => {
+    const { handler, scope, clock } = newFailing({ maxRetries: 1, delayMs: 60_000, maxDelayMs: 60_000 });
+    const [waiting, later] = [deliveryOf(), deliveryOf()];
+    const done = processDelivery(waiting.delivery, scope);
+    await settle();
+    scope.retryTimers.end();
+    await Promise.all([done, processDelivery(later.delivery, scope)]);
+    expect([waiting.source.events, later.source.events]).toEqual([['requeue 1'], ['requeue 1']]);
+    expect(handler.runs.length).toBe(2);
+    expect(clock.pendingTimers).toBe(0);
+  });
+
+  it('is forgotten when it is taken away in the wait', async () => {
+    const { handler, scope, counters, clock } = newFailing({
+      maxRetries: 1,
+      delayMs: 60_000,
+      maxDelayMs: 60_000,
+    });
+    const test = deliveryOf();
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    lose(test);
+    await done;
+    expect([test.source.events, handler.runs.length, clock.pendingTimers]).toEqual([[], 1, 0]);
+    expect(counters.get('stale-settlements')).toBe(1);
+  });
+
+  it('is kept when the application stops in the wait and it has no way back', async () => {
+    const { scope } = newFailing({ maxRetries: 1, delayMs: 60_000, maxDelayMs: 60_000 });
+    const test = inMode('at-most-once');
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    scope.retryTimers.end();
+    await done;
+    expect(deadLetters(test)).toEqual([['retries-exhausted', 'h', '1']]);
+  });
+
+  it('goes through the broker with its number, its first failure and its due date, confirmed before it is settled', async () => {
+    const { scope, clock, counters, handler } = newFailing({ maxRetries: 0, redeliverDelaysMs: [1_500] });
+    const test = deliveryOf({ headers: { tenant: 'a' } });
+    test.source.refusals = 1;
+    const began = clock.now();
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    expect(test.source.events).toEqual(['copy 1']);
+    await clock.advance(500);
+    await done;
+    expect(test.source.events).toEqual(['copy 1', 'copy 1', 'ack 1']);
+    const iso = (ms: number): string => new Date(ms).toISOString();
+    // As the driver has rounded it.
+    expect(test.source.copied).toMatchObject([{ to: 'redelivery', delayMs: 2_000 }]);
+    expect({ ...test.source.copied[0]!.headers }).toEqual({
+      tenant: 'a',
+      'stork-attempt': '2',
+      'stork-handler': 'h',
+      'stork-first-failed-at': iso(began),
+      'stork-due-at': iso(began + 2_000),
+      'stork-origin': 'orders',
+    });
+    expect(counters.snapshot()).toEqual({ received: 1, redelivered: 1 });
+    const next = deliveryOf({ headers: test.source.copied[0]!.headers });
+    await processDelivery(next.delivery, scope);
+    expect(handler.runs.at(-1)).toMatchObject({ number: 2, firstFailedAt: began });
+    expect(deadLetters(next)).toEqual([['retries-exhausted', 'h', '2']]);
+  });
+
+  it('waits in place where the broker cannot bring it back', async () => {
+    const { scope, driver, clock, handler } = newFailing({ maxRetries: 1 }, async (run) => {
+      if (run.number === 1) run.decide({ kind: 'retry', delayMs: 5_000 });
+      return undefined;
+    });
+    driver.roundDelay = () => undefined;
+    const test = deliveryOf();
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    await clock.advance(5_000);
+    await done;
+    expect([handler.runs.length, test.source.events]).toEqual([2, ['ack 1']]);
+  });
+
+  it.each(['-1', 'NaN', '1.5', '9'.repeat(10_000), ''])(
+    'takes a hostile number for absent: %s',
+    async (value) => {
+      const { scope, handler, clock } = newFailing({ maxRetries: 1, delayMs: 1 });
+      const headers = {
+        'stork-attempt': value,
+        'stork-first-failed-at': value,
+        'stork-due-at': '9999-01-01T00:00:00.000Z',
+      };
+      const test = deliveryOf({ headers });
+      const done = processDelivery(test.delivery, scope);
+      await settle();
+      await clock.advance(1);
+      await done;
+      expect(handler.runs.map(({ number: attempt }) => attempt)).toEqual([1, 2]);
+      expect(deadLetters(test)).toEqual([['retries-exhausted', 'h', '2']]);
+    },
+  );
+
+  it('with a number beyond its budget runs once', async () => {
+    const { scope, handler } = newFailing({ maxRetries: 1 });
+    const test = deliveryOf({ headers: { 'stork-attempt': '999999999' } });
+    await processDelivery(test.delivery, scope);
+    expect([handler.runs.length, deadLetters(test)]).toEqual([1, [['retries-exhausted', 'h', '999999999']]]);
+  });
+
+  it('that is a dead letter itself comes back as a message for its handler, not as a letter for all', async () => {
+    const { scope } = newFailing({ maxRetries: 0, redeliverDelaysMs: [1_000] });
+    const test = deliveryOf({ headers: { 'stork-death-reason': 'fatal', 'stork-error-name': 'E' } });
+    await processDelivery(test.delivery, scope);
+    const { headers } = test.source.copied[0]!;
+    expect([headers['stork-death-reason'], headers['stork-error-name'], headers['stork-attempt']]).toEqual([
+      undefined,
+      undefined,
+      '2',
+    ]);
+  });
+});
+
+describe('a request whose handler fails', () => {
+  it('is answered by the run that succeeds, and forgets what the others had begun to say', async () => {
+    const { scope, driver, clock } = newFailing(
+      { maxRetries: 1, delayMs: 10 },
+      async (run) => {
+        run.emit(`run ${run.number}`);
+        return run.number === 1 ? passing('late') : undefined;
+      },
+      'message',
+    );
+    driver.target = asked;
+    const ordinary = deliveryOf();
+    const done = processDelivery(ordinary.delivery, scope);
+    // Not one turn: the first value would have gone out.
+    await clock.advance(10);
+    await done;
+    expect(driver.told).toEqual(['value "run 2"']);
+  });
+
+  it('is answered with the error where the next run would come after its deadline', async () => {
+    const { scope, driver, clock } = newFailing(
+      { maxRetries: 3, delayMs: 1_000 },
+      async () => passing('no'),
+      'message',
+    );
+    driver.target = asked;
+    const deadline = new Date(clock.now() + 500).toISOString();
+    const test = deliveryOf({ headers: { 'stork-deadline': deadline } });
+    await processDelivery(test.delivery, scope);
+    expect(driver.error).toMatchObject({ message: 'no' });
+    expect(test.source.events).toEqual(['ack 1']);
+  });
+});
+
+describe('under manual', () => {
+  it('a retry asked for after the handler has returned counts as one of its runs', async () => {
+    const { scope, handler, clock } = newFailing({ maxRetries: 1, delayMs: 10 }, async () => undefined);
+    const test = inMode('manual');
+    const held = await processDelivery(test.delivery, scope);
+    expect(handler.runs[0]!.decide({ kind: 'retry' })).toBe(true);
+    await settle();
+    await clock.advance(10);
+    expect(await (held as { later: Promise<unknown> }).later).toBe('again');
+    const again = await processDelivery(test.delivery, scope);
+    expect(handler.runs[1]!.number).toBe(2);
+    handler.runs[1]!.decide({ kind: 'retry' });
+    await (again as { later: Promise<unknown> }).later;
+    expect(deadLetters(test)).toEqual([['retries-exhausted', 'h', '2']]);
+  });
+});

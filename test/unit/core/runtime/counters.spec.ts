@@ -1,0 +1,24 @@
+import { describe, expect, it } from 'vitest';
+import { Counters } from '../../../../lib/core/runtime/counters.js';
+
+describe('Counters', () => {
+  it('counts each name by itself, from 0', () => {
+    const counters = new Counters();
+    expect(counters.get('stale-settlements')).toBe(0);
+    counters.add('received');
+    counters.add('received');
+    counters.add('stale-settlements');
+    expect([counters.get('received'), counters.get('stale-settlements'), counters.get('failed')]).toEqual([
+      2, 1, 0,
+    ]);
+  });
+
+  it('shows what has happened and nothing else, as it was at that moment', () => {
+    const counters = new Counters();
+    expect(counters.snapshot()).toEqual({});
+    counters.add('handled');
+    const snapshot = counters.snapshot();
+    counters.add('handled');
+    expect(snapshot).toEqual({ handled: 1 });
+  });
+});

@@ -1,0 +1,134 @@
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { OffsetTracker } from '../../../../lib/driver-kit/log/offset-tracker.js';
+
+/** Everything that was taken and everything that was settled, searched from the beginning each time. */
+class NaiveWatermark {
+  readonly #taken: number[] = [];
+  readonly #settled = new Set<number>();
+
+  constructor(readonly first: number) {}
+
+  take(number: number): void {
+    this.#taken.push(number);
+  }
+
+  settle(number: number): void {
+    if (this.#taken.includes(number)) this.#settled.add(number);
+  }
+
+  get next(): number {
+    const last = this.#taken.at(-1);
+    if (last === undefined) return this.first;
+    return this.#taken.find((number) => !this.#settled.has(number)) ?? last + 1;
+  }
+}
+
+function newWatermark(first: number, ...taken: readonly number[]): OffsetTracker {
+  const watermark = new OffsetTracker(first);
+  for (const number of taken) watermark.track(number);
+  return watermark;
+}
+
+describe('Watermark', () => {
+  it('is at its first number while nothing is taken', () => {
+    expect(new OffsetTracker(7).next).toBe(7);
+  });
+
+  it('is at the first number that is taken, though it lies beyond a gap', () => {
+    const watermark = newWatermark(7, 9);
+    expect(watermark.next).toBe(9);
+    watermark.track(12);
+    expect(watermark.next).toBe(9);
+  });
+
+  it('grows with numbers that settle in order and says so', () => {
+    const watermark = newWatermark(5, 5, 6);
+    expect([watermark.complete(5), watermark.complete(6)]).toEqual([true, true]);
+    expect(watermark.next).toBe(7);
+  });
+
+  it('waits for what is not settled and then takes in everything that had overtaken it', () => {
+    const watermark = newWatermark(0, 0, 1, 2, 8);
+    expect([watermark.complete(2), watermark.complete(1)]).toEqual([false, false]);
+    expect(watermark.next).toBe(0);
+    expect(watermark.complete(0)).toBe(true);
+    expect(watermark.next).toBe(8);
+  });
+
+  it('passes gaps: after the last number it is one beyond that, until another is taken', () => {
+    const watermark = newWatermark(0, 3, 10);
+    expect([watermark.complete(3), watermark.next]).toEqual([true, 10]);
+    expect([watermark.complete(10), watermark.next]).toEqual([true, 11]);
+    watermark.track(20);
+    expect([watermark.next, watermark.complete(20), watermark.next]).toEqual([20, true, 21]);
+  });
+
+  it('changes nothing when a number settles twice, out of turn or in it', () => {
+    const watermark = newWatermark(0, 0, 1);
+    watermark.complete(1);
+    expect(watermark.complete(1)).toBe(false);
+    watermark.complete(0);
+    expect([watermark.complete(0), watermark.complete(1)]).toEqual([false, false]);
+    expect(watermark.next).toBe(2);
+  });
+
+  it('changes nothing for what was never taken: below, in a gap, or above', () => {
+    const watermark = newWatermark(10, 12, 15);
+    expect([0, 10, 13, 16].map((number) => watermark.complete(number))).toEqual([false, false, false, false]);
+    expect(watermark.next).toBe(12);
+    expect(new OffsetTracker(3).complete(3)).toBe(false);
+  });
+
+  it('does not take a number for settled that was settled before it was taken', () => {
+    const watermark = newWatermark(0, 1);
+    watermark.complete(2);
+    watermark.track(2);
+    watermark.complete(1);
+    expect(watermark.next).toBe(2);
+  });
+
+  it('agrees with searching from the beginning, whatever is taken with gaps and settles in whichever order', () => {
+    const step = fc.oneof(
+      fc.record({ take: fc.integer({ min: 1, max: 4 }) }),
+      // Of those that are taken, counted from the last.
+      fc.record({ settle: fc.nat(30) }),
+    );
+    fc.assert(
+      fc.property(fc.nat(20), fc.array(step, { maxLength: 200 }), (first, steps) => {
+        const watermark = new OffsetTracker(first);
+        const naive = new NaiveWatermark(first);
+        const taken: number[] = [];
+        for (const next of steps) {
+          if ('take' in next) {
+            const number = (taken.at(-1) ?? first - 1) + next.take;
+            taken.push(number);
+            watermark.track(number);
+            naive.take(number);
+          } else {
+            const number = taken.at(-1 - next.settle);
+            if (number === undefined) continue;
+            const before = naive.next;
+            naive.settle(number);
+            expect(watermark.complete(number)).toBe(naive.next > before);
+          }
+          expect(watermark.next).toBe(naive.next);
+        }
+      }),
+      { numRuns: 500 },
+    );
+  });
+
+  it('has passed everything once all have settled, in any order', () => {
+    const orders = fc
+      .uniqueArray(fc.nat(500), { minLength: 1, maxLength: 60 })
+      .map((numbers) => ({ taken: numbers.toSorted((a, b) => a - b), order: numbers }));
+    fc.assert(
+      fc.property(orders, ({ taken, order }) => {
+        const watermark = newWatermark(0, ...taken);
+        for (const number of order) watermark.complete(number);
+        expect(watermark.next).toBe(taken.at(-1)! + 1);
+      }),
+    );
+  });
+});

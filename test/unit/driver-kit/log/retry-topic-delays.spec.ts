@@ -1,0 +1,52 @@
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { remainingDueAt, RetryTopicDelays } from '../../../../lib/driver-kit/log/retry-topic-delays.js';
+
+const now = Date.UTC(2026, 0, 1);
+const dayMs = 24 * 60 * 60 * 1_000;
+const risingDelays = fc
+  .uniqueArray(fc.integer({ min: 1, max: 28 * dayMs }), { minLength: 1, maxLength: 5 })
+  .map((delays) => delays.toSorted((a, b) => a - b));
+
+describe('a delay that is asked for', () => {
+  it('becomes the next longer one, beyond the longest a multiple of it', () => {
+    const delays = new RetryTopicDelays([1_000, 60_000]);
+    expect([0, 1, 1_000, 1_001, 60_000, 60_001, 150_000].map((ms) => delays.round(ms))).toEqual([
+      1_000, 1_000, 1_000, 60_000, 60_000, 120_000, 180_000,
+    ]);
+    expect([1_000, 1_001, 120_000].map((ms) => delays.topicFor(ms))).toEqual([1_000, 60_000, 60_000]);
+  });
+
+  it('without delays is not for the broker', () => {
+    const none = new RetryTopicDelays([]);
+    expect([none.round(1), none.topicFor(1), none.ofTopics]).toEqual([undefined, undefined, [0]]);
+  });
+
+  it('is never rounded down, nor again, and waits in a topic that there is', () => {
+    fc.assert(
+      fc.property(risingDelays, fc.nat(dayMs), (declared, asked) => {
+        const delays = new RetryTopicDelays(declared);
+        const rounded = delays.round(asked)!;
+        expect(rounded).toBeGreaterThanOrEqual(asked);
+        expect(delays.round(rounded)).toBe(rounded);
+        expect(delays.ofTopics).toContain(delays.topicFor(rounded));
+        expect(rounded % delays.topicFor(rounded)!).toBe(0);
+      }),
+    );
+  });
+});
+
+it('what is taken up goes round for as long as it says, if any of ours could have said so', () => {
+  const laterAt = (dueAt: string | number, delayMs: number): number | undefined => {
+    const text = typeof dueAt === 'number' ? new Date(dueAt).toISOString() : dueAt;
+    return remainingDueAt({ headers: { 'stork-due-at': text } }, { delayMs, now });
+  };
+  expect(laterAt(now + 1, 5_000)).toBe(now + 1);
+  expect(laterAt(now, 5_000)).toBeUndefined();
+  expect(laterAt(now + dayMs + 5_000, 5_000)).toBe(now + dayMs + 5_000);
+  expect(laterAt(now + dayMs + 5_001, 5_000)).toBeUndefined();
+  expect(laterAt('9999-12-31T23:59:59.999Z', 5_000)).toBeUndefined();
+  expect(laterAt('soon', 5_000)).toBeUndefined();
+  expect(laterAt(now + 1, 0)).toBeUndefined();
+  expect(remainingDueAt({ headers: {} }, { delayMs: 5_000, now })).toBeUndefined();
+});

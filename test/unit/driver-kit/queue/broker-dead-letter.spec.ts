@@ -1,0 +1,91 @@
+import { describe, expect, it } from 'vitest';
+import type { MessageHeaders, HeaderValue } from '../../../../lib/core/message/headers.js';
+import type { InboundMessage } from '../../../../lib/core/port/message.js';
+import { queueDeadLetter } from '../../../../lib/driver-kit/queue/broker-dead-letter.js';
+
+const death = {
+  count: 1,
+  reason: 'expired',
+  queue: 'orders',
+  time: { '!': 'timestamp', value: 1_700_000_000 },
+  exchange: 'shop',
+  'routing-keys': ['order.made', 'cc'],
+};
+const message = (headers: MessageHeaders): InboundMessage => ({
+  body: null,
+  headers,
+  patterns: ['orders.dlq'],
+  contentType: undefined,
+  messageId: 'm-1',
+  correlationId: undefined,
+  key: undefined,
+  timestamp: undefined,
+  origin: { source: 'orders.dlq' },
+  raw: undefined,
+});
+const deadLetter = (xDeath: unknown, more: MessageHeaders = {}) =>
+  queueDeadLetter(message({ 'x-death': xDeath as HeaderValue, ...more }));
+const read = (xDeath: unknown) => deadLetter(xDeath).brokerCause;
+
+describe('a letter that the broker has put away', () => {
+  it.each([
+    ['rejected', 'rejected'],
+    ['expired', 'expired'],
+    ['maxlen', 'max-length'],
+    ['delivery_limit', 'delivery-limit'],
+    ['constructor', 'unknown'],
+    [7, 'unknown'],
+  ])('reads the reason %s as %s', (reason, meant) => {
+    expect(read([{ ...death, reason }])).toEqual({
+      reason: meant,
+      source: 'orders',
+      exchange: 'shop',
+      routingKey: 'order.made',
+      at: 1_700_000_000_000,
+    });
+  });
+
+  it('takes the last death, which stands first', () => {
+    const retried = { ...death, queue: 'orders.retry.500' };
+    expect(read([{ ...death, reason: 'delivery_limit' }, retried])).toMatchObject({
+      reason: 'delivery-limit',
+      source: 'orders',
+    });
+  });
+
+  it.each([
+    undefined,
+    null,
+    'rejected',
+    7,
+    {},
+    [],
+    [null],
+    ['rejected'],
+    [[death]],
+    [Buffer.from('x')],
+    [{ ...death, queue: 5 }],
+    [{ ...death, queue: '' }],
+  ])('is nothing for %j', (xDeath) => {
+    expect(read(xDeath)).toBeUndefined();
+  });
+
+  it('leaves out what is not as a broker writes it', () => {
+    const odd = { queue: 'orders', exchange: 5, 'routing-keys': 7, time: { value: Infinity } };
+    expect(read([odd])).toEqual({ reason: 'unknown', source: 'orders' });
+    expect(read([{ ...odd, 'routing-keys': [{}], time: 'now' }])).toEqual({
+      reason: 'unknown',
+      source: 'orders',
+    });
+  });
+
+  it('has the pattern that it was sent with, and the same id each time', () => {
+    expect(deadLetter([death]).message.patterns).toEqual(['order.made']);
+    expect(deadLetter([death]).id).toBe(deadLetter([death]).id);
+    expect(deadLetter([death]).id).not.toBe(deadLetter([{ ...death, time: { value: 1 } }]).id);
+  });
+
+  it('is a consumer of ours who killed it where that has signed it', () => {
+    expect(deadLetter([death], { 'stork-death-reason': 'fatal' }).brokerCause).toBeUndefined();
+  });
+});

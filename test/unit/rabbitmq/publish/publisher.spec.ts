@@ -1,0 +1,67 @@
+import { EventEmitter } from 'node:events';
+import { describe, expect, it } from 'vitest';
+import { systemClock } from '../../../../lib/core/runtime/clock.js';
+import { MessageTooLargeError } from '../../../../lib/core/runtime/errors.js';
+import type { Connection } from '../../../../lib/rabbitmq/connection/connection.js';
+import { Publisher, type Publication } from '../../../../lib/rabbitmq/publish/publisher.js';
+
+/** A channel that confirms at once, and cannot encode what is called `bad`. */
+class FakeChannel extends EventEmitter {
+  readonly sent: string[] = [];
+
+  publish(_exchange: string, key: string, _body: Buffer, _options: object, confirm: (e: null) => void): true {
+    if (key === 'bad') throw new RangeError('too large');
+    this.sent.push(key);
+    setImmediate(() => confirm(null));
+    return true;
+  }
+
+  async close(): Promise<void> {
+    this.emit('close');
+  }
+}
+
+function publication(routingKey: string): Publication {
+  return { exchange: '', routingKey, body: Buffer.from('x'), options: {} };
+}
+
+function open() {
+  const channel = new FakeChannel();
+  const model = Object.assign(new EventEmitter(), { createConfirmChannel: async () => channel });
+  const quiet = (): void => {};
+  const publisher = new Publisher({
+    connection: { ready: async () => model } as unknown as Connection,
+    name: 'test',
+    reconnect: { delayMs: 1, maxDelayMs: 1 },
+    clock: systemClock,
+    random: () => 0,
+    logger: { log: quiet, warn: quiet, error: quiet, debug: quiet },
+    maxMessages: 100,
+    maxBytes: 1_000,
+  });
+  return { publisher, channel };
+}
+
+describe('the publisher', () => {
+  it('sends what waited before what comes later', async () => {
+    const { publisher, channel } = open();
+    const waited = ['a', 'b', 'c'].map((key) => publisher.publish(publication(key)));
+    await publisher.start();
+    await Promise.all([...waited, publisher.publish(publication('d'))]);
+    expect(channel.sent).toEqual(['a', 'b', 'c', 'd']);
+    await publisher.close();
+  });
+
+  it('keeps nobody waiting who publishes while the channel comes up', async () => {
+    const { publisher, channel } = open();
+    const again = publisher.publish(publication('bad')).catch((error: unknown) => {
+      expect(error).toBeInstanceOf(MessageTooLargeError);
+      return publisher.publish(publication('again'));
+    });
+    await publisher.start();
+    await again;
+    await publisher.publish(publication('later'));
+    expect(channel.sent).toEqual(['again', 'later']);
+    await publisher.close();
+  });
+});
