@@ -1,17 +1,27 @@
 import { parseArgs } from 'node:util';
 
-const usage = 'npm run bench [-- --only <row>[,<row>] --rounds <n> --json <file> --profile <folder>]';
+const flags = '--only <row>[,<row>] --rounds <n> --against <commit> --json <file> --profile <folder>';
+const usage = `npm run bench [-- ${flags}]`;
 const defaultRounds = 5;
 
-/** `profile` is a folder that gets a CPU profile of each of our own processes. */
+/** One row for the code that all drivers share, one for RabbitMQ and one for Kafka. */
+const rowsAgainstRevision = ['pipeline', 'rabbitmq-events', 'kafka-events'];
+
+/**
+ * `against` is a commit to compare with instead of the rivals. `profile` is a folder for the CPU profiles of
+ * each process that runs this library.
+ */
 export function readArguments(args, rows) {
   const text = { type: 'string' };
-  const { values } = parseArgs({ args, options: { only: text, rounds: text, json: text, profile: text } });
-  const only = values.only?.split(',');
+  const options = { only: text, rounds: text, against: text, json: text, profile: text };
+  const { values } = parseArgs({ args, options });
+  const { against, json, profile } = values;
+  if (against === '') throw new Error(`--against takes a commit. ${usage}`);
+  const only = values.only?.split(',') ?? (against === undefined ? undefined : rowsAgainstRevision);
   const known = rows.map(({ name }) => name);
   const strange = only?.find((name) => !known.includes(name));
   if (strange !== undefined) throw new Error(`no row "${strange}"; rows are ${known.join(', ')}. ${usage}`);
   const rounds = Number(values.rounds ?? defaultRounds);
   if (!Number.isSafeInteger(rounds) || rounds < 1) throw new Error(`--rounds takes a count. ${usage}`);
-  return { only, rounds, json: values.json, profile: values.profile };
+  return { only, rounds, against, json, profile };
 }

@@ -1,6 +1,7 @@
 /**
- * The process of one subject. A subject's module exports `open(options)`, which gives `round()`, the milliseconds of one round, and
- * `close()`, which leaves nothing on the broker.
+ * The process of one subject. A subject's module exports `open(options)`, which gives `round()`, the
+ * milliseconds of one round, and `close()`, which leaves nothing on the broker. This module imports nothing:
+ * the subject may belong to another revision, whose process must not load modules of this one.
  */
 let subject;
 

@@ -1,20 +1,17 @@
 import { Subject } from './subject.mjs';
 import { median, summary } from './statistics.mjs';
 
-const ours = 'stork';
-
 /**
- * Runs ours and the others in turn, round by round, beginning with another one each round, so that whatever slows the machine down for a
- * while slows all of them. The first round warms up and does not count.
+ * Runs the contenders in turn, round by round, beginning with another one each round, so that a slow phase of
+ * the machine slows all of them. The first round warms up and does not count. The results compare the first
+ * contender with each of the others.
  */
-export async function compare(row, { rounds, address, profile }) {
-  const names = [ours, ...row.against];
-  const times = new Map(names.map((name) => [name, []]));
+export async function compare(row, contenders, { rounds, address }) {
+  const times = new Map(contenders.map(({ name }) => [name, []]));
   const subjects = [];
   let failure;
   try {
-    for (const name of names)
-      subjects.push(await Subject.open(row, name, { address, profile: name === ours && profile }));
+    for (const contender of contenders) subjects.push(await Subject.open(row, contender, address));
     for (let round = 0; round <= rounds; round++) {
       for (let i = 0; i < subjects.length; i++) {
         const subject = subjects[(i + round) % subjects.length];
@@ -28,7 +25,8 @@ export async function compare(row, { rounds, address, profile }) {
   const closings = await Promise.allSettled(subjects.map((subject) => subject.close()));
   failure ??= closings.find(({ status }) => status === 'rejected')?.reason;
   if (failure !== undefined) throw failure;
-  return row.against.map((against) => resultOf(row, against, times.get(ours), times.get(against)));
+  const [ours, ...others] = contenders.map(({ name }) => name);
+  return others.map((against) => resultOf(row, against, times.get(ours), times.get(against)));
 }
 
 function resultOf(row, against, ourMs, theirMs) {

@@ -5,18 +5,19 @@ const roundTimeoutMs = 120_000;
 const closeTimeoutMs = 20_000;
 
 /**
- * One contender for all rounds of a row, in a process of its own: heaps do not mix, its code is as warm as in a server that has run for
- * a while, and what starting a process and Nest costs is paid once. While another one has its turn it holds idle sockets at most.
+ * One contender for all rounds of a row, in a process of its own: heaps do not mix, its code is as warm as in
+ * a long-running server, and the start of a process and of Nest is paid once. Between its rounds it holds
+ * idle sockets at most.
  */
 export class Subject {
   #row;
   #child;
   #ended;
 
-  static async open(row, name, { address, profile }) {
+  /** `file` is the URL of the subject's module; `profile` a folder that gets a CPU profile of its process. */
+  static async open(row, { name, file, profile }, address) {
     const subject = new Subject(row, name, profile);
-    const { messages, inFlight, partitions, module } = row;
-    const file = `./subjects/${name}/${module}.mjs`;
+    const { messages, inFlight, partitions } = row;
     try {
       await subject.#ask({ open: { ...address, messages, inFlight, partitions, file } });
     } catch (error) {
@@ -29,7 +30,7 @@ export class Subject {
   constructor(row, name, profile) {
     this.name = name;
     this.#row = row;
-    const profiling = profile ? ['--cpu-prof', `--cpu-prof-dir=${profile}`] : [];
+    const profiling = profile !== undefined ? ['--cpu-prof', `--cpu-prof-dir=${profile}`] : [];
     this.#child = fork(fileURLToPath(new URL('child.mjs', import.meta.url)), [], {
       execArgv: ['--expose-gc', ...profiling],
       // Under `test` kafkajs retries by other rules; the other notice is of no use to a bench.

@@ -4,23 +4,46 @@ const columns = [
   ['ratio', ({ ratio }) => `${ratio.toFixed(2)}x`],
   ['lowest - highest', ({ low, high }) => `${low.toFixed(2)} - ${high.toFixed(2)}`],
   ['rounds', ({ rounds }) => String(rounds)],
-  ['ours/s', ({ ours }) => Math.round(ours).toLocaleString('en')],
-  ['theirs/s', ({ theirs }) => Math.round(theirs).toLocaleString('en')],
+  ['ours/s', ({ ours }) => perSecond(ours)],
+  ['theirs/s', ({ theirs }) => perSecond(theirs)],
+];
+
+/** Three decimals, so that a ratio just below the verdict's threshold is not shown as one that reaches it. */
+const revisionColumns = [
+  ['row', ({ row }) => row],
+  ['old/s', ({ theirs }) => perSecond(theirs)],
+  ['new/s', ({ ours }) => perSecond(ours)],
+  ['new/old', ({ ratio }) => ratio.toFixed(3)],
+  ['lowest - highest', ({ low, high }) => `${low.toFixed(3)} - ${high.toFixed(3)}`],
+  ['rounds', ({ rounds }) => String(rounds)],
 ];
 
 /** Ratios are medians over rounds, ours to theirs; above 1 we are faster. */
 export function tableLines(results) {
+  return layOut(columns, results);
+}
+
+/** The same for this working tree ("new") and another revision ("old"). */
+export function revisionTableLines(results) {
+  return layOut(revisionColumns, results);
+}
+
+function layOut(shown, results) {
   const cells = [
-    columns.map(([title]) => title),
-    ...results.map((result) => columns.map(([, show]) => show(result))),
+    shown.map(([title]) => title),
+    ...results.map((result) => shown.map(([, show]) => show(result))),
   ];
-  const widths = columns.map((_, i) => Math.max(...cells.map((line) => line[i].length)));
+  const widths = shown.map((_, i) => Math.max(...cells.map((line) => line[i].length)));
   return cells.map((line) =>
     line
       .map((cell, i) => cell.padEnd(widths[i]))
       .join('  ')
       .trimEnd(),
   );
+}
+
+function perSecond(messages) {
+  return Math.round(messages).toLocaleString('en');
 }
 
 export function deltaLine({ row, against, deltaUs }) {
