@@ -3,7 +3,7 @@ import { countByRules, countsIn, ordersWithBusyTill, run, type Ended } from './t
 
 const limitMs = 240_000;
 
-const reasonsTold = {
+const expectedReasons = {
   duplicate: ['placed before, so not sent a second time', 'paid before, so not charged a second time'],
   malformed: [
     'SyntaxError: Unterminated string',
@@ -34,12 +34,12 @@ describe('the tour', () => {
       for (const [outcome, count] of Object.entries(notHandled)) {
         expect(rowsOf(outcome, stdout), outcome).toHaveLength(count);
       }
-      for (const [outcome, reasons] of Object.entries(reasonsTold)) {
+      for (const [outcome, reasons] of Object.entries(expectedReasons)) {
         for (const reason of reasons) expect(rowsOf(outcome, stdout).join('\n'), outcome).toContain(reason);
       }
 
-      expect(stdout).toContain(`${ordersWithBusyTill()} orders were handled in a second or third run`);
-      expect(stdout).toMatch(/counted 1 \d{3} received, \d+ run again, 48 dead letters/);
+      expect(stdout).toContain(`${ordersWithBusyTill()} orders were handled in a second or third attempt`);
+      expect(stdout).toMatch(/counted 1 \d{3} received, \d+ retried, 48 dead letters/);
       expect(stdout).toContain('2 x iron teapot would be 98.00 EUR');
       expect(stdout).toContain(
         'RemoteError with the code UNKNOWN_SKU: UnknownSkuError, the shop has never sold "MOON-DUST"',

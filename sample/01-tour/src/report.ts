@@ -1,22 +1,22 @@
 import type { TransportState } from 'nestjs-stork';
 import { euros } from './goods.js';
-import type { Ledger } from './ledger.js';
+import type { ResultLog } from './result-log.js';
 import { outcomes, type Entry, type Outcome } from './outcome.js';
 import type { OrderLine } from './order-file.js';
 import type { Quote } from './order.dto.js';
-import { fit, grouped, isTerminal, paint } from './paint.js';
+import { fit, grouped, isTerminal, color } from './terminal.js';
 
 const handledShown = 6;
 const progressStep = isTerminal ? 10 : 250;
 const barWidth = 40;
 
-/** What the lines of one kind have gone through. */
+/** Why lines have this outcome. */
 const explained: Readonly<Record<Exclude<Outcome, 'handled'>, string>> = {
   duplicate: 'Sent twice. The shop knew the order number and did nothing the second time.',
   malformed:
-    'Bytes that are no JSON, or JSON made to do harm. No handler saw them; they are kept as they came.',
+    'Bytes that are no JSON, or hostile JSON. No handler ran; the dead letter has the original bytes.',
   invalid: 'JSON that is no order. The validation pipe refused it before the handler.',
-  unknown: 'Messages that nobody listens to. Kept, not dropped.',
+  unknown: 'Messages without a handler. Dead-lettered, not dropped.',
   failed: "The handler threw. The error's name and message travel with the message.",
 };
 const colours = {
@@ -29,8 +29,8 @@ const colours = {
 } as const satisfies Record<Outcome, string>;
 const outcomeWidth = Math.max(...outcomes.map((outcome) => outcome.length));
 
-/** Everything that the tour prints. */
-export class Story {
+/** The output of the tour. */
+export class Report {
   readonly #lines: readonly OrderLine[];
 
   constructor(lines: readonly OrderLine[]) {
@@ -39,11 +39,11 @@ export class Story {
 
   begin(broker: string): void {
     say();
-    say(paint('bold', `  A small shop, ${grouped(this.#lines.length)} messages, and what became of each`));
-    say(paint('dim', `  broker: ${broker}`));
+    say(color('bold', `  A small shop, ${grouped(this.#lines.length)} messages, and what became of each`));
+    say(color('dim', `  broker: ${broker}`));
   }
 
-  /** A shop that was killed goes on with what it had. */
+  /** After a restart: the outcomes of the earlier process. */
   remember(count: number): void {
     say();
     say(`  ${grouped(count)} of ${grouped(this.#lines.length)} had their outcome before.`);
@@ -61,10 +61,10 @@ export class Story {
   }
 
   quote({ goods, quantity, cents }: Quote): void {
-    say(`    ${paint('green', 'answer')}  ${quantity} x ${goods} would be ${euros(cents)}`);
+    say(`    ${color('green', 'answer')}  ${quantity} x ${goods} would be ${euros(cents)}`);
   }
 
-  /** What the caller of a request sees of the error that the handler threw. */
+  /** The error of a handler as the caller of the request receives it. */
   refusal(error: {
     readonly name: string;
     readonly remoteName: string;
@@ -73,7 +73,7 @@ export class Story {
   }): void {
     const { name, remoteName, code, message } = error;
     say(
-      `    ${paint('red', 'error')}   ${name} with the code ${code}: ${fit(`${remoteName}, ${message}`, 40)}`,
+      `    ${color('red', 'error')}   ${name} with the code ${code}: ${fit(`${remoteName}, ${message}`, 40)}`,
     );
     say();
   }
@@ -84,13 +84,13 @@ export class Story {
     const counted = `${grouped(count).padStart(7)} of ${grouped(total)}`;
     if (!isTerminal) return say(counted);
     const done = Math.floor((count / total) * barWidth);
-    const bar = paint('green', '━'.repeat(done)) + paint('dim', '━'.repeat(barWidth - done));
+    const bar = color('green', '━'.repeat(done)) + color('dim', '━'.repeat(barWidth - done));
     process.stdout.write(`\r  ${bar} ${counted}${count === total ? '\n' : ''}`);
   }
 
-  /** Every line that was not plainly handled, and the first of those that were. */
-  tell(ledger: Ledger): void {
-    const entries = ledger.entries();
+  /** The first handled lines, and every line with another outcome. */
+  tell(results: ResultLog): void {
+    const entries = results.entries();
     const handled = entries.filter(({ outcome }) => outcome === 'handled');
     this.#chapter(
       `Most went as they should; the first ${handledShown} of ${grouped(handled.length)}.`,
@@ -98,7 +98,7 @@ export class Story {
     );
     const again = handled.filter(({ attempt }) => attempt > 1).length;
     say();
-    say(`  ${grouped(again)} orders were handled in a second or third run: the till had been busy.`);
+    say(`  ${grouped(again)} orders were handled in a second or third attempt: the till had been busy.`);
     for (const outcome of outcomes) {
       if (outcome === 'handled') continue;
       const concerned = entries.filter((entry) => entry.outcome === outcome);
@@ -106,37 +106,39 @@ export class Story {
     }
   }
 
-  /** @param counts the shop's transport, while this process ran */
-  close(ledger: Ledger, counts: TransportState['counts'], lettersCommand: string | undefined): void {
+  /** @param counts counters of the shop's transport in this process */
+  close(results: ResultLog, counts: TransportState['counts'], deadLettersCommand: string | undefined): void {
     const total = this.#lines.length;
     say();
     for (const outcome of outcomes) {
       say(
-        `    ${paint(colours[outcome], outcome.padEnd(outcomeWidth))}  ${grouped(ledger.count(outcome)).padStart(7)}`,
+        `    ${color(colours[outcome], outcome.padEnd(outcomeWidth))}  ${grouped(results.count(outcome)).padStart(7)}`,
       );
     }
-    say(paint('bold', `    ${'total'.padEnd(outcomeWidth)}  ${grouped(total).padStart(7)}`));
+    say(color('bold', `    ${'total'.padEnd(outcomeWidth)}  ${grouped(total).padStart(7)}`));
     say();
-    const doubts = ledger.doubts(total);
-    if (doubts.length > 0) return this.#admit(doubts, lettersCommand);
-    if (ledger.repeats > 0) {
-      say(`  Messages that came again, as they may after a crash, and changed nothing: ${ledger.repeats}.`);
+    const inconsistencies = results.inconsistencies(total);
+    if (inconsistencies.length > 0) return this.#reportMismatch(inconsistencies, deadLettersCommand);
+    if (results.repeats > 0) {
+      say(
+        `  Messages that were redelivered, as they may be after a crash, and changed nothing: ${results.repeats}.`,
+      );
     }
     const { received = 0, retried = 0, 'dead-lettered': deadLettered = 0 } = counts;
     say(
-      `  The transport counted ${grouped(received)} received, ${grouped(retried)} run again, ${grouped(deadLettered)} dead letters.`,
+      `  The transport counted ${grouped(received)} received, ${grouped(retried)} retried, ${grouped(deadLettered)} dead letters.`,
     );
     say('  Each line has exactly one outcome; nothing was lost and nothing happened twice.');
     say(
-      '  Next: src/orders.controller.ts receives the orders, src/letters.controller.ts reads what could not be handled.',
+      '  Next: src/orders.controller.ts receives the orders, src/dead-letters.controller.ts consumes the dead letters.',
     );
     say();
   }
 
-  #admit(doubts: readonly string[], lettersCommand: string | undefined): void {
-    say(paint('red', '  This does not add up:'));
-    for (const doubt of doubts) say(`    ${fit(doubt, 4)}`);
-    if (lettersCommand !== undefined) say(`  Dead letters that are left: ${lettersCommand}`);
+  #reportMismatch(inconsistencies: readonly string[], deadLettersCommand: string | undefined): void {
+    say(color('red', '  Inconsistent:'));
+    for (const inconsistency of inconsistencies) say(`    ${fit(inconsistency, 4)}`);
+    if (deadLettersCommand !== undefined) say(`  Remaining dead letters: ${deadLettersCommand}`);
     say();
   }
 
@@ -149,7 +151,7 @@ export class Story {
       const named = outcome.padEnd(outcomeWidth);
       const order = `  ${subject.padEnd(8)}  `;
       const used = place.length + named.length + order.length;
-      say(paint('dim', place) + paint(colours[outcome], named) + paint('dim', order) + fit(why, used));
+      say(color('dim', place) + color(colours[outcome], named) + color('dim', order) + fit(why, used));
     }
   }
 }

@@ -2,54 +2,55 @@ import type { StorkContext } from 'nestjs-stork';
 import type { Entry, Outcome } from './outcome.js';
 import type { OutcomeFile } from './outcome-file.js';
 
-/** What the ledger wants to know of a message. */
-type Told = Pick<StorkContext, 'messageId' | 'attempt'>;
+/** What the log reads of a message. */
+type Message = Pick<StorkContext, 'messageId' | 'attempt'>;
 
 const idPrefix = 'line-';
 
-/** The id that a line's message travels with; dead letters keep it. */
+/** The message id of a line; its dead letter has the same. */
 export function messageIdOf(line: number): string {
   return `${idPrefix}${line}`;
 }
 
 /**
- * One outcome for each line. A broker may bring a message again, after a crash or because its sender was in doubt: the same outcome
- * a second time changes nothing. Another one, or none, is a mistake of the tour or of the library, and is told.
+ * One outcome per line. A broker may redeliver a message after a crash, and a sender may repeat it when a
+ * confirmation was lost: the same outcome a second time changes nothing. A different outcome, or none, is an
+ * error of the tour or of the library, and is reported.
  */
-export class Ledger {
+export class ResultLog {
   /** Called after every line with the number of lines that have an outcome. */
   onEntry: (count: number) => void = () => {};
   readonly #entries: Map<number, Entry>;
   readonly #file: OutcomeFile | undefined;
-  readonly #doubts: string[] = [];
+  readonly #inconsistencies: string[] = [];
   #repeats = 0;
   #waiting: { readonly total: number; readonly wake: () => void; readonly wait: () => void } | undefined;
 
-  /** With a file it begins with what is in there. */
+  /** With a file, begins with the entries of the file. */
   constructor(file?: OutcomeFile) {
     this.#file = file;
     this.#entries = new Map(file?.read().map((entry) => [entry.line, entry]));
   }
 
-  /** Messages that came again. */
+  /** Messages that were delivered more than once. */
   get repeats(): number {
     return this.#repeats;
   }
 
-  /** For a handler: true if the message's line has its outcome, so that nothing is left to do. */
+  /** For a handler: true if the message's line has its outcome already. */
   isRepeat(messageId: string | undefined): boolean {
     const isKnown = this.#entries.has(lineOf(messageId));
     if (isKnown) this.#repeats++;
     return isKnown;
   }
 
-  /** Once it has returned, the outcome outlives this process, if there is a file. */
-  record({ messageId, attempt }: Told, outcome: Outcome, why: string): void {
+  /** With a file, the outcome survives this process once the call has returned. */
+  record({ messageId, attempt }: Message, outcome: Outcome, why: string): void {
     const line = lineOf(messageId);
     const before = this.#entries.get(line);
     if (!Number.isInteger(line)) {
-      this.#doubts.push(
-        `a message came that is no line of the file: ${messageId ?? 'without an id'}, ${outcome}`,
+      this.#inconsistencies.push(
+        `a message is no line of the file: ${messageId ?? 'without an id'}, ${outcome}`,
       );
     } else if (before === undefined) {
       const entry = { line, outcome, why, attempt };
@@ -61,7 +62,9 @@ export class Ledger {
     } else if (before.outcome === outcome) {
       this.#repeats++;
     } else {
-      this.#doubts.push(`line ${line} came out twice: ${before.outcome}, then ${outcome} (${why})`);
+      this.#inconsistencies.push(
+        `line ${line} has two outcomes: ${before.outcome}, then ${outcome} (${why})`,
+      );
     }
   }
 
@@ -87,18 +90,18 @@ export class Ledger {
     return this.entries().filter((entry) => entry.outcome === outcome).length;
   }
 
-  /** Everything that speaks against "each line exactly once". Empty: all is well. */
-  doubts(total: number): readonly string[] {
+  /** Violations of "each line has exactly one outcome"; empty if there is none. */
+  inconsistencies(total: number): readonly string[] {
     const missing = Array.from({ length: total }, (_, i) => i + 1).filter((line) => !this.#entries.has(line));
-    const told = missing.slice(0, 20).join(', ') + (missing.length > 20 ? ', …' : '');
+    const shown = missing.slice(0, 20).join(', ') + (missing.length > 20 ? ', …' : '');
     return [
-      ...this.#doubts,
-      ...(missing.length > 0 ? [`${missing.length} of ${total} lines have no outcome: ${told}`] : []),
+      ...this.#inconsistencies,
+      ...(missing.length > 0 ? [`${missing.length} of ${total} lines have no outcome: ${shown}`] : []),
     ];
   }
 }
 
-/** NaN: it is no line of the file. */
+/** NaN for an id that is no line of the file. */
 function lineOf(messageId: string | undefined): number {
   return Number(messageId?.startsWith(idPrefix) ? messageId.slice(idPrefix.length) : NaN);
 }

@@ -2,12 +2,12 @@ import { styleText } from 'node:util';
 
 type Style = Parameters<typeof styleText>[0];
 
-/** Redrawing and colour are for people at a terminal; a file or a pipe gets plain lines. */
+/** A terminal gets colours and a progress bar, a file or a pipe plain lines. */
 export const isTerminal = process.stdout.isTTY;
 const isColourful = isTerminal && (process.env['NO_COLOR'] ?? '') === '';
 const widest = isTerminal ? process.stdout.columns || 80 : 140;
 
-export function paint(style: Style, text: string): string {
+export function color(style: Style, text: string): string {
   return isColourful ? styleText(style, text) : text;
 }
 
@@ -16,7 +16,10 @@ export function grouped(count: number): string {
   return String(count).replace(/\B(?=(\d{3})+$)/g, ' ');
 }
 
-/** What fits into the rest of a line that has `used` columns. Text from messages may hold anything, so control characters go. */
+/**
+ * Cuts text to the rest of a line that has `used` columns. Control characters are removed: messages may
+ * contain any.
+ */
 export function fit(text: string, used: number): string {
   const clean = text.replace(/\p{Cc}/gu, ' ');
   const room = Math.max(widest - used, 20);

@@ -1,24 +1,24 @@
 import { Controller } from '@nestjs/common';
 import { Ctx, EventPattern } from '@nestjs/microservices';
 import { StorkContext, via, type HeaderValue } from 'nestjs-stork';
-import { Ledger } from './ledger.js';
+import { ResultLog } from './result-log.js';
 import type { Outcome } from './outcome.js';
 
 /**
- * Reads the dead letters of the shop. A dead letter is the message as it came, with headers that say why it is here; so a second
- * transport reads them like any other queue.
+ * Consumes the dead letters of the shop. A dead letter is the original message with headers that name the
+ * reason, so a second transport consumes it like any other message.
  */
 @Controller()
-export class LettersController {
-  constructor(private readonly ledger: Ledger) {}
+export class DeadLettersController {
+  constructor(private readonly results: ResultLog) {}
 
-  /** `#` takes every pattern, also those that nobody in the shop knows. */
-  @EventPattern('#', via('letters'))
+  /** `#` matches every pattern, also those without a handler in the shop. */
+  @EventPattern('#', via('deadLetters'))
   read(@Ctx() ctx: StorkContext): void {
     const { headers } = ctx;
     const outcome = outcomeOf(textOf(headers['stork-death-reason']));
     const error = `${textOf(headers['stork-error-name'])}: ${textOf(headers['stork-error-message'])}`;
-    this.ledger.record(ctx, outcome, error);
+    this.results.record(ctx, outcome, error);
   }
 }
 
@@ -38,5 +38,5 @@ function outcomeOf(reason: string): Outcome {
 /** Headers are text on most brokers and bytes on Kafka. */
 function textOf(value: HeaderValue): string {
   if (value instanceof Uint8Array) return Buffer.from(value).toString();
-  return typeof value === 'string' ? value : 'not told';
+  return typeof value === 'string' ? value : 'unknown';
 }
