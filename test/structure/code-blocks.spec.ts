@@ -76,16 +76,18 @@ function compile(sources: ReadonlyMap<string, string>): void {
     config: object;
   };
   const { options } = ts.parseJsonConfigFileContent(config, ts.sys, root);
-  const host = ts.createCompilerHost(options);
-  const { fileExists, readFile, getSourceFile } = host;
-  host.fileExists = (file) => sources.has(file) || fileExists.call(host, file);
-  host.directoryExists = (directory) => directory === folder || ts.sys.directoryExists(directory);
-  host.readFile = (file) => sources.get(file) ?? readFile.call(host, file);
-  host.getSourceFile = (file, language, ...rest) => {
-    const source = sources.get(file);
-    return source === undefined
-      ? getSourceFile.call(host, file, language, ...rest)
-      : ts.createSourceFile(file, source, language);
+  const disk = ts.createCompilerHost(options);
+  const host: ts.CompilerHost = {
+    ...disk,
+    fileExists: (file) => sources.has(file) || disk.fileExists(file),
+    directoryExists: (directory) => directory === folder || ts.sys.directoryExists(directory),
+    readFile: (file) => sources.get(file) ?? disk.readFile(file),
+    getSourceFile: (file, language, ...rest) => {
+      const source = sources.get(file);
+      return source === undefined
+        ? disk.getSourceFile(file, language, ...rest)
+        : ts.createSourceFile(file, source, language);
+    },
   };
   const program = ts.createProgram([...sources.keys()], options, host);
   for (const file of sources.keys()) {
