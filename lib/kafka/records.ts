@@ -12,10 +12,7 @@ export interface Reading extends TopicPartition {
   readonly guessContentType: (headers: MessageHeaders, body: Buffer | null) => string | undefined;
 }
 
-/**
- * Converts a fetched record. A key that is not UTF-8 is decoded lossily; a republished message keeps the
- * key's bytes.
- */
+/** Converts a fetched record. A key that is not UTF-8 is decoded lossily; republishing keeps its bytes. */
 export function inboundMessage(reading: Reading, record: FetchedRecord, offset: number): InboundMessage {
   const { topic, partition, source, patternHeader, guessContentType } = reading;
   const { key, value, headers, timestamp } = record;

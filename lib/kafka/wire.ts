@@ -16,10 +16,7 @@ export function isNestRequest(headers: MessageHeaders): boolean {
   );
 }
 
-/**
- * Content type of a body that Nest's transport wrote; undefined if the record has one, or does not come
- * from Nest.
- */
+/** Content type of a body in Nest's format; undefined if the record names one, or is not from Nest. */
 export function guessContentType(
   headers: MessageHeaders,
   body: Buffer | null,

@@ -6,10 +6,7 @@ import { kafkaDefaults } from '../options/defaults.js';
 import type { KafkaOptions } from '../options/options.js';
 import { unreachableAdvertisedText } from './explain-errors.js';
 
-/**
- * Rejects if the cluster has another id than `clusterId`, or none of its brokers can be reached from this
- * host.
- */
+/** Rejects if the cluster does not have the id `clusterId`, or this host reaches none of its brokers. */
 export async function checkCluster(
   admin: KafkaAdmin,
   options: KafkaOptions,
@@ -32,8 +29,7 @@ export async function checkCluster(
 
 /**
  * Connects to each advertised address. Brokers that advertise an address which this host cannot reach are a
- * common set-up error; the bootstrap connection succeeds, and every later request fails with an error that
- * names no cause.
+ * common set-up error: the bootstrap connection succeeds, and later requests fail without a named cause.
  */
 async function findUnreachable(
   addresses: readonly string[],

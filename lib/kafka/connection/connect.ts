@@ -11,7 +11,7 @@ export interface ConnectFields {
   readonly environment: DriverEnvironment;
   readonly reconnect: BackoffOptions;
   readonly state: ConnectionStateCell;
-  connectOnce(): Promise<void>;
+  readonly connectOnce: () => Promise<void>;
 }
 
 /**

@@ -127,8 +127,7 @@ export class DeadLetterReplayer {
     markersTopic: TargetTopic,
   ): readonly Replay[] {
     const { location, partitioner, clock, random } = this.#fields;
-    // One partition for all records without a key: each further partition costs the transaction more
-    // requests.
+    // One partition for all records without a key: each partition adds requests to the transaction.
     const keylessPartition = Math.floor(random() * replayTopic.partitions);
     const nowMs = clock.now();
     return pending.flatMap((one): readonly Replay[] => {
@@ -154,8 +153,7 @@ export class DeadLetterReplayer {
   async #write(replays: readonly Replay[]): Promise<void> {
     const { writer, topics, ledger } = this.#fields;
     const transactions = await writer.openTransactions();
-    // Earlier processes are fenced and their transactions have ended: from here on their markers are
-    // complete.
+    // Earlier processes are fenced and their transactions have ended: their markers are complete.
     if (transactions === 'opened') await ledger.read(await topics.markerEnds());
     const unmarked = this.#skipMarked(replays);
     if (unmarked.length === 0) return;
@@ -193,10 +191,7 @@ export class DeadLetterReplayer {
     }
   }
 
-  /**
-   * Splits a too large transaction until only the dead letters that exceed the limit by themselves are
-   * skipped.
-   */
+  /** Splits a too large transaction. Skips a dead letter only if it exceeds the limit by itself. */
   async #writeHalves(replays: readonly Replay[], error: Error): Promise<void> {
     if (replays.length === 1) return this.#skipTooLarge(replays[0]!, error);
     const middle = Math.ceil(replays.length / 2);

@@ -140,8 +140,7 @@ export class KafkaDeadLetterStore implements DeadLetterStore {
     signal.throwIfAborted();
     const { client, compression, maxBatchBytes, partitioner, name, clock, random, logger } = this.#fields;
     const topics = this.#newTopics();
-    // Before the markers are read: a dead letter within these ends that another process marks meanwhile is
-    // then known.
+    // Read before the markers, so that the ledger knows every marker of an earlier scan within these ends.
     const ends = await withTimeout(topics.deadLetterEnds(), { signal });
     const ledger = await this.#readLedger(topics, signal);
     const location = this.#fields;
@@ -190,10 +189,7 @@ export class KafkaDeadLetterStore implements DeadLetterStore {
     }
   }
 
-  /**
-   * Flushes pending actions when they are due, even if the visitor takes longer to decide on the next dead
-   * letter.
-   */
+  /** Flushes pending actions when they are due, even if the visitor needs longer for its next decision. */
   async #decide(
     visitor: DeadLetterVisitor,
     deadLetter: StoredDeadLetter,

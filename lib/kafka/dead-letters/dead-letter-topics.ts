@@ -78,10 +78,7 @@ export class DeadLetterTopics {
     return { topic: definition.topic, partitions };
   }
 
-  /**
-   * Retention as in the dead letter topic: a marker that expired first would make its dead letter appear
-   * again.
-   */
+  /** Has the dead letter topic's retention: with an earlier expired marker, a dead letter would reappear. */
   async #markersDefinition(): Promise<TopicDefinition> {
     const { 'retention.ms': retention = '-1' } = await this.#configOf(this.#fields.location.from);
     const config = { 'cleanup.policy': 'compact,delete', 'retention.ms': retention };

@@ -24,8 +24,8 @@ export async function* readPartition(
     if (slice === undefined) {
       const ends = await withTimeout(admin.ends(at.topic), { signal });
       const low = ends.find(({ partition }) => partition === at.partition)?.low ?? 0;
-      // Retention moves the low offset up. A lower one means that the topic was recreated: its records are
-      // other ones.
+      // Retention moves the low offset up. A lower one means that the topic was recreated, and what it holds
+      // now is not what this read was to return.
       if (low <= offset) return;
       offset = low;
       continue;

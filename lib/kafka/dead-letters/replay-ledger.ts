@@ -30,8 +30,8 @@ export class ReplayLedger {
   }
 
   /**
-   * Reads the markers that were written since the last read. @param ends of the partitions of the markers
-   * topic
+   * Reads the markers that were written since the last read.
+   * @param ends of the partitions of the markers topic
    */
   async read(ends: readonly PartitionEnds[]): Promise<void> {
     for (const { partition, low } of ends)
@@ -44,7 +44,7 @@ export class ReplayLedger {
   }
 
   /**
-   * Whether the log does not yet show the commit of a marker that was added here: other readers ignore that
+   * Whether the log does not show the commit of an added marker yet. Until then other readers ignore that
    * marker.
    */
   get isAheadOfLog(): boolean {
@@ -52,8 +52,8 @@ export class ReplayLedger {
   }
 
   /**
-   * Number of marked dead letters within these ends. Markers of the same offset, from before the topic was
-   * recreated, count once.
+   * Number of marked dead letters within these ends. A marker from before the topic was recreated and a new
+   * one of the same offset count once.
    */
   countWithin(ends: readonly PartitionEnds[]): number {
     const positions = new Set<string>();

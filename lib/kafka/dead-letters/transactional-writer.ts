@@ -14,9 +14,7 @@ import type { KafkaDeadLetterLocation } from './dead-letter-location.js';
 
 /** The broker aborts a transaction that is open for longer. */
 const transactionTimeoutMs = 10_000;
-/**
- * Longer than the transaction timeout: the outcome of a later response is an aborted transaction anyway.
- */
+/** Longer than the transaction timeout: by then the broker has aborted the transaction. */
 const writeTimeoutMs = 15_000;
 /** A write in flight when the signal aborts may still finish within this time. */
 const abortGraceMs = 1_000;

@@ -11,10 +11,7 @@ export const kafkaDefaults = {
   fetch: { maxBytes: 10 * 1024 * 1024, maxBytesPerPartition: 1024 * 1024, maxWaitMs: 250 },
   maxOffsetGap: 10_000,
   clockSkewMs: 5_000,
-  /**
-   * Below the broker's 1 MiB: the batch has headers of its own, and compression enlarges incompressible
-   * bytes.
-   */
+  /** Below the broker's 1 MiB: leaves room for batch headers and for incompressible bytes. */
   maxBatchBytes: 900_000,
   maxBufferedMessages: 10_000,
   maxBufferedBytes: 64 * 1024 * 1024,

@@ -20,8 +20,9 @@ export type KafkaSasl =
     };
 
 /**
- * Compresses and decompresses record batches. Registered for the whole process: kafkajs has one global
- * registry. @publicApi
+ * Compresses and decompresses record batches. kafkajs has one registry of codecs for the whole process.
+ *
+ * @publicApi
  */
 export interface CompressionCodec {
   compress(bytes: Buffer): Buffer | Promise<Buffer>;
@@ -51,23 +52,20 @@ export interface KafkaOptions extends CommonTransportOptions {
    */
   readonly clusterId?: string | undefined;
 
-  /**
-   * One topic that carries many patterns. Without `topic` and `topics` the pattern of each handler is a
-   * topic.
-   */
+  /** One topic for all patterns. Without `topic` and `topics` the pattern of each handler is a topic. */
   readonly topic?: string | undefined;
   /** Topics to consume; a RegExp also matches topics created later. */
   readonly topics?: readonly (string | RegExp)[];
   /**
-   * Header that holds the pattern, e.g. `Event-Type` or `ce_type`. @defaultValue none: the topic is the
-   * pattern
+   * Header that holds the pattern, e.g. `Event-Type` or `ce_type`.
+   * @defaultValue none: the topic is the pattern
    */
   readonly patternHeader?: string;
   /** Destination of messages that name none. @defaultValue `topic`, else the pattern */
   readonly publishTo?: MessageDestination;
   /**
-   * Whether a group without committed offsets starts at the earliest record. @defaultValue false: at the
-   * end
+   * Whether a group without committed offsets starts at the earliest record.
+   * @defaultValue false: at the end
    */
   readonly fromBeginning?: boolean;
 
@@ -104,13 +102,13 @@ export interface KafkaOptions extends CommonTransportOptions {
   readonly heartbeatIntervalMs?: number;
   /**
    * How long a rebalance waits for running handlers, in milliseconds. No heartbeat is sent meanwhile, so
-   * the limit is `sessionTimeoutMs` − `heartbeatIntervalMs`. @defaultValue the smaller of 5 000 and that
-   * limit
+   * the limit is `sessionTimeoutMs` − `heartbeatIntervalMs`.
+   * @defaultValue the smaller of 5 000 and that limit
    */
   readonly revokeTimeoutMs?: number;
   /**
-   * Limits of a fetch request. @defaultValue { maxBytes: 10 MiB, maxBytesPerPartition: 1 MiB, maxWaitMs:
-   * 250 }
+   * Limits of a fetch request.
+   * @defaultValue { maxBytes: 10 MiB, maxBytesPerPartition: 1 MiB, maxWaitMs: 250 }
    */
   readonly fetch?: {
     readonly maxBytes?: number;
@@ -121,7 +119,8 @@ export interface KafkaOptions extends CommonTransportOptions {
   readonly isolation?: 'read-committed' | 'read-uncommitted';
   /**
    * Offsets of a partition between the oldest unsettled record and the newest fetched one. Beyond it the
-   * partition pauses until the oldest record is settled. @defaultValue 10 000
+   * partition pauses until the oldest record is settled.
+   * @defaultValue 10 000
    */
   readonly maxOffsetGap?: number;
 
@@ -129,7 +128,8 @@ export interface KafkaOptions extends CommonTransportOptions {
   readonly acks?: 'all' | 'leader' | 'none';
   /**
    * The broker drops duplicates of a batch that was sent twice because the partition leader moved during
-   * the write; requires `acks: 'all'`. Without it such a message may be written twice. @defaultValue false
+   * the write; requires `acks: 'all'`. Without it such a message may be written twice.
+   * @defaultValue false
    */
   readonly idempotent?: boolean;
   /** `gzip` is built in; the others require `compressionCodecs`. @defaultValue 'none' */
@@ -138,13 +138,12 @@ export interface KafkaOptions extends CommonTransportOptions {
   readonly compressionCodecs?: Readonly<Partial<Record<'snappy' | 'lz4' | 'zstd', CompressionCodec>>>;
   /**
    * Chooses the partition of a message that names none.
-   * @defaultValue murmur2 of the key, as in the Java client; without a key a sticky partition that changes
-   * every 16 KiB
+   * @defaultValue murmur2 of the key, as in the Java client; without a key another partition every 16 KiB
    */
   readonly partitioner?: (choice: PartitionChoice) => number;
   /**
-   * Bytes of a record batch before compression; at most the broker's `message.max.bytes`. @defaultValue 900
-   * 000
+   * Bytes of a record batch before compression; at most the broker's `message.max.bytes`.
+   * @defaultValue 900 000
    */
   readonly maxBatchBytes?: number;
   /** Limit of messages that are not confirmed yet; a publish beyond it fails. @defaultValue 10 000 */
@@ -153,16 +152,15 @@ export interface KafkaOptions extends CommonTransportOptions {
   readonly maxBufferedBytes?: number;
 
   /**
-   * Topic of the replies to our requests; created at start if permitted. @defaultValue `<groupId, else
-   * clientId>.reply`
+   * Topic of the replies to our requests; created at start if permitted.
+   * @defaultValue `<groupId, else clientId>.reply`
    */
   readonly replyTopic?: string;
   /** Topics that requests may name as reply topic, besides those that end in `.reply`. @defaultValue [] */
   readonly replyTopics?: readonly string[];
   /**
    * Largest difference between the clocks of two processes, in milliseconds. A request is handled until
-   * this long after its deadline, and a record of a retry topic may carry a timestamp this far in the
-   * future.
+   * this long after its deadline; a record of a retry topic may have a timestamp this far in the future.
    * @defaultValue 5 000
    */
   readonly clockSkewMs?: number;

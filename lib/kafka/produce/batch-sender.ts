@@ -28,14 +28,11 @@ export interface BatchSenderFields {
   settle(pending: PendingRecord, error?: Error): void;
 }
 
-/**
- * Sends the batches of all partitions, one request per partition at a time, and decides what a failed
- * request means.
- */
+/** Sends batches, one request per partition at a time, and decides what a failed request means. */
 export class BatchSender {
   readonly #fields: BatchSenderFields;
   readonly #pool: ProducerPool;
-  #ready: PartitionBatcher[] = [];
+  #readyBatchers: PartitionBatcher[] = [];
   #isSendScheduled = false;
   readonly #sendScheduled = (): void => {
     this.#isSendScheduled = false;
@@ -62,22 +59,19 @@ export class BatchSender {
     return this.#pool.ready();
   }
 
-  /** Sends in a microtask, so that records published in the same tick share a request. */
-  ready(batcher: PartitionBatcher): void {
+  /** Sends in a microtask, so that records that are published in the same tick share a request. */
+  schedule(batcher: PartitionBatcher): void {
     batcher.phase = 'ready';
-    this.#ready.push(batcher);
+    this.#readyBatchers.push(batcher);
     if (this.#isSendScheduled) return;
     this.#isSendScheduled = true;
     queueMicrotask(this.#sendScheduled);
   }
 
-  /**
-   * Starts no further request and settles all records: those in flight are unconfirmed, the others were not
-   * sent.
-   */
-  stop(unconfirmedReason: string, notSent: Error): void {
+  /** Starts no further request. Records in flight fail as unconfirmed, the others with `notSent`. */
+  stop(whyUnconfirmed: string, notSent: Error): void {
     this.#isStopped = true;
-    this.#failInFlight(this.#fields.router.batchers(), unconfirmedReason);
+    this.#failInFlight(this.#fields.router.batchers(), whyUnconfirmed);
     this.#failAllUnsent(notSent);
   }
 
@@ -92,14 +86,14 @@ export class BatchSender {
   }
 
   #sendReady(): void {
-    if (this.#ready.length === 0 || this.#isStopped) return;
+    if (this.#readyBatchers.length === 0 || this.#isStopped) return;
     const producer = this.#pool.current;
     if (producer === undefined) {
       this.#markConnecting();
       return this.#pool.open();
     }
-    const ready = this.#ready;
-    this.#ready = [];
+    const ready = this.#readyBatchers;
+    this.#readyBatchers = [];
     for (const batcher of ready) {
       if (batcher.isEmpty) batcher.phase = 'idle';
       else void this.#send(producer, batcher);
@@ -116,7 +110,7 @@ export class BatchSender {
     router.accumulator(topic).countSent(partition, batcher.inFlightBytes);
     let failure: KafkaClientError | undefined;
     try {
-      await producer.producer.send(topic, partition, records);
+      await producer.clientProducer.send(topic, partition, records);
     } catch (error) {
       failure = clientErrorOf(error);
     }
@@ -133,11 +127,11 @@ export class BatchSender {
     if (failure?.failure === 'unavailable' && !batcher.isEmpty) {
       batcher.phase = 'backing-off';
       router.accumulator(batcher.topic).moveStickyFrom(batcher.partition);
-      return retryBackoffs.schedule(batcher, failure, () => this.ready(batcher));
+      return retryBackoffs.schedule(batcher, failure, () => this.schedule(batcher));
     }
     retryBackoffs.clear(batcher);
     if (batcher.isEmpty) batcher.phase = 'idle';
-    else this.ready(batcher);
+    else this.schedule(batcher);
   }
 
   #sendFailed(producer: PooledProducer, batcher: PartitionBatcher, error: KafkaClientError): void {
@@ -145,8 +139,7 @@ export class BatchSender {
     const unconfirmed = `records sent to ${where} were not confirmed: ${error.message}`;
     if (this.#fields.settings.idempotent) {
       // kafkajs rolls the sequence numbers back after a lost response. The broker then confirms the next
-      // batch as a duplicate without writing it, so confirmations of the other requests cannot be trusted
-      // either.
+      // batch as a duplicate without writing it: confirmations of this producer cannot be trusted.
       const why = `another request of the same idempotent producer failed: ${error.message}`;
       this.#failInFlight(producer.inFlight, why, error);
       this.#pool.retire(producer);
@@ -164,8 +157,7 @@ export class BatchSender {
       }
       case 'unknown-topic':
         this.#topicDeleted(batcher, error);
-        // kafkajs keeps waiting for metadata of this topic, and after seconds rejects every other topic,
-        // too.
+        // kafkajs keeps asking for metadata of this topic, and after seconds rejects all other topics, too.
         return this.#pool.retire(producer);
       case 'unconfirmed':
       case 'fenced':
@@ -191,8 +183,8 @@ export class BatchSender {
   /** The broker refused to open a producer. The next publish tries again. */
   #openRefused(error: PublishRejectedError): void {
     this.#failAllUnsent(error);
-    for (const batcher of this.#ready) batcher.phase = 'idle';
-    this.#ready = [];
+    for (const batcher of this.#readyBatchers) batcher.phase = 'idle';
+    this.#readyBatchers = [];
   }
 
   #failInFlight(batchers: Iterable<PartitionBatcher>, why: string, cause?: Error): void {

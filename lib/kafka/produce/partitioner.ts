@@ -12,10 +12,7 @@ export function partitionOfKey(key: Buffer | string, partitions: number): number
   return (murmur2(typeof key === 'string' ? Buffer.from(key) : key) & 0x7fffffff) % partitions;
 }
 
-/**
- * @throws StorkConfigError if the partitioner throws or returns no partition of the topic; only this
- * message fails
- */
+/** @throws StorkConfigError if the partitioner throws, or returns no partition of the topic */
 export function partitionBy(partitioner: Partitioner, choice: PartitionChoice): number {
   let partition: unknown;
   try {

@@ -10,10 +10,7 @@ import {
 import type { RetryBackoffs } from './retry-backoffs.js';
 import type { PartitionBatcher } from './partition-batcher.js';
 
-/**
- * A producer of the Kafka client and its requests in flight. A retired one closes when the last request has
- * ended.
- */
+/** A producer of the Kafka client. A retired one closes when its last request in flight has ended. */
 export class PooledProducer {
   /** Partitions with a request in flight. */
   readonly inFlight = new Set<PartitionBatcher>();
@@ -22,7 +19,7 @@ export class PooledProducer {
   #closing: Promise<void> | undefined;
 
   constructor(
-    readonly producer: KafkaProducer,
+    readonly clientProducer: KafkaProducer,
     onClosed: (producer: PooledProducer) => void,
   ) {
     this.#onClosed = onClosed;
@@ -39,7 +36,7 @@ export class PooledProducer {
   }
 
   close(): Promise<void> {
-    this.#closing ??= this.producer.close().then(() => this.#onClosed(this));
+    this.#closing ??= this.clientProducer.close().then(() => this.#onClosed(this));
     return this.#closing;
   }
 
@@ -60,10 +57,7 @@ export interface ProducerPoolFields {
   refused(error: PublishRejectedError): void;
 }
 
-/**
- * The current producer, and retired ones whose requests are in flight. A failed producer is replaced, not
- * reused.
- */
+/** The current producer, and retired ones with requests in flight. A failed producer is never reused. */
 export class ProducerPool {
   readonly #fields: ProducerPoolFields;
   readonly #producers = new Set<PooledProducer>();
@@ -147,8 +141,7 @@ export class ProducerPool {
     const { name, retryBackoffs } = this.#fields;
     if (this.#isClosed) return;
     const cause = error instanceof Error ? error : new Error(messageOf(error));
-    // After a first success a refusal may come from a restarting broker that has not loaded its users: it
-    // is retried.
+    // A restarting broker refuses until it has loaded its users: after a first success a refusal is retried.
     if (!this.#hasEverOpened && error instanceof KafkaClientError && error.failure === 'refused') {
       this.#isOpening = false;
       retryBackoffs.clear(this);

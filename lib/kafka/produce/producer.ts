@@ -28,8 +28,8 @@ export interface ProducerFields {
   /** Limit of their bytes. */
   readonly maxBufferedBytes: number;
   /**
-   * Of one request, before compression; a larger record is sent in a request of its own. @defaultValue 900
-   * 000
+   * Of one request, before compression; a larger record is sent in a request of its own.
+   * @defaultValue 900 000
    */
   readonly maxBatchBytes?: number | undefined;
   readonly partitioner?: Partitioner | undefined;
@@ -64,7 +64,7 @@ export class Producer {
     this.#router = new RecordRouter({
       ...fields,
       retryBackoffs,
-      ready: (batcher) => this.#sender.ready(batcher),
+      onReady: (batcher) => this.#sender.schedule(batcher),
       reject: (pending, error) => {
         for (const one of pending) this.#settle(one, error);
       },

@@ -12,14 +12,11 @@ export interface RecordRouterFields {
   readonly retryBackoffs: RetryBackoffs;
   readonly random: () => number;
   /** An idle batcher got its first record. */
-  ready(batcher: PartitionBatcher): void;
+  onReady(batcher: PartitionBatcher): void;
   reject(pending: readonly PendingRecord[], error: Error): void;
 }
 
-/**
- * Chooses the partition of each record, once the partition count of its topic is known, and appends it to
- * the batcher.
- */
+/** Appends each record to the batcher of its partition, once the partition count of its topic is known. */
 export class RecordRouter {
   readonly #fields: RecordRouterFields;
   readonly #accumulators = new Map<string, TopicAccumulator>();
@@ -111,8 +108,7 @@ export class RecordRouter {
   }
 
   #rejectUnrouted(accumulator: TopicAccumulator, error: Error): void {
-    // Remote peers choose topic names, e.g. as reply topics: accumulators of missing topics must not pile
-    // up.
+    // Remote peers name reply topics: accumulators of topics that do not exist must not pile up.
     if (accumulator.batchers.length === 0) this.#accumulators.delete(accumulator.topic);
     this.#fields.reject(this.#endFetch(accumulator), error);
   }
@@ -126,7 +122,7 @@ export class RecordRouter {
     }
     const batcher = accumulator.batcher(partition);
     batcher.push(pending);
-    if (batcher.phase === 'idle') this.#fields.ready(batcher);
+    if (batcher.phase === 'idle') this.#fields.onReady(batcher);
   }
 
   #partitionFor(
@@ -151,9 +147,7 @@ export class RecordRouter {
   }
 }
 
-/**
- * An error that the client did not classify does not tell whether the record was written: `unconfirmed`.
- */
+/** An error that the client did not classify leaves the outcome unknown: `unconfirmed`. */
 export function clientErrorOf(error: unknown): KafkaClientError {
   if (error instanceof KafkaClientError) return error;
   return new KafkaClientError('unconfirmed', messageOf(error), { cause: error });

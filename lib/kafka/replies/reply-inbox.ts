@@ -22,9 +22,7 @@ export interface ReplyInboxFields {
   /** Prefix of the inbox's group id, so that prefix ACLs of the user's group cover it. */
   readonly groupPrefix: string;
   readonly settings: Omit<ConsumerSettings, 'group' | 'topics' | 'assign'>;
-  /**
-   * Kind of a reply without a `stork-reply` header: Nest's servers send each item of a stream like that.
-   */
+  /** Kind of a reply without a `stork-reply` header: Nest's servers send each item of a stream like that. */
   readonly untaggedReplyKind: 'value' | 'item';
   readonly reconnect: BackoffOptions;
   readonly name: string;
@@ -135,10 +133,7 @@ export class KafkaReplyInbox {
     this.#nextOffset = Math.max(this.#nextOffset, nextOffset);
   }
 
-  /**
-   * The topic was truncated or recreated: all of its records are newer than the offset that was read
-   * before.
-   */
+  /** The topic was truncated or recreated: all of its records are newer than those read before. */
   async #seekToEarliest(): Promise<void> {
     const ends = await this.#fields.client.admin.ends(this.#partition.topic);
     this.#nextOffset = ends.find(({ partition }) => partition === this.#partition.partition)?.low ?? 0;
@@ -165,10 +160,7 @@ export class KafkaReplyInbox {
   }
 }
 
-/**
- * An unavailable coordinator, or one that fails during the join, is temporary; every other error is
- * permanent.
- */
+/** Temporary is only that the coordinator is unavailable, or fails during the join. */
 function isPermanent(error: unknown): boolean {
   return !(error instanceof KafkaClientError) || !['unavailable', 'unconfirmed'].includes(error.failure);
 }

@@ -38,8 +38,7 @@ export class RetryTopics {
   }
 
   /**
-   * Retry topics among `names`. Those of delays that are no longer configured are included: they may hold
-   * messages.
+   * Retry topics among `names`, also those of delays that are no longer configured: they may hold messages.
    */
   among(names: readonly string[], sources: readonly string[]): ReadonlyMap<string, ConsumedTopic> {
     return findRetryTopics(names, sources, this.#group);
