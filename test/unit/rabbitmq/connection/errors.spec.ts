@@ -3,7 +3,7 @@ import { ConnectionLostError, StorkConfigError } from '../../../../lib/core/runt
 import {
   addressOf,
   connectError,
-  isRefusal,
+  isAuthError,
   replyCodeOf,
 } from '../../../../lib/rabbitmq/connection/errors.js';
 
@@ -35,14 +35,14 @@ describe('errors of the client library', () => {
   });
 
   it.each(refusals)('%s is a refusal', (error) => {
-    expect(isRefusal(error)).toBe(true);
+    expect(isAuthError(error)).toBe(true);
     expect(connectError(url, error)).toBeInstanceOf(StorkConfigError);
   });
 
   it.each([coded(541), coded(320), coded('ECONNREFUSED'), new Error('Heartbeat timeout'), 'closed'])(
     '%s is not',
     (error) => {
-      expect(isRefusal(error)).toBe(false);
+      expect(isAuthError(error)).toBe(false);
       expect(connectError(url, error)).toBeInstanceOf(ConnectionLostError);
     },
   );
