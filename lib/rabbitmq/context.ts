@@ -17,7 +17,7 @@ export class RabbitMqContext extends StorkContext {
     return this.raw.fields.routingKey;
   }
 
-  /** amqplib's message. Do not acknowledge it: stork does, and RabbitMQ closes the channel on a second ack. */
+  /** amqplib's message. Do not ack it: stork does, and RabbitMQ closes the channel on a second ack. */
   override get raw(): ConsumeMessage {
     return this.args[0].raw as ConsumeMessage;
   }

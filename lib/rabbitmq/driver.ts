@@ -71,8 +71,9 @@ export const rabbitMqCapabilities: Capabilities = {
 };
 
 /**
- * Uses one connection to consume, one to publish and one to send replies, because RabbitMQ blocks and closes whole
- * connections: it blocks a publisher during an alarm, and closes the connection of a reply to a forged address.
+ * Uses one connection to consume, one to publish and one to send replies, because RabbitMQ blocks and
+ * closes whole connections: it blocks a publisher during an alarm, and closes the connection of a reply to
+ * a forged address.
  */
 export class RabbitMqDriver implements Driver {
   readonly capabilities = rabbitMqCapabilities;
@@ -139,7 +140,10 @@ export class RabbitMqDriver implements Driver {
     return this.#started;
   }
 
-  /** At boot, so that a refused declaration fails the start. After a loss of its channel the consumer redeclares. */
+  /**
+   * At boot, so that a refused declaration fails the start. After a loss of its channel the consumer
+   * redeclares.
+   */
   async declare(spec: SubscriptionSpec): Promise<void> {
     for (const delayMs of spec.redeliverDelaysMs) this.#declaredDelays.add(delayMs);
     const model = await this.#publishing.ready();
@@ -184,7 +188,10 @@ export class RabbitMqDriver implements Driver {
       : this.#delayQueues.publish(publication, message.delayMs);
   }
 
-  /** Only delays of `redeliverDelaysMs` have a retry queue each; other delays are rounded up to share queues. */
+  /**
+   * Only delays of `redeliverDelaysMs` have a retry queue each; other delays are rounded up to share
+   * queues.
+   */
   roundDelay(delayMs: number): number {
     return this.#declaredDelays.has(delayMs) ? delayMs : roundDelayUp(delayMs);
   }
@@ -310,7 +317,10 @@ export class RabbitMqDriver implements Driver {
     };
   }
 
-  /** With `at-most-once` no ack may be lost: RabbitMQ drops acks beyond its window when a quorum consumer ends. */
+  /**
+   * With `at-most-once` no ack may be lost: RabbitMQ drops acks beyond its window when a quorum consumer
+   * ends.
+   */
   #prefetch({ concurrency, patterns }: SubscriptionSpec): number {
     const prefetch = this.#options.prefetch ?? concurrency * 2;
     const isBounded =

@@ -17,45 +17,53 @@ import type { Exchange } from './topology/topology.js';
 
 /** Options of `rabbitmq()`. @publicApi */
 export interface RabbitMqOptions extends CommonTransportOptions {
-  /** `amqp://user:password@host:5672/vhost` or `amqps://…`. With several, each connection attempt uses the next one. */
+  /**
+   * `amqp://user:password@host:5672/vhost` or `amqps://…`. With several, each connection attempt uses the
+   * next one.
+   */
   readonly url: string | readonly string[] | undefined;
-  /** The queue that handlers consume. Declared at start, together with its dead letter queue `<queue>.dlq`. */
+  /**
+   * The queue that handlers consume. Declared at start, together with its dead letter queue `<queue>.dlq`.
+   */
   readonly queue?: string | undefined;
   /**
-   * The durable exchange that messages are published to, with their pattern as routing key. The queue is bound to it
-   * with the pattern of every handler.
+   * The durable exchange that messages are published to, with their pattern as routing key. The queue is
+   * bound to it with the pattern of every handler.
    */
   readonly exchange?: Exchange;
   /**
-   * Type of the queue. A classic queue has no delivery limit. The dead letter queue and retry queues are always quorum
-   * queues. @defaultValue 'quorum'
+   * Type of the queue. A classic queue has no delivery limit. The dead letter queue and retry queues are
+   * always quorum queues. @defaultValue 'quorum'
    */
   readonly queueType?: 'quorum' | 'classic';
   /**
-   * Maximum number of unacknowledged messages of the consumer. It is capped at 32 on a quorum queue with `at-most-once`
-   * handlers. @defaultValue 2 × `concurrency`
+   * Maximum number of unacknowledged messages of the consumer. It is capped at 32 on a quorum queue with
+   * `at-most-once` handlers. @defaultValue 2 × `concurrency`
    */
   readonly prefetch?: number;
   /**
-   * `x-delivery-limit` of the quorum queue: how often a message may be returned before the broker dead-letters it. Every
-   * return counts, including those of prefetched messages when the application restarts. A shutdown may return one
-   * further message. @defaultValue 100
+   * `x-delivery-limit` of the quorum queue: how often a message may be returned before the broker
+   * dead-letters it. Every return counts, including those of prefetched messages when the application
+   * restarts. A shutdown may return one further message. @defaultValue 100
    */
   readonly deliveryLimit?: number;
   /**
-   * The broker's `consumer_timeout` in milliseconds, after which it closes a channel with an unacknowledged message. It
-   * must equal the broker's configuration, which AMQP clients cannot read. In-process retries and each channel of a dead
-   * letter scan are limited to half of it. @defaultValue 1 800 000
+   * The broker's `consumer_timeout` in milliseconds, after which it closes a channel with an unacknowledged
+   * message. It must equal the broker's configuration, which AMQP clients cannot read. In-process retries
+   * and each channel of a dead letter scan are limited to half of it. @defaultValue 1 800 000
    */
   readonly consumerTimeoutMs?: number;
   /**
-   * `x-max-priority` of a classic queue, from 1 to 255. Quorum queues ignore priorities on RabbitMQ 3 and have two
-   * priority levels on RabbitMQ 4.
+   * `x-max-priority` of a classic queue, from 1 to 255. Quorum queues ignore priorities on RabbitMQ 3 and
+   * have two priority levels on RabbitMQ 4.
    */
   readonly maxPriority?: number;
   /** Name of the header with the message key. @defaultValue 'stork-key' */
   readonly keyHeader?: string;
-  /** Queues that are allowed as reply address, in addition to direct reply-to and server-named queues. @defaultValue [] */
+  /**
+   * Queues that are allowed as reply address, in addition to direct reply-to and server-named queues.
+   * @defaultValue []
+   */
   readonly replyQueues?: readonly string[];
   /** Destination of messages without `to`. @defaultValue `exchange`, else `queue` */
   readonly publishTo?: MessageDestination;

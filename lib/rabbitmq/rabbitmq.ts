@@ -14,7 +14,8 @@ export function rabbitmq(options: RabbitMqOptions): TransportDefinition {
 }
 
 /**
- * Like `rabbitmq()`. `url` and `queue` default to the environment variables `RABBITMQ_URL` and `QUEUE_NAME`.
+ * Like `rabbitmq()`. `url` and `queue` default to the environment variables `RABBITMQ_URL` and
+ * `QUEUE_NAME`.
  *
  * @publicApi
  */

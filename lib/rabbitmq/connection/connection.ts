@@ -25,8 +25,9 @@ export interface ConnectionFields {
 type Waiter = ReturnType<typeof withResolvers<ChannelModel>>;
 
 /**
- * A connection that reconnects after every loss: it destroys the socket and connects to the next URL, with back-off.
- * amqplib's own recovery is not used: it restores no channels, lets acks of the old channel throw, and waits without limit.
+ * A connection that reconnects after every loss: it destroys the socket and connects to the next URL, with
+ * back-off. amqplib's own recovery is not used: it restores no channels, lets acks of the old channel
+ * throw, and waits without limit.
  */
 export class Connection {
   readonly state = new ConnectionStateCell();
@@ -46,8 +47,8 @@ export class Connection {
   }
 
   /**
-   * Starts the reconnect loop and resolves on the first connection. Rejects with the last error when `signal` aborts,
-   * and at once on an authentication error. A rejection stops the loop.
+   * Starts the reconnect loop and resolves on the first connection. Rejects with the last error when
+   * `signal` aborts, and at once on an authentication error. A rejection stops the loop.
    */
   async open(signal: AbortSignal): Promise<void> {
     this.#running ??= this.#run();
@@ -120,7 +121,7 @@ export class Connection {
         this.#lastError = connectError(url, await lost);
       } catch (error) {
         this.#lastError = connectError(url, error);
-        // After a first connection it is retried: a restarting broker refuses logins until it has loaded its users.
+        // After a first connection it is retried: a starting broker refuses logins until its users are loaded.
         if (isAuthError(error) && !this.#hasConnected) this.#failWaiting(this.#lastError);
       }
       if (stop.aborted) return;

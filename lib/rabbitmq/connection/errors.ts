@@ -27,7 +27,7 @@ export function replyCodeOf(error: unknown): number | undefined {
   return code === undefined ? undefined : Number(code);
 }
 
-/** Wrong credentials, or a virtual host that does not exist or that the user may not access. Retrying does not help. */
+/** Wrong credentials, or a virtual host that is missing or forbidden. Retrying does not help. */
 export function isAuthError(error: unknown): boolean {
   const code = replyCodeOf(error);
   return code === replyCodes.accessRefused || code === replyCodes.notAllowed;

@@ -12,8 +12,8 @@ function internalsOf(model: ChannelModel): ConnectionInternals {
 }
 
 /**
- * Ends a connection without waiting for the broker, which may never answer. The heartbeat timer is cleared as
- * well: it would otherwise keep running and fail minutes later.
+ * Ends a connection without waiting for the broker, which may never answer. The heartbeat timer is cleared
+ * as well: it would otherwise keep running and fail minutes later.
  */
 export function destroySocket(model: ChannelModel): void {
   const { stream, heartbeater } = internalsOf(model);
@@ -22,8 +22,8 @@ export function destroySocket(model: ChannelModel): void {
 }
 
 /**
- * Corks the socket until the next tick, so that the frames of one turn are written together. amqplib writes each
- * frame separately, which costs one system call per acknowledgement.
+ * Corks the socket until the next tick, so that the frames of one turn are written together. amqplib writes
+ * each frame separately, which costs one system call per acknowledgement.
  */
 export function corkWrites(model: ChannelModel): void {
   const socket = internalsOf(model).stream;

@@ -43,7 +43,7 @@ export interface SupervisedChannelFields {
 export class SupervisedChannel {
   readonly #fields: SupervisedChannelFields;
   readonly #closing = new AbortController();
-  /** Separate from the connection's state: a channel can be closed, e.g. with its queue, on a healthy connection. */
+  /** Separate from the connection's state: RabbitMQ can close a channel on a healthy connection. */
   readonly state = new ConnectionStateCell();
   #current: ConfirmChannel | undefined;
   #running: Promise<void> | undefined;
@@ -58,7 +58,7 @@ export class SupervisedChannel {
     return this.#current;
   }
 
-  /** Resolves after the first setup; rejects on an error that is fatal at boot. Later calls return the same promise. */
+  /** Resolves after the first setup, rejects on an error that is fatal at boot. Idempotent. */
   start(): Promise<void> {
     this.#running ??= this.#run();
     return this.#started.promise;
@@ -88,7 +88,7 @@ export class SupervisedChannel {
       const { error, wasUp } = await this.#runChannel(model);
       if (this.#closing.signal.aborted) return;
       hasBeenUp ||= wasUp;
-      // After a first setup every error is retried: the broker may still be recovering, or an operator may fix it.
+      // After a first setup every error is retried: the broker may recover, or an operator may fix it.
       if (!hasBeenUp && isFatalAtBoot(error)) return this.#started.reject(error);
       failures = wasUp ? 1 : failures + 1;
       if (failures === 1) logger.warn(`${name}: the channel was closed and is reopened: ${messageOf(error)}`);
@@ -108,11 +108,11 @@ export class SupervisedChannel {
       const noteCause = (error: Error): void => {
         cause = error;
       };
-      // amqplib reports a connection error on the connection and a channel error on the channel, never on both.
+      // amqplib reports a connection error on the connection, a channel error on the channel, never on both.
       channel.on('error', noteCause);
       model.on('error', noteCause);
       const closed = new Promise<void>((resolve) => {
-        // Runs before amqplib's own listener, which rejects the pending confirms: `lost` must be called first.
+        // Runs before amqplib's own listener rejects the pending confirms: `lost` must be called first.
         channel.prependListener('close', () => {
           isClosed = true;
           this.#current = undefined;

@@ -5,9 +5,9 @@ export interface AckSender {
 }
 
 /**
- * Batches acknowledgements. Acks of one turn that extend the contiguous range of settled deliveries are sent as one
- * frame with `multiple`, all others individually, so that a slow handler does not delay the acks of other messages.
- * Delivery tags of a channel count from 1.
+ * Batches acknowledgements. Acks of one turn that extend the contiguous range of settled deliveries are
+ * sent as one frame with `multiple`, all others individually, so that a slow handler does not delay the
+ * acks of other messages. Delivery tags of a channel count from 1.
  */
 export class Acknowledger {
   readonly #sender: AckSender;

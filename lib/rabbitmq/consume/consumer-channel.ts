@@ -21,8 +21,8 @@ export interface ConsumerChannelFields {
   readonly sink: DeliverySink;
   readonly clock: StorkClock;
   /**
-   * Publishes dead letters and redeliveries, on the consuming connection. RabbitMQ blocks a connection that publishes
-   * during a memory or disk alarm, and then does not read its acks either.
+   * Publishes dead letters and redeliveries, on the consuming connection. RabbitMQ blocks a connection that
+   * publishes during a memory or disk alarm, and then does not read its acks either.
    */
   readonly republishPublisher: Publisher;
 }
@@ -34,8 +34,9 @@ export interface ConsumerChannelEvents {
 }
 
 /**
- * Settlements that a RabbitMQ channel sends to a quorum queue before the queue has confirmed the first (SOFT_LIMIT
- * of `rabbit_fifo_client`; it sends one more). The channel buffers further ones, and drops them when it is closed.
+ * Settlements that a RabbitMQ channel sends to a quorum queue before the queue has confirmed the first
+ * (SOFT_LIMIT of `rabbit_fifo_client`; it sends one more). The channel buffers further ones, and drops them
+ * when it is closed.
  */
 export const quorumSettleWindow = 32;
 
@@ -119,7 +120,7 @@ export class ConsumerChannel implements DeliverySource {
     this.#acknowledger.discard();
   }
 
-  /** To be called before the channel is closed: RabbitMQ drops acks that the channel has not sent to the queue. */
+  /** Must be called before the channel is closed: RabbitMQ drops acks that are still in the channel. */
   async flush(): Promise<void> {
     if (!this.session.isActive) return;
     this.#acknowledger.flush();
@@ -127,10 +128,11 @@ export class ConsumerChannel implements DeliverySource {
   }
 
   /**
-   * Waits until the queue has all acks. A classic queue answers a passive declare after the acks that were sent before
-   * it. A quorum queue answers earlier, while the channel still buffers acks beyond `quorumSettleWindow`. But a consumer
-   * starts and ends only after them. A message that it receives is requeued when the channel closes, with its delivery
-   * count incremented; the lowest priority makes that unlikely.
+   * Waits until the queue has all acks. A classic queue answers a passive declare after the acks that were
+   * sent before it. A quorum queue answers earlier, while the channel still buffers acks beyond
+   * `quorumSettleWindow`. But a consumer starts and ends only after them. A message that it receives is
+   * requeued when the channel closes, with its delivery count incremented; the lowest priority makes that
+   * unlikely.
    */
   async #flushAcks(): Promise<void> {
     const { queue, queueType } = this.#fields.topology;
@@ -148,8 +150,8 @@ export class ConsumerChannel implements DeliverySource {
   }
 
   /**
-   * AMQP does not confirm acks, and a lost ack would redeliver the message. A passive declare of the queue is answered
-   * after the acks before it. All deliveries of one turn share one declare.
+   * AMQP does not confirm acks, and a lost ack would redeliver the message. A passive declare of the queue
+   * is answered after the acks before it. All deliveries of one turn share one declare.
    */
   async ackEarly(delivery: Delivery): Promise<void> {
     this.ack(delivery);

@@ -10,15 +10,15 @@ export interface ConsumerFields
   readonly prefetch: number;
 }
 
-/** Consumes one queue on a channel of its own. Every loss of the channel starts a new channel and session. */
+/** Consumes one queue on a channel of its own. A loss of the channel starts a new channel and session. */
 export class Consumer implements Subscription {
   readonly #fields: ConsumerFields;
   readonly #supervised: SupervisedChannel;
   #channel: ConsumerChannel | undefined;
   #state: 'flowing' | 'paused' | 'stopped' = 'flowing';
   /**
-   * Set after amqplib failed to decode a message and closed the connection. With a prefetch of 1 only the delivery
-   * count of the poison message rises, until the delivery limit dead-letters it.
+   * Set after amqplib failed to decode a message and closed the connection. With a prefetch of 1 only the
+   * delivery count of the poison message rises, until the delivery limit dead-letters it.
    */
   #singleMessagePrefetch = false;
 

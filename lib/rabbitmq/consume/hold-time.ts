@@ -10,9 +10,9 @@ export interface HoldTimeLimits {
 }
 
 /**
- * Checks that in-process retries fit into half of RabbitMQ's consumer timeout, after which the broker closes the
- * channel of an unacknowledged message. The timeout runs from delivery: a prefetched message also waits for those
- * that are processed before it.
+ * Checks that in-process retries fit into half of RabbitMQ's consumer timeout, after which the broker
+ * closes the channel of an unacknowledged message. The timeout runs from delivery: a prefetched message
+ * also waits for those that are processed before it.
  */
 export function validateHoldTime(
   { concurrency, maxHoldTime }: SubscriptionSpec,

@@ -28,7 +28,7 @@ export class ChannelLifetime {
     const noteCause = (error: unknown): void => {
       cause = error;
     };
-    // amqplib reports a connection error on the connection and a channel error on the channel, never on both.
+    // amqplib reports a connection error on the connection, a channel error on the channel, never on both.
     channel.on('error', noteCause);
     model.on('error', noteCause);
     // Runs before amqplib's own listener, which rejects the pending confirms: their errors need the cause.
@@ -52,7 +52,7 @@ export class ChannelLifetime {
   /** Awaits a call on the channel, within a time limit and until the channel is lost. */
   async rpc<T>(call: () => PromiseLike<T>, limitMs?: number): Promise<T> {
     if (this.#loss !== undefined) throw this.#loss;
-    // One promise per call: racing all calls against one shared promise would retain every result until it settles.
+    // One promise per call: a shared promise would retain the result of every race until it settles.
     const lost = withResolvers<never>();
     lost.promise.catch(() => {});
     this.#pendingCalls.add(lost.reject);
@@ -64,7 +64,7 @@ export class ChannelLifetime {
   }
 }
 
-/** A message that amqplib cannot decode closes the connection, and would do so again in every further scan. */
+/** A message that amqplib cannot decode closes the connection, in every further scan too. */
 function lossError(queue: string, cause: unknown): ConnectionLostError {
   const reason = messageOf(cause);
   if (!(cause instanceof RangeError) && !(cause instanceof TypeError))

@@ -37,7 +37,7 @@ export interface DeadLetterScanFields extends ScanOptions {
 /** Actions that remove a dead letter from its queue. */
 type RemovingAction = Exclude<DeadLetterAction, 'keep' | 'stop'>;
 
-/** Visits every message of a dead letter queue once, on as many successive channels as their hold time requires. */
+/** Visits every message of a dead letter queue once, on several channels if their hold time requires it. */
 export class DeadLetterScan {
   readonly #fields: DeadLetterScanFields;
   /** Messages of the initial total that were not visited yet. */
@@ -48,8 +48,8 @@ export class DeadLetterScan {
   readonly #inFlight = new Set<Promise<void>>();
   #failure: unknown;
   /**
-   * The visitor returned `stop`. The scan still holds the rest: a quorum queue puts requeued messages behind those that
-   * were requeued before, so that only a scan of all messages preserves their order.
+   * The visitor returned `stop`. The scan still holds the rest: a quorum queue puts requeued messages
+   * behind those that were requeued before, so that only a scan of all messages preserves their order.
    */
   #isStopped = false;
 
@@ -73,7 +73,7 @@ export class DeadLetterScan {
       } finally {
         isRequeued = await channel.close();
       }
-      // Before its messages are requeued, the queue looks empty to a further channel, which would end the scan.
+      // Until its messages are requeued, the queue looks empty, which would end the scan on a new channel.
       if (this.#remaining > 0 && !isRequeued) throw new ConnectionLostError(`${queue}: ${notRequeued}`);
     }
   }
@@ -120,7 +120,9 @@ export class DeadLetterScan {
     this.#inFlight.add(execution);
   }
 
-  /** Fails the scan near the delivery limit. A message that the next return would drop is republished first. */
+  /**
+   * Fails the scan near the delivery limit. A message that the next return would drop is republished first.
+   */
   async #checkDeliveryLimit(
     { message: { headers } }: StoredDeadLetter,
     message: ConsumeMessage,
@@ -168,7 +170,10 @@ export class DeadLetterScan {
     if (this.#failure !== undefined) throw this.#failure;
   }
 
-  /** Reports actions whose confirm is still to come, and acknowledges replayed messages, which else are replayed twice. */
+  /**
+   * Lets actions in flight finish, within a time limit: the next scan would replay a replayed message
+   * without an ack again.
+   */
   async #awaitActionsAfterFailure(): Promise<void> {
     await settlesWithin(this.#fields.clock, Promise.all(this.#inFlight), abortTimeoutMs);
   }

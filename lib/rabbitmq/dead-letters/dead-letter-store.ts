@@ -35,7 +35,10 @@ export interface QueueDeadLetterStoreFields {
   readonly closed: () => void;
 }
 
-/** The dead letters of a queue. A scan consumes them; kept messages are requeued in order when its channel closes. */
+/**
+ * The dead letters of a queue. A scan consumes them; kept messages are requeued in order when its channel
+ * closes.
+ */
 export class QueueDeadLetterStore implements DeadLetterStore {
   readonly name: string;
   readonly source: string;
@@ -143,8 +146,8 @@ export class QueueDeadLetterStore implements DeadLetterStore {
     const model = await this.#ready();
     const { version } = model.connection.serverProperties;
     if (Number.parseInt(version) < 4) return undefined;
-    // AMQP does not report queue arguments. Redeclaring a queue with equal arguments changes nothing; RabbitMQ refuses
-    // different arguments and closes the channel, which is therefore not shared.
+    // AMQP does not report queue arguments. Redeclaring a queue with equal arguments changes nothing;
+    // RabbitMQ refuses different arguments and closes the channel, which is therefore not shared.
     const channel = await brokerRpc(clock, () => model.createChannel());
     channel.on('error', () => {});
     try {

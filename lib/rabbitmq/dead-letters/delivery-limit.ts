@@ -5,8 +5,8 @@ import type { MessageHeaders } from '../../core/message/headers.js';
 export const defaultDeliveryLimit = 20;
 
 /**
- * How close a dead letter is to the delivery limit of its queue, which counts every return. `last`: the next return
- * drops the message. `near`: one of the next few returns does.
+ * How close a dead letter is to the delivery limit of its queue, which counts every return. `last`: the
+ * next return drops the message. `near`: one of the next few returns does.
  *
  * @param limit returns that the queue allows, e.g. 20
  */

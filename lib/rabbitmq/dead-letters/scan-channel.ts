@@ -6,22 +6,29 @@ import { brokerRpc } from '../connection/broker-rpc.js';
 import { ChannelLifetime } from './channel-lifetime.js';
 import { ScanPublisher } from './scan-publisher.js';
 
-/** Prefetch of the first consumer. It doubles with each further consumer, as far as the size of the bodies allows. */
+/**
+ * Prefetch of the first consumer. It doubles with each further consumer, as far as the size of the bodies
+ * allows.
+ */
 const firstWindow = 200;
 /** `basic.qos` has 16 bits for the prefetch count. */
 const maxPrefetch = 65_535;
 /** Bodies of delivered messages that wait for the visitor. */
 const maxBufferedBytes = 64 * 1024 * 1024;
 /**
- * A quorum queue requeues the messages of up to 32 consumers in the order of their consumer tags, and of more
- * consumers in any order: Erlang sorts maps of up to 32 keys. From this number on, windows are as large as possible.
+ * A quorum queue requeues the messages of up to 32 consumers in the order of their consumer tags, and of
+ * more consumers in any order: Erlang sorts maps of up to 32 keys. From this number on, windows are as
+ * large as possible.
  */
 const maxBoundedConsumers = 24;
 /** How long the channel waits for a delivery before it asks the broker whether the queue is empty. */
 const idleMs = 1_000;
 /** How often the queue may have messages and deliver none. */
 const maxIdleChecks = 10;
-/** Requeued messages appear in the queue a moment after the channel has closed, on a busy broker seconds later. */
+/**
+ * Requeued messages appear in the queue a moment after the channel has closed, on a busy broker seconds
+ * later.
+ */
 const requeueTimeoutMs = 4_000;
 /** Other consumers of the queue may take requeued messages before they are counted. */
 const sharedRequeueTimeoutMs = 1_000;
@@ -30,7 +37,10 @@ const closeTimeoutMs = 5_000;
 export interface ScanChannelFields {
   readonly model: ChannelModel;
   readonly queue: string;
-  /** Starts with a prefetch of 1: each delivered message is requeued, which the queue may count as a delivery. */
+  /**
+   * Starts with a prefetch of 1: each delivered message is requeued, which the queue may count as a
+   * delivery.
+   */
   readonly singleMessagePrefetch: boolean;
   readonly clock: StorkClock;
 }
@@ -46,9 +56,10 @@ interface Window {
 }
 
 /**
- * Reads a queue from its head on one channel. Messages that are not acknowledged are requeued when the channel closes,
- * in their order. Quorum queues order returned messages by consumer: the next consumer therefore starts only when the
- * previous one keeps its whole window, so that the consumers hold consecutive ranges of the queue.
+ * Reads a queue from its head on one channel. Messages that are not acknowledged are requeued when the
+ * channel closes, in their order. Quorum queues order returned messages by consumer: the next consumer
+ * therefore starts only when the previous one keeps its whole window, so that the consumers hold
+ * consecutive ranges of the queue.
  */
 export class ScanChannel {
   readonly #channel: ConfirmChannel;
@@ -87,7 +98,10 @@ export class ScanChannel {
     return this.#lifetime.loss;
   }
 
-  /** The next message. Undefined when the queue delivers no more, e.g. because other consumers hold the rest. */
+  /**
+   * The next message. Undefined when the queue delivers no more, e.g. because other consumers hold the
+   * rest.
+   */
   async next(): Promise<ConsumeMessage | undefined> {
     for (let idleChecks = 0; ;) {
       if (this.loss !== undefined) throw this.loss;
@@ -117,8 +131,8 @@ export class ScanChannel {
   }
 
   /**
-   * Republishes the message unchanged to the end of its queue, where its delivery count starts at zero. The consumer is
-   * cancelled first: further deliveries would come closer to the limit as well.
+   * Republishes the message unchanged to the end of its queue, where its delivery count starts at zero. The
+   * consumer is cancelled first: further deliveries would come closer to the limit as well.
    */
   async resetDeliveryCount(message: ConsumeMessage): Promise<void> {
     const { tag } = this.#window!;
@@ -133,8 +147,8 @@ export class ScanChannel {
   }
 
   /**
-   * Resolves when the broker has processed the ack. AMQP does not confirm acks; a passive declare of the queue is
-   * answered after the acks before it.
+   * Resolves when the broker has processed the ack. AMQP does not confirm acks; a passive declare of the
+   * queue is answered after the acks before it.
    */
   async ack(message: ConsumeMessage): Promise<void> {
     if (this.loss !== undefined) throw this.loss;
@@ -150,8 +164,8 @@ export class ScanChannel {
   }
 
   /**
-   * Closes the channel, which requeues unsettled messages. Resolves with true when they are in the queue again, with
-   * false when that takes too long or other consumers took them. Never rejects.
+   * Closes the channel, which requeues unsettled messages. Resolves with true when they are in the queue
+   * again, with false when that takes too long or other consumers took them. Never rejects.
    */
   async close(): Promise<boolean> {
     let isRequeued = false;

@@ -18,7 +18,8 @@ export class ScanPublisher {
   constructor(channel: ConfirmChannel, lifetime: ChannelLifetime) {
     this.#channel = channel;
     this.#lifetime = lifetime;
-    // `basic.return` carries no delivery tag. All messages of a scan have the same target: all count as unroutable.
+    // `basic.return` carries no delivery tag. All messages of a scan have the same target: all count as
+    // unroutable.
     channel.on('return', () => {
       for (const pending of this.#unconfirmed) pending.isReturned = true;
     });

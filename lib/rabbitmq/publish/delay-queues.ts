@@ -4,8 +4,8 @@ import type { Publication, Publisher } from './publisher.js';
 
 export const dayMs = 24 * 60 * 60 * 1_000;
 /**
- * `x-expires` of retry and delay queues, beyond their TTL. RabbitMQ deletes an expired queue with the messages in it.
- * Redeclaring a queue renews its expiry, publishing to it does not.
+ * `x-expires` of retry and delay queues, beyond their TTL. RabbitMQ deletes an expired queue with the
+ * messages in it. Redeclaring a queue renews its expiry, publishing to it does not.
  */
 export const queueExpiresAfterMs = 7 * dayMs;
 
@@ -22,9 +22,9 @@ export function roundDelayUp(delayMs: number): number {
 }
 
 /**
- * Publishes delayed messages through one queue per delay, whose TTL dead-letters them to the target exchange. A fanout
- * exchange in front of the queue preserves the routing key. The confirm means that the message is stored;
- * whether it can be routed shows only when the delay has passed.
+ * Publishes delayed messages through one queue per delay, whose TTL dead-letters them to the target
+ * exchange. A fanout exchange in front of the queue preserves the routing key. The confirm means that the
+ * message is stored; whether it can be routed shows only when the delay has passed.
  */
 export class DelayQueues {
   readonly #publisher: Publisher;

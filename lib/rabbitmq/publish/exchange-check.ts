@@ -3,8 +3,8 @@ import { replyCodeOf, replyCodes } from '../connection/errors.js';
 import { ConnectionLostError, messageOf, NoRouteError } from '../../core/runtime/errors.js';
 
 /**
- * Checks that an exchange exists before a request is published to it. A publish to a missing exchange closes its
- * channel, and with it the consumer of the replies to all pending requests.
+ * Checks that an exchange exists before a request is published to it. A publish to a missing exchange
+ * closes its channel, and with it the consumer of the replies to all pending requests.
  */
 export class ExchangeCheck {
   readonly #connection: Connection;

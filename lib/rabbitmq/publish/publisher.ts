@@ -39,9 +39,9 @@ class PendingPublish {
 }
 
 /**
- * Publishes with publisher confirms. While disconnected it buffers messages, in order and within the limits. Messages
- * that were sent and not confirmed when the channel closed reject with `PublishUnconfirmedError`: the broker may have
- * stored them.
+ * Publishes with publisher confirms. While disconnected it buffers messages, in order and within the
+ * limits. Messages that were sent and not confirmed when the channel closed reject with
+ * `PublishUnconfirmedError`: the broker may have stored them.
  */
 export class Publisher {
   readonly #fields: PublisherFields;
@@ -123,7 +123,8 @@ export class Publisher {
 
   async #setUp(channel: ConfirmChannel): Promise<void> {
     channel.on('return', ({ fields, properties }) => {
-      // `basic.return` carries no delivery tag. RabbitMQ sends it before the confirm, usually of one of the oldest.
+      // `basic.return` carries no delivery tag. RabbitMQ sends it before the confirm, usually of one of the
+      // oldest.
       for (const pending of this.#unconfirmed) {
         const { options, exchange, routingKey } = pending.publication;
         if (pending.isReturned || options.messageId !== properties.messageId) continue;

@@ -6,9 +6,9 @@ import { replyOptions } from './messages.js';
 import type { Publication, Publisher } from './publisher.js';
 
 /**
- * Publishes replies, on a connection of their own: on a forged direct reply-to address RabbitMQ closes the whole
- * connection. Replies that were unconfirmed at that moment are retried serially. The poison reply closes the
- * connection again while it is the only one in flight, and is dropped.
+ * Publishes replies, on a connection of their own: on a forged direct reply-to address RabbitMQ closes the
+ * whole connection. Replies that were unconfirmed at that moment are retried serially. The poison reply
+ * closes the connection again while it is the only one in flight, and is dropped.
  */
 export class ReplyPublisher {
   readonly #publisher: Publisher;

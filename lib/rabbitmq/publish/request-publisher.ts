@@ -6,8 +6,9 @@ import { inboundReply } from './messages.js';
 import { Publisher, type PublisherFields } from './publisher.js';
 
 /**
- * Creates the publisher of requests. Direct reply-to requires that the channel that publishes a request consumes its
- * reply. Other messages use another channel: their 404 would close this one and lose the replies.
+ * Creates the publisher of requests. Direct reply-to requires that the channel that publishes a request
+ * consumes its reply. Other messages use another channel: their 404 would close this one and lose the
+ * replies.
  *
  * @param transport for error messages
  */
