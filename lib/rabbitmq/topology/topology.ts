@@ -32,7 +32,10 @@ export function isDeadLetterQueue(queue: string): boolean {
   return queue.endsWith(deadLetterQueue(''));
 }
 
-/** Declares in the order in which nothing can be lost: a source never exists without its companions. Idempotent. */
+/**
+ * Declares the dead letter queues, then the retry queues, then the source queue and its bindings: the source
+ * queue never exists without the queues that its messages are republished to. Idempotent.
+ */
 export async function declareTopology(
   channel: Channel,
   topology: QueueTopology,
@@ -42,7 +45,7 @@ export async function declareTopology(
   for (const deadLetters of [deadLetterQueue(queue), ...spec.deadLetterTargets])
     await declareDeadLetters(channel, deadLetters);
   for (const delayMs of spec.redeliverDelaysMs) await declareRetries(channel, queue, delayMs);
-  // A transport may read dead letters like any queue: whoever declares a queue of such a name declares it so.
+  // A transport may consume a dead letter queue. It must declare it with the arguments of its first declaration.
   const options = isDeadLetterQueue(queue) ? deadLetterOptions() : sourceOptions(topology);
   await declareQueue(channel, queue, options);
   if (exchange === undefined) return;
@@ -54,7 +57,7 @@ export async function declareTopology(
   for (const key of keys) await channel.bindQueue(queue, exchange.name, key);
 }
 
-/** @param queue where letters lie, whatever its name */
+/** @param queue a dead letter queue of any name */
 export async function declareDeadLetters(channel: Channel, queue: string): Promise<void> {
   await declareQueue(channel, queue, deadLetterOptions());
 }
@@ -63,13 +66,13 @@ export function retryQueue(queue: string, delayMs: number): string {
   return `${queue}.retry.${delayMs}`;
 }
 
-/** Holds messages back for so long and gives them to their queue again. Declaring it renews its lease, publishing does not. */
+/** Declares a retry queue, whose TTL dead-letters messages back to `queue`. Redeclaring renews its expiry. */
 export async function declareRetries(channel: Channel, queue: string, delayMs: number): Promise<void> {
   await declareQueue(channel, retryQueue(queue, delayMs), {
     durable: true,
     arguments: {
       'x-queue-type': 'quorum',
-      // Nobody consumes it; a reader at the broker's console must not use up a message's returns.
+      // It has no consumers, but each get in the management UI counts towards the delivery limit.
       'x-delivery-limit': deadLetterDeliveryLimit,
       'x-message-ttl': delayMs,
       'x-expires': delayMs + queueExpiresAfterMs,
@@ -85,15 +88,15 @@ async function declareQueue(channel: Channel, queue: string, options: Options.As
   await declared(`the queue "${queue}"`, () => channel.assertQueue(queue, options));
 }
 
-/** The broker names the first difference only. */
+/** Rejects with the difference that RabbitMQ names, the first one, where the object exists with other arguments. */
 async function declared(what: string, declare: () => Promise<unknown>): Promise<void> {
   try {
     await declare();
   } catch (error) {
     const code = replyCodeOf(error);
     if (code !== replyCodes.preconditionFailed && code !== replyCodes.resourceLocked) throw error;
-    const said = messageOf(error).replace(/^.*?(PRECONDITION_FAILED|RESOURCE_LOCKED) - /s, '');
-    throw new StorkConfigError(`${what} exists with other arguments: ${said}`, { cause: error });
+    const reason = messageOf(error).replace(/^.*?(PRECONDITION_FAILED|RESOURCE_LOCKED) - /s, '');
+    throw new StorkConfigError(`${what} exists with other arguments: ${reason}`, { cause: error });
   }
 }
 
@@ -116,7 +119,7 @@ function sourceOptions({ queue, queueType, deliveryLimit, maxPriority }: QueueTo
       'x-queue-type': 'quorum',
       'x-delivery-limit': deliveryLimit,
       ...target,
-      // Without `reject-publish` the broker falls back to at-most-once and says nothing.
+      // Without `reject-publish` RabbitMQ silently falls back to the dead letter strategy at-most-once.
       'x-dead-letter-strategy': 'at-least-once',
       'x-overflow': 'reject-publish',
     },
