@@ -32,10 +32,7 @@ export function isDeadLetterQueue(queue: string): boolean {
   return queue.endsWith(deadLetterQueue(''));
 }
 
-/**
- * Declares the dead letter queues, then the retry queues, then the source queue and its bindings: the source
- * queue never exists without the queues that its messages are republished to. Idempotent.
- */
+/** Declares in the order in which nothing can be lost: a source never exists without its companions. Idempotent. */
 export async function declareTopology(
   channel: Channel,
   topology: QueueTopology,
@@ -45,7 +42,7 @@ export async function declareTopology(
   for (const deadLetters of [deadLetterQueue(queue), ...spec.deadLetterTargets])
     await declareDeadLetters(channel, deadLetters);
   for (const delayMs of spec.redeliverDelaysMs) await declareRetries(channel, queue, delayMs);
-  // A transport may consume a dead letter queue. It must declare it with the arguments of its first declaration.
+  // A transport may read dead letters like any queue: whoever declares a queue of such a name declares it so.
   const options = isDeadLetterQueue(queue) ? deadLetterOptions() : sourceOptions(topology);
   await declareQueue(channel, queue, options);
   if (exchange === undefined) return;
@@ -57,7 +54,7 @@ export async function declareTopology(
   for (const key of keys) await channel.bindQueue(queue, exchange.name, key);
 }
 
-/** @param queue a dead letter queue of any name */
+/** @param queue where letters lie, whatever its name */
 export async function declareDeadLetters(channel: Channel, queue: string): Promise<void> {
   await declareQueue(channel, queue, deadLetterOptions());
 }
@@ -66,13 +63,13 @@ export function retryQueue(queue: string, delayMs: number): string {
   return `${queue}.retry.${delayMs}`;
 }
 
-/** Declares a retry queue, whose TTL dead-letters messages back to `queue`. Redeclaring renews its expiry. */
+/** Holds messages back for so long and gives them to their queue again. Declaring it renews its lease, publishing does not. */
 export async function declareRetries(channel: Channel, queue: string, delayMs: number): Promise<void> {
   await declareQueue(channel, retryQueue(queue, delayMs), {
     durable: true,
     arguments: {
       'x-queue-type': 'quorum',
-      // It has no consumers, but each get in the management UI counts towards the delivery limit.
+      // Nobody consumes it; a reader at the broker's console must not use up a message's returns.
       'x-delivery-limit': deadLetterDeliveryLimit,
       'x-message-ttl': delayMs,
       'x-expires': delayMs + queueExpiresAfterMs,
@@ -88,15 +85,15 @@ async function declareQueue(channel: Channel, queue: string, options: Options.As
   await declared(`the queue "${queue}"`, () => channel.assertQueue(queue, options));
 }
 
-/** Rejects with the difference that RabbitMQ names, the first one, where the object exists with other arguments. */
+/** The broker names the first difference only. */
 async function declared(what: string, declare: () => Promise<unknown>): Promise<void> {
   try {
     await declare();
   } catch (error) {
     const code = replyCodeOf(error);
     if (code !== replyCodes.preconditionFailed && code !== replyCodes.resourceLocked) throw error;
-    const reason = messageOf(error).replace(/^.*?(PRECONDITION_FAILED|RESOURCE_LOCKED) - /s, '');
-    throw new StorkConfigError(`${what} exists with other arguments: ${reason}`, { cause: error });
+    const said = messageOf(error).replace(/^.*?(PRECONDITION_FAILED|RESOURCE_LOCKED) - /s, '');
+    throw new StorkConfigError(`${what} exists with other arguments: ${said}`, { cause: error });
   }
 }
 
@@ -119,7 +116,7 @@ function sourceOptions({ queue, queueType, deliveryLimit, maxPriority }: QueueTo
       'x-queue-type': 'quorum',
       'x-delivery-limit': deliveryLimit,
       ...target,
-      // Without `reject-publish` RabbitMQ silently falls back to the dead letter strategy at-most-once.
+      // Without `reject-publish` the broker falls back to at-most-once and says nothing.
       'x-dead-letter-strategy': 'at-least-once',
       'x-overflow': 'reject-publish',
     },
