@@ -97,7 +97,7 @@ describe.skipIf(url === undefined)('the command line on RabbitMQ', () => {
 
       const dry = await dlq(['replay', ...at(queue)]).ended;
       expect(dry.code).toBe(0);
-      expect(dry.stderr).toContain(`nobody consumes the queue "${queue}"`);
+      expect(dry.stderr).toContain(`the queue "${queue}" has no consumers`);
       expect(dry.stdout).toBe(
         `dry run: replay from ${queue}.dlq to ${queue}: 3 letters to look at\n` +
           '3 letters would be replayed\n  retries-exhausted  3\ndry run: nothing was changed; add --yes\n',

@@ -122,7 +122,7 @@ describe.skipIf(url === undefined)('RabbitMQ: letters of the broker itself', () 
     await raw().confirmed();
     const box = await openStore({ queue }, { deliveryLimit });
     const [, warned] = await box.warnings();
-    const limit = /may drop a letter at its delivery (\d+)/.exec(warned ?? '')?.[1];
+    const limit = /may drop a dead letter at its delivery (\d+)/.exec(warned ?? '')?.[1];
     // RabbitMQ 3 has no limit but one that is asked for.
     if (deliveryLimit === undefined && limit === undefined) {
       for (let look = 0; look < 25; look++) expect(bodies(await list(box))).toEqual(deadLetters);
@@ -131,8 +131,8 @@ describe.skipIf(url === undefined)('RabbitMQ: letters of the broker itself', () 
     expect(limit).toBe(deliveryLimit === undefined ? '21' : '9');
     const looks = deliveryLimit === undefined ? 15 : 6;
     for (let look = 0; look < looks; look++) expect(bodies(await list(box))).toEqual(deadLetters);
-    await expect(list(box)).rejects.toThrow(`to look at "${dlq}"`);
-    await expect(list(box)).rejects.toThrow(`a letter that was delivered ${looks + 1} times`);
+    await expect(list(box)).rejects.toThrow(`to browse "${dlq}"`);
+    await expect(list(box)).rejects.toThrow(`a dead letter that was delivered ${looks + 1} times`);
     // Whoever does not listen loses nothing all the same.
     for (let look = 0; look < 40; look++) await list(box).catch(() => []);
     await eventually(async () => ((await raw().count(dlq)) === 3 ? true : undefined), 'all to be back');
@@ -143,7 +143,7 @@ describe.skipIf(url === undefined)('RabbitMQ: letters of the broker itself', () 
   it('are looked at as often as anybody likes where the queue is of this library', async () => {
     const { queue } = await fillBox(raw(), 3);
     const box = await openStore({ queue });
-    expect((await box.warnings()).join()).not.toContain('was not declared by this library');
+    expect((await box.warnings()).join()).not.toContain('was not declared by stork');
     for (let look = 0; look < 25; look++) expect(bodies(await list(box))).toEqual(upTo(3));
   });
 });

@@ -273,7 +273,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box, disturbed', (
     const look = async (): Promise<void> => {
       await expect(list(box)).rejects.toMatchObject({
         code: 'CONNECTION_LOST',
-        message: expect.stringContaining('take it away by the management UI') as string,
+        message: expect.stringContaining('remove it in the management UI') as string,
       });
     };
     expect(await crashesDuring(look)).toEqual([]);

@@ -238,16 +238,18 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
     expect(await box.count()).toBe(1);
     const [hidden, idle, ...more] = await box.warnings();
     expect(hidden).toContain('delivery count rises by one');
-    expect(idle).toBe(`nobody consumes the queue "${queue}": replayed letters wait`);
+    expect(idle).toBe(`the queue "${queue}" has no consumers: replayed messages wait there`);
     expect(more).toEqual([]);
     await raw().with(async (channel) => {
       await channel.consume(queue, () => {});
       expect(await box.warnings()).toEqual([hidden]);
       await channel.consume(dlq, () => {});
-      expect((await box.warnings())[1]).toContain('other readers');
+      expect((await box.warnings())[1]).toContain('other consumers');
     });
     await raw().channel.deleteQueue(queue);
-    expect((await box.warnings()).at(-1)).toBe(`there is no queue "${queue}": letters cannot be replayed`);
+    expect((await box.warnings()).at(-1)).toBe(
+      `there is no queue "${queue}": dead letters cannot be replayed`,
+    );
   });
 
   it('is refused where there is no such queue, and where none is named', async () => {
