@@ -1,19 +1,22 @@
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { expect, it, onTestFinished } from 'vitest';
+import { useOwnCheckout } from '../support/own-checkout.js';
 
-const root = fileURLToPath(new URL('../../', import.meta.url));
+const checkout = useOwnCheckout();
 
 /** Lints one file that is written for the purpose and removed again. */
 function lint(folder: string, source: string): string {
-  const directory = join(root, folder);
+  const directory = join(checkout(), folder);
   const file = join(directory, 'proof-that-the-linter-lives.ts');
   mkdirSync(directory, { recursive: true });
   writeFileSync(file, source);
   onTestFinished(() => rmSync(file));
-  const { stdout } = spawnSync('npx', ['oxlint', '--type-aware', file], { cwd: root, encoding: 'utf8' });
+  const { stdout } = spawnSync('npx', ['oxlint', '--type-aware', file], {
+    cwd: checkout(),
+    encoding: 'utf8',
+  });
   return stdout;
 }
 
