@@ -36,7 +36,7 @@ export default defineConfig({
     ],
     sequence: { sequencer: LongestFirst },
     // Most files wait for brokers and leave the processor to others.
-    maxWorkers: Math.max(6, availableParallelism()),
+    maxWorkers: Number(process.env['STORK_WORKERS'] ?? Math.max(6, availableParallelism())),
     // For what hangs: on a busy machine with brokers beside it, what is well takes many times its usual time.
     testTimeout: 60_000,
     hookTimeout: 60_000,

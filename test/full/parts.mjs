@@ -48,7 +48,13 @@ export const parts = {
   'kafka-3.9': [
     {
       name: 'Kafka 3.9',
-      vitest: ['test/contract/kafka', 'test/e2e/kafka', 'test/e2e/kills/kafka', 'kafka.e2e'],
+      vitest: [
+        'test/contract/kafka',
+        'test/e2e/kafka',
+        'test/e2e/kills/kafka',
+        'kafka.e2e',
+        'test/unit/support/kafka-servers',
+      ],
       env: { STORK_KAFKA: '3.9' },
     },
   ],
