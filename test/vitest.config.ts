@@ -38,11 +38,11 @@ export default defineConfig({
     // Most files wait for brokers and leave the processor to others.
     maxWorkers: Number(process.env['STORK_WORKERS'] ?? Math.max(6, availableParallelism())),
     // For what hangs: on a busy machine with brokers beside it, what is well takes many times its usual time.
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
     // Until then the brokers that were started for the tests have to be ended.
     teardownTimeout: 120_000,
-    expect: { poll: { timeout: 30_000 } },
+    expect: { poll: { timeout: 60_000 } },
     projects: [
       // Without a process of its own for each file: loading Nest and the library takes longer than the tests do.
       { extends: true, test: { name: 'unit', include: [unit], exclude: [ofBrokers], isolate: false } },
