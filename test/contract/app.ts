@@ -86,7 +86,7 @@ export async function startApp(harness: DriverHarness, options: AppOptions): Pro
   };
 }
 
-const patienceMs = 30_000;
+const patienceMs = 60_000;
 
 /** Asks until there is an answer: what a broker holds can only be looked at, it tells nobody. */
 export async function eventually<T>(

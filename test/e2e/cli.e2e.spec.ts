@@ -2,14 +2,13 @@ import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { Controller } from '@nestjs/common';
 import { EventPattern, Payload } from '@nestjs/microservices';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { Consume } from 'nestjs-stork';
 import { brokers, eventually, startKafkaApp, useRaw as useKafka } from './kafka/support.js';
 import { fillBox, letterHeaders, takeAll } from './rabbitmq/boxes.js';
 import { startRabbitApp, url, useRaw as useRabbitMq } from './rabbitmq/support.js';
 import { root, run, type Running } from './tour-support.js';
 
-const buildLimitMs = 180_000;
 /** Several processes, each of which starts and connects. */
 const limitMs = 240_000;
 const many = 500;
@@ -35,12 +34,6 @@ async function unusedPort(): Promise<number> {
   await new Promise((resolve) => server.close(resolve));
   return port;
 }
-
-beforeAll(async () => {
-  const { code, stdout } = await run('npx', ['nest', 'build', 'nestjs-stork'], { limitMs: buildLimitMs })
-    .ended;
-  expect(code, stdout).toBe(0);
-}, buildLimitMs);
 
 describe.skipIf(url === undefined)('the command line on RabbitMQ', () => {
   const raw = useRabbitMq();

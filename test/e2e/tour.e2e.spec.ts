@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { useOwnCheckout } from '../support/own-checkout.js';
 import { countByRules, countsIn, ordersWithBusyTill, run, type Ended } from './tour-support.js';
 
 const limitMs = 240_000;
@@ -19,6 +20,13 @@ const expectedReasons = {
 };
 
 describe('the tour', () => {
+  const checkout = useOwnCheckout();
+
+  /** The tour as a user runs it, from the sources as they are now. */
+  function npmStart(...args: readonly string[]): Promise<Ended> {
+    return run('npm', ['start', ...args], { limitMs: limitMs - 5_000, cwd: checkout() }).ended;
+  }
+
   it(
     'gives each of the 1 000 lines one outcome and a reason, and ends by itself',
     async () => {
@@ -65,11 +73,6 @@ describe('the tour', () => {
     limitMs,
   );
 });
-
-/** The tour as a user runs it, from the sources as they are now. */
-function npmStart(...args: readonly string[]): Promise<Ended> {
-  return run('npm', ['start', ...args], { limitMs: limitMs - 5_000 }).ended;
-}
 
 function rowsOf(outcome: string, stdout: string): string[] {
   return stdout.split('\n').filter((row) => new RegExp(`^ +line +\\d+ +${outcome} .*\\S`).test(row));
