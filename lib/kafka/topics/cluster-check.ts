@@ -1,7 +1,7 @@
 import { connect as connectSocket } from 'node:net';
 import { ConnectionLostError, messageOf, StorkConfigError } from '../../core/runtime/errors.js';
 import type { DriverEnvironment } from '../../nest/bootstrap/transport-definition.js';
-import { connectionTrouble, errorType } from '../kafkajs/client-errors.js';
+import { connectionTrouble, errorType } from '../kafkajs/errors.js';
 import { KafkaClientError, type KafkaAdmin } from '../client/client.js';
 import { kafkaDefaults, type KafkaOptions } from '../options/options.js';
 
