@@ -11,7 +11,7 @@ export interface KafkaClient {
   openConsumer(settings: ConsumerSettings, events: ConsumerEvents): KafkaConsumer;
   openReader(settings: ReaderSettings): Promise<KafkaReader>;
   /**
-   * Closes the admin's connections; producers, consumers and readers are closed separately. Never rejects.
+   * Closes the admin's connections only: producers, consumers and readers have their own. Never rejects.
    */
   close(): Promise<void>;
 }
@@ -88,9 +88,7 @@ export interface KafkaAdmin {
 }
 
 export interface ProducerSettings {
-  /**
-   * `all`: every in-sync replica has written it. `leader`: the leader has. `none`: the request was sent.
-   */
+  /** `all`: each in-sync replica wrote the batch. `leader`: the leader did. `none`: it was sent. */
   readonly acks: 'all' | 'leader' | 'none';
   readonly idempotent: boolean;
   readonly compression: 'none' | 'gzip' | 'snappy' | 'lz4' | 'zstd';
@@ -117,10 +115,7 @@ export interface KafkaProducer {
 export interface TransactionSettings {
   /** The transactional id. The last producer that opened it is the only one that can commit. */
   readonly id: string;
-  /**
-   * After this time the broker aborts an open transaction. Also limits the wait for a transaction
-   * coordinator.
-   */
+  /** The broker aborts a transaction that is open for longer. Also limits the wait for a coordinator. */
   readonly timeoutMs: number;
   /** Ends the wait for a transaction coordinator. */
   readonly signal: AbortSignal;
@@ -150,9 +145,7 @@ export interface ReaderSettings {
   readonly maxBytes: number;
 }
 
-/**
- * Reads partitions without a consumer group: no rebalance, and the broker stores no offset and no group.
- */
+/** Reads partitions without a consumer group: no rebalance, no committed offset and no group to delete. */
 export interface KafkaReader {
   /**
    * Records from the offset on, up to `maxBytes`; at the end offset an empty slice, without waiting.
@@ -167,9 +160,7 @@ export interface KafkaReader {
 
 export interface LogSlice {
   readonly entries: readonly LogEntry[];
-  /**
-   * Where the next fetch begins: after the entries and after everything that was filtered out behind them.
-   */
+  /** Where the next fetch begins: after the entries and after whatever was filtered out behind them. */
   readonly nextOffset: number;
   /** The partition's end at the time of the fetch. */
   readonly end: number;
@@ -223,14 +214,10 @@ export interface ConsumerEvents {
   /**
    * Before each JoinGroup, and before the client leaves the group by itself; both wait for the promise.
    *
-   * @param evicted true where the coordinator has removed the member: its partitions already have other
-   * owners
+   * @param evicted true where the coordinator removed the member: its partitions have other owners already
    */
   beforeJoin(evicted: boolean): Promise<void>;
-  /**
-   * In the tick in which the assignment arrives. Retained partitions must be sought here: a join resets
-   * positions.
-   */
+  /** In the tick of the assignment. Retained partitions must be sought here: a join resets positions. */
   assigned(partitions: readonly TopicPartition[]): void;
   /**
    * Records of a partition in offset order; the client fetches on at `nextOffset`. While a returned promise
@@ -254,10 +241,7 @@ export interface OffsetToCommit extends TopicPartition {
   readonly metadata: string;
 }
 
-/**
- * One membership of a consumer group, from start to close. A crashed consumer is replaced, never started
- * again.
- */
+/** One membership of a consumer group. A crashed consumer is replaced, never started again. */
 export interface KafkaConsumer {
   /** Resolves when it has joined the group for the first time. */
   start(): Promise<void>;

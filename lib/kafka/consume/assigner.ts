@@ -1,8 +1,7 @@
 import type { AssignPartitions, GroupMember, TopicPartition } from '../client/client.js';
 
 /**
- * A sticky assignor: every topic is spread evenly over its subscribers, with as few moved partitions as
- * possible.
+ * A sticky assignor: spreads every topic evenly over its subscribers and moves few partitions.
  *
  * Each subscriber's quota of a topic is the even share, rounded down or up. Members that owned more than
  * the rounded-down share are rounded up first, then members with the fewest partitions over all topics.
@@ -105,8 +104,7 @@ function newTopicStates(
 }
 
 /**
- * A partition that several members claim goes to the one with the fewest others: its quota most likely has
- * room.
+ * A partition with several claims goes to the member with the fewest others: it can most likely keep it.
  */
 function resolvePreviousOwners(
   partitions: readonly number[],
@@ -153,9 +151,8 @@ function roundUp(topic: TopicState, members: readonly MemberState[]): void {
 }
 
 /**
- * Transfers rounded-up quotas between members with the same subscription until their totals differ by one
- * at most: first transfers that let a partition stay, then those that move none, at last those that move
- * one.
+ * Transfers rounded-up quotas between members with equal subscriptions until their totals differ by one at
+ * most: first transfers that let a partition stay, then those that move none, at last those that move one.
  */
 function balance(members: readonly MemberState[]): void {
   const any = (): boolean => true;

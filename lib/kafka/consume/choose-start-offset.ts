@@ -24,9 +24,8 @@ export interface StartOffsetInput {
 }
 
 /**
- * The offset from which a newly assigned partition is read. kafkajs's own choice skips records: after a
- * restart before the first commit, in partitions that were added later, and where retention deleted the
- * committed offset.
+ * The offset from which a newly assigned partition is read. kafkajs's own choice would skip records: after
+ * a restart before the first commit, in partitions added later, and where retention deleted the offset.
  */
 export function chooseStartOffset(input: StartOffsetInput): StartOffset {
   const { partition, ends, committed, partitions } = input;
@@ -48,8 +47,7 @@ function fromCommit(
   partitionsAtFirstCommit: number,
 ): StartOffset {
   if (offset >= low && offset <= high) return { offset, metadata, partitionsAtFirstCommit, lost: 0 };
-  // Below the beginning offset: retention deleted it. Beyond the end offset: the topic was deleted and
-  // created again.
+  // Below the beginning: retention deleted the offset. Beyond the end: the topic was created again.
   return { offset: low, metadata: null, partitionsAtFirstCommit, lost: Math.max(0, low - offset) };
 }
 

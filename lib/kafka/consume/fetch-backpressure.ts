@@ -24,10 +24,7 @@ export interface FetchBackpressureFields {
  * kafkajs sleeps while all partitions are paused.
  */
 const maxBufferedRecords = 20_000;
-/**
- * Records of retry topics that wait for their delay in memory, over all partitions; their bytes are limited
- * by `maxBytes`.
- */
+/** Delayed records of retry topics in memory, over all partitions; `maxBytes` limits their bytes. */
 const maxDelayedRecords = 20_000;
 /**
  * How long a full buffer delays the next fetch before its partitions are paused. A delayed fetch continues
@@ -37,10 +34,7 @@ const fetchDelayMs = 200;
 /** Upper limit of that delay while records are dispatched. kafkajs sends no heartbeat during it. */
 const maxFetchDelayMs = 1_000;
 
-/**
- * Limits fetched records in memory over all partitions: delays the next fetch while the buffer is full,
- * then pauses.
- */
+/** Limits fetched records in memory: a full buffer delays the next fetch, and after a while pauses. */
 export class FetchBackpressure {
   readonly #fields: FetchBackpressureFields;
   /** Bounds for each partition of a retry topic. */
@@ -53,8 +47,7 @@ export class FetchBackpressure {
   }
 
   /**
-   * Divides the limits evenly among partitions of retry topics: records of a long delay must not displace
-   * short ones.
+   * Shares the limits among partitions of retry topics: a long delay must not leave a short one no room.
    */
   shareDelayBufferBounds(): void {
     const retryPartitions = this.#fields.partitions().filter(({ delayMs }) => delayMs !== undefined);
@@ -114,10 +107,7 @@ export class FetchBackpressure {
     this.pause(partition);
   }
 
-  /**
-   * Delays the fetch for as long as records are dispatched, up to the limit, and pauses partitions after
-   * that.
-   */
+  /** Delays the fetch while records are dispatched, up to the limit, and pauses partitions after that. */
   async #waitForCapacity(): Promise<void> {
     const { clock, dispatched, partitions } = this.#fields;
     this.#capacity ??= withResolvers<void>();

@@ -38,8 +38,7 @@ const maxMissingPollMs = 5_000;
 const stableMs = 10_000;
 
 /**
- * Consumes as a member of a group: after each crash and topic change it joins again, subscribed to existing
- * topics.
+ * Consumes as a member of a group, and joins again after a crash and for topics that were created later.
  */
 export class GroupConsumer implements Subscription {
   readonly state = new ConnectionStateCell();
@@ -96,8 +95,7 @@ export class GroupConsumer implements Subscription {
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#membership?.stop();
-    // A membership stays in the group until `close`, so that messages can be settled. Without one, nothing
-    // is waited for.
+    // A membership stays until `close`, so that messages can be settled. Without one, only a wait is ended.
     if (this.#membership === undefined) this.#interrupt?.();
   }
 
@@ -210,10 +208,7 @@ export class GroupConsumer implements Subscription {
     return this.#lastFound;
   }
 
-  /**
-   * A topic that the last listing did not show was created since, perhaps after it was deleted: all records
-   * are new.
-   */
+  /** A topic that was missing in the last listing was created since: all of its records are new. */
   #noteCreated(existing: readonly string[]): void {
     if (this.#lastFound === undefined) return;
     const before = new Set(this.#lastFound.existing);
@@ -240,10 +235,7 @@ export class GroupConsumer implements Subscription {
     return true;
   }
 
-  /**
-   * After a crash at an unsupported codec, the state stays `blocked` for a while: the same batch may be
-   * fetched next.
-   */
+  /** After an unsupported codec the state stays `blocked` at first: the same batch may be fetched next. */
   async #showConsuming(topics: FoundTopics, ended: Promise<void>): Promise<void> {
     const settled = ended.catch(() => {});
     if (this.#hasUnsupportedCodec && (await settlesWithin(this.#fields.clock, settled, stableMs))) return;
@@ -268,7 +260,7 @@ export class GroupConsumer implements Subscription {
     if (this.#stopped) return;
     const failure = error instanceof KafkaClientError ? error.failure : 'unavailable';
     const delayMs = backoffMs(attempt, reconnect, random);
-    // Fails the boot. After the boot this changes nothing: a right may have been revoked for a while.
+    // Fails the boot. After the boot the consumer keeps trying: the missing right may be granted again.
     if (failure === 'refused') this.#started.reject(error);
     const reason = describe(error);
     this.#hasUnsupportedCodec = failure === 'unsupported-codec';

@@ -1,11 +1,8 @@
 import type { TopicPartition } from '../client/client.js';
 
-// The user data that a member sends with each JoinGroup: the partitions that it has owned, for the sticky
-// assignor.
+// User data of each JoinGroup for the sticky assignor: the partitions that the member has owned.
 
-/**
- * Each JoinGroup carries the user data; a group of thousands of partitions must not make the request large.
- */
+/** Keeps a JoinGroup request small in a group of thousands of partitions. */
 const maxUserDataBytes = 64_000;
 
 /** As JSON, e.g. `{"orders":[0,1]}`, of at most 64 kB. Partitions that do not fit are left out. */

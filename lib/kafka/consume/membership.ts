@@ -61,16 +61,13 @@ export interface MembershipFields {
 const failuresBeforeWarning = 5;
 /** How long a rebalance waits for the last commit. */
 const rebalanceCommitLimitMs = 2_000;
-/** How long a shutdown waits for the last commit; leaving the group as a whole has 5 s. */
+/** How long a shutdown waits for the last commit; the close as a whole has 5 s. */
 const shutdownCommitLimitMs = 3_500;
 const commitRetryMs = 100;
 /** How long LeaveGroup may take. After that the coordinator removes the member by its session timeout. */
 const leaveLimitMs = 5_000;
 
-/**
- * One membership of a consumer group, from its first join until it leaves or crashes, over any number of
- * rebalances.
- */
+/** One membership of a consumer group, over any number of rebalances, until it leaves or crashes. */
 export class Membership {
   readonly #fields: MembershipFields;
   readonly #consumer: KafkaConsumer;
@@ -129,10 +126,7 @@ export class Membership {
     });
   }
 
-  /**
-   * Resolves when the partitions of the first assignment are being fetched. Rejects where the consumer
-   * crashes before.
-   */
+  /** Resolves when the first assignment is being fetched. Rejects where the consumer crashes before. */
   async start(): Promise<void> {
     await this.#consumer.start();
     await this.#firstStart.promise;
@@ -143,10 +137,7 @@ export class Membership {
     this.#dispatcher.dispatch();
   }
 
-  /**
-   * Stops fetching and drops buffered records. Dispatched messages can still be settled, and heartbeats
-   * continue.
-   */
+  /** Stops fetching and drops the buffer. Dispatched messages can be settled, and heartbeats continue. */
   stop(): void {
     this.#stopped = true;
     for (const partition of this.#partitions.values()) {
@@ -242,10 +233,7 @@ export class Membership {
     this.#endAssignments();
   }
 
-  /**
-   * Retained partitions continue at their position; revoked ones end, and no offset of theirs is settled or
-   * committed.
-   */
+  /** Retained partitions continue at their position; revoked ones end and are not committed any more. */
   #assigned(assigned: readonly TopicPartition[]): void {
     if (this.#hasEnded) return;
     if (this.#hasJoined) this.#fields.counters.add('rebalances');
@@ -299,8 +287,7 @@ export class Membership {
       guessContentType,
     });
     this.#partitions.set(nameOf(added), added);
-    // kafkajs keeps pauses over rebalances, so its state may date from an earlier assignment: set
-    // explicitly.
+    // kafkajs keeps pauses over rebalances: this one may date from an earlier assignment, so it is set.
     this.#consumer.pause([added]);
     return added;
   }

@@ -52,10 +52,7 @@ interface CommitWaiter {
   readonly reject: (error: Error) => void;
 }
 
-/**
- * A partition from its assignment to its revocation: buffers, dispatches and settles its records and tracks
- * offsets.
- */
+/** A partition from its assignment to its revocation: its buffer, its dispatched messages, its offsets. */
 export class OwnedPartition implements DeliverySource, TopicPartition {
   readonly topic: string;
   readonly partition: number;
@@ -127,10 +124,7 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
     return this.#buffer.eligibleBytes;
   }
 
-  /**
-   * True where so much waits behind other messages of its key that the partition dispatches no further
-   * record.
-   */
+  /** True where so much waits behind other messages of its key that no further record is dispatched. */
   get isKeyBacklogFull(): boolean {
     return this.#keyQueues.bytes >= this.#fields.maxKeyBacklogBytes;
   }
@@ -184,10 +178,7 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
     this.#skipTail();
   }
 
-  /**
-   * Continues at an offset beyond records that retention deleted. Records that are buffered are still
-   * handled.
-   */
+  /** Continues beyond records that retention deleted. Records in the buffer are still handled. */
   skipTo(offset: number): void {
     this.#position = offset;
     this.#skipTail();
@@ -230,10 +221,7 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
     return remainingDueAt({ headers: carriedHeaders(headers) }, { delayMs, now: this.#fields.clock.now() });
   }
 
-  /**
-   * A record that is due later than its retry topic's delay makes another hop; its offset is then settled
-   * here.
-   */
+  /** A record that is due later than its topic's delay makes another hop; its offset is settled here. */
   async #forwardRemainingDelay(record: FetchedRecord, offset: number, dueAt: number): Promise<void> {
     const isForwarded = await this.#fields.forwardRemainingDelay(this, record, dueAt);
     if (!this.assignment.isActive) return;
@@ -303,9 +291,8 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
   }
 
   /**
-   * With an empty buffer, everything below `position` can be committed. What is not tracked there are
-   * transaction markers and offsets removed by compaction; without this, the group's lag would never reach
-   * 0.
+   * With an empty buffer, everything below `position` can be committed: untracked offsets there are
+   * transaction markers, or were removed by compaction. Otherwise the group's lag would never reach 0.
    */
   #skipTail(): void {
     if (this.#buffer.isEmpty) this.#tracker?.skipTo(this.#position);

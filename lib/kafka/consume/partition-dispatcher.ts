@@ -53,10 +53,7 @@ export class PartitionDispatcher {
     this.#fields.dispatched();
   }
 
-  /**
-   * Dispatches from one partition in this tick if possible: the next message of a key should not wait for a
-   * tick.
-   */
+  /** Dispatches from one partition, in this tick if possible: the next message of a key follows at once. */
   dispatchNow(partition: OwnedPartition): void {
     if (!this.#isDispatching && this.#leftThisTick > 0) this.#dispatchFrom(partition);
     this.#dispatchNextTick();

@@ -11,10 +11,7 @@ export interface RecordBufferFields {
   delayElapsed(): void;
 }
 
-/**
- * Fetched records of a partition that were not dispatched. On a retry topic, they wait for their delay
- * first.
- */
+/** Fetched records of a partition that were not dispatched. Those of a retry topic wait for their delay. */
 export class RecordBuffer {
   readonly #fields: RecordBufferFields;
   readonly #delayed: DelayBuffer | undefined;

@@ -40,10 +40,7 @@ export class StartOffsets {
     this.#fields = fields;
   }
 
-  /**
-   * Determines the start offset of newly assigned partitions, commits chosen ones and resumes. Retries
-   * until revoked.
-   */
+  /** Chooses, commits and seeks the start offsets of new partitions. Retries until they are revoked. */
   async initialize(topic: string, partitions: readonly OwnedPartition[]): Promise<void> {
     const { consumer, clock, reconnect, random, logger, name, isFlowing, resume, signal } = this.#fields;
     for (let attempt = 1; partitions.some(({ assignment }) => assignment.isActive); attempt++) {

@@ -118,10 +118,7 @@ export class KafkaJsAdmin implements KafkaAdmin {
     }
   }
 
-  /**
-   * A deleted topic stays in the metadata requests of a kafkajs admin and fails all of them: retried with a
-   * new admin.
-   */
+  /** Retries with a new admin: a deleted topic stays in a kafkajs admin's requests and fails them all. */
   async #withFreshMetadata<T>(ask: () => Promise<T>): Promise<T> {
     try {
       return await ask();
@@ -132,10 +129,7 @@ export class KafkaJsAdmin implements KafkaAdmin {
     }
   }
 
-  /**
-   * A kafkajs admin never refreshes its metadata of leaders and partitions. Parallel calls share one
-   * replacement.
-   */
+  /** A kafkajs admin never refreshes its metadata. Parallel calls share one replacement. */
   #replaceAdmin(): Promise<void> {
     this.#replacing ??= this.#openNewAdmin().finally(() => {
       this.#replacing = undefined;
@@ -154,10 +148,7 @@ export class KafkaJsAdmin implements KafkaAdmin {
     if (this.#isClosed) await ignoringErrors(fresh.disconnect());
   }
 
-  /**
-   * Metadata of at least these topics. One missing topic fails a request that names it, so all topics are
-   * listed then.
-   */
+  /** Metadata of at least these topics. One missing topic fails the request: then all are listed. */
   async #describe(topics: readonly string[]) {
     try {
       return (await this.#admin.fetchTopicMetadata({ topics: [...topics] })).topics;

@@ -3,10 +3,7 @@ import { decodeOwnedPartitions, encodeOwnedPartitions } from '../consume/member-
 import type { AssignPartitions, GroupMember, KafkaAdmin, TopicPartition } from '../client/client.js';
 import { partitionsByTopic } from './group-by-topic.js';
 
-/**
- * Members of kafkajs and of Nest use this name; under the same name they share a group with members of the
- * transport.
- */
+/** Members of kafkajs and Nest use this name; only members with the same name can share a group. */
 const name = 'RoundRobinAssigner';
 const version = 0;
 
@@ -61,10 +58,7 @@ export function newAssigner(
   };
 }
 
-/**
- * Asks topic by topic where the request fails: an ACL may hide another member's topic and must not stop the
- * group.
- */
+/** Asks topic by topic after a failure: the ACL of one member's topic must not stop the whole group. */
 async function partitionCounts(
   admin: Pick<KafkaAdmin, 'partitionCounts'>,
   topics: readonly string[],

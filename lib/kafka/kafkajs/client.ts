@@ -22,8 +22,7 @@ import { openReader } from './reader.js';
 import { openTransactions } from './transactions.js';
 import type { CompressionCodec, KafkaSasl } from '../options/options.js';
 
-// This folder alone imports kafkajs, version 2.2.4. Comments name its surprising behaviour where the code
-// works around it.
+// Only this folder imports kafkajs (2.2.4). Comments name its behaviour where the code works around it.
 
 export interface KafkaClientSettings {
   readonly brokers: readonly string[];
@@ -93,8 +92,7 @@ function openSocket({ host, port, ssl, onConnect }: ISocketFactoryArgs): net.Soc
       : tls.connect({ host, port, ...serverName, ...secure }, onConnect);
   socket.setKeepAlive(true, 60_000);
   socket.setNoDelay(true);
-  // kafkajs calls `unref` with each error after the connection failed. On a closed socket each call would
-  // add a listener.
+  // kafkajs calls `unref` with each later error; on a closed socket each call would add a listener.
   socket.once('close', () => {
     socket.unref = () => socket;
   });

@@ -18,8 +18,7 @@ export const compressionTypes = { none: 0, gzip: 1, snappy: 2, lz4: 3, zstd: 4 }
 export const coordinatorTypes = { group: 0, transaction: 1 } as const;
 
 /**
- * The private cluster object of a kafkajs client: its broker connections. Each file declares the members
- * that it uses.
+ * kafkajs's private cluster object, which holds its broker connections. Each file declares what it uses.
  */
 export interface Cluster {
   readonly brokerPool: {

@@ -16,10 +16,7 @@ import { fewRetries, ignoringErrors, metadataMaxAgeMs } from './common.js';
 import { GroupCoordinator, type ConsumingCluster, type Generation } from './group-coordinator.js';
 import { partitionsByTopic } from './group-by-topic.js';
 
-/**
- * A kafkajs consumer with the transport's assigner, awaited joins, and commits of its own in the calling
- * generation.
- */
+/** A kafkajs consumer with the transport's assigner, and commits in the generation of the calling tick. */
 export class KafkaJsConsumer implements KafkaConsumer {
   readonly #settings: ConsumerSettings;
   readonly #events: ConsumerEvents;
@@ -72,8 +69,7 @@ export class KafkaJsConsumer implements KafkaConsumer {
       this.#generation = undefined;
       this.#events.crashed(error);
     });
-    // `eachBatch` is not called for a batch of only aborted records and transaction markers; its offsets
-    // are skipped here.
+    // kafkajs calls no `eachBatch` for a batch of only aborted records and markers; it is skipped here.
     this.#consumer.on('consumer.end_batch_process', ({ payload }) => {
       const { batchSize, topic, partition, lastOffset } = payload;
       if (batchSize === 0) void this.#events.fetched({ topic, partition }, [], Number(lastOffset) + 1);
@@ -111,8 +107,7 @@ export class KafkaJsConsumer implements KafkaConsumer {
   }
 
   async commit(offsets: readonly OffsetToCommit[]): Promise<void> {
-    // The generation of this tick: in a later one, the broker would accept offsets of partitions that have
-    // other owners.
+    // Of this tick: in a later generation the broker would accept offsets of partitions of other members.
     const generation = this.#generation;
     if (generation === undefined)
       throw new KafkaClientError('unavailable', 'not a member of the consumer group');

@@ -94,10 +94,7 @@ export function errorType(error: unknown): string | undefined {
   return undefined;
 }
 
-/**
- * The error and its causes, the root cause first: the errors around it only report that retries did not
- * help.
- */
+/** The error and its causes, the root cause first: the outer errors only report that retries failed. */
 function causesOf(error: unknown): unknown[] {
   const causes: unknown[] = [];
   let cause = error;

@@ -159,8 +159,7 @@ export class GroupCoordinator {
       this.#joining = { memberId: request.memberId, generationId: request.generationId };
       return response;
     };
-    // A crashing kafkajs consumer sends LeaveGroup before its CRASH event. Settled offsets have to be
-    // committed before.
+    // kafkajs sends LeaveGroup before its CRASH event: settled offsets are committed first.
     broker.leaveGroup = async (request) => {
       await this.#events.beforeJoin(false);
       return leaveGroup(request);

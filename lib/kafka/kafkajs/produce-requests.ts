@@ -70,9 +70,7 @@ export class ProduceRequests {
   }
 }
 
-/**
- * `unavailable` only by an error code of the broker: without a response, the batch may have been written.
- */
+/** `unavailable` only by the broker's error code: without a response, the batch may have been written. */
 function requestFailure(error: unknown): KafkaClientError {
   const failure = toClientError(error, 'unconfirmed');
   if (failure.failure !== 'unavailable' || errorType(error) !== undefined) return failure;

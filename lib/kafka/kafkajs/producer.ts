@@ -30,8 +30,7 @@ export async function openProducer(kafka: Kafka, settings: ProducerSettings): Pr
       kafka.producer({
         ...partitionedProducer,
         idempotent: settings.idempotent,
-        // Without idempotence, a retry could duplicate records and would hide that the first outcome is
-        // unknown.
+        // Without idempotence, a retry could duplicate records and hide that the first outcome is unknown.
         retry: { ...fewRetries, retries: settings.idempotent ? 5 : 0 },
       }),
   );
@@ -88,10 +87,7 @@ class KafkaJsProducer implements KafkaProducer {
   }
 }
 
-/**
- * kafkajs resolves without having sent a batch where its leader moved during the request; the result then
- * lacks it.
- */
+/** kafkajs resolves without having sent the batch where its leader moved meanwhile; the result lacks it. */
 export function requireConfirmation(
   written: readonly { readonly partition: number }[],
   topic: string,

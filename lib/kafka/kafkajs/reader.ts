@@ -16,18 +16,12 @@ const isolationLevels = { all: 0, committed: 1 } as const;
 /** Long enough for the election of a new leader, which takes seconds. */
 const retryLimitMs = 15_000;
 const maxRetryDelayMs = 1_000;
-/**
- * Sent as `max_wait_ms`. With `minBytes: 0` the broker does not wait; kafkajs derives the fetch's own
- * time-out from it.
- */
+/** With `minBytes: 0` the broker does not wait; kafkajs derives the time-out of the fetch from this. */
 const maxWaitTimeMs = 10_000;
 /** Type of an abort marker in the key of a control record. */
 const abortMarker = 0;
 
-/**
- * The members of kafkajs's private cluster object that the reader uses. kafkajs's API only fetches for
- * group members.
- */
+/** What the reader uses of kafkajs's private cluster object: its API fetches for group members only. */
 interface FetchingCluster {
   connect(): Promise<void>;
   disconnect(): Promise<void>;
@@ -124,8 +118,7 @@ class KafkaJsReader implements KafkaReader {
       minBytes: 0,
       maxWaitTime: maxWaitTimeMs,
       maxBytes: this.#maxBytes,
-      // One partition: the broker returns a first record batch even beyond `maxBytes`, for one partition a
-      // request.
+      // One partition a request: its first record batch is returned even if it exceeds `maxBytes`.
       topics: [{ topic, partitions: [{ partition, fetchOffset: String(offset), maxBytes: this.#maxBytes }] }],
     });
     const [fetched] = responses.flatMap(({ partitions }) => partitions);

@@ -67,9 +67,7 @@ async function endPreviousTransaction(producer: Producer, until: number): Promis
   await transaction.abort();
 }
 
-/**
- * Retries while there is no coordinator: in a new cluster until one is elected, later while one restarts.
- */
+/** Retries without a coordinator: a new cluster has none at first, and a restarting one is unavailable. */
 async function withCoordinator(
   until: number,
   signal: AbortSignal,
@@ -93,10 +91,7 @@ function lacksCoordinator(error: unknown): boolean {
   return isNotFound || missingCoordinatorTypes.has(errorType(error));
 }
 
-/**
- * Retries on CONCURRENT_TRANSACTIONS: the coordinator still ends a transaction of the id, and has done
- * nothing.
- */
+/** Retries on CONCURRENT_TRANSACTIONS: the coordinator still ends a transaction, and nothing was done. */
 async function withoutConcurrentTransaction<T>(until: number, ask: () => Promise<T>): Promise<T> {
   for (; ; await sleep(concurrentTransactionPollMs)) {
     try {

@@ -56,10 +56,7 @@ export class DelayBuffer {
     this.#bytes += bytes;
   }
 
-  /**
-   * Milliseconds until the head is eligible, negative where it already is; undefined where the buffer is
-   * empty.
-   */
+  /** Milliseconds until the head is eligible, negative if it already is; undefined for an empty buffer. */
   waitMs(now: number): number | undefined {
     const { first } = this.#records;
     return first === undefined ? undefined : first.eligibleAt - now;
@@ -78,10 +75,7 @@ export class DelayBuffer {
     this.#bytes = 0;
   }
 
-  /**
-   * Whether the partition should be paused. One fetch is added as a whole, so the buffer may exceed the
-   * bounds.
-   */
+  /** Whether the partition should be paused. The last fetch is added as a whole, even beyond the bounds. */
   isFull({ records, bytes }: DelayBufferBounds): boolean {
     return this.size >= records || this.#bytes >= bytes;
   }

@@ -44,10 +44,7 @@ export interface RemainingDelay {
 
 type RecordPayload = Pick<RecordToSend, 'key' | 'value'>;
 
-/**
- * Publishes messages to the retry topics and the dead letter topic of their source. Key and value bytes
- * stay unchanged.
- */
+/** Publishes messages to the retry and dead letter topics of their source. Key and value bytes stay. */
 export class Republisher {
   readonly #fields: RepublisherFields;
 
@@ -56,8 +53,7 @@ export class Republisher {
   }
 
   /**
-   * Publishes a redelivery or a dead letter. Where it is too large for the topic, headers of other programs
-   * are dropped.
+   * Publishes a redelivery or dead letter. Where it is too large, headers of other programs are dropped.
    */
   async republish(source: string, delivery: Delivery, message: RepublishedMessage): Promise<void> {
     const { group, retries, patternHeader } = this.#fields;
@@ -100,10 +96,7 @@ export class Republisher {
     return false;
   }
 
-  /**
-   * Uses the current time as timestamp: by the original one, retention could delete a record before it is
-   * read.
-   */
+  /** Stamps the current time: by the original one, retention could delete the record before it is read. */
   async #publish(
     topic: string,
     source: string,
