@@ -30,7 +30,7 @@ import { connectWithRetries } from './connection/connect.js';
 import { explainJoinError, explainReplyInboxError } from './connection/explain-errors.js';
 import { Republisher } from './retry/republisher.js';
 import { GroupConsumer } from './consume/group-consumer.js';
-import { KafkaJsClient } from './kafkajs/kafkajs-client.js';
+import { KafkaJsClient } from './kafkajs/client.js';
 import { consumerTimeouts, kafkaDefaults } from './options/defaults.js';
 import type { KafkaOptions } from './options/options.js';
 import { KafkaDeadLetterStore } from './dead-letters/dead-letter-store.js';
@@ -207,11 +207,11 @@ export class KafkaDriver implements Driver {
       topicRefreshMs: topicRefreshMs ?? kafkaDefaults.topicRefreshMs,
       sink,
       counters,
-      isNewTopic: (topic) => this.#topology.hasCreated(topic),
+      hasCreated: (topic) => this.#topology.hasCreated(topic),
       declareManagedTopics: (topics) =>
         this.#topology.declareManagedTopics(topics, retries, deadLetterTargets),
-      copy: (source, delivery, copy) => republisher.write(source, delivery, copy),
-      waitOn: (waiting) => republisher.waitOn(waiting),
+      republish: (source, delivery, message) => republisher.republish(source, delivery, message),
+      forwardRemainingDelay: (remaining) => republisher.forwardRemainingDelay(remaining),
       guessContentType: (headers, body) => guessContentType(headers, body, this.#options.wire),
     });
     this.#watchStates();

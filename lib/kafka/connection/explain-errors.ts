@@ -1,6 +1,6 @@
 import { ConnectionLostError, messageOf, StorkConfigError } from '../../core/runtime/errors.js';
 import { KafkaClientError } from '../client/client.js';
-import { connectionTrouble, errorType } from '../kafkajs/client-errors.js';
+import { connectionTrouble, errorType } from '../kafkajs/errors.js';
 import type { KafkaOptions } from '../options/options.js';
 
 // kafkajs's connection errors name an address but not the cause. These messages say what to change. A

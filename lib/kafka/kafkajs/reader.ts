@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Kafka } from 'kafkajs';
-import { errorType, toClientError } from './client-errors.js';
+import { errorType, toClientError } from './errors.js';
 import {
   KafkaClientError,
   type FetchedRecord,
@@ -10,18 +10,18 @@ import {
   type ReaderSettings,
   type TopicPartition,
 } from '../client/client.js';
-import { clusterMaker, metadataMaxAgeMs, quietly } from './kafkajs-common.js';
+import { clusterFactory, ignoringErrors, metadataMaxAgeMs } from './common.js';
 
 const isolationLevels = { all: 0, committed: 1 } as const;
-/** A partition moves to another leader within seconds. */
-const limitMs = 15_000;
-const longestPauseMs = 1_000;
-/** The client gives up a fetch so long after it was asked, although the broker is told not to wait. */
-const patienceMs = 10_000;
-/** As a control record's key says it. */
+/** Long enough for the election of a new leader, which takes seconds. */
+const retryLimitMs = 15_000;
+const maxRetryDelayMs = 1_000;
+/** With `minBytes: 0` the broker does not wait; kafkajs derives the time-out of the fetch from this. */
+const maxWaitTimeMs = 10_000;
+/** Type of an abort marker in the key of a control record. */
 const abortMarker = 0;
 
-/** What is used of the client's inside: it fetches for members of groups alone. */
+/** What the reader uses of kafkajs's private cluster object: its API fetches for group members only. */
 interface FetchingCluster {
   connect(): Promise<void>;
   disconnect(): Promise<void>;
@@ -53,14 +53,14 @@ interface RawRecord extends FetchedRecord {
 }
 
 export async function openReader(kafka: Kafka, { maxBytes }: ReaderSettings): Promise<KafkaReader> {
-  const cluster = clusterMaker<FetchingCluster>(kafka).make({
+  const cluster = clusterFactory<FetchingCluster>(kafka).make({
     allowAutoTopicCreation: false,
     metadataMaxAge: metadataMaxAgeMs,
   });
   try {
     await cluster.connect();
   } catch (error) {
-    await quietly(cluster.disconnect());
+    await ignoringErrors(cluster.disconnect());
     throw toClientError(error, 'unavailable');
   }
   return new KafkaJsReader(cluster, maxBytes);
@@ -77,25 +77,25 @@ class KafkaJsReader implements KafkaReader {
   }
 
   async fetch(at: TopicPartition, offset: number, which: 'committed' | 'all'): Promise<LogSlice | undefined> {
-    const until = Date.now() + limitMs;
-    for (let pauseMs = 50; ; pauseMs = Math.min(2 * pauseMs, longestPauseMs)) {
+    const until = Date.now() + retryLimitMs;
+    for (let delayMs = 50; ; delayMs = Math.min(2 * delayMs, maxRetryDelayMs)) {
       try {
-        const fetched = await this.#ask(at, offset, which);
+        const fetched = await this.#fetchOnce(at, offset, which);
         return which === 'all' ? sliceOfAll(fetched, offset) : sliceOfCommitted(fetched, offset);
       } catch (error) {
         if (errorType(error) === 'OFFSET_OUT_OF_RANGE') return undefined;
-        const failed = toClientError(error, 'unavailable');
-        const mayPass = failed.failure === 'unavailable' || failed.failure === 'unconfirmed';
-        if (!mayPass || Date.now() > until || this.#isClosed) throw failed;
+        const clientError = toClientError(error, 'unavailable');
+        const isTransient = clientError.failure === 'unavailable' || clientError.failure === 'unconfirmed';
+        if (!isTransient || Date.now() > until || this.#isClosed) throw clientError;
       }
-      await sleep(pauseMs);
-      await quietly(this.#refresh());
+      await sleep(delayMs);
+      await ignoringErrors(this.#refresh());
     }
   }
 
   close(): Promise<void> {
     this.#isClosed = true;
-    return quietly(this.#cluster.disconnect());
+    return ignoringErrors(this.#cluster.disconnect());
   }
 
   async #refresh(): Promise<void> {
@@ -104,7 +104,7 @@ class KafkaJsReader implements KafkaReader {
     await this.#cluster.refreshMetadata();
   }
 
-  async #ask(
+  async #fetchOnce(
     { topic, partition }: TopicPartition,
     offset: number,
     which: 'committed' | 'all',
@@ -116,15 +116,18 @@ class KafkaJsReader implements KafkaReader {
     const { responses } = await broker.fetch({
       isolationLevel: isolationLevels[which],
       minBytes: 0,
-      maxWaitTime: patienceMs,
+      maxWaitTime: maxWaitTimeMs,
       maxBytes: this.#maxBytes,
-      // One partition: where there is something, something comes.
+      // One partition a request: its first record batch is returned even if it exceeds `maxBytes`.
       topics: [{ topic, partitions: [{ partition, fetchOffset: String(offset), maxBytes: this.#maxBytes }] }],
     });
     const [fetched] = responses.flatMap(({ partitions }) => partitions);
-    // A broker that throttles us leaves out what it was asked for.
+    // A broker that throttles the client answers without the partition.
     if (fetched === undefined)
-      throw new KafkaClientError('unavailable', `no answer about ${topic}/${partition}`);
+      throw new KafkaClientError(
+        'unavailable',
+        `the broker's response does not contain ${topic}/${partition}`,
+      );
     return fetched;
   }
 }
@@ -143,7 +146,10 @@ function sliceOfCommitted(fetched: FetchedPartition, offset: number): LogSlice {
   return { entries, nextOffset: nextOf(fetched, end), end };
 }
 
-/** Behind the last batch, whose last records compaction may have taken. Batches without any record the client does not show. */
+/**
+ * The offset after the last batch: compaction may have removed the batch's last records. Without any
+ * record, the end: kafkajs leaves out batches that are empty after compaction.
+ */
 function nextOf({ messages }: FetchedPartition, end: number): number {
   const last = messages.at(-1);
   if (last === undefined) return end;
@@ -152,11 +158,11 @@ function nextOf({ messages }: FetchedPartition, end: number): number {
 }
 
 function withoutAborted({ abortedTransactions, messages }: FetchedPartition): readonly RawRecord[] {
-  const toCome = abortedTransactions.toSorted((a, b) => Number(a.firstOffset) - Number(b.firstOffset));
+  const upcoming = abortedTransactions.toSorted((a, b) => Number(a.firstOffset) - Number(b.firstOffset));
   const aborting = new Set<string>();
   return messages.filter(({ offset, isControlRecord, batchContext }) => {
-    while (toCome.length > 0 && Number(toCome[0]!.firstOffset) <= Number(offset))
-      aborting.add(toCome.shift()!.producerId);
+    while (upcoming.length > 0 && Number(upcoming[0]!.firstOffset) <= Number(offset))
+      aborting.add(upcoming.shift()!.producerId);
     const { producerId, inTransaction } = batchContext;
     if (isControlRecord) aborting.delete(producerId);
     return isControlRecord || !inTransaction || !aborting.has(producerId);
@@ -171,7 +177,7 @@ function entryOf(record: RawRecord): LogEntry {
   return { offset, timestamp, key, value, headers, producer, marker };
 }
 
-/** Of its key the first two bytes are a version. */
+/** The key of a control record is a version and a type, of two bytes each. */
 function markerOf(key: Buffer | null): LogEntry['marker'] {
   return key !== null && key.length >= 4 && key.readInt16BE(2) === abortMarker ? 'abort' : 'commit';
 }

@@ -14,14 +14,15 @@ import type {
   ReaderSettings,
   TransactionSettings,
 } from '../client/client.js';
-import { KafkaJsAdmin } from './kafkajs-admin.js';
-import { compressionTypes, fewRetries } from './kafkajs-common.js';
-import { KafkaJsConsumer } from './kafkajs-consumer.js';
-import { openProducer, openTransactions } from './kafkajs-producers.js';
-import { openReader } from './kafkajs-reader.js';
+import { KafkaJsAdmin } from './admin.js';
+import { compressionTypes, fewRetries } from './common.js';
+import { KafkaJsConsumer } from './consumer.js';
+import { openProducer } from './producer.js';
+import { openReader } from './reader.js';
+import { openTransactions } from './transactions.js';
 import type { CompressionCodec, KafkaSasl } from '../options/options.js';
 
-// This file and kafkajs-*.ts alone know kafkajs 2.2.4. What it does that nobody would guess is said where it is dealt with.
+// Only this folder imports kafkajs (2.2.4). Comments name its behaviour where the code works around it.
 
 export interface KafkaClientSettings {
   readonly brokers: readonly string[];
@@ -34,7 +35,7 @@ export interface KafkaClientSettings {
   readonly logger: StorkLogger;
 }
 
-/** The client set up: its addresses, security, sockets and log; what it opens is in the files kafkajs-*.ts. */
+/** A kafkajs client with the transport's settings, sockets and logger. */
 export class KafkaJsClient implements KafkaClient {
   readonly admin: KafkaJsAdmin;
   readonly #kafka: Kafka;
@@ -77,25 +78,28 @@ export class KafkaJsClient implements KafkaClient {
   }
 }
 
-/** An answer after a request waits for nothing: without this, up to 40 ms for the peer's delayed acknowledgement. */
+/**
+ * Opens sockets with TCP_NODELAY: Nagle's algorithm would delay a request until the peer's delayed ACK, up
+ * to 40 ms.
+ */
 function openSocket({ host, port, ssl, onConnect }: ISocketFactoryArgs): net.Socket {
-  // False or nothing without TLS, whatever the client's types say.
+  // Without TLS kafkajs passes false, null or undefined, contrary to its types.
   const secure = ssl as tls.ConnectionOptions | false | null | undefined;
-  const named = net.isIP(host) === 0 ? { servername: host } : {};
+  const serverName = net.isIP(host) === 0 ? { servername: host } : {};
   const socket =
     secure === undefined || secure === null || secure === false
       ? net.connect({ host, port }, onConnect)
-      : tls.connect({ host, port, ...named, ...secure }, onConnect);
+      : tls.connect({ host, port, ...serverName, ...secure }, onConnect);
   socket.setKeepAlive(true, 60_000);
   socket.setNoDelay(true);
-  // The client lets go of a connection again with every failure after it; on a closed socket each time would leave a listener behind.
+  // kafkajs calls `unref` with each later error; on a closed socket each call would add a listener.
   socket.once('close', () => {
     socket.unref = () => socket;
   });
   return socket;
 }
 
-/** The client's registry is one for the process. */
+/** kafkajs's codec registry is global to the process. */
 function registerCodecs(codecs: KafkaClientSettings['compressionCodecs']): void {
   for (const [name, codec] of Object.entries(codecs)) {
     kafkajs.CompressionCodecs[compressionTypes[name as keyof typeof codecs]] = () => ({
@@ -105,7 +109,7 @@ function registerCodecs(codecs: KafkaClientSettings['compressionCodecs']): void 
   }
 }
 
-/** What the client says of itself, for whoever looks closely: what matters is said by us, once. */
+/** kafkajs's log lines at level debug: the transport reports what matters itself. */
 function logTo(logger: StorkLogger) {
   return ({
     label,

@@ -1,14 +1,14 @@
 import { messageOf } from '../../core/runtime/errors.js';
 import { KafkaClientError, type KafkaFailure } from '../client/client.js';
 
-/** What an error of the client tells beside its message. */
+/** Properties of kafkajs errors. */
 interface ClientErrorShape {
   readonly name?: unknown;
   readonly type?: unknown;
   readonly cause?: unknown;
   /** `host:port`. */
   readonly broker?: unknown;
-  /** Of a request about several things, one for each that failed. */
+  /** Of a request with several items, one for each that failed. */
   readonly errors?: unknown;
 }
 
@@ -61,18 +61,18 @@ const byName: Readonly<Record<string, KafkaFailure>> = {
   KafkaJSLockTimeout: 'unavailable',
 };
 
-/** @param otherwise what an error means that says nothing of itself */
+/** @param otherwise the failure of an error with neither a known type nor a known name */
 export function toClientError(error: unknown, otherwise: KafkaFailure): KafkaClientError {
   if (error instanceof KafkaClientError) return error;
   const causes = causesOf(error);
   const failure = causes.map(failureOf).find((known) => known !== undefined) ?? otherwise;
   const [root] = causes;
   const { type } = shapeOf(root);
-  const named = typeof type === 'string' ? ` (${type})` : '';
-  return new KafkaClientError(failure, `${messageOf(root)}${named}`, { cause: error });
+  const suffix = typeof type === 'string' ? ` (${type})` : '';
+  return new KafkaClientError(failure, `${messageOf(root)}${suffix}`, { cause: error });
 }
 
-/** A broker that could not be spoken to: which one, and whether it took the connection and closed it. */
+/** The broker to which the connection failed, and whether it accepted the connection and closed it. */
 export function connectionTrouble(
   error: unknown,
 ): { readonly address: string; readonly isClosed: boolean } | undefined {
@@ -85,7 +85,7 @@ export function connectionTrouble(
   return undefined;
 }
 
-/** The protocol's own name of an error, e.g. `UNKNOWN_MEMBER_ID`. */
+/** The Kafka protocol's name of an error, e.g. `UNKNOWN_MEMBER_ID`. */
 export function errorType(error: unknown): string | undefined {
   for (const cause of causesOf(error)) {
     const { type } = shapeOf(cause);
@@ -94,7 +94,7 @@ export function errorType(error: unknown): string | undefined {
   return undefined;
 }
 
-/** The error and what caused it, the first cause first: what is wrapped around it says only that trying again did not help. */
+/** The error and its causes, the root cause first: the outer errors only report that retries failed. */
 function causesOf(error: unknown): unknown[] {
   const causes: unknown[] = [];
   let cause = error;
@@ -106,7 +106,7 @@ function causesOf(error: unknown): unknown[] {
   return causes.length === 0 ? [error] : causes;
 }
 
-/** Anything may be thrown. */
+/** Also for thrown values that are no errors. */
 function shapeOf(error: unknown): ClientErrorShape {
   return error ?? {};
 }

@@ -1,9 +1,9 @@
 import { createRequire } from 'node:module';
 import { describe, expect, it } from 'vitest';
 import { KafkaClientError } from '../../../../lib/kafka/client/client.js';
-import { connectionTrouble, errorType, toClientError } from '../../../../lib/kafka/kafkajs/client-errors.js';
+import { connectionTrouble, errorType, toClientError } from '../../../../lib/kafka/kafkajs/errors.js';
 
-/** The client's own classes; it does not export all of them by its front. */
+/** kafkajs's error classes, of which its index exports only some. */
 const errors = createRequire(import.meta.url)('kafkajs/src/errors.js') as Record<
   string,
   new (message: unknown, details?: object) => Error
@@ -15,7 +15,7 @@ const { createErrorFromCode } = createRequire(import.meta.url)('kafkajs/src/prot
 const retried = (error: Error): Error =>
   new errors['KafkaJSNumberOfRetriesExceeded']!(error, { retryCount: 3, retryTime: 100 });
 
-describe("what the client's error means", () => {
+describe('the failure of a kafkajs error', () => {
   it.each([
     [3, 'unknown-topic', 'UNKNOWN_TOPIC_OR_PARTITION'],
     [10, 'too-large', 'MESSAGE_TOO_LARGE'],
@@ -46,7 +46,7 @@ describe("what the client's error means", () => {
     expect(toClientError(retried(new errors[name]!('it', {})), 'too-large').failure).toBe(failure);
   });
 
-  it('is as the caller thinks where it says nothing, whatever was thrown', () => {
+  it('is the given default for any other thrown value', () => {
     const circular = new Error('round');
     circular.cause = circular;
     for (const thrown of [new Error('it'), circular, 'it', null, undefined, 7, { type: 5, name: 5 }]) {
@@ -56,16 +56,16 @@ describe("what the client's error means", () => {
     }
   });
 
-  it('is not wrapped twice', () => {
+  it('is kept where the error is a KafkaClientError already', () => {
     const error = new KafkaClientError('refused', 'no');
     expect(toClientError(error, 'unavailable')).toBe(error);
   });
 });
 
-it('trouble with a broker names its address, and whether it closed the connection', () => {
+it('connectionTrouble returns the address of the broker, and whether it closed the connection', () => {
   const refused = new errors['KafkaJSConnectionError']!('no', { broker: 'h:1' });
   expect(connectionTrouble(retried(refused))).toEqual({ address: 'h:1', isClosed: false });
   const closed = new errors['KafkaJSConnectionClosedError']!('closed', { host: 'h', port: 2 });
-  const shown = toClientError(retried(closed), 'unavailable');
-  expect(connectionTrouble(shown)).toEqual({ address: 'h:2', isClosed: true });
+  const clientError = toClientError(retried(closed), 'unavailable');
+  expect(connectionTrouble(clientError)).toEqual({ address: 'h:2', isClosed: true });
 });

@@ -1,22 +1,24 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import kafkajs, { type Admin, type Kafka } from 'kafkajs';
-import { toClientError } from './client-errors.js';
+import { toClientError } from './errors.js';
 import {
   KafkaClientError,
   type KafkaAdmin,
   type PartitionEnds,
   type TopicToCreate,
 } from '../client/client.js';
-import { asked, fewRetries, quietly } from './kafkajs-common.js';
+import { fewRetries, ignoringErrors, mapErrors } from './common.js';
 
-/** A busy controller takes its time; told that it took too long, nobody knows whether the topic comes. */
+/**
+ * Long, because after a CreateTopics timeout it is unknown whether the controller still creates the topic.
+ */
 const creationLimitMs = 20_000;
 const creationPollMs = 50;
 
 export class KafkaJsAdmin implements KafkaAdmin {
   readonly #kafka: Kafka;
   #admin: Admin;
-  #renewing: Promise<void> | undefined;
+  #replacing: Promise<void> | undefined;
   #isClosed = false;
 
   constructor(kafka: Kafka) {
@@ -25,20 +27,20 @@ export class KafkaJsAdmin implements KafkaAdmin {
   }
 
   connect(): Promise<void> {
-    return asked(this.#admin.connect());
+    return mapErrors(this.#admin.connect());
   }
 
   async clusterId(): Promise<string> {
-    return (await asked(this.#admin.describeCluster())).clusterId;
+    return (await mapErrors(this.#admin.describeCluster())).clusterId;
   }
 
   async advertised(): Promise<readonly string[]> {
-    const { brokers } = await asked(this.#admin.describeCluster());
+    const { brokers } = await mapErrors(this.#admin.describeCluster());
     return brokers.map(({ host, port }) => `${host}:${port}`);
   }
 
   topicNames(): Promise<readonly string[]> {
-    return asked(this.#admin.listTopics());
+    return mapErrors(this.#admin.listTopics());
   }
 
   async partitionCounts(topics: readonly string[]): Promise<ReadonlyMap<string, number>> {
@@ -53,13 +55,13 @@ export class KafkaJsAdmin implements KafkaAdmin {
   async createTopics(topics: readonly TopicToCreate[]): Promise<void> {
     for (const { topic, partitions, replicationFactor = -1, config } of topics) {
       const configEntries = Object.entries(config).map(([name, value]) => ({ name, value }));
-      const wanted = { topic, numPartitions: partitions, replicationFactor, configEntries };
+      const toCreate = { topic, numPartitions: partitions, replicationFactor, configEntries };
       const create = (): Promise<unknown> =>
-        asked(
-          this.#admin.createTopics({ topics: [wanted], waitForLeaders: false, timeout: creationLimitMs }),
+        mapErrors(
+          this.#admin.createTopics({ topics: [toCreate], waitForLeaders: false, timeout: creationLimitMs }),
         );
-      await this.#orRenewed(create);
-      await this.#untilLed(topic);
+      await this.#withFreshMetadata(create);
+      await this.#untilLeadersKnown(topic);
     }
   }
 
@@ -67,15 +69,15 @@ export class KafkaJsAdmin implements KafkaAdmin {
     const counts = await this.partitionCounts([topic]);
     let ends = await this.#admin.fetchTopicOffsets(topic).catch(() => []);
     if (ends.length === 0 || ends.length < (counts.get(topic) ?? 0)) {
-      await this.#renew();
-      ends = await asked(this.#admin.fetchTopicOffsets(topic));
+      await this.#replaceAdmin();
+      ends = await mapErrors(this.#admin.fetchTopicOffsets(topic));
     }
     return ends.map(({ partition, low, high }) => ({ partition, low: Number(low), high: Number(high) }));
   }
 
   async topicConfig(topic: string): Promise<Readonly<Record<string, string>>> {
     const topicType = kafkajs.ConfigResourceTypes.TOPIC;
-    const { resources } = await asked(
+    const { resources } = await mapErrors(
       this.#admin.describeConfigs({
         includeSynonyms: false,
         resources: [{ type: topicType, name: topic }],
@@ -86,72 +88,75 @@ export class KafkaJsAdmin implements KafkaAdmin {
   }
 
   async deleteGroup(group: string): Promise<void> {
-    await asked(this.#admin.deleteGroups([group]));
+    await mapErrors(this.#admin.deleteGroups([group]));
   }
 
   async members(group: string): Promise<number> {
-    const { groups } = await asked(this.#admin.describeGroups([group]));
+    const { groups } = await mapErrors(this.#admin.describeGroups([group]));
     return groups.reduce((count, { members }) => count + members.length, 0);
   }
 
   close(): Promise<void> {
     this.#isClosed = true;
-    return quietly(this.#admin.disconnect());
+    return ignoringErrors(this.#admin.disconnect());
   }
 
-  /** Brokers hear of a topic only after the controller has confirmed it; the client's own way of waiting fails for one that has not. */
-  async #untilLed(topic: string): Promise<void> {
+  /**
+   * Waits until each partition of a new topic has a leader. Brokers learn of a topic after the controller
+   * has confirmed it, and kafkajs's `waitForLeaders` fails where a broker has not learnt of it yet.
+   */
+  async #untilLeadersKnown(topic: string): Promise<void> {
     for (const until = Date.now() + creationLimitMs; ; await sleep(creationPollMs)) {
       try {
-        // Answered by the leader of each partition.
-        return void (await this.#orRenewed(() => asked(this.#admin.fetchTopicOffsets(topic))));
+        // ListOffsets is answered by the leader of each partition.
+        return void (await this.#withFreshMetadata(() => mapErrors(this.#admin.fetchTopicOffsets(topic))));
       } catch (error) {
-        // Whoever may not ask has nothing to wait for.
+        // Without the right to describe the topic, its leaders cannot be found out.
         if ((error as KafkaClientError).failure === 'refused') return;
         if (Date.now() > until) throw error;
       }
     }
   }
 
-  /** A topic that was deleted stays among those that the client's admin asks for, and fails whatever it is asked. */
-  async #orRenewed<T>(ask: () => Promise<T>): Promise<T> {
+  /** Retries with a new admin: a deleted topic stays in a kafkajs admin's requests and fails them all. */
+  async #withFreshMetadata<T>(ask: () => Promise<T>): Promise<T> {
     try {
       return await ask();
     } catch (error) {
       if (!(error instanceof KafkaClientError) || error.failure !== 'unknown-topic') throw error;
-      await this.#renew();
+      await this.#replaceAdmin();
       return ask();
     }
   }
 
-  /** The client's admin never refreshes what it knows of leaders and partitions. */
-  #renew(): Promise<void> {
-    this.#renewing ??= this.#replaceAdmin().finally(() => {
-      this.#renewing = undefined;
+  /** A kafkajs admin never refreshes its metadata. Parallel calls share one replacement. */
+  #replaceAdmin(): Promise<void> {
+    this.#replacing ??= this.#openNewAdmin().finally(() => {
+      this.#replacing = undefined;
     });
-    return this.#renewing;
+    return this.#replacing;
   }
 
-  async #replaceAdmin(): Promise<void> {
+  async #openNewAdmin(): Promise<void> {
     if (this.#isClosed) throw new KafkaClientError('unavailable', 'the client is closed');
     const fresh = this.#kafka.admin({ retry: fewRetries });
-    await asked(fresh.connect());
+    await mapErrors(fresh.connect());
     const old = this.#admin;
     this.#admin = fresh;
-    // Others may still have an answer to come on it.
-    void quietly(old.disconnect());
-    if (this.#isClosed) await quietly(fresh.disconnect());
+    // Not awaited: requests of other callers may still be in flight on it.
+    void ignoringErrors(old.disconnect());
+    if (this.#isClosed) await ignoringErrors(fresh.disconnect());
   }
 
-  /** One missing topic fails the question for all of them; the list of everything fails for none. */
+  /** Metadata of at least these topics. One missing topic fails the request: then all are listed. */
   async #describe(topics: readonly string[]) {
     try {
       return (await this.#admin.fetchTopicMetadata({ topics: [...topics] })).topics;
     } catch (error) {
       const isMissing = toClientError(error, 'unavailable').failure === 'unknown-topic';
-      // Where no broker answered, the client reads fields of null.
+      // kafkajs throws a TypeError where no broker answered: it reads a property of null.
       if (!isMissing && !(error instanceof TypeError)) throw toClientError(error, 'unavailable');
-      return (await asked(this.#admin.fetchTopicMetadata())).topics;
+      return (await mapErrors(this.#admin.fetchTopicMetadata())).topics;
     }
   }
 }
