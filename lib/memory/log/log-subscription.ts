@@ -37,7 +37,7 @@ export interface LogSubscriptionFields {
   topics(): readonly string[];
   sourceSettingsOf(topic: string): SourceSettings;
   /** The source of a retry topic, with its delay; any other topic is its own. */
-  readonly homeOf: (topic: string) => ConsumedTopic;
+  readonly consumedTopicOf: (topic: string) => ConsumedTopic;
   readonly declareManagedTopics: (topic: string) => void;
   /** Where messages of a source wait for so long. */
   readonly retryTopicFor: (source: string, delayMs: number) => string;
@@ -136,7 +136,7 @@ export class LogSubscription implements Subscription {
   #noticeTopic(topic: string): void {
     if (!this.reads(topic)) return;
     this.#late.add(topic);
-    if (this.#fields.homeOf(topic).delayMs === undefined) this.#fields.declareManagedTopics(topic);
+    if (this.#fields.consumedTopicOf(topic).delayMs === undefined) this.#fields.declareManagedTopics(topic);
     void this.#membership?.refresh();
   }
 
@@ -158,10 +158,10 @@ export class LogSubscription implements Subscription {
   }
 
   #take(topic: string, partition: number): OwnedPartition {
-    const { broker, fromBeginning, homeOf } = this.#fields;
+    const { broker, fromBeginning, consumedTopicOf } = this.#fields;
     const committed = this.#group.committed(topic, partition);
     // What waits for another run was handled here before.
-    const isWhole = fromBeginning || this.#late.has(topic) || homeOf(topic).delayMs !== undefined;
+    const isWhole = fromBeginning || this.#late.has(topic) || consumedTopicOf(topic).delayMs !== undefined;
     const first = committed ?? (isWhole ? 0 : broker.topic(topic)!.endOffset(partition));
     return new OwnedPartition({
       ...this.#fields,
@@ -208,7 +208,7 @@ class OwnedPartition implements DeliverySource {
     this.#fields = fields;
     this.#position = fields.first;
     this.#watermark = new OffsetTracker(fields.first, fields.settledBefore);
-    this.#home = fields.homeOf(fields.topic);
+    this.#home = fields.consumedTopicOf(fields.topic);
     this.#consumption = fields.sourceSettingsOf(this.#home.source);
     // At once: what arrives before the first settlement must not be skipped by a member that starts after us.
     fields.commit(fields.first, fields.settledBefore);

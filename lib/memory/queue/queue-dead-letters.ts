@@ -12,7 +12,8 @@ import { queueDeadLetter } from '../../driver-kit/queue/broker-dead-letter.js';
 import type { MemoryBroker } from '../broker/memory-broker.js';
 import type { MemoryQueue } from '../broker/queues/memory-queue.js';
 import type { MemoryMessage } from '../broker/message.js';
-import { copyOf, deadLetterQueue, inboundMessage } from './queue-messages.js';
+import { deadLetterQueue } from '../../driver-kit/queue/queue-topology.js';
+import { inboundMessage, republishedMessage } from './queue-messages.js';
 
 /** The dead letters of a queue in memory. Nothing can go away between two steps, so each letter is replayed or stays. */
 export class QueueDeadLetters implements DeadLetterStore {
@@ -77,7 +78,7 @@ export class QueueDeadLetters implements DeadLetterStore {
 
   /** Why it could not be. */
   #replay(raw: MemoryMessage, headers: MessageHeaders): Error | undefined {
-    const copy = copyOf(raw, { to: 'dead-letter', headers });
+    const copy = republishedMessage(raw, { to: 'dead-letter', headers });
     const outcome = this.#broker.publish('', this.source, copy);
     if (outcome === 'routed') return undefined;
     const named = `the queue ${JSON.stringify(this.source)}`;

@@ -9,7 +9,8 @@ import {
 import { PublishUnconfirmedError } from '../../core/runtime/errors.js';
 import type { MemoryBroker } from '../broker/memory-broker.js';
 import type { QueueConsumer, QueueDelivery } from '../broker/queues/memory-queue.js';
-import { copyOf, deadLetterQueue, declareRetryQueue, inboundMessage, rawOf } from './queue-messages.js';
+import { deadLetterQueue } from '../../driver-kit/queue/queue-topology.js';
+import { declareRetryQueue, inboundMessage, rawOf, republishedMessage } from './queue-messages.js';
 
 export interface QueueSubscriptionFields {
   readonly broker: MemoryBroker;
@@ -112,7 +113,11 @@ class QueueChannel implements DeliverySource {
 
   async republish(delivery: Delivery, copy: RepublishedMessage): Promise<void> {
     const target = this.#companionFor(copy);
-    const outcome = this.#fields.broker.publish('', target, copyOf(rawOf(delivery.message), copy));
+    const outcome = this.#fields.broker.publish(
+      '',
+      target,
+      republishedMessage(rawOf(delivery.message), copy),
+    );
     if (outcome === 'routed') return;
     throw new PublishUnconfirmedError(`the queue "${target}" did not take a copy: ${outcome}`);
   }

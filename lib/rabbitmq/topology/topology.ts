@@ -1,8 +1,17 @@
 import type { Channel, Options } from 'amqplib';
 import type { SubscriptionSpec } from '../../core/port/driver.js';
 import { StorkConfigError, messageOf } from '../../core/runtime/errors.js';
+import {
+  bindingKeys,
+  deadLetterDeliveryLimit,
+  deadLetterQueue,
+  isDeadLetterQueue,
+  retryQueue,
+} from '../../driver-kit/queue/queue-topology.js';
 import { leaseMs } from '../publish/delay-queues.js';
 import { replyCodeOf, replyCodes } from '../connection/errors.js';
+
+export { deadLetterQueue, isDeadLetterQueue, retryQueue };
 
 export interface Exchange {
   readonly name: string;
@@ -16,20 +25,6 @@ export interface QueueTopology {
   readonly deliveryLimit: number;
   readonly maxPriority: number | undefined;
   readonly exchange: Exchange | undefined;
-}
-
-/**
- * Dead letters are looked at and replayed, not worked off: their own limit only ends a reader that crashes without end. The default of
- * RabbitMQ 4 would drop a letter at its 21st reading.
- */
-const deadLetterDeliveryLimit = 1_000_000;
-
-export function deadLetterQueue(queue: string): string {
-  return `${queue}.dlq`;
-}
-
-export function isDeadLetterQueue(queue: string): boolean {
-  return queue.endsWith(deadLetterQueue(''));
 }
 
 /** Declares in the order in which nothing can be lost: a source never exists without its companions. Idempotent. */
@@ -49,18 +44,13 @@ export async function declareTopology(
   await declared(`the exchange "${exchange.name}"`, () =>
     channel.assertExchange(exchange.name, exchange.type, { durable: true }),
   );
-  // A fanout exchange looks at no key.
-  const keys = exchange.type === 'fanout' ? [''] : spec.patterns.map(({ text }) => text);
-  for (const key of keys) await channel.bindQueue(queue, exchange.name, key);
+  for (const key of bindingKeys(exchange.type, spec.patterns))
+    await channel.bindQueue(queue, exchange.name, key);
 }
 
 /** @param queue where letters lie, whatever its name */
 export async function declareDeadLetters(channel: Channel, queue: string): Promise<void> {
   await declareQueue(channel, queue, deadLetterOptions());
-}
-
-export function retryQueue(queue: string, delayMs: number): string {
-  return `${queue}.retry.${delayMs}`;
 }
 
 /** Holds messages back for so long and gives them to their queue again. Declaring it renews its lease, publishing does not. */

@@ -20,7 +20,7 @@ async function join(broker: MemoryBroker, consume: Partial<SourceSettings> = {},
     },
     topics: () => ['t'],
     sourceSettingsOf: () => ({ order: 'key', delivery: 'at-least-once', ...consume }),
-    homeOf: (source) => ({ source, delayMs }),
+    consumedTopicOf: (source) => ({ source, delayMs }),
     declareManagedTopics: () => {},
     retryTopicFor: (source, delayMs) => `${source}.retry.g.${delayMs}`,
   });
