@@ -7,7 +7,7 @@ import { deadLetterView } from './views/dead-letter-view.js';
 import { safeLine } from './views/safe-text.js';
 import { warn, type Session } from './session.js';
 import { statsView } from './views/stats-view.js';
-import { deadLettersText, placeText } from './views/pluralize.js';
+import { deadLettersText, storeText } from './views/pluralize.js';
 
 /** There is no such letter. */
 export class DeadLetterNotFoundError extends Error {}
@@ -25,7 +25,7 @@ export async function list(
     for (const deadLetter of deadLetters) stdout.write(jsonLine(deadLetterJson(deadLetter)));
     return;
   }
-  const place = placeText(store);
+  const place = storeText(store);
   const matching = isFiltering(filter) ? ' that match' : '';
   if (deadLetters.length === 0) return stdout.write(`no letters${matching} in ${place}\n`);
   stdout.write(deadLetterTable(deadLetters, stdout.width));
@@ -39,7 +39,7 @@ export async function show({ store, host, json }: Session, id: string): Promise<
   const [deadLetter, another] = await listDeadLetters(store, { filter: { ids: [id] }, signal, max: 2 });
   if (deadLetter === undefined) {
     throw new DeadLetterNotFoundError(
-      `there is no letter ${safeLine(id)} in ${placeText(store)}; "dlq list" names them`,
+      `there is no letter ${safeLine(id)} in ${storeText(store)}; "dlq list" names them`,
     );
   }
   if (another !== undefined) warn(host, `several letters have the id ${id}: this is the first of them`);

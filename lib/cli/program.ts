@@ -2,15 +2,15 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { readFileSync } from 'node:fs';
 import { maxWindow } from '../core/port/dead-letter-store.js';
 import { maskCredentials } from '../core/message/text.js';
-import { discard, replay, type ChangeFlags, type ReplayFlags } from './replay-discard-commands.js';
+import { discard, replay, type OperationFlags, type ReplayFlags } from './replay-discard-commands.js';
 import { readFilter, type FilterFlags, type HeaderFlag } from './input/filter.js';
 import type { Host } from './host.js';
 import { list, show, stats } from './inspect-commands.js';
 import { parseTime } from './input/parse-time.js';
 import { withSession } from './session.js';
-import type { PlaceFlags } from './input/target.js';
+import type { SourceFlags } from './input/target.js';
 
-type CommonFlags = PlaceFlags & { readonly json?: true };
+type CommonFlags = SourceFlags & { readonly json?: true };
 
 /** The command line. What is wrong with it is a `CommanderError`, and so is the end of `--help` and `--version`. */
 export function makeProgram(host: Host): Command {
@@ -32,7 +32,7 @@ export function makeProgram(host: Host): Command {
     .command('dlq')
     .helpCommand(false)
     .description('look at dead letters, send them back to what failed them, or discard them')
-    .addHelpText('after', placeHelp);
+    .addHelpText('after', sourceHelp);
   addList(dlq, host);
   addShow(dlq, host);
   addStats(dlq, host);
@@ -43,7 +43,7 @@ export function makeProgram(host: Host): Command {
 
 function addList(dlq: Command, host: Host): void {
   const command = dlq.command('list').description('list letters, oldest first; changes nothing');
-  addPlace(command);
+  addSource(command);
   addFilters(command, host);
   command
     .optionsGroup('Output:')
@@ -67,7 +67,7 @@ function addShow(dlq: Command, host: Host): void {
     .command('show')
     .argument('<id>', 'the letter, as "dlq list" names it')
     .description('show one letter with its headers and its body; changes nothing');
-  addPlace(command);
+  addSource(command);
   command
     .optionsGroup('Output:')
     .option('--json', 'print a JSON document')
@@ -79,7 +79,7 @@ function addStats(dlq: Command, host: Host): void {
   const command = dlq
     .command('stats')
     .description('count letters by reason, handler, pattern and error; changes nothing');
-  addPlace(command);
+  addSource(command);
   addFilters(command, host);
   command
     .optionsGroup('Output:')
@@ -98,9 +98,9 @@ function addReplay(dlq: Command, host: Host): void {
       'send letters back to the queue, or to the one group, that failed them. Their attempts begin anew. ' +
         'A dry run unless --yes; it can be ended at any time and run again',
     );
-  addPlace(command);
+  addSource(command);
   addFilters(command, host);
-  addChange(command, 'replay');
+  addOperation(command, 'replay');
   command
     .option('--max-replays <n>', 'leave those that were replayed so often', positiveInteger, 3)
     .addHelpText(
@@ -119,9 +119,9 @@ function addReplay(dlq: Command, host: Host): void {
 
 function addDiscard(dlq: Command, host: Host): void {
   const command = dlq.command('discard').description('remove letters for good. A dry run unless --yes');
-  addPlace(command);
+  addSource(command);
   addFilters(command, host);
-  addChange(command, 'discard');
+  addOperation(command, 'discard');
   command
     .addHelpText(
       'after',
@@ -130,13 +130,13 @@ function addDiscard(dlq: Command, host: Host): void {
         'dlq discard --queue orders --id 9f86d081884c7d65 --yes',
       ),
     )
-    .action((flags: CommonFlags & FilterFlags & ChangeFlags) => {
+    .action((flags: CommonFlags & FilterFlags & OperationFlags) => {
       const filter = readFilter(flags);
       return withSession(host, flags, (session) => discard(session, filter, flags));
     });
 }
 
-function addPlace(command: Command): void {
+function addSource(command: Command): void {
   command
     .optionsGroup('RabbitMQ:')
     .option(
@@ -198,7 +198,7 @@ function addFilters(command: Command, host: Host): void {
     .option('--text <text>', 'with this text in the body or the error, in whatever case');
 }
 
-function addChange(command: Command, name: 'replay' | 'discard'): void {
+function addOperation(command: Command, name: 'replay' | 'discard'): void {
   command
     .optionsGroup('How:')
     .option('--yes', `${name} them; without it is only said what would be done`)
@@ -246,7 +246,7 @@ function positiveNumber(text: string): number {
   throw new InvalidArgumentError('Expected a number above 0.');
 }
 
-const placeHelp = `
+const sourceHelp = `
 Where the letters lie is said by --url and --queue, by --brokers, --topic and --group, or by the environment:
 RABBITMQ_URL, QUEUE_NAME, DLQ_NAME, KAFKA_BROKERS, KAFKA_GROUP_ID, KAFKA_SASL_PASSWORD.
 

@@ -3,7 +3,7 @@ import type { DeadLetterStore } from '../core/port/dead-letter-store.js';
 import { maskCredentials } from '../core/message/text.js';
 import type { Host } from './host.js';
 import { safeLine } from './views/safe-text.js';
-import { readTarget, type PlaceFlags } from './input/target.js';
+import { readTarget, type SourceFlags } from './input/target.js';
 
 /** An open place of dead letters and where to tell of it. */
 export interface Session {
@@ -16,7 +16,7 @@ export interface Session {
 /** Opens what the command line names, works on it and closes it, however the work ends. */
 export async function withSession(
   host: Host,
-  flags: PlaceFlags & { readonly json?: true },
+  flags: SourceFlags & { readonly json?: true },
   work: (session: Session) => Promise<void>,
 ): Promise<void> {
   const { env, clock, signal } = host;

@@ -80,7 +80,7 @@ const logOnly = [
 const exchangeTypes = ['direct', 'topic', 'fanout', 'headers'];
 
 const isText = (value: unknown): boolean => typeof value === 'string' && value !== '';
-const isListOfText = (value: unknown): boolean => Array.isArray(value) && value.every(isText);
+const isTextList = (value: unknown): boolean => Array.isArray(value) && value.every(isText);
 
 class MemorySchema extends CommonTransportSchema {
   @OneOf('queue', 'log')
@@ -99,7 +99,7 @@ class MemorySchema extends CommonTransportSchema {
   maxPriority?: unknown;
   @Text()
   keyHeader?: unknown;
-  @OptionalMatching('a list of queue names', isListOfText)
+  @OptionalMatching('a list of queue names', isTextList)
   replyQueues?: unknown;
   @Text()
   topic?: unknown;
@@ -119,7 +119,7 @@ class MemorySchema extends CommonTransportSchema {
   partitions?: unknown;
   @OptionalMatching('true or false', (value) => typeof value === 'boolean')
   fromBeginning?: unknown;
-  @OptionalMatching('a list of topic names', isListOfText)
+  @OptionalMatching('a list of topic names', isTextList)
   replyTopics?: unknown;
   @OptionalMatching('{ queue }, { exchange, routingKey } or { topic }', isDestination)
   publishTo?: unknown;

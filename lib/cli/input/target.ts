@@ -24,7 +24,7 @@ export interface KafkaTarget {
 }
 
 /** What the command line says of the place. */
-export interface PlaceFlags {
+export interface SourceFlags {
   readonly url?: string;
   readonly queue?: string;
   readonly deliveryLimit?: number;
@@ -51,11 +51,11 @@ const kafkaFlags = {
 } as const;
 
 /** @throws UsageError where something is missing, or where both brokers could be meant */
-export function readTarget(flags: PlaceFlags, env: Environment): Target {
+export function readTarget(flags: SourceFlags, env: Environment): Target {
   return brokerOf(flags, env) === 'rabbitmq' ? readRabbitMq(flags, env) : readKafka(flags, env);
 }
 
-function brokerOf(flags: PlaceFlags, env: Environment): Target['broker'] {
+function brokerOf(flags: SourceFlags, env: Environment): Target['broker'] {
   const rabbitMq = given(flags, rabbitMqFlags);
   const kafka = given(flags, kafkaFlags);
   if (rabbitMq !== undefined && kafka !== undefined)
@@ -75,7 +75,7 @@ function brokerOf(flags: PlaceFlags, env: Environment): Target['broker'] {
   );
 }
 
-function readRabbitMq(flags: PlaceFlags, env: Environment): RabbitMqTarget {
+function readRabbitMq(flags: SourceFlags, env: Environment): RabbitMqTarget {
   const url = flags.url ?? env['RABBITMQ_URL'];
   const queue = flags.queue ?? env['QUEUE_NAME'];
   if (!isSaid(url)) throw new UsageError('RabbitMQ: which server? Add --url <url> or set RABBITMQ_URL');
@@ -86,7 +86,7 @@ function readRabbitMq(flags: PlaceFlags, env: Environment): RabbitMqTarget {
   return { broker: 'rabbitmq', url, queue, from, deliveryLimit: flags.deliveryLimit };
 }
 
-function readKafka(flags: PlaceFlags, env: Environment): KafkaTarget {
+function readKafka(flags: SourceFlags, env: Environment): KafkaTarget {
   const list = flags.brokers ?? env['KAFKA_BROKERS'];
   const group = flags.group ?? env['KAFKA_GROUP_ID'];
   const { topic, from, ssl = false } = flags;
@@ -102,7 +102,7 @@ function readKafka(flags: PlaceFlags, env: Environment): KafkaTarget {
   return { broker: 'kafka', brokers, topic, group, from, ssl, sasl: readSasl(flags, env) };
 }
 
-function readSasl(flags: PlaceFlags, env: Environment): KafkaSasl | undefined {
+function readSasl(flags: SourceFlags, env: Environment): KafkaSasl | undefined {
   const { saslMechanism: mechanism, saslUsername: username } = flags;
   if (mechanism === undefined && username === undefined) return undefined;
   const password = env['KAFKA_SASL_PASSWORD'];
@@ -114,8 +114,8 @@ function readSasl(flags: PlaceFlags, env: Environment): KafkaSasl | undefined {
 }
 
 /** The first of these flags that is given. */
-function given(flags: PlaceFlags, names: Readonly<Record<string, string>>): string | undefined {
-  return Object.entries(names).find(([name]) => flags[name as keyof PlaceFlags] !== undefined)?.[1];
+function given(flags: SourceFlags, names: Readonly<Record<string, string>>): string | undefined {
+  return Object.entries(names).find(([name]) => flags[name as keyof SourceFlags] !== undefined)?.[1];
 }
 
 function isSaid(value: string | undefined): value is string {

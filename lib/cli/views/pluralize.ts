@@ -7,7 +7,7 @@ export function deadLettersText(count: number): string {
 }
 
 /** Where they lie, and whose they are. */
-export function placeText({ name, group }: DeadLetterStore): string {
+export function storeText({ name, group }: DeadLetterStore): string {
   return group === undefined ? safeLine(name) : `${safeLine(name)}, of group ${safeLine(group)}`;
 }
 

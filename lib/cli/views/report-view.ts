@@ -5,10 +5,10 @@ import type {
   SkippedDeadLetter,
 } from '../../core/dead-letter/admin/dead-letter-operations.js';
 import { safeLine } from './safe-text.js';
-import { destinationText, deadLettersText, placeText } from './pluralize.js';
+import { destinationText, deadLettersText, storeText } from './pluralize.js';
 
 /** What is done to letters, and how it is said. */
-export interface Change {
+export interface Operation {
   readonly name: 'replay' | 'discard';
   readonly done: 'replayed' | 'discarded';
 }
@@ -26,19 +26,19 @@ const skippedShown = 10;
 /** What is about to happen. */
 export function planLine(
   store: DeadLetterStore,
-  { name }: Change,
+  { name }: Operation,
   { dryRun, total, max }: { readonly dryRun: boolean; readonly total: number; readonly max: number },
 ): string {
   const way =
     name === 'replay'
-      ? `from ${placeText(store)} to ${destinationText(store)}`
-      : `in ${placeText(store)}, for good`;
+      ? `from ${storeText(store)} to ${destinationText(store)}`
+      : `in ${storeText(store)}, for good`;
   const bound = max === Infinity ? '' : `, at most ${max} of them`;
   return `${dryRun ? 'dry run: ' : ''}${name} ${way}: ${deadLettersText(total)} to look at${bound}\n`;
 }
 
 /** What came of it, and how to go on. */
-export function reportView({ done }: Change, outcome: Outcome): string {
+export function reportView({ done }: Operation, outcome: Outcome): string {
   const {
     dryRun,
     complete,

@@ -1,7 +1,7 @@
 import type { DeadLetterStore } from '../../core/port/dead-letter-store.js';
 import type { DeadLetterStats } from '../../core/dead-letter/admin/dead-letter-operations.js';
 import { cut, safeLine } from './safe-text.js';
-import { deadLettersText, placeText } from './pluralize.js';
+import { deadLettersText, storeText } from './pluralize.js';
 
 const nameWidth = 60;
 const barWidth = 30;
@@ -9,7 +9,7 @@ const barWidth = 30;
 /** How many letters of which kind, for people. */
 export function statsView(store: DeadLetterStore, stats: DeadLetterStats): string {
   const { total, replayed, oldest, newest, byReason, byHandler, byPattern, byError } = stats;
-  const lines = [`${deadLettersText(total)} in ${placeText(store)}`];
+  const lines = [`${deadLettersText(total)} in ${storeText(store)}`];
   if (oldest !== undefined && newest !== undefined) {
     lines.push(`oldest  ${oldest.toISOString()}`, `newest  ${newest.toISOString()}`);
   }

@@ -24,7 +24,7 @@ export interface LogDeadLettersFields {
   readonly broker: MemoryBroker;
   readonly group: string;
   readonly patternHeader: string | undefined;
-  readonly place: DeadLetterLocation;
+  readonly location: DeadLetterLocation;
 }
 
 /** The dead letters of a topic in memory, those of one group. A log keeps them; marks say which are done with. */
@@ -38,7 +38,7 @@ export class LogDeadLetters implements DeadLetterStore {
 
   /** @throws StorkConfigError where there is no such topic, or nobody says which */
   constructor(fields: LogDeadLettersFields) {
-    const { broker, group, place } = fields;
+    const { broker, group, location: place } = fields;
     if (place.source === undefined) {
       const expected = 'the topic whose dead letters are meant';
       throw new StorkConfigError([{ name: 'source', expected, given: 'nothing' }]);
@@ -53,7 +53,7 @@ export class LogDeadLetters implements DeadLetterStore {
   }
 
   async count(): Promise<number> {
-    return this.#open().length;
+    return this.#unsettled().length;
   }
 
   async warnings(): Promise<readonly string[]> {
@@ -65,7 +65,7 @@ export class LogDeadLetters implements DeadLetterStore {
   }
 
   async scan(visitor: DeadLetterVisitor, { signal }: ScanOptions): Promise<void> {
-    for (const record of this.#open()) {
+    for (const record of this.#unsettled()) {
       signal.throwIfAborted();
       const message = new RecordMessage(record, this.#fields.patternHeader, record);
       const deadLetter = { id: `${record.partition}/${record.offset}`, message };
@@ -79,7 +79,7 @@ export class LogDeadLetters implements DeadLetterStore {
 
   /** In one tick: whoever reads the replayed message finds the mark. */
   #settle(record: MemoryRecord, verdict: Exclude<DeadLetterAction, 'keep' | 'stop'>): DeadLetterOutcome {
-    if (this.#marked().has(markKey(record)))
+    if (this.#settledKeys().has(markKey(record)))
       return { skipped: new Error('somebody else has settled it meanwhile') };
     if (verdict === 'discard') {
       this.#mark(record, 'discarded');
@@ -113,12 +113,12 @@ export class LogDeadLetters implements DeadLetterStore {
   }
 
   /** Letters that are not done with. */
-  #open(): readonly MemoryRecord[] {
-    const marked = this.#marked();
+  #unsettled(): readonly MemoryRecord[] {
+    const marked = this.#settledKeys();
     return recordsOf(this.#topic).filter((record) => !marked.has(markKey(record)));
   }
 
-  #marked(): ReadonlySet<string | undefined> {
+  #settledKeys(): ReadonlySet<string | undefined> {
     const marks = this.#fields.broker.topic(markersTopic(this.name));
     return new Set(marks === undefined ? [] : recordsOf(marks).map(({ key }) => key));
   }

@@ -54,7 +54,7 @@ export class LogDriver implements Driver {
   readonly #options: MemoryOptions;
   readonly #name: string;
   #connection: { close(): void } | undefined;
-  #stayAlive: (() => void) | undefined;
+  #releaseKeepAlive: (() => void) | undefined;
   #subscription: LogSubscription | undefined;
   #stopReplies: (() => void) | undefined;
   #delays = new RetryTopicDelays([]);
@@ -83,7 +83,7 @@ export class LogDriver implements Driver {
     if (this.#connection !== undefined) return;
     this.state.move({ value: 'connecting' });
     this.#connection = this.#broker.connect(() => this.#lost());
-    this.#stayAlive ??= keepAlive();
+    this.#releaseKeepAlive ??= keepAlive();
     this.state.move({ value: 'ready' });
   }
 
@@ -186,7 +186,7 @@ export class LogDriver implements Driver {
       broker: this.#broker,
       group: this.consumerName,
       patternHeader,
-      place: { source, from },
+      location: { source, from },
     });
   }
 
@@ -194,7 +194,7 @@ export class LogDriver implements Driver {
     this.#stopReplies?.();
     await this.#subscription?.close();
     this.#connection?.close();
-    this.#stayAlive?.();
+    this.#releaseKeepAlive?.();
     this.state.move({ value: 'closed' });
   }
 

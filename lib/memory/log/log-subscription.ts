@@ -52,8 +52,8 @@ export class LogSubscription implements Subscription {
   #membership: Membership | undefined;
   #stopListening: (() => void) | undefined;
   /** Topics made after we joined: nothing in them is old. */
-  readonly #late = new Set<string>();
-  #turn: Promise<unknown> = Promise.resolve();
+  readonly #createdAfterJoin = new Set<string>();
+  #lastStep: Promise<unknown> = Promise.resolve();
   #paused = false;
   #stopped = false;
 
@@ -77,7 +77,7 @@ export class LogSubscription implements Subscription {
   }
 
   open(): Promise<void> {
-    return this.#inTurn(() => this.#join());
+    return this.#serialize(() => this.#join());
   }
 
   async #join(): Promise<void> {
@@ -101,14 +101,14 @@ export class LogSubscription implements Subscription {
 
   async close(): Promise<void> {
     await this.stop();
-    await this.#inTurn(() => this.#leave());
+    await this.#serialize(() => this.#leave());
   }
 
   /** After the loss of the connection: what is not committed comes again, here or at another member. */
   async reopen(): Promise<void> {
     // In this tick: what is settled from here on must not be committed.
     this.#endPartitions();
-    await this.#inTurn(async () => {
+    await this.#serialize(async () => {
       this.#stopListening?.();
       await this.#leave();
       if (!this.#stopped) await this.#join();
@@ -116,9 +116,9 @@ export class LogSubscription implements Subscription {
   }
 
   /** Joining and leaving wait for one another: a member that joins while it leaves would be two. */
-  #inTurn(step: () => Promise<void>): Promise<void> {
-    const done = this.#turn.then(step);
-    this.#turn = done.catch(() => {});
+  #serialize(step: () => Promise<void>): Promise<void> {
+    const done = this.#lastStep.then(step);
+    this.#lastStep = done.catch(() => {});
     return done;
   }
 
@@ -135,7 +135,7 @@ export class LogSubscription implements Subscription {
 
   #noticeTopic(topic: string): void {
     if (!this.reads(topic)) return;
-    this.#late.add(topic);
+    this.#createdAfterJoin.add(topic);
     if (this.#fields.consumedTopicOf(topic).delayMs === undefined) this.#fields.declareManagedTopics(topic);
     void this.#membership?.refresh();
   }
@@ -151,24 +151,25 @@ export class LogSubscription implements Subscription {
     for (const { topic, partition } of assignment) {
       const name = nameOf({ topic, partition });
       if (this.#partitions.has(name)) continue;
-      this.#partitions.set(name, this.#take(topic, partition));
+      this.#partitions.set(name, this.#newPartition(topic, partition));
     }
     this.#fields.sink.resume();
     this.resume();
   }
 
-  #take(topic: string, partition: number): OwnedPartition {
+  #newPartition(topic: string, partition: number): OwnedPartition {
     const { broker, fromBeginning, consumedTopicOf } = this.#fields;
     const committed = this.#group.committed(topic, partition);
     // What waits for another run was handled here before.
-    const isWhole = fromBeginning || this.#late.has(topic) || consumedTopicOf(topic).delayMs !== undefined;
+    const isWhole =
+      fromBeginning || this.#createdAfterJoin.has(topic) || consumedTopicOf(topic).delayMs !== undefined;
     const first = committed ?? (isWhole ? 0 : broker.topic(topic)!.endOffset(partition));
     return new OwnedPartition({
       ...this.#fields,
       topic,
       partition,
-      first,
-      settledBefore: this.#group.settledAbove(topic, partition),
+      startOffset: first,
+      completedBefore: this.#group.completedAbove(topic, partition),
       commit: (offset, settledAbove) =>
         this.#group.commit(topic, partition, offset, this.#member, settledAbove),
       isFlowing: () => this.flowing,
@@ -183,9 +184,9 @@ function nameOf({ topic, partition }: TopicPartition): string {
 interface OwnedPartitionFields extends LogSubscriptionFields {
   readonly topic: string;
   readonly partition: number;
-  readonly first: number;
+  readonly startOffset: number;
   /** Records above `first` that are settled already. */
-  readonly settledBefore: readonly Range[];
+  readonly completedBefore: readonly Range[];
   /** False where the partition is not ours any more. */
   commit(offset: number, settledAbove: readonly Range[]): boolean;
   isFlowing(): boolean;
@@ -195,23 +196,23 @@ interface OwnedPartitionFields extends LogSubscriptionFields {
 class OwnedPartition implements DeliverySource {
   readonly #fields: OwnedPartitionFields;
   readonly #session = new SourceSession();
-  readonly #watermark: OffsetTracker;
-  readonly #consumption: SourceSettings;
+  readonly #offsets: OffsetTracker;
+  readonly #sourceSettings: SourceSettings;
   readonly #stopListening: () => void;
-  readonly #home: ConsumedTopic;
+  readonly #consumed: ConsumedTopic;
   #position: number;
-  #cancelAlarm: CancelTimer = () => {};
+  #cancelTimer: CancelTimer = () => {};
   /** Of a retry topic, the one that all others wait for. */
-  #first: { readonly record: MemoryRecord; readonly eligibleAt: number } | undefined;
+  #head: { readonly record: MemoryRecord; readonly eligibleAt: number } | undefined;
 
   constructor(fields: OwnedPartitionFields) {
     this.#fields = fields;
-    this.#position = fields.first;
-    this.#watermark = new OffsetTracker(fields.first, fields.settledBefore);
-    this.#home = fields.consumedTopicOf(fields.topic);
-    this.#consumption = fields.sourceSettingsOf(this.#home.source);
+    this.#position = fields.startOffset;
+    this.#offsets = new OffsetTracker(fields.startOffset, fields.completedBefore);
+    this.#consumed = fields.consumedTopicOf(fields.topic);
+    this.#sourceSettings = fields.sourceSettingsOf(this.#consumed.source);
     // At once: what arrives before the first settlement must not be skipped by a member that starts after us.
-    fields.commit(fields.first, fields.settledBefore);
+    fields.commit(fields.startOffset, fields.completedBefore);
     this.#stopListening = fields.broker
       .topic(fields.topic)!
       .onAppend(() => queueMicrotask(() => this.pump()));
@@ -220,7 +221,7 @@ class OwnedPartition implements DeliverySource {
   end(): void {
     this.#session.end();
     this.#stopListening();
-    this.#cancelAlarm();
+    this.#cancelTimer();
   }
 
   /** Hands over what is there, until the sink pauses us. */
@@ -230,9 +231,9 @@ class OwnedPartition implements DeliverySource {
       const records = topic?.read(this.#fields.partition, this.#position, fetchSize) ?? [];
       if (records.length === 0) return;
       for (const record of records) {
-        if (!this.#fields.isFlowing() || this.#isEarly(record)) return;
+        if (!this.#fields.isFlowing() || this.#isDelayed(record)) return;
         this.#position = record.offset + 1;
-        if (this.#watermark.track(record.offset)) this.#passOn(record);
+        if (this.#offsets.track(record.offset)) this.#deliverOrForward(record);
       }
       // A handler that never waits would keep everything else of the process waiting.
       if (records.length === fetchSize) return void setImmediate(() => this.pump());
@@ -240,17 +241,17 @@ class OwnedPartition implements DeliverySource {
   }
 
   ack(delivery: Delivery): void {
-    this.#commit(delivery);
+    this.#completeAndCommit(delivery);
   }
 
   async ackEarly(delivery: Delivery): Promise<void> {
-    if (this.#commit(delivery)) return;
+    if (this.#completeAndCommit(delivery)) return;
     throw new ConnectionLostError(`${this.#name} belongs to another member`);
   }
 
   /** With what was settled out of order, so that nobody repeats that either. */
-  #commit(delivery: Delivery): boolean {
-    const watermark = this.#watermark;
+  #completeAndCommit(delivery: Delivery): boolean {
+    const watermark = this.#offsets;
     watermark.complete(delivery.tag);
     return this.#fields.commit(watermark.next, watermark.completedRanges());
   }
@@ -264,7 +265,7 @@ class OwnedPartition implements DeliverySource {
 
   async republish(delivery: Delivery, copy: RepublishedMessage): Promise<void> {
     const { broker, group, declareManagedTopics, retryTopicFor } = this.#fields;
-    const { source } = this.#home;
+    const { source } = this.#consumed;
     const name =
       copy.to === 'redelivery'
         ? retryTopicFor(source, copy.delayMs)
@@ -277,39 +278,39 @@ class OwnedPartition implements DeliverySource {
   }
 
   /** Due times rise within a partition of one delay: whoever stands behind waits no less. */
-  #isEarly(record: MemoryRecord): boolean {
-    const { delayMs } = this.#home;
+  #isDelayed(record: MemoryRecord): boolean {
+    const { delayMs } = this.#consumed;
     if (delayMs === undefined) return false;
     const { clock } = this.#fields.broker;
     const now = clock.now();
     // Once: a record that claims to be of the future would be put off again each time.
-    if (this.#first?.record !== record)
-      this.#first = { record, eligibleAt: eligibleAt(record, { delayMs, now, clockSkewMs: 0 }) };
-    const waitMs = this.#first.eligibleAt - now;
+    if (this.#head?.record !== record)
+      this.#head = { record, eligibleAt: eligibleAt(record, { delayMs, now, clockSkewMs: 0 }) };
+    const waitMs = this.#head.eligibleAt - now;
     if (waitMs <= 0) return false;
-    this.#cancelAlarm();
-    this.#cancelAlarm = clock.setTimer(waitMs, () => this.pump());
+    this.#cancelTimer();
+    this.#cancelTimer = clock.setTimer(waitMs, () => this.pump());
     return true;
   }
 
   /** What is to wait for longer than any topic does goes round until it is due. */
-  #passOn(record: MemoryRecord): void {
+  #deliverOrForward(record: MemoryRecord): void {
     const { broker, retryTopicFor } = this.#fields;
-    const { source, delayMs } = this.#home;
+    const { source, delayMs } = this.#consumed;
     const now = broker.clock.now();
     const dueAt = delayMs === undefined ? undefined : remainingDueAt(record, { delayMs, now });
-    if (dueAt === undefined) return this.#handOver(record);
+    if (dueAt === undefined) return this.#deliver(record);
     const { key, value, headers } = record;
     const next = broker.topic(retryTopicFor(source, dueAt - now)) ?? broker.topic(record.topic)!;
     next.append({ key, value, headers, timestamp: now });
-    this.#watermark.complete(record.offset);
-    this.#fields.commit(this.#watermark.next, this.#watermark.completedRanges());
+    this.#offsets.complete(record.offset);
+    this.#fields.commit(this.#offsets.next, this.#offsets.completedRanges());
   }
 
-  #handOver(record: MemoryRecord): void {
+  #deliver(record: MemoryRecord): void {
     const { patternHeader, sink } = this.#fields;
-    const { order, delivery } = this.#consumption;
-    const message = new RecordMessage(record, patternHeader, record, undefined, this.#home.source);
+    const { order, delivery } = this.#sourceSettings;
+    const message = new RecordMessage(record, patternHeader, record, undefined, this.#consumed.source);
     const fields = {
       message,
       session: this.#session,

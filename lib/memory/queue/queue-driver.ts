@@ -59,7 +59,7 @@ export class QueueDriver implements Driver {
   readonly #name: string;
   readonly #keyHeader: string;
   #connection: { close(): void } | undefined;
-  #stayAlive: (() => void) | undefined;
+  #releaseKeepAlive: (() => void) | undefined;
   #subscription: QueueSubscription | undefined;
   #inbox: { readonly address: string; close(): void } | undefined;
   #replies: ReplyListener | undefined;
@@ -82,7 +82,7 @@ export class QueueDriver implements Driver {
     if (this.#connection !== undefined) return;
     this.state.move({ value: 'connecting' });
     this.#connection = this.#broker.connect(() => this.#lost());
-    this.#stayAlive ??= keepAlive();
+    this.#releaseKeepAlive ??= keepAlive();
     this.state.move({ value: 'ready' });
   }
 
@@ -100,7 +100,7 @@ export class QueueDriver implements Driver {
       queue: this.#options.queue!,
       keyHeader: this.#keyHeader,
       prefetch: this.#options.prefetch ?? spec.concurrency * 2,
-      consume: sourceSettingsOf(spec.patterns),
+      settings: sourceSettingsOf(spec.patterns),
       sink,
       declare: () => this.#declare(spec),
     });
@@ -167,7 +167,7 @@ export class QueueDriver implements Driver {
     await this.#subscription?.close();
     this.#inbox?.close();
     this.#connection?.close();
-    this.#stayAlive?.();
+    this.#releaseKeepAlive?.();
     this.state.move({ value: 'closed' });
   }
 

@@ -17,7 +17,7 @@ export interface QueueSubscriptionFields {
   readonly queue: string;
   readonly keyHeader: string;
   readonly prefetch: number;
-  readonly consume: SourceSettings;
+  readonly settings: SourceSettings;
   readonly sink: DeliverySink;
   /** Makes the queue and its companions again where they are gone. */
   readonly declare: () => void;
@@ -87,7 +87,7 @@ class QueueChannel implements DeliverySource {
     const queue = fields.broker.queue(fields.queue)!;
     this.#consumer = queue.consume({
       prefetch: fields.prefetch,
-      onDelivery: (delivery) => this.#take(delivery),
+      onDelivery: (delivery) => this.#deliver(delivery),
       onCancelled,
     });
   }
@@ -112,7 +112,7 @@ class QueueChannel implements DeliverySource {
   }
 
   async republish(delivery: Delivery, copy: RepublishedMessage): Promise<void> {
-    const target = this.#companionFor(copy);
+    const target = this.#targetOf(copy);
     const outcome = this.#fields.broker.publish(
       '',
       target,
@@ -122,7 +122,7 @@ class QueueChannel implements DeliverySource {
     throw new PublishUnconfirmedError(`the queue "${target}" did not take a copy: ${outcome}`);
   }
 
-  #companionFor(copy: RepublishedMessage): string {
+  #targetOf(copy: RepublishedMessage): string {
     const { broker, queue, declare } = this.#fields;
     if (copy.to === 'redelivery') return declareRetryQueue(broker, queue, copy.delayMs);
     const deadLetters = copy.target ?? deadLetterQueue(queue);
@@ -141,8 +141,8 @@ class QueueChannel implements DeliverySource {
     this.#consumer.close();
   }
 
-  #take({ tag, message, redelivered }: QueueDelivery): void {
-    const { queue, keyHeader, consume, sink } = this.#fields;
+  #deliver({ tag, message, redelivered }: QueueDelivery): void {
+    const { queue, keyHeader, settings: consume, sink } = this.#fields;
     this.#unsettled++;
     const inbound = inboundMessage(message, queue, keyHeader);
     const fields = {

@@ -11,7 +11,7 @@ import type {
 } from '../../../lib/core/port/dead-letter-store.js';
 import type { MessageHeaders } from '../../../lib/core/message/headers.js';
 
-export interface LetterFields {
+export interface DeadLetterFields {
   readonly id: string;
   readonly body?: Buffer | string | null;
   readonly headers?: MessageHeaders;
@@ -25,7 +25,7 @@ export function deadLetter({
   headers = {},
   source = 'orders',
   reason,
-}: LetterFields): StoredDeadLetter {
+}: DeadLetterFields): StoredDeadLetter {
   return {
     id,
     message: {
@@ -49,7 +49,7 @@ export function deadLetter({
 }
 
 /** Letters in a list; what is replayed or discarded leaves it. */
-export class FakeBox implements DeadLetterStore {
+export class FakeStore implements DeadLetterStore {
   readonly name = 'orders.dlq';
   readonly source = 'orders';
   readonly group: string | undefined;
@@ -57,7 +57,7 @@ export class FakeBox implements DeadLetterStore {
   readonly replayed: string[] = [];
   readonly discarded: string[] = [];
   readonly windows: number[] = [];
-  said: string[] = [];
+  warningLines: string[] = [];
   isClosed = false;
   /** Called before each letter is asked about. */
   beforeVisit: (deadLetter: StoredDeadLetter) => void = () => {};
@@ -73,7 +73,7 @@ export class FakeBox implements DeadLetterStore {
   }
 
   async warnings(): Promise<readonly string[]> {
-    return this.said;
+    return this.warningLines;
   }
 
   async scan(visitor: DeadLetterVisitor, { window, signal }: ScanOptions): Promise<void> {
@@ -104,7 +104,7 @@ export interface Ran {
   readonly target: Target | undefined;
 }
 
-export interface AttemptFields {
+export interface RunFields {
   readonly env?: Host['env'];
   readonly width?: number;
   readonly signal?: AbortSignal;
@@ -114,7 +114,7 @@ export interface AttemptFields {
 export const somewhere = { RABBITMQ_URL: 'amqp://user:hunter2@localhost', QUEUE_NAME: 'orders' };
 
 /** The command line over a box that is no broker's. */
-export async function runOver(store: FakeBox, args: string, fields: AttemptFields = {}): Promise<Ran> {
+export async function runOver(store: FakeStore, args: string, fields: RunFields = {}): Promise<Ran> {
   const { env = somewhere, width, signal = new AbortController().signal } = fields;
   const text = { stdout: '', stderr: '' };
   let target: Target | undefined;

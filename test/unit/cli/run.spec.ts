@@ -1,16 +1,16 @@
 import { expect, it } from 'vitest';
 import { Interruption } from '../../../lib/cli/host.js';
 import { ConnectionLostError } from '../../../lib/core/runtime/errors.js';
-import { FakeBox, deadLetter, runOver } from './fake-host.js';
+import { FakeStore, deadLetter, runOver } from './fake-host.js';
 
-const threeLetters = [
+const threeDeadLetters = [
   deadLetter({ id: 'a', headers: { 'stork-handler': 'Orders.created', 'stork-attempt': '4' } }),
   deadLetter({ id: 'b', reason: 'fatal', headers: { 'stork-error-name': 'TypeError', tenant: 'x=y' } }),
   deadLetter({ id: 'c', headers: { 'stork-replay-count': '3' } }),
 ];
 
 it('lists letters in a table with a line of totals', async () => {
-  const ran = await runOver(new FakeBox(threeLetters), 'dlq list');
+  const ran = await runOver(new FakeStore(threeDeadLetters), 'dlq list');
   expect(ran.stdout).toBe(
     'ID  FAILED AT                 REASON             HANDLER         ATTEMPTS  ERROR\n' +
       'a   2026-01-31T09:30:00.000Z  retries-exhausted  Orders.created  4         -\n' +
@@ -22,7 +22,7 @@ it('lists letters in a table with a line of totals', async () => {
 });
 
 it('says that there are more than --max', async () => {
-  const { stdout } = await runOver(new FakeBox(threeLetters), 'dlq list --max 2');
+  const { stdout } = await runOver(new FakeStore(threeDeadLetters), 'dlq list --max 2');
   expect(stdout).toContain('2 letters in orders.dlq, 3 lie there; these are the first, --max shows more\n');
 });
 
@@ -32,19 +32,19 @@ it('cuts lines to the terminal, whatever is in them', async () => {
     reason: `\u001b[31m${'r'.repeat(200)}`,
     headers: { 'stork-error-name': 'E', 'stork-error-message': `\u001b]0;owned\u0007\n${'x'.repeat(5_000)}` },
   });
-  const { stdout } = await runOver(new FakeBox([hostile]), 'dlq list', { width: 80 });
+  const { stdout } = await runOver(new FakeStore([hostile]), 'dlq list', { width: 80 });
   const lines = stdout.split('\n');
   expect(lines.every((line) => [...line].length <= 80)).toBe(true);
   expect(lines[1]).toMatch(/^a .* \\x1b\[31mr+… /);
   expect(stdout).not.toMatch(/[^\P{Cc}\n]/u);
-  const whole = await runOver(new FakeBox([hostile]), 'dlq list');
+  const whole = await runOver(new FakeStore([hostile]), 'dlq list');
   expect(whole.stdout).toMatch(/ {2}E: \\x1b\]0;owned\\x07\\nx{5000}\n/);
   expect(whole.stdout).not.toMatch(/[^\P{Cc}\n]/u);
 });
 
 it('filters by what is given', async () => {
   const ids = async (args: string): Promise<string> => {
-    const { stdout } = await runOver(new FakeBox(threeLetters), `dlq list --json ${args}`);
+    const { stdout } = await runOver(new FakeStore(threeDeadLetters), `dlq list --json ${args}`);
     const lines = stdout.split('\n').filter((line) => line !== '');
     return lines.map((line) => (JSON.parse(line) as { id: string }).id).join('');
   };
@@ -61,7 +61,7 @@ it('filters by what is given', async () => {
 
 it('prints a letter as JSON: text as text, bytes as base64', async () => {
   const headers = { bytes: Buffer.from([0xff]), text: Buffer.from('ok'), big: 2n ** 60n, ['__proto__']: 1 };
-  const store = new FakeBox([
+  const store = new FakeStore([
     deadLetter({ id: 'a', body: 'Grüße\u009b', headers }),
     deadLetter({ id: 'b', body: Buffer.from([0xff, 0]) }),
     deadLetter({ id: 'c', body: null }),
@@ -92,7 +92,7 @@ it('shows a letter, none of whose parts can pass for another', async () => {
     'stork-error-message': 'no',
     'stork-error-stack': 'TypeError: no\n    at x\u001b[1A',
   };
-  const store = new FakeBox([deadLetter({ id: 'a', body: '{"total":1.0}', headers })]);
+  const store = new FakeStore([deadLetter({ id: 'a', body: '{"total":1.0}', headers })]);
   const { stdout, code } = await runOver(store, 'dlq show a');
   expect(code).toBe(0);
   expect(stdout).toContain('error            TypeError: no\n');
@@ -102,7 +102,7 @@ it('shows a letter, none of whose parts can pass for another', async () => {
 });
 
 it('says that a letter that it shows is not the only one of its id', async () => {
-  const twins = new FakeBox([deadLetter({ id: 'a', body: 'one' }), deadLetter({ id: 'a', body: 'other' })]);
+  const twins = new FakeStore([deadLetter({ id: 'a', body: 'one' }), deadLetter({ id: 'a', body: 'other' })]);
   const { stdout, stderr, code } = await runOver(twins, 'dlq show a');
   expect(stdout).toContain('one');
   expect([code, stderr]).toEqual([0, 'warning: several letters have the id a: this is the first of them\n']);
@@ -110,7 +110,7 @@ it('says that a letter that it shows is not the only one of its id', async () =>
 
 it('shows text as text, bytes as hex, and what is empty', async () => {
   const view = async (body: Buffer | string | null): Promise<string> =>
-    (await runOver(new FakeBox([deadLetter({ id: 'a', body })]), 'dlq show a')).stdout;
+    (await runOver(new FakeStore([deadLetter({ id: 'a', body })]), 'dlq show a')).stdout;
   expect(await view('a\nid  b')).toContain('body: 7 bytes of text\n  a\n  id  b\n');
   expect(await view(Buffer.from([0xff, 0x41, 0x1b]))).toMatch(
     /body: 3 bytes, no text\n {2}0000 {2}ff 41 1b +\.A\.\n/,
@@ -121,17 +121,17 @@ it('shows text as text, bytes as hex, and what is empty', async () => {
 });
 
 it('says that a letter is not there', async () => {
-  const ran = await runOver(new FakeBox(threeLetters), 'dlq show nobody');
+  const ran = await runOver(new FakeStore(threeDeadLetters), 'dlq show nobody');
   expect(ran).toMatchObject({ code: 1, stdout: '' });
   expect(ran.stderr).toContain('there is no letter nobody in orders.dlq');
 });
 
 it('counts letters by kind', async () => {
-  const { stdout } = await runOver(new FakeBox(threeLetters), 'dlq stats');
+  const { stdout } = await runOver(new FakeStore(threeDeadLetters), 'dlq stats');
   expect(stdout).toContain('3 letters in orders.dlq\noldest  2026-01-31T09:30:00.000Z\n');
   expect(stdout).toContain('1 of them replayed before, and back');
   expect(stdout).toMatch(/by reason\n {2}retries-exhausted {2}2 {2}#{30}\n {2}fatal {14}1 {2}#{15}\n/);
-  const json = await runOver(new FakeBox(threeLetters, 'billing'), 'dlq stats --json');
+  const json = await runOver(new FakeStore(threeDeadLetters, 'billing'), 'dlq stats --json');
   expect(JSON.parse(json.stdout)).toMatchObject({
     from: 'orders.dlq',
     source: 'orders',
@@ -141,8 +141,8 @@ it('counts letters by kind', async () => {
 });
 
 it('changes nothing without --yes, and says what it would do', async () => {
-  const store = new FakeBox(threeLetters);
-  store.said = ['nobody consumes orders'];
+  const store = new FakeStore(threeDeadLetters);
+  store.warningLines = ['nobody consumes orders'];
   const ran = await runOver(store, 'dlq replay');
   expect(ran).toMatchObject({ code: 0, stderr: 'warning: nobody consumes orders\n' });
   expect(ran.stdout).toBe(
@@ -159,7 +159,7 @@ it('changes nothing without --yes, and says what it would do', async () => {
 });
 
 it('replays with --yes, and says what stays', async () => {
-  const store = new FakeBox(threeLetters);
+  const store = new FakeStore(threeDeadLetters);
   const ran = await runOver(store, 'dlq replay --yes --json --window 7');
   expect(ran.code).toBe(0);
   expect(JSON.parse(ran.stdout)).toMatchObject({
@@ -179,13 +179,13 @@ it('replays with --yes, and says what stays', async () => {
 });
 
 it('replays those that came back, where --max-replays allows it', async () => {
-  const store = new FakeBox(threeLetters);
+  const store = new FakeStore(threeDeadLetters);
   await runOver(store, 'dlq replay --yes --max-replays 4 --id c');
   expect(store.replayed).toEqual(['c']);
 });
 
 it('discards with --yes, so many as --max says', async () => {
-  const store = new FakeBox(threeLetters);
+  const store = new FakeStore(threeDeadLetters);
   const ran = await runOver(store, 'dlq discard --yes --max 1');
   expect(ran.stdout).toContain(
     'discard in orders.dlq, for good: 3 letters to look at, at most 1 of them\n1 letter discarded\n',
@@ -197,17 +197,17 @@ it('discards with --yes, so many as --max says', async () => {
 
 it('finding nothing is no failure', async () => {
   const none = { code: 0, stderr: '' };
-  expect(await runOver(new FakeBox([]), 'dlq list')).toMatchObject({
+  expect(await runOver(new FakeStore([]), 'dlq list')).toMatchObject({
     ...none,
     stdout: 'no letters in orders.dlq\n',
   });
-  expect(await runOver(new FakeBox([]), 'dlq list --json')).toMatchObject({ ...none, stdout: '' });
-  expect(await runOver(new FakeBox(threeLetters), 'dlq list --id z')).toMatchObject({
+  expect(await runOver(new FakeStore([]), 'dlq list --json')).toMatchObject({ ...none, stdout: '' });
+  expect(await runOver(new FakeStore(threeDeadLetters), 'dlq list --id z')).toMatchObject({
     ...none,
     stdout: 'no letters that match in orders.dlq\n',
   });
-  expect(await runOver(new FakeBox([]), 'dlq stats')).toMatchObject(none);
-  const replay = await runOver(new FakeBox([]), 'dlq replay --yes');
+  expect(await runOver(new FakeStore([]), 'dlq stats')).toMatchObject(none);
+  const replay = await runOver(new FakeStore([]), 'dlq replay --yes');
   expect(replay).toMatchObject(none);
   expect(replay.stdout).toContain('0 letters replayed\n');
 });
@@ -217,7 +217,7 @@ it.each([
   ['SIGTERM', 143],
 ] as const)('ended by %s it says how far it came and how to go on', async (name, code) => {
   const interrupt = new AbortController();
-  const store = new FakeBox(threeLetters);
+  const store = new FakeStore(threeDeadLetters);
   store.beforeVisit = ({ id }) => {
     if (id === 'b') interrupt.abort(new Interruption(name, code));
   };
@@ -230,7 +230,7 @@ it.each([
 });
 
 it('where the connection is lost it says so, how far it came and how to go on', async () => {
-  const store = new FakeBox(threeLetters);
+  const store = new FakeStore(threeDeadLetters);
   store.beforeVisit = ({ id }) => {
     if (id === 'b') throw new ConnectionLostError('amqp://user:hunter2@localhost: gone\u001b[2J');
   };
@@ -240,9 +240,9 @@ it('where the connection is lost it says so, how far it came and how to go on', 
 });
 
 it('draws progress on a terminal only, and wipes it', async () => {
-  const quiet = await runOver(new FakeBox(threeLetters), 'dlq replay --yes');
+  const quiet = await runOver(new FakeStore(threeDeadLetters), 'dlq replay --yes');
   expect(quiet.stderr).toBe('');
-  const drawn = await runOver(new FakeBox(threeLetters), 'dlq replay --yes', { width: 60 });
+  const drawn = await runOver(new FakeStore(threeDeadLetters), 'dlq replay --yes', { width: 60 });
   expect(drawn.stderr).toMatch(/\[#+\.+\] +\d+ % {2}\d of 3 looked at/);
   expect(drawn.stderr.endsWith('\r\u001b[K')).toBe(true);
 });
@@ -264,7 +264,7 @@ it.each([
 ])('%s is wrong usage', async (args, says) => {
   const env = args.includes('--topic') ? {} : undefined;
   const ran = await runOver(
-    new FakeBox(threeLetters),
+    new FakeStore(threeDeadLetters),
     args.replace('--topic', '--queue q --topic'),
     env && { env },
   );
@@ -275,7 +275,7 @@ it.each([
 it.each(['', 'list', 'show', 'stats', 'replay', 'discard'])(
   'dlq %s --help has an example',
   async (command) => {
-    const ran = await runOver(new FakeBox([]), `dlq ${command} --help`.replace('  ', ' '));
+    const ran = await runOver(new FakeStore([]), `dlq ${command} --help`.replace('  ', ' '));
     expect(ran).toMatchObject({ code: 0, stderr: '' });
     expect(ran.stdout).toMatch(/Examples?:\n {2}\$ npx nestjs-stork dlq /);
   },

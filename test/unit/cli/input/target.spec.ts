@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { readTarget, type PlaceFlags } from '../../../../lib/cli/input/target.js';
+import { readTarget, type SourceFlags } from '../../../../lib/cli/input/target.js';
 
 const rabbitMq = { RABBITMQ_URL: 'amqp://env', QUEUE_NAME: 'env-queue', DLQ_NAME: 'env-dead' };
 const kafka = { KAFKA_BROKERS: 'a:1, b:2', KAFKA_GROUP_ID: 'env-group' };
@@ -31,14 +31,14 @@ it('takes Kafka from the command line, else from the environment', () => {
 });
 
 it('takes the password from the environment alone', () => {
-  const flags: PlaceFlags = { topic: 't', saslMechanism: 'scram-sha-256', saslUsername: 'u' };
+  const flags: SourceFlags = { topic: 't', saslMechanism: 'scram-sha-256', saslUsername: 'u' };
   expect(readTarget(flags, { ...kafka, KAFKA_SASL_PASSWORD: 'p' })).toMatchObject({
     sasl: { mechanism: 'scram-sha-256', username: 'u', password: 'p' },
   });
   expect(() => readTarget(flags, kafka)).toThrow('KAFKA_SASL_PASSWORD');
 });
 
-const wrong: [flags: PlaceFlags, env: Record<string, string>, says: string][] = [
+const wrong: [flags: SourceFlags, env: Record<string, string>, says: string][] = [
   [{}, {}, 'where are the dead letters?'],
   [
     { queue: 'q', topic: 't' },

@@ -55,7 +55,7 @@ describe('a partition that changes hands', () => {
       const third = await join(broker);
       expect(third.offsets()).toEqual([2, 5, 6]);
       for (const delivery of third.deliveries) delivery.ack();
-      expect([broker.group('g').lag('t'), broker.group('g').settledAbove('t', 0)]).toEqual([0, []]);
+      expect([broker.group('g').lag('t'), broker.group('g').completedAbove('t', 0)]).toEqual([0, []]);
     },
   );
 

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { ConsumerGroup } from '../../../../../lib/memory/broker/topics/consumer-group.js';
 import { newBroker } from '../../harness.js';
-import { newMember, type TestMember } from '../../test-member.js';
+import { newMember, type TestMember } from './test-member.js';
 
 describe('offsets', () => {
   async function twoMembers(): Promise<{ group: ConsumerGroup; one: TestMember; two: TestMember }> {
@@ -77,11 +77,11 @@ describe('offsets', () => {
     const group = broker.group('g');
     const member = newMember('a');
     await group.join(member);
-    expect(group.settledAbove('a', 0)).toEqual([]);
+    expect(group.completedAbove('a', 0)).toEqual([]);
     group.commit('a', 0, 3, member, [{ from: 5, to: 6 }]);
-    expect([group.committed('a', 0), group.settledAbove('a', 0)]).toEqual([3, [{ from: 5, to: 6 }]]);
+    expect([group.committed('a', 0), group.completedAbove('a', 0)]).toEqual([3, [{ from: 5, to: 6 }]]);
     group.commit('a', 0, 7, member);
-    expect(group.settledAbove('a', 0)).toEqual([]);
+    expect(group.completedAbove('a', 0)).toEqual([]);
   });
 
   it('make the lag: what is in the topic and not committed', async () => {

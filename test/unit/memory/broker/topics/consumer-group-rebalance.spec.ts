@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { newBroker, settle } from '../../harness.js';
-import { counts, newMember } from '../../test-member.js';
+import { counts, newMember } from './test-member.js';
 
 describe('a rebalance', () => {
   it('waits until every member has halted before it assigns anything', async () => {

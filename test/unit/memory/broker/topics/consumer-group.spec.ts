@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { newBroker, settle } from './harness.js';
+import { newBroker, settle } from '../../harness.js';
 import { counts, newMember } from './test-member.js';
 
 describe('assignment', () => {

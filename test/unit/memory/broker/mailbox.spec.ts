@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import { Mailbox } from '../../../lib/memory/broker/mailbox.js';
+import { Mailbox } from '../../../../lib/memory/broker/mailbox.js';
 
 describe('Mailbox', () => {
   it('hands items over in order, in a microtask and never on the stack that posted them', async () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { fill, message, newQueue, read, settle, texts } from './harness.js';
+import { fill, message, newQueue, read, settle, texts } from '../../harness.js';
 
 describe('delivery', () => {
   it('is first in, first out', async () => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { MemoryBroker } from '../../../lib/memory/broker/memory-broker.js';
-import { content, message, newBroker, read, settle, texts } from './harness.js';
+import { MemoryBroker } from '../../../../lib/memory/broker/memory-broker.js';
+import { content, message, newBroker, read, settle, texts } from '../harness.js';
 
 describe('declaring', () => {
   it('a queue again with the same options gives the same queue', () => {

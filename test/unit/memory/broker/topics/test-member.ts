@@ -1,4 +1,4 @@
-import type { GroupMember, TopicPartition } from '../../../lib/memory/broker/topics/consumer-group.js';
+import type { GroupMember, TopicPartition } from '../../../../../lib/memory/broker/topics/consumer-group.js';
 
 export interface TestMember extends GroupMember {
   quiesce: () => Promise<void>;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { content, newBroker, read, settle, workAndDead } from './harness.js';
+import { content, newBroker, read, settle, workAndDead } from '../../harness.js';
 
 describe('dead-lettering', () => {
   it('tells queue, reason, exchange, routing keys, count and time, and takes the expiration away', async () => {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { MemoryTopic, type RecordToAppend } from '../../../lib/memory/broker/topics/memory-topic.js';
-import { murmur2 } from '../../../lib/driver-kit/log/murmur2.js';
-import { settle } from './harness.js';
+import { MemoryTopic, type RecordToAppend } from '../../../../../lib/memory/broker/topics/memory-topic.js';
+import { murmur2 } from '../../../../../lib/driver-kit/log/murmur2.js';
+import { settle } from '../../harness.js';
 
 function record(text: string, more: Partial<RecordToAppend> = {}): RecordToAppend {
   return { value: Buffer.from(text), headers: {}, timestamp: 1, ...more };

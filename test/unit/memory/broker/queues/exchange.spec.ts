@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Exchange } from '../../../lib/memory/broker/queues/exchange.js';
+import { Exchange } from '../../../../../lib/memory/broker/queues/exchange.js';
 
 describe('Exchange', () => {
   it('direct: takes the routing key literally', () => {

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import { expect, it } from 'vitest';
-import type { MemoryQueue } from '../../../lib/memory/broker/queues/memory-queue.js';
-import { message, newBroker, read, settle, texts, type Reader } from './harness.js';
+import type { MemoryQueue } from '../../../../../lib/memory/broker/queues/memory-queue.js';
+import { message, newBroker, read, settle, texts, type Reader } from '../../harness.js';
 
 type Step =
   | { readonly kind: 'publish' }

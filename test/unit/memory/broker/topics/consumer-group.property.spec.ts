@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import { expect, it } from 'vitest';
-import type { Membership } from '../../../lib/memory/broker/topics/consumer-group.js';
-import { newBroker, settle } from './harness.js';
+import type { Membership } from '../../../../../lib/memory/broker/topics/consumer-group.js';
+import { newBroker, settle } from '../../harness.js';
 import { newMember, type TestMember } from './test-member.js';
 
 const topics = { a: 5, b: 3, c: 1 } as const;
