@@ -43,7 +43,7 @@ export async function discard(
 
 async function runOperation(
   session: Session,
-  what: Operation,
+  operation: Operation,
   flags: OperationFlags,
   work: (options: Omit<WorkOptions, 'filter'>) => Promise<DeadLetterReport>,
 ): Promise<void> {
@@ -52,8 +52,8 @@ async function runOperation(
   const { max = Infinity, rate = Infinity, window } = flags;
   const dryRun = flags.yes !== true;
   const total = await store.count();
-  if (!json) stdout.write(planLine(store, what, { dryRun, total, max }));
-  const bar = new ProgressBar({ output: stderr, clock, total, max, done: what.done });
+  if (!json) stdout.write(planLine(store, operation, { dryRun, total, max }));
+  const bar = new ProgressBar({ output: stderr, clock, total, max, done: operation.done });
   let progress: DeadLetterProgress = { seen: 0, matched: 0, done: 0 };
   const onProgress = (now: DeadLetterProgress): void => {
     progress = now;
@@ -62,8 +62,8 @@ async function runOperation(
   const writeReport = (outcome: Outcome): void => {
     bar.end();
     const { name: from, source, group = null } = store;
-    const document = { action: what.name, from, source, group, ...outcome };
-    stdout.write(json ? jsonLine(document) : reportView(what, outcome));
+    const document = { action: operation.name, from, source, group, ...outcome };
+    stdout.write(json ? jsonLine(document) : reportView(operation, outcome));
   };
   try {
     const report = await work({ signal, dryRun, max, rate, window, clock, onProgress });

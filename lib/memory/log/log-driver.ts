@@ -45,7 +45,7 @@ import type { MemoryOptions } from '../options.js';
 
 const defaultPartitions = 3;
 
-/** The driver of `memory({ mode: 'log' })`: partitioned topics read by consumer groups. */
+/** The driver of `memory({ mode: 'log' })`: partitioned topics that consumer groups read. */
 export class LogDriver implements Driver {
   readonly capabilities = logCapabilities;
   readonly consumerName: string;
@@ -143,7 +143,7 @@ export class LogDriver implements Driver {
     const name = `${this.consumerName}.reply`;
     const topic = this.#broker.createTopic(name, { partitions: replyPartitions });
     const partition = Math.floor(Math.random() * topic.partitionCount);
-    // No group: a partition read from its end by this client alone, which no rebalance can take away.
+    // Without a group no rebalance revokes the partition: this client reads it from its end on.
     let next = topic.endOffset(partition);
     this.#stopReplies = topic.onAppend(() => {
       for (const record of topic.read(partition, next, Infinity)) {
@@ -198,11 +198,11 @@ export class LogDriver implements Driver {
     this.state.move({ value: 'closed' });
   }
 
-  /** Replies stay in their topic; the group's partitions are given out anew. */
+  /** Replies stay in their topic; the consumer rejoins its group. */
   #lost(): void {
     this.#connection = undefined;
     void this.connect();
-    // It fails only where the broker itself is closed.
+    // Rejects only where the broker is closed.
     this.#subscription?.reopen().catch(() => {});
   }
 

@@ -49,7 +49,7 @@ import { QueueSubscription } from './queue-subscription.js';
 
 const deadLetterSettings: QueueSettings = { deliveryLimit: deadLetterDeliveryLimit };
 
-/** The driver of `memory({ mode: 'queue' })`: a queue with its dead letter queue, bound to an exchange if there is one. */
+/** The driver of `memory({ mode: 'queue' })`: one queue with its dead letter queue, bound to the exchange if given. */
 export class QueueDriver implements Driver {
   readonly capabilities = queueCapabilities;
   readonly consumerName: string | undefined;
@@ -134,7 +134,7 @@ export class QueueDriver implements Driver {
     if (outcome === 'rejected') throw new PublishRejectedError(`a queue behind ${where} is full`);
   }
 
-  /** A queue for each delay costs nothing here. */
+  /** Exact: in memory a retry queue for every delay costs nothing. */
   roundDelay(delayMs: number): number {
     return delayMs;
   }
@@ -171,7 +171,7 @@ export class QueueDriver implements Driver {
     this.state.move({ value: 'closed' });
   }
 
-  /** The connection broke: what was unsettled goes back, pending requests fail, and everything comes back as it was. */
+  /** Requeues unsettled messages, fails pending requests and reconnects with the same subscription. */
   #lost(): void {
     this.#connection = undefined;
     const error = new ConnectionLostError(

@@ -19,31 +19,31 @@ export interface QueueSubscriptionFields {
   readonly prefetch: number;
   readonly settings: SourceSettings;
   readonly sink: DeliverySink;
-  /** Makes the queue and its companions again where they are gone. */
+  /** Declares the queue, its retry queues and its dead letter queue again where they were deleted. */
   readonly declare: () => void;
 }
 
-/** Consumes one queue: a channel at a time, a new one after every loss. */
+/** Consumes one queue through one channel; after a loss it opens a new one. */
 export class QueueSubscription implements Subscription {
   readonly #fields: QueueSubscriptionFields;
-  /** Channels that may still have unsettled deliveries, the newest last. */
+  /** Channels with unsettled deliveries; the newest is last. */
   #channels: QueueChannel[] = [];
-  #state: 'flowing' | 'paused' | 'stopped' = 'paused';
+  #state: 'consuming' | 'paused' | 'stopped' = 'paused';
 
   constructor(fields: QueueSubscriptionFields) {
     this.#fields = fields;
   }
 
   open(): void {
-    this.#state = 'flowing';
+    this.#state = 'consuming';
     this.#fields.declare();
-    // A deleted queue ends its consumer; like a channel that the broker closed, it comes back with its topology.
+    // A deleted queue cancels its consumer. The queue is declared again, as after a channel that RabbitMQ closed.
     const channel = new QueueChannel(this.#fields, () => queueMicrotask(() => this.reopen()));
     this.#channels = [...this.#channels.filter(({ isDone }) => !isDone), channel];
   }
 
   pause(): void {
-    if (this.#state !== 'flowing') return;
+    if (this.#state !== 'consuming') return;
     this.#state = 'paused';
     this.#channels.at(-1)?.cancel();
   }
@@ -57,10 +57,10 @@ export class QueueSubscription implements Subscription {
     this.#state = 'stopped';
   }
 
-  /** After the loss of the connection: nothing of the old channels can be settled any more. */
+  /** After the loss of the connection: deliveries of the old channels cannot be settled any more. */
   reopen(): void {
     this.#closeChannels();
-    if (this.#state === 'flowing') this.open();
+    if (this.#state === 'consuming') this.open();
   }
 
   async close(): Promise<void> {
@@ -74,7 +74,7 @@ export class QueueSubscription implements Subscription {
   }
 }
 
-/** One consumer with the epoch of its deliveries. */
+/** One consumer and the session of its deliveries. */
 class QueueChannel implements DeliverySource {
   readonly #fields: QueueSubscriptionFields;
   readonly #session = new SourceSession();
@@ -92,7 +92,7 @@ class QueueChannel implements DeliverySource {
     });
   }
 
-  /** True once it takes nothing more and has nothing to settle. */
+  /** True once it is cancelled and all its deliveries are settled. */
   get isDone(): boolean {
     return this.#isCancelled && this.#unsettled === 0;
   }
@@ -111,26 +111,23 @@ class QueueChannel implements DeliverySource {
     this.#consumer.nack(delivery.tag, true);
   }
 
-  async republish(delivery: Delivery, copy: RepublishedMessage): Promise<void> {
-    const target = this.#targetOf(copy);
-    const outcome = this.#fields.broker.publish(
-      '',
-      target,
-      republishedMessage(rawOf(delivery.message), copy),
-    );
+  async republish(delivery: Delivery, republished: RepublishedMessage): Promise<void> {
+    const target = this.#targetOf(republished);
+    const message = republishedMessage(rawOf(delivery.message), republished);
+    const outcome = this.#fields.broker.publish('', target, message);
     if (outcome === 'routed') return;
-    throw new PublishUnconfirmedError(`the queue "${target}" did not take a copy: ${outcome}`);
+    throw new PublishUnconfirmedError(`the queue "${target}" did not take a republished message: ${outcome}`);
   }
 
-  #targetOf(copy: RepublishedMessage): string {
+  #targetOf(republished: RepublishedMessage): string {
     const { broker, queue, declare } = this.#fields;
-    if (copy.to === 'redelivery') return declareRetryQueue(broker, queue, copy.delayMs);
-    const deadLetters = copy.target ?? deadLetterQueue(queue);
+    if (republished.to === 'redelivery') return declareRetryQueue(broker, queue, republished.delayMs);
+    const deadLetters = republished.target ?? deadLetterQueue(queue);
     if (broker.queue(deadLetters) === undefined) declare();
     return deadLetters;
   }
 
-  /** Takes nothing more; what was delivered can still be settled. */
+  /** Stops deliveries; those that it has can still be settled. */
   cancel(): void {
     this.#isCancelled = true;
     this.#consumer.cancel();

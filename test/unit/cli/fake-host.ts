@@ -48,7 +48,7 @@ export function deadLetter({
   };
 }
 
-/** Letters in a list; what is replayed or discarded leaves it. */
+/** A store over a list, from which replayed and discarded dead letters are removed. */
 export class FakeStore implements DeadLetterStore {
   readonly name = 'orders.dlq';
   readonly source = 'orders';
@@ -59,7 +59,7 @@ export class FakeStore implements DeadLetterStore {
   readonly windows: number[] = [];
   warningLines: string[] = [];
   isClosed = false;
-  /** Called before each letter is asked about. */
+  /** Called before each dead letter is passed to the visitor. */
   beforeVisit: (deadLetter: StoredDeadLetter) => void = () => {};
   deadLetters: StoredDeadLetter[];
 
@@ -81,12 +81,12 @@ export class FakeStore implements DeadLetterStore {
     for (const stored of this.deadLetters) {
       this.beforeVisit(stored);
       signal.throwIfAborted();
-      const verdict = await visitor.decide(stored);
-      if (verdict === 'stop') break;
-      if (verdict === 'keep') continue;
+      const action = await visitor.decide(stored);
+      if (action === 'stop') break;
+      if (action === 'keep') continue;
       this.deadLetters = this.deadLetters.filter((other) => other !== stored);
-      (verdict === 'discard' ? this.discarded : this.replayed).push(stored.id);
-      visitor.settled(stored, verdict === 'discard' ? 'discarded' : 'replayed');
+      (action === 'discard' ? this.discarded : this.replayed).push(stored.id);
+      visitor.settled(stored, action === 'discard' ? 'discarded' : 'replayed');
     }
     signal.throwIfAborted();
   }
@@ -100,7 +100,7 @@ export interface Ran {
   readonly code: number;
   readonly stdout: string;
   readonly stderr: string;
-  /** Where it looked; undefined where it came to nothing. */
+  /** The target that it opened; undefined where it opened none. */
   readonly target: Target | undefined;
 }
 
@@ -111,11 +111,11 @@ export interface RunFields {
   readonly open?: () => Promise<OpenedStore>;
 }
 
-export const somewhere = { RABBITMQ_URL: 'amqp://user:hunter2@localhost', QUEUE_NAME: 'orders' };
+export const rabbitMqEnv = { RABBITMQ_URL: 'amqp://user:hunter2@localhost', QUEUE_NAME: 'orders' };
 
-/** The command line over a box that is no broker's. */
+/** Runs the command line over a fake store. */
 export async function runOver(store: FakeStore, args: string, fields: RunFields = {}): Promise<Ran> {
-  const { env = somewhere, width, signal = new AbortController().signal } = fields;
+  const { env = rabbitMqEnv, width, signal = new AbortController().signal } = fields;
   const text = { stdout: '', stderr: '' };
   let target: Target | undefined;
   const opened = async (): Promise<OpenedStore> => ({ store, close: () => store.close() });

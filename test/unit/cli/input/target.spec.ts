@@ -16,7 +16,7 @@ it('takes RabbitMQ from the command line, else from the environment', () => {
   expect(readTarget({ from: 'other' }, rabbitMq)).toEqual({ ...fromEnv, from: 'other' });
 });
 
-it('does not look for letters of another queue in DLQ_NAME', () => {
+it('does not use DLQ_NAME for a queue given by --queue', () => {
   expect(readTarget({ queue: 'q' }, rabbitMq)).toMatchObject({ queue: 'q', from: undefined });
 });
 
@@ -30,7 +30,7 @@ it('takes Kafka from the command line, else from the environment', () => {
   });
 });
 
-it('takes the password from the environment alone', () => {
+it('takes the password from the environment only', () => {
   const flags: SourceFlags = { topic: 't', saslMechanism: 'scram-sha-256', saslUsername: 'u' };
   expect(readTarget(flags, { ...kafka, KAFKA_SASL_PASSWORD: 'p' })).toMatchObject({
     sasl: { mechanism: 'scram-sha-256', username: 'u', password: 'p' },
@@ -39,13 +39,9 @@ it('takes the password from the environment alone', () => {
 });
 
 const wrong: [flags: SourceFlags, env: Record<string, string>, says: string][] = [
-  [{}, {}, 'where are the dead letters?'],
-  [
-    { queue: 'q', topic: 't' },
-    {},
-    '--queue is for RabbitMQ and --topic for Kafka: which of the two is meant?',
-  ],
-  [{}, { ...rabbitMq, ...kafka }, 'RABBITMQ_URL and KAFKA_BROKERS are both set: which of the two is meant?'],
+  [{}, {}, 'no broker is given. Add --url'],
+  [{ queue: 'q', topic: 't' }, {}, '--queue is for RabbitMQ and --topic for Kafka: use one of them'],
+  [{}, { ...rabbitMq, ...kafka }, 'RABBITMQ_URL and KAFKA_BROKERS are both set. Add --queue'],
   [{ queue: 'q' }, {}, 'RABBITMQ_URL'],
   [{ url: 'amqp://x' }, {}, 'QUEUE_NAME'],
   [{ topic: 't' }, {}, 'KAFKA_BROKERS'],
@@ -57,6 +53,6 @@ const wrong: [flags: SourceFlags, env: Record<string, string>, says: string][] =
   [{ url: ' ', queue: 'q' }, {}, 'RABBITMQ_URL'],
 ];
 
-it.each(wrong)('%j with %j is not enough', (flags, env, says) => {
+it.each(wrong)('%j with %j is wrong usage', (flags, env, says) => {
   expect(() => readTarget(flags, env)).toThrow(says);
 });
