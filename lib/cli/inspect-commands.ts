@@ -18,7 +18,8 @@ export async function list(
   max: number,
 ): Promise<void> {
   const { signal, stdout } = host;
-  // Before the scan: RabbitMQ does not count messages that a consumer holds, and the scan holds all of them.
+  // Before the scan: RabbitMQ does not count messages that a consumer holds, and the scan holds all of
+  // them.
   const total = await store.count();
   const deadLetters = await listDeadLetters(store, { filter, signal, max });
   if (json) {

@@ -8,7 +8,10 @@ const interrupt = new AbortController();
 const onSigint = (): void => end(new Interruption('SIGINT', 130));
 const onSigterm = (): void => end(new Interruption('SIGTERM', 143));
 
-/** The first signal ends the operation cleanly; the second one has its default action and kills the process. */
+/**
+ * The first signal ends the operation cleanly; the second one has its default action and kills the
+ * process.
+ */
 function end(interruption: Interruption): void {
   process.off('SIGINT', onSigint).off('SIGTERM', onSigterm);
   interrupt.abort(interruption);

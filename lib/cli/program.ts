@@ -12,7 +12,9 @@ import type { SourceFlags } from './input/target.js';
 
 type CommonFlags = SourceFlags & { readonly json?: true };
 
-/** The command line. Usage errors are `CommanderError`s, as are the exits after `--help` and `--version`. */
+/**
+ * The command line. Usage errors are `CommanderError`s, as are the exits after `--help` and `--version`.
+ */
 export function makeProgram(host: Host): Command {
   const program = new Command('nestjs-stork')
     .description('Inspects, replays and discards dead letters of RabbitMQ queues and Kafka topics.')

@@ -15,8 +15,8 @@ import {
 import { MemoryBroker } from './broker/memory-broker.js';
 
 /**
- * Options of `memory()`. They have the meaning of the RabbitMQ options in mode `queue`, of the Kafka options in mode
- * `log`.
+ * Options of `memory()`. They have the meaning of the RabbitMQ options in mode `queue`, of the Kafka
+ * options in mode `log`.
  *
  * @publicApi
  */
@@ -29,15 +29,19 @@ export interface MemoryOptions extends CommonTransportOptions {
   /** Mode `queue`. The queue that handlers consume; declared at start together with `<queue>.dlq`. */
   readonly queue?: string | undefined;
   /**
-   * Mode `queue`. Messages are published to it with their pattern as routing key; the pattern of every handler is
-   * bound to it.
+   * Mode `queue`. Messages are published to it with their pattern as routing key; the pattern of every
+   * handler is bound to it.
    */
   readonly exchange?: { readonly name: string; readonly type: 'direct' | 'topic' | 'fanout' | 'headers' };
   /** Mode `queue`. Limit of unacknowledged messages. @defaultValue 2 × `concurrency` */
   readonly prefetch?: number;
   /** Mode `queue`. Redeliveries after which the broker itself dead-letters a message. @defaultValue 100 */
   readonly deliveryLimit?: number;
-  /** Mode `queue`. The highest priority; higher priorities are delivered first. @defaultValue none: no priorities */
+  /**
+   * Mode `queue`. The highest priority; higher priorities are delivered first.
+   *
+   * @defaultValue none: no priorities
+   */
   readonly maxPriority?: number;
   /** Mode `queue`. Header that holds the message key. @defaultValue 'stork-key' */
   readonly keyHeader?: string;
@@ -45,24 +49,36 @@ export interface MemoryOptions extends CommonTransportOptions {
   readonly replyQueues?: readonly string[];
 
   /**
-   * Mode `log`. One topic for the messages of all patterns. Without `topic` and `topics` the pattern of each handler is
-   * a topic.
+   * Mode `log`. One topic for the messages of all patterns. Without `topic` and `topics` the pattern of
+   * each handler is a topic.
    */
   readonly topic?: string | undefined;
   /** Mode `log`. Topics to read; a RegExp matches topics created later as well. */
   readonly topics?: readonly (string | RegExp)[];
   /** Mode `log`. Header that holds the pattern. @defaultValue none: the topic is the pattern */
   readonly patternHeader?: string;
-  /** Mode `log`. Consumer group; its members share the partitions. @defaultValue the name of the transport */
+  /**
+   * Mode `log`. Consumer group; its members share the partitions.
+   *
+   * @defaultValue the name of the transport
+   */
   readonly groupId?: string | undefined;
   /** Mode `log`. Partitions of the topics created at start. @defaultValue 3 */
   readonly partitions?: number;
-  /** Mode `log`. Whether a group without committed offsets starts at the beginning. @defaultValue false: at the end */
+  /**
+   * Mode `log`. Whether a group without committed offsets starts at the beginning.
+   *
+   * @defaultValue false: at the end
+   */
   readonly fromBeginning?: boolean;
   /** Mode `log`. Topics allowed as reply addresses, besides those that end in `.reply`. @defaultValue [] */
   readonly replyTopics?: readonly string[];
 
-  /** Destination of messages without `to`. @defaultValue `exchange`, else `queue`; `topic`, else the pattern */
+  /**
+   * Destination of messages without `to`.
+   *
+   * @defaultValue `exchange`, else `queue`; `topic`, else the pattern
+   */
   readonly publishTo?: MessageDestination;
 }
 

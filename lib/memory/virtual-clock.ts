@@ -10,7 +10,8 @@ interface Timer {
 const turnsBetweenTimers = 5;
 
 /**
- * A clock that stands still until `advance` is called, so that tests of delays take no time and are deterministic.
+ * A clock that stands still until `advance` is called, so that tests of delays take no time and are
+ * deterministic.
  *
  * @publicApi
  */
@@ -39,8 +40,9 @@ export class VirtualClock implements StorkClock {
   }
 
   /**
-   * Advances by `ms` and fires each timer that is due on the way, timers set by other timers included. Resolves after
-   * the promises that the timers started have had several turns of the event loop. `advance(0)` fires what is due now.
+   * Advances by `ms` and fires each timer that is due on the way, timers set by other timers included.
+   * Resolves after the promises that the timers started have had several turns of the event loop.
+   * `advance(0)` fires what is due now.
    */
   async advance(ms: number): Promise<void> {
     if (!(ms >= 0 && ms < Infinity)) throw new RangeError(`Time cannot advance by ${ms} ms`);

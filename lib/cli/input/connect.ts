@@ -10,7 +10,10 @@ import type { TransportDefinition } from '../../nest/bootstrap/transport-definit
 import type { KafkaTarget, RabbitMqTarget, Target } from './target.js';
 import { UsageError } from '../usage-error.js';
 
-/** Opens the dead letter store of a target. Rejects where the broker, the queue or the topic is not available. */
+/**
+ * Opens the dead letter store of a target. Rejects where the broker, the queue or the topic is not
+ * available.
+ */
 export type OpenStore = (target: Target, fields: OpenFields) => Promise<OpenedStore>;
 
 export interface OpenFields {

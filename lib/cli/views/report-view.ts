@@ -13,7 +13,10 @@ export interface Operation {
   readonly done: 'replayed' | 'discarded';
 }
 
-/** The result of an operation. `complete` is false after an interruption or failure: only the progress is known. */
+/**
+ * The result of an operation. `complete` is false after an interruption or failure: only the progress is
+ * known.
+ */
 export interface Outcome
   extends DeadLetterProgress, Partial<Pick<DeadLetterReport, 'byReason' | 'skipped' | 'skippedDeadLetters'>> {
   readonly dryRun: boolean;

@@ -14,7 +14,8 @@ export interface TopicDestinations extends TopicOptions {
 /**
  * The topic that a message is published to.
  *
- * @throws StorkConfigError where the transport reads several topics by a pattern header: the pattern is no topic then
+ * @throws StorkConfigError where the transport reads several topics by a pattern header: the pattern is
+ * no topic then
  */
 export function destinationOf(
   message: Pick<OutboundMessage, 'to' | 'pattern'>,
@@ -50,7 +51,10 @@ export function outboundContent(
   };
 }
 
-/** A null value deletes the key from a compacted topic; a consumer that decodes it as JSON gets null as well. */
+/**
+ * A null value deletes the key from a compacted topic; a consumer that decodes it as JSON gets null as
+ * well.
+ */
 function isJsonNull({ body, contentType }: OutboundMessage): boolean {
   return body?.length === 4 && contentType === 'application/json' && body.toString() === 'null';
 }

@@ -47,8 +47,8 @@ export class TopicSelection {
   }
 
   /**
-   * A RegExp never selects a retry, dead letter or reply topic: a dead letter that is consumed again fails again and
-   * is dead-lettered without end. A topic that is named is read whatever it is.
+   * A RegExp never selects a retry, dead letter or reply topic: a dead letter that is consumed again
+   * fails again and is dead-lettered without end. A topic that is named is read whatever it is.
    */
   reads(topic: string): boolean {
     if (this.#names.includes(topic)) return true;
@@ -61,13 +61,19 @@ export class TopicSelection {
   }
 }
 
-/** The topic of a transport that reads exactly one; undefined where the options name none, several or a RegExp. */
+/**
+ * The topic of a transport that reads exactly one; undefined where the options name none, several or a
+ * RegExp.
+ */
 export function onlyTopic(options: TopicOptions): string | undefined {
   const [only, ...others] = namedTopics(options) ?? [];
   return typeof only === 'string' && others.length === 0 ? only : undefined;
 }
 
-/** Patterns that cannot be topics, patterns that no message can have, and settings that disagree on one topic. */
+/**
+ * Patterns that cannot be topics, patterns that no message can have, and settings that disagree on one
+ * topic.
+ */
 export function findPatternProblems(
   spec: SubscriptionSpec,
   options: TopicOptions,
@@ -92,7 +98,10 @@ export function findPatternProblems(
   return [...illegal, ...findConflictsByPattern(spec.patterns)];
 }
 
-/** Without a pattern header the name of the topic is the pattern, so a pattern must match a topic that is read. */
+/**
+ * Without a pattern header the name of the topic is the pattern, so a pattern must match a topic that is
+ * read.
+ */
 function findUnreachable(
   spec: SubscriptionSpec,
   named: readonly (string | RegExp)[],

@@ -10,15 +10,17 @@ import { directReplyQueue } from './addressing.js';
 
 // How stork reads AMQP messages, and how it republishes them.
 
-/** An AMQP property as text. Publishers can write any type, and an empty property carries no information. */
+/**
+ * An AMQP property as text. Publishers can write any type, and an empty property carries no information.
+ */
 export function propertyText(value: unknown): string | undefined {
   return typeof value === 'string' && value !== '' ? value : undefined;
 }
 
 /**
- * Where the pattern of a message may be written: the property `type`, the original routing key, the routing key.
- * A republish through the default exchange replaces the routing key by the queue's name, so the original one is in
- * a header.
+ * Where the pattern of a message may be written: the property `type`, the original routing key, the
+ * routing key. A republish through the default exchange replaces the routing key by the queue's name, so
+ * the original one is in a header.
  */
 export function patternsOf(type: unknown, headers: MessageHeaders, routingKey: string): readonly string[] {
   const named = propertyText(type);
@@ -28,8 +30,9 @@ export function patternsOf(type: unknown, headers: MessageHeaders, routingKey: s
 }
 
 /**
- * Headers that RabbitMQ reads or writes. With a republished `x-death` RabbitMQ takes the message for one that cycles
- * between dead letter exchanges and drops it; with a republished `CC` or `BCC` it routes the message a second time.
+ * Headers that RabbitMQ reads or writes. With a republished `x-death` RabbitMQ takes the message for one
+ * that cycles between dead letter exchanges and drops it; with a republished `CC` or `BCC` it routes the
+ * message a second time.
  */
 const brokerOwned = /^(x-(death|delivery-count|acquired-count)|x-(first|last)-death-.*|CC|BCC)$/;
 
@@ -61,9 +64,9 @@ function headerText(value: unknown): string {
 }
 
 /**
- * The reply address of a republished message. Only a redelivered request has one: the caller of a dead-lettered
- * request got its error reply. RabbitMQ replaces the direct reply queue by the address of the publishing channel,
- * which would be the channel that republishes.
+ * The reply address of a republished message. Only a redelivered request has one: the caller of a
+ * dead-lettered request got its error reply. RabbitMQ replaces the direct reply queue by the address of
+ * the publishing channel, which would be the channel that republishes.
  */
 export function republishedReplyTo(
   to: RepublishedMessage['to'] | 'replay',

@@ -6,8 +6,9 @@ import type { SubscribedPattern } from '../../core/port/driver.js';
 export const defaultDeliveryLimit = 100;
 
 /**
- * Dead letters are browsed and replayed, and every browse counts as a delivery. RabbitMQ 4's default of 20 would
- * drop a dead letter at its 21st browse; this limit only stops a consumer that crashes on one message in a loop.
+ * Dead letters are browsed and replayed, and every browse counts as a delivery. RabbitMQ 4's default of
+ * 20 would drop a dead letter at its 21st browse; this limit only stops a consumer that crashes on one
+ * message in a loop.
  */
 export const deadLetterDeliveryLimit = 1_000_000;
 

@@ -35,7 +35,9 @@ interface KafkaReplyAddress extends LogReplyAddress {
   readonly isNest?: boolean;
 }
 
-/** The server side of request-reply: validates the reply address of a request and publishes replies to it. */
+/**
+ * The server side of request-reply: validates the reply address of a request and publishes replies to it.
+ */
 export class ReplySender {
   readonly #fields: ReplySenderFields;
 
@@ -81,8 +83,8 @@ export class ReplySender {
 }
 
 /**
- * The caller chooses the reply topic. An error that no retry can help must not redeliver the request, or its handler
- * would run again and again.
+ * The caller chooses the reply topic. An error that no retry can help must not redeliver the request, or
+ * its handler would run again and again.
  */
 function canNeverBeSent(error: unknown): boolean {
   const kinds = [NoRouteError, PublishRejectedError, StorkConfigError];

@@ -1,4 +1,7 @@
-/** After so many drains in microtasks one waits for the event loop: cycling messages must not starve timers. */
+/**
+ * After so many drains in microtasks one waits for the event loop: cycling messages must not starve
+ * timers.
+ */
 const microtaskDrains = 1_000;
 
 /** Captured when the module loads, so that fake timers of a test do not stop the broker. */

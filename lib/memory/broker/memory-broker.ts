@@ -103,8 +103,8 @@ export class MemoryBroker {
   }
 
   /**
-   * With `delayMs` the message is routed after that delay. The outcome is then `routed` at once, also where no queue
-   * takes the message later.
+   * With `delayMs` the message is routed after that delay. The outcome is then `routed` at once, also
+   * where no queue takes the message later.
    */
   publish(
     exchange: string,
@@ -154,7 +154,9 @@ export class MemoryBroker {
     this.#topics.delete(name);
   }
 
-  /** Calls `listener` with the name of each new topic, after the call stack that created it has returned. */
+  /**
+   * Calls `listener` with the name of each new topic, after the call stack that created it has returned.
+   */
   onTopic(listener: (name: string) => void): () => void {
     return this.#topics.onCreated(listener);
   }
@@ -166,8 +168,8 @@ export class MemoryBroker {
   }
 
   /**
-   * Consumers and inboxes do not depend on the connection: when `onLost` is called, the client closes those that it
-   * opened.
+   * Consumers and inboxes do not depend on the connection: when `onLost` is called, the client closes
+   * those that it opened.
    */
   connect(onLost: () => void): Connection {
     this.#assertOpen();

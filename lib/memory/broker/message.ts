@@ -16,7 +16,9 @@ export interface MemoryProperties {
   readonly persistent?: boolean | undefined;
 }
 
-/** A message in a queue. All queues that it was routed to share its body and headers: both are immutable. */
+/**
+ * A message in a queue. All queues that it was routed to share its body and headers: both are immutable.
+ */
 export interface MemoryMessage {
   readonly body: Buffer;
   readonly headers: MessageHeaders;

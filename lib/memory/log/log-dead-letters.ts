@@ -27,7 +27,10 @@ export interface LogDeadLettersFields {
   readonly location: DeadLetterLocation;
 }
 
-/** The dead letters of one group in a topic in memory. Their records stay; markers say which of them are settled. */
+/**
+ * The dead letters of one group in a topic in memory. Their records stay; markers say which of them are
+ * settled.
+ */
 export class LogDeadLetters implements DeadLetterStore {
   readonly name: string;
   readonly source: string;

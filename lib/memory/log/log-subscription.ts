@@ -77,7 +77,9 @@ export class LogSubscription implements Subscription {
     await this.#serialize(() => this.#leave());
   }
 
-  /** After the loss of the connection: uncommitted records are delivered again, here or at another member. */
+  /**
+   * After the loss of the connection: uncommitted records are delivered again, here or at another member.
+   */
   async reopen(): Promise<void> {
     // Synchronous: what is settled from here on must not be committed.
     this.#endPartitions();
@@ -88,7 +90,10 @@ export class LogSubscription implements Subscription {
     });
   }
 
-  /** Joins and leaves run one after another: a member that joins while it leaves would be in the group twice. */
+  /**
+   * Joins and leaves run one after another: a member that joins while it leaves would be in the group
+   * twice.
+   */
   #serialize(step: () => Promise<void>): Promise<void> {
     const done = this.#lastStep.then(step);
     this.#lastStep = done.catch(() => {});
@@ -113,7 +118,9 @@ export class LogSubscription implements Subscription {
     void this.#membership?.refresh();
   }
 
-  /** Kept partitions continue. The sessions of revoked ones end: their records cannot be settled any more. */
+  /**
+   * Kept partitions continue. The sessions of revoked ones end: their records cannot be settled any more.
+   */
   #assigned(assignment: readonly TopicPartition[]): void {
     const assigned = new Set(assignment.map(nameOf));
     for (const [name, partition] of this.#partitions) {

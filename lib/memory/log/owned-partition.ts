@@ -63,7 +63,8 @@ export class OwnedPartition implements DeliverySource {
     this.#offsets = new OffsetTracker(fields.startOffset, fields.completedBefore);
     this.#consumed = fields.consumedTopicOf(fields.topic);
     this.#sourceSettings = fields.sourceSettingsOf(this.#consumed.source);
-    // Committed at once: the next owner must not skip records that arrive before the first commit of a handled one.
+    // Committed at once: the next owner must not skip records that arrive before the first commit of a
+    // handled one.
     fields.commit(fields.startOffset, fields.completedBefore);
     this.#stopListening = fields.broker
       .topic(fields.topic)!

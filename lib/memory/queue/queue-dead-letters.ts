@@ -15,7 +15,10 @@ import type { MemoryMessage } from '../broker/message.js';
 import { deadLetterQueue } from '../../driver-kit/queue/queue-topology.js';
 import { inboundMessage, republishedMessage } from './queue-messages.js';
 
-/** The dead letters of a queue in memory. Replay and removal are one synchronous step, so neither can fail alone. */
+/**
+ * The dead letters of a queue in memory. Replay and removal are one synchronous step, so neither can fail
+ * alone.
+ */
 export class QueueDeadLetters implements DeadLetterStore {
   readonly name: string;
   readonly source: string;

@@ -49,7 +49,10 @@ import { QueueSubscription } from './queue-subscription.js';
 
 const deadLetterSettings: QueueSettings = { deliveryLimit: deadLetterDeliveryLimit };
 
-/** The driver of `memory({ mode: 'queue' })`: one queue with its dead letter queue, bound to the exchange if given. */
+/**
+ * The driver of `memory({ mode: 'queue' })`: one queue with its dead letter queue, bound to the exchange
+ * if given.
+ */
 export class QueueDriver implements Driver {
   readonly capabilities = queueCapabilities;
   readonly consumerName: string | undefined;

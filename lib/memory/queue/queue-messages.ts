@@ -48,7 +48,9 @@ export function rawOf(message: InboundMessage): MemoryMessage {
   return message.raw as MemoryMessage;
 }
 
-/** A republished message never expires: it has to wait in its retry or dead letter queue until it is due. */
+/**
+ * A republished message never expires: it has to wait in its retry or dead letter queue until it is due.
+ */
 export function republishedMessage(message: MemoryMessage, { to, headers }: RepublishedMessage): Publishable {
   const { expirationMs, replyTo: caller, ...kept } = message.properties;
   const expiration = expirationMs === undefined ? undefined : String(expirationMs);

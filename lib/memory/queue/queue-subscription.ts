@@ -37,7 +37,8 @@ export class QueueSubscription implements Subscription {
   open(): void {
     this.#state = 'consuming';
     this.#fields.declare();
-    // A deleted queue cancels its consumer. The queue is declared again, as after a channel that RabbitMQ closed.
+    // A deleted queue cancels its consumer. The queue is declared again, as after a channel that RabbitMQ
+    // closed.
     const channel = new QueueChannel(this.#fields, () => queueMicrotask(() => this.reopen()));
     this.#channels = [...this.#channels.filter(({ isDone }) => !isDone), channel];
   }

@@ -63,15 +63,17 @@ export function publishOptions(message: OutboundMessage, keyHeader: string): Opt
   };
 }
 
-/** A message on its way to a retry or dead letter queue, or a dead letter on its way to its source queue. */
+/**
+ * A message on its way to a retry or dead letter queue, or a dead letter on its way to its source queue.
+ */
 interface Republish {
   readonly to: RepublishedMessage['to'] | 'replay';
   readonly headers: MessageHeaders;
 }
 
 /**
- * Properties of a republished message: an allow-list. Expiration and user id are not on it, because the broker would
- * act on them again; headers keep them as text.
+ * Properties of a republished message: an allow-list. Expiration and user id are not on it, because the
+ * broker would act on them again; headers keep them as text.
  */
 export function republishOptions(
   message: ConsumeMessage,
@@ -100,12 +102,15 @@ export function republishOptions(
   return options;
 }
 
-/** amqplib encodes headers and properties in one frame of at most 64 KiB; the rest is for the other properties. */
+/**
+ * amqplib encodes headers and properties in one frame of at most 64 KiB; the rest is for the other
+ * properties.
+ */
 const maxHeaderBytes = 60 * 1024;
 
 /**
- * Drops the longest foreign headers until the others fit into a frame. A dead letter that cannot be encoded would
- * never leave its source queue; its body and the stork headers are always kept.
+ * Drops the longest foreign headers until the others fit into a frame. A dead letter that cannot be
+ * encoded would never leave its source queue; its body and the stork headers are always kept.
  */
 function fitHeaders(headers: Record<string, HeaderValue>): void {
   const sizes = Object.entries(headers).map(([name, value]) => ({ name, bytes: sizeOf(name, value) }));

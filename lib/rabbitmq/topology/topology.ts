@@ -27,7 +27,10 @@ export interface QueueTopology {
   readonly exchange: Exchange | undefined;
 }
 
-/** Declares the dead letter queue and the retry queues before their source queue, which never exists without them. */
+/**
+ * Declares the dead letter queue and the retry queues before their source queue, which never exists
+ * without them.
+ */
 export async function declareTopology(
   channel: Channel,
   topology: QueueTopology,
@@ -54,15 +57,16 @@ export async function declareDeadLetters(channel: Channel, queue: string): Promi
 }
 
 /**
- * Declares the retry queue, whose messages return to their source queue after `delayMs`. Only a declare resets the
- * queue's expiry (`x-expires`); a publish does not.
+ * Declares the retry queue, whose messages return to their source queue after `delayMs`. Only a declare
+ * resets the queue's expiry (`x-expires`); a publish does not.
  */
 export async function declareRetries(channel: Channel, queue: string, delayMs: number): Promise<void> {
   await declareQueue(channel, retryQueue(queue, delayMs), {
     durable: true,
     arguments: {
       'x-queue-type': 'quorum',
-      // No application consumes it; reading in the management UI must not reach the delivery limit of its messages.
+      // No application consumes it; reading in the management UI must not reach the delivery limit of its
+      // messages.
       'x-delivery-limit': deadLetterDeliveryLimit,
       'x-message-ttl': delayMs,
       'x-expires': delayMs + leaseMs,

@@ -42,8 +42,9 @@ export function deadLettered(
 }
 
 /**
- * Whether a message is dead-lettered into a queue that it was dead-lettered from before, without a rejection by a
- * consumer since. RabbitMQ drops such a message; here it would cycle without end inside one call.
+ * Whether a message is dead-lettered into a queue that it was dead-lettered from before, without a
+ * rejection by a consumer since. RabbitMQ drops such a message; here it would cycle without end inside
+ * one call.
  */
 export function isDeadLetterCycle(headers: MessageHeaders, queue: string): boolean {
   const history = deathsOf(headers);

@@ -21,8 +21,9 @@ export interface QueueHost {
 }
 
 /**
- * A queue that behaves like a RabbitMQ quorum queue. A message is assigned to a consumer synchronously, so that
- * lengths and limits are exact; the consumer's callback runs after the current call stack has returned.
+ * A queue that behaves like a RabbitMQ quorum queue. A message is assigned to a consumer synchronously,
+ * so that lengths and limits are exact; the consumer's callback runs after the current call stack has
+ * returned.
  */
 export class MemoryQueue {
   readonly options: MemoryQueueOptions;
@@ -145,8 +146,8 @@ export class MemoryQueue {
   };
 
   /**
-   * Expires, assigns and drops messages until none of it is possible. Dead-lettering can enqueue into this very queue
-   * and call this method again, so the queue is consistent after each step.
+   * Expires, assigns and drops messages until none of it is possible. Dead-lettering can enqueue into
+   * this very queue and call this method again, so the queue is consistent after each step.
    */
   #progress(): void {
     if (this.#deleted) return;

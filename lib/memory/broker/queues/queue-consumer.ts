@@ -92,7 +92,8 @@ export class AttachedConsumer implements QueueConsumer {
     const undelivered = this.#withdraw();
     const delivered = [...this.#unacked.values()];
     this.#unacked.clear();
-    // All in one call: otherwise another consumer could get the second message before the first is requeued.
+    // All in one call: otherwise another consumer could get the second message before the first is
+    // requeued.
     this.#callbacks.returned(delivered, undelivered);
   }
 

@@ -2,9 +2,9 @@
 export type Shares<M> = ReadonlyMap<M, readonly number[]>;
 
 /**
- * Assigns each partition of one topic to one member; the counts differ by at most 1. A partition stays with its owner
- * as long as the counts stay even. `load` is the number of partitions that a member has of other topics: of members
- * with equally many partitions of this topic, the least loaded gets one more.
+ * Assigns each partition of one topic to one member; the counts differ by at most 1. A partition stays
+ * with its owner as long as the counts stay even. `load` is the number of partitions that a member has of
+ * other topics: of members with equally many partitions of this topic, the least loaded gets one more.
  */
 export function assignPartitions<M>(
   partitionCount: number,

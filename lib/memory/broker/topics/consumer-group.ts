@@ -45,8 +45,9 @@ interface MemberEntry {
 }
 
 /**
- * A Kafka consumer group with eager rebalances: all members quiesce, all partitions are assigned again, all members
- * resume. The assignment is sticky: a partition stays with its member as long as the counts stay even.
+ * A Kafka consumer group with eager rebalances: all members quiesce, all partitions are assigned again,
+ * all members resume. The assignment is sticky: a partition stays with its member as long as the counts
+ * stay even.
  */
 export class ConsumerGroup {
   readonly id: string;
@@ -116,7 +117,9 @@ export class ConsumerGroup {
     return lag;
   }
 
-  /** Rebalances after a topic was created, got partitions or was deleted, where a member subscribes to it. */
+  /**
+   * Rebalances after a topic was created, got partitions or was deleted, where a member subscribes to it.
+   */
   topicChanged(topic: string): Promise<void> {
     if (this.#host.topic(topic) === undefined) this.#offsets.delete(topic);
     const isSubscribed = [...this.#entries.keys()].some((member) => member.topics().includes(topic));

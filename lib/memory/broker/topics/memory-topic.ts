@@ -78,7 +78,10 @@ export class MemoryTopic {
     return this.#log(partition).slice(Math.max(0, offset), Math.max(0, offset) + max);
   }
 
-  /** Calls `listener` with each record after the call stack that appended it has returned. It must not throw. */
+  /**
+   * Calls `listener` with each record after the call stack that appended it has returned. It must not
+   * throw.
+   */
   onAppend(listener: (record: MemoryRecord) => void): () => void {
     const mailbox = new Mailbox(listener);
     this.#listeners.add(mailbox);
