@@ -13,7 +13,7 @@ async function newDriver(options: Partial<MemoryOptions> = {}) {
   return { broker, driver };
 }
 
-/** What a delivered message is republished as. */
+/** Delivers a message, republishes it and returns what its retry or dead letter queue holds. */
 async function republished(
   headers: Record<string, string | readonly string[]>,
   properties: MemoryProperties,
@@ -44,7 +44,7 @@ it('a dead letter carries no header that RabbitMQ reads or writes, and every oth
   expect(headers).toEqual({ ...foreign, 'stork-origin-cc': '["a"]' });
 });
 
-it('a redelivered request keeps an address that a broker gave, never the name that stands for one', async () => {
+it('a redelivered request keeps a server-named reply address, but not the direct reply queue', async () => {
   const replyTo = async (address: string) =>
     (await republished({}, { replyTo: address }, { to: 'redelivery' })).properties.replyTo;
   expect(await replyTo('amq.gen-1')).toBe('amq.gen-1');

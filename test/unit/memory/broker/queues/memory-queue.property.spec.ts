@@ -130,7 +130,7 @@ class Model {
   }
 }
 
-it('loses and doubles no message and keeps the order, whatever publishers and consumers do', async () => {
+it('neither loses nor duplicates a message and keeps the order, whatever publishers and consumers do', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 60, size: 'max' }), async (steps) => {
       const queue = newBroker().broker.declareQueue('q');

@@ -25,7 +25,7 @@ describe('offsets', () => {
     expect(group.commit('none', 0, 5, one)).toBe(false);
   });
 
-  it('can still be committed while the member halts, and not after it has lost the partition', async () => {
+  it('can be committed while the member quiesces, and not after the partition is revoked', async () => {
     const { broker, clock } = newBroker();
     broker.createTopic('a', { partitions: 2 });
     const group = broker.group('g');
@@ -40,7 +40,7 @@ describe('offsets', () => {
     expect([group.commit('a', 0, 2, one), group.commit('a', 1, 2, one)].filter(Boolean)).toHaveLength(1);
   });
 
-  it('belong to nobody once the owner has left, and outlive it', async () => {
+  it('cannot be committed once the owner has left, and are kept', async () => {
     const { broker } = newBroker();
     broker.createTopic('a', { partitions: 1 });
     const group = broker.group('g');
@@ -53,7 +53,7 @@ describe('offsets', () => {
     expect(group.committed('a', 0)).toBe(3);
   });
 
-  it('are each group’s own, can be committed inside assigned, and go with their topic', async () => {
+  it('are separate for each group, can be committed inside assigned, and are deleted with their topic', async () => {
     const { broker } = newBroker();
     broker.createTopic('a', { partitions: 1 });
     const [one, two] = [newMember('a'), newMember('a')];
@@ -71,7 +71,7 @@ describe('offsets', () => {
     expect(broker.group('g1').committed('a', 0)).toBeUndefined();
   });
 
-  it('carry what was settled above them, until the next commit', async () => {
+  it('carry the completed ranges above them, until the next commit', async () => {
     const { broker } = newBroker();
     broker.createTopic('a', { partitions: 1 });
     const group = broker.group('g');
@@ -84,7 +84,7 @@ describe('offsets', () => {
     expect(group.completedAbove('a', 0)).toEqual([]);
   });
 
-  it('make the lag: what is in the topic and not committed', async () => {
+  it('define the lag: records without commit', async () => {
     const { broker } = newBroker();
     const topic = broker.createTopic('a', { partitions: 2 });
     for (const partition of [0, 0, 0, 1]) {

@@ -34,7 +34,7 @@ function check(members: readonly TestMember[]): void {
   }
 }
 
-it('gives every partition exactly one owner among its subscribers, whoever joins and leaves', async () => {
+it('assigns every partition to exactly one subscriber, whichever members join and leave', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 20 }), async (steps) => {
       const { broker } = newBroker();
