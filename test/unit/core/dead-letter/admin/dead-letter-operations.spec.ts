@@ -5,7 +5,7 @@ import {
   replayDeadLetters,
   type ReplayOptions,
 } from '../../../../../lib/core/dead-letter/admin/dead-letter-operations.js';
-import { FakeBox, deadLetter } from '../../../cli/fake-host.js';
+import { FakeStore, deadLetter } from '../../../cli/fake-host.js';
 
 const options: ReplayOptions = {
   filter: {},
@@ -20,7 +20,7 @@ const options: ReplayOptions = {
 
 describe('work on dead letters', () => {
   it('ends in good order where its listener throws, with what that threw', async () => {
-    const store = new FakeBox(['1', '2', '3'].map((id) => deadLetter({ id })));
+    const store = new FakeStore(['1', '2', '3'].map((id) => deadLetter({ id })));
     const thrown = new Error('the terminal is gone');
     const rejected: unknown[] = [];
     const pass = store.scan.bind(store);
@@ -39,7 +39,7 @@ describe('work on dead letters', () => {
   });
 
   it.each(['constructor', '__proto__', 'toString'])('counts the reason %s as any other', async (reason) => {
-    const store = new FakeBox([deadLetter({ id: '1', reason }), deadLetter({ id: '2', reason })]);
+    const store = new FakeStore([deadLetter({ id: '1', reason }), deadLetter({ id: '2', reason })]);
     const { byReason } = await discardDeadLetters(store, options);
     expect(Object.entries(byReason)).toEqual([[reason, 2]]);
   });
