@@ -6,7 +6,7 @@ import {
   sourceSettingsOf,
   findConflicts,
   validateNoPartitionOrder,
-} from '../driver-kit/subscription.js';
+} from '../driver-kit/source-settings.js';
 import { totalMs } from '../core/retry/retry-policy.js';
 import type {
   Capabilities,

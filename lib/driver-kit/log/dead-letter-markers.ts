@@ -17,7 +17,7 @@ export function markersTopic(deadLetterTopic: string): string {
 }
 
 /** The time is part of it: a topic that is made anew begins at offset 0 again, and must not inherit marks. */
-export function markKey({
+export function markerKey({
   partition,
   offset,
   headers,
@@ -25,6 +25,6 @@ export function markKey({
   return `${partition}/${offset}/${readText(headers, headerNames.failedAt) ?? ''}`;
 }
 
-export function writeMark(mark: DeadLetterMarker): Buffer {
-  return Buffer.from(JSON.stringify(mark));
+export function encodeMarker(marker: DeadLetterMarker): Buffer {
+  return Buffer.from(JSON.stringify(marker));
 }

@@ -37,7 +37,7 @@ export function replyTargetOf(
   return { kind: 'address', topic, address: { topic, partition } satisfies LogReplyAddress };
 }
 
-export function noSuchReplyTopic(topic: string): ReplyTarget {
+export function missingReplyTopic(topic: string): ReplyTarget {
   return { kind: 'forged', why: `the reply topic ${JSON.stringify(topic)} does not exist` };
 }
 
@@ -59,7 +59,7 @@ export function replyHeaders({
 }
 
 /** @param bare what a reply is that says nothing of itself: Nest's servers write one item of a stream so, others the whole answer */
-export function inboundLogReply(
+export function readLogReply(
   { headers, value }: Pick<LogRecord, 'headers' | 'value'>,
   bare: 'value' | 'item' = 'value',
 ): InboundReply {

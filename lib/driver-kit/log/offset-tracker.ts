@@ -1,10 +1,10 @@
 /** Numbers from `from` to `to`, both included. */
-export interface Range {
+export interface OffsetRange {
   readonly from: number;
   readonly to: number;
 }
 
-const none: readonly Range[] = [];
+const none: readonly OffsetRange[] = [];
 
 /**
  * Where a log may be continued after a restart: everything below `next` is settled. Numbers are taken in rising order, with gaps where the
@@ -18,20 +18,20 @@ export class OffsetTracker {
   #head = 0;
   readonly #unsettled = new Set<number>();
   /** Settled before a restart and not yet passed again, in order. */
-  #settledBefore: readonly Range[];
+  #settledBefore: readonly OffsetRange[];
 
   /**
    * @param first where to continue if nothing is taken
    * @param settledBefore what need not be taken again, from `first` on, as `settledAbove` tells it
    */
-  constructor(first: number, settledBefore: readonly Range[] = []) {
+  constructor(first: number, settledBefore: readonly OffsetRange[] = []) {
     this.#next = first;
     this.#reached = first;
     this.#settledBefore = settledBefore;
   }
 
   /** The first number that is taken and not settled; without one, the number after the last that was passed. */
-  get next(): number {
+  get committable(): number {
     return this.#next;
   }
 
@@ -45,7 +45,7 @@ export class OffsetTracker {
     return this.#reached - this.#next;
   }
 
-  get unsettled(): number {
+  get unsettledCount(): number {
     return this.#unsettled.size;
   }
 
@@ -82,10 +82,10 @@ export class OffsetTracker {
   }
 
   /** What from `next` on need not be taken again: settled, or not there. In rising order; no two touch. */
-  completedRanges(): readonly Range[] {
+  completedRanges(): readonly OffsetRange[] {
     // The common case: everything settles in its order.
     if (this.gap === this.#unsettled.size && this.#settledBefore.length === 0) return none;
-    const ranges: Range[] = [];
+    const ranges: OffsetRange[] = [];
     let from = this.#next;
     const close = (end: number): void => {
       if (end > from) ranges.push({ from, to: end - 1 });

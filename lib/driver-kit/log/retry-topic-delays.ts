@@ -17,7 +17,7 @@ export class RetryTopicDelays {
   }
 
   /** One topic each. */
-  get ofTopics(): readonly number[] {
+  get topicDelaysMs(): readonly number[] {
     return [replayDelayMs, ...this.#declared];
   }
 
@@ -25,20 +25,20 @@ export class RetryTopicDelays {
    * The next longer delay that was declared, beyond the longest a multiple of it: a message goes round until it is due, and due times within a
    * topic rise, or it would wait behind others. Undefined where none was declared.
    */
-  round(delayMs: number): number | undefined {
+  roundUp(delayMs: number): number | undefined {
     const longest = this.#declared.at(-1);
     if (longest === undefined) return undefined;
     return this.#declared.find((declared) => declared >= delayMs) ?? Math.ceil(delayMs / longest) * longest;
   }
 
   /** The delay of the topic in which a message waits, or begins to. Undefined where none was declared. */
-  topicFor(delayMs: number): number | undefined {
+  topicDelayFor(delayMs: number): number | undefined {
     return this.#declared.find((declared) => declared >= delayMs) ?? this.#declared.at(-1);
   }
 }
 
 /** How the reader of a retry topic sees time. */
-export interface DueContext {
+export interface RetryTopicTiming {
   /** The topic's. */
   readonly delayMs: number;
   readonly now: number;
@@ -50,7 +50,10 @@ export interface DueContext {
  * When a record of a retry topic is to be taken up: when it is due, and no later than its topic's delay after it was written. What is not
  * due then goes round. A due time that nobody of ours writes, e.g. of the year 9999, counts as none.
  */
-export function eligibleAt(record: Pick<LogRecord, 'headers' | 'timestamp'>, scope: DueContext): number {
+export function eligibleAt(
+  record: Pick<LogRecord, 'headers' | 'timestamp'>,
+  scope: RetryTopicTiming,
+): number {
   const { delayMs, now, clockSkewMs } = scope;
   if (delayMs === replayDelayMs) return now;
   const { timestamp } = record;
@@ -62,7 +65,7 @@ export function eligibleAt(record: Pick<LogRecord, 'headers' | 'timestamp'>, sco
 /** When a record of a retry topic that was taken up is due, if that is still to come. */
 export function remainingDueAt(
   record: Pick<LogRecord, 'headers'>,
-  scope: Pick<DueContext, 'delayMs' | 'now'>,
+  scope: Pick<RetryTopicTiming, 'delayMs' | 'now'>,
 ): number | undefined {
   const dueAt = scope.delayMs === replayDelayMs ? undefined : dueAtOf(record, scope);
   return dueAt !== undefined && dueAt > scope.now ? dueAt : undefined;
@@ -71,7 +74,7 @@ export function remainingDueAt(
 /** A handler may ask for a day, and beyond the longest delay that is rounded up to a multiple of it. */
 function dueAtOf(
   { headers }: Pick<LogRecord, 'headers'>,
-  { delayMs, now }: Pick<DueContext, 'delayMs' | 'now'>,
+  { delayMs, now }: Pick<RetryTopicTiming, 'delayMs' | 'now'>,
 ): number | undefined {
   const dueAt = readTime(headers, headerNames.dueAt);
   return dueAt === undefined || dueAt > now + maxRequestedDelayMs + delayMs ? undefined : dueAt;

@@ -3,7 +3,7 @@ import { printable } from '../../core/message/text.js';
 import type { ConfigProblem } from '../../core/runtime/errors.js';
 
 /** What Kafka takes as a topic's name. */
-export const legalTopic = /^(?!\.\.?$)[\w.-]{1,249}$/;
+export const validTopicName = /^(?!\.\.?$)[\w.-]{1,249}$/;
 
 /** Companions of ours: never read by a RegExp, or their messages would be dead-lettered again without end. */
 export function isManagedTopic(topic: string): boolean {
@@ -11,7 +11,7 @@ export function isManagedTopic(topic: string): boolean {
 }
 
 export function deadLetterTopic(topic: string): string {
-  return `${legalName(topic)}.dlq`;
+  return `${toValidName(topic)}.dlq`;
 }
 
 /** The topic whose letters lie there; undefined for any other. */
@@ -25,7 +25,7 @@ export function sourceOfDeadLetterTopic(topic: string): string | undefined {
  * @param whole what it stands for, where something was left out
  * @param isAmbiguous whether another name could differ from it by `.` and `_` alone, which the broker takes for the same
  */
-function legalName(text: string, whole = text, isAmbiguous = false): string {
+function toValidName(text: string, whole = text, isAmbiguous = false): string {
   const legal = text.replaceAll(/[^\w.-]/g, '-').slice(0, longestPrefix);
   if (legal === whole && !isAmbiguous) return whole;
   return `${legal}-${createHash('sha256').update(whole).digest('hex').slice(0, 8)}`;
@@ -71,12 +71,12 @@ function retryPrefix(topic: string, group: string): string {
   const infix = '.retry.';
   const room = longestPrefix - infix.length - Math.min(group.length, groupLeft);
   const text = topic.slice(0, room) + infix + group;
-  return `${legalName(text, topic + infix + group, group.includes('_'))}.`;
+  return `${toValidName(text, topic + infix + group, group.includes('_'))}.`;
 }
 
-export function validateTargetNames(targets: readonly string[], transport: string): ConfigProblem[] {
+export function validateDeadLetterTopics(targets: readonly string[], transport: string): ConfigProblem[] {
   return targets
-    .filter((target) => !legalTopic.test(target))
+    .filter((target) => !validTopicName.test(target))
     .map((target) => ({
       name: `@DeadLetter({ topic }) on the transport ${JSON.stringify(transport)}`,
       expected: 'a topic name: 1 to 249 letters, digits, _, . and -',

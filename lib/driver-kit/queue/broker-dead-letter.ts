@@ -6,7 +6,7 @@ import type { InboundMessage } from '../../core/port/message.js';
 // What dead letters look like in a queue: the same on RabbitMQ and in memory.
 
 /** A letter as it lies in a queue. Total: whatever its headers hold. */
-export function queueDeadLetter(message: InboundMessage): StoredDeadLetter {
+export function readQueueDeadLetter(message: InboundMessage): StoredDeadLetter {
   const isOurs = readText(message.headers, headerNames.deathReason) !== undefined;
   const brokerCause = isOurs ? undefined : brokerCauseOf(message.headers);
   return { id: idOf(message, brokerCause), message: withKeyOf(brokerCause, message), brokerCause };

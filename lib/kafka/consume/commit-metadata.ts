@@ -1,4 +1,4 @@
-import type { Range } from '../../driver-kit/log/offset-tracker.js';
+import type { OffsetRange } from '../../driver-kit/log/offset-tracker.js';
 
 /**
  * What a commit says beside its offset, as text: fields `name=value` joined by `;`, of which unknown ones are ignored. For example
@@ -19,7 +19,7 @@ const guardBytes = 'stork=0000;'.length;
 export interface CommitToEncode {
   readonly offset: number;
   /** What is settled from `offset` on, in rising order, without overlap. */
-  readonly settled: readonly Range[];
+  readonly settled: readonly OffsetRange[];
   /** How many partitions the topic had when the group first chose where to start. */
   readonly partitions: number | undefined;
 }
@@ -31,7 +31,7 @@ export interface EncodedCommit {
 }
 
 export interface DecodedCommit {
-  readonly settled: Range[];
+  readonly settled: OffsetRange[];
   readonly partitions: number | undefined;
 }
 
@@ -72,8 +72,8 @@ function unguard(metadata: string): ReadonlyMap<string, string | undefined> | un
 }
 
 /** Undefined if one of them is unsound: then none can be trusted. */
-function decodeRanges(value: string | undefined, offset: number): Range[] | undefined {
-  const ranges: Range[] = [];
+function decodeRanges(value: string | undefined, offset: number): OffsetRange[] | undefined {
+  const ranges: OffsetRange[] = [];
   if (value === undefined) return ranges;
   let next = offset;
   for (const range of value.split(',')) {

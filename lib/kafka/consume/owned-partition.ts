@@ -1,6 +1,6 @@
 import { setMaxListeners } from 'node:events';
 import type { CancelTimer, StorkClock } from '../../core/runtime/clock.js';
-import type { SourceSettings } from '../../driver-kit/subscription.js';
+import type { SourceSettings } from '../../driver-kit/source-settings.js';
 import { orderingKeyOf } from '../../driver-kit/log/ordering-key.js';
 import {
   Delivery,
@@ -137,7 +137,7 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
 
   /** Offset that holds up what follows. */
   get oldestUnsettled(): number {
-    return this.#watermark?.next ?? this.#position;
+    return this.#watermark?.committable ?? this.#position;
   }
 
   start({ offset, metadata, knownPartitions }: StartOffset): void {
@@ -280,9 +280,9 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
   commit(): { readonly offset: OffsetToCommit; readonly confirmed: () => void } | undefined {
     const watermark = this.#watermark;
     if (watermark === undefined || !this.session.isActive) return undefined;
-    if (!this.#isDirty && this.#committed === watermark.next) return undefined;
+    if (!this.#isDirty && this.#committed === watermark.committable) return undefined;
     this.#isDirty = false;
-    const offset = watermark.next;
+    const offset = watermark.committable;
     const settled = watermark.completedRanges();
     const { metadata, covered } = encodeCommit({ offset, settled, partitions: this.#knownPartitions });
     const { topic, partition } = this;

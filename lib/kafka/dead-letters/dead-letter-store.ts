@@ -9,7 +9,7 @@ import type {
 } from '../../core/port/dead-letter-store.js';
 import { ClientClosedError, messageOf } from '../../core/runtime/errors.js';
 import type { MessageHeaders } from '../../core/message/headers.js';
-import { markKey } from '../../driver-kit/log/dead-letter-markers.js';
+import { markerKey } from '../../driver-kit/log/dead-letter-markers.js';
 import type { StorkLogger } from '../../core/runtime/logger.js';
 import type {
   ConsumerSettings,
@@ -159,7 +159,11 @@ export class KafkaDeadLetterStore implements DeadLetterStore {
   ): Promise<void> {
     for await (const { partition, record } of this.#deadLetters(ends, signal)) {
       const deadLetter = this.#letter(partition, record);
-      const key = markKey({ partition, offset: Number(record.offset), headers: deadLetter.message.headers });
+      const key = markerKey({
+        partition,
+        offset: Number(record.offset),
+        headers: deadLetter.message.headers,
+      });
       if (marks.has(key)) continue;
       const verdict = await this.#verdict(visitor, deadLetter, work, signal);
       if (verdict === 'stop') return;

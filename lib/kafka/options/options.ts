@@ -2,7 +2,7 @@ import type { ConnectionOptions } from 'node:tls';
 import { Allow } from 'class-validator';
 import type { BackoffOptions } from '../../core/runtime/clock.js';
 import type { ConfigProblem } from '../../core/runtime/errors.js';
-import { legalTopic } from '../../driver-kit/log/topic-names.js';
+import { validTopicName } from '../../driver-kit/log/topic-names.js';
 import type { MessageDestination } from '../../core/port/message.js';
 import { printable } from '../../core/message/text.js';
 import type { CommonTransportOptions } from '../../nest/transport-options.js';
@@ -178,7 +178,7 @@ const isText = (value: unknown): value is string => typeof value === 'string' &&
 const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null;
 const isPositive = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) > 0;
-const isTopic = (value: unknown): boolean => typeof value === 'string' && legalTopic.test(value);
+const isTopic = (value: unknown): boolean => typeof value === 'string' && validTopicName.test(value);
 const isBoolean = (value: unknown): boolean => typeof value === 'boolean';
 const topicText = 'a topic name: letters, digits, _, . and -, at most 249';
 

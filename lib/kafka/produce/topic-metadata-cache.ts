@@ -1,5 +1,5 @@
 import type { StorkClock } from '../../core/runtime/clock.js';
-import { legalTopic } from '../../driver-kit/log/topic-names.js';
+import { validTopicName } from '../../driver-kit/log/topic-names.js';
 import { KafkaClientError, type KafkaAdmin } from '../client/client.js';
 
 /** A topic that exists is asked for again after this long: it may have got partitions. */
@@ -64,7 +64,7 @@ export class TopicMetadataCache {
   }
 
   #isMissing(topic: string): boolean {
-    if (!legalTopic.test(topic)) return true;
+    if (!validTopicName.test(topic)) return true;
     const sinceMs = this.#missing.get(topic);
     return sinceMs !== undefined && this.#clock.now() - sinceMs < trustedForMs;
   }

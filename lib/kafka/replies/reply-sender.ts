@@ -5,7 +5,7 @@ import {
   PublishRejectedError,
   StorkConfigError,
 } from '../../core/runtime/errors.js';
-import { noSuchReplyTopic, replyHeaders, replyTargetOf } from '../../driver-kit/log/log-reply.js';
+import { missingReplyTopic, replyHeaders, replyTargetOf } from '../../driver-kit/log/log-reply.js';
 import type { LogReplyAddress } from '../../driver-kit/log/log-record.js';
 import type {
   InboundMessage,
@@ -55,7 +55,7 @@ export class ReplySender {
     if (topics.known(topic) !== undefined) return found;
     // Where the broker cannot be asked, sending the reply will tell.
     return topics.exists(topic).then(
-      (exists) => (exists ? found : noSuchReplyTopic(topic)),
+      (exists) => (exists ? found : missingReplyTopic(topic)),
       () => found,
     );
   }

@@ -1,9 +1,9 @@
 import { Fifo } from '../../core/runtime/fifo.js';
-import { eligibleAt, type DueContext } from '../../driver-kit/log/retry-topic-delays.js';
+import { eligibleAt, type RetryTopicTiming } from '../../driver-kit/log/retry-topic-delays.js';
 import type { FetchedRecord } from '../client/client.js';
 import { carriedHeaders } from '../records.js';
 
-export type DueTimes = Omit<DueContext, 'now'>;
+export type DueTimes = Omit<RetryTopicTiming, 'now'>;
 
 /** How much may wait in memory. */
 export interface DelayBufferBounds {

@@ -13,19 +13,19 @@ export class RetryTopics {
   }
 
   round(delayMs: number): number | undefined {
-    return this.#delays.round(delayMs);
+    return this.#delays.roundUp(delayMs);
   }
 
   /** Those that a source must have, by their delays. */
   of(source: string): ReadonlyMap<string, number> {
     return new Map(
-      this.#delays.ofTopics.map((delayMs) => [retryTopic(source, this.#group, delayMs), delayMs]),
+      this.#delays.topicDelaysMs.map((delayMs) => [retryTopic(source, this.#group, delayMs), delayMs]),
     );
   }
 
   /** Where a message waits that shall come back after `delayMs`. Without delays of our own it stays among those that wait for as long as it has. */
   topicFor(source: string, delayMs: number, ownDelayMs = delayMs): string {
-    return retryTopic(source, this.#group, this.#delays.topicFor(delayMs) ?? ownDelayMs);
+    return retryTopic(source, this.#group, this.#delays.topicDelayFor(delayMs) ?? ownDelayMs);
   }
 
   /** Those among `names`. Those of delays that nobody asks for any more too: they may hold messages. */

@@ -3,10 +3,10 @@ import {
   findConflicts,
   findConflictsByPattern,
   type SourceSettings,
-} from '../../driver-kit/subscription.js';
+} from '../../driver-kit/source-settings.js';
 import type { SubscribedPattern, SubscriptionSpec } from '../../core/port/driver.js';
 import type { ConfigProblem } from '../../core/runtime/errors.js';
-import { isManagedTopic, legalTopic } from '../../driver-kit/log/topic-names.js';
+import { isManagedTopic, validTopicName } from '../../driver-kit/log/topic-names.js';
 import { matches, patternFromRegExp } from '../../core/message/pattern.js';
 import type { KafkaOptions } from '../options/options.js';
 
@@ -68,7 +68,7 @@ export function findPatternProblems(
     ];
   }
   const illegal = spec.patterns
-    .filter(({ kind, text }) => kind !== 'regexp' && !legalTopic.test(text))
+    .filter(({ kind, text }) => kind !== 'regexp' && !validTopicName.test(text))
     .map(({ text, handlerNames: places }) => ({
       name: `pattern ${text} of ${places.join(' and ')} ${where}`,
       expected:

@@ -10,9 +10,9 @@ import type {
 import { NoRouteError, StorkConfigError } from '../../core/runtime/errors.js';
 import type { MessageHeaders } from '../../core/message/headers.js';
 import {
-  markKey,
+  markerKey,
   markersTopic,
-  writeMark,
+  encodeMarker,
   type DeadLetterMarker,
 } from '../../driver-kit/log/dead-letter-markers.js';
 import { republishedHeaders, RecordMessage } from '../../driver-kit/log/log-record.js';
@@ -79,7 +79,7 @@ export class LogDeadLetters implements DeadLetterStore {
 
   /** In one tick: whoever reads the replayed message finds the mark. */
   #settle(record: MemoryRecord, verdict: Exclude<DeadLetterAction, 'keep' | 'stop'>): DeadLetterOutcome {
-    if (this.#marked().has(markKey(record)))
+    if (this.#marked().has(markerKey(record)))
       return { skipped: new Error('somebody else has settled it meanwhile') };
     if (verdict === 'discard') {
       this.#mark(record, 'discarded');
@@ -107,15 +107,19 @@ export class LogDeadLetters implements DeadLetterStore {
   #mark(record: MemoryRecord, action: DeadLetterMarker['action']): void {
     const { broker } = this.#fields;
     const now = broker.clock.now();
-    const value = writeMark({ action, at: new Date(now).toISOString(), by: `${hostname()}/${process.pid}` });
+    const value = encodeMarker({
+      action,
+      at: new Date(now).toISOString(),
+      by: `${hostname()}/${process.pid}`,
+    });
     const marks = broker.createTopic(markersTopic(this.name), { partitions: this.#topic.partitionCount });
-    marks.append({ key: markKey(record), value, headers: {}, timestamp: now });
+    marks.append({ key: markerKey(record), value, headers: {}, timestamp: now });
   }
 
   /** Letters that are not done with. */
   #open(): readonly MemoryRecord[] {
     const marked = this.#marked();
-    return recordsOf(this.#topic).filter((record) => !marked.has(markKey(record)));
+    return recordsOf(this.#topic).filter((record) => !marked.has(markerKey(record)));
   }
 
   #marked(): ReadonlySet<string | undefined> {

@@ -4,13 +4,13 @@ import {
   sourceSettingsOf,
   findConflicts,
   findConflictsByPattern,
-} from '../../driver-kit/subscription.js';
+} from '../../driver-kit/source-settings.js';
 import {
-  validateTargetNames,
+  validateDeadLetterTopics,
   deadLetterTopic,
   findRetryTopics,
   isManagedTopic,
-  legalTopic,
+  validTopicName,
   retryTopic,
   type ConsumedTopic,
 } from '../../driver-kit/log/topic-names.js';
@@ -37,8 +37,8 @@ import type { DriverEnvironment } from '../../nest/bootstrap/transport-definitio
 import type { MemoryBroker } from '../broker/memory-broker.js';
 import { outboundHeaders, type LogReplyAddress } from '../../driver-kit/log/log-record.js';
 import {
-  inboundLogReply,
-  noSuchReplyTopic,
+  readLogReply,
+  missingReplyTopic,
   replyHeaders,
   replyTargetOf,
 } from '../../driver-kit/log/log-reply.js';
@@ -86,7 +86,7 @@ export class LogDriver implements Driver {
     const { topic } = this.#options;
     const { deadLetterTargets } = spec;
     const problems = [
-      ...validateTargetNames(deadLetterTargets, this.#name),
+      ...validateDeadLetterTopics(deadLetterTargets, this.#name),
       ...validateTargetsNotConsumed(deadLetterTargets, (name) => this.#isSource(name, spec), this.#name),
     ];
     if (this.#sharesSource) {
@@ -104,7 +104,7 @@ export class LogDriver implements Driver {
 
   #illegalTopics({ patterns }: SubscriptionSpec): ConfigProblem[] {
     return patterns
-      .filter(({ kind, text }) => kind !== 'regexp' && !legalTopic.test(text))
+      .filter(({ kind, text }) => kind !== 'regexp' && !validTopicName.test(text))
       .map(({ text }) => ({
         name: `pattern ${text} on the transport ${JSON.stringify(this.#name)}`,
         expected:
@@ -144,7 +144,7 @@ export class LogDriver implements Driver {
       homeOf: (topic) => this.#homeOf(topic, spec),
       declareManagedTopics: (topic) => this.#declareManagedTopics(topic),
       retryTopicFor: (source, delayMs) =>
-        retryTopic(source, this.consumerName, this.#delays.topicFor(delayMs) ?? delayMs),
+        retryTopic(source, this.consumerName, this.#delays.topicDelayFor(delayMs) ?? delayMs),
     });
     await this.#subscription.open();
     return this.#subscription;
@@ -170,7 +170,7 @@ export class LogDriver implements Driver {
   }
 
   roundDelay(delayMs: number): number | undefined {
-    return this.#delays.round(delayMs);
+    return this.#delays.roundUp(delayMs);
   }
 
   async openReplies(listener: ReplyListener): Promise<ReplyInbox> {
@@ -183,7 +183,7 @@ export class LogDriver implements Driver {
     this.#stopReplies = topic.onAppend(() => {
       for (const record of topic.read(partition, next, Infinity)) {
         next = record.offset + 1;
-        queueMicrotask(() => listener.onReply(inboundLogReply(record)));
+        queueMicrotask(() => listener.onReply(readLogReply(record)));
       }
     });
     return { address: { topic: name, partition } satisfies LogReplyAddress };
@@ -193,7 +193,7 @@ export class LogDriver implements Driver {
     const isConsumed = (topic: string): boolean => this.#subscription?.reads(topic) ?? false;
     const target = replyTargetOf(message.headers, this.#options.replyTopics ?? [], isConsumed);
     const isMissing = target.topic !== undefined && this.#broker.topic(target.topic) === undefined;
-    return isMissing ? noSuchReplyTopic(target.topic) : target;
+    return isMissing ? missingReplyTopic(target.topic) : target;
   }
 
   async reply(to: ReplyAddress, reply: OutboundReply): Promise<'confirmed' | 'undeliverable'> {
@@ -253,7 +253,7 @@ export class LogDriver implements Driver {
     const { partitionCount } = this.#broker.topic(topic)!;
     for (const deadLetters of [deadLetterTopic(topic), ...this.#deadLetterTargets])
       this.#declareTopic(deadLetters, partitionCount);
-    for (const delayMs of this.#delays.ofTopics)
+    for (const delayMs of this.#delays.topicDelaysMs)
       this.#declareTopic(retryTopic(topic, this.consumerName, delayMs), partitionCount);
   }
 

@@ -1,4 +1,4 @@
-import type { SourceSettings } from '../../driver-kit/subscription.js';
+import type { SourceSettings } from '../../driver-kit/source-settings.js';
 import { orderingKeyOf } from '../../driver-kit/log/ordering-key.js';
 import {
   Delivery,
@@ -9,7 +9,7 @@ import {
 import type { DeliverySink, Subscription } from '../../core/port/driver.js';
 import { ConnectionLostError } from '../../core/runtime/errors.js';
 import type { CancelTimer } from '../../core/runtime/clock.js';
-import { OffsetTracker, type Range } from '../../driver-kit/log/offset-tracker.js';
+import { OffsetTracker, type OffsetRange } from '../../driver-kit/log/offset-tracker.js';
 import type {
   ConsumerGroup,
   GroupMember,
@@ -185,9 +185,9 @@ interface OwnedPartitionFields extends LogSubscriptionFields {
   readonly partition: number;
   readonly first: number;
   /** Records above `first` that are settled already. */
-  readonly settledBefore: readonly Range[];
+  readonly settledBefore: readonly OffsetRange[];
   /** False where the partition is not ours any more. */
-  commit(offset: number, settledAbove: readonly Range[]): boolean;
+  commit(offset: number, settledAbove: readonly OffsetRange[]): boolean;
   isFlowing(): boolean;
 }
 
@@ -252,7 +252,7 @@ class OwnedPartition implements DeliverySource {
   #commit(delivery: Delivery): boolean {
     const watermark = this.#watermark;
     watermark.complete(delivery.tag);
-    return this.#fields.commit(watermark.next, watermark.completedRanges());
+    return this.#fields.commit(watermark.committable, watermark.completedRanges());
   }
 
   get #name(): string {
@@ -303,7 +303,7 @@ class OwnedPartition implements DeliverySource {
     const next = broker.topic(retryTopicFor(source, dueAt - now)) ?? broker.topic(record.topic)!;
     next.append({ key, value, headers, timestamp: now });
     this.#watermark.complete(record.offset);
-    this.#fields.commit(this.#watermark.next, this.#watermark.completedRanges());
+    this.#fields.commit(this.#watermark.committable, this.#watermark.completedRanges());
   }
 
   #handOver(record: MemoryRecord): void {

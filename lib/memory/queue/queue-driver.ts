@@ -4,7 +4,7 @@ import {
   sourceSettingsOf,
   findConflicts,
   validateNoPartitionOrder,
-} from '../../driver-kit/subscription.js';
+} from '../../driver-kit/source-settings.js';
 import type { DeadLetterStore, DeadLetterLocation } from '../../core/port/dead-letter-store.js';
 import type {
   Capabilities,

@@ -1,6 +1,6 @@
 import type { ConfirmChannel, ConsumeMessage } from 'amqplib';
 import type { ConnectionStateCell } from '../../core/port/connection-state.js';
-import { sourceSettingsOf, type SourceSettings } from '../../driver-kit/subscription.js';
+import { sourceSettingsOf, type SourceSettings } from '../../driver-kit/source-settings.js';
 import {
   Delivery,
   SourceSession,

@@ -9,7 +9,7 @@ import type {
 } from '../../core/port/dead-letter-store.js';
 import { ConnectionLostError } from '../../core/runtime/errors.js';
 import type { MessageHeaders } from '../../core/message/headers.js';
-import { queueDeadLetter } from '../../driver-kit/queue/broker-dead-letter.js';
+import { readQueueDeadLetter } from '../../driver-kit/queue/broker-dead-letter.js';
 import type { ScanChannel } from './scan-channel.js';
 import { returnsLeft, tooFewReturns } from './delivery-limit.js';
 import { republishOptions, inboundMessage } from '../publish/messages.js';
@@ -90,7 +90,7 @@ export class DeadLetterScan {
       }
       const message = await withTimeout(reader.next(), { signal });
       if (message === undefined) return this.#stop();
-      const deadLetter = queueDeadLetter(inboundMessage(message, store, keyHeader));
+      const deadLetter = readQueueDeadLetter(inboundMessage(message, store, keyHeader));
       if (take(known, deadLetter.id)) reader.keep(message);
       else await this.#visit(deadLetter, message, reader);
     }

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { inboundLogReply, replyTargetOf } from '../../../lib/driver-kit/log/log-reply.js';
+import { readLogReply, replyTargetOf } from '../../../lib/driver-kit/log/log-reply.js';
 import { guessContentType, isNestRequest, nestBody, nestContentType } from '../../../lib/kafka/wire.js';
 
 describe('a request is of a Nest client', () => {
@@ -54,7 +54,7 @@ it.each([
 describe('a reply', () => {
   const value = Buffer.from('1');
   const of = (headers: Record<string, string>, body: Buffer | null = value, bare?: 'value' | 'item') =>
-    inboundLogReply({ headers: { kafka_correlationId: 'c', ...headers }, value: body }, bare);
+    readLogReply({ headers: { kafka_correlationId: 'c', ...headers }, value: body }, bare);
 
   it('says what it is by our header, or by those of Nest', () => {
     expect(of({}).kind).toBe('value');

@@ -1,6 +1,6 @@
 import type { StorkClock } from '../../../core/runtime/clock.js';
 import { settlesWithin } from '../../../core/runtime/with-timeout.js';
-import type { Range } from '../../../driver-kit/log/offset-tracker.js';
+import type { OffsetRange } from '../../../driver-kit/log/offset-tracker.js';
 import { assignPartitions } from './assign-partitions.js';
 import type { MemoryTopic, TopicPartition } from './memory-topic.js';
 
@@ -32,10 +32,10 @@ export interface GroupHost {
 
 interface Committed {
   readonly offset: number;
-  readonly settledAbove: readonly Range[];
+  readonly settledAbove: readonly OffsetRange[];
 }
 
-const none: readonly Range[] = [];
+const none: readonly OffsetRange[] = [];
 
 interface Seat {
   readonly member: GroupMember;
@@ -87,7 +87,7 @@ export class ConsumerGroup {
   }
 
   /** What above the committed offset need not be read again. */
-  settledAbove(topic: string, partition: number): readonly Range[] {
+  settledAbove(topic: string, partition: number): readonly OffsetRange[] {
     return this.#offsets.get(topic)?.get(partition)?.settledAbove ?? none;
   }
 
@@ -97,7 +97,7 @@ export class ConsumerGroup {
     partition: number,
     offset: number,
     member: GroupMember,
-    settledAbove: readonly Range[] = none,
+    settledAbove: readonly OffsetRange[] = none,
   ): boolean {
     if (this.#owners.get(topic)?.get(partition) !== member) return false;
     const offsets = this.#offsets.get(topic) ?? new Map<number, Committed>();

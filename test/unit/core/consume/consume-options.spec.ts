@@ -9,7 +9,7 @@ import {
   findConflicts,
   findConflictsByPattern,
   validateNoPartitionOrder,
-} from '../../../../lib/driver-kit/subscription.js';
+} from '../../../../lib/driver-kit/source-settings.js';
 import { orderingKeyOf } from '../../../../lib/driver-kit/log/ordering-key.js';
 import type { ConsumeSettings, Handler } from '../../../../lib/core/consume/handler.js';
 import { patternFromRegExp, patternFromString } from '../../../../lib/core/message/pattern.js';

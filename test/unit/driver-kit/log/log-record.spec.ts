@@ -4,7 +4,7 @@ import {
   deadLetterTopic,
   findRetryTopics,
   isManagedTopic,
-  legalTopic,
+  validTopicName,
   retryTopic,
 } from '../../../../lib/driver-kit/log/topic-names.js';
 
@@ -21,7 +21,7 @@ describe('names of companions', () => {
     ['both', 't'.repeat(249), 'g'.repeat(300)],
   ])('are legal for %s, and known for ours', (_what, topic, group) => {
     const names = [deadLetterTopic(topic), retryTopic(topic, group, 28 * 86_400_000)];
-    for (const name of [...names, `${deadLetterTopic(topic)}.marks`]) expect(name).toMatch(legalTopic);
+    for (const name of [...names, `${deadLetterTopic(topic)}.marks`]) expect(name).toMatch(validTopicName);
     expect(names.filter((name) => !isManagedTopic(name))).toEqual([]);
     expect(names.filter((name) => !name.startsWith(topic.slice(0, 153)))).toEqual([]);
     expect(findRetryTopics(names, [topic], group)).toEqual(

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { OffsetTracker, type Range } from '../../../../lib/driver-kit/log/offset-tracker.js';
+import { OffsetTracker, type OffsetRange } from '../../../../lib/driver-kit/log/offset-tracker.js';
 
 /** A reader of a log who notes by number what became of each record, and starts again from what a watermark tells. */
 class Reader {
@@ -62,7 +62,7 @@ class Reader {
 
   restart(keptRanges: number): void {
     const kept = this.watermark.completedRanges().slice(0, keptRanges);
-    const next = this.watermark.next;
+    const next = this.watermark.committable;
     this.watermark = new OffsetTracker(next, kept);
     this.#remembered = new Set(numbersOf(kept));
     this.#running.clear();
@@ -73,17 +73,19 @@ class Reader {
 
   check(): void {
     const { watermark } = this;
-    expect([watermark.next, watermark.position, watermark.gap, watermark.unsettled]).toEqual([
+    expect([watermark.committable, watermark.position, watermark.gap, watermark.unsettledCount]).toEqual([
       this.#next,
       this.#reached,
       this.#reached - this.#next,
       this.#running.size,
     ]);
-    expect(this.log.filter((number) => number < watermark.next && !this.#settled.has(number))).toEqual([]);
+    expect(this.log.filter((number) => number < watermark.committable && !this.#settled.has(number))).toEqual(
+      [],
+    );
     this.#checkRanges(watermark.completedRanges());
   }
 
-  #checkRanges(ranges: readonly Range[]): void {
+  #checkRanges(ranges: readonly OffsetRange[]): void {
     let last = watermarkFloor(this.watermark);
     const apart = ranges.every(({ from, to }) => {
       const beyond = from > last && to >= from;
@@ -93,7 +95,7 @@ class Reader {
     });
     if (!apart) expect.fail(`not in order, or not apart: ${JSON.stringify(ranges)}`);
     const told = new Set(numbersOf(ranges));
-    const above = this.log.filter((number) => number >= this.watermark.next);
+    const above = this.log.filter((number) => number >= this.watermark.committable);
     expect(above.filter((number) => told.has(number))).toEqual(above.filter((number) => this.#known(number)));
   }
 
@@ -110,10 +112,10 @@ class Reader {
 
 /** A range may begin at `next` itself: where nothing runs, and what comes next was settled before the restart. */
 function watermarkFloor(watermark: OffsetTracker): number {
-  return watermark.unsettled === 0 ? watermark.next - 1 : watermark.next;
+  return watermark.unsettledCount === 0 ? watermark.committable - 1 : watermark.committable;
 }
 
-function numbersOf(ranges: readonly Range[]): number[] {
+function numbersOf(ranges: readonly OffsetRange[]): number[] {
   return ranges.flatMap(({ from, to }) => Array.from({ length: to - from + 1 }, (_, i) => from + i));
 }
 
@@ -191,7 +193,7 @@ describe('Watermark over restarts', () => {
         while (reader.take());
         for (const number of reader.running) reader.settle(number);
         expect([...reader.settled].toSorted((a, b) => a - b)).toEqual(log);
-        expect([reader.watermark.next, reader.watermark.completedRanges()]).toEqual([reader.end, []]);
+        expect([reader.watermark.committable, reader.watermark.completedRanges()]).toEqual([reader.end, []]);
       }),
       { numRuns: 1000 },
     );
@@ -202,7 +204,7 @@ describe('Watermark over restarts', () => {
     expect([watermark.track(0), watermark.track(2), watermark.track(3)]).toEqual([true, false, false]);
     expect(watermark.completedRanges()).toEqual([{ from: 1, to: 9 }]);
     watermark.complete(0);
-    expect([watermark.next, watermark.completedRanges()]).toEqual([4, [{ from: 4, to: 9 }]]);
+    expect([watermark.committable, watermark.completedRanges()]).toEqual([4, [{ from: 4, to: 9 }]]);
   });
 
   it('tells the ranges between what runs, holes included, and those ahead', () => {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { MessageHeaders, HeaderValue } from '../../../../lib/core/message/headers.js';
 import type { InboundMessage } from '../../../../lib/core/port/message.js';
-import { queueDeadLetter } from '../../../../lib/driver-kit/queue/broker-dead-letter.js';
+import { readQueueDeadLetter } from '../../../../lib/driver-kit/queue/broker-dead-letter.js';
 
 const death = {
   count: 1,
@@ -24,7 +24,7 @@ const message = (headers: MessageHeaders): InboundMessage => ({
   raw: undefined,
 });
 const deadLetter = (xDeath: unknown, more: MessageHeaders = {}) =>
-  queueDeadLetter(message({ 'x-death': xDeath as HeaderValue, ...more }));
+  readQueueDeadLetter(message({ 'x-death': xDeath as HeaderValue, ...more }));
 const read = (xDeath: unknown) => deadLetter(xDeath).brokerCause;
 
 describe('a letter that the broker has put away', () => {
