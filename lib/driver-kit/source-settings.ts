@@ -44,8 +44,8 @@ export function validateNoPartitionOrder(
   patterns: readonly SubscribedPattern[],
   transport: string,
 ): ConfigProblem[] {
-  const places = patterns.flatMap(({ order, handlerNames: places }) => (order === 'partition' ? places : []));
-  return [...new Set(places)].map((place) => ({
+  const handlers = patterns.flatMap(({ order, handlerNames: places }) => (order === 'partition' ? places : []));
+  return [...new Set(handlers)].map((place) => ({
     name: `@Consume({ order }) of ${place}`,
     expected: `'key' or 'none' on the transport ${JSON.stringify(transport)}, whose queue has no partitions`,
     given: `'partition'`,

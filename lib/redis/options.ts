@@ -40,7 +40,7 @@ class RedisIdempotencyStoreSchema {
   commandTimeoutMs?: unknown;
 }
 
-export function checkRedisOptions(options: unknown, path: string): readonly ConfigProblem[] {
+export function validateRedisOptions(options: unknown, path: string): readonly ConfigProblem[] {
   const problems = checkOptions(RedisIdempotencyStoreSchema, options, path);
   if (typeof options !== 'object' || options === null) return problems;
   const { url, client, connectTimeoutMs } = options as Partial<Record<string, unknown>>;

@@ -45,7 +45,7 @@ export function idempotencyStoreSuite(
   }));
 }
 
-interface Given {
+interface TestContext {
   readonly store: IdempotencyStore;
   readonly passTime: (ms: number) => Promise<unknown>;
   readonly key: string;
@@ -60,7 +60,7 @@ const long = 600_000;
 const short = 1_000;
 const passed = 1_100;
 
-const tests: Readonly<Record<string, (given: Given) => Promise<void>>> = {
+const tests: Readonly<Record<string, (given: TestContext) => Promise<void>>> = {
   'lets the first owner work and tells another that it is in progress': async ({ store, key, a, b }) => {
     equal(await begin(store, key, a), 'acquired');
     equal(await begin(store, key, b), 'in-progress');
@@ -195,13 +195,13 @@ const tests: Readonly<Record<string, (given: Given) => Promise<void>>> = {
   },
 
   'refuses bad input by name': async ({ store, key, a }) => {
-    await refuses('key', () => store.begin('', a, long));
-    await refuses('owner', () => store.begin(key, '', long));
-    await refuses('owner', () => store.release(key, ''));
+    await rejectsAsInvalid('key', () => store.begin('', a, long));
+    await rejectsAsInvalid('owner', () => store.begin(key, '', long));
+    await rejectsAsInvalid('owner', () => store.release(key, ''));
     for (const duration of [0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY]) {
-      await refuses('leaseMs', () => store.begin(key, a, duration));
-      await refuses('leaseMs', () => store.renew(key, a, duration));
-      await refuses('ttlMs', () => store.complete(key, a, duration));
+      await rejectsAsInvalid('leaseMs', () => store.begin(key, a, duration));
+      await rejectsAsInvalid('leaseMs', () => store.renew(key, a, duration));
+      await rejectsAsInvalid('ttlMs', () => store.complete(key, a, duration));
     }
     equal(await begin(store, key, a), 'acquired');
   },
@@ -222,7 +222,7 @@ async function readReply(store: IdempotencyStore, key: string) {
   return { body: Buffer.from(body), contentType };
 }
 
-async function refuses(name: string, call: () => Promise<unknown>): Promise<void> {
+async function rejectsAsInvalid(name: string, call: () => Promise<unknown>): Promise<void> {
   await rejects(call, (error: { code?: unknown; message?: unknown }) => {
     equal(error.code, 'CONFIG');
     ok(String(error.message).startsWith(`${name}: expected `), `names ${name}: ${String(error.message)}`);

@@ -75,21 +75,21 @@ export class Codecs {
       // A copy: the caller may write into its own bytes after we have returned.
       return { body: Buffer.from(value), contentType: contentType ?? bytesCodec.contentType };
     }
-    const named = contentType ?? this.#defaultContentType;
-    const codec = this.knows(named);
-    if (codec === undefined) throw new TypeError(this.#unknown(named));
-    return { body: asBuffer(codec.encode(value)), contentType: named };
+    const type = contentType ?? this.#defaultContentType;
+    const codec = this.knows(type);
+    if (codec === undefined) throw new TypeError(this.#missingCodec(type));
+    return { body: asBuffer(codec.encode(value)), contentType: type };
   }
 
   decode(body: Buffer | null, contentType: string | undefined, contentEncoding?: string): Decoded {
     if (body === null) return { ok: true, value: null };
     const named = contentType ?? this.#defaultContentType;
     const codec = this.knows(named);
-    if (codec === undefined) return { ok: false, error: new TypeError(this.#unknown(named)) };
-    if (!isPlain(contentEncoding)) {
+    if (codec === undefined) return { ok: false, error: new TypeError(this.#missingCodec(named)) };
+    if (!isIdentityEncoding(contentEncoding)) {
       return {
         ok: false,
-        error: new TypeError(`content encoding ${shown(contentEncoding)} is not supported`),
+        error: new TypeError(`content encoding ${excerpt(contentEncoding)} is not supported`),
       };
     }
     try {
@@ -104,8 +104,8 @@ export class Codecs {
     return this.#byType.get(mediaType(contentType));
   }
 
-  #unknown(contentType: string): string {
-    return `no codec for content type ${shown(contentType)}; known are ${[...this.#byType.keys()].join(', ')}`;
+  #missingCodec(contentType: string): string {
+    return `no codec for content type ${excerpt(contentType)}; known are ${[...this.#byType.keys()].join(', ')}`;
   }
 }
 
@@ -116,11 +116,11 @@ function mediaType(contentType: string): string {
 }
 
 /** Python clients write the character set where the encoding belongs. */
-function isPlain(contentEncoding: string | undefined): boolean {
+function isIdentityEncoding(contentEncoding: string | undefined): boolean {
   return contentEncoding === undefined || /^(|identity|utf-?8|binary)$/i.test(contentEncoding);
 }
 
-function shown(text: string | undefined): string {
+function excerpt(text: string | undefined): string {
   return JSON.stringify((text ?? '').slice(0, 100));
 }
 

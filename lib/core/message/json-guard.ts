@@ -34,9 +34,9 @@ function isTooDeep(body: Buffer): boolean {
 }
 
 /** A key may be written with escapes; each letter either plain or as four hexadecimal digits. */
-const escaped = [...'__proto__'].map((deadLetter) => {
-  const code = deadLetter.charCodeAt(0).toString(16).padStart(4, '0');
-  return `(?:${deadLetter}|\\\\u${code.replace(/[a-f]/g, (digit) => `[${digit}${digit.toUpperCase()}]`)})`;
+const escaped = [...'__proto__'].map((character) => {
+  const code = character.charCodeAt(0).toString(16).padStart(4, '0');
+  return `(?:${character}|\\\\u${code.replace(/[a-f]/g, (digit) => `[${digit}${digit.toUpperCase()}]`)})`;
 });
 /** The quote that opens a key never follows a backslash. */
 const prototypeKey = new RegExp(`(?<!\\\\)"${escaped.join('')}"\\s*:`);

@@ -2,7 +2,7 @@ import { headerNames, readText, timeText, type HeaderValue } from './headers.js'
 import type { InboundMessage, Origin } from '../port/message.js';
 
 /** As much as is known of it. */
-type KnownOrigin = { readonly [Name in keyof Origin]: Origin[Name] | undefined } & Pick<Origin, 'source'>;
+type PartialOrigin = { readonly [Name in keyof Origin]: Origin[Name] | undefined } & Pick<Origin, 'source'>;
 
 /** Writes a header, or takes it away where there is nothing to say: ours are overwritten, never appended. */
 export function setterOf(
@@ -17,7 +17,7 @@ export function setterOf(
 /** The origin is written at the first republish and never changed: a replay must find the first source. */
 export function writeOrigin(
   headers: Record<string, HeaderValue>,
-  { origin, timestamp }: Pick<InboundMessage, 'timestamp'> & { readonly origin: KnownOrigin },
+  { origin, timestamp }: Pick<InboundMessage, 'timestamp'> & { readonly origin: PartialOrigin },
 ): void {
   if (headers[headerNames.origin] !== undefined) return;
   const set = setterOf(headers);

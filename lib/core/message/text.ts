@@ -1,16 +1,16 @@
-const cutMark = '…';
+const truncationMark = '…';
 
 /** Cuts text to at most `maxBytes` of UTF-8, at a character, and shows that it was cut. Null characters, which AMQP peers choke on, go. */
 export function cutToBytes(text: string, maxBytes: number): string {
   const clean = text.replaceAll('\0', '');
   if (clean.length <= maxBytes && Buffer.byteLength(clean) <= maxBytes) return clean;
-  const room = maxBytes - Buffer.byteLength(cutMark);
+  const maxContentBytes = maxBytes - Buffer.byteLength(truncationMark);
   // More than maxBytes characters are never needed: each has at least one byte.
   const bytes = Buffer.from(clean.slice(0, maxBytes + 1));
-  let end = Math.min(room, bytes.length);
+  let end = Math.min(maxContentBytes, bytes.length);
   // 10xxxxxx continues a character: step back to where it begins.
   while (end > 0 && end < bytes.length && (bytes[end]! & 0xc0) === 0x80) end--;
-  return bytes.toString('utf8', 0, end) + cutMark;
+  return bytes.toString('utf8', 0, end) + truncationMark;
 }
 
 /** Text from the wire as a line of ours may show it. */

@@ -5,7 +5,9 @@ export type CancelTimer = () => void;
 export interface StorkClock {
   /** Milliseconds since the Unix epoch. */
   now(): number;
-  /** Calls `fire` once, `delayMs` from now. A pending timer keeps the process alive: somebody waits for it. */
+  /**
+   * Calls `fire` once, `delayMs` from now. A pending timer keeps the process alive: somebody waits for it.
+   */
   setTimer(delayMs: number, fire: () => void): CancelTimer;
 }
 
@@ -26,7 +28,10 @@ export const systemClock: StorkClock = {
   },
 };
 
-/** Resolves after `delayMs`, or at once when `signal` aborts; it never rejects: the caller looks at the signal. */
+/**
+ * Resolves after `delayMs`, or at once when `signal` aborts; it never rejects: the caller looks at the
+ * signal.
+ */
 export function sleep(clock: StorkClock, delayMs: number, signal?: AbortSignal): Promise<void> {
   if (signal?.aborted) return Promise.resolve();
   return new Promise((resolve) => {
@@ -48,7 +53,10 @@ export interface BackoffOptions {
   readonly maxDelayMs: number;
 }
 
-/** Full jitter over a doubling bound: clients that lost one broker together do not come back together. `attempt` counts from 1. */
+/**
+ * Full jitter over a doubling bound: clients that lost one broker together do not come back together.
+ * `attempt` counts from 1.
+ */
 export function backoffMs(attempt: number, options: BackoffOptions, random: () => number): number {
   const bound = Math.min(options.maxDelayMs, options.delayMs * 2 ** Math.min(attempt - 1, 30));
   return Math.ceil(bound * random());

@@ -58,8 +58,8 @@ export interface ConfigProblem {
 }
 
 /**
- * The code or the options must change; the transport does not start and the call is not sent. `problems` lists everything
- * that is wrong, not only the first thing.
+ * The code or the options must change; the transport does not start and the call is not sent. `problems`
+ * lists everything that is wrong, not only the first thing.
  *
  * @publicApi
  */
@@ -77,7 +77,11 @@ function describeProblems(problems: readonly ConfigProblem[]): string {
   return lines.length === 1 ? lines[0]! : `${lines.length} problems:\n  ${lines.join('\n  ')}`;
 }
 
-/** Nothing is bound where the message was sent: no such queue, no binding for the key, or no such topic. @publicApi */
+/**
+ * Nothing is bound where the message was sent: no such queue, no binding for the key, or no such topic.
+ *
+ * @publicApi
+ */
 export class NoRouteError extends StorkError {
   constructor(message: string, options?: ErrorOptions) {
     super(errorCodes.noRoute, message, options);
@@ -140,7 +144,11 @@ export class TooManyPendingError extends StorkError {
   }
 }
 
-/** The idempotency store did not answer, or refused. What it was asked may have been done or not. @publicApi */
+/**
+ * The idempotency store did not answer, or refused. What it was asked may have been done or not.
+ *
+ * @publicApi
+ */
 export class StoreUnavailableError extends StorkError {
   constructor(message: string, options?: ErrorOptions) {
     super(errorCodes.storeUnavailable, message, options);
@@ -154,7 +162,12 @@ export class StoreFullError extends StorkError {
   }
 }
 
-/** A run of a handler took longer than its `timeoutMs`. Its caller gets it by its code; `retryOn` and `failOn` may name it. @publicApi */
+/**
+ * A run of a handler took longer than its `timeoutMs`. Its caller gets it by its code; `retryOn` and `failOn`
+ * may name it.
+ *
+ * @publicApi
+ */
 export class HandlerTimeoutError extends StorkError {
   constructor(message: string, options?: ErrorOptions) {
     super(errorCodes.handlerTimeout, message, options);
@@ -171,8 +184,8 @@ export interface ErrorEnvelope {
 }
 
 /**
- * The server's handler answered with an error. `code` is the server's own, else `HANDLER_FAILED`; `NO_HANDLER`, `UNDECODABLE`,
- * `INVALID` and `TOO_LARGE` (the reply) come from the server's transport.
+ * The server's handler answered with an error. `code` is the server's own, else `HANDLER_FAILED`;
+ * `NO_HANDLER`, `UNDECODABLE`, `INVALID` and `TOO_LARGE` (the reply) come from the server's transport.
  *
  * @publicApi
  */
@@ -192,7 +205,9 @@ export class RemoteError extends StorkError {
   }
 }
 
-/** Message of anything that was thrown. Total: getters that throw and values without a message are survived. */
+/**
+ * Message of anything that was thrown. Total: getters that throw and values without a message are survived.
+ */
 export function messageOf(error: unknown): string {
   try {
     if (typeof error === 'object' && error !== null && 'message' in error) return String(error.message);

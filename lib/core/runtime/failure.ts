@@ -8,7 +8,10 @@ export type FailureReason =
   | 'fatal'
   /** The body cannot be read. */
   | 'undecodable'
-  /** The message is readable and wrong: refused by validation, too large, or with a reply address that is not one. */
+  /**
+   * The message is readable and wrong: refused by validation, too large, or with a reply address that is not
+   * one.
+   */
   | 'invalid'
   /** Nothing here listens to its pattern. */
   | 'no-handler'

@@ -26,12 +26,12 @@ export function replyTargetOf(
 ): ReplyTarget & { readonly topic?: string } {
   if (headers[kafkaHeaders.replyTopic] === undefined) return noReply;
   const topic = readText(headers, kafkaHeaders.replyTopic, 249);
-  const shown = JSON.stringify(topic?.slice(0, 100) ?? 'no text');
+  const quotedTopic = JSON.stringify(topic?.slice(0, 100) ?? 'no text');
   if (topic === undefined || !(topic.endsWith('.reply') || replyTopics.includes(topic))) {
-    const why = `${shown} is not a reply topic; it must end in .reply or be on the transport's replyTopics`;
+    const why = `${quotedTopic} is not a reply topic; it must end in .reply or be on the transport's replyTopics`;
     return { kind: 'forged', why };
   }
-  if (isConsumed(topic)) return { kind: 'forged', why: `the reply topic ${shown} is consumed here` };
+  if (isConsumed(topic)) return { kind: 'forged', why: `the reply topic ${quotedTopic} is consumed here` };
   const text = readText(headers, kafkaHeaders.replyPartition, 9);
   const partition = text !== undefined && /^\d+$/.test(text) ? Number(text) : undefined;
   return { kind: 'address', topic, address: { topic, partition } satisfies LogReplyAddress };

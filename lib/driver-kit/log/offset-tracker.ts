@@ -11,38 +11,38 @@ const none: readonly OffsetRange[] = [];
  * log has none for us; they settle in any order.
  */
 export class OffsetTracker {
-  #next: number;
-  #reached: number;
+  #committable: number;
+  #position: number;
   /** Taken, in order; those before `#head` are settled. */
-  #taken: number[] = [];
+  #tracked: number[] = [];
   #head = 0;
   readonly #unsettled = new Set<number>();
   /** Settled before a restart and not yet passed again, in order. */
-  #settledBefore: readonly OffsetRange[];
+  #completedBefore: readonly OffsetRange[];
 
   /**
    * @param first where to continue if nothing is taken
-   * @param settledBefore what need not be taken again, from `first` on, as `settledAbove` tells it
+   * @param completedBefore what need not be taken again, from `first` on, as `settledAbove` tells it
    */
-  constructor(first: number, settledBefore: readonly OffsetRange[] = []) {
-    this.#next = first;
-    this.#reached = first;
-    this.#settledBefore = settledBefore;
+  constructor(first: number, completedBefore: readonly OffsetRange[] = []) {
+    this.#committable = first;
+    this.#position = first;
+    this.#completedBefore = completedBefore;
   }
 
   /** The first number that is taken and not settled; without one, the number after the last that was passed. */
   get committable(): number {
-    return this.#next;
+    return this.#committable;
   }
 
   /** The number after the last that was taken or passed. */
   get position(): number {
-    return this.#reached;
+    return this.#position;
   }
 
   /** Numbers between the first that is unsettled and the last that was passed, both included. */
   get gap(): number {
-    return this.#reached - this.#next;
+    return this.#position - this.#committable;
   }
 
   get unsettledCount(): number {
@@ -51,31 +51,31 @@ export class OffsetTracker {
 
   /** False, and nothing is taken, for what was settled before a restart. */
   track(number: number): boolean {
-    if (this.#wasSettled(number)) {
+    if (this.#wasCompletedBefore(number)) {
       this.skipTo(number + 1);
       return false;
     }
-    this.#taken.push(number);
+    this.#tracked.push(number);
     this.#unsettled.add(number);
-    if (this.#unsettled.size === 1) this.#next = number;
-    this.#reached = number + 1;
+    if (this.#unsettled.size === 1) this.#committable = number;
+    this.#position = number + 1;
     return true;
   }
 
   /** Notes that the log has nothing for us below `reached` but what was taken. */
   skipTo(reached: number): void {
-    if (reached <= this.#reached) return;
-    this.#reached = reached;
-    if (this.#unsettled.size === 0) this.#next = reached;
+    if (reached <= this.#position) return;
+    this.#position = reached;
+    if (this.#unsettled.size === 0) this.#committable = reached;
   }
 
   /** True if `next` moved. Settling twice, or what was never taken, changes nothing. */
   complete(number: number): boolean {
-    if (!this.#unsettled.delete(number) || number !== this.#next) return false;
-    while (this.#head < this.#taken.length && !this.#unsettled.has(this.#taken[this.#head]!)) this.#head++;
-    this.#next = this.#taken[this.#head] ?? this.#reached;
-    if (this.#head * 2 > this.#taken.length) {
-      this.#taken = this.#taken.slice(this.#head);
+    if (!this.#unsettled.delete(number) || number !== this.#committable) return false;
+    while (this.#head < this.#tracked.length && !this.#unsettled.has(this.#tracked[this.#head]!)) this.#head++;
+    this.#committable = this.#tracked[this.#head] ?? this.#position;
+    if (this.#head * 2 > this.#tracked.length) {
+      this.#tracked = this.#tracked.slice(this.#head);
       this.#head = 0;
     }
     return true;
@@ -84,28 +84,28 @@ export class OffsetTracker {
   /** What from `next` on need not be taken again: settled, or not there. In rising order; no two touch. */
   completedRanges(): readonly OffsetRange[] {
     // The common case: everything settles in its order.
-    if (this.gap === this.#unsettled.size && this.#settledBefore.length === 0) return none;
+    if (this.gap === this.#unsettled.size && this.#completedBefore.length === 0) return none;
     const ranges: OffsetRange[] = [];
-    let from = this.#next;
+    let from = this.#committable;
     const close = (end: number): void => {
       if (end > from) ranges.push({ from, to: end - 1 });
       from = end + 1;
     };
-    for (let i = this.#head; i < this.#taken.length; i++) {
-      if (this.#unsettled.has(this.#taken[i]!)) close(this.#taken[i]!);
+    for (let i = this.#head; i < this.#tracked.length; i++) {
+      if (this.#unsettled.has(this.#tracked[i]!)) close(this.#tracked[i]!);
     }
-    const ahead = this.#settledBefore.filter(({ to }) => to >= this.#reached);
+    const ahead = this.#completedBefore.filter(({ to }) => to >= this.#position);
     // What was settled before a restart may go on from here, or be passed in part: one range, or it would be told twice.
-    const goesOn = ahead[0] !== undefined && ahead[0].from <= this.#reached ? ahead.shift() : undefined;
-    close(goesOn === undefined ? this.#reached : goesOn.to + 1);
+    const goesOn = ahead[0] !== undefined && ahead[0].from <= this.#position ? ahead.shift() : undefined;
+    close(goesOn === undefined ? this.#position : goesOn.to + 1);
     return [...ranges, ...ahead];
   }
 
-  #wasSettled(number: number): boolean {
-    let [range] = this.#settledBefore;
+  #wasCompletedBefore(number: number): boolean {
+    let [range] = this.#completedBefore;
     while (range !== undefined && range.to < number) {
-      this.#settledBefore = this.#settledBefore.slice(1);
-      [range] = this.#settledBefore;
+      this.#completedBefore = this.#completedBefore.slice(1);
+      [range] = this.#completedBefore;
     }
     return range !== undefined && range.from <= number;
   }

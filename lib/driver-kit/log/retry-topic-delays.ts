@@ -52,23 +52,23 @@ export interface RetryTopicTiming {
  */
 export function eligibleAt(
   record: Pick<LogRecord, 'headers' | 'timestamp'>,
-  scope: RetryTopicTiming,
+  timing: RetryTopicTiming,
 ): number {
-  const { delayMs, now, clockSkewMs } = scope;
+  const { delayMs, now, clockSkewMs } = timing;
   if (delayMs === replayDelayMs) return now;
   const { timestamp } = record;
   // Below zero a record says that it has none.
-  const written = timestamp < 0 ? now : Math.min(timestamp, now + clockSkewMs);
-  return Math.min(dueAtOf(record, scope) ?? Infinity, written + delayMs);
+  const writtenAt = timestamp < 0 ? now : Math.min(timestamp, now + clockSkewMs);
+  return Math.min(dueAtOf(record, timing) ?? Infinity, writtenAt + delayMs);
 }
 
 /** When a record of a retry topic that was taken up is due, if that is still to come. */
 export function remainingDueAt(
   record: Pick<LogRecord, 'headers'>,
-  scope: Pick<RetryTopicTiming, 'delayMs' | 'now'>,
+  timing: Pick<RetryTopicTiming, 'delayMs' | 'now'>,
 ): number | undefined {
-  const dueAt = scope.delayMs === replayDelayMs ? undefined : dueAtOf(record, scope);
-  return dueAt !== undefined && dueAt > scope.now ? dueAt : undefined;
+  const dueAt = timing.delayMs === replayDelayMs ? undefined : dueAtOf(record, timing);
+  return dueAt !== undefined && dueAt > timing.now ? dueAt : undefined;
 }
 
 /** A handler may ask for a day, and beyond the longest delay that is rounded up to a multiple of it. */

@@ -26,15 +26,15 @@ export function sourceOfDeadLetterTopic(topic: string): string | undefined {
  * @param isAmbiguous whether another name could differ from it by `.` and `_` alone, which the broker takes for the same
  */
 function toValidName(text: string, whole = text, isAmbiguous = false): string {
-  const legal = text.replaceAll(/[^\w.-]/g, '-').slice(0, longestPrefix);
+  const legal = text.replaceAll(/[^\w.-]/g, '-').slice(0, maxPrefixLength);
   if (legal === whole && !isAmbiguous) return whole;
   return `${legal}-${createHash('sha256').update(whole).digest('hex').slice(0, 8)}`;
 }
 
 /** Leaves room for the hash and for what companions append. */
-const longestPrefix = 220;
+const maxPrefixLength = 220;
 /** Characters of a group that stay in a name that is too long. */
-const groupLeft = 60;
+const minGroupLength = 60;
 
 /** Where messages of a group wait for their next run, apart from those of other groups and of other delays. */
 export function retryTopic(topic: string, group: string, delayMs: number): string {
@@ -69,7 +69,7 @@ export function findRetryTopics(
 /** Two sources cannot differ by `.` and `_` alone; two groups can. What is between the two tells a companion, so that stays. */
 function retryPrefix(topic: string, group: string): string {
   const infix = '.retry.';
-  const room = longestPrefix - infix.length - Math.min(group.length, groupLeft);
+  const room = maxPrefixLength - infix.length - Math.min(group.length, minGroupLength);
   const text = topic.slice(0, room) + infix + group;
   return `${toValidName(text, topic + infix + group, group.includes('_'))}.`;
 }

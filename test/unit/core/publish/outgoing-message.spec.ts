@@ -128,7 +128,7 @@ describe('a pattern', () => {
   });
 });
 
-describe('an option that the broker cannot honour', () => {
+describe('an option that the broker does not support', () => {
   const values: Required<Pick<MessageOptions, OptionalMessageOption>> = {
     delayMs: 1,
     expiresInMs: 1,
@@ -145,7 +145,7 @@ describe('an option that the broker cannot honour', () => {
     expect(refused(options, newScope({ messageOptions: new Set([name]) }))).toEqual([]);
     expect(
       String(thrownBy(() => buildMessage('a', {}, options, newScope({ messageOptions: others })))),
-    ).toContain(`${name}: expected nothing: the transport "shop" cannot honour it`);
+    ).toContain(`${name}: expected nothing: the transport "shop" does not support it`);
   });
 
   it('is not missed where it is undefined', () => {
@@ -196,7 +196,7 @@ describe('the value of an option', () => {
   it('is shown without the secrets that it may hold', () => {
     const key = `amqp://user:secret@host/${'x'.repeat(300)}`;
     const error = thrownBy(() => buildMessage('a', {}, { key }, newScope()));
-    expect(String(error)).toContain('key: expected text of 1 to 255 bytes');
+    expect(String(error)).toContain('key: expected a string of 1 to 255 bytes');
     expect(String(error)).not.toContain('secret');
   });
 

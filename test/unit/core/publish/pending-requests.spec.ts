@@ -7,11 +7,11 @@ import {
   StorkConfigError,
   TooManyPendingError,
 } from '../../../../lib/core/runtime/errors.js';
-import { PendingRequests, type Waiter } from '../../../../lib/core/publish/pending-requests.js';
+import { PendingRequests, type ReplyReceiver } from '../../../../lib/core/publish/pending-requests.js';
 import type { InboundReply, ReplyKind } from '../../../../lib/core/port/message.js';
 import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
 
-class RecordingWaiter implements Waiter {
+class RecordingWaiter implements ReplyReceiver {
   readonly kinds: ReplyKind[] = [];
   readonly errors: Error[] = [];
   reply(reply: InboundReply): void {
@@ -42,36 +42,36 @@ describe('a reply', () => {
   it.each<ReplyKind>(['value', 'end', 'error'])('of the kind %s ends its request and no other', (kind) => {
     const { pending, register } = newBench();
     const [a, b] = [register('a'), register('b')];
-    pending.settle(reply('a', kind));
+    pending.handleReply(reply('a', kind));
     expect([a.kinds, b.kinds, pending.size]).toEqual([[kind], [], 1]);
   });
 
   it('that is an item leaves its request waiting for more', () => {
     const { pending, register } = newBench();
     const waiter = register('a');
-    for (const kind of ['item', 'item', 'end'] as const) pending.settle(reply('a', kind));
+    for (const kind of ['item', 'item', 'end'] as const) pending.handleReply(reply('a', kind));
     expect([waiter.kinds, pending.size]).toEqual([['item', 'item', 'end'], 0]);
   });
 
   it('that comes after its request was given up or timed out is counted late; one that was never asked for is not', async () => {
     const { clock, counters, pending, register } = newBench();
-    pending.settle(reply('unknown'));
+    pending.handleReply(reply('unknown'));
     const repeated = register('repeated');
-    pending.settle(reply('repeated'));
-    pending.settle(reply('repeated'));
+    pending.handleReply(reply('repeated'));
+    pending.handleReply(reply('repeated'));
     const givenUp = register('given up');
-    pending.forget('given up', givenUp);
-    pending.settle(reply('given up', 'item'));
+    pending.cancel('given up', givenUp);
+    pending.handleReply(reply('given up', 'item'));
     const timedOut = register('timed out');
     await clock.advance(1_000);
-    pending.settle(reply('timed out'));
+    pending.handleReply(reply('timed out'));
     expect(counters.get('late-replies')).toBe(2);
     expect([repeated.kinds, givenUp.kinds, timedOut.kinds]).toEqual([['value'], [], []]);
   });
 
   it.each(['__proto__', 'constructor', ''])("with the hostile id %j is nobody's", (id) => {
     const { counters, pending } = newBench();
-    pending.settle(reply(id));
+    pending.handleReply(reply(id));
     expect(counters.get('late-replies')).toBe(0);
   });
 });
@@ -81,19 +81,17 @@ describe('a request', () => {
     const { pending, register } = newBench();
     const first = register('a');
     expect(() => register('a')).toThrow(StorkConfigError);
-    expect(() => register('a')).toThrow(
-      'a request with the correlation id "a" is already waiting for its reply',
-    );
-    pending.settle(reply('a'));
+    expect(() => register('a')).toThrow('a request with the correlation id "a" is already pending');
+    pending.handleReply(reply('a'));
     expect(first.kinds).toEqual(['value']);
   });
 
   it('may take an id again that is free again', () => {
     const { pending, register } = newBench();
     register('a');
-    pending.settle(reply('a'));
+    pending.handleReply(reply('a'));
     const second = register('a');
-    pending.settle(reply('a'));
+    pending.handleReply(reply('a'));
     expect(second.kinds).toEqual(['value']);
   });
 
@@ -102,9 +100,9 @@ describe('a request', () => {
     register('a');
     register('b');
     expect(() => register('c')).toThrow(TooManyPendingError);
-    pending.settle(reply('a', 'item'));
-    expect(() => register('c')).toThrow('2 requests wait for a reply, maxPending allows no more');
-    pending.settle(reply('a', 'end'));
+    pending.handleReply(reply('a', 'item'));
+    expect(() => register('c')).toThrow('2 requests are pending, maxPending allows no more');
+    pending.handleReply(reply('a', 'end'));
     expect(register('c').errors).toEqual([]);
     expect(pending.size).toBe(2);
   });
@@ -112,10 +110,10 @@ describe('a request', () => {
   it('that is forgotten hears nothing more; another one with the same id stays', async () => {
     const { clock, pending, register } = newBench();
     const first = register('a');
-    pending.forget('a', first);
+    pending.cancel('a', first);
     expect(pending.size).toBe(0);
     const second = register('a');
-    pending.forget('a', first);
+    pending.cancel('a', first);
     expect(pending.size).toBe(1);
     await clock.advance(1_000);
     expect([first.errors.length, second.errors.length]).toEqual([0, 1]);
@@ -152,7 +150,7 @@ describe('a time-out', () => {
     const [stream, other] = [register('stream', 1_000), register('other', 1_500)];
     for (let i = 0; i < 5; i++) {
       await clock.advance(900);
-      pending.settle(reply('stream', 'item'));
+      pending.handleReply(reply('stream', 'item'));
     }
     expect([stream.errors.length, other.errors.length]).toEqual([0, 1]);
     await clock.advance(999);
@@ -178,9 +176,9 @@ describe('a time-out', () => {
     for (const kind of ['value', 'end', 'error'] as const) {
       register('a');
       const other = register('b');
-      pending.settle(reply('a', kind));
+      pending.handleReply(reply('a', kind));
       expect(clock.pendingTimers).toBe(1);
-      pending.forget('b', other);
+      pending.cancel('b', other);
       expect(clock.pendingTimers).toBe(0);
     }
   });
@@ -188,7 +186,7 @@ describe('a time-out', () => {
   it('comes in time also for a request that is the first again', async () => {
     const { clock, pending, register } = newBench();
     register('a', 1_000);
-    pending.settle(reply('a'));
+    pending.handleReply(reply('a'));
     await clock.advance(500);
     const waiter = register('b', 1_000);
     await clock.advance(999);
@@ -215,7 +213,7 @@ describe('a time-out', () => {
   it('reaches also a request that another one makes when it times out', async () => {
     const { clock, pending } = newBench();
     const second = new RecordingWaiter();
-    const first: Waiter = {
+    const first: ReplyReceiver = {
       reply: () => {},
       fail: () => pending.register('again', second, 500, () => 'again'),
     };
@@ -241,7 +239,10 @@ describe('failAll', () => {
   it('leaves alone what is registered afterwards, also while it fails the others', async () => {
     const { clock, pending, register } = newBench();
     const second = new RecordingWaiter();
-    const first: Waiter = { reply: () => {}, fail: () => pending.register('a', second, 500, () => 'a') };
+    const first: ReplyReceiver = {
+      reply: () => {},
+      fail: () => pending.register('a', second, 500, () => 'a'),
+    };
     pending.register('a', first, 1_000, () => 'a');
     pending.failAll(new ConnectionLostError('gone'));
     expect([pending.size, second.errors]).toEqual([1, []]);
