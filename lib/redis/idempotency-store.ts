@@ -19,9 +19,10 @@ import { validateRedisOptions, type RedisIdempotencyStoreOptions } from './optio
 import * as scripts from './scripts.js';
 
 /**
- * An idempotency store in Redis 6 or newer, for all processes that use it. Needs the package `ioredis`. Connects with the first
- * call. While Redis is away calls reject at once with `StoreUnavailableError`; where it is out of memory, with `StoreFullError`.
- * It remembers as well as that Redis does: a key that Redis evicts, or loses in a restart or failover, is free again.
+ * An idempotency store in Redis 6 or newer, shared by all processes that use the same Redis. Needs the
+ * package `ioredis`. Connects on the first call. While Redis is unavailable, calls reject at once with
+ * `StoreUnavailableError`; when Redis is out of memory, with `StoreFullError`. A key that Redis evicts, or
+ * loses in a restart or failover, is free again.
  *
  * @publicApi
  */
@@ -30,7 +31,8 @@ export function redisIdempotencyStore(options: RedisIdempotencyStoreOptions): Id
 }
 
 /**
- * Like `redisIdempotencyStore()`, with `REDIS_URL` from the environment where the options name neither `url` nor `client`.
+ * Like `redisIdempotencyStore()`, with `url` from the environment variable `REDIS_URL` if the options have
+ * neither `url` nor `client`.
  *
  * @publicApi
  */
@@ -92,13 +94,17 @@ class RedisIdempotencyStore implements IdempotencyStore {
     return this.#closing;
   }
 
-  /** What was asked before gets its answer; each has its limit. */
+  /** Waits for the calls in flight, each of which has a time limit. */
   async #close(): Promise<void> {
     await Promise.allSettled(this.#inFlight);
     await this.#connection?.close();
   }
 
-  async #execute(script: scripts.Script, key: string, ...args: (string | Buffer | number)[]): Promise<unknown> {
+  async #execute(
+    script: scripts.Script,
+    key: string,
+    ...args: (string | Buffer | number)[]
+  ): Promise<unknown> {
     const connection = this.#getConnection();
     const call = this.#callInTime(connection, () =>
       evaluateScript(connection, script, this.#keyPrefix + key, args),
@@ -135,7 +141,7 @@ class RedisIdempotencyStore implements IdempotencyStore {
     const { client, url } = this.#options;
     if (client !== undefined) return new ProvidedConnection(client);
     return new ManagedConnection({
-      // Validated: without a client there is an address.
+      // Validated: without `client` there is a `url`.
       url: url!,
       connectTimeoutMs: this.#connectTimeoutMs,
       commandTimeoutMs: this.#commandTimeoutMs,
@@ -143,7 +149,7 @@ class RedisIdempotencyStore implements IdempotencyStore {
   }
 }
 
-/** The server knows a script once it has run it, until it restarts. */
+/** Redis caches a script once it was executed, until it restarts. */
 async function evaluateScript(
   { client }: Connection,
   { sha, source }: scripts.Script,

@@ -1,4 +1,4 @@
-/** Numbers from `from` to `to`, both included. */
+/** Offsets from `from` to `to`, both included. */
 export interface OffsetRange {
   readonly from: number;
   readonly to: number;
@@ -7,22 +7,24 @@ export interface OffsetRange {
 const none: readonly OffsetRange[] = [];
 
 /**
- * Where a log may be continued after a restart: everything below `next` is settled. Numbers are taken in rising order, with gaps where the
- * log has none for us; they settle in any order.
+ * Tracks which offset of a partition can be committed: all records below `committable` are completed.
+ * Offsets are tracked in ascending order, with gaps where the log has no records for the consumer (e.g.
+ * after compaction); they complete in any order.
  */
 export class OffsetTracker {
   #committable: number;
   #position: number;
-  /** Taken, in order; those before `#head` are settled. */
+  /** Tracked offsets in order; those before `#head` are completed. */
   #tracked: number[] = [];
   #head = 0;
   readonly #unsettled = new Set<number>();
-  /** Settled before a restart and not yet passed again, in order. */
+  /** Completed before a restart and still ahead of `#position`, in order. */
   #completedBefore: readonly OffsetRange[];
 
   /**
-   * @param first where to continue if nothing is taken
-   * @param completedBefore what need not be taken again, from `first` on, as `settledAbove` tells it
+   * @param first the committed offset
+   * @param completedBefore ranges from `first` on that are completed already, as `completedRanges` returned
+   * them
    */
   constructor(first: number, completedBefore: readonly OffsetRange[] = []) {
     this.#committable = first;
@@ -30,17 +32,17 @@ export class OffsetTracker {
     this.#completedBefore = completedBefore;
   }
 
-  /** The first number that is taken and not settled; without one, the number after the last that was passed. */
+  /** The offset to commit: the first that is tracked and not completed, else `position`. */
   get committable(): number {
     return this.#committable;
   }
 
-  /** The number after the last that was taken or passed. */
+  /** The offset after the last that was tracked or skipped. */
   get position(): number {
     return this.#position;
   }
 
-  /** Numbers between the first that is unsettled and the last that was passed, both included. */
+  /** Distance between `committable` and `position`. */
   get gap(): number {
     return this.#position - this.#committable;
   }
@@ -49,30 +51,33 @@ export class OffsetTracker {
     return this.#unsettled.size;
   }
 
-  /** False, and nothing is taken, for what was settled before a restart. */
-  track(number: number): boolean {
-    if (this.#wasCompletedBefore(number)) {
-      this.skipTo(number + 1);
+  /** False, without tracking the offset, if it was completed before a restart. */
+  track(offset: number): boolean {
+    if (this.#wasCompletedBefore(offset)) {
+      this.skipTo(offset + 1);
       return false;
     }
-    this.#tracked.push(number);
-    this.#unsettled.add(number);
-    if (this.#unsettled.size === 1) this.#committable = number;
-    this.#position = number + 1;
+    this.#tracked.push(offset);
+    this.#unsettled.add(offset);
+    if (this.#unsettled.size === 1) this.#committable = offset;
+    this.#position = offset + 1;
     return true;
   }
 
-  /** Notes that the log has nothing for us below `reached` but what was taken. */
-  skipTo(reached: number): void {
-    if (reached <= this.#position) return;
-    this.#position = reached;
-    if (this.#unsettled.size === 0) this.#committable = reached;
+  /** Moves `position` over offsets at which the log has no records for the consumer. */
+  skipTo(position: number): void {
+    if (position <= this.#position) return;
+    this.#position = position;
+    if (this.#unsettled.size === 0) this.#committable = position;
   }
 
-  /** True if `next` moved. Settling twice, or what was never taken, changes nothing. */
-  complete(number: number): boolean {
-    if (!this.#unsettled.delete(number) || number !== this.#committable) return false;
-    while (this.#head < this.#tracked.length && !this.#unsettled.has(this.#tracked[this.#head]!)) this.#head++;
+  /**
+   * True if `committable` moved. Completing an offset twice, or one that was never tracked, has no effect.
+   */
+  complete(offset: number): boolean {
+    if (!this.#unsettled.delete(offset) || offset !== this.#committable) return false;
+    while (this.#head < this.#tracked.length && !this.#unsettled.has(this.#tracked[this.#head]!))
+      this.#head++;
     this.#committable = this.#tracked[this.#head] ?? this.#position;
     if (this.#head * 2 > this.#tracked.length) {
       this.#tracked = this.#tracked.slice(this.#head);
@@ -81,9 +86,12 @@ export class OffsetTracker {
     return true;
   }
 
-  /** What from `next` on need not be taken again: settled, or not there. In rising order; no two touch. */
+  /**
+   * Ranges from `committable` on that are completed or have no records. In ascending order; adjacent ranges
+   * are merged.
+   */
   completedRanges(): readonly OffsetRange[] {
-    // The common case: everything settles in its order.
+    // The common case: records complete in order.
     if (this.gap === this.#unsettled.size && this.#completedBefore.length === 0) return none;
     const ranges: OffsetRange[] = [];
     let from = this.#committable;
@@ -95,18 +103,20 @@ export class OffsetTracker {
       if (this.#unsettled.has(this.#tracked[i]!)) close(this.#tracked[i]!);
     }
     const ahead = this.#completedBefore.filter(({ to }) => to >= this.#position);
-    // What was settled before a restart may go on from here, or be passed in part: one range, or it would be told twice.
-    const goesOn = ahead[0] !== undefined && ahead[0].from <= this.#position ? ahead.shift() : undefined;
-    close(goesOn === undefined ? this.#position : goesOn.to + 1);
+    // A range from before the restart that begins at or before `position` continues the last range: they
+    // are merged.
+    const continuation =
+      ahead[0] !== undefined && ahead[0].from <= this.#position ? ahead.shift() : undefined;
+    close(continuation === undefined ? this.#position : continuation.to + 1);
     return [...ranges, ...ahead];
   }
 
-  #wasCompletedBefore(number: number): boolean {
+  #wasCompletedBefore(offset: number): boolean {
     let [range] = this.#completedBefore;
-    while (range !== undefined && range.to < number) {
+    while (range !== undefined && range.to < offset) {
       this.#completedBefore = this.#completedBefore.slice(1);
       [range] = this.#completedBefore;
     }
-    return range !== undefined && range.from <= number;
+    return range !== undefined && range.from <= offset;
   }
 }

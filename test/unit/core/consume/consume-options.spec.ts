@@ -78,12 +78,12 @@ describe('what handlers cannot wish for together', () => {
     expect(findConflicts(patterns, 'the queue "q"')).toEqual([
       {
         name: '@Consume({ order }) of b',
-        expected: `the same as of a, which reads the queue "q" too: 'key'`,
+        expected: `the same as of a, which consumes the queue "q" too: 'key'`,
         given: `'none'`,
       },
       {
         name: '@Consume({ delivery }) of c',
-        expected: `the same as of a, which reads the queue "q" too: 'at-least-once'`,
+        expected: `the same as of a, which consumes the queue "q" too: 'at-least-once'`,
         given: `'manual'`,
       },
     ]);
