@@ -3,8 +3,8 @@ import { Lease, type LeaseSettings } from './lease.js';
 
 export interface ExecuteOnceSettings extends LeaseSettings {
   /**
-   * What happens when `begin` fails, so that it is unknown whether the work was done before. `fail`: the work
-   * is not executed. `process`: it is executed, at the risk of a second execution.
+   * What happens when `begin` fails, so that it is unknown whether the work was done before. `fail`: the
+   * work is not executed. `process`: it is executed, at the risk of a second execution.
    */
   readonly onStoreError: 'fail' | 'process';
   /**
@@ -32,8 +32,8 @@ export interface StoreReport {
   /** The lease expired for a while: another owner may have worked at the same time. */
   readonly leaseLost: boolean;
   /**
-   * Why the store has no record of the start or of the end of the work, else undefined. A duplicate may then
-   * be executed, or wait until the lease expires.
+   * Why the store has no record of the start or of the end of the work, else undefined. A duplicate may
+   * then be executed, or wait until the lease expires.
    */
   readonly storeError: unknown;
 }
@@ -47,8 +47,8 @@ export type ExecuteOnceResult<T> =
 
 /**
  * Executes the work unless the store says that it is completed or in progress elsewhere, and records the
- * outcome in the store. Failures of the work and of the store are results, not rejections: the caller decides
- * what each means for the message.
+ * outcome in the store. Failures of the work and of the store are results, not rejections: the caller
+ * decides what each means for the message.
  *
  * @throws StorkConfigError for an invalid key, owner or duration
  */

@@ -34,7 +34,8 @@ function idOf({ delivery, metadata }: Attempt): string | undefined {
 }
 
 /**
- * Each handler and each consumer of a message has its own key: one of them may be done while another is not.
+ * Each handler and each consumer of a message has its own key: one of them may be done while another is
+ * not.
  */
 function scopeToHandler(
   id: string | undefined,

@@ -7,8 +7,9 @@ export interface IdempotencyTimes {
   /** How long a completed message is remembered, in milliseconds. @defaultValue 86 400 000, a day */
   readonly ttlMs?: number | undefined;
   /**
-   * How long the key stays leased when the process crashes while it handles the message, in milliseconds. The
-   * lease is renewed while the handler runs, however long that takes. At least 100. @defaultValue 60 000
+   * How long the key stays leased when the process crashes while it handles the message, in milliseconds.
+   * The lease is renewed while the handler runs, however long that takes. At least 100. @defaultValue 60
+   * 000
    */
   readonly leaseMs?: number | undefined;
   /**
@@ -38,7 +39,9 @@ export interface IdempotencyPolicy {
   readonly ttlMs: number;
   readonly leaseMs: number;
   readonly onStoreError: 'fail' | 'process';
-  /** The user's key function, which may throw or return any value. Undefined: the key is the message's id. */
+  /**
+   * The user's key function, which may throw or return any value. Undefined: the key is the message's id.
+   */
   readonly keyOf: ((attempt: HandlerAttempt) => unknown) | undefined;
 }
 

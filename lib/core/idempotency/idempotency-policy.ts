@@ -36,10 +36,10 @@ const maxStoreWaitMs = 30_000;
 const maxInProcessStoreWaitMs = 60_000;
 
 /**
- * Executes an idempotent handler with its retries, unless the message was handled before or another owner is
- * handling it. Resolves with the last attempt, which holds the outcome. The key is completed only if the
- * message was handled; if the handler failed, asked for a retry, rejected the message or was aborted, the key
- * is released.
+ * Executes an idempotent handler with its retries, unless the message was handled before or another owner
+ * is handling it. Resolves with the last attempt, which holds the outcome. The key is completed only if the
+ * message was handled; if the handler failed, asked for a retry, rejected the message or was aborted, the
+ * key is released.
  */
 export async function executeIdempotently(
   first: Attempt,
@@ -54,8 +54,8 @@ export async function executeIdempotently(
     return executeWithRetries(attempt, scope);
   }
   const wait = new InProcessWait(attempt, policy, scope);
-  // All calls of `begin` use one owner: a store that has written the lease but not answered grants it to the
-  // next call.
+  // All calls of `begin` use one owner: a store that has written the lease but not answered grants it to
+  // the next call.
   const holder: LeaseHolder = { key, owner: randomUUID(), willRetry: policy.onStoreError === 'fail' };
   try {
     for (;;) {
@@ -151,8 +151,8 @@ function interruptIfAborted(attempt: Attempt): boolean {
 }
 
 /**
- * A handler whose source was lost still runs and keeps its lease, so that a redelivery waits for it. During a
- * shutdown the lease is left to expire: the process ends without waiting for the handler.
+ * A handler whose source was lost still runs and keeps its lease, so that a redelivery waits for it. During
+ * a shutdown the lease is left to expire: the process ends without waiting for the handler.
  */
 function onAbandoned(
   { delivery }: Attempt,

@@ -10,8 +10,8 @@ export interface StoredReply {
 
 /**
  * Whether the work may begin. `acquired`: the caller holds the lease and does the work. `in-progress`:
- * another owner holds the lease; the caller tries again later. `done`: the work was completed; `reply` is its
- * reply, undefined if it had none.
+ * another owner holds the lease; the caller tries again later. `done`: the work was completed; `reply` is
+ * its reply, undefined if it had none.
  *
  * @publicApi
  */
@@ -22,15 +22,15 @@ export type BeginOutcome =
 
 /**
  * Remembers which work is completed and leases a key to one owner at a time. A key is free, leased to one
- * owner, or done. A lease that has expired leaves the key free, and so does a completed key after its time to
- * live.
+ * owner, or done. A lease that has expired leaves the key free, and so does a completed key after its time
+ * to live.
  *
  * An owner is one execution of the work, not a process: each execution uses a new id. The store fences
- * owners: an owner whose lease went to another owner can no longer change the key. Each call is atomic under
- * concurrent calls, and safe to repeat when its answer was lost. Durations are whole milliseconds from 1 up,
- * measured by the store's own clock. A call rejects with `StorkConfigError` for an empty key or owner and for
- * any other duration. It rejects with an error of the store when the store cannot answer; whether the call
- * took effect is then unknown.
+ * owners: an owner whose lease went to another owner can no longer change the key. Each call is atomic
+ * under concurrent calls, and safe to repeat when its answer was lost. Durations are whole milliseconds
+ * from 1 up, measured by the store's own clock. A call rejects with `StorkConfigError` for an empty key or
+ * owner and for any other duration. It rejects with an error of the store when the store cannot answer;
+ * whether the call took effect is then unknown.
  *
  * `idempotencyStoreSuite()` of `nestjs-stork/testing` checks an implementation.
  *
@@ -42,7 +42,9 @@ export interface IdempotencyStore {
    * from now.
    */
   begin(key: string, owner: string, leaseMs: number): Promise<BeginOutcome>;
-  /** Extends the owner's lease to `leaseMs` from now. False: the owner has no lease; nothing was written. */
+  /**
+   * Extends the owner's lease to `leaseMs` from now. False: the owner has no lease; nothing was written.
+   */
   renew(key: string, owner: string, leaseMs: number): Promise<boolean>;
   /**
    * Marks the key as done for `ttlMs`. Resolves to true also if the owner's lease had expired and no other
@@ -54,8 +56,8 @@ export interface IdempotencyStore {
   /** Frees the key, for work that failed. False: the owner has no lease; nothing was written. */
   release(key: string, owner: string): Promise<boolean>;
   /**
-   * Problems of the store's options, for the report at start; `path` is the path of the store in the module's
-   * options. Does no I/O.
+   * Problems of the store's options, for the report at start; `path` is the path of the store in the
+   * module's options. Does no I/O.
    */
   validate?(path: string): readonly ConfigProblem[];
   /** Closes the connections that the store itself has opened. Called once, when the application closes. */

@@ -20,7 +20,8 @@ export interface LeaseSettings {
   /** How long a completed key is remembered, in milliseconds. */
   readonly ttlMs: number;
   /**
-   * Time limit for each of begin, complete and release, with all tries, in milliseconds. @defaultValue 5 000
+   * Time limit for each of begin, complete and release, with all tries, in milliseconds. @defaultValue 5
+   * 000
    */
   readonly storeTimeoutMs?: number;
   readonly clock?: StorkClock;
@@ -40,7 +41,9 @@ const initialRetryDelayMs = 50;
 /** Fraction of the store's time limit that is reserved for the last try. */
 const lastTryFraction = 0.1;
 
-/** One owner's lease on a key. Every method settles within a time limit, even if the store never answers. */
+/**
+ * One owner's lease on a key. Every method settles within a time limit, even if the store never answers.
+ */
 export class Lease {
   readonly #settings: LeaseSettings;
   readonly #clock: StorkClock;
@@ -77,8 +80,8 @@ export class Lease {
     try {
       outcome = await this.#withStoreTimeout(this.#storeTimeoutMs, () => response);
     } catch (error) {
-      // A lease that is granted after the time limit has no owner that works: it would block the key until it
-      // expires.
+      // A lease that is granted after the time limit has no owner that works: it would block the key until
+      // it expires.
       const isUnused = (): boolean => this.#settings.willRetry?.() !== true;
       response
         .then(({ state }) => (state === 'acquired' && isUnused() ? store.release(key, owner) : undefined))
@@ -90,7 +93,8 @@ export class Lease {
   }
 
   /**
-   * For work that outlives the process's shutdown: its lease expires, and another consumer can take the key.
+   * For work that outlives the process's shutdown: its lease expires, and another consumer can take the
+   * key.
    */
   stopRenewing(): void {
     this.#isStopped = true;
@@ -126,8 +130,8 @@ export class Lease {
   #scheduleRenewal(sinceMs: number): void {
     const periodMs = this.#settings.leaseMs / 3;
     const now = this.#clock.now();
-    // Due times are a fixed period apart, so that a slow store does not delay the next renewal. A due time in
-    // the past becomes now, so that a process that was suspended renews once and not many times.
+    // Due times are a fixed period apart, so that a slow store does not delay the next renewal. A due time
+    // in the past becomes now, so that a process that was suspended renews once and not many times.
     const dueAtMs = Math.max(sinceMs + periodMs, now);
     this.#cancelRenewal = this.#clock.setTimer(dueAtMs - now, () => {
       this.#pendingRenewal = this.#renew(periodMs).then((isHeld) => {

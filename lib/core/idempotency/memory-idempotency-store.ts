@@ -128,7 +128,7 @@ class MemoryIdempotencyStore implements IdempotencyStore {
   #removeExpired(): void {
     const now = this.#clock.now();
     for (const entries of [this.#completed, this.#leases]) {
-      for (const [key, { expiresAtMs: expiresAtMs }] of entries) {
+      for (const [key, { expiresAtMs }] of entries) {
         if (expiresAtMs > now) break;
         entries.delete(key);
       }
@@ -143,8 +143,7 @@ class MemoryIdempotencyStore implements IdempotencyStore {
       return;
     }
     const now = this.#clock.now();
-    for (const [key, { expiresAtMs: expiresAtMs }] of this.#leases)
-      if (expiresAtMs <= now) this.#leases.delete(key);
+    for (const [key, { expiresAtMs }] of this.#leases) if (expiresAtMs <= now) this.#leases.delete(key);
     if (this.#leases.size < this.#maxKeys) return;
     throw new StoreFullError(
       `memoryIdempotencyStore: ${this.#leases.size} leases are active, maxKeys is ${this.#maxKeys}`,
@@ -152,7 +151,9 @@ class MemoryIdempotencyStore implements IdempotencyStore {
   }
 }
 
-/** The stored reply is separate from the buffers of its writer and its readers, which may overwrite them. */
+/**
+ * The stored reply is separate from the buffers of its writer and its readers, which may overwrite them.
+ */
 function cloneReply(reply: StoredReply | undefined): StoredReply | undefined {
   return reply && { body: Buffer.from(reply.body), contentType: reply.contentType };
 }

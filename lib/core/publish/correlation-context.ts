@@ -13,8 +13,8 @@ export interface CorrelationContext {
 
 const storage = new AsyncLocalStorage<CorrelationContext>();
 /**
- * Once an `AsyncLocalStorage` has run, Node before 24 tracks every promise of the process, which adds a third
- * to the cost of a message. An application that only receives does not need the context.
+ * Once an `AsyncLocalStorage` has run, Node before 24 tracks every promise of the process, which adds a
+ * third to the cost of a message. An application that only receives does not need the context.
  */
 let isTracking = false;
 
@@ -27,8 +27,8 @@ export function enableCorrelationTracking(): void {
 }
 
 /**
- * Calls `work` in the correlation context if tracking is enabled. Messages that `work` sends, also after its
- * awaits and in the streams that it subscribes to, then carry the context's ids.
+ * Calls `work` in the correlation context if tracking is enabled. Messages that `work` sends, also after
+ * its awaits and in the streams that it subscribes to, then carry the context's ids.
  */
 export function runInCorrelation<Args extends readonly unknown[], Result>(
   correlation: CorrelationContext,

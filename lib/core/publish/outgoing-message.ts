@@ -33,8 +33,8 @@ export interface MessageOptions {
   /**
    * For a request, its id, which must be unique among the pending requests. @defaultValue a new UUID
    *
-   * For an event, the correlation id that it shares with related messages. @defaultValue that of the message
-   * being handled
+   * For an event, the correlation id that it shares with related messages. @defaultValue that of the
+   * message being handled
    */
   readonly correlationId?: string;
   /**
@@ -43,8 +43,8 @@ export interface MessageOptions {
    */
   readonly timeoutMs?: number;
   /**
-   * Milliseconds after which the broker removes the message if no consumer has received it. If its queue has
-   * a dead letter queue, the broker moves it there.
+   * Milliseconds after which the broker removes the message if no consumer has received it. If its queue
+   * has a dead letter queue, the broker moves it there.
    */
   readonly expiresInMs?: number;
   /** Milliseconds for which the broker delays the message before delivery. */
@@ -60,8 +60,8 @@ export interface MessageOptions {
   readonly timestamp?: number;
   readonly appId?: string;
   /**
-   * Cancels the call: an aborted request stops waiting for its reply. A message that was already sent is not
-   * withdrawn.
+   * Cancels the call: an aborted request stops waiting for its reply. A message that was already sent is
+   * not withdrawn.
    */
   readonly signal?: AbortSignal;
   /** Overrides the transport's default destination. */

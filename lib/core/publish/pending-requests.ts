@@ -23,8 +23,8 @@ interface PendingRequest {
 const maxCancelledIds = 10_000;
 
 /**
- * Requests whose reply is not complete, by their id. They share one timer, because most replies arrive before
- * it fires.
+ * Requests whose reply is not complete, by their id. They share one timer, because most replies arrive
+ * before it fires.
  */
 export class PendingRequests {
   readonly #pending = new Map<string, PendingRequest>();
@@ -93,7 +93,7 @@ export class PendingRequests {
     this.#pending.clear();
     this.#timer?.cancel();
     this.#timer = undefined;
-    for (const { receiver: receiver } of all) receiver.fail(error);
+    for (const { receiver } of all) receiver.fail(error);
   }
 
   #rememberCancelled(id: string): void {

@@ -92,8 +92,8 @@ export class RequestClient {
     try {
       if (this.#closed !== undefined) throw this.#closed;
       const { message, timeoutMs, describe } = build();
-      // Registered before the first await: the time-out counts from now, and the reply may arrive before the
-      // broker's confirm.
+      // Registered before the first await: the time-out counts from now, and the reply may arrive before
+      // the broker's confirm.
       this.#pending.register(id, pendingReply, timeoutMs, describe);
       await this.#settings.connect();
       const inbox = await this.#openInbox();
