@@ -94,7 +94,7 @@ describe('what handlers cannot wish for together', () => {
     expect(findConflictsByPattern(subscribedPatterns(apart))).toEqual([]);
     const meeting = [...apart, newHandler('c', /^y/)];
     expect(findConflictsByPattern(subscribedPatterns(meeting))).toMatchObject([
-      { name: '@Consume({ order }) of c', expected: expect.stringContaining('of b, which reads y') },
+      { name: '@Consume({ order }) of c', expected: expect.stringContaining('of b, which consumes y') },
     ]);
     const same = [newHandler('a', 'x'), newHandler('b', 'x', { delivery: 'manual' })];
     expect(findConflictsByPattern(subscribedPatterns(same))).toHaveLength(1);
