@@ -1,6 +1,6 @@
 import { Allow } from 'class-validator';
 import type { ConfigProblem } from '../core/runtime/errors.js';
-import { legalTopic } from '../driver-kit/log/topic-names.js';
+import { validTopicName } from '../driver-kit/log/topic-names.js';
 import type { MessageDestination } from '../core/port/message.js';
 import { printable } from '../core/message/text.js';
 import type { CommonTransportOptions } from '../nest/transport-options.js';
@@ -170,7 +170,7 @@ export function checkMemoryOptions(options: unknown, path: string): readonly Con
     });
   }
   for (const name of [given.topic, ...(Array.isArray(given.topics) ? (given.topics as unknown[]) : [])]) {
-    if (typeof name !== 'string' || legalTopic.test(name)) continue;
+    if (typeof name !== 'string' || validTopicName.test(name)) continue;
     problems.push({
       name: `${path}.topic`,
       expected: 'letters, digits, _, . and -, at most 249',

@@ -6,8 +6,8 @@ import {
   findConflictsByPattern,
   sourceSettingsOf,
   type SourceSettings,
-} from '../subscription.js';
-import { isManagedTopic, legalTopic } from './topic-names.js';
+} from '../source-settings.js';
+import { isManagedTopic, validTopicName } from './topic-names.js';
 
 /** Options that name the topics of a transport. */
 export interface TopicOptions {
@@ -88,7 +88,7 @@ export function findPatternProblems(
     ];
   }
   const illegal = spec.patterns
-    .filter(({ kind, text }) => kind !== 'regexp' && !legalTopic.test(text))
+    .filter(({ kind, text }) => kind !== 'regexp' && !validTopicName.test(text))
     .map(({ text, handlerNames }) => ({
       name: `pattern ${text} of ${handlerNames.join(' and ')} ${where}`,
       expected:

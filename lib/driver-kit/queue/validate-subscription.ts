@@ -1,6 +1,6 @@
 import type { SubscriptionSpec } from '../../core/port/driver.js';
 import type { ConfigProblem } from '../../core/runtime/errors.js';
-import { findConflicts, validateNoPartitionOrder, validateTargetsNotConsumed } from '../subscription.js';
+import { findConflicts, validateNoPartitionOrder, validateTargetsNotConsumed } from '../source-settings.js';
 import { validateBindable, type QueueDestinations } from './addressing.js';
 
 /** What no queue can do for the handlers of a transport, whichever the broker. */

@@ -5,7 +5,7 @@ import {
   PublishRejectedError,
   StorkConfigError,
 } from '../../core/runtime/errors.js';
-import { noSuchReplyTopic, replyHeaders, replyTargetOf } from '../../driver-kit/log/log-reply.js';
+import { missingReplyTopic, replyHeaders, replyTargetOf } from '../../driver-kit/log/log-reply.js';
 import { replyValue } from '../../driver-kit/log/reply-record.js';
 import type { LogReplyAddress } from '../../driver-kit/log/log-record.js';
 import type {
@@ -57,7 +57,7 @@ export class ReplySender {
     if (topics.known(topic) !== undefined) return found;
     // Without metadata the topic counts as existing; the publish of the reply then fails if it does not.
     return topics.exists(topic).then(
-      (exists) => (exists ? found : noSuchReplyTopic(topic)),
+      (exists) => (exists ? found : missingReplyTopic(topic)),
       () => found,
     );
   }

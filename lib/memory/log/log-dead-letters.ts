@@ -10,9 +10,9 @@ import type {
 import { NoRouteError, StorkConfigError } from '../../core/runtime/errors.js';
 import type { MessageHeaders } from '../../core/message/headers.js';
 import {
-  markKey,
+  markerKeyOf,
   markersTopic,
-  writeMark,
+  encodeMarker,
   type DeadLetterMarker,
 } from '../../driver-kit/log/dead-letter-markers.js';
 import { republishedHeaders, RecordMessage } from '../../driver-kit/log/log-record.js';
@@ -82,7 +82,7 @@ export class LogDeadLetters implements DeadLetterStore {
 
   /** Synchronous: a consumer that reads the replayed message finds its marker as well. */
   #settle(record: MemoryRecord, action: Exclude<DeadLetterAction, 'keep' | 'stop'>): DeadLetterOutcome {
-    if (this.#settledKeys().has(markKey(record)))
+    if (this.#settledKeys().has(markerKeyOf(record)))
       return { skipped: new Error('another operation has settled it meanwhile') };
     if (action === 'discard') {
       this.#mark(record, 'discarded');
@@ -114,15 +114,19 @@ export class LogDeadLetters implements DeadLetterStore {
   #mark(record: MemoryRecord, action: DeadLetterMarker['action']): void {
     const { broker } = this.#fields;
     const now = broker.clock.now();
-    const value = writeMark({ action, at: new Date(now).toISOString(), by: `${hostname()}/${process.pid}` });
+    const value = encodeMarker({
+      action,
+      at: new Date(now).toISOString(),
+      by: `${hostname()}/${process.pid}`,
+    });
     const markers = broker.createTopic(markersTopic(this.name), { partitions: this.#topic.partitionCount });
-    markers.append({ key: markKey(record), value, headers: {}, timestamp: now });
+    markers.append({ key: markerKeyOf(record), value, headers: {}, timestamp: now });
   }
 
   /** Records of dead letters that were neither replayed nor discarded. */
   #unsettled(): readonly MemoryRecord[] {
     const settled = this.#settledKeys();
-    return recordsOf(this.#topic).filter((record) => !settled.has(markKey(record)));
+    return recordsOf(this.#topic).filter((record) => !settled.has(markerKeyOf(record)));
   }
 
   #settledKeys(): ReadonlySet<string | undefined> {

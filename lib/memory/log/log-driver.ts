@@ -1,10 +1,10 @@
 import { ConnectionStateCell } from '../../core/port/connection-state.js';
-import { validateTargetsNotConsumed } from '../../driver-kit/subscription.js';
+import { validateTargetsNotConsumed } from '../../driver-kit/source-settings.js';
 import { logCapabilities } from '../../driver-kit/log/log-capabilities.js';
 import { destinationOf, outboundContent } from '../../driver-kit/log/outbound-record.js';
 import { replyPartitions, replyValue } from '../../driver-kit/log/reply-record.js';
 import {
-  validateTargetNames,
+  validateDeadLetterTopics,
   deadLetterTopic,
   findRetryTopics,
   retryTopic,
@@ -32,8 +32,8 @@ import type { DriverEnvironment } from '../../nest/bootstrap/transport-definitio
 import type { MemoryBroker } from '../broker/memory-broker.js';
 import type { LogReplyAddress } from '../../driver-kit/log/log-record.js';
 import {
-  inboundLogReply,
-  noSuchReplyTopic,
+  readLogReply,
+  missingReplyTopic,
   replyHeaders,
   replyTargetOf,
 } from '../../driver-kit/log/log-reply.js';
@@ -73,7 +73,7 @@ export class LogDriver implements Driver {
     const selection = new TopicSelection(this.#options, spec);
     return [
       ...findPatternProblems(spec, this.#options, this.#name),
-      ...validateTargetNames(deadLetterTargets, this.#name),
+      ...validateDeadLetterTopics(deadLetterTargets, this.#name),
       ...validateTargetsNotConsumed(deadLetterTargets, (name) => selection.reads(name), this.#name),
     ];
   }
@@ -109,7 +109,7 @@ export class LogDriver implements Driver {
       consumedTopicOf: (topic) => this.#consumedTopicOf(topic, selection),
       declareManagedTopics: (topic) => this.#declareManagedTopics(topic),
       retryTopicFor: (source, delayMs) =>
-        retryTopic(source, this.consumerName, this.#delays.topicFor(delayMs) ?? delayMs),
+        retryTopic(source, this.consumerName, this.#delays.topicDelayFor(delayMs) ?? delayMs),
     });
     await this.#subscription.open();
     return this.#subscription;
@@ -135,7 +135,7 @@ export class LogDriver implements Driver {
   }
 
   roundDelay(delayMs: number): number | undefined {
-    return this.#delays.round(delayMs);
+    return this.#delays.roundUp(delayMs);
   }
 
   async openReplies(listener: ReplyListener): Promise<ReplyInbox> {
@@ -148,7 +148,7 @@ export class LogDriver implements Driver {
     this.#stopReplies = topic.onAppend(() => {
       for (const record of topic.read(partition, next, Infinity)) {
         next = record.offset + 1;
-        queueMicrotask(() => listener.onReply(inboundLogReply(record)));
+        queueMicrotask(() => listener.onReply(readLogReply(record)));
       }
     });
     return { address: { topic: name, partition } satisfies LogReplyAddress };
@@ -158,7 +158,7 @@ export class LogDriver implements Driver {
     const isConsumed = (topic: string): boolean => this.#subscription?.reads(topic) ?? false;
     const target = replyTargetOf(message.headers, this.#options.replyTopics ?? [], isConsumed);
     const isMissing = target.topic !== undefined && this.#broker.topic(target.topic) === undefined;
-    return isMissing ? noSuchReplyTopic(target.topic) : target;
+    return isMissing ? missingReplyTopic(target.topic) : target;
   }
 
   async reply(to: ReplyAddress, reply: OutboundReply): Promise<'confirmed' | 'undeliverable'> {
@@ -214,7 +214,7 @@ export class LogDriver implements Driver {
     const { partitionCount } = this.#broker.topic(topic)!;
     for (const deadLetters of [deadLetterTopic(topic), ...this.#deadLetterTargets])
       this.#declareTopic(deadLetters, partitionCount);
-    for (const delayMs of this.#delays.ofTopics)
+    for (const delayMs of this.#delays.topicDelaysMs)
       this.#declareTopic(retryTopic(topic, this.consumerName, delayMs), partitionCount);
   }
 

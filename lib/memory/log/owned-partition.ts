@@ -8,11 +8,11 @@ import {
 } from '../../core/port/delivery.js';
 import type { DeliverySink } from '../../core/port/driver.js';
 import { RecordMessage, republishedHeaders } from '../../driver-kit/log/log-record.js';
-import { OffsetTracker, type Range } from '../../driver-kit/log/offset-tracker.js';
+import { OffsetTracker, type OffsetRange } from '../../driver-kit/log/offset-tracker.js';
 import { orderingKeyOf } from '../../driver-kit/log/ordering-key.js';
 import { eligibleAt, remainingDueAt } from '../../driver-kit/log/retry-topic-delays.js';
 import { deadLetterTopic, type ConsumedTopic } from '../../driver-kit/log/topic-names.js';
-import type { SourceSettings } from '../../driver-kit/subscription.js';
+import type { SourceSettings } from '../../driver-kit/source-settings.js';
 import type { MemoryBroker } from '../broker/memory-broker.js';
 import type { MemoryRecord } from '../broker/topics/memory-topic.js';
 
@@ -38,9 +38,9 @@ export interface OwnedPartitionFields extends PartitionContext {
   readonly partition: number;
   readonly startOffset: number;
   /** Offsets above `startOffset` that an earlier assignment completed. */
-  readonly completedBefore: readonly Range[];
+  readonly completedBefore: readonly OffsetRange[];
   /** False where the partition is not assigned to this member any more. */
-  commit(offset: number, completedAbove: readonly Range[]): boolean;
+  commit(offset: number, completedAbove: readonly OffsetRange[]): boolean;
   isConsuming(): boolean;
 }
 
@@ -105,7 +105,7 @@ export class OwnedPartition implements DeliverySource {
   /** Commits the ranges completed out of order as well, so that the next owner does not repeat them. */
   #complete(offset: number): boolean {
     this.#offsets.complete(offset);
-    return this.#fields.commit(this.#offsets.next, this.#offsets.completedRanges());
+    return this.#fields.commit(this.#offsets.committable, this.#offsets.completedRanges());
   }
 
   get #name(): string {

@@ -8,7 +8,7 @@ import type {
 } from '../../core/port/dead-letter-store.js';
 import { NoRouteError, PublishRejectedError, StorkConfigError } from '../../core/runtime/errors.js';
 import type { MessageHeaders } from '../../core/message/headers.js';
-import { queueDeadLetter } from '../../driver-kit/queue/broker-dead-letter.js';
+import { readQueueDeadLetter } from '../../driver-kit/queue/broker-dead-letter.js';
 import type { MemoryBroker } from '../broker/memory-broker.js';
 import type { MemoryQueue } from '../broker/queues/memory-queue.js';
 import type { MemoryMessage } from '../broker/message.js';
@@ -57,7 +57,7 @@ export class QueueDeadLetters implements DeadLetterStore {
   async scan(visitor: DeadLetterVisitor, { signal }: ScanOptions): Promise<void> {
     for (const raw of this.#queue.peek()) {
       signal.throwIfAborted();
-      const deadLetter = queueDeadLetter(inboundMessage(raw, this.name, this.#keyHeader));
+      const deadLetter = readQueueDeadLetter(inboundMessage(raw, this.name, this.#keyHeader));
       const action = await visitor.decide(deadLetter);
       if (action === 'stop') return;
       if (action !== 'keep') visitor.settled(deadLetter, this.#settle(raw, action));

@@ -1,5 +1,5 @@
 import { ConnectionStateCell } from '../../core/port/connection-state.js';
-import { sourceSettingsOf } from '../../driver-kit/subscription.js';
+import { sourceSettingsOf } from '../../driver-kit/source-settings.js';
 import type { DeadLetterStore, DeadLetterLocation } from '../../core/port/dead-letter-store.js';
 import type {
   DeliverySink,

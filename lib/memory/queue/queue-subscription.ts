@@ -1,4 +1,4 @@
-import type { SourceSettings } from '../../driver-kit/subscription.js';
+import type { SourceSettings } from '../../driver-kit/source-settings.js';
 import type { DeliverySink, Subscription } from '../../core/port/driver.js';
 import {
   type RepublishedMessage,

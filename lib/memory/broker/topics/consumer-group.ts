@@ -1,6 +1,6 @@
 import type { StorkClock } from '../../../core/runtime/clock.js';
 import { settlesWithin } from '../../../core/runtime/with-timeout.js';
-import type { Range } from '../../../driver-kit/log/offset-tracker.js';
+import type { OffsetRange } from '../../../driver-kit/log/offset-tracker.js';
 import { assignPartitions } from './assign-partitions.js';
 import type { MemoryTopic, TopicPartition } from './memory-topic.js';
 
@@ -32,10 +32,10 @@ export interface GroupHost {
 
 interface Committed {
   readonly offset: number;
-  readonly completedAbove: readonly Range[];
+  readonly completedAbove: readonly OffsetRange[];
 }
 
-const none: readonly Range[] = [];
+const none: readonly OffsetRange[] = [];
 
 interface MemberEntry {
   readonly member: GroupMember;
@@ -88,7 +88,7 @@ export class ConsumerGroup {
   }
 
   /** Offsets above the committed one that are completed and need not be read again. */
-  completedAbove(topic: string, partition: number): readonly Range[] {
+  completedAbove(topic: string, partition: number): readonly OffsetRange[] {
     return this.#offsets.get(topic)?.get(partition)?.completedAbove ?? none;
   }
 
@@ -98,7 +98,7 @@ export class ConsumerGroup {
     partition: number,
     offset: number,
     member: GroupMember,
-    completedAbove: readonly Range[] = none,
+    completedAbove: readonly OffsetRange[] = none,
   ): boolean {
     if (this.#owners.get(topic)?.get(partition) !== member) return false;
     const offsets = this.#offsets.get(topic) ?? new Map<number, Committed>();

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { SourceSettings } from '../../../../lib/driver-kit/subscription.js';
+import type { SourceSettings } from '../../../../lib/driver-kit/source-settings.js';
 import type { Delivery } from '../../../../lib/core/port/delivery.js';
 import { LogSubscription } from '../../../../lib/memory/log/log-subscription.js';
 import type { MemoryBroker } from '../../../../lib/memory/broker/memory-broker.js';
