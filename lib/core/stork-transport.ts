@@ -29,7 +29,7 @@ import { RetryTimers } from './retry/retry-timers.js';
 import { isPatternLength, maxPatternBytes } from './message/pattern.js';
 import { processDelivery, type PipelineScope } from './consume/pipeline.js';
 import { requeueAfterDelay, requeue } from './consume/settlement.js';
-import { maxInProcessWaitMs, maxInProcessAttempts, totalMs } from './retry/retry-policy.js';
+import { maxInProcessWaitMs, maxInProcessAttempts, holdTimeMs } from './retry/retry-policy.js';
 import { StoreHealthLog } from './idempotency/idempotency-policy.js';
 import { printable } from './message/text.js';
 import { withTimeLimit } from './consume/handler-timeout.js';
@@ -212,12 +212,12 @@ export class StorkTransport {
    */
   async drain(limitMs: number): Promise<void> {
     const drained = this.#dispatcher?.drain(limitMs, () => {
-      const { running, held } = this.#dispatcher!;
+      const { running, deferred: held } = this.#dispatcher!;
       const still = `${running} handlers still run after ${limitMs} ms, ${held} messages are kept by theirs`;
       this.#logger.warn(`${this.name}: ${still}; all are aborted and given back`);
     });
     // Only now: what wakes up is given back, and must not come to us again.
-    this.#retryTimers.end();
+    this.#retryTimers.close();
     await drained;
     this.#leaving ??= this.#leave();
     await this.#leaving;
@@ -245,14 +245,14 @@ export class StorkTransport {
       pausesWithoutRedelivery: capabilities.pausesWithoutRedelivery,
       pausesWhileRepublishBlocked: capabilities.requeue === 'broker',
       clock: this.#clock,
-      boundsOf: handlers.isBounded ? ({ message }) => handlers.boundsOf(message) : undefined,
+      limitsOf: handlers.hasLimits ? ({ message }) => handlers.limitsOf(message) : undefined,
       process: (delivery) => processDelivery(delivery, scope),
-      failed: (delivery, error) => {
+      onProcessFailed: (delivery, error) => {
         // A bug of ours must cost a redelivery, not the message, and not the process.
         this.#logger.error(`${this.name}: ${stackOf(error) ?? messageOf(error)}`);
         return requeueAfterDelay(delivery, scope);
       },
-      release: (delivery) => void requeue(delivery, this),
+      returnToSource: (delivery) => void requeue(delivery, this),
     });
     const scope: PipelineScope = {
       subscription: this.name,
@@ -320,7 +320,7 @@ function maxHoldTime(handlers: readonly Handler[]): MaxHoldTime {
       attempts: retry === undefined ? 1 : maxInProcessAttempts(retry),
       timeoutMs: consume?.timeoutMs ?? 0,
     };
-    if (totalMs(one) > totalMs(longest)) longest = one;
+    if (holdTimeMs(one) > holdTimeMs(longest)) longest = one;
   }
   return longest;
 }

@@ -7,7 +7,7 @@ import {
   findConflicts,
   validateNoPartitionOrder,
 } from '../driver-kit/subscription.js';
-import { totalMs } from '../core/retry/retry-policy.js';
+import { holdTimeMs } from '../core/retry/retry-policy.js';
 import type {
   Capabilities,
   DeliverySink,
@@ -137,7 +137,7 @@ export class RabbitMqDriver implements Driver {
   #refuseLongWaits(spec: SubscriptionSpec): ConfigProblem[] {
     const { concurrency, maxHoldTime } = spec;
     const { handler, waitMs, attempts: runs, timeoutMs: runMs } = maxHoldTime;
-    const keptMs = totalMs(maxHoldTime);
+    const keptMs = holdTimeMs(maxHoldTime);
     const prefetch = this.#prefetch(spec);
     const timeoutMs = this.#options.consumerTimeoutMs ?? defaults.consumerTimeoutMs;
     const rounds = Math.ceil(prefetch / concurrency);

@@ -40,7 +40,7 @@ export class Attempt implements HandlerAttempt {
   /** The work was done before; the answer, if there is one, is that of then. */
   isDuplicate = false;
   /** The wait for the next run was cut short: the message goes back as it is. */
-  interrupted = false;
+  isInterrupted = false;
   #verb: Verb | undefined;
   #failure: Failure | undefined;
   #hasEnded = false;
@@ -85,14 +85,14 @@ export class Attempt implements HandlerAttempt {
   }
 
   /** Refused by a pipe or a guard, or a deliberate answer to a request: not something that passes. */
-  get isRefusal(): boolean {
-    if (this.#failure === undefined) return false;
+  get isRetryable(): boolean {
+    if (this.#failure === undefined) return true;
     const { reason } = this.#failure;
-    return (reason !== 'retries-exhausted' && reason !== 'timeout') || this.isDeliberateReply;
+    return (reason === 'retries-exhausted' || reason === 'timeout') && !this.isDeliberateErrorReply;
   }
 
   /** The handler has told its caller so on purpose; nothing is wrong with the message. */
-  get isDeliberateReply(): boolean {
+  get isDeliberateErrorReply(): boolean {
     return (
       this.#verb === undefined &&
       this.replyWriter !== undefined &&
@@ -131,7 +131,7 @@ export class Attempt implements HandlerAttempt {
     return this.delivery.aborted && (this.#isWatched || this.handler.idempotency === undefined);
   }
 
-  async start(): Promise<void> {
+  async execute(): Promise<void> {
     this.#failure = await this.handler.run(this);
     if (this.#isStreamed) this.#failure = streamedAnswer;
     else if (this.#result === 'unwanted') this.#failure ??= unwantedResult;
@@ -139,7 +139,7 @@ export class Attempt implements HandlerAttempt {
   }
 
   /** Ends it before it has begun. */
-  fail(failure: Failure): void {
+  failWithoutExecuting(failure: Failure): void {
     this.#failure = failure;
     this.#hasEnded = true;
   }
@@ -151,7 +151,7 @@ export class Attempt implements HandlerAttempt {
   }
 
   /** The one after it, here and now. */
-  again(): Attempt {
+  next(): Attempt {
     const next = new Attempt(this.handler, this, this, this.number + 1);
     next.firstFailedAt = this.firstFailedAt;
     next.onVerb = this.onVerb;
@@ -207,7 +207,7 @@ export function requeueRequested({ verb, delivery }: Attempt): boolean {
 }
 
 export function interrupted(run: Attempt): boolean {
-  return run.interrupted;
+  return run.isInterrupted;
 }
 
 const noRunLeft = ownFailure(

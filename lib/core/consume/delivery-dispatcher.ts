@@ -2,8 +2,8 @@ import type { StorkClock } from '../runtime/clock.js';
 import { settlesWithin, withResolvers } from '../runtime/with-timeout.js';
 import type { Delivery, SourceSession } from '../port/delivery.js';
 import type { DeliverySink, Subscription } from '../port/driver.js';
-import { InFlight, marksFor } from './in-flight.js';
-import { KeyedQueue, type Bound } from './keyed-queue.js';
+import { InFlight, inFlightLimits } from './in-flight.js';
+import { KeyedQueue, type ConcurrencyLimit } from './keyed-queue.js';
 import type { DeferredSettlement, Settled } from './settlement.js';
 
 /** Why a source is paused; it goes on when no reason is left. */
@@ -17,12 +17,12 @@ export interface DeliveryDispatcherFields {
   readonly pausesWhileRepublishBlocked: boolean;
   readonly clock: StorkClock;
   /** Bounds of the handlers that it will get. Undefined where no handler has one. */
-  readonly boundsOf?: ((delivery: Delivery) => readonly Bound[]) | undefined;
+  readonly limitsOf?: ((delivery: Delivery) => readonly ConcurrencyLimit[]) | undefined;
   process(delivery: Delivery): Promise<Settled | DeferredSettlement>;
   /** Called where `process` has rejected. Must not reject. */
-  failed(delivery: Delivery, error: unknown): Promise<Settled>;
+  onProcessFailed(delivery: Delivery, error: unknown): Promise<Settled>;
   /** Returns what was taken and will not run. */
-  release(delivery: Delivery): void;
+  returnToSource(delivery: Delivery): void;
 }
 
 /** Between a driver's subscription and the pipeline: bounds what is in flight, keeps lanes in order, drains. */
@@ -45,7 +45,7 @@ export class DeliveryDispatcher implements DeliverySink {
   constructor(fields: DeliveryDispatcherFields) {
     this.#fields = fields;
     this.#inFlight = new InFlight(
-      marksFor(fields.concurrency),
+      inFlightLimits(fields.concurrency),
       () => fields.pausesWithoutRedelivery && this.#pauseFor('in-flight'),
       () => this.#resumeFor('in-flight'),
     );
@@ -63,7 +63,7 @@ export class DeliveryDispatcher implements DeliverySink {
   }
 
   /** Messages that handlers have kept and not settled. */
-  get held(): number {
+  get deferred(): number {
     return this.#held.size;
   }
 
@@ -82,7 +82,7 @@ export class DeliveryDispatcher implements DeliverySink {
   }
 
   #enqueue(delivery: Delivery): void {
-    this.#lanes.push(delivery.orderingKey, delivery, this.#fields.boundsOf?.(delivery));
+    this.#lanes.push(delivery.orderingKey, delivery, this.#fields.limitsOf?.(delivery));
   }
 
   quiesce(): Promise<void> {
@@ -110,10 +110,10 @@ export class DeliveryDispatcher implements DeliverySink {
     this.#stopped = true;
     this.#draining ??= this.#drain();
     if (await settlesWithin(this.#fields.clock, this.#draining, limitMs)) return;
-    if (this.running + this.held > 0) onAbandon();
+    if (this.running + this.deferred > 0) onAbandon();
     for (const delivery of [...this.#atWork, ...this.#held]) {
       delivery.abort();
-      this.#fields.release(delivery);
+      this.#fields.returnToSource(delivery);
     }
     // The source may hang in its stop.
     this.#releaseWaiting(() => true);
@@ -141,18 +141,18 @@ export class DeliveryDispatcher implements DeliverySink {
 
   async #run(delivery: Delivery): Promise<void> {
     this.#atWork.add(delivery);
-    let outcome: Settled | DeferredSettlement = 'again';
+    let outcome: Settled | DeferredSettlement = 'reprocess';
     try {
-      while (outcome === 'again' && delivery.open && !delivery.aborted) {
+      while (outcome === 'reprocess' && delivery.open && !delivery.aborted) {
         try {
           outcome = await this.#fields.process(delivery);
         } catch (error) {
-          outcome = await this.#fields.failed(delivery, error);
+          outcome = await this.#fields.onProcessFailed(delivery, error);
         }
       }
     } finally {
       this.#atWork.delete(delivery);
-      if (typeof outcome === 'object') this.#hold(delivery, outcome.later);
+      if (typeof outcome === 'object') this.#hold(delivery, outcome.settled);
       else this.#forget(delivery);
     }
   }
@@ -161,10 +161,10 @@ export class DeliveryDispatcher implements DeliverySink {
   #hold(delivery: Delivery, later: Promise<Settled>): void {
     this.#held.add(delivery);
     void later
-      .catch((error: unknown) => this.#fields.failed(delivery, error))
+      .catch((error: unknown) => this.#fields.onProcessFailed(delivery, error))
       .then((outcome) => {
         this.#held.delete(delivery);
-        if (outcome === 'again' && delivery.open && !delivery.aborted) this.#runAgain(delivery);
+        if (outcome === 'reprocess' && delivery.open && !delivery.aborted) this.#runAgain(delivery);
         else this.#forget(delivery);
         if (this.#held.size === 0) this.#onNoneHeld?.();
       });
@@ -173,7 +173,7 @@ export class DeliveryDispatcher implements DeliverySink {
   #runAgain(delivery: Delivery): void {
     if (!this.#stopped) return this.#enqueue(delivery);
     this.#forget(delivery);
-    this.#fields.release(delivery);
+    this.#fields.returnToSource(delivery);
   }
 
   #forget(delivery: Delivery): void {
@@ -205,7 +205,7 @@ export class DeliveryDispatcher implements DeliverySink {
         continue;
       }
       this.#forget(delivery);
-      this.#fields.release(delivery);
+      this.#fields.returnToSource(delivery);
     }
   }
 

@@ -2,7 +2,7 @@ import { targetHandlerId } from '../message/delivery-metadata.js';
 import { matches, maxPatternBytes, type Pattern } from '../message/pattern.js';
 import type { InboundMessage } from '../port/message.js';
 import type { Handler } from './handler.js';
-import type { Bound } from './keyed-queue.js';
+import type { ConcurrencyLimit } from './keyed-queue.js';
 
 /** Which handlers a message gets. */
 export interface Route {
@@ -12,7 +12,7 @@ export interface Route {
   /** The message handler. */
   readonly messageHandler: Handler | undefined;
   /** Of all these handlers. */
-  readonly bounds: readonly Bound[];
+  readonly limits: readonly ConcurrencyLimit[];
 }
 
 /** Wildcards are matched once for each text; hostile senders must not make the memory of it grow without end. */
@@ -22,7 +22,7 @@ const maxRemembered = 10_000;
 export class HandlerTable {
   readonly #handlers: readonly Handler[];
   readonly #byId = new Map<string, Handler>();
-  readonly #bounds = new Map<Handler, Bound>();
+  readonly #bounds = new Map<Handler, ConcurrencyLimit>();
   readonly #remembered = new Map<string, Route>();
 
   constructor(handlers: readonly Handler[]) {
@@ -30,7 +30,7 @@ export class HandlerTable {
     for (const handler of handlers) {
       this.#byId.set(handler.id, handler);
       const limit = handler.consume?.concurrency;
-      if (limit !== undefined) this.#bounds.set(handler, { limit });
+      if (limit !== undefined) this.#bounds.set(handler, { max: limit });
     }
   }
 
@@ -43,7 +43,7 @@ export class HandlerTable {
   }
 
   /** Whether any handler has a `concurrency` of its own. */
-  get isBounded(): boolean {
+  get hasLimits(): boolean {
     return this.#bounds.size > 0;
   }
 
@@ -51,14 +51,14 @@ export class HandlerTable {
    * Bounds of the handlers that a message may get, before it is read. Where a pattern has event handlers and a message handler, those of
    * both: which it will be may be a question to the broker.
    */
-  boundsOf({ headers, patterns }: InboundMessage): readonly Bound[] {
+  limitsOf({ headers, patterns }: InboundMessage): readonly ConcurrencyLimit[] {
     const id = targetHandlerId(headers);
-    if (id === undefined) return this.route(patterns).bounds;
+    if (id === undefined) return this.route(patterns).limits;
     const handler = this.#byId.get(id);
     return handler === undefined ? [] : this.#boundsOf([handler]);
   }
 
-  #boundsOf(handlers: readonly Handler[]): readonly Bound[] {
+  #boundsOf(handlers: readonly Handler[]): readonly ConcurrencyLimit[] {
     return handlers.flatMap((handler) => this.#bounds.get(handler) ?? []);
   }
 
@@ -109,7 +109,7 @@ export class HandlerTable {
 
   #toRoute(pattern: string, events: readonly Handler[], messageHandler: Handler | undefined): Route {
     const handlers = messageHandler === undefined ? events : [...events, messageHandler];
-    return { pattern, events, messageHandler, bounds: this.#boundsOf(handlers) };
+    return { pattern, events, messageHandler, limits: this.#boundsOf(handlers) };
   }
 }
 

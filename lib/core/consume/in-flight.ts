@@ -1,31 +1,35 @@
 /** Marks that decide when a source is paused and when it goes on; between the two nothing changes, so it does not flap. */
-export interface InFlightMarks {
+export interface InFlightLimits {
   /** Messages taken and not settled at which the source is paused. */
-  readonly highMessages: number;
+  readonly pauseAtMessages: number;
   /** Messages at or below which it goes on. */
-  readonly lowMessages: number;
+  readonly resumeAtMessages: number;
   /** Bytes of bodies at which the source is paused; it goes on at half of them. */
-  readonly highBytes: number;
+  readonly pauseAtBytes: number;
 }
 
 const defaultHighBytes = 64 * 1024 * 1024;
 
 /** Enough waiting work that handlers of many keys never run dry, little enough to give back in a moment. */
-export function marksFor(concurrency: number): InFlightMarks {
-  const highMessages = Math.max(64, concurrency * 4);
-  return { highMessages, lowMessages: highMessages / 2, highBytes: defaultHighBytes };
+export function inFlightLimits(concurrency: number): InFlightLimits {
+  const pauseAtMessages = Math.max(64, concurrency * 4);
+  return {
+    pauseAtMessages: pauseAtMessages,
+    resumeAtMessages: pauseAtMessages / 2,
+    pauseAtBytes: defaultHighBytes,
+  };
 }
 
 /** Counts what was taken from a source and is not settled, and says when a mark is crossed. */
 export class InFlight {
-  readonly #marks: InFlightMarks;
+  readonly #marks: InFlightLimits;
   readonly #onFull: () => void;
   readonly #onRoom: () => void;
   #messages = 0;
   #bytes = 0;
   #full = false;
 
-  constructor(marks: InFlightMarks, onFull: () => void, onRoom: () => void) {
+  constructor(marks: InFlightLimits, onFull: () => void, onRoom: () => void) {
     this.#marks = marks;
     this.#onFull = onFull;
     this.#onRoom = onRoom;
@@ -43,7 +47,7 @@ export class InFlight {
     this.#messages++;
     this.#bytes += bytes;
     if (this.#full) return;
-    if (this.#messages < this.#marks.highMessages && this.#bytes < this.#marks.highBytes) return;
+    if (this.#messages < this.#marks.pauseAtMessages && this.#bytes < this.#marks.pauseAtBytes) return;
     this.#full = true;
     this.#onFull();
   }
@@ -52,7 +56,7 @@ export class InFlight {
     this.#messages--;
     this.#bytes -= bytes;
     if (!this.#full) return;
-    if (this.#messages > this.#marks.lowMessages || this.#bytes > this.#marks.highBytes / 2) return;
+    if (this.#messages > this.#marks.resumeAtMessages || this.#bytes > this.#marks.pauseAtBytes / 2) return;
     this.#full = false;
     this.#onRoom();
   }

@@ -1,25 +1,25 @@
 import { Fifo } from '../runtime/fifo.js';
 
 /** How many items that share it may run at once, within the concurrency of the lanes that they are pushed to. */
-export interface Bound {
-  readonly limit: number;
+export interface ConcurrencyLimit {
+  readonly max: number;
 }
 
 interface Entry<T> {
   readonly orderingKey: string | undefined;
   readonly item: T;
-  readonly bounds: readonly Bound[];
+  readonly bounds: readonly ConcurrencyLimit[];
 }
 
 /** A bound as these lanes know it. */
-interface BoundState<T> {
+interface LimitState<T> {
   /** Entries that run or stand in line, at most the limit. */
   taken: number;
   /** Entries that wait for it, each at the head of its lane. */
   readonly parked: Fifo<Entry<T>>;
 }
 
-const unbounded: readonly Bound[] = [];
+const unbounded: readonly ConcurrencyLimit[] = [];
 
 /**
  * Runs items with at most `concurrency` at once; those of one lane strictly one after another, in the order in which they came.
@@ -33,7 +33,7 @@ export class KeyedQueue<T> {
   readonly #lanes = new Map<string, Fifo<Entry<T>> | undefined>();
   /** Each has a place in all its bounds, so that it can start as soon as there is a slot. */
   readonly #ready = new Fifo<Entry<T>>();
-  readonly #bounds = new Map<Bound, BoundState<T>>();
+  readonly #bounds = new Map<ConcurrencyLimit, LimitState<T>>();
   #running = 0;
   #waiting = 0;
   #quiesced = false;
@@ -120,7 +120,7 @@ export class KeyedQueue<T> {
   #admit(entry: Entry<T>): void {
     for (const bound of entry.bounds) {
       const state = this.#stateOf(bound);
-      if (state.taken < bound.limit) continue;
+      if (state.taken < bound.max) continue;
       state.parked.push(entry);
       return;
     }
@@ -129,7 +129,7 @@ export class KeyedQueue<T> {
     this.#ready.push(entry);
   }
 
-  #stateOf(bound: Bound): BoundState<T> {
+  #stateOf(bound: ConcurrencyLimit): LimitState<T> {
     let state = this.#bounds.get(bound);
     if (state === undefined) {
       state = { taken: 0, parked: new Fifo() };
@@ -169,9 +169,9 @@ export class KeyedQueue<T> {
   }
 
   /** Each that leaves takes a place here or waits for another bound, so this ends. */
-  #admitParked(bound: Bound): void {
+  #admitParked(bound: ConcurrencyLimit): void {
     const state = this.#bounds.get(bound)!;
-    while (state.taken < bound.limit) {
+    while (state.taken < bound.max) {
       const next = state.parked.shift();
       if (next === undefined) return;
       this.#admit(next);

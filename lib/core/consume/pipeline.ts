@@ -5,7 +5,7 @@ import {
   dropWithoutDeadLetter,
   shouldDeadLetter,
   noHandler,
-  refuse,
+  deadLetterUnprocessable,
   undecodable,
   type DeadLetteringScope,
   type PreparedDeadLetter,
@@ -75,15 +75,18 @@ export async function processDelivery(
     return acknowledge(delivery, scope);
   }
   const job: Job = { delivery, metadata, scope, replyWriter: openReplyWriter(delivery, metadata, scope) };
-  if (metadata.reply.kind === 'forged') return refuse(job, invalid(metadata.reply.why));
+  if (metadata.reply.kind === 'forged') return deadLetterUnprocessable(job, invalid(metadata.reply.why));
   const bytes = message.body?.length ?? 0;
   if (bytes > scope.maxBodyBytes) {
-    return refuse(job, invalid(`the body has ${bytes} bytes, maxBodyBytes allows ${scope.maxBodyBytes}`));
+    return deadLetterUnprocessable(
+      job,
+      invalid(`the body has ${bytes} bytes, maxBodyBytes allows ${scope.maxBodyBytes}`),
+    );
   }
 
   // 2 Bytes to a value.
   const body = scope.codecs.decode(message.body, message.contentType, message.contentEncoding);
-  if (!body.ok) return refuse(job, undecodable(body.error));
+  if (!body.ok) return deadLetterUnprocessable(job, undecodable(body.error));
 
   // 3 Pattern to handlers.
   const route = scope.handlers.route(message.patterns);
@@ -104,7 +107,7 @@ export async function processDelivery(
     for (const run of runs) run.onVerb = () => acknowledgeEarly(delivery, runs, scope);
   if (runs.length === 1 && runs[0]!.handler.idempotency === undefined) {
     // `complete`, without the promises that it would cost every message.
-    await runs[0]!.start();
+    await runs[0]!.execute();
     if (needsRetryDecision(runs[0]!)) runs[0] = await retryInProcess(runs[0]!, scope);
   } else {
     await Promise.all(runs.map((_, i) => complete(runs, i, scope)));
@@ -149,7 +152,7 @@ function chooseHandlers(route: Route, { metadata, scope }: Job): readonly Handle
 async function unhandled(job: Job, route: Route): Promise<Settled> {
   const { delivery, metadata, replyWriter, scope } = job;
   const failure = noHandler(metadata.handlerId, route.pattern);
-  if (scope.onUnhandled === 'dead-letter') return refuse(job, failure);
+  if (scope.onUnhandled === 'dead-letter') return deadLetterUnprocessable(job, failure);
   await sendErrorReply(replyWriter, failure.envelope, scope);
   scope.counters.add('skipped');
   return acknowledge(delivery, scope);
@@ -165,7 +168,7 @@ function leave({ delivery, scope, replyWriter }: Job): Settled {
       `${scope.subscription}: message ${quoted(delivery.message.messageId)} is not run: ${why}`,
     );
   }
-  return 'done';
+  return 'settled';
 }
 
 /** Each handler of an event has its own chain of runs and waits for none of the others. */
@@ -181,7 +184,7 @@ function abandon({ delivery, scope, replyWriter }: Job): Settled {
   replyWriter?.discard();
   if (delivery.open) return requeue(delivery, scope);
   countStale(delivery, scope);
-  return 'done';
+  return 'settled';
 }
 
 function conclude(job: Job, runs: readonly Attempt[]): Settled | Promise<Settled> {
@@ -208,13 +211,13 @@ function settleEvent(job: Job, runs: readonly Attempt[]): Settled | Promise<Sett
     countEnd(run, job.scope);
     if (death === undefined || dropWithoutDeadLetter(run, death, job.scope)) continue;
     const deadLetter = deadLetterAttempt(run, death, job.scope);
-    republished.push(deadLetter.copy);
+    republished.push(deadLetter.republished);
     deadLetters.push(deadLetter);
   }
   return republished.length === 0
     ? acknowledge(job.delivery, job.scope)
     : republishUntilConfirmed(job.delivery, republished, job.scope, () => {
-        for (const deadLetter of deadLetters) deadLetter.tell();
+        for (const deadLetter of deadLetters) deadLetter.notify();
       });
 }
 
@@ -230,7 +233,7 @@ async function replyToRequest(job: Job, replyWriter: ReplyWriter, run: Attempt):
   if (run.deadLetterCause !== undefined && shouldDeadLetter(run)) {
     await sendErrorReply(replyWriter, run.deadLetterCause.envelope, scope);
     const deadLetter = deadLetterAttempt(run, run.deadLetterCause, scope);
-    return republishUntilConfirmed(delivery, [deadLetter.copy], scope, () => deadLetter.tell());
+    return republishUntilConfirmed(delivery, [deadLetter.republished], scope, () => deadLetter.notify());
   }
   // A message without a way back is answered in any case; what a shutdown has cut short is not the whole answer.
   const envelope =
@@ -238,7 +241,7 @@ async function replyToRequest(job: Job, replyWriter: ReplyWriter, run: Attempt):
   const outcome = await (envelope === undefined ? replyWriter.end() : replyWriter.fail(envelope));
   if (typeof outcome === 'object') {
     const end = delivery.isEarlyAcked ? 'is not run again' : 'is given back';
-    const why = messageOf(outcome.lost);
+    const why = messageOf(outcome.unconfirmed);
     scope.logger.warn(`${scope.subscription}: a reply was not confirmed, the request ${end}: ${why}`);
     return requeueAfterDelay(delivery, scope);
   }

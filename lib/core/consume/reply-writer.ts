@@ -15,7 +15,7 @@ export interface ReplyWriterFields {
 }
 
 /** `too-large`: the caller was told so instead. `lost`: the broker did not confirm, trying again may help. */
-export type ReplyWriterOutcome = ReplyOutcome | { readonly lost: unknown };
+export type ReplyWriterOutcome = ReplyOutcome | { readonly unconfirmed: unknown };
 
 const noValue: StoredReply = { body: Buffer.alloc(0), contentType: 'application/json' };
 /** A handler's stream cannot be slowed down: past this it fails, before it fills the memory. */
@@ -165,7 +165,7 @@ export class ReplyWriter {
         : 'too-large';
     } catch (error) {
       this.#failed = true;
-      return { lost: error };
+      return { unconfirmed: error };
     } finally {
       this.#unsent--;
     }
@@ -213,7 +213,9 @@ export async function sendErrorReply(
   const outcome: ReplyWriterOutcome | undefined = await replyWriter?.fail(error);
   if (typeof outcome === 'string') logUndeliverable(outcome, scope);
   if (typeof outcome !== 'object') return;
-  scope.logger.warn(`${scope.subscription}: an error reply was not confirmed: ${messageOf(outcome.lost)}`);
+  scope.logger.warn(
+    `${scope.subscription}: an error reply was not confirmed: ${messageOf(outcome.unconfirmed)}`,
+  );
 }
 
 /** The same with what the handler has answered. */
@@ -221,7 +223,7 @@ export async function sendReply(replyWriter: ReplyWriter, scope: ReplyScope): Pr
   const outcome = await replyWriter.end();
   if (typeof outcome === 'string') logUndeliverable(outcome, scope);
   if (typeof outcome !== 'object') return;
-  scope.logger.warn(`${scope.subscription}: a reply was not confirmed: ${messageOf(outcome.lost)}`);
+  scope.logger.warn(`${scope.subscription}: a reply was not confirmed: ${messageOf(outcome.unconfirmed)}`);
 }
 
 export function logUndeliverable(

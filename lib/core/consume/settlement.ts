@@ -19,11 +19,11 @@ export interface SettlementScope {
 }
 
 /** `done`: settled, or no longer ours. `again`: to be run once more, from memory, before anything else of its lane. */
-export type Settled = 'done' | 'again';
+export type Settled = 'settled' | 'reprocess';
 
 /** The handler has ended and keeps the message; `later` resolves when it is settled. Never rejects. */
 export interface DeferredSettlement {
-  readonly later: Promise<Settled>;
+  readonly settled: Promise<Settled>;
 }
 
 const firstRetryMs = 500;
@@ -34,7 +34,7 @@ const requeueDelayMs = 1_000;
 export function acknowledge(delivery: Delivery, scope: SettlementScope): Settled {
   // A handler may have acknowledged it before it ended.
   if (!delivery.ack() && !delivery.isEarlyAcked) scope.counters.add('stale-settlements');
-  return 'done';
+  return 'settled';
 }
 
 /**
@@ -55,16 +55,17 @@ export async function republishUntilConfirmed(
           for (const copy of republished) countRepublished(copy, scope);
           onConfirmed();
         } else scope.counters.add('stale-settlements');
-        return 'done';
+        return 'settled';
       } catch (error) {
-        if (delivery.aborted) return delivery.isEarlyAcked ? lose(error, scope) : requeue(delivery, scope);
+        if (delivery.aborted)
+          return delivery.isEarlyAcked ? logLostRepublish(error, scope) : requeue(delivery, scope);
         if (!isBlocked) scope.onRepublishBlocked(messageOf(error));
         isBlocked = true;
         await sleep(scope.clock, Math.min(firstRetryMs * 2 ** retry, longestRetryMs), delivery.signal);
       }
     }
     countStale(delivery, scope);
-    return 'done';
+    return 'settled';
   } finally {
     if (isBlocked) scope.onRepublishBlocked(undefined);
   }
@@ -81,7 +82,7 @@ export async function requeueAfterDelay(delivery: Delivery, scope: SettlementSco
   if (delivery.isEarlyAcked) return acknowledge(delivery, scope);
   await sleep(scope.clock, requeueDelayMs, delivery.signal);
   // A log cannot take a message back; its lane must not go on without it.
-  if (scope.capabilities.requeue === 'in-process' && delivery.open && !delivery.aborted) return 'again';
+  if (scope.capabilities.requeue === 'in-process' && delivery.open && !delivery.aborted) return 'reprocess';
   return requeue(delivery, scope);
 }
 
@@ -89,7 +90,7 @@ export async function requeueAfterDelay(delivery: Delivery, scope: SettlementSco
 export function requeue(delivery: Delivery, scope: Pick<SettlementScope, 'counters'>): Settled {
   if (delivery.requeue()) scope.counters.add('requeued');
   else countStale(delivery, scope);
-  return 'done';
+  return 'settled';
 }
 
 /** What was given back by a drain is counted there. */
@@ -98,9 +99,9 @@ export function countStale(delivery: Delivery, scope: Pick<SettlementScope, 'cou
 }
 
 /** The price of `at-most-once`: its message has no way back. */
-function lose(error: unknown, { logger, subscription }: SettlementScope): Settled {
+function logLostRepublish(error: unknown, { logger, subscription }: SettlementScope): Settled {
   logger.error(`${subscription}: a copy was lost at the shutdown: ${messageOf(error)}`);
-  return 'done';
+  return 'settled';
 }
 
 /** Under `manual`: a message whose handlers have ended, and whose own words settle it whenever they come. */
@@ -137,7 +138,7 @@ export async function deferSettlement(
     // The reply may have taken its time.
     if (runs.every(hasOutcome)) resolve();
   });
-  return { later: later.then(() => settleDeferred(kept, runs, ends)) };
+  return { settled: later.then(() => settleDeferred(kept, runs, ends)) };
 }
 
 async function settleDeferred(
@@ -150,9 +151,9 @@ async function settleDeferred(
   const asking = runs.find(needsRetryDecision);
   const waitMs = asking === undefined ? undefined : await decideNext(asking, scope);
   if (waitMs === undefined) return settle();
-  if (!(await scope.retryTimers.sleep(waitMs, delivery))) return abandon();
+  if (!(await scope.retryTimers.wait(waitMs, delivery))) return abandon();
   scope.counters.add('retried');
   // Its slot and its lane are somebody else's by now: it gets in line for others.
   delivery.uncountedAttempts++;
-  return 'again';
+  return 'reprocess';
 }

@@ -21,8 +21,8 @@ type DisclosurePolicy = Pick<DeadLetterPolicy, 'includeStack' | 'redact' | 'onDe
 
 /** A dead letter that is to be stored, and the word to whoever wants to know once it is. */
 export interface PreparedDeadLetter {
-  readonly copy: RepublishedMessage;
-  tell(): void;
+  readonly republished: RepublishedMessage;
+  notify(): void;
 }
 
 /** A message that no handler may see. */
@@ -31,7 +31,7 @@ interface Refused extends AttemptFields {
 }
 
 /** Keeps a message that no handler may see, and tells the caller if there is one. */
-export async function refuse(
+export async function deadLetterUnprocessable(
   { delivery, metadata, replyWriter, scope }: Refused,
   failure: Failure,
 ): Promise<Settled> {
@@ -40,7 +40,7 @@ export async function refuse(
   const { clock, deadLetter: policy } = scope;
   const death = { failure, handlerId, attempt, firstFailedAt, failedAt: clock.now(), policy };
   const deadLetter = prepareDeadLetter(delivery, death, { pattern: delivery.message.patterns[0]!, scope });
-  return republishUntilConfirmed(delivery, [deadLetter.copy], scope, () => deadLetter.tell());
+  return republishUntilConfirmed(delivery, [deadLetter.republished], scope, () => deadLetter.notify());
 }
 
 export function invalid(why: string): Failure {
@@ -60,7 +60,11 @@ export function noHandler(handlerId: string | undefined, pattern: string): Failu
 }
 
 /** What the handler rejects is kept in any case; a failed request where somebody has asked for it, a deliberate answer never. */
-export function shouldDeadLetter({ verb, handler, isDeliberateReply }: Attempt): boolean {
+export function shouldDeadLetter({
+  verb,
+  handler,
+  isDeliberateErrorReply: isDeliberateReply,
+}: Attempt): boolean {
   if (verb === 'reject' || verb === 'requeue') return true;
   return handler.deadLetter?.enabled === true && handler.deadLetter.requests && !isDeliberateReply;
 }
@@ -113,8 +117,8 @@ function prepareDeadLetter(
   const { messageId } = message;
   const notice = { reason, error, transport: subscription, pattern, handler: handlerId, messageId, attempt };
   return {
-    copy: buildDeadLetter(message, { ...death, subscription }),
-    tell: () => tell(notice, policy?.onDeadLetter, scope),
+    republished: buildDeadLetter(message, { ...death, subscription }),
+    notify: () => tell(notice, policy?.onDeadLetter, scope),
   };
 }
 

@@ -85,7 +85,7 @@ async function keyed(
   for (;;) {
     const found = findKey(run, policy, scope.consumerName);
     if ('key' in found) return { run, key: found.key };
-    run.fail(found.failure);
+    run.failWithoutExecuting(found.failure);
     const next = await nextAttempt(run, scope);
     if (next === undefined) return { run };
     run = next;
@@ -131,8 +131,8 @@ function executeKeyed(
 
 /** While the store was asked: what its handler would use may be gone. What has no way back runs all the same. */
 function isTakenAway(run: Attempt): boolean {
-  run.interrupted = run.delivery.aborted && !run.delivery.isEarlyAcked;
-  return run.interrupted;
+  run.isInterrupted = run.delivery.aborted && !run.delivery.isEarlyAcked;
+  return run.isInterrupted;
 }
 
 /** A lost source leaves its run at work, and the key with it; a shutdown leaves nobody who would wait for it. */
@@ -142,9 +142,9 @@ function whenGivenUp(
   stopRenewing: () => void,
 ): () => void {
   const look = (): void => {
-    if (delivery.aborted && retryTimers.isOver) stopRenewing();
+    if (delivery.aborted && retryTimers.isClosed) stopRenewing();
   };
-  const unwatch = [delivery.onAbort(look), retryTimers.onEnd(look)];
+  const unwatch = [delivery.onAbort(look), retryTimers.onClose(look)];
   return () => {
     for (const stop of unwatch) stop();
   };
@@ -208,7 +208,7 @@ class Waiting {
     const { deadline } = this.#run.metadata;
     if (deadline === undefined || this.#scope.clock.now() + waitMs < deadline) return this.#nap(waitMs, why);
     // Nobody would wait for the answer any more: better the error now.
-    this.#run.fail(why);
+    this.#run.failWithoutExecuting(why);
     return false;
   }
 
@@ -224,10 +224,10 @@ class Waiting {
 
   async #nap(waitMs: number, why: Failure): Promise<boolean> {
     const { delivery } = this.#run;
-    if (await this.#scope.retryTimers.sleep(waitMs, delivery)) return true;
+    if (await this.#scope.retryTimers.wait(waitMs, delivery)) return true;
     // What has no way back is kept as a letter instead.
-    if (delivery.isEarlyAcked) this.#run.fail(why);
-    else this.#run.interrupted = true;
+    if (delivery.isEarlyAcked) this.#run.failWithoutExecuting(why);
+    else this.#run.isInterrupted = true;
     return false;
   }
 }

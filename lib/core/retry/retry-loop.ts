@@ -27,7 +27,7 @@ export function needsRetryDecision({ verb, failure }: Attempt): boolean {
 
 /** A run with all that follow it in place. Gives the last, which knows what is to become of the message. Never rejects. */
 export async function executeWithRetries(run: Attempt, scope: RetryScope): Promise<Attempt> {
-  await run.start();
+  await run.execute();
   return needsRetryDecision(run) ? retryInProcess(run, scope) : run;
 }
 
@@ -41,7 +41,7 @@ export async function retryInProcess(failed: Attempt, scope: RetryScope): Promis
     const next = await nextAttempt(run, scope);
     if (next === undefined) return run;
     run = next;
-    await run.start();
+    await run.execute();
   }
   return run;
 }
@@ -51,13 +51,13 @@ export async function nextAttempt(failed: Attempt, scope: RetryScope): Promise<A
   if (isLost(failed)) return undefined;
   const waitMs = await decideNext(failed, scope);
   if (waitMs === undefined) return undefined;
-  if (!(await scope.retryTimers.sleep(waitMs, failed.delivery))) {
+  if (!(await scope.retryTimers.wait(waitMs, failed.delivery))) {
     // What has no way back ends with what its last run said.
-    failed.interrupted = !failed.delivery.isEarlyAcked;
+    failed.isInterrupted = !failed.delivery.isEarlyAcked;
     return undefined;
   }
   scope.counters.add('retried');
-  return failed.again();
+  return failed.next();
 }
 
 /** Milliseconds until the next run in place; undefined: there is none, and the run knows why. */
@@ -75,7 +75,7 @@ export async function decideNext(run: Attempt, scope: RetryScope): Promise<numbe
       run.markFatal();
       return undefined;
     case 'redeliver':
-    case 'in-place': {
+    case 'in-process': {
       await notifyRetry(run, retry, { step, scope });
       if (step.kind === 'redeliver') run.redeliverInMs = step.delayMs;
       else run.replyWriter?.restart();
@@ -93,7 +93,7 @@ function chooseStep(
   const failed: FailedAttempt = {
     attempt,
     error: failure?.error,
-    nature: run.isRefusal ? 'final' : 'ordinary',
+    isRetryable: run.isRetryable,
     firstFailedAt: run.firstFailedAt ?? now,
     now,
   };
@@ -111,7 +111,7 @@ function chooseStep(
   const delayMs = brokersMs ?? step.delayMs;
   // Nobody would wait for its answer any more: better the error now.
   if (metadata.deadline !== undefined && now + delayMs >= metadata.deadline) return { kind: 'exhausted' };
-  return { kind: brokersMs === undefined ? 'in-place' : 'redeliver', delayMs };
+  return { kind: brokersMs === undefined ? 'in-process' : 'redeliver', delayMs };
 }
 
 async function notifyRetry(

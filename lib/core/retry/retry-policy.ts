@@ -7,14 +7,14 @@ export interface FailedAttempt {
   readonly attempt: number;
   readonly error: unknown;
   /** `final`: a refusal or an answer, which no further run is meant to change. */
-  readonly nature: 'ordinary' | 'final';
+  readonly isRetryable: boolean;
   readonly firstFailedAt: number;
   readonly now: number;
 }
 
 /** What comes after a failed run. `fatal`: nothing, because of what the failure is; `exhausted`: nothing, because all runs are used up. */
 export type NextStep =
-  | { readonly kind: 'in-place'; readonly delayMs: number }
+  | { readonly kind: 'in-process'; readonly delayMs: number }
   | { readonly kind: 'redeliver'; readonly delayMs: number }
   | { readonly kind: 'exhausted' }
   | { readonly kind: 'fatal' };
@@ -50,7 +50,7 @@ export function stepAsRequested(
 }
 
 /** How long a message can stay in place. */
-export function totalMs({ waitMs, attempts: runs, timeoutMs }: MaxHoldTime): number {
+export function holdTimeMs({ waitMs, attempts: runs, timeoutMs }: MaxHoldTime): number {
   return waitMs + runs * timeoutMs;
 }
 
@@ -66,17 +66,20 @@ export function maxInProcessWaitMs(policy: RetryPolicy): number {
   return Math.min(sum, policy.maxElapsedMs ?? Infinity);
 }
 
-function isWorthAnother({ error, nature }: FailedAttempt, { retryOn, failOn }: RetryPolicy): boolean {
+function isWorthAnother({ error, isRetryable }: FailedAttempt, { retryOn, failOn }: RetryPolicy): boolean {
   if (matchesError(error, failOn)) return false;
   // Every error is an `Error`: that names no refusal in particular.
-  if (nature === 'final') return matchesError(error, retryOn?.filter((matcher) => matcher !== Error) ?? []);
+  if (!isRetryable) return matchesError(error, retryOn?.filter((matcher) => matcher !== Error) ?? []);
   return retryOn === undefined || matchesError(error, retryOn);
 }
 
 function stepByNumber(attempt: number, policy: RetryPolicy, random: () => number): NextStep {
   if (attempt <= policy.maxRetries) {
     const longest = longestDelayMs(attempt, policy);
-    return { kind: 'in-place', delayMs: policy.jitter === 'none' ? longest : Math.ceil(longest * random()) };
+    return {
+      kind: 'in-process',
+      delayMs: policy.jitter === 'none' ? longest : Math.ceil(longest * random()),
+    };
   }
   const delayMs = policy.redeliverDelaysMs[attempt - policy.maxRetries - 1];
   return delayMs === undefined ? exhausted : { kind: 'redeliver', delayMs };

@@ -12,12 +12,12 @@ export class RetryTimers {
   }
 
   /** True once nothing may run any more but what runs. */
-  get isOver(): boolean {
+  get isClosed(): boolean {
     return this.#isOver;
   }
 
   /** True when the time has passed, false when the wait was cut short. */
-  sleep(delayMs: number, delivery: Delivery): Promise<boolean> {
+  wait(delayMs: number, delivery: Delivery): Promise<boolean> {
     if (this.#isOver || delivery.aborted) return Promise.resolve(false);
     return new Promise((resolve) => {
       const end = (isWhole: boolean): void => {
@@ -34,14 +34,14 @@ export class RetryTimers {
   }
 
   /** What else has to know then, at once if it is so. @returns takes the listener away again */
-  onEnd(listener: () => void): () => void {
+  onClose(listener: () => void): () => void {
     if (this.#isOver) listener();
     else this.#wakers.add(listener);
     return () => void this.#wakers.delete(listener);
   }
 
   /** Ends every wait, those to come included. */
-  end(): void {
+  close(): void {
     this.#isOver = true;
     for (const wake of this.#wakers) wake();
   }

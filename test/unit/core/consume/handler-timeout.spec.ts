@@ -6,7 +6,14 @@ import { processDelivery } from '../../../../lib/core/consume/pipeline.js';
 import { patternFromString } from '../../../../lib/core/message/pattern.js';
 import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
 import { newGate, noteWhenDone, RecordingLogger, settle } from '../harness.js';
-import { deliveryOf, failure, deadLetters, lose, newBench, type Behaviour } from '../pipeline-harness.js';
+import {
+  deliveryOf,
+  failure,
+  deadLetters,
+  loseSource,
+  newBench,
+  type Behaviour,
+} from '../pipeline-harness.js';
 
 function newLimited(behaviour: Behaviour, timeoutMs: number | undefined = 1_000) {
   const clock = new VirtualClock();
@@ -86,7 +93,7 @@ describe('a handler with a time limit', () => {
     await settle();
     const heard: string[] = [];
     runs[0]!.onAbort(() => heard.push('early'));
-    lose(test);
+    loseSource(test);
     runs[0]!.onAbort(() => heard.push('late'));
     expect(heard).toEqual(['early', 'late']);
     gate.open();

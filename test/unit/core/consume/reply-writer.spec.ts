@@ -314,7 +314,7 @@ describe('a reply that was not confirmed', () => {
     const reason = new Error('channel closed');
     driver.outcome = reason;
     replyWriter.emit(1);
-    expect(await replyWriter.end()).toEqual({ lost: reason });
+    expect(await replyWriter.end()).toEqual({ unconfirmed: reason });
   });
 
   it('stops a stream where it happened, and nothing is left unhandled', async () => {
@@ -325,7 +325,7 @@ describe('a reply that was not confirmed', () => {
     await settle();
     expect(replyWriter.emit(2)).toBe(false);
     driver.outcome = 'confirmed';
-    expect(await replyWriter.end()).toEqual({ lost: reason });
+    expect(await replyWriter.end()).toEqual({ unconfirmed: reason });
     expect(driver.told).toEqual(['item 1']);
   });
 });

@@ -12,11 +12,11 @@ import { resolveRetry } from '../../../../lib/core/retry/retry-options.js';
 import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
 import { newDelivery, newGate, newMessage, noteWhenDone, settle } from '../harness.js';
 import {
-  asked,
+  replyToInbox,
   deliveryOf,
   failure,
   deadLetters,
-  lose,
+  loseSource,
   newBench,
   TestHandler,
   type Behaviour,
@@ -76,7 +76,7 @@ describe('a key', () => {
 
   it('of a request is its own id', async () => {
     const { calls, driver, scope } = newIdempotent({ kind: 'message' });
-    driver.target = asked;
+    driver.target = replyToInbox;
     await processDelivery(deliveryOf({ correlationId: 'r-1' }).delivery, scope);
     expect(calls[0]).toBe('begin orders:Orders.paid:r-1');
   });
@@ -93,11 +93,11 @@ describe('a reply', () => {
     const { calls, driver, scope, handler } = newIdempotent({
       kind: 'message',
       behaviour: async (run) => {
-        run.emit({ n: handler.runs.length });
+        run.emit({ n: handler.attempts.length });
         return undefined;
       },
     });
-    driver.target = asked;
+    driver.target = replyToInbox;
     const order: string[] = [];
     driver.confirm = async () => {
       order.push(...calls.splice(0), 'reply');
@@ -107,9 +107,9 @@ describe('a reply', () => {
     await ask();
     expect(order).toEqual(['begin orders:Orders.paid:r-1', 'complete', 'reply']);
     await ask();
-    expect(driver.told).toEqual(['value {"n":1}', 'value {"n":1}']);
+    expect(driver.sent).toEqual(['value {"n":1}', 'value {"n":1}']);
     expect(driver.replies[1]!.contentType).toBe('application/json');
-    expect(handler.runs.length).toBe(1);
+    expect(handler.attempts.length).toBe(1);
   });
 
   it('that was not confirmed comes again from the store', async () => {
@@ -120,7 +120,7 @@ describe('a reply', () => {
         return undefined;
       },
     });
-    driver.target = asked;
+    driver.target = replyToInbox;
     driver.confirm = () => Promise.reject(new Error('channel closed'));
     const test = deliveryOf({ correlationId: 'r-1' });
     const done = processDelivery(test.delivery, scope);
@@ -130,8 +130,8 @@ describe('a reply', () => {
     expect(test.source.events).toEqual(['requeue 1']);
     driver.confirm = async () => 'confirmed';
     await processDelivery(deliveryOf({ correlationId: 'r-1' }).delivery, scope);
-    expect(driver.told).toEqual(['value 1', 'value 1']);
-    expect(handler.runs.length).toBe(1);
+    expect(driver.sent).toEqual(['value 1', 'value 1']);
+    expect(handler.attempts.length).toBe(1);
   });
 
   it('of several values is refused, and nothing of it is sent', async () => {
@@ -146,7 +146,7 @@ describe('a reply', () => {
         return undefined;
       },
     });
-    driver.target = asked;
+    driver.target = replyToInbox;
     await processDelivery(deliveryOf({ correlationId: 'r-1' }).delivery, scope);
     expect(emitted).toEqual([true, false]);
     expect(driver.error).toMatchObject({ name: 'StreamNotIdempotentError', retryable: false });
@@ -161,7 +161,7 @@ describe('a reply', () => {
         return failure('too late');
       },
     });
-    driver.target = asked;
+    driver.target = replyToInbox;
     await processDelivery(deliveryOf({ correlationId: 'r-1' }).delivery, scope);
     expect(driver.error).toMatchObject({ message: 'too late' });
     expect(calls.at(-1)).toBe('release');
@@ -174,13 +174,13 @@ describe('another run under way', () => {
     await inner.begin('orders:Orders.paid:m-1', 'another', 60_000);
     const test = deliveryOf({ headers: { 'stork-attempt': '3' } });
     await processDelivery(test.delivery, scope);
-    expect(test.source.events).toEqual(['copy 1', 'ack 1']);
-    const [copy] = test.source.copied;
+    expect(test.source.events).toEqual(['republish 1', 'ack 1']);
+    const [copy] = test.source.republished;
     expect(copy).toMatchObject({ to: 'redelivery', delayMs: 1_000 });
     expect(copy!.headers).toMatchObject({ 'stork-attempt': '3', 'stork-handler': 'Orders.paid' });
     expect(copy!.headers).not.toHaveProperty('stork-first-failed-at');
     expect(counters.snapshot()).toEqual({ received: 1, 'duplicates-in-flight': 1 });
-    expect(handler.runs).toEqual([]);
+    expect(handler.attempts).toEqual([]);
   });
 
   it.each([
@@ -209,7 +209,7 @@ describe('another run under way', () => {
       await clock.advance(waitMs);
       await done;
       expect(test.source.events).toEqual(['ack 1']);
-      expect(handler.runs.length).toBe(1);
+      expect(handler.attempts.length).toBe(1);
       expect(counters.get('duplicates-in-flight')).toBe(1);
     },
   );
@@ -221,7 +221,7 @@ describe('another run under way', () => {
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
     await settle();
-    scope.retryTimers.end();
+    scope.retryTimers.close();
     await done;
     expect(test.source.events).toEqual(['requeue 1']);
     expect(clock.pendingTimers).toBe(0);
@@ -233,7 +233,7 @@ describe('another run under way', () => {
       scope: { capabilities: { requeue: 'in-process', destinations: new Set([]) } },
     });
     await inner.begin('orders:Orders.paid:r-1', 'another', 60_000);
-    driver.target = asked;
+    driver.target = replyToInbox;
     const deadline = new Date(clock.now() + 1_500).toISOString();
     const test = deliveryOf({ correlationId: 'r-1', headers: { 'stork-deadline': deadline } });
     const done = noteWhenDone(processDelivery(test.delivery, scope));
@@ -242,7 +242,7 @@ describe('another run under way', () => {
     await clock.advance(1_000);
     await settle();
     expect(done.done).toBe(true);
-    expect(handler.runs.length).toBe(0);
+    expect(handler.attempts.length).toBe(0);
     expect(driver.error).toMatchObject({ name: 'InProgressError' });
     expect(test.source.events).toEqual(['ack 1']);
   });
@@ -253,7 +253,7 @@ describe('another run under way', () => {
     const test = newDelivery({ message: newMessage(), mode: 'at-most-once' });
     const done = processDelivery(test.delivery, scope);
     await settle();
-    scope.retryTimers.end();
+    scope.retryTimers.close();
     await done;
     expect(deadLetters(test)).toEqual([['retries-exhausted', 'Orders.paid', '1']]);
   });
@@ -274,9 +274,9 @@ describe('a store that fails', () => {
     }
     expect(done.done).toBe(true);
     expect(asks).toEqual([0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5, 61.5]);
-    expect(test.source.events).toEqual(['copy 1', 'ack 1']);
-    expect(test.source.copied[0]).toMatchObject({ to: 'redelivery', delayMs: 30_000 });
-    expect(test.source.copied[0]!.headers['stork-attempt']).toBe('1');
+    expect(test.source.events).toEqual(['republish 1', 'ack 1']);
+    expect(test.source.republished[0]).toMatchObject({ to: 'redelivery', delayMs: 30_000 });
+    expect(test.source.republished[0]!.headers['stork-attempt']).toBe('1');
     expect(logger.lines.filter((line) => line.startsWith('error'))).toEqual([
       'error orders: the idempotency store fails: messages of idempotent handlers wait until it works again, and what it was not told of may run twice: the store is away',
     ]);
@@ -293,7 +293,7 @@ describe('a store that fails', () => {
     await clock.advance(500);
     await settle();
     expect(done.done).toBe(true);
-    expect(handler.runs.length).toBe(1);
+    expect(handler.attempts.length).toBe(1);
     expect(calls.slice(1)).toEqual([calls[0], 'complete']);
     expect(test.source.events).toEqual(['ack 1']);
   });
@@ -304,7 +304,7 @@ describe('a store that fails', () => {
     const test = deliveryOf();
     const done = noteWhenDone(processDelivery(test.delivery, scope));
     await settle();
-    lose(test);
+    loseSource(test);
     await settle();
     expect(done.done).toBe(true);
     expect(await inner.begin('orders:Orders.paid:m-1', 'another', 60_000)).toEqual({ state: 'acquired' });
@@ -323,7 +323,7 @@ describe('a store that fails', () => {
     trouble.isDown = false;
     await clock.advance(1_000);
     await all;
-    expect(handler.runs.length).toBe(3);
+    expect(handler.attempts.length).toBe(3);
     expect(logger.lines.map((line) => line.slice(0, 44))).toEqual([
       'error orders: the idempotency store fails: m',
       'log orders: the idempotency store works agai',
@@ -336,7 +336,7 @@ describe('a store that fails', () => {
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
     await settle();
-    scope.retryTimers.end();
+    scope.retryTimers.close();
     await done;
     expect(test.source.events).toEqual(['requeue 1']);
     expect(clock.pendingTimers).toBe(0);
@@ -345,7 +345,7 @@ describe('a store that fails', () => {
   it('fails a request whose caller would be gone by the next try', async () => {
     const { scope, trouble, driver, clock } = newIdempotent({ kind: 'message' });
     trouble.isDown = true;
-    driver.target = asked;
+    driver.target = replyToInbox;
     const deadline = new Date(clock.now() + 400).toISOString();
     const test = deliveryOf({ correlationId: 'r-1', headers: { 'stork-deadline': deadline } });
     await processDelivery(test.delivery, scope);
@@ -357,7 +357,7 @@ describe('a store that fails', () => {
     const { scope, trouble, handler, logger } = newIdempotent({ onStoreError: 'process' });
     trouble.isDown = true;
     for (const messageId of ['m-1', 'm-2']) await processDelivery(deliveryOf({ messageId }).delivery, scope);
-    expect(handler.runs.length).toBe(2);
+    expect(handler.attempts.length).toBe(2);
     expect(logger.lines).toEqual([
       'warn orders: the idempotency store fails, idempotent handlers run without it and may run twice for a message: the store is away',
     ]);
@@ -371,7 +371,7 @@ describe('a run whose message is taken away', () => {
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
     await settle();
-    lose(test);
+    loseSource(test);
     gate.open();
     await done;
     expect(calls.at(-1)).toBe('complete');
@@ -389,7 +389,7 @@ describe('a run whose message is taken away', () => {
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
     await settle();
-    lose(test);
+    loseSource(test);
     gate.open();
     await done;
     expect(calls.at(-1)).toBe('release');
@@ -407,7 +407,7 @@ describe('a run whose message is taken away', () => {
     await clock.advance(100);
     await settle();
     expect(calls.filter((call) => call === 'renew').length).toBe(1);
-    scope.retryTimers.end();
+    scope.retryTimers.close();
     test.delivery.abort();
     test.delivery.requeue();
     await settle();
@@ -422,9 +422,9 @@ describe('a run whose message is taken away', () => {
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
     await settle();
-    lose(test);
+    loseSource(test);
     expect(clock.pendingTimers).toBe(1);
-    scope.retryTimers.end();
+    scope.retryTimers.close();
     expect(clock.pendingTimers).toBe(0);
     gate.open();
     await done;
@@ -434,9 +434,9 @@ describe('a run whose message is taken away', () => {
     const { scope, calls, handler } = newIdempotent();
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
-    lose(test);
+    loseSource(test);
     await done;
-    expect(handler.runs.length).toBe(0);
+    expect(handler.attempts.length).toBe(0);
     expect(calls).toEqual(['begin orders:Orders.paid:m-1', 'release']);
   });
 
