@@ -6,7 +6,10 @@ import { matches, type Pattern } from '../message/pattern.js';
 
 export const defaultSourceSettings = { order: 'key', delivery: 'at-least-once' } as const;
 
-/** Each pattern once for each way in which handlers want it; where that is more than one, `findConflicts` says so. */
+/**
+ * Each pattern once for each way in which handlers want it; where that is more than one, `findConflicts` says
+ * so.
+ */
 export function subscribedPatterns(handlers: readonly Handler[]): SubscribedPattern[] {
   const patterns = new Map<string, SubscribedPattern & { handlerNames: string[] }>();
   for (const { id, patterns: wanted, consume } of handlers) {
@@ -35,7 +38,10 @@ export function validateSingleManual(handlers: readonly Handler[]): ConfigProble
   });
 }
 
-/** With `manual` the handler may settle the message long after its run, so that the run's end says nothing of the work. */
+/**
+ * With `manual` the handler may settle the message long after its run, so that the run's end says nothing of
+ * the work.
+ */
 export function validateIdempotentDelivery(handlers: readonly Handler[]): ConfigProblem[] {
   return handlers
     .filter(({ idempotency, consume }) => idempotency !== undefined && consume?.delivery === 'manual')

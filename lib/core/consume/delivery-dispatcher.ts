@@ -11,9 +11,15 @@ type PauseReason = 'in-flight' | 'dead-letter';
 
 export interface DeliveryDispatcherFields {
   readonly concurrency: number;
-  /** Whether a pause leaves what was delivered with us. Where it does not, the driver's own window bounds what is in flight. */
+  /**
+   * Whether a pause leaves what was delivered with us. Where it does not, the driver's own window bounds what
+   * is in flight.
+   */
   readonly pausesWithoutRedelivery: boolean;
-  /** False on a log: there the message that waits holds its lane, and one topic's letters must not stop the others. */
+  /**
+   * False on a log: there the message that waits holds its lane, and one topic's letters must not stop the
+   * others.
+   */
   readonly pausesWhileRepublishBlocked: boolean;
   readonly clock: StorkClock;
   /** Bounds of the handlers that it will get. Undefined where no handler has one. */
@@ -25,7 +31,9 @@ export interface DeliveryDispatcherFields {
   returnToSource(delivery: Delivery): void;
 }
 
-/** Between a driver's subscription and the pipeline: bounds what is in flight, keeps lanes in order, drains. */
+/**
+ * Between a driver's subscription and the pipeline: bounds what is in flight, keeps lanes in order, drains.
+ */
 export class DeliveryDispatcher implements DeliverySink {
   readonly #fields: DeliveryDispatcherFields;
   readonly #inFlight: InFlight;
@@ -93,7 +101,10 @@ export class DeliveryDispatcher implements DeliverySink {
     if (!this.#stopped) this.#lanes.resume();
   }
 
-  /** Called around the time in which a dead letter cannot be written; several may overlap. True for the first and for the last. */
+  /**
+   * Called around the time in which a dead letter cannot be written; several may overlap. True for the first
+   * and for the last.
+   */
   onRepublishBlocked(isBlocked: boolean): boolean {
     this.#blockedRepublishes += isBlocked ? 1 : -1;
     if (isBlocked && this.#fields.pausesWhileRepublishBlocked) this.#pauseFor('dead-letter');
@@ -102,9 +113,8 @@ export class DeliveryDispatcher implements DeliverySink {
   }
 
   /**
-   * Takes nothing more, gives back what has not begun, waits for what has and for what handlers keep; after `limitMs` aborts the rest
-   * and gives that back too.
-   * A second call can only shorten the wait of the first.
+   * Takes nothing more, gives back what has not begun, waits for what has and for what handlers keep; after
+   * `limitMs` aborts the rest and gives that back too. A second call can only shorten the wait of the first.
    */
   async drain(limitMs: number, onAbandon: () => void): Promise<void> {
     this.#stopped = true;

@@ -15,7 +15,9 @@ export interface Route {
   readonly limits: readonly ConcurrencyLimit[];
 }
 
-/** Wildcards are matched once for each text; hostile senders must not make the memory of it grow without end. */
+/**
+ * Wildcards are matched once for each text; hostile senders must not make the memory of it grow without end.
+ */
 const maxRemembered = 10_000;
 
 /** The handlers of one transport by pattern. */
@@ -48,8 +50,8 @@ export class HandlerTable {
   }
 
   /**
-   * Bounds of the handlers that a message may get, before it is read. Where a pattern has event handlers and a message handler, those of
-   * both: which it will be may be a question to the broker.
+   * Bounds of the handlers that a message may get, before it is read. Where a pattern has event handlers and
+   * a message handler, those of both: which it will be may be a question to the broker.
    */
   limitsOf({ headers, patterns }: InboundMessage): readonly ConcurrencyLimit[] {
     const id = targetHandlerId(headers);

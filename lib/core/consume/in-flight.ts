@@ -1,4 +1,7 @@
-/** Marks that decide when a source is paused and when it goes on; between the two nothing changes, so it does not flap. */
+/**
+ * Marks that decide when a source is paused and when it goes on; between the two nothing changes, so it does
+ * not flap.
+ */
 export interface InFlightLimits {
   /** Messages taken and not settled at which the source is paused. */
   readonly pauseAtMessages: number;

@@ -1,6 +1,8 @@
 import { Fifo } from '../runtime/fifo.js';
 
-/** How many items that share it may run at once, within the concurrency of the lanes that they are pushed to. */
+/**
+ * How many items that share it may run at once, within the concurrency of the lanes that they are pushed to.
+ */
 export interface ConcurrencyLimit {
   readonly max: number;
 }
@@ -22,9 +24,10 @@ interface LimitState<T> {
 const unbounded: readonly ConcurrencyLimit[] = [];
 
 /**
- * Runs items with at most `concurrency` at once; those of one lane strictly one after another, in the order in which they came.
- * A lane whose item has ended goes to the back of the line, so a busy key does not starve the others. An item at one of its bounds
- * waits beside the line, holding its lane and nothing else. Lanes exist only while they hold something.
+ * Runs items with at most `concurrency` at once; those of one lane strictly one after another, in the order
+ * in which they came. A lane whose item has ended goes to the back of the line, so a busy key does not starve
+ * the others. An item at one of its bounds waits beside the line, holding its lane and nothing else. Lanes
+ * exist only while they hold something.
  */
 export class KeyedQueue<T> {
   readonly #concurrency: number;

@@ -30,8 +30,9 @@ const replyTooLarge: ErrorEnvelope = {
 };
 
 /**
- * The answer to one request: one value, a stream of items, or an error; sent in order, each confirmed before the next. A value
- * is held back until it is known whether another follows, so that the common case is one message.
+ * The answer to one request: one value, a stream of items, or an error; sent in order, each confirmed before
+ * the next. A value is held back until it is known whether another follows, so that the common case is one
+ * message.
  */
 export class ReplyWriter {
   readonly #fields: ReplyWriterFields;

@@ -74,8 +74,8 @@ describe('a handler with a time limit', () => {
     gate.open();
     await settle();
     expect(lines).toEqual([
-      'warn orders: handler "Orders.paid", message "m-1": still at work 5000 ms after its time-out of 1000 ms; what waits for it goes on',
-      'debug orders: handler "Orders.paid", message "m-1": the run that was over its time has failed: far too late',
+      'warn orders: handler "Orders.paid", message "m-1": still running 5000 ms after its timeout of 1000 ms; other messages of its key are now processed',
+      'debug orders: handler "Orders.paid", message "m-1": the timed-out attempt failed: far too late',
     ]);
     expect(clock.pendingTimers).toBe(0);
   });

@@ -388,7 +388,7 @@ describe('a request', () => {
     expect(test.source.events).toEqual(['requeue 1']);
     expect(counters.snapshot()).toEqual({ received: 1, handled: 1, requeued: 1 });
     expect(logger.lines).toEqual([
-      'warn orders: a reply was not confirmed, the request is given back: channel closed',
+      'warn orders: a reply was not confirmed, the request is requeued: channel closed',
     ]);
   });
 
