@@ -1,41 +1,41 @@
 /**
- * Marks that decide when a source is paused and when it goes on; between the two nothing changes, so it does
- * not flap.
+ * When a source is paused and resumed. The thresholds differ, so that the source does not alternate with each
+ * message.
  */
 export interface InFlightLimits {
-  /** Messages taken and not settled at which the source is paused. */
+  /** Unsettled messages at which the source is paused. */
   readonly pauseAtMessages: number;
-  /** Messages at or below which it goes on. */
+  /** Unsettled messages at or below which the source is resumed. */
   readonly resumeAtMessages: number;
-  /** Bytes of bodies at which the source is paused; it goes on at half of them. */
+  /** Bytes of unsettled bodies at which the source is paused; it is resumed at half of this. */
   readonly pauseAtBytes: number;
 }
 
-const defaultHighBytes = 64 * 1024 * 1024;
+const defaultPauseAtBytes = 64 * 1024 * 1024;
 
-/** Enough waiting work that handlers of many keys never run dry, little enough to give back in a moment. */
+/** Enough waiting messages to keep handlers of many keys busy, few enough to requeue quickly at shutdown. */
 export function inFlightLimits(concurrency: number): InFlightLimits {
   const pauseAtMessages = Math.max(64, concurrency * 4);
   return {
     pauseAtMessages: pauseAtMessages,
     resumeAtMessages: pauseAtMessages / 2,
-    pauseAtBytes: defaultHighBytes,
+    pauseAtBytes: defaultPauseAtBytes,
   };
 }
 
-/** Counts what was taken from a source and is not settled, and says when a mark is crossed. */
+/** Counts the unsettled messages of a source and reports when a threshold is crossed. */
 export class InFlight {
-  readonly #marks: InFlightLimits;
+  readonly #limits: InFlightLimits;
   readonly #onFull: () => void;
-  readonly #onRoom: () => void;
+  readonly #onCapacity: () => void;
   #messages = 0;
   #bytes = 0;
   #full = false;
 
-  constructor(marks: InFlightLimits, onFull: () => void, onRoom: () => void) {
-    this.#marks = marks;
+  constructor(limits: InFlightLimits, onFull: () => void, onCapacity: () => void) {
+    this.#limits = limits;
     this.#onFull = onFull;
-    this.#onRoom = onRoom;
+    this.#onCapacity = onCapacity;
   }
 
   get messages(): number {
@@ -50,7 +50,7 @@ export class InFlight {
     this.#messages++;
     this.#bytes += bytes;
     if (this.#full) return;
-    if (this.#messages < this.#marks.pauseAtMessages && this.#bytes < this.#marks.pauseAtBytes) return;
+    if (this.#messages < this.#limits.pauseAtMessages && this.#bytes < this.#limits.pauseAtBytes) return;
     this.#full = true;
     this.#onFull();
   }
@@ -59,8 +59,8 @@ export class InFlight {
     this.#messages--;
     this.#bytes -= bytes;
     if (!this.#full) return;
-    if (this.#messages > this.#marks.resumeAtMessages || this.#bytes > this.#marks.pauseAtBytes / 2) return;
+    if (this.#messages > this.#limits.resumeAtMessages || this.#bytes > this.#limits.pauseAtBytes / 2) return;
     this.#full = false;
-    this.#onRoom();
+    this.#onCapacity();
   }
 }
