@@ -99,8 +99,15 @@ export function deadLetterAttempt(
   const { delivery, handler, number, firstFailedAt, failedAt = scope.clock.now(), pattern } = attempt;
   const policy = handler.deadLetter;
   const target = deadLetterTarget(policy, scope.capabilities);
-  const details = { failure, handlerId: handler.id, firstFailedAt, failedAt, policy, target };
-  const cause = { ...details, attempt: number };
+  const cause = {
+    failure,
+    handlerId: handler.id,
+    attempt: number,
+    firstFailedAt,
+    failedAt,
+    policy,
+    target,
+  };
   return prepareDeadLetter(delivery, cause, { pattern, scope });
 }
 
