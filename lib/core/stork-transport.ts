@@ -29,22 +29,22 @@ import { RetryTimers } from './retry/retry-timers.js';
 import { isPatternLength, maxPatternBytes } from './message/pattern.js';
 import { processDelivery, type PipelineScope } from './consume/pipeline.js';
 import { requeueAfterDelay, requeue } from './consume/settlement.js';
-import { maxInProcessWaitMs, maxInProcessAttempts, totalMs } from './retry/retry-policy.js';
+import { maxInProcessWaitMs, maxInProcessAttempts, holdTimeMs } from './retry/retry-policy.js';
 import { StoreHealthLog } from './idempotency/idempotency-policy.js';
 import { printable } from './message/text.js';
 import { withTimeLimit } from './consume/handler-timeout.js';
 import { RequestClient, type ReplyObserver } from './publish/request-client.js';
 
-/** What the user decided for a transport, whatever its broker; every default filled in. */
+/** Options of a transport that do not depend on its broker, with all defaults applied. */
 export interface TransportSettings {
   readonly concurrency: number;
   readonly maxBodyBytes: number;
   readonly maxPending: number;
-  /** Undefined: what the driver says fits its source. */
+  /** Undefined: `dead-letter` if the source is exclusive to this service, else `skip`. */
   readonly onUnhandled: 'dead-letter' | 'skip' | undefined;
-  /** How long a start, or a first message, waits for the broker. */
+  /** How long a start, or the first publish, waits for the connection. */
   readonly startTimeoutMs: number;
-  /** The user's own, in rising precedence. */
+  /** The application's own codecs; a later one takes precedence. */
   readonly codecs: readonly MessageCodec[];
   readonly defaultContentType: string;
 }
@@ -58,10 +58,10 @@ export interface StorkTransportFields {
   readonly counters: Counters;
 }
 
-/** How long a shutdown waits for the source to be given up. */
+/** How long a shutdown waits for the subscription to leave its source. */
 const leaveTimeoutMs = 5_000;
 
-/** One named transport of an application: its driver, its handlers and its client's side, from start to close. */
+/** One named transport of an application, from start to close: its driver, its handlers and its client. */
 export class StorkTransport {
   readonly name: string;
   readonly counters: Counters;
@@ -73,7 +73,7 @@ export class StorkTransport {
   readonly #outbound: OutboundScope;
   readonly #requestClient: RequestClient;
   readonly #retryTimers: RetryTimers;
-  #bound: readonly Handler[] = [];
+  #boundHandlers: readonly Handler[] = [];
   #deadLetter: DeadLetterPolicy | undefined;
   #handlers: HandlerTable | undefined;
   #spec: SubscriptionSpec | undefined;
@@ -110,7 +110,7 @@ export class StorkTransport {
     return this.#driver.state.current;
   }
 
-  /** Messages taken and not settled. */
+  /** Messages delivered and not yet settled. */
   get inFlight(): number {
     return this.#dispatcher?.inFlight ?? 0;
   }
@@ -120,8 +120,10 @@ export class StorkTransport {
   }
 
   /**
-   * Gives the transport its handlers, before `start`; without any it consumes nothing and declares nothing.
-   * @param deadLetter for messages that none of them may see
+   * Sets the handlers, before `validate` and `declare`. A transport without handlers declares and consumes
+   * nothing.
+   *
+   * @param deadLetter policy for messages that reach no handler
    */
   bind(given: readonly Handler[], deadLetter: DeadLetterPolicy): void {
     if (given.length === 0) return;
@@ -129,7 +131,7 @@ export class StorkTransport {
     const handlers = given.map((handler) =>
       withTimeLimit(handler, { name: this.name, clock: this.#clock, logger: this.#logger }),
     );
-    this.#bound = handlers;
+    this.#boundHandlers = handlers;
     this.#handlers = new HandlerTable(handlers);
     this.#spec = {
       id: this.name,
@@ -141,9 +143,9 @@ export class StorkTransport {
     };
   }
 
-  /** What the handlers' wishes contradict and what the broker could not carry. No I/O. */
+  /** Returns contradictions between the handlers' settings, and what the broker cannot express. No I/O. */
   validate(): readonly ConfigProblem[] {
-    const misfits = (this.#spec?.patterns ?? [])
+    const invalidPatterns = (this.#spec?.patterns ?? [])
       .filter(({ kind, text }) => kind !== 'regexp' && !isPatternLength(text))
       .map(({ text }) => ({
         name: `a pattern on the transport ${JSON.stringify(this.name)}`,
@@ -151,17 +153,17 @@ export class StorkTransport {
         given: printable(text),
       }));
     return [
-      ...misfits,
-      ...validateSingleManual(this.#bound),
-      ...validateIdempotentDelivery(this.#bound),
-      ...validateConcurrency(this.#bound, this.#settings.concurrency, this.name),
-      ...validateRetryDelays(this.#bound),
-      ...validateTargetKinds(this.#bound, this.#driver.capabilities, this.name),
+      ...invalidPatterns,
+      ...validateSingleManual(this.#boundHandlers),
+      ...validateIdempotentDelivery(this.#boundHandlers),
+      ...validateConcurrency(this.#boundHandlers, this.#settings.concurrency, this.name),
+      ...validateRetryDelays(this.#boundHandlers),
+      ...validateTargetKinds(this.#boundHandlers, this.#driver.capabilities, this.name),
       ...this.#driver.validate(this.#spec),
     ];
   }
 
-  /** Resolves when messages can be published; a failed try can be repeated. */
+  /** Resolves when the transport can publish. May be called again after it has rejected. */
   connect(): Promise<void> {
     if (this.#closing !== undefined) return Promise.reject(this.#closedError());
     this.#connecting ??= this.#connectWithin(this.#settings.startTimeoutMs).catch((error: unknown) => {
@@ -171,12 +173,12 @@ export class StorkTransport {
     return this.#connecting;
   }
 
-  /** Makes what the handlers need to exist. */
+  /** Declares what the handlers consume from. */
   async declare(): Promise<void> {
     if (this.#spec !== undefined) await this.#driver.declare(this.#spec);
   }
 
-  /** Begins to consume, if there are handlers. */
+  /** Starts consuming, if there are handlers. */
   async consume(): Promise<void> {
     if (this.#spec === undefined || this.#closing !== undefined || this.#dispatcher !== undefined) return;
     const dispatcher = this.#openDispatcher(this.#handlers!, this.#deadLetter!);
@@ -188,7 +190,7 @@ export class StorkTransport {
     );
   }
 
-  /** Encodes at once: the caller may change its data as soon as it has the promise. */
+  /** Encodes the data before it returns: the caller may change it afterwards. */
   async publish(pattern: string, data: unknown, options: MessageOptions): Promise<void> {
     options.signal?.throwIfAborted();
     const message = buildMessage(pattern, data, options, this.#outbound);
@@ -200,35 +202,36 @@ export class StorkTransport {
     return this.#requestClient.request(pattern, data, options, observer);
   }
 
-  /** Where dead letters lie. Whoever asks closes it. */
-  async deadLetters(place: DeadLetterLocation): Promise<DeadLetterStore> {
+  /** Opens a dead letter store, which the caller must close. */
+  async deadLetters(location: DeadLetterLocation): Promise<DeadLetterStore> {
     await this.connect();
-    return this.#driver.deadLetters(place);
+    return this.#driver.deadLetters(location);
   }
 
   /**
-   * Stops taking messages; waits up to `limitMs` for the handlers at work, then aborts them and gives their messages back. A second call
-   * can only shorten the wait of the first. Never rejects.
+   * Stops consuming and waits up to `limitMs` for running handlers, then aborts them and requeues their
+   * messages. A second call can only shorten the wait of the first. Never rejects.
    */
   async drain(limitMs: number): Promise<void> {
     const drained = this.#dispatcher?.drain(limitMs, () => {
-      const { running, held } = this.#dispatcher!;
-      const still = `${running} handlers still run after ${limitMs} ms, ${held} messages are kept by theirs`;
-      this.#logger.warn(`${this.name}: ${still}; all are aborted and given back`);
+      const { running, deferred } = this.#dispatcher!;
+      const still = `${running} handlers are still running after ${limitMs} ms, ${deferred} messages are not settled by theirs`;
+      this.#logger.warn(`${this.name}: ${still}; all are aborted and requeued`);
     });
-    // Only now: what wakes up is given back, and must not come to us again.
-    this.#retryTimers.end();
+    // After the dispatcher has stopped: a message whose wait is interrupted is requeued, and must not be
+    // delivered to this consumer again.
+    this.#retryTimers.close();
     await drained;
     this.#leaving ??= this.#leave();
     await this.#leaving;
   }
 
   async #leave(): Promise<void> {
-    const left = this.#subscription?.close().catch((error: unknown) => this.#logger.warn(messageOf(error)));
-    if (left !== undefined) await settlesWithin(this.#clock, left, leaveTimeoutMs);
+    const closed = this.#subscription?.close().catch((error: unknown) => this.#logger.warn(messageOf(error)));
+    if (closed !== undefined) await settlesWithin(this.#clock, closed, leaveTimeoutMs);
   }
 
-  /** Rejects pending requests and ends the connections. Idempotent. */
+  /** Rejects pending requests and closes the connections. Idempotent. */
   close(limitMs: number): Promise<void> {
     this.#closing ??= (async () => {
       this.#requestClient.close(this.#closedError());
@@ -245,14 +248,14 @@ export class StorkTransport {
       pausesWithoutRedelivery: capabilities.pausesWithoutRedelivery,
       pausesWhileRepublishBlocked: capabilities.requeue === 'broker',
       clock: this.#clock,
-      boundsOf: handlers.isBounded ? ({ message }) => handlers.boundsOf(message) : undefined,
+      limitsOf: handlers.hasLimits ? ({ message }) => handlers.limitsOf(message) : undefined,
       process: (delivery) => processDelivery(delivery, scope),
-      failed: (delivery, error) => {
-        // A bug of ours must cost a redelivery, not the message, and not the process.
+      onProcessFailed: (delivery, error) => {
+        // A bug in stork must cost a redelivery, not the message or the process.
         this.#logger.error(`${this.name}: ${stackOf(error) ?? messageOf(error)}`);
         return requeueAfterDelay(delivery, scope);
       },
-      release: (delivery) => void requeue(delivery, this),
+      returnToSource: (delivery) => void requeue(delivery, this),
     });
     const scope: PipelineScope = {
       subscription: this.name,
@@ -277,25 +280,25 @@ export class StorkTransport {
     return dispatcher;
   }
 
-  /** Once for a trouble, not once for each message and try. */
-  #logRepublishBlocked(isChange: boolean, why: string | undefined): void {
-    if (!isChange) return;
+  /** Logs once per outage, not per message and retry. */
+  #logRepublishBlocked(isFirstOrLast: boolean, why: string | undefined): void {
+    if (!isFirstOrLast) return;
     if (why === undefined)
-      return this.#logger.log(`${this.name}: dead letters and retries can be written again`);
+      return this.#logger.log(`${this.name}: republishing dead letters and retries has recovered`);
     const isPaused = this.#driver.capabilities.requeue === 'broker';
-    const waits = isPaused ? 'the source is paused' : 'their messages wait';
+    const consequence = isPaused ? 'the source is paused' : 'their messages stay unsettled';
     this.#logger.error(
-      `${this.name}: dead letters or retries cannot be written, ${waits} until they can: ${why}`,
+      `${this.name}: dead letters or retries cannot be republished, ${consequence} until they can: ${why}`,
     );
   }
 
   async #connectWithin(limitMs: number): Promise<void> {
-    const patience = new AbortController();
+    const timeout = new AbortController();
     const cancel = this.#clock.setTimer(limitMs, () => {
-      patience.abort(new ConnectionLostError(`${this.name}: no connection within ${limitMs} ms`));
+      timeout.abort(new ConnectionLostError(`${this.name}: no connection within ${limitMs} ms`));
     });
     try {
-      await this.#driver.connect(patience.signal);
+      await this.#driver.connect(timeout.signal);
     } finally {
       cancel();
     }
@@ -320,7 +323,7 @@ function maxHoldTime(handlers: readonly Handler[]): MaxHoldTime {
       attempts: retry === undefined ? 1 : maxInProcessAttempts(retry),
       timeoutMs: consume?.timeoutMs ?? 0,
     };
-    if (totalMs(one) > totalMs(longest)) longest = one;
+    if (holdTimeMs(one) > holdTimeMs(longest)) longest = one;
   }
   return longest;
 }
@@ -329,7 +332,7 @@ function deadLetterTargets(handlers: readonly Handler[], capabilities: Capabilit
   return [...new Set(handlers.flatMap(({ deadLetter }) => deadLetterTarget(deadLetter, capabilities) ?? []))];
 }
 
-/** Whoever asks for a longer wait than the cap lets through would get the cap, and wonder. */
+/** A `delayMs` above `maxDelayMs` would be shortened to it without notice. */
 function validateRetryDelays(handlers: readonly Handler[]): ConfigProblem[] {
   return handlers.flatMap(({ id, retry }) => {
     if (retry === undefined || retry.delayMs <= retry.maxDelayMs) return [];

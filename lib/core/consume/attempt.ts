@@ -6,7 +6,7 @@ import type { HandlerAttempt, Verb } from './handler-attempt.js';
 import type { DeliveryMetadata } from '../message/delivery-metadata.js';
 import { maxAttemptsOf } from '../retry/retry-policy.js';
 
-/** What the runs of one delivery share. */
+/** What all attempts of one delivery share. */
 export interface AttemptFields {
   readonly delivery: Delivery;
   readonly metadata: DeliveryMetadata;
@@ -19,7 +19,10 @@ export interface AttemptInput {
   readonly value: unknown;
 }
 
-/** One run of one handler, and what came of it: a verb of the handler's or, without one, its end. */
+/**
+ * One attempt: one call of one handler for one delivery, with its outcome. The outcome is what the handler
+ * has decided (`ack`, `nack` or `retry`) or, if it has decided nothing, whether it succeeded or failed.
+ */
 export class Attempt implements HandlerAttempt {
   readonly handler: Handler;
   readonly pattern: string;
@@ -29,32 +32,35 @@ export class Attempt implements HandlerAttempt {
   readonly replyWriter: ReplyWriter | undefined;
   readonly number: number;
   firstFailedAt: number | undefined;
-  /** When this run ended without success. */
+  /** When this attempt failed, in milliseconds since the Unix epoch. */
   failedAt: number | undefined;
-  /** Called after each verb that decides; for `manual`, where verbs need not wait for the end. */
+  /**
+   * Called when the handler decides. Under `manual` its decision takes effect before, or after, the handler
+   * returns.
+   */
   onVerb: (() => void) | undefined;
-  /** The message comes back through the broker, after so long. */
+  /** Delay after which the broker redelivers the message; undefined: no redelivery. */
   redeliverInMs: number | undefined;
-  /** It comes back for this same run, which has not begun. */
+  /** True if the redelivery is for this same attempt, because the handler has not run. */
   isDeferred = false;
-  /** The work was done before; the answer, if there is one, is that of then. */
+  /** True if an earlier delivery was processed already; the reply, if any, is the stored one. */
   isDuplicate = false;
-  /** The wait for the next run was cut short: the message goes back as it is. */
-  interrupted = false;
+  /** True if the wait for the next attempt was interrupted: the message is requeued unchanged. */
+  isInterrupted = false;
   #verb: Verb | undefined;
   #failure: Failure | undefined;
   #hasEnded = false;
-  /** Somebody is told when the message is taken away, and may stop half-way. */
+  /** True once the handler has read `signal` or called `onAbort`, and so may stop half-way when aborted. */
   #isWatched = false;
   #isStreamed = false;
-  /** What `retryOnResult` thinks of the first value. */
-  #result: 'unseen' | 'wanted' | 'unwanted' = 'unseen';
+  /** What `retryOnResult` has returned for the first value. */
+  #result: 'unchecked' | 'accepted' | 'rejected' = 'unchecked';
 
   constructor(
     handler: Handler,
     { delivery, metadata, replyWriter }: AttemptFields,
     { pattern, value }: AttemptInput,
-    attempt: number,
+    number: number,
   ) {
     this.handler = handler;
     this.pattern = pattern;
@@ -62,7 +68,7 @@ export class Attempt implements HandlerAttempt {
     this.delivery = delivery;
     this.metadata = metadata;
     this.replyWriter = replyWriter;
-    this.number = attempt;
+    this.number = number;
     this.firstFailedAt = metadata.firstFailedAt;
   }
 
@@ -74,25 +80,31 @@ export class Attempt implements HandlerAttempt {
     return this.#verb?.kind;
   }
 
-  /** How the handler failed, whatever it had said before. */
+  /** How the handler failed, even if it had decided before. */
   get failure(): Failure | undefined {
     return this.#failure;
   }
 
-  /** When the handler itself wants its next run; undefined: whenever its policy says. */
+  /** Delay that the handler passed to `retry`; undefined: the retry policy decides. */
   get requestedDelayMs(): number | undefined {
     return this.#verb?.kind === 'retry' ? this.#verb.delayMs : undefined;
   }
 
-  /** Refused by a pipe or a guard, or a deliberate answer to a request: not something that passes. */
-  get isRefusal(): boolean {
-    if (this.#failure === undefined) return false;
+  /**
+   * False for a failure that would repeat: a rejection by a pipe or guard, or an error that the handler
+   * returns to its caller deliberately.
+   */
+  get isRetryable(): boolean {
+    if (this.#failure === undefined) return true;
     const { reason } = this.#failure;
-    return (reason !== 'retries-exhausted' && reason !== 'timeout') || this.isDeliberateReply;
+    return (reason === 'retries-exhausted' || reason === 'timeout') && !this.isDeliberateErrorReply;
   }
 
-  /** The handler has told its caller so on purpose; nothing is wrong with the message. */
-  get isDeliberateReply(): boolean {
+  /**
+   * True if the handler returned an error to its caller on purpose, e.g. an `RpcException`; the message is
+   * valid.
+   */
+  get isDeliberateErrorReply(): boolean {
     return (
       this.#verb === undefined &&
       this.replyWriter !== undefined &&
@@ -100,7 +112,10 @@ export class Attempt implements HandlerAttempt {
     );
   }
 
-  /** What the message is kept for as a dead letter. A message that has no way back is kept instead of given back. */
+  /**
+   * Why the message becomes a dead letter; undefined: it does not. An early-acked message cannot be requeued,
+   * so a `requeue` dead-letters it.
+   */
   get deadLetterCause(): Failure | undefined {
     const verb = this.#verb;
     switch (verb?.kind) {
@@ -109,7 +124,7 @@ export class Attempt implements HandlerAttempt {
       case 'ack':
         return undefined;
       case 'retry':
-        return this.#failure ?? noRunLeft;
+        return this.#failure ?? noAttemptLeft;
       case 'requeue':
       case 'reject':
         return rejected(this.#failure, verb?.kind === 'reject' ? verb.why : undefined);
@@ -126,39 +141,43 @@ export class Attempt implements HandlerAttempt {
     this.delivery.onAbort(listener);
   }
 
-  /** Taken away while it ran, and it could know: what it has done may be half. Who does not look does his work to its end. */
+  /**
+   * True if the delivery was aborted and the handler may have stopped half-way. A handler that reads neither
+   * `signal` nor `onAbort` cannot know of the abort and completes its work, which is then recorded as
+   * processed.
+   */
   get abortObserved(): boolean {
     return this.delivery.aborted && (this.#isWatched || this.handler.idempotency === undefined);
   }
 
-  async start(): Promise<void> {
+  async execute(): Promise<void> {
     this.#failure = await this.handler.run(this);
-    if (this.#isStreamed) this.#failure = streamedAnswer;
-    else if (this.#result === 'unwanted') this.#failure ??= unwantedResult;
+    if (this.#isStreamed) this.#failure = streamNotIdempotent;
+    else if (this.#result === 'rejected') this.#failure ??= resultRejected;
     this.#hasEnded = true;
   }
 
-  /** Ends it before it has begun. */
-  fail(failure: Failure): void {
+  /** Ends the attempt without calling the handler. */
+  failWithoutExecuting(failure: Failure): void {
     this.#failure = failure;
     this.#hasEnded = true;
   }
 
-  /** To be run later, after the message has come back through the broker. */
+  /** Postpones the attempt, which has not started, until the broker redelivers the message. */
   defer(delayMs: number): void {
     this.redeliverInMs = delayMs;
     this.isDeferred = true;
   }
 
-  /** The one after it, here and now. */
-  again(): Attempt {
+  /** Creates the next in-process attempt. */
+  next(): Attempt {
     const next = new Attempt(this.handler, this, this, this.number + 1);
     next.firstFailedAt = this.firstFailedAt;
     next.onVerb = this.onVerb;
     return next;
   }
 
-  /** Its failure is one that no further run can mend. */
+  /** Records that another attempt would not help. */
   markFatal(): void {
     const failure = this.#failure;
     if (failure?.reason === 'retries-exhausted') this.#failure = { ...failure, reason: 'fatal' };
@@ -166,7 +185,7 @@ export class Attempt implements HandlerAttempt {
 
   emit(value: unknown): boolean {
     if (this.abortObserved || (this.#verb !== undefined && this.#verb.kind !== 'ack')) return false;
-    if (this.handler.retry?.retryOnResult !== undefined && !this.#isWanted(value)) return false;
+    if (this.handler.retry?.retryOnResult !== undefined && !this.#isAccepted(value)) return false;
     if (this.replyWriter === undefined) return true;
     if (this.handler.idempotency !== undefined && this.replyWriter.hasBufferedValue) {
       this.#isStreamed = true;
@@ -178,22 +197,22 @@ export class Attempt implements HandlerAttempt {
   decide(verb: Verb): boolean {
     const { delivery } = this;
     if (this.#verb !== undefined || !delivery.open || delivery.aborted) return false;
-    // The end of the run has decided.
+    // The end of the attempt has decided.
     if (this.#hasEnded && (delivery.mode !== 'manual' || this.#failure !== undefined)) return false;
     this.#verb = verb;
     this.onVerb?.();
     return true;
   }
 
-  #isWanted(value: unknown): boolean {
-    if (this.#result === 'unseen') {
-      this.#result = this.handler.retry!.retryOnResult!(value) ? 'unwanted' : 'wanted';
+  #isAccepted(value: unknown): boolean {
+    if (this.#result === 'unchecked') {
+      this.#result = this.handler.retry!.retryOnResult!(value) ? 'rejected' : 'accepted';
     }
-    return this.#result === 'wanted';
+    return this.#result === 'accepted';
   }
 }
 
-/** Whether it is known what the run means for its message, where its end without a failure says nothing. */
+/** Under `manual`: whether the attempt determines how the message is settled. A plain return does not. */
 export function hasOutcome({ verb, failure }: Attempt): boolean {
   return verb !== undefined || failure !== undefined;
 }
@@ -206,31 +225,27 @@ export function requeueRequested({ verb, delivery }: Attempt): boolean {
   return verb === 'requeue' && !delivery.isEarlyAcked;
 }
 
-export function interrupted(run: Attempt): boolean {
-  return run.interrupted;
-}
-
-const noRunLeft = ownFailure(
+const noAttemptLeft = ownFailure(
   'RetriesExhaustedError',
-  'the handler asked for another run and has none left',
+  'the handler requested a retry and has no attempt left',
   'retries-exhausted',
 );
-const unwantedResult = ownFailure(
+const resultRejected = ownFailure(
   'ResultRejectedError',
-  'the result is one that retryOnResult refuses',
+  'retryOnResult rejected the result',
   'retries-exhausted',
 );
 
-const streamedAnswer = ownFailure(
+const streamNotIdempotent = ownFailure(
   'StreamNotIdempotentError',
-  '@Idempotent() needs one answer, which a duplicate can be given again; the handler emitted a second value',
+  '@Idempotent() requires a single reply, which can be sent again to a duplicate; the handler emitted a second value',
   'fatal',
   { retryable: false },
 );
 
 function rejected(failure: Failure | undefined, why: string | undefined): Failure {
-  const ofHandler = { retryable: false };
-  if (why !== undefined) return ownFailure('RejectedError', why, 'rejected', ofHandler);
+  const details = { retryable: false };
+  if (why !== undefined) return ownFailure('RejectedError', why, 'rejected', details);
   if (failure !== undefined) return { ...failure, reason: 'rejected' };
-  return ownFailure('RejectedError', 'the handler rejected the message', 'rejected', ofHandler);
+  return ownFailure('RejectedError', 'the handler rejected the message', 'rejected', details);
 }

@@ -6,48 +6,56 @@ import { matches, type Pattern } from '../message/pattern.js';
 
 export const defaultSourceSettings = { order: 'key', delivery: 'at-least-once' } as const;
 
-/** Each pattern once for each way in which handlers want it; where that is more than one, `findConflicts` says so. */
+/**
+ * The patterns of all handlers, one entry per pattern and settings. A pattern with several settings is a
+ * conflict, which `findConflicts` reports.
+ */
 export function subscribedPatterns(handlers: readonly Handler[]): SubscribedPattern[] {
   const patterns = new Map<string, SubscribedPattern & { handlerNames: string[] }>();
-  for (const { id, patterns: wanted, consume } of handlers) {
+  for (const { id, patterns: own, consume } of handlers) {
     const { order = defaultSourceSettings.order, delivery = defaultSourceSettings.delivery } = consume ?? {};
-    for (const pattern of wanted) {
+    for (const pattern of own) {
       const name = JSON.stringify([pattern.text, order, delivery]);
-      const known = patterns.get(name) ?? { ...pattern, order, delivery, handlerNames: [] };
-      patterns.set(name, known);
-      known.handlerNames.push(id);
+      const entry = patterns.get(name) ?? { ...pattern, order, delivery, handlerNames: [] };
+      patterns.set(name, entry);
+      entry.handlerNames.push(id);
     }
   }
   return [...patterns.values()];
 }
 
-/** With `manual` the handler settles the message, so there can be one. */
+/** Under `manual` the handler settles the message, so only one event handler may receive it. */
 export function validateSingleManual(handlers: readonly Handler[]): ConfigProblem[] {
   const manual = handlers.filter(({ kind, consume }) => kind === 'event' && consume?.delivery === 'manual');
   return manual.flatMap((handler, i) => {
-    const other = manual.slice(0, i).find(({ patterns }) => shared(patterns, handler.patterns) !== undefined);
+    const other = manual
+      .slice(0, i)
+      .find(({ patterns }) => findOverlap(patterns, handler.patterns) !== undefined);
     if (other === undefined) return [];
     return {
       name: `@Consume({ delivery }) of ${handler.id}`,
-      expected: `one handler for an event where delivery is 'manual'`,
-      given: `${other.id} listens to ${shared(other.patterns, handler.patterns)} too`,
+      expected: `a single handler for an event where delivery is 'manual'`,
+      given: `${other.id} listens to ${findOverlap(other.patterns, handler.patterns)} too`,
     };
   });
 }
 
-/** With `manual` the handler may settle the message long after its run, so that the run's end says nothing of the work. */
+/**
+ * Under `manual` the handler may settle the message after it has returned, so its return does not tell
+ * whether the work is complete.
+ */
 export function validateIdempotentDelivery(handlers: readonly Handler[]): ConfigProblem[] {
   return handlers
     .filter(({ idempotency, consume }) => idempotency !== undefined && consume?.delivery === 'manual')
     .map(({ id }) => ({
       name: `@Idempotent() of ${id}`,
-      expected: `delivery 'at-least-once' or 'at-most-once': the run's end must say whether the work is done`,
+      expected: `delivery 'at-least-once' or 'at-most-once': the handler's return must tell whether the work is complete`,
       given: `@Consume({ delivery: 'manual' })`,
     }));
 }
 
-/** A text that patterns of both take. Two wildcards are compared by their text alone. */
-function shared(some: readonly Pattern[], others: readonly Pattern[]): string | undefined {
+/** A pattern that both lists match. Two wildcard patterns are compared as text only. */
+function findOverlap(some: readonly Pattern[], others: readonly Pattern[]): string | undefined {
   for (const one of some) {
     for (const other of others) {
       if (overlaps(one, other) || overlaps(other, one)) {
@@ -62,7 +70,7 @@ export function overlaps(pattern: Pattern, other: Pattern): boolean {
   return pattern.text === other.text || (other.kind !== 'regexp' && matches(pattern, other.text));
 }
 
-/** A handler bounded beyond its transport would never reach its bound. */
+/** A handler's `concurrency` above that of its transport would have no effect. */
 export function validateConcurrency(
   handlers: readonly Handler[],
   concurrency: number,
@@ -79,7 +87,10 @@ export function validateConcurrency(
   });
 }
 
-/** Whoever names a topic for their letters does not look for them in a queue. */
+/**
+ * A handler that names only a dead letter topic on a transport of queues, or the reverse, would find its dead
+ * letters in the default queue or topic.
+ */
 export function validateTargetKinds(
   handlers: readonly Handler[],
   capabilities: Pick<Capabilities, 'destinations'>,
@@ -92,7 +103,7 @@ export function validateTargetKinds(
     if (given === undefined || deadLetter?.[kind] !== undefined) return [];
     return {
       name: `@DeadLetter({ ${other} }) of ${id}`,
-      expected: `{ ${kind} }, beside it or instead: letters of the transport ${JSON.stringify(transport)} go to a ${kind}; or via() another transport`,
+      expected: `{ ${kind} }, in addition or instead: dead letters of the transport ${JSON.stringify(transport)} go to a ${kind}; or via() another transport`,
       given: JSON.stringify(given),
     };
   });

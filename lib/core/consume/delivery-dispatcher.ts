@@ -2,41 +2,49 @@ import type { StorkClock } from '../runtime/clock.js';
 import { settlesWithin, withResolvers } from '../runtime/with-timeout.js';
 import type { Delivery, SourceSession } from '../port/delivery.js';
 import type { DeliverySink, Subscription } from '../port/driver.js';
-import { InFlight, marksFor } from './in-flight.js';
-import { KeyedQueue, type Bound } from './keyed-queue.js';
+import { InFlight, inFlightLimits } from './in-flight.js';
+import { KeyedQueue, type ConcurrencyLimit } from './keyed-queue.js';
 import type { DeferredSettlement, Settled } from './settlement.js';
 
-/** Why a source is paused; it goes on when no reason is left. */
-type PauseReason = 'in-flight' | 'dead-letter';
+/** Why the source is paused. It resumes when no reason remains. */
+type PauseReason = 'in-flight' | 'republish';
 
 export interface DeliveryDispatcherFields {
   readonly concurrency: number;
-  /** Whether a pause leaves what was delivered with us. Where it does not, the driver's own window bounds what is in flight. */
+  /** See `Capabilities`. If false, the driver's prefetch limits the messages in flight. */
   readonly pausesWithoutRedelivery: boolean;
-  /** False on a log: there the message that waits holds its lane, and one topic's letters must not stop the others. */
+  /**
+   * False on a log: there an unsettled message already blocks its key, and one topic whose dead letters
+   * cannot be written must not stop the other topics.
+   */
   readonly pausesWhileRepublishBlocked: boolean;
   readonly clock: StorkClock;
-  /** Bounds of the handlers that it will get. Undefined where no handler has one. */
-  readonly boundsOf?: ((delivery: Delivery) => readonly Bound[]) | undefined;
+  /**
+   * Concurrency limits of the handlers that may process the delivery. Undefined if no handler has a limit.
+   */
+  readonly limitsOf?: ((delivery: Delivery) => readonly ConcurrencyLimit[]) | undefined;
   process(delivery: Delivery): Promise<Settled | DeferredSettlement>;
-  /** Called where `process` has rejected. Must not reject. */
-  failed(delivery: Delivery, error: unknown): Promise<Settled>;
-  /** Returns what was taken and will not run. */
-  release(delivery: Delivery): void;
+  /** Called when `process` has rejected. Must not reject. */
+  onProcessFailed(delivery: Delivery, error: unknown): Promise<Settled>;
+  /** Requeues a delivery that is not processed. */
+  returnToSource(delivery: Delivery): void;
 }
 
-/** Between a driver's subscription and the pipeline: bounds what is in flight, keeps lanes in order, drains. */
+/**
+ * Connects a driver's subscription to the pipeline: limits the messages in flight, preserves the order of
+ * each key, and drains at shutdown.
+ */
 export class DeliveryDispatcher implements DeliverySink {
   readonly #fields: DeliveryDispatcherFields;
   readonly #inFlight: InFlight;
-  readonly #lanes: KeyedQueue<Delivery>;
+  readonly #queue: KeyedQueue<Delivery>;
   readonly #pauseReasons = new Set<PauseReason>();
   readonly #sessions = new WeakSet<SourceSession>();
-  readonly #atWork = new Set<Delivery>();
-  /** Their handlers have ended and keep them for a while. */
-  readonly #held = new Set<Delivery>();
-  #onNoneHeld: (() => void) | undefined;
-  readonly #abandoned = withResolvers<void>();
+  readonly #processing = new Set<Delivery>();
+  /** Deliveries whose handlers have returned without settling them (`manual`). */
+  readonly #deferred = new Set<Delivery>();
+  #onNoneDeferred: (() => void) | undefined;
+  readonly #limitReached = withResolvers<void>();
   #subscription: Subscription | undefined;
   #stopped = false;
   #draining: Promise<void> | undefined;
@@ -45,29 +53,29 @@ export class DeliveryDispatcher implements DeliverySink {
   constructor(fields: DeliveryDispatcherFields) {
     this.#fields = fields;
     this.#inFlight = new InFlight(
-      marksFor(fields.concurrency),
+      inFlightLimits(fields.concurrency),
       () => fields.pausesWithoutRedelivery && this.#pauseFor('in-flight'),
       () => this.#resumeFor('in-flight'),
     );
-    this.#lanes = new KeyedQueue(fields.concurrency, (delivery) => this.#run(delivery));
+    this.#queue = new KeyedQueue(fields.concurrency, (delivery) => this.#process(delivery));
   }
 
-  /** Messages taken and not settled. */
+  /** Messages delivered and not yet settled. */
   get inFlight(): number {
     return this.#inFlight.messages;
   }
 
-  /** Handlers at work now. */
+  /** Deliveries whose handlers are running. */
   get running(): number {
-    return this.#lanes.running;
+    return this.#queue.running;
   }
 
-  /** Messages that handlers have kept and not settled. */
-  get held(): number {
-    return this.#held.size;
+  /** Deliveries whose settlement is deferred (`manual`). */
+  get deferred(): number {
+    return this.#deferred.size;
   }
 
-  /** Deliveries may have come before the driver returned the subscription, and so may a shutdown. */
+  /** Called when the driver has subscribed. Deliveries, or a drain, may have come before. */
   attach(subscription: Subscription): void {
     this.#subscription = subscription;
     if (this.#stopped) void this.#stopSource();
@@ -76,136 +84,145 @@ export class DeliveryDispatcher implements DeliverySink {
 
   deliver(delivery: Delivery): void {
     this.#inFlight.add(delivery.message.body?.length ?? 0);
-    // Once stopped, the lanes start nothing: it is given back together with the rest.
+    // After a drain has begun, the queue starts nothing: the delivery is requeued with the other waiting
+    // ones.
     this.#enqueue(delivery);
-    this.#follow(delivery.session);
+    this.#watchSession(delivery.session);
   }
 
   #enqueue(delivery: Delivery): void {
-    this.#lanes.push(delivery.orderingKey, delivery, this.#fields.boundsOf?.(delivery));
+    this.#queue.push(delivery.orderingKey, delivery, this.#fields.limitsOf?.(delivery));
   }
 
   quiesce(): Promise<void> {
-    return this.#lanes.quiesce();
+    return this.#queue.quiesce();
   }
 
   resume(): void {
-    if (!this.#stopped) this.#lanes.resume();
+    if (!this.#stopped) this.#queue.resume();
   }
 
-  /** Called around the time in which a dead letter cannot be written; several may overlap. True for the first and for the last. */
+  /**
+   * Called when republishing a message fails, and again when it has recovered; calls for several messages may
+   * overlap. Returns true for the first failure and for the last recovery.
+   */
   onRepublishBlocked(isBlocked: boolean): boolean {
     this.#blockedRepublishes += isBlocked ? 1 : -1;
-    if (isBlocked && this.#fields.pausesWhileRepublishBlocked) this.#pauseFor('dead-letter');
-    else if (this.#blockedRepublishes === 0) this.#resumeFor('dead-letter');
+    if (isBlocked && this.#fields.pausesWhileRepublishBlocked) this.#pauseFor('republish');
+    else if (this.#blockedRepublishes === 0) this.#resumeFor('republish');
     return this.#blockedRepublishes === (isBlocked ? 1 : 0);
   }
 
   /**
-   * Takes nothing more, gives back what has not begun, waits for what has and for what handlers keep; after `limitMs` aborts the rest
-   * and gives that back too.
-   * A second call can only shorten the wait of the first.
+   * Stops consuming, requeues deliveries that have not started, and waits for those that have, deferred
+   * settlements included. After `limitMs` it aborts and requeues the rest. A second call can only shorten the
+   * wait of the first.
    */
-  async drain(limitMs: number, onAbandon: () => void): Promise<void> {
+  async drain(limitMs: number, onLimitReached: () => void): Promise<void> {
     this.#stopped = true;
     this.#draining ??= this.#drain();
     if (await settlesWithin(this.#fields.clock, this.#draining, limitMs)) return;
-    if (this.running + this.held > 0) onAbandon();
-    for (const delivery of [...this.#atWork, ...this.#held]) {
+    if (this.running + this.deferred > 0) onLimitReached();
+    for (const delivery of [...this.#processing, ...this.#deferred]) {
       delivery.abort();
-      this.#fields.release(delivery);
+      this.#fields.returnToSource(delivery);
     }
-    // The source may hang in its stop.
-    this.#releaseWaiting(() => true);
-    this.#abandoned.resolve();
+    // `stop` of the subscription may hang, so the waiting deliveries are requeued here too.
+    this.#returnWaiting(() => true);
+    this.#limitReached.resolve();
     await this.#draining;
   }
 
   async #drain(): Promise<void> {
-    const quiesced = this.#lanes.quiesce();
-    await Promise.race([this.#stopSource(), this.#abandoned.promise]);
-    await Promise.race([quiesced, this.#abandoned.promise]);
-    await Promise.race([this.#noneHeld(), this.#abandoned.promise]);
+    const quiesced = this.#queue.quiesce();
+    await Promise.race([this.#stopSource(), this.#limitReached.promise]);
+    await Promise.race([quiesced, this.#limitReached.promise]);
+    await Promise.race([this.#noneDeferred(), this.#limitReached.promise]);
   }
 
-  #noneHeld(): Promise<void> {
-    if (this.#held.size === 0) return Promise.resolve();
-    return new Promise((resolve) => (this.#onNoneHeld = resolve));
+  #noneDeferred(): Promise<void> {
+    if (this.#deferred.size === 0) return Promise.resolve();
+    return new Promise((resolve) => (this.#onNoneDeferred = resolve));
   }
 
   async #stopSource(): Promise<void> {
-    // Whatever the driver meets there, what waits must be given back.
+    // The waiting deliveries must be requeued even if `stop` fails.
     await this.#subscription?.stop().catch(() => {});
-    this.#releaseWaiting(() => true);
+    this.#returnWaiting(() => true);
   }
 
-  async #run(delivery: Delivery): Promise<void> {
-    this.#atWork.add(delivery);
-    let outcome: Settled | DeferredSettlement = 'again';
+  async #process(delivery: Delivery): Promise<void> {
+    this.#processing.add(delivery);
+    let outcome: Settled | DeferredSettlement = 'reprocess';
     try {
-      while (outcome === 'again' && delivery.open && !delivery.aborted) {
+      while (outcome === 'reprocess' && delivery.open && !delivery.aborted) {
         try {
           outcome = await this.#fields.process(delivery);
         } catch (error) {
-          outcome = await this.#fields.failed(delivery, error);
+          outcome = await this.#fields.onProcessFailed(delivery, error);
         }
       }
     } finally {
-      this.#atWork.delete(delivery);
-      if (typeof outcome === 'object') this.#hold(delivery, outcome.later);
-      else this.#forget(delivery);
+      this.#processing.delete(delivery);
+      if (typeof outcome === 'object') this.#awaitSettlement(delivery, outcome.settled);
+      else this.#release(delivery);
     }
   }
 
-  /** Its lane and its slot are free; it counts as in flight until it is settled. */
-  #hold(delivery: Delivery, later: Promise<Settled>): void {
-    this.#held.add(delivery);
-    void later
-      .catch((error: unknown) => this.#fields.failed(delivery, error))
+  /** Frees the concurrency slot and the key. The message counts as in flight until it is settled. */
+  #awaitSettlement(delivery: Delivery, settled: Promise<Settled>): void {
+    this.#deferred.add(delivery);
+    void settled
+      .catch((error: unknown) => this.#fields.onProcessFailed(delivery, error))
       .then((outcome) => {
-        this.#held.delete(delivery);
-        if (outcome === 'again' && delivery.open && !delivery.aborted) this.#runAgain(delivery);
-        else this.#forget(delivery);
-        if (this.#held.size === 0) this.#onNoneHeld?.();
+        this.#deferred.delete(delivery);
+        if (outcome === 'reprocess' && delivery.open && !delivery.aborted) this.#reprocess(delivery);
+        else this.#release(delivery);
+        if (this.#deferred.size === 0) this.#onNoneDeferred?.();
       });
   }
 
-  #runAgain(delivery: Delivery): void {
+  #reprocess(delivery: Delivery): void {
     if (!this.#stopped) return this.#enqueue(delivery);
-    this.#forget(delivery);
-    this.#fields.release(delivery);
+    this.#release(delivery);
+    this.#fields.returnToSource(delivery);
   }
 
-  #forget(delivery: Delivery): void {
+  #release(delivery: Delivery): void {
     this.#inFlight.remove(delivery.message.body?.length ?? 0);
   }
 
-  /** When a source is lost, what waits here is somebody else's, and what is at work works for nothing. */
-  #follow(session: SourceSession): void {
+  /**
+   * When a session ends, the broker redelivers its messages: waiting deliveries are dropped, running ones
+   * aborted.
+   */
+  #watchSession(session: SourceSession): void {
     if (this.#sessions.has(session)) return;
     this.#sessions.add(session);
     session.onEnd(() => {
-      this.#releaseWaiting((delivery) => delivery.session === session);
-      this.#abortOf(session, this.#atWork);
-      this.#abortOf(session, this.#held);
+      this.#returnWaiting((delivery) => delivery.session === session);
+      this.#abortSession(session, this.#processing);
+      this.#abortSession(session, this.#deferred);
     });
   }
 
-  /** But for what is this process's alone, which no other consumer will get. */
-  #abortOf(session: SourceSession, deliveries: Iterable<Delivery>): void {
+  /**
+   * Early-acked deliveries continue: they exist only in this process, and no other consumer receives them.
+   */
+  #abortSession(session: SourceSession, deliveries: Iterable<Delivery>): void {
     for (const delivery of deliveries)
       if (delivery.session === session && !delivery.isEarlyAcked) delivery.abort();
   }
 
-  /** Those that stay keep the order of their lanes. */
-  #releaseWaiting(isReleased: (delivery: Delivery) => boolean): void {
-    for (const delivery of this.#lanes.takeWaiting()) {
-      if (!isReleased(delivery)) {
+  /** Deliveries that stay keep the order of their key. */
+  #returnWaiting(isReturned: (delivery: Delivery) => boolean): void {
+    for (const delivery of this.#queue.takeWaiting()) {
+      if (!isReturned(delivery)) {
         this.#enqueue(delivery);
         continue;
       }
-      this.#forget(delivery);
-      this.#fields.release(delivery);
+      this.#release(delivery);
+      this.#fields.returnToSource(delivery);
     }
   }
 
@@ -214,8 +231,9 @@ export class DeliveryDispatcher implements DeliverySink {
     this.#pauseReasons.add(reason);
     if (!wasFlowing || this.#stopped) return;
     this.#subscription?.pause();
-    // A source that opens a new window when it goes on must have the old one back, or windows would pile up.
-    if (!this.#fields.pausesWithoutRedelivery) this.#releaseWaiting(() => true);
+    // Such a source delivers a new prefetch window when it resumes; without returning the old one, windows
+    // would add up.
+    if (!this.#fields.pausesWithoutRedelivery) this.#returnWaiting(() => true);
   }
 
   #resumeFor(reason: PauseReason): void {

@@ -1,32 +1,35 @@
 import type { DeliveryMetadata } from '../message/delivery-metadata.js';
 import type { Delivery } from '../port/delivery.js';
 
-/** What one run of a handler gets. */
+/** One attempt as its handler sees it. */
 export interface HandlerAttempt {
   readonly pattern: string;
   readonly value: unknown;
   readonly delivery: Delivery;
   readonly metadata: DeliveryMetadata;
-  /** Its number, from 1, over runs in place and redeliveries. */
+  /** Number of the attempt, from 1, counted across in-process retries and redeliveries. */
   readonly number: number;
-  /** How many there can be. */
+  /** Largest number of attempts that the retry policy allows. */
   readonly maxAttempts: number;
-  /** When a run of the message first failed, in milliseconds since the epoch. */
+  /** When the first attempt failed, in milliseconds since the Unix epoch. */
   readonly firstFailedAt: number | undefined;
-  /** Aborts when what comes of the run no longer counts. */
+  /** Aborts when the outcome of the attempt is ignored. */
   readonly signal: AbortSignal;
-  /** What else has to stop then, at once if it has come. */
+  /** Calls `listener` when `signal` aborts, immediately if it has aborted. */
   onAbort(listener: () => void): void;
-  /** Takes a value of the result. False: nobody wants more, a stream may stop. */
+  /** Accepts a value of the handler's result. False: further values are ignored, so a stream may stop. */
   emit(value: unknown): boolean;
   /**
-   * What the handler itself says of the message. The first verb decides: false for a later one, and where the message is settled or
-   * somebody else's already.
+   * Decides how the message is settled: `ctx.ack()`, `ctx.nack()` or `ctx.retry()`. Only the first decision
+   * counts. Returns false for a later one, and if the message is already settled or its source lost.
    */
   decide(verb: Verb): boolean;
 }
 
-/** `ack`: handled. `requeue`: to come again. `reject`: to the dead letters. `retry`: the next of its runs, then or when its policy says. */
+/**
+ * A decision of the handler. `ack`: the message is handled. `requeue`: it is delivered again. `reject`: it is
+ * dead-lettered. `retry`: the next attempt follows after `delayMs`, or after the delay of the retry policy.
+ */
 export type Verb =
   | { readonly kind: 'ack' | 'requeue' }
   | { readonly kind: 'reject'; readonly why?: string }

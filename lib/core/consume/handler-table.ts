@@ -2,35 +2,36 @@ import { targetHandlerId } from '../message/delivery-metadata.js';
 import { matches, maxPatternBytes, type Pattern } from '../message/pattern.js';
 import type { InboundMessage } from '../port/message.js';
 import type { Handler } from './handler.js';
-import type { Bound } from './keyed-queue.js';
+import type { ConcurrencyLimit } from './keyed-queue.js';
 
-/** Which handlers a message gets. */
+/** Which handlers a message is routed to. */
 export interface Route {
-  /** The pattern that matched, else the most telling one of the message. */
+  /** The pattern that matched, else the most specific candidate of the message. */
   readonly pattern: string;
   readonly events: readonly Handler[];
-  /** The message handler. */
   readonly messageHandler: Handler | undefined;
-  /** Of all these handlers. */
-  readonly bounds: readonly Bound[];
+  /** Concurrency limits of all these handlers. */
+  readonly limits: readonly ConcurrencyLimit[];
 }
 
-/** Wildcards are matched once for each text; hostile senders must not make the memory of it grow without end. */
-const maxRemembered = 10_000;
+/**
+ * Routes are cached per pattern text. The cache is limited, because senders can invent patterns without end.
+ */
+const maxCachedRoutes = 10_000;
 
-/** The handlers of one transport by pattern. */
+/** Routes messages to the handlers of one transport by pattern. */
 export class HandlerTable {
   readonly #handlers: readonly Handler[];
   readonly #byId = new Map<string, Handler>();
-  readonly #bounds = new Map<Handler, Bound>();
-  readonly #remembered = new Map<string, Route>();
+  readonly #limits = new Map<Handler, ConcurrencyLimit>();
+  readonly #cachedRoutes = new Map<string, Route>();
 
   constructor(handlers: readonly Handler[]) {
     this.#handlers = handlers;
     for (const handler of handlers) {
       this.#byId.set(handler.id, handler);
       const limit = handler.consume?.concurrency;
-      if (limit !== undefined) this.#bounds.set(handler, { limit });
+      if (limit !== undefined) this.#limits.set(handler, { max: limit });
     }
   }
 
@@ -42,27 +43,28 @@ export class HandlerTable {
     return this.#byId.get(id);
   }
 
-  /** Whether any handler has a `concurrency` of its own. */
-  get isBounded(): boolean {
-    return this.#bounds.size > 0;
+  /** Whether any handler has its own `concurrency`. */
+  get hasLimits(): boolean {
+    return this.#limits.size > 0;
   }
 
   /**
-   * Bounds of the handlers that a message may get, before it is read. Where a pattern has event handlers and a message handler, those of
-   * both: which it will be may be a question to the broker.
+   * Concurrency limits of the handlers that may get the message, known before it is decoded. If its pattern
+   * has event handlers and a message handler, it returns the limits of both: whether the message is a request
+   * may be a question to the broker.
    */
-  boundsOf({ headers, patterns }: InboundMessage): readonly Bound[] {
+  limitsOf({ headers, patterns }: InboundMessage): readonly ConcurrencyLimit[] {
     const id = targetHandlerId(headers);
-    if (id === undefined) return this.route(patterns).bounds;
+    if (id === undefined) return this.route(patterns).limits;
     const handler = this.#byId.get(id);
-    return handler === undefined ? [] : this.#boundsOf([handler]);
+    return handler === undefined ? [] : this.#limitsOf([handler]);
   }
 
-  #boundsOf(handlers: readonly Handler[]): readonly Bound[] {
-    return handlers.flatMap((handler) => this.#bounds.get(handler) ?? []);
+  #limitsOf(handlers: readonly Handler[]): readonly ConcurrencyLimit[] {
+    return handlers.flatMap((handler) => this.#limits.get(handler) ?? []);
   }
 
-  /** The first of the texts that any handler listens to decides. */
+  /** Routes by the first candidate that a handler listens to. */
   route(texts: readonly string[]): Route {
     for (const text of texts) {
       const route = this.#lookUp(text);
@@ -72,13 +74,14 @@ export class HandlerTable {
   }
 
   #lookUp(text: string): Route {
-    // No pattern can be so long; matching it, or remembering it, would serve only who means harm.
+    // No handler's pattern is that long: matching the text against wildcards and caching it would only cost
+    // time and memory.
     if (text.length > maxPatternBytes) return this.#matchLong(text);
-    const known = this.#remembered.get(text);
-    if (known !== undefined) return known;
+    const cached = this.#cachedRoutes.get(text);
+    if (cached !== undefined) return cached;
     const route = this.#match(text);
-    if (this.#remembered.size >= maxRemembered) this.#remembered.clear();
-    this.#remembered.set(text, route);
+    if (this.#cachedRoutes.size >= maxCachedRoutes) this.#cachedRoutes.clear();
+    this.#cachedRoutes.set(text, route);
     return route;
   }
 
@@ -91,7 +94,7 @@ export class HandlerTable {
     );
   }
 
-  /** Every event handler that matches runs; of message handlers the most exact one. */
+  /** All matching event handlers, and the most specific matching message handler. */
   #match(text: string): Route {
     const matching = this.#handlers.filter(({ patterns }) =>
       patterns.some((pattern) => matches(pattern, text)),
@@ -109,11 +112,11 @@ export class HandlerTable {
 
   #toRoute(pattern: string, events: readonly Handler[], messageHandler: Handler | undefined): Route {
     const handlers = messageHandler === undefined ? events : [...events, messageHandler];
-    return { pattern, events, messageHandler, bounds: this.#boundsOf(handlers) };
+    return { pattern, events, messageHandler, limits: this.#limitsOf(handlers) };
   }
 }
 
-/** 0 exact, 1 RegExp or wildcard, 2 the catch-all `#`. */
+/** 0: exact; 1: RegExp or wildcard; 2: the catch-all `#`. */
 function rank({ patterns }: Handler, text: string): number {
   const ranks = patterns.filter((pattern) => matches(pattern, text)).map(rankOfPattern);
   return Math.min(...ranks);

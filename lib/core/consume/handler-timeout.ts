@@ -15,81 +15,87 @@ export interface TimeLimitScope {
   readonly logger: StorkLogger;
 }
 
-/** How long the lane of a run that is over its time waits for it to end. */
+/** How long the other messages of the key wait for a timed-out attempt to end. */
 const graceMs = 5_000;
 
-/** The same handler, each run of which ends in time or fails; as it is where it has no limit. */
+/**
+ * Applies the handler's `timeoutMs`: an attempt that exceeds it fails. Returns a handler without time limit
+ * unchanged.
+ */
 export function withTimeLimit(handler: Handler, scope: TimeLimitScope): Handler {
   const limitMs = handler.consume?.timeoutMs;
   if (limitMs === undefined) return handler;
-  return { ...handler, run: (run) => runWithin(limitMs, handler, new TimedAttempt(run), scope) };
+  return { ...handler, run: (attempt) => runWithin(limitMs, handler, new TimedAttempt(attempt), scope) };
 }
 
 async function runWithin(
   limitMs: number,
   handler: Handler,
-  run: TimedAttempt,
+  attempt: TimedAttempt,
   { name, clock, logger }: TimeLimitScope,
 ): Promise<Failure | undefined> {
-  const work = handler.run(run);
+  const work = handler.run(attempt);
   if (await settlesWithin(clock, work, limitMs)) return work;
   const error = new HandlerTimeoutError(`the handler did not end within ${limitMs} ms`);
-  run.expire(error);
-  const who = `${name}: handler ${quoted(handler.id)}, message ${quoted(run.delivery.message.messageId)}`;
+  attempt.expire(error);
+  const who = `${name}: handler ${quoted(handler.id)}, message ${quoted(attempt.delivery.message.messageId)}`;
   void work.then((failure) => {
     const how = failure === undefined ? 'ended' : `failed: ${messageOf(failure.error)}`;
-    logger.debug(`${who}: the run that was over its time has ${how}`);
+    logger.debug(`${who}: the timed-out attempt ${how}`);
   });
   if (!(await settlesWithin(clock, work, graceMs))) {
     logger.warn(
-      `${who}: still at work ${graceMs} ms after its time-out of ${limitMs} ms; what waits for it goes on`,
+      `${who}: still running ${graceMs} ms after its timeout of ${limitMs} ms; other messages of its key are now processed`,
     );
   }
   return ownFailure(error.name, error.message, 'timeout', { code: error.code, error });
 }
 
-/** A run until its time is over: what the handler says and emits afterwards is nobody's. */
+/**
+ * An attempt with a time limit. Once it has expired, emitted values and ack, nack and retry calls have no
+ * effect.
+ */
 class TimedAttempt implements HandlerAttempt {
-  readonly #run: HandlerAttempt;
+  readonly #attempt: HandlerAttempt;
   readonly #abort = new AbortController();
-  #isFollowing = false;
-  #isOver = false;
+  #isLinked = false;
+  #isExpired = false;
 
-  constructor(run: HandlerAttempt) {
-    this.#run = run;
+  constructor(attempt: HandlerAttempt) {
+    this.#attempt = attempt;
   }
 
   get pattern(): string {
-    return this.#run.pattern;
+    return this.#attempt.pattern;
   }
 
   get value(): unknown {
-    return this.#run.value;
+    return this.#attempt.value;
   }
 
   get delivery(): Delivery {
-    return this.#run.delivery;
+    return this.#attempt.delivery;
   }
 
   get metadata(): DeliveryMetadata {
-    return this.#run.metadata;
+    return this.#attempt.metadata;
   }
 
   get number(): number {
-    return this.#run.number;
+    return this.#attempt.number;
   }
 
   get maxAttempts(): number {
-    return this.#run.maxAttempts;
+    return this.#attempt.maxAttempts;
   }
 
   get firstFailedAt(): number | undefined {
-    return this.#run.firstFailedAt;
+    return this.#attempt.firstFailedAt;
   }
 
-  /** Its own: the next run of the message has time anew. */
+  /** Not the delivery's own signal: a timeout must not abort the next attempt of the message. */
   get signal(): AbortSignal {
-    this.#follow();
+    this.#linkToDelivery();
     return this.#abort.signal;
   }
 
@@ -100,21 +106,21 @@ class TimedAttempt implements HandlerAttempt {
   }
 
   emit(value: unknown): boolean {
-    return !this.#isOver && this.#run.emit(value);
+    return !this.#isExpired && this.#attempt.emit(value);
   }
 
   decide(verb: Verb): boolean {
-    return !this.#isOver && this.#run.decide(verb);
+    return !this.#isExpired && this.#attempt.decide(verb);
   }
 
-  expire(why: Error): void {
-    this.#isOver = true;
-    this.#abort.abort(why);
+  expire(reason: Error): void {
+    this.#isExpired = true;
+    this.#abort.abort(reason);
   }
 
-  #follow(): void {
-    if (this.#isFollowing) return;
-    this.#isFollowing = true;
-    this.#run.onAbort(() => this.#abort.abort());
+  #linkToDelivery(): void {
+    if (this.#isLinked) return;
+    this.#isLinked = true;
+    this.#attempt.onAbort(() => this.#abort.abort());
   }
 }

@@ -7,29 +7,36 @@ import type { DeliveryOrder } from '../port/driver.js';
 import type { RetryPolicy } from '../retry/retry-options.js';
 import type { Failure } from '../runtime/failure.js';
 
-/** How a handler wants its messages; what it does not say is the default. */
+/** How a handler consumes its messages. */
 export interface ConsumeSettings {
   readonly order?: DeliveryOrder | undefined;
   readonly delivery?: DeliveryMode | undefined;
-  /** Runs of the handler at once. @defaultValue as many as the subscription's */
+  /**
+   * Messages that the handler may process at the same time. @defaultValue the `concurrency` of the transport
+   */
   readonly concurrency?: number | undefined;
-  /** How long a run may take. @defaultValue as long as it likes */
+  /** Time limit of one attempt in milliseconds. @defaultValue none */
   readonly timeoutMs?: number | undefined;
 }
 
-/** One handler of one transport, whatever lies between core and the user's method. */
+/**
+ * A handler of one transport. Hides what surrounds the user's method, e.g. guards, pipes and interceptors.
+ */
 export interface Handler {
-  /** `<Class>.<method>` or the user's own; unique, stable over restarts: dead letters name it. */
+  /**
+   * `<Class>.<method>` or the user's own id. Unique and stable across restarts, because dead letters and
+   * redeliveries name it.
+   */
   readonly id: string;
   readonly kind: 'event' | 'message';
   readonly patterns: readonly Pattern[];
   readonly consume?: ConsumeSettings;
-  /** Undefined: one run. */
+  /** Undefined: one attempt. */
   readonly retry?: RetryPolicy;
-  /** Undefined: every failure of an event is kept. */
+  /** Undefined: every failed event is dead-lettered. */
   readonly deadLetter?: DeadLetterPolicy;
-  /** Undefined: a message that comes twice runs twice. */
+  /** Undefined: a message that is delivered twice is processed twice. */
   readonly idempotency?: IdempotencyPolicy;
-  /** Runs it once, with everything that wraps it. Resolves when it has completed; never rejects: a failure is a result. */
-  run(run: HandlerAttempt): Promise<Failure | undefined>;
+  /** Calls the handler once. Resolves when it has ended, with the failure if it has failed. Never rejects. */
+  run(attempt: HandlerAttempt): Promise<Failure | undefined>;
 }

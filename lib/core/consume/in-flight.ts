@@ -1,34 +1,41 @@
-/** Marks that decide when a source is paused and when it goes on; between the two nothing changes, so it does not flap. */
-export interface InFlightMarks {
-  /** Messages taken and not settled at which the source is paused. */
-  readonly highMessages: number;
-  /** Messages at or below which it goes on. */
-  readonly lowMessages: number;
-  /** Bytes of bodies at which the source is paused; it goes on at half of them. */
-  readonly highBytes: number;
+/**
+ * When a source is paused and resumed. The thresholds differ, so that the source does not alternate with each
+ * message.
+ */
+export interface InFlightLimits {
+  /** Unsettled messages at which the source is paused. */
+  readonly pauseAtMessages: number;
+  /** Unsettled messages at or below which the source is resumed. */
+  readonly resumeAtMessages: number;
+  /** Bytes of unsettled bodies at which the source is paused; it is resumed at half of this. */
+  readonly pauseAtBytes: number;
 }
 
-const defaultHighBytes = 64 * 1024 * 1024;
+const defaultPauseAtBytes = 64 * 1024 * 1024;
 
-/** Enough waiting work that handlers of many keys never run dry, little enough to give back in a moment. */
-export function marksFor(concurrency: number): InFlightMarks {
-  const highMessages = Math.max(64, concurrency * 4);
-  return { highMessages, lowMessages: highMessages / 2, highBytes: defaultHighBytes };
+/** Enough waiting messages to keep handlers of many keys busy, few enough to requeue quickly at shutdown. */
+export function inFlightLimits(concurrency: number): InFlightLimits {
+  const pauseAtMessages = Math.max(64, concurrency * 4);
+  return {
+    pauseAtMessages: pauseAtMessages,
+    resumeAtMessages: pauseAtMessages / 2,
+    pauseAtBytes: defaultPauseAtBytes,
+  };
 }
 
-/** Counts what was taken from a source and is not settled, and says when a mark is crossed. */
+/** Counts the unsettled messages of a source and reports when a threshold is crossed. */
 export class InFlight {
-  readonly #marks: InFlightMarks;
+  readonly #limits: InFlightLimits;
   readonly #onFull: () => void;
-  readonly #onRoom: () => void;
+  readonly #onCapacity: () => void;
   #messages = 0;
   #bytes = 0;
   #full = false;
 
-  constructor(marks: InFlightMarks, onFull: () => void, onRoom: () => void) {
-    this.#marks = marks;
+  constructor(limits: InFlightLimits, onFull: () => void, onCapacity: () => void) {
+    this.#limits = limits;
     this.#onFull = onFull;
-    this.#onRoom = onRoom;
+    this.#onCapacity = onCapacity;
   }
 
   get messages(): number {
@@ -43,7 +50,7 @@ export class InFlight {
     this.#messages++;
     this.#bytes += bytes;
     if (this.#full) return;
-    if (this.#messages < this.#marks.highMessages && this.#bytes < this.#marks.highBytes) return;
+    if (this.#messages < this.#limits.pauseAtMessages && this.#bytes < this.#limits.pauseAtBytes) return;
     this.#full = true;
     this.#onFull();
   }
@@ -52,8 +59,8 @@ export class InFlight {
     this.#messages--;
     this.#bytes -= bytes;
     if (!this.#full) return;
-    if (this.#messages > this.#marks.lowMessages || this.#bytes > this.#marks.highBytes / 2) return;
+    if (this.#messages > this.#limits.resumeAtMessages || this.#bytes > this.#limits.pauseAtBytes / 2) return;
     this.#full = false;
-    this.#onRoom();
+    this.#onCapacity();
   }
 }

@@ -1,39 +1,40 @@
 import { Fifo } from '../runtime/fifo.js';
 
-/** How many items that share it may run at once, within the concurrency of the lanes that they are pushed to. */
-export interface Bound {
-  readonly limit: number;
+/** A limit, below the concurrency of the queue, that several items share: the concurrency of one handler. */
+export interface ConcurrencyLimit {
+  readonly max: number;
 }
 
 interface Entry<T> {
   readonly orderingKey: string | undefined;
   readonly item: T;
-  readonly bounds: readonly Bound[];
+  readonly limits: readonly ConcurrencyLimit[];
 }
 
-/** A bound as these lanes know it. */
-interface BoundState<T> {
-  /** Entries that run or stand in line, at most the limit. */
+/** What the queue tracks per concurrency limit. */
+interface LimitState<T> {
+  /** Entries that are running or ready, at most `max`. */
   taken: number;
-  /** Entries that wait for it, each at the head of its lane. */
+  /** Entries that wait for the limit, each the first of its key. */
   readonly parked: Fifo<Entry<T>>;
 }
 
-const unbounded: readonly Bound[] = [];
+const unlimited: readonly ConcurrencyLimit[] = [];
 
 /**
- * Runs items with at most `concurrency` at once; those of one lane strictly one after another, in the order in which they came.
- * A lane whose item has ended goes to the back of the line, so a busy key does not starve the others. An item at one of its bounds
- * waits beside the line, holding its lane and nothing else. Lanes exist only while they hold something.
+ * Runs items with a concurrency limit, and the items of one key strictly one after another, in the order in
+ * which they were pushed. After each item, its key moves to the end of the ready queue, so that a busy key
+ * does not starve the others. An item whose own concurrency limit is reached waits outside the ready queue:
+ * it blocks its key, but no other item. A key needs memory only while it has items.
  */
 export class KeyedQueue<T> {
   readonly #concurrency: number;
   readonly #run: (item: T) => Promise<void>;
-  /** Items of a lane behind the one that runs, stands in `#ready` or is parked. */
-  readonly #lanes = new Map<string, Fifo<Entry<T>> | undefined>();
-  /** Each has a place in all its bounds, so that it can start as soon as there is a slot. */
+  /** Per key, the entries behind the one that is running, ready or parked. */
+  readonly #behindByKey = new Map<string, Fifo<Entry<T>> | undefined>();
+  /** Entries that have taken all their limits and start as soon as a slot is free. */
   readonly #ready = new Fifo<Entry<T>>();
-  readonly #bounds = new Map<Bound, BoundState<T>>();
+  readonly #limits = new Map<ConcurrencyLimit, LimitState<T>>();
   #running = 0;
   #waiting = 0;
   #quiesced = false;
@@ -54,28 +55,28 @@ export class KeyedQueue<T> {
     return this.#waiting;
   }
 
-  push(orderingKey: string | undefined, item: T, bounds = unbounded): void {
+  push(orderingKey: string | undefined, item: T, limits = unlimited): void {
     this.#waiting++;
-    const entry = { orderingKey, item, bounds };
+    const entry = { orderingKey, item, limits };
     if (orderingKey !== undefined) {
-      if (this.#lanes.has(orderingKey)) return this.#pushBehind(orderingKey, entry);
-      // Most keys have one message at a time: nothing is made for those behind it until there is one.
-      this.#lanes.set(orderingKey, undefined);
+      if (this.#behindByKey.has(orderingKey)) return this.#pushBehind(orderingKey, entry);
+      // Most keys have a single message at a time, so the queue behind it is created only when needed.
+      this.#behindByKey.set(orderingKey, undefined);
     }
     this.#admit(entry);
     this.#startReady();
   }
 
   #pushBehind(orderingKey: string, entry: Entry<T>): void {
-    let behind = this.#lanes.get(orderingKey);
+    let behind = this.#behindByKey.get(orderingKey);
     if (behind === undefined) {
       behind = new Fifo();
-      this.#lanes.set(orderingKey, behind);
+      this.#behindByKey.set(orderingKey, behind);
     }
     behind.push(entry);
   }
 
-  /** Starts nothing more until `proceed`; resolves when nothing runs. */
+  /** Starts no item until `resume`. Resolves when no item is running. */
   quiesce(): Promise<void> {
     this.#quiesced = true;
     return this.settled();
@@ -86,24 +87,24 @@ export class KeyedQueue<T> {
     this.#startReady();
   }
 
-  /** Resolves when nothing runs, at once if so already. */
+  /** Resolves when no item is running. */
   settled(): Promise<void> {
     if (this.#running === 0) return Promise.resolve();
     return new Promise((resolve) => this.#idleWaiters.push(resolve));
   }
 
-  /** Takes out everything that has not started, in no particular order over lanes. */
+  /** Removes and returns all items that have not started. Items of one key are in order. */
   takeWaiting(): T[] {
     const taken: T[] = [];
     for (let next = this.#ready.shift(); next !== undefined; next = this.#ready.shift()) {
-      for (const bound of next.bounds) this.#bounds.get(bound)!.taken--;
+      for (const limit of next.limits) this.#limits.get(limit)!.taken--;
       this.#takeHead(next, taken);
     }
-    for (const { parked } of this.#bounds.values()) {
+    for (const { parked } of this.#limits.values()) {
       for (let next = parked.shift(); next !== undefined; next = parked.shift()) this.#takeHead(next, taken);
     }
-    // What is left belongs to lanes whose first item runs.
-    for (const behind of this.#lanes.values()) if (behind !== undefined) drain(behind, taken);
+    // The remaining entries belong to keys with a running item.
+    for (const behind of this.#behindByKey.values()) if (behind !== undefined) drain(behind, taken);
     this.#waiting = 0;
     return taken;
   }
@@ -111,29 +112,29 @@ export class KeyedQueue<T> {
   #takeHead({ orderingKey, item }: Entry<T>, into: T[]): void {
     into.push(item);
     if (orderingKey === undefined) return;
-    const behind = this.#lanes.get(orderingKey);
-    this.#lanes.delete(orderingKey);
+    const behind = this.#behindByKey.get(orderingKey);
+    this.#behindByKey.delete(orderingKey);
     if (behind !== undefined) drain(behind, into);
   }
 
-  /** Puts the head of a lane in line, or beside it where one of its bounds is reached. */
+  /** Makes the first entry of a key ready, or parks it if one of its limits is reached. */
   #admit(entry: Entry<T>): void {
-    for (const bound of entry.bounds) {
-      const state = this.#stateOf(bound);
-      if (state.taken < bound.limit) continue;
+    for (const limit of entry.limits) {
+      const state = this.#stateOf(limit);
+      if (state.taken < limit.max) continue;
       state.parked.push(entry);
       return;
     }
-    // All places or none: who waits for one must not hold another.
-    for (const bound of entry.bounds) this.#bounds.get(bound)!.taken++;
+    // All limits or none: an entry that waits for one limit must not occupy another.
+    for (const limit of entry.limits) this.#limits.get(limit)!.taken++;
     this.#ready.push(entry);
   }
 
-  #stateOf(bound: Bound): BoundState<T> {
-    let state = this.#bounds.get(bound);
+  #stateOf(limit: ConcurrencyLimit): LimitState<T> {
+    let state = this.#limits.get(limit);
     if (state === undefined) {
       state = { taken: 0, parked: new Fifo() };
-      this.#bounds.set(bound, state);
+      this.#limits.set(limit, state);
     }
     return state;
   }
@@ -145,19 +146,19 @@ export class KeyedQueue<T> {
       this.#waiting--;
       this.#running++;
       const ended = (): void => this.#ended(next);
-      // A slot must come back whatever happens.
+      // The slot must be freed even if `run` breaks its contract and rejects.
       void this.#run(next.item).then(ended, ended);
     }
   }
 
-  #ended({ orderingKey, bounds }: Entry<T>): void {
+  #ended({ orderingKey, limits }: Entry<T>): void {
     this.#running--;
-    for (const bound of bounds) this.#bounds.get(bound)!.taken--;
-    // Before the lane's next one, which came after them.
-    for (const bound of bounds) this.#admitParked(bound);
+    for (const limit of limits) this.#limits.get(limit)!.taken--;
+    // Parked entries come before the next entry of this key, which was pushed later.
+    for (const limit of limits) this.#admitParked(limit);
     if (orderingKey !== undefined) {
-      const next = this.#lanes.get(orderingKey)?.shift();
-      if (next === undefined) this.#lanes.delete(orderingKey);
+      const next = this.#behindByKey.get(orderingKey)?.shift();
+      if (next === undefined) this.#behindByKey.delete(orderingKey);
       else this.#admit(next);
     }
     this.#startReady();
@@ -168,10 +169,10 @@ export class KeyedQueue<T> {
     }
   }
 
-  /** Each that leaves takes a place here or waits for another bound, so this ends. */
-  #admitParked(bound: Bound): void {
-    const state = this.#bounds.get(bound)!;
-    while (state.taken < bound.limit) {
+  /** Terminates: each entry either takes this limit or is parked for another one. */
+  #admitParked(limit: ConcurrencyLimit): void {
+    const state = this.#limits.get(limit)!;
+    while (state.taken < limit.max) {
       const next = state.parked.shift();
       if (next === undefined) return;
       this.#admit(next);

@@ -5,7 +5,7 @@ import {
   dropWithoutDeadLetter,
   shouldDeadLetter,
   noHandler,
-  refuse,
+  deadLetterUnprocessable,
   undecodable,
   type DeadLetteringScope,
   type PreparedDeadLetter,
@@ -36,29 +36,30 @@ import {
   executeWithRetries,
   type RetryScope,
 } from '../retry/retry-loop.js';
-import { interrupted, hasOutcome, Attempt, requeueRequested, type AttemptFields } from './attempt.js';
+import { hasOutcome, Attempt, requeueRequested, type AttemptFields, type AttemptInput } from './attempt.js';
 import { quoted } from '../message/text.js';
 
-/** What every delivery of one subscription shares. */
+/** What all deliveries of one subscription share. */
 export interface PipelineScope extends DeadLetteringScope, RetryScope, IdempotencyScope {
   readonly driver: Pick<Driver, 'parseReplyAddress' | 'reply' | 'roundDelay'>;
   readonly capabilities: Pick<Capabilities, 'requeue' | 'destinations'>;
   readonly handlers: HandlerTable;
   readonly codecs: Codecs;
-  /** Above it a message is dead-lettered unread. */
+  /** A message with a larger body is dead-lettered without being decoded. */
   readonly maxBodyBytes: number;
   readonly onUnhandled: 'dead-letter' | 'skip';
   readonly clockSkewMs: number;
 }
 
-/** One delivery on its way, with what is known about it. */
-interface Job extends AttemptFields {
+/** A delivery while it is processed. */
+interface DeliveryContext extends AttemptFields {
   readonly scope: PipelineScope;
 }
 
 /**
- * The life of one message, from the driver's hands to its settlement. At every await the epoch may end; whatever is settled afterwards
- * is refused by the delivery, counted `stale-settlements`, and the broker delivers the message again. Rejects only by a bug of ours.
+ * Processes one message, from its delivery to its settlement. The source session may end at every `await`: a
+ * later settlement then has no effect and is counted as `stale-settlements`, and the broker redelivers the
+ * message. Rejects only because of a bug in stork.
  */
 export async function processDelivery(
   delivery: Delivery,
@@ -67,57 +68,59 @@ export async function processDelivery(
   const { message } = delivery;
   scope.counters.add('received');
 
-  // 1 What the headers say.
-  const known = readDeliveryMetadata(message, scope.driver);
-  const metadata = known instanceof Promise ? await known : known;
+  // 1. Read the headers. An expired request is not processed: its caller no longer waits.
+  const pending = readDeliveryMetadata(message, scope.driver);
+  const metadata = pending instanceof Promise ? await pending : pending;
   if (metadata.deadline !== undefined && metadata.deadline + scope.clockSkewMs <= scope.clock.now()) {
     scope.counters.add('expired');
     return acknowledge(delivery, scope);
   }
-  const job: Job = { delivery, metadata, scope, replyWriter: openReplyWriter(delivery, metadata, scope) };
-  if (metadata.reply.kind === 'forged') return refuse(job, invalid(metadata.reply.why));
+  const replyWriter = openReplyWriter(delivery, metadata, scope);
+  const context: DeliveryContext = { delivery, metadata, scope, replyWriter };
+  if (metadata.reply.kind === 'forged') {
+    return deadLetterUnprocessable(context, invalid(metadata.reply.why));
+  }
+
+  // 2. Decode the body.
   const bytes = message.body?.length ?? 0;
   if (bytes > scope.maxBodyBytes) {
-    return refuse(job, invalid(`the body has ${bytes} bytes, maxBodyBytes allows ${scope.maxBodyBytes}`));
+    const why = `the body has ${bytes} bytes, maxBodyBytes allows ${scope.maxBodyBytes}`;
+    return deadLetterUnprocessable(context, invalid(why));
   }
-
-  // 2 Bytes to a value.
   const body = scope.codecs.decode(message.body, message.contentType, message.contentEncoding);
-  if (!body.ok) return refuse(job, undecodable(body.error));
+  if (!body.ok) return deadLetterUnprocessable(context, undecodable(body.error));
 
-  // 3 Pattern to handlers.
+  // 3. Find the handlers of the pattern.
   const route = scope.handlers.route(message.patterns);
-  const handlers = chooseHandlers(route, job);
-  if (handlers.length === 0) return unhandled(job, route);
+  const handlers = chooseHandlers(route, context);
+  if (handlers.length === 0) return settleUnhandled(context, route);
 
-  // Done before it begins, where that was asked for.
-  if (delivery.mode === 'at-most-once' && !(await delivery.ackEarly())) return leave(job);
+  // 4. Under `at-most-once`, acknowledge before a handler starts.
+  if (delivery.mode === 'at-most-once' && !(await delivery.ackEarly())) return skipUnconfirmed(context);
 
-  // 4 Nest: guards, policies, interceptors, pipes, the user's method, filters.
-  const input = { pattern: route.pattern, value: body.value };
-  const attempt = metadata.attempt + delivery.uncountedAttempts;
-  const runs =
-    handlers.length === 1
-      ? [new Attempt(handlers[0]!, job, input, attempt)]
-      : handlers.map((handler) => new Attempt(handler, job, input, attempt));
-  if (delivery.mode === 'manual')
-    for (const run of runs) run.onVerb = () => acknowledgeEarly(delivery, runs, scope);
-  if (runs.length === 1 && runs[0]!.handler.idempotency === undefined) {
-    // `complete`, without the promises that it would cost every message.
-    await runs[0]!.start();
-    if (needsRetryDecision(runs[0]!)) runs[0] = await retryInProcess(runs[0]!, scope);
+  // 5. Call the handlers, with their retries.
+  const attempts = firstAttempts(handlers, context, { pattern: route.pattern, value: body.value });
+  if (delivery.mode === 'manual') {
+    for (const attempt of attempts) attempt.onVerb = () => acknowledgeEarly(delivery, attempts, scope);
+  }
+  if (attempts.length === 1 && attempts[0]!.handler.idempotency === undefined) {
+    // The same as `executeHandler`, without the promises that it would add to the path of most messages.
+    await attempts[0]!.execute();
+    if (needsRetryDecision(attempts[0]!)) attempts[0] = await retryInProcess(attempts[0]!, scope);
   } else {
-    await Promise.all(runs.map((_, i) => complete(runs, i, scope)));
+    await Promise.all(attempts.map((_, i) => executeHandler(attempts, i, scope)));
   }
 
-  // Taken away or given up meanwhile: it runs again elsewhere, and what came of it here is nobody's.
-  if ((delivery.aborted && !delivery.isEarlyAcked) || runs.some(interrupted)) return abandon(job);
-
-  // 5 A request is done when its answer is confirmed, an event when every handler has succeeded or its dead letter is confirmed.
-  if (delivery.mode === 'manual' && !runs.every(hasOutcome)) {
-    return deferSettlement(job, runs, { settle: () => settleEvent(job, runs), abandon: () => abandon(job) });
+  // 6. Settle the message: immediately, or under `manual` when the handlers decide.
+  const isAborted = delivery.aborted && !delivery.isEarlyAcked;
+  if (isAborted || attempts.some(({ isInterrupted }) => isInterrupted)) return abandon(context);
+  if (delivery.mode === 'manual' && !attempts.every(hasOutcome)) {
+    return deferSettlement(context, attempts, {
+      settle: () => settleEvent(context, attempts),
+      abandon: () => abandon(context),
+    });
   }
-  return conclude(job, runs);
+  return settle(context, attempts);
 }
 
 function openReplyWriter(
@@ -136,8 +139,11 @@ function openReplyWriter(
   });
 }
 
-/** With a reply address the message handler; without one the event handlers, else the message handler with its result dropped. */
-function chooseHandlers(route: Route, { metadata, scope }: Job): readonly Handler[] {
+/**
+ * A request goes to the message handler. An event goes to all event handlers or, if there are none, to the
+ * message handler, whose result is then ignored. A redelivery goes only to the handler that it names.
+ */
+function chooseHandlers(route: Route, { metadata, scope }: DeliveryContext): readonly Handler[] {
   if (metadata.handlerId !== undefined) {
     const handler = scope.handlers.byId(metadata.handlerId);
     return handler === undefined ? [] : [handler];
@@ -146,116 +152,147 @@ function chooseHandlers(route: Route, { metadata, scope }: Job): readonly Handle
   return route.messageHandler === undefined ? [] : [route.messageHandler];
 }
 
-async function unhandled(job: Job, route: Route): Promise<Settled> {
-  const { delivery, metadata, replyWriter, scope } = job;
+async function settleUnhandled(context: DeliveryContext, route: Route): Promise<Settled> {
+  const { delivery, metadata, replyWriter, scope } = context;
   const failure = noHandler(metadata.handlerId, route.pattern);
-  if (scope.onUnhandled === 'dead-letter') return refuse(job, failure);
+  if (scope.onUnhandled === 'dead-letter') return deadLetterUnprocessable(context, failure);
   await sendErrorReply(replyWriter, failure.envelope, scope);
   scope.counters.add('skipped');
   return acknowledge(delivery, scope);
 }
 
-/** Another consumer has it, or nobody: a shutdown that gave up while the broker was being told cannot know. */
-function leave({ delivery, scope, replyWriter }: Job): Settled {
+/**
+ * Ends a delivery whose early ack was not confirmed. The handler does not start: if the source was lost, the
+ * broker redelivers the message; if the shutdown deadline passed first, the broker may have accepted the ack
+ * or not.
+ */
+function skipUnconfirmed({ delivery, scope, replyWriter }: DeliveryContext): Settled {
   replyWriter?.discard();
   countStale(delivery, scope);
   if (delivery.session.isActive) {
-    const why = 'the broker did not confirm in time that it will not come again';
     scope.logger.warn(
-      `${scope.subscription}: message ${quoted(delivery.message.messageId)} is not run: ${why}`,
+      `${scope.subscription}: message ${quoted(delivery.message.messageId)} was not processed: ` +
+        'the broker did not confirm its acknowledgement before the shutdown deadline',
     );
   }
-  return 'done';
+  return 'settled';
 }
 
-/** Each handler of an event has its own chain of runs and waits for none of the others. */
-async function complete(runs: Attempt[], i: number, scope: PipelineScope): Promise<void> {
-  const run = runs[i]!;
-  const { idempotency } = run.handler;
-  runs[i] = await (idempotency === undefined
-    ? executeWithRetries(run, scope)
-    : executeIdempotently(run, idempotency, scope));
+function firstAttempts(
+  handlers: readonly Handler[],
+  context: DeliveryContext,
+  input: AttemptInput,
+): Attempt[] {
+  const number = context.metadata.attempt + context.delivery.uncountedAttempts;
+  if (handlers.length === 1) return [new Attempt(handlers[0]!, context, input, number)];
+  return handlers.map((handler) => new Attempt(handler, context, input, number));
 }
 
-function abandon({ delivery, scope, replyWriter }: Job): Settled {
+/** Calls one handler with its retries. The handlers of an event are retried independently of each other. */
+async function executeHandler(attempts: Attempt[], i: number, scope: PipelineScope): Promise<void> {
+  const first = attempts[i]!;
+  const { idempotency } = first.handler;
+  attempts[i] = await (idempotency === undefined
+    ? executeWithRetries(first, scope)
+    : executeIdempotently(first, idempotency, scope));
+}
+
+/** Ignores what the handlers have done: the message is processed again after its redelivery. */
+function abandon({ delivery, scope, replyWriter }: DeliveryContext): Settled {
   replyWriter?.discard();
   if (delivery.open) return requeue(delivery, scope);
   countStale(delivery, scope);
-  return 'done';
+  return 'settled';
 }
 
-function conclude(job: Job, runs: readonly Attempt[]): Settled | Promise<Settled> {
-  const { replyWriter, delivery, scope } = job;
-  if (runs.some(requeueRequested)) {
-    noteFailures(job, runs);
-    // The next run answers.
+function settle(context: DeliveryContext, attempts: readonly Attempt[]): Settled | Promise<Settled> {
+  const { replyWriter, delivery, scope } = context;
+  if (attempts.some(requeueRequested)) {
+    logFailuresAfterDecision(context, attempts);
+    // The attempt after the redelivery replies.
     replyWriter?.discard();
     return requeueAfterDelay(delivery, scope);
   }
-  return replyWriter === undefined ? settleEvent(job, runs) : replyToRequest(job, replyWriter, runs[0]!);
+  return replyWriter === undefined
+    ? settleEvent(context, attempts)
+    : settleRequest(context, replyWriter, attempts[0]!);
 }
 
-function settleEvent(job: Job, runs: readonly Attempt[]): Settled | Promise<Settled> {
-  noteFailures(job, runs);
+/** An event is settled when every handler has succeeded, or its dead letter or redelivery is confirmed. */
+function settleEvent(context: DeliveryContext, attempts: readonly Attempt[]): Settled | Promise<Settled> {
+  logFailuresAfterDecision(context, attempts);
   const republished: RepublishedMessage[] = [];
   const deadLetters: PreparedDeadLetter[] = [];
-  for (const run of runs) {
-    const { deadLetterCause: death, redeliverInMs } = run;
+  for (const attempt of attempts) {
+    const { deadLetterCause, redeliverInMs } = attempt;
     if (redeliverInMs !== undefined) {
-      republished.push(toRedelivery(run, redeliverInMs, job.scope));
+      republished.push(toRedelivery(attempt, redeliverInMs, context.scope));
       continue;
     }
-    countEnd(run, job.scope);
-    if (death === undefined || dropWithoutDeadLetter(run, death, job.scope)) continue;
-    const deadLetter = deadLetterAttempt(run, death, job.scope);
-    republished.push(deadLetter.copy);
+    countOutcome(attempt, context.scope);
+    if (deadLetterCause === undefined) continue;
+    if (dropWithoutDeadLetter(attempt, deadLetterCause, context.scope)) continue;
+    const deadLetter = deadLetterAttempt(attempt, deadLetterCause, context.scope);
+    republished.push(deadLetter.republished);
     deadLetters.push(deadLetter);
   }
   return republished.length === 0
-    ? acknowledge(job.delivery, job.scope)
-    : republishUntilConfirmed(job.delivery, republished, job.scope, () => {
-        for (const deadLetter of deadLetters) deadLetter.tell();
+    ? acknowledge(context.delivery, context.scope)
+    : republishUntilConfirmed(context.delivery, republished, context.scope, () => {
+        for (const deadLetter of deadLetters) deadLetter.notify();
       });
 }
 
-async function replyToRequest(job: Job, replyWriter: ReplyWriter, run: Attempt): Promise<Settled> {
-  const { delivery, scope } = job;
-  noteFailures(job, [run]);
-  if (run.redeliverInMs !== undefined) {
-    // The next run answers.
+/** A request is settled when its reply is confirmed, or its redelivery. */
+async function settleRequest(
+  context: DeliveryContext,
+  replyWriter: ReplyWriter,
+  attempt: Attempt,
+): Promise<Settled> {
+  const { delivery, scope } = context;
+  logFailuresAfterDecision(context, [attempt]);
+  if (attempt.redeliverInMs !== undefined) {
+    // The attempt after the redelivery replies.
     replyWriter.discard();
-    return republishUntilConfirmed(delivery, [toRedelivery(run, run.redeliverInMs, scope)], scope);
+    const redelivery = toRedelivery(attempt, attempt.redeliverInMs, scope);
+    return republishUntilConfirmed(delivery, [redelivery], scope);
   }
-  countEnd(run, scope);
-  if (run.deadLetterCause !== undefined && shouldDeadLetter(run)) {
-    await sendErrorReply(replyWriter, run.deadLetterCause.envelope, scope);
-    const deadLetter = deadLetterAttempt(run, run.deadLetterCause, scope);
-    return republishUntilConfirmed(delivery, [deadLetter.copy], scope, () => deadLetter.tell());
+  countOutcome(attempt, scope);
+  const { deadLetterCause, failure } = attempt;
+  if (deadLetterCause !== undefined && shouldDeadLetter(attempt)) {
+    await sendErrorReply(replyWriter, deadLetterCause.envelope, scope);
+    const deadLetter = deadLetterAttempt(attempt, deadLetterCause, scope);
+    return republishUntilConfirmed(delivery, [deadLetter.republished], scope, () => deadLetter.notify());
   }
-  // A message without a way back is answered in any case; what a shutdown has cut short is not the whole answer.
+  // An early-acked request is not redelivered, so it gets a reply even if a shutdown interrupted its handler:
+  // an error, because values emitted so far may not be the complete reply.
   const envelope =
-    (run.deadLetterCause ?? run.failure)?.envelope ?? (delivery.aborted ? cutShort : undefined);
+    (deadLetterCause ?? failure)?.envelope ?? (delivery.aborted ? abortedByShutdown : undefined);
   const outcome = await (envelope === undefined ? replyWriter.end() : replyWriter.fail(envelope));
   if (typeof outcome === 'object') {
-    const end = delivery.isEarlyAcked ? 'is not run again' : 'is given back';
-    const why = messageOf(outcome.lost);
-    scope.logger.warn(`${scope.subscription}: a reply was not confirmed, the request ${end}: ${why}`);
+    const consequence = delivery.isEarlyAcked ? 'is not processed again' : 'is requeued';
+    scope.logger.warn(
+      `${scope.subscription}: a reply was not confirmed, the request ${consequence}: ${messageOf(outcome.unconfirmed)}`,
+    );
     return requeueAfterDelay(delivery, scope);
   }
   if (typeof outcome === 'string') logUndeliverable(outcome, scope);
   return acknowledge(delivery, scope);
 }
 
-const cutShort: ErrorEnvelope = {
+const abortedByShutdown: ErrorEnvelope = {
   name: 'AbortedError',
   message: 'the server was shut down before the handler had ended',
   code: remoteCodes.handlerFailed,
   retryable: true,
 };
 
-/** A verb has decided; what the handler did afterwards changes nothing, and must not go unseen. */
-function noteFailures({ scope }: Job, runs: readonly Attempt[]): void {
-  for (const { verb, failure, handler } of runs) {
+/**
+ * A handler that throws after `ack` or `nack` does not change the outcome, so the log is the only trace of
+ * its error.
+ */
+function logFailuresAfterDecision({ scope }: DeliveryContext, attempts: readonly Attempt[]): void {
+  for (const { verb, failure, handler } of attempts) {
     if (verb === undefined || verb === 'retry' || failure === undefined) continue;
     const why = messageOf(failure.error);
     scope.logger.warn(
@@ -264,19 +301,19 @@ function noteFailures({ scope }: Job, runs: readonly Attempt[]): void {
   }
 }
 
-/** A duplicate was counted as one. */
-function countEnd({ deadLetterCause: death, isDuplicate }: Attempt, { counters }: PipelineScope): void {
-  if (!isDuplicate) counters.add(death === undefined ? 'handled' : 'failed');
+/** The idempotency policy counts duplicates. */
+function countOutcome({ deadLetterCause, isDuplicate }: Attempt, { counters }: PipelineScope): void {
+  if (!isDuplicate) counters.add(deadLetterCause === undefined ? 'handled' : 'failed');
 }
 
 function toRedelivery(
-  { delivery, handler, number: attempt, firstFailedAt, isDeferred }: Attempt,
+  { delivery, handler, number, firstFailedAt, isDeferred }: Attempt,
   delayMs: number,
   scope: PipelineScope,
 ): RepublishedMessage {
   const next = {
     handlerId: handler.id,
-    attempt: isDeferred ? attempt : attempt + 1,
+    attempt: isDeferred ? number : number + 1,
     firstFailedAt,
     isDeferral: isDeferred,
     delayMs,

@@ -14,160 +14,175 @@ export interface ReplyWriterFields {
   readonly correlationId: string;
 }
 
-/** `too-large`: the caller was told so instead. `lost`: the broker did not confirm, trying again may help. */
-export type ReplyWriterOutcome = ReplyOutcome | { readonly lost: unknown };
+/**
+ * `too-large`: the caller got an error instead. `unconfirmed`: the broker did not confirm the reply; a retry
+ * may help.
+ */
+export type ReplyWriterOutcome = ReplyOutcome | { readonly unconfirmed: unknown };
 
-const noValue: StoredReply = { body: Buffer.alloc(0), contentType: 'application/json' };
-/** A handler's stream cannot be slowed down: past this it fails, before it fills the memory. */
-const maxUnsent = 10_000;
-/** Characters that are left of each text of an error that does not fit through the broker. */
-const shortLength = 1_000;
+const emptyReply: StoredReply = { body: Buffer.alloc(0), contentType: 'application/json' };
+/**
+ * Unconfirmed items of a stream. A handler's stream has no backpressure, so beyond this limit it fails
+ * instead of filling the memory.
+ */
+const maxUnconfirmed = 10_000;
+/** Maximum characters of each text when an error is shortened to fit through the broker. */
+const maxTextLength = 1_000;
 const replyTooLarge: ErrorEnvelope = {
   name: 'MessageTooLargeError',
-  message: 'the handler has ended, and its reply does not fit through the broker',
+  message: 'the handler succeeded, but its reply exceeds the size limit of the broker',
   code: remoteCodes.tooLarge,
   retryable: false,
 };
 
 /**
- * The answer to one request: one value, a stream of items, or an error; sent in order, each confirmed before the next. A value
- * is held back until it is known whether another follows, so that the common case is one message.
+ * Sends the reply to one request: a value, a stream of items, or an error. Messages are sent in order, each
+ * after the confirmation of the previous one. A value is buffered until it is known whether another follows,
+ * so that a reply with a single value is one message.
  */
 export class ReplyWriter {
   readonly #fields: ReplyWriterFields;
-  #held: { readonly encoded: StoredReply | undefined } | undefined;
-  #release: NodeJS.Immediate | undefined;
+  #buffered: { readonly encoded: StoredReply | undefined } | undefined;
+  #flushTimer: NodeJS.Immediate | undefined;
   #streaming = false;
-  #sent: Promise<ReplyWriterOutcome> | undefined;
-  #unsent = 0;
-  #failed = false;
-  #isWhole = false;
+  #lastSend: Promise<ReplyWriterOutcome> | undefined;
+  #unconfirmed = 0;
+  #hasFailed = false;
+  #isSingleValue = false;
 
   constructor(fields: ReplyWriterFields) {
     this.#fields = fields;
   }
 
-  /** False: nobody listens any more, the stream may stop. Throws where the value cannot be written. */
+  /**
+   * Returns false if further values are ignored, so that a stream may stop. Throws if the value cannot be
+   * encoded.
+   */
   emit(value: unknown): boolean {
-    // Here, not when it is sent: what cannot be written is the handler's failure.
+    // Encoded before sending: a value that cannot be encoded is a failure of the handler.
     const encoded = value === undefined ? undefined : this.#fields.codecs.encode(value, undefined);
-    this.#sendHeld();
+    this.#flush();
     if (this.#streaming) {
       this.#sendItem(encoded);
     } else {
-      this.#held = { encoded };
-      if (this.#isWhole) return !this.#failed;
-      // A stream whose second value is long in coming must not keep the first one back.
-      this.#release = setImmediate(() => this.#sendHeld());
+      this.#buffered = { encoded };
+      if (this.#isSingleValue) return !this.#hasFailed;
+      // The first value of a stream must not wait until the second is emitted.
+      this.#flushTimer = setImmediate(() => this.#flush());
     }
-    return !this.#failed;
+    return !this.#hasFailed;
   }
 
   end(): Promise<ReplyWriterOutcome> {
-    const encoded = this.#takeHeld()?.encoded;
-    return encoded === undefined ? this.#send('end', noValue) : this.#send('value', encoded);
+    const encoded = this.#takeBuffered()?.encoded;
+    return encoded === undefined ? this.#send('end', emptyReply) : this.#send('value', encoded);
   }
 
   fail(error: ErrorEnvelope): Promise<ReplyWriterOutcome> {
-    this.#takeHeld();
-    return this.#send('error', encodeEnvelope(error), shortened(error));
+    this.#takeBuffered();
+    return this.#send('error', encodeEnvelope(error), shorten(error));
   }
 
-  /** From now on it is one value, sent at the end and not before. */
+  /** The reply is a single value, sent at `end` and not before. */
   bufferSingleValue(): void {
-    this.#isWhole = true;
+    this.#isSingleValue = true;
   }
 
-  /** Whether there is a value that was not sent yet. */
+  /** Whether a value has been emitted and not sent. */
   get hasBufferedValue(): boolean {
-    return this.#held !== undefined;
+    return this.#buffered !== undefined;
   }
 
-  /** What that value is on the wire; undefined: nothing, or a value without a body. */
+  /** The buffered value, encoded. Undefined if there is none or it has no body. */
   get bufferedReply(): StoredReply | undefined {
-    return this.#held?.encoded;
+    return this.#buffered?.encoded;
   }
 
-  /** Answers what was answered before. */
+  /** Buffers the stored reply of an earlier delivery, for a duplicate. */
   repeat(reply: StoredReply | undefined): void {
-    this.#held = { encoded: reply };
+    this.#buffered = { encoded: reply };
   }
 
-  /** Whether the caller can have a part of the answer already, so that it cannot begin anew. */
+  /**
+   * Whether items have been sent: the caller has part of the reply, so another attempt cannot start it anew.
+   */
   get hasStreamed(): boolean {
     return this.#streaming;
   }
 
-  /** Forgets what was not sent: another run begins. */
+  /** Drops the buffered value, because another attempt starts. */
   restart(): void {
-    this.#takeHeld();
+    this.#takeBuffered();
   }
 
-  /** Sends nothing more: somebody else will answer. */
+  /** Sends nothing further, because a redelivery of the request replies. */
   discard(): void {
-    this.#takeHeld();
-    this.#failed = true;
+    this.#takeBuffered();
+    this.#hasFailed = true;
   }
 
-  #sendHeld(): void {
-    const held = this.#takeHeld();
-    if (held === undefined) return;
+  #flush(): void {
+    const buffered = this.#takeBuffered();
+    if (buffered === undefined) return;
     this.#streaming = true;
-    this.#sendItem(held.encoded);
+    this.#sendItem(buffered.encoded);
   }
 
-  /** Alone, `undefined` is an answer without a value; as one of several it needs a body. */
+  /**
+   * An item of a stream needs a body, so `undefined` is sent as `null`; as the only value it is a reply
+   * without a body.
+   */
   #sendItem(encoded: StoredReply | undefined): void {
-    if (this.#unsent >= maxUnsent)
-      throw new RangeError(`the stream outran the broker by ${this.#unsent} items`);
+    if (this.#unconfirmed >= maxUnconfirmed)
+      throw new RangeError(`the stream has ${this.#unconfirmed} items that the broker has not confirmed`);
     void this.#send('item', encoded ?? this.#fields.codecs.encode(null, undefined));
   }
 
-  #takeHeld() {
-    const held = this.#held;
-    this.#held = undefined;
-    clearImmediate(this.#release);
-    return held;
+  #takeBuffered() {
+    const buffered = this.#buffered;
+    this.#buffered = undefined;
+    clearImmediate(this.#flushTimer);
+    return buffered;
   }
 
-  /** @param insteadOf what the caller gets where it does not fit */
-  #send(kind: ReplyKind, encoded: StoredReply, insteadOf = replyTooLarge): Promise<ReplyWriterOutcome> {
-    const before = this.#sent;
-    this.#unsent++;
-    this.#sent =
-      before === undefined
-        ? this.#deliver(kind, encoded, insteadOf)
-        : before.then((outcome) => this.#after(outcome, () => this.#deliver(kind, encoded, insteadOf)));
-    return this.#sent;
+  /** @param fallback the error that is sent instead if the reply is too large */
+  #send(kind: ReplyKind, encoded: StoredReply, fallback = replyTooLarge): Promise<ReplyWriterOutcome> {
+    const previous = this.#lastSend;
+    this.#unconfirmed++;
+    this.#lastSend =
+      previous === undefined
+        ? this.#deliver(kind, encoded, fallback)
+        : previous.then((outcome) => this.#sendAfter(outcome, () => this.#deliver(kind, encoded, fallback)));
+    return this.#lastSend;
   }
 
-  #after(
-    before: ReplyWriterOutcome,
+  #sendAfter(
+    previous: ReplyWriterOutcome,
     deliver: () => Promise<ReplyWriterOutcome>,
   ): ReplyWriterOutcome | Promise<ReplyWriterOutcome> {
-    if (before === 'confirmed') return deliver();
-    this.#unsent--;
-    return before;
+    if (previous === 'confirmed') return deliver();
+    this.#unconfirmed--;
+    return previous;
   }
 
   async #deliver(
     kind: ReplyKind,
     encoded: StoredReply,
-    insteadOf: ErrorEnvelope,
+    fallback: ErrorEnvelope,
   ): Promise<ReplyWriterOutcome> {
     try {
       const outcome = await this.#reply(kind, encoded);
       if (outcome === 'confirmed') return outcome;
-      this.#failed = true;
+      this.#hasFailed = true;
       if (outcome === 'undeliverable') return outcome;
-      return (await this.#reply('error', encodeEnvelope(insteadOf))) === 'undeliverable'
+      return (await this.#reply('error', encodeEnvelope(fallback))) === 'undeliverable'
         ? 'undeliverable'
         : 'too-large';
     } catch (error) {
-      this.#failed = true;
-      return { lost: error };
+      this.#hasFailed = true;
+      return { unconfirmed: error };
     } finally {
-      this.#unsent--;
+      this.#unconfirmed--;
     }
   }
 
@@ -181,13 +196,13 @@ function encodeEnvelope(error: ErrorEnvelope): StoredReply {
   return { body: Buffer.from(writeEnvelope(error)), contentType: 'application/json' };
 }
 
-/** Without `details`, which may be anything. */
-function shortened({ name, message, code, retryable }: ErrorEnvelope): ErrorEnvelope {
-  const short = (text: string): string => text.slice(0, shortLength);
+/** Omits `details`, whose size is unknown. */
+function shorten({ name, message, code, retryable }: ErrorEnvelope): ErrorEnvelope {
+  const short = (text: string): string => text.slice(0, maxTextLength);
   return { name: short(name), message: short(message), code: short(code), retryable };
 }
 
-/** `details` come from the user's error and may be anything; the rest is text. */
+/** Omits `details` if they cannot be serialized: they come from the user's error. */
 function writeEnvelope(error: ErrorEnvelope): string {
   try {
     return JSON.stringify(error);
@@ -197,14 +212,17 @@ function writeEnvelope(error: ErrorEnvelope): string {
   }
 }
 
-/** What is needed to say of an answer that it did not reach whoever asked. */
+/** What is needed to log and count a failed reply. */
 export interface ReplyScope {
   readonly subscription: string;
   readonly logger: StorkLogger;
   readonly counters: Counters;
 }
 
-/** The message itself is kept elsewhere, so a caller who cannot be told is not asked for a second time. */
+/**
+ * Sends an error reply. A failure is only logged: the message is dead-lettered, so it is not processed again
+ * for the reply.
+ */
 export async function sendErrorReply(
   replyWriter: ReplyWriter | undefined,
   error: ErrorEnvelope,
@@ -213,15 +231,17 @@ export async function sendErrorReply(
   const outcome: ReplyWriterOutcome | undefined = await replyWriter?.fail(error);
   if (typeof outcome === 'string') logUndeliverable(outcome, scope);
   if (typeof outcome !== 'object') return;
-  scope.logger.warn(`${scope.subscription}: an error reply was not confirmed: ${messageOf(outcome.lost)}`);
+  scope.logger.warn(
+    `${scope.subscription}: an error reply was not confirmed: ${messageOf(outcome.unconfirmed)}`,
+  );
 }
 
-/** The same with what the handler has answered. */
+/** Sends the reply of a handler whose message stays unsettled (`manual`). A failure is only logged. */
 export async function sendReply(replyWriter: ReplyWriter, scope: ReplyScope): Promise<void> {
   const outcome = await replyWriter.end();
   if (typeof outcome === 'string') logUndeliverable(outcome, scope);
   if (typeof outcome !== 'object') return;
-  scope.logger.warn(`${scope.subscription}: a reply was not confirmed: ${messageOf(outcome.lost)}`);
+  scope.logger.warn(`${scope.subscription}: a reply was not confirmed: ${messageOf(outcome.unconfirmed)}`);
 }
 
 export function logUndeliverable(
@@ -232,7 +252,7 @@ export function logUndeliverable(
   counters.add('reply-undeliverable');
   const why =
     outcome === 'too-large'
-      ? 'a reply does not fit through the broker, its caller is told TOO_LARGE or a shortened error'
-      : 'nobody listens where a reply was sent';
-  logger.warn(`${subscription}: ${why}; the request counts as done`);
+      ? 'a reply exceeds the size limit of the broker, its caller gets TOO_LARGE or a shortened error'
+      : 'the reply address has no listener';
+  logger.warn(`${subscription}: ${why}; the request counts as handled`);
 }

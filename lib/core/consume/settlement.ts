@@ -14,36 +14,47 @@ export interface SettlementScope {
   readonly logger: StorkLogger;
   readonly counters: Counters;
   readonly capabilities: Pick<Capabilities, 'requeue'>;
-  /** Pauses the source while a dead letter cannot be written, and lets it go on afterwards. */
+  /**
+   * Called with a reason when republishing fails, and with undefined when it has recovered. The dispatcher
+   * pauses the source.
+   */
   onRepublishBlocked(why: string | undefined): void;
 }
 
-/** `done`: settled, or no longer ours. `again`: to be run once more, from memory, before anything else of its lane. */
-export type Settled = 'done' | 'again';
+/**
+ * `settled`: the message is settled, or its source is lost. `reprocess`: the message is processed again in
+ * process, before the next message of its key.
+ */
+export type Settled = 'settled' | 'reprocess';
 
-/** The handler has ended and keeps the message; `later` resolves when it is settled. Never rejects. */
+/** Under `manual`: every handler has returned, and the message is still unsettled. */
 export interface DeferredSettlement {
-  readonly later: Promise<Settled>;
+  /** Resolves when the message is settled. Never rejects. */
+  readonly settled: Promise<Settled>;
 }
 
-const firstRetryMs = 500;
-const longestRetryMs = 30_000;
-/** What is given back comes again at once; the wait before it keeps a broken peer from a hot loop. */
+const minRetryMs = 500;
+const maxRetryMs = 30_000;
+/**
+ * The broker redelivers a requeued message immediately; this delay prevents a hot loop while a dependency
+ * fails.
+ */
 const requeueDelayMs = 1_000;
 
 export function acknowledge(delivery: Delivery, scope: SettlementScope): Settled {
-  // A handler may have acknowledged it before it ended.
+  // Not stale if the handler has acknowledged the message before it returned.
   if (!delivery.ack() && !delivery.isEarlyAcked) scope.counters.add('stale-settlements');
-  return 'done';
+  return 'settled';
 }
 
 /**
- * Keeps the copies and acknowledges the source, however long that takes: while the broker refuses them, the source is paused and
- * the message stays unsettled. Only the end of the epoch or of the shutdown's patience ends the trying; then it comes again.
+ * Republishes the messages, then acknowledges the delivery. While the broker refuses the publish, the source
+ * is paused and the delivery stays unsettled. Retries until every message is confirmed, the source is lost,
+ * or the shutdown deadline passes; in the last two cases the broker redelivers the message.
  */
 export async function republishUntilConfirmed(
   delivery: Delivery,
-  republished: readonly RepublishedMessage[],
+  messages: readonly RepublishedMessage[],
   scope: SettlementScope,
   onConfirmed: () => void = () => {},
 ): Promise<Settled> {
@@ -51,108 +62,122 @@ export async function republishUntilConfirmed(
   try {
     for (let retry = 0; delivery.open; retry++) {
       try {
-        if (await delivery.republishThenAck(republished)) {
-          for (const copy of republished) countRepublished(copy, scope);
+        if (await delivery.republishThenAck(messages)) {
+          for (const message of messages) countRepublished(message, scope);
           onConfirmed();
         } else scope.counters.add('stale-settlements');
-        return 'done';
+        return 'settled';
       } catch (error) {
-        if (delivery.aborted) return delivery.isEarlyAcked ? lose(error, scope) : requeue(delivery, scope);
+        if (delivery.aborted)
+          return delivery.isEarlyAcked ? logLostMessage(error, scope) : requeue(delivery, scope);
         if (!isBlocked) scope.onRepublishBlocked(messageOf(error));
         isBlocked = true;
-        await sleep(scope.clock, Math.min(firstRetryMs * 2 ** retry, longestRetryMs), delivery.signal);
+        await sleep(scope.clock, Math.min(minRetryMs * 2 ** retry, maxRetryMs), delivery.signal);
       }
     }
     countStale(delivery, scope);
-    return 'done';
+    return 'settled';
   } finally {
     if (isBlocked) scope.onRepublishBlocked(undefined);
   }
 }
 
-/** What is deferred was counted as what it waits for. */
-function countRepublished(copy: RepublishedMessage, { counters }: SettlementScope): void {
-  if (copy.to === 'dead-letter') counters.add('dead-lettered');
-  else if (!copy.isDeferral) counters.add('redelivered');
+/** A deferral is not counted here: its reason, e.g. a duplicate in flight, has a counter of its own. */
+function countRepublished(message: RepublishedMessage, { counters }: SettlementScope): void {
+  if (message.to === 'dead-letter') counters.add('dead-lettered');
+  else if (!message.isDeferral) counters.add('redelivered');
 }
 
-/** Has the message run again, after a pause so that nothing spins. What is not the source's any more ends here. */
+/**
+ * Requeues the message after a delay. An early-acked message cannot be requeued; its processing ends here.
+ */
 export async function requeueAfterDelay(delivery: Delivery, scope: SettlementScope): Promise<Settled> {
   if (delivery.isEarlyAcked) return acknowledge(delivery, scope);
   await sleep(scope.clock, requeueDelayMs, delivery.signal);
-  // A log cannot take a message back; its lane must not go on without it.
-  if (scope.capabilities.requeue === 'in-process' && delivery.open && !delivery.aborted) return 'again';
+  // A log cannot take a single message back, and later messages of the key must not overtake it.
+  if (scope.capabilities.requeue === 'in-process' && delivery.open && !delivery.aborted) return 'reprocess';
   return requeue(delivery, scope);
 }
 
-/** Returns the message to its source at once. */
+/** Returns the message to its source immediately. */
 export function requeue(delivery: Delivery, scope: Pick<SettlementScope, 'counters'>): Settled {
   if (delivery.requeue()) scope.counters.add('requeued');
   else countStale(delivery, scope);
-  return 'done';
+  return 'settled';
 }
 
-/** What was given back by a drain is counted there. */
+/** While the session is active, the dispatcher has requeued the message during its drain and counted it. */
 export function countStale(delivery: Delivery, scope: Pick<SettlementScope, 'counters'>): void {
   if (!delivery.session.isActive && !delivery.isEarlyAcked) scope.counters.add('stale-settlements');
 }
 
-/** The price of `at-most-once`: its message has no way back. */
-function lose(error: unknown, { logger, subscription }: SettlementScope): Settled {
-  logger.error(`${subscription}: a copy was lost at the shutdown: ${messageOf(error)}`);
-  return 'done';
+/** An early-acked message exists only in this process: the broker does not redeliver it. */
+function logLostMessage(error: unknown, { logger, subscription }: SettlementScope): Settled {
+  logger.error(
+    `${subscription}: a message acknowledged before processing was lost at shutdown, republishing failed: ${messageOf(error)}`,
+  );
+  return 'settled';
 }
 
-/** Under `manual`: a message whose handlers have ended, and whose own words settle it whenever they come. */
+/**
+ * Under `manual`: a message whose handlers have returned, and which a later ack, nack or retry call settles.
+ */
 export interface DeferredMessage extends AttemptFields {
   readonly scope: SettlementScope & RetryScope;
 }
 
-/** How it ends like any other message. */
+/** How the pipeline settles a message, once the handlers have decided or the delivery is aborted. */
 export interface SettlementCallbacks {
   readonly settle: () => Settled | Promise<Settled>;
   readonly abandon: () => Settled;
 }
 
-/** Under `manual` an acknowledgement waits for nothing but those of the message's other handlers. */
-export function acknowledgeEarly(delivery: Delivery, runs: readonly Attempt[], scope: SettlementScope): void {
-  if (runs.every(isAcknowledged)) acknowledge(delivery, scope);
+/** Under `manual` the message is acknowledged as soon as every one of its handlers has called `ack`. */
+export function acknowledgeEarly(
+  delivery: Delivery,
+  attempts: readonly Attempt[],
+  scope: SettlementScope,
+): void {
+  if (attempts.every(isAcknowledged)) acknowledge(delivery, scope);
 }
 
-/** Every handler has ended, and not every one has said what becomes of the message. */
+/**
+ * Waits until every handler has decided. Called when all have returned and at least one has not decided yet.
+ */
 export async function deferSettlement(
-  kept: DeferredMessage,
-  runs: readonly Attempt[],
-  ends: SettlementCallbacks,
+  message: DeferredMessage,
+  attempts: readonly Attempt[],
+  callbacks: SettlementCallbacks,
 ): Promise<DeferredSettlement> {
-  const { replyWriter, delivery, scope } = kept;
+  const { replyWriter, delivery, scope } = message;
   if (replyWriter !== undefined) await sendReply(replyWriter, scope);
-  const later = new Promise<void>((resolve) => {
-    const settleOnceDecided = (): void => {
-      acknowledgeEarly(delivery, runs, scope);
-      if (runs.every(hasOutcome)) resolve();
+  const decided = new Promise<void>((resolve) => {
+    const resolveOnceDecided = (): void => {
+      acknowledgeEarly(delivery, attempts, scope);
+      if (attempts.every(hasOutcome)) resolve();
     };
-    for (const run of runs) run.onVerb = settleOnceDecided;
+    for (const attempt of attempts) attempt.onVerb = resolveOnceDecided;
     delivery.onAbort(resolve);
-    // The reply may have taken its time.
-    if (runs.every(hasOutcome)) resolve();
+    // A handler may have decided while the reply was being confirmed.
+    if (attempts.every(hasOutcome)) resolve();
   });
-  return { later: later.then(() => settleDeferred(kept, runs, ends)) };
+  return { settled: decided.then(() => settleDeferred(message, attempts, callbacks)) };
 }
 
 async function settleDeferred(
   { delivery, scope }: DeferredMessage,
-  runs: readonly Attempt[],
+  attempts: readonly Attempt[],
   { settle, abandon }: SettlementCallbacks,
 ): Promise<Settled> {
   if (delivery.aborted && !delivery.isEarlyAcked) return abandon();
-  if (runs.some(requeueRequested)) return requeueAfterDelay(delivery, scope);
-  const asking = runs.find(needsRetryDecision);
-  const waitMs = asking === undefined ? undefined : await decideNext(asking, scope);
+  if (attempts.some(requeueRequested)) return requeueAfterDelay(delivery, scope);
+  const undecided = attempts.find(needsRetryDecision);
+  const waitMs = undecided === undefined ? undefined : await decideNext(undecided, scope);
   if (waitMs === undefined) return settle();
-  if (!(await scope.retryTimers.sleep(waitMs, delivery))) return abandon();
+  if (!(await scope.retryTimers.wait(waitMs, delivery))) return abandon();
   scope.counters.add('retried');
-  // Its slot and its lane are somebody else's by now: it gets in line for others.
+  // The message has left its concurrency slot and its key, so the dispatcher enqueues it again for the next
+  // attempt.
   delivery.uncountedAttempts++;
-  return 'again';
+  return 'reprocess';
 }

@@ -16,72 +16,85 @@ import type { Failure } from '../runtime/failure.js';
 import type { InboundMessage } from '../port/message.js';
 import { cutToBytes } from '../message/text.js';
 
-/** What is told of an error, so that it fits beside a message's own headers into one frame of 128 KiB or one Kafka header set. */
+/**
+ * Limits of the error's texts: a dead letter's headers must fit into one frame of 128 KiB, together with the
+ * message's own.
+ */
 const maxNameBytes = 256;
 const maxMessageBytes = 1_024;
 const maxStackBytes = 4_096;
 
 export interface DeadLetterCause {
   readonly failure: Failure;
-  /** Id of the handler that failed; undefined where none was found. */
+  /** Id of the failed handler; undefined if there was none. */
   readonly handlerId: string | undefined;
-  /** Number of the last run. */
+  /** Number of the last attempt. */
   readonly attempt: number;
   readonly firstFailedAt: number | undefined;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since the Unix epoch. */
   readonly failedAt: number;
   readonly subscription: string;
-  /** What the handler's policy says of what may be told; undefined: everything. */
+  /** What may be disclosed about the error; undefined: everything. */
   readonly policy?: Pick<DeadLetterPolicy, 'includeStack' | 'redact'> | undefined;
-  /** Where the handler wants it; undefined: the source's companion. */
+  /** The handler's own dead letter queue or topic; undefined: the default of the source. */
   readonly target?: string | undefined;
 }
 
 const host = hostname();
 
-/** The copy that goes to the dead letter queue or topic: the message's own headers, ours written over them. */
-export function buildDeadLetter(message: InboundMessage, death: DeadLetterCause): RepublishedMessage {
+/**
+ * Builds the dead letter: the message with its own headers, overwritten by those that describe the failure.
+ */
+export function buildDeadLetter(message: InboundMessage, cause: DeadLetterCause): RepublishedMessage {
   const headers = copyHeaders(message.headers);
   const set = setterOf(headers);
   writeDeadLetterOrigin(headers, message);
-  const { reason, envelope, error } = death.failure;
+  const { reason, envelope, error } = cause.failure;
   set(headerNames.deathReason, reason);
-  set(headerNames.failedAt, timeText(death.failedAt));
-  set(headerNames.firstFailedAt, timeText(death.firstFailedAt ?? death.failedAt));
-  set(headerNames.attempt, String(death.attempt));
-  set(headerNames.handler, death.handlerId);
+  set(headerNames.failedAt, timeText(cause.failedAt));
+  set(headerNames.firstFailedAt, timeText(cause.firstFailedAt ?? cause.failedAt));
+  set(headerNames.attempt, String(cause.attempt));
+  set(headerNames.handler, cause.handlerId);
   set(headerNames.errorName, cutToBytes(envelope.name, maxNameBytes));
-  const stack = death.policy?.includeStack === false ? undefined : stackOf(error);
-  const tell = (text: string, maxBytes: number): string => cutToBytes(redacted(text, death), maxBytes);
-  set(headerNames.errorMessage, tell(envelope.message, maxMessageBytes));
-  set(headerNames.errorStack, stack === undefined ? undefined : tell(stack, maxStackBytes));
-  set(headerNames.consumer, `${host}/${process.pid}/${death.subscription}`);
-  return death.target === undefined
+  const stack = cause.policy?.includeStack === false ? undefined : stackOf(error);
+  const disclose = (text: string, maxBytes: number): string => cutToBytes(redacted(text, cause), maxBytes);
+  set(headerNames.errorMessage, disclose(envelope.message, maxMessageBytes));
+  set(headerNames.errorStack, stack === undefined ? undefined : disclose(stack, maxStackBytes));
+  set(headerNames.consumer, `${host}/${process.pid}/${cause.subscription}`);
+  return cause.target === undefined
     ? { to: 'dead-letter', headers }
-    : { to: 'dead-letter', headers, target: death.target };
+    : { to: 'dead-letter', headers, target: cause.target };
 }
 
-/** What cannot be made fit to be stored is not. */
+/** If `redact` fails, the text is not stored at all. */
 function redacted(text: string, { policy }: DeadLetterCause): string {
   if (policy?.redact === undefined) return text;
   try {
-    const fit: unknown = policy.redact(text);
-    return typeof fit === 'string' ? fit : '(redacted)';
+    const redactedText: unknown = policy.redact(text);
+    return typeof redactedText === 'string' ? redactedText : '(redacted)';
   } catch {
     return '(redacted)';
   }
 }
 
-/** What is told of the runs before it: the replayed message begins anew. Its handler's name stays: it is for nobody else. */
-const ofItsRuns = [headerNames.attempt, headerNames.firstFailedAt, headerNames.dueAt, headerNames.deadline];
+/**
+ * Headers about earlier attempts, which a replay removes: a replayed message starts its attempts anew. The
+ * handler header stays, so that the replay reaches only the handler that failed.
+ */
+const attemptHeaders = [
+  headerNames.attempt,
+  headerNames.firstFailedAt,
+  headerNames.dueAt,
+  headerNames.deadline,
+];
 
-/** Headers of the copy that goes back: one replay more, and where the message first came from. */
+/** Headers of a replayed message: with an incremented replay count and the original source. */
 export function replayHeaders({ message, brokerCause }: StoredDeadLetter): MessageHeaders {
   const headers = copyHeaders(message.headers);
   const set = setterOf(headers);
-  // Where the broker has killed it, nobody of ours has written it down.
+  // If the broker dead-lettered the message, no consumer has written the origin headers.
   if (brokerCause !== undefined) writeOrigin(headers, { origin: brokerCause, timestamp: message.timestamp });
-  for (const name of [...ofItsRuns, ...deadLetterHeaders]) set(name, undefined);
+  for (const name of [...attemptHeaders, ...deadLetterHeaders]) set(name, undefined);
   set(headerNames.replayCount, String((readCount(headers, headerNames.replayCount) ?? 0) + 1));
   return headers;
 }

@@ -2,51 +2,62 @@ import type { Capabilities } from '../port/driver.js';
 import type { FailureReason } from '../runtime/failure.js';
 import { mergeLayers } from '../runtime/merge-options.js';
 
-/** What `onDeadLetter` is told. @publicApi */
+/** A stored dead letter, as `onDeadLetter` receives it. @publicApi */
 export interface DeadLetterNotice {
   readonly reason: FailureReason;
   readonly transport: string;
   readonly pattern: string;
-  /** Undefined where no handler has seen the message, unless it was addressed to one. */
+  /** Id of the failed handler, or of the handler that the message names; undefined if there is neither. */
   readonly handler: string | undefined;
   readonly messageId: string | undefined;
-  /** Number of the last run, or of the one that was to come. */
+  /** Number of the last attempt, or of the next one if no handler was called. */
   readonly attempt: number;
-  /** As it is: `redact` is for what is stored. */
+  /** The error as thrown; `redact` applies only to what is stored. */
   readonly error: unknown;
 }
 
 /**
- * What is kept of a message whose handler has failed for good. What is left out is taken from the class, the transport, the module.
- * A message that no handler may see, because it cannot be decoded, is invalid or has no handler, is kept in any case; of its letter
- * `includeStack`, `redact` and `onDeadLetter` of the transport and the module count, and those of the application's interceptors.
+ * What happens to a message whose handler has failed finally. Options that are not set come from the class,
+ * the transport, the module. A message that cannot be decoded, is invalid or has no handler is always
+ * dead-lettered; `includeStack`, `redact` and `onDeadLetter` of the transport, the module and the
+ * application's interceptors apply to it.
  *
  * @publicApi
  */
 export interface DeadLetterOptions {
   /**
-   * False: a message that this handler has failed is dropped, counted `dropped` and logged. What it rejects itself is kept all the
-   * same. @defaultValue true
+   * False: a message that this handler fails to process is dropped, counted as `dropped` and logged. A
+   * message that the handler rejects is dead-lettered nevertheless. @defaultValue true
    */
   readonly enabled?: boolean | undefined;
-  /** Whether failed requests are kept too, besides the error that their caller gets. @defaultValue false; true by `@DeadLetter()` */
+  /**
+   * Whether failed requests are dead-lettered, in addition to the error reply. @defaultValue false; true by
+   * `@DeadLetter()`
+   */
   readonly requests?: boolean | undefined;
   /**
-   * Where the letters go on a transport of queues. It is declared at boot like the default; a transport that reads it wants a name that
-   * ends in `.dlq`. What the broker itself gives up, and what no handler may see, stays with the default. @defaultValue `<queue>.dlq`
+   * Dead letter queue of the handler, on a transport of queues. Declared at startup like the default. A
+   * transport that consumes it requires a name that ends in `.dlq`. Messages that the broker dead-letters, or
+   * that have no handler, go to the default queue. @defaultValue `<queue>.dlq`
    */
   readonly queue?: string | undefined;
-  /** Where they go on a transport of topics, declared at boot like the default. @defaultValue `<topic>.dlq` */
+  /**
+   * Dead letter topic of the handler, on a transport of topics. Declared at startup like the default.
+   * @defaultValue `<topic>.dlq`
+   */
   readonly topic?: string | undefined;
-  /** Whether the letter carries the error's stack. @defaultValue true */
+  /** Whether the dead letter contains the error's stack. @defaultValue true */
   readonly includeStack?: boolean | undefined;
-  /** Makes the error's message and stack fit to be stored. Where it throws, nothing of them is. @defaultValue as they are */
+  /**
+   * Removes sensitive data from the error's message and stack before they are stored. If it throws, neither
+   * is stored. @defaultValue no redaction
+   */
   readonly redact?: ((text: string) => string) | undefined;
-  /** Called once the letter is stored. An error of it is logged and changes nothing. */
+  /** Called after the dead letter is stored. If it throws, the error is logged. */
   readonly onDeadLetter?: ((deadLetter: DeadLetterNotice) => void | Promise<void>) | undefined;
 }
 
-/** Every default filled in. */
+/** `DeadLetterOptions` with all defaults applied. */
 export interface DeadLetterPolicy extends DeadLetterOptions {
   readonly enabled: boolean;
   readonly requests: boolean;
@@ -55,12 +66,12 @@ export interface DeadLetterPolicy extends DeadLetterOptions {
 
 const defaults: DeadLetterPolicy = { enabled: true, requests: false, includeStack: true };
 
-/** Merges field by field; the later layer wins where it says anything. */
+/** Merges field by field; a later layer overrides an earlier one. */
 export function resolveDeadLetter(...layers: readonly (DeadLetterOptions | undefined)[]): DeadLetterPolicy {
   return mergeLayers(defaults, ...layers) as unknown as DeadLetterPolicy;
 }
 
-/** Where a handler's letters go on a transport; undefined: to the source's companion. */
+/** The dead letter queue or topic of a handler on a transport; undefined: the default of the source. */
 export function deadLetterTarget(
   policy: Pick<DeadLetterOptions, 'queue' | 'topic'> | undefined,
   capabilities: Pick<Capabilities, 'destinations'>,

@@ -9,38 +9,38 @@ import type { Attempt, AttemptFields } from '../consume/attempt.js';
 import { republishUntilConfirmed, type Settled, type SettlementScope } from '../consume/settlement.js';
 import { quoted } from '../message/text.js';
 
-/** What it takes to make a letter of a message. */
+/** What dead-lettering needs from the subscription. */
 export interface DeadLetteringScope extends SettlementScope {
   readonly capabilities: Pick<Capabilities, 'requeue' | 'destinations'>;
-  /** For messages that no handler may see, so that none can say what may be told of them. They are kept in any case. */
+  /** Policy for messages that reach no handler. They are always dead-lettered. */
   readonly deadLetter: DisclosurePolicy;
 }
 
-/** What may be told of a letter, and to whom. */
+/** What a dead letter may disclose, and who is notified. */
 type DisclosurePolicy = Pick<DeadLetterPolicy, 'includeStack' | 'redact' | 'onDeadLetter'>;
 
-/** A dead letter that is to be stored, and the word to whoever wants to know once it is. */
+/** A dead letter to publish, and the notification that follows its confirmation. */
 export interface PreparedDeadLetter {
-  readonly copy: RepublishedMessage;
-  tell(): void;
+  readonly republished: RepublishedMessage;
+  notify(): void;
 }
 
-/** A message that no handler may see. */
-interface Refused extends AttemptFields {
+/** A message that reaches no handler: it is invalid, cannot be decoded, or has no handler. */
+interface UnprocessableMessage extends AttemptFields {
   readonly scope: DeadLetteringScope;
 }
 
-/** Keeps a message that no handler may see, and tells the caller if there is one. */
-export async function refuse(
-  { delivery, metadata, replyWriter, scope }: Refused,
+/** Dead-letters a message that reaches no handler. The caller of a request gets an error reply. */
+export async function deadLetterUnprocessable(
+  { delivery, metadata, replyWriter, scope }: UnprocessableMessage,
   failure: Failure,
 ): Promise<Settled> {
   await sendErrorReply(replyWriter, failure.envelope, scope);
   const { handlerId, attempt, firstFailedAt } = metadata;
   const { clock, deadLetter: policy } = scope;
-  const death = { failure, handlerId, attempt, firstFailedAt, failedAt: clock.now(), policy };
-  const deadLetter = prepareDeadLetter(delivery, death, { pattern: delivery.message.patterns[0]!, scope });
-  return republishUntilConfirmed(delivery, [deadLetter.copy], scope, () => deadLetter.tell());
+  const cause = { failure, handlerId, attempt, firstFailedAt, failedAt: clock.now(), policy };
+  const deadLetter = prepareDeadLetter(delivery, cause, { pattern: delivery.message.patterns[0]!, scope });
+  return republishUntilConfirmed(delivery, [deadLetter.republished], scope, () => deadLetter.notify());
 }
 
 export function invalid(why: string): Failure {
@@ -59,38 +59,56 @@ export function noHandler(handlerId: string | undefined, pattern: string): Failu
   return ownFailure('NoHandlerError', why, 'no-handler', { retryable: false, code: remoteCodes.noHandler });
 }
 
-/** What the handler rejects is kept in any case; a failed request where somebody has asked for it, a deliberate answer never. */
-export function shouldDeadLetter({ verb, handler, isDeliberateReply }: Attempt): boolean {
+/**
+ * Whether a failed request is dead-lettered: always if the handler rejected it, never after a deliberate
+ * error reply, otherwise if `requests` is enabled.
+ */
+export function shouldDeadLetter({
+  verb,
+  handler,
+  isDeliberateErrorReply: isDeliberateReply,
+}: Attempt): boolean {
   if (verb === 'reject' || verb === 'requeue') return true;
   return handler.deadLetter?.enabled === true && handler.deadLetter.requests && !isDeliberateReply;
 }
 
-/** Where a handler keeps no dead letters. */
+/**
+ * Drops the message if its handler has dead-lettering disabled. Returns false if the message must be
+ * dead-lettered.
+ */
 export function dropWithoutDeadLetter(
   { verb, handler, delivery }: Attempt,
-  death: Failure,
+  cause: Failure,
   { counters, logger, subscription }: DeadLetteringScope,
 ): boolean {
   if (handler.deadLetter?.enabled !== false || verb === 'reject' || verb === 'requeue') return false;
   counters.add('dropped');
   logger.warn(
     `${subscription}: message ${quoted(delivery.message.messageId)} is dropped, its handler ${quoted(handler.id)} ` +
-      `failed for good and keeps no dead letters: ${messageOf(death.error)}`,
+      `failed finally and has dead-lettering disabled: ${messageOf(cause.error)}`,
   );
   return true;
 }
 
-/** The letter of a run that has failed for good, as its handler's policy wants it. */
+/** Builds the dead letter of an attempt, as the policy of its handler requires. */
 export function deadLetterAttempt(
-  run: Attempt,
+  attempt: Attempt,
   failure: Failure,
   scope: DeadLetteringScope,
 ): PreparedDeadLetter {
-  const { delivery, handler, number: attempt, firstFailedAt, failedAt = scope.clock.now(), pattern } = run;
+  const { delivery, handler, number, firstFailedAt, failedAt = scope.clock.now(), pattern } = attempt;
   const policy = handler.deadLetter;
   const target = deadLetterTarget(policy, scope.capabilities);
-  const death = { failure, handlerId: handler.id, attempt, firstFailedAt, failedAt, policy, target };
-  return prepareDeadLetter(delivery, death, { pattern, scope });
+  const cause = {
+    failure,
+    handlerId: handler.id,
+    attempt: number,
+    firstFailedAt,
+    failedAt,
+    policy,
+    target,
+  };
+  return prepareDeadLetter(delivery, cause, { pattern, scope });
 }
 
 interface DeadLetterDetails extends Omit<DeadLetterCause, 'subscription'> {
@@ -99,11 +117,11 @@ interface DeadLetterDetails extends Omit<DeadLetterCause, 'subscription'> {
 
 function prepareDeadLetter(
   { message }: Delivery,
-  death: DeadLetterDetails,
+  cause: DeadLetterDetails,
   { pattern, scope }: { readonly pattern: string; readonly scope: DeadLetteringScope },
 ): PreparedDeadLetter {
   const { logger, subscription } = scope;
-  const { failure, handlerId, attempt, policy } = death;
+  const { failure, handlerId, attempt, policy } = cause;
   logger.warn(
     `${subscription}: dead letter ${failure.reason}, pattern ${quoted(message.patterns[0])}` +
       `${handlerId === undefined ? '' : `, handler ${quoted(handlerId)}`}, message ${quoted(message.messageId)}, ` +
@@ -113,20 +131,20 @@ function prepareDeadLetter(
   const { messageId } = message;
   const notice = { reason, error, transport: subscription, pattern, handler: handlerId, messageId, attempt };
   return {
-    copy: buildDeadLetter(message, { ...death, subscription }),
-    tell: () => tell(notice, policy?.onDeadLetter, scope),
+    republished: buildDeadLetter(message, { ...cause, subscription }),
+    notify: () => notify(notice, policy?.onDeadLetter, scope),
   };
 }
 
-/** The letter is stored; who wants to know is told, and waited for by nobody. */
-function tell(
+/** Calls `onDeadLetter` after the dead letter is confirmed, without waiting for it. */
+function notify(
   notice: DeadLetterNotice,
   onDeadLetter: DisclosurePolicy['onDeadLetter'],
   { subscription, logger }: DeadLetteringScope,
 ): void {
   if (onDeadLetter === undefined) return;
-  const whose = notice.handler === undefined ? '' : ` of ${quoted(notice.handler)}`;
+  const ofHandler = notice.handler === undefined ? '' : ` of ${quoted(notice.handler)}`;
   void (async () => onDeadLetter(notice))().catch((thrown: unknown) =>
-    logger.error(`${subscription}: onDeadLetter${whose} failed: ${messageOf(thrown)}`),
+    logger.error(`${subscription}: onDeadLetter${ofHandler} failed: ${messageOf(thrown)}`),
   );
 }

@@ -94,7 +94,7 @@ async function resolveKey(
   for (;;) {
     const result = deriveKey(attempt, policy, scope.consumerName);
     if ('key' in result) return { attempt, key: result.key };
-    attempt.fail(result.failure);
+    attempt.failWithoutExecuting(result.failure);
     const next = await nextAttempt(attempt, scope);
     if (next === undefined) return { attempt };
     attempt = next;
@@ -146,8 +146,8 @@ function executeKeyed(
  * that was acknowledged early is handled all the same: the broker does not redeliver it.
  */
 function interruptIfAborted(attempt: Attempt): boolean {
-  attempt.interrupted = attempt.delivery.aborted && !attempt.delivery.isEarlyAcked;
-  return attempt.interrupted;
+  attempt.isInterrupted = attempt.delivery.aborted && !attempt.delivery.isEarlyAcked;
+  return attempt.isInterrupted;
 }
 
 /**
@@ -160,9 +160,9 @@ function onAbandoned(
   stopRenewing: () => void,
 ): () => void {
   const stopIfAbandoned = (): void => {
-    if (delivery.aborted && retryTimers.isOver) stopRenewing();
+    if (delivery.aborted && retryTimers.isClosed) stopRenewing();
   };
-  const removers = [delivery.onAbort(stopIfAbandoned), retryTimers.onEnd(stopIfAbandoned)];
+  const removers = [delivery.onAbort(stopIfAbandoned), retryTimers.onClose(stopIfAbandoned)];
   return () => {
     for (const remove of removers) remove();
   };
@@ -233,7 +233,7 @@ class InProcessWait {
     if (deadline === undefined || this.#scope.clock.now() + waitMs < deadline)
       return this.#delay(waitMs, failure);
     // The caller would time out during the wait: it gets the error at once.
-    this.#attempt.fail(failure);
+    this.#attempt.failWithoutExecuting(failure);
     return false;
   }
 
@@ -252,10 +252,10 @@ class InProcessWait {
 
   async #delay(waitMs: number, failure: Failure): Promise<boolean> {
     const { delivery } = this.#attempt;
-    if (await this.#scope.retryTimers.sleep(waitMs, delivery)) return true;
+    if (await this.#scope.retryTimers.wait(waitMs, delivery)) return true;
     // The broker does not redeliver a message that was acknowledged early: it is dead-lettered instead.
-    if (delivery.isEarlyAcked) this.#attempt.fail(failure);
-    else this.#attempt.interrupted = true;
+    if (delivery.isEarlyAcked) this.#attempt.failWithoutExecuting(failure);
+    else this.#attempt.isInterrupted = true;
     return false;
   }
 }

@@ -1,16 +1,19 @@
 import { BehaviorSubject, type Observable } from 'rxjs';
 
-/** What a transport's connection is doing. Data exists only in the state that owns it. @publicApi */
+/** State of a transport's connection. @publicApi */
 export type ConnectionState =
   | { readonly value: 'idle' }
   | { readonly value: 'connecting' }
   | { readonly value: 'ready' }
-  /** The broker takes nothing for now, e.g. because its disk is full. */
+  /** The broker accepts no messages for now, e.g. because its disk is full. */
   | { readonly value: 'blocked'; readonly reason: string }
   | { readonly value: 'backoff'; readonly attempt: number; readonly delayMs: number; readonly error: Error }
   | { readonly value: 'closed' };
 
-/** Holds the current state and tells who listens. Only the driver that owns it moves it; `closed` is final. */
+/**
+ * The current connection state, with its changes as an observable. Only the driver changes it. `closed` is
+ * final.
+ */
 export class ConnectionStateCell {
   readonly #states = new BehaviorSubject<ConnectionState>({ value: 'idle' });
 
@@ -38,7 +41,10 @@ const severity: Record<ConnectionState['value'], number> = {
   closed: 5,
 };
 
-/** Of several parts the one that is worst off; parts that were never used do not count. */
+/**
+ * The most severe state among the connections of one transport. Connections that were never opened do not
+ * count.
+ */
 export function worstState(states: readonly ConnectionState[]): ConnectionState | undefined {
   return states
     .filter(({ value }) => value !== 'idle')

@@ -1,99 +1,110 @@
 import type { MessageHeaders } from '../message/headers.js';
 import type { InboundMessage } from './message.js';
 
-/** Where dead letters are looked for. What is left out is the transport's own. */
+/** Which dead letters to open. Without a field, the transport's own options apply. */
 export interface DeadLetterLocation {
-  /** Queue or topic that they failed in, and that replayed ones go back to. */
+  /** Queue or topic in which the messages failed; replayed messages return to it. */
   readonly source?: string | undefined;
-  /** Queue or topic in which they lie. @defaultValue the source's companion, `<source>.dlq` */
+  /** Queue or topic that holds the dead letters. @defaultValue `<source>.dlq` */
   readonly from?: string | undefined;
   /**
-   * On RabbitMQ, of a quorum queue that this library has not declared: deliveries of a letter after which the queue drops it, from 1. Looks
-   * that come near it are refused. @defaultValue 20 on RabbitMQ 4, else none
+   * Only for a queue with a delivery limit that stork has not declared: the number of deliveries, from 1,
+   * after which the broker drops a message. Browsing increments the delivery count, so browsing is refused
+   * near this limit.
+   * @defaultValue the limit that the broker applies by default, if it has one
    */
   readonly deliveryLimit?: number | undefined;
 }
 
 /**
- * The dead letters of one source, and on a log of one group. Looking at them loses, settles and reorders nothing; what is done to one
- * of them is done when it is confirmed, and a process that dies in between leaves the letter where it lies, or has replayed it twice.
+ * The dead letters of one source; on a log, those of one consumer group. Browsing neither removes nor
+ * reorders them. A dead letter is removed only after its replay is confirmed. If the process dies in between,
+ * the dead letter remains, and the message may be replayed twice.
  */
 export interface DeadLetterStore {
-  /** The queue or topic in which they lie. */
+  /** The queue or topic that holds the dead letters. */
   readonly name: string;
-  /** The queue or topic that replayed letters go back to. */
+  /** The queue or topic that replayed messages return to. */
   readonly source: string;
-  /** The group that failed them and gets them back; undefined on a queue. */
+  /**
+   * The consumer group whose handlers failed; only this group gets the replayed messages. Undefined on a
+   * queue.
+   */
   readonly group: string | undefined;
-  /** What `ScanOptions.window` should be where nobody says: more than 1 only where a crash replays nothing twice. */
+  /** Default of `ScanOptions.window`. Above 1 only if a crash cannot replay a message twice. */
   readonly defaultWindow: number;
 
-  /** Letters that a pass would meet now, at most. */
+  /** Upper bound of the dead letters that a scan would read now. */
   count(): Promise<number>;
 
-  /** What a person should know before a pass, a line each, e.g. that nobody consumes the source. */
+  /** Warnings for the operator before a scan, one line each, e.g. that the source has no consumer. */
   warnings(): Promise<readonly string[]>;
 
   /**
-   * Goes once over the letters that lie there when it begins, oldest first (on a log: within each partition), and does with each what the
-   * visitor says. Letters of other sources may be among them: the visitor keeps those. What is kept stays in its place and in its order. Resolves when every verdict is carried out; rejects where the
-   * connection is lost, or `signal` aborts: then what `settled` was told is done, and all else lies there as it was, on a queue perhaps in
-   * another order.
+   * Reads each dead letter that exists when the scan begins once, oldest first (on a log: within each
+   * partition), and executes the action that the visitor returns. The store may also hold dead letters of
+   * other sources; the visitor keeps those. Kept dead letters retain their position and order. Resolves when
+   * every action is complete. Rejects when the connection is lost or `signal` aborts: actions reported to
+   * `settled` are complete, every other dead letter remains; on a queue their order may have changed.
    */
   scan(visitor: DeadLetterVisitor, options: ScanOptions): Promise<void>;
 
-  /** Lets go of what it has opened. Idempotent; never rejects. */
+  /** Closes the channels or clients of the store. Idempotent; never rejects. */
   close(): Promise<void>;
 }
 
-/** Letters that can be on their way at once, at most. */
+/** Largest `ScanOptions.window`. */
 export const maxWindow = 1_000;
 
 export interface ScanOptions {
   /**
-   * Verdicts that may be on their way at once, from 1 to `maxWindow`: so many letters can be replayed twice where the process dies in between, but for
-   * brokers that replay in a transaction.
+   * Actions that may be in progress at the same time, from 1 to `maxWindow`. As many messages can be replayed
+   * twice if the process dies, except on a broker that replays in a transaction.
    */
   readonly window: number;
   readonly signal: AbortSignal;
 }
 
 export interface DeadLetterVisitor {
-  /** Asked of one letter after the other; the next waits for the answer. Must not reject. */
+  /** Called for one dead letter at a time; the next call waits for the returned action. Must not reject. */
   decide(deadLetter: StoredDeadLetter): DeadLetterAction | Promise<DeadLetterAction>;
-  /** What came of a verdict that was not to keep it. Must not throw. */
+  /** Called with the outcome of each replay or discard. Must not throw. */
   settled(deadLetter: StoredDeadLetter, outcome: DeadLetterOutcome): void;
 }
 
 /**
- * `keep`: it stays. `stop`: it stays, and no further letter is asked about. `replay`: a copy with these headers, the same body and the
- * same key goes to the queue, or to the one group, that failed it, and the letter is gone when that is confirmed.
+ * `keep`: leaves the dead letter where it is. `stop`: leaves it too, and ends the scan. `discard`: deletes
+ * it. `replay`: publishes the message with these headers and the same body and key to the queue, or for the
+ * consumer group, in which it failed, and removes the dead letter when the publish is confirmed.
  */
 export type DeadLetterAction = 'keep' | 'stop' | 'discard' | { readonly replay: MessageHeaders };
 
-/** `kept`: it could not be done, e.g. the source is gone; the letter lies where it was. */
+/**
+ * `skipped`: the action failed for this reason, e.g. because the source does not exist; the dead letter
+ * remains.
+ */
 export type DeadLetterOutcome = 'replayed' | 'discarded' | { readonly skipped: unknown };
 
-/** A letter as a driver finds it. */
+/** A dead letter as a driver reads it. */
 export interface StoredDeadLetter {
   /**
-   * Names it in its box: on a log `partition/offset`; on a queue, which has no places, made of what the letter says, so that it is the
-   * same each time.
+   * Identifies it in its store: on a log `partition/offset`. A queue has no positions, so there the id is
+   * derived from the content and is the same in every scan.
    */
   readonly id: string;
-  /** Its `origin` is the box. */
+  /** Its `origin` is the dead letter queue or topic. */
   readonly message: InboundMessage;
-  /** How the broker itself dead-lettered it; undefined where a consumer did. */
+  /** Set when the broker dead-lettered the message by itself, undefined when a consumer did. */
   readonly brokerCause?: BrokerDeadLetterCause | undefined;
 }
 
-/** What a broker says of a message that it dead-lettered by itself. */
+/** What the broker reports about a message that it dead-lettered by itself. */
 export interface BrokerDeadLetterCause {
   readonly reason: 'rejected' | 'expired' | 'max-length' | 'delivery-limit' | 'unknown';
-  /** The queue in which it died. */
+  /** The queue from which the broker dead-lettered the message. */
   readonly source: string;
   readonly exchange?: string | undefined;
   readonly routingKey?: string | undefined;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since the Unix epoch. */
   readonly at?: number | undefined;
 }

@@ -2,25 +2,27 @@ import type { MessageHeaders } from '../message/headers.js';
 import type { InboundMessage } from './message.js';
 
 /**
- * When a message counts as done. `at-least-once`: when its handler has succeeded. `at-most-once`: before its handler runs. `manual`: when
- * the handler says so.
+ * When a message is acknowledged. `at-least-once`: after its handler has succeeded. `at-most-once`: before
+ * its handler starts. `manual`: when the handler calls `ack` or `nack`.
  */
 export type DeliveryMode = 'at-least-once' | 'at-most-once' | 'manual';
 
 /**
- * One unbroken spell of owning a source: from a channel's opening to its loss, from a partition's assignment to its revocation.
- * What was delivered in an epoch can only be settled in it.
+ * One uninterrupted period in which this consumer owns a source: a channel from opening to loss, or a
+ * partition assignment from assignment to revocation. A message can be settled only in the session that
+ * delivered it: delivery tags and offsets of a lost channel or partition assignment have no meaning in the
+ * next one.
  */
 export class SourceSession {
   readonly #listeners = new Set<() => void>();
   #ended = false;
 
-  /** False once the channel or the partition is gone. */
+  /** False once the channel or partition assignment is lost. */
   get isActive(): boolean {
     return !this.#ended;
   }
 
-  /** Calls `listener` when the epoch ends, at once if it has. */
+  /** Calls `listener` when the session ends, immediately if it has ended. */
   onEnd(listener: () => void): void {
     if (this.#ended) return listener();
     this.#listeners.add(listener);
@@ -35,44 +37,59 @@ export class SourceSession {
 }
 
 /**
- * The driver's side of a delivery: called by `Delivery`, at most one of `ack` and `requeue`, and only while its epoch lives. A driver ends
- * the epoch in the tick in which it learns of the loss; `ack` and `requeue` must not throw. After `forgo` only `copy` is called.
+ * How a driver settles its deliveries. `Delivery` makes the calls: at most one of `ack` and `requeue` per
+ * message, and only while the session is active. A driver must end the session in the same tick in which it
+ * learns of the loss. `ack` and `requeue` must not throw. After `ackEarly` only `republish` is called.
  */
 export interface DeliverySource {
   ack(delivery: Delivery): void;
   /**
-   * At most once: resolves when the message will not come again, whatever happens here; rejects, or never resolves, where the epoch ends
-   * first. Neither `ack` nor `requeue` is called afterwards.
+   * Acknowledges before the handler starts (`at-most-once`). Resolves when the broker will not redeliver the
+   * message, even if this process crashes. Rejects, or stays pending, if the session ends first. Called at
+   * most once per delivery.
    */
   ackEarly(delivery: Delivery): Promise<void>;
-  /** Gives the message back, to be delivered again at once, here or elsewhere. After `Subscription.stop()` to somebody else. */
+  /**
+   * Returns the message to the broker for immediate redelivery, to this consumer or to another. After
+   * `Subscription.stop` it must go to another consumer.
+   */
   requeue(delivery: Delivery): void;
   /**
-   * Publishes the copy to its companion and resolves when it is confirmed. Where the companion is gone it is declared again. Body bytes
-   * unchanged. Headers are `copy.headers` but for those that the broker itself reads or writes; where it cannot carry them all, the
-   * longest foreign ones are left out. A dead letter has no reply address.
+   * Publishes the message to its dead letter or retry destination and resolves when the broker has confirmed
+   * it. Declares a missing destination again. The body stays byte for byte the same. The headers are
+   * `republished.headers`, except those that the broker itself interprets; if they do not all fit, the
+   * longest headers of other libraries are dropped. A dead letter carries no reply address, because its
+   * request has already failed.
    */
-  republish(delivery: Delivery, copy: RepublishedMessage): Promise<void>;
+  republish(delivery: Delivery, republished: RepublishedMessage): Promise<void>;
 }
 
-/** A message to be kept elsewhere before its source is acknowledged. */
+/** A message that is published to another destination before its delivery is acknowledged. */
 export type RepublishedMessage = DeadLetterMessage | Redelivery;
 
 export interface DeadLetterMessage {
   readonly to: 'dead-letter';
-  /** Complete: the message's own headers with ours written over them. */
+  /** All headers: those of the message, overwritten by the `stork-*` headers of the failure. */
   readonly headers: MessageHeaders;
-  /** One of the subscription's `deadLetterTargets`; undefined: the source's companion. */
+  /**
+   * One of the subscription's `deadLetterTargets`. @defaultValue the dead letter queue or topic of the source
+   */
   readonly target?: string | undefined;
 }
 
-/** Comes back to the source, or to what the subscription reads beside it, and never early. A request keeps its reply address. */
+/**
+ * A message that returns to the subscription after a delay, through its source or through a retry destination
+ * that the subscription reads too. It never returns early. A request keeps its reply address.
+ */
 export interface Redelivery {
   readonly to: 'redelivery';
-  /** As `Driver.roundDelay` has given it. */
+  /** A delay that `Driver.roundDelay` has returned. */
   readonly delayMs: number;
   readonly headers: MessageHeaders;
-  /** It is for the run that was to come now, not for one after a failure. */
+  /**
+   * True if the handler has not run, e.g. because another consumer processes the same key: no attempt is
+   * counted.
+   */
   readonly isDeferral?: boolean;
 }
 
@@ -88,24 +105,27 @@ export interface DeliveryFields {
 }
 
 /**
- * One attempt of the broker to hand us a message. It is settled exactly once: whoever comes second, or after the epoch has ended,
- * gets `false` and nothing happens.
+ * One delivery of a message by the broker. It is settled exactly once: a settlement that comes second, or
+ * after the session has ended, returns false and has no effect.
  */
 export class Delivery {
   readonly message: InboundMessage;
   readonly session: SourceSession;
-  /** Deliveries of one lane run one after another, in order; `undefined` runs free. */
+  /** Deliveries with the same key are processed one after another, in order. Undefined: no order. */
   readonly orderingKey: string | undefined;
   readonly redelivered: boolean;
-  /** The driver's own mark, e.g. a delivery tag or an offset. */
+  /** The driver's identifier of the delivery, e.g. a delivery tag or an offset. */
   readonly tag: number;
   readonly mode: DeliveryMode;
-  /** Runs that ended here and of which its headers know nothing. */
+  /**
+   * Attempts of this delivery that the message's headers do not count, because it was not republished in
+   * between.
+   */
   uncountedAttempts = 0;
   readonly #source: DeliverySource;
-  #state: 'open' | 'copying' | 'forgoing' | 'settled' = 'open';
-  #isFinal = false;
-  /** Copies that are confirmed: trying the others again must not repeat them. */
+  #state: 'open' | 'republishing' | 'acking' | 'settled' = 'open';
+  #isAcked = false;
+  /** Confirmed messages; a repeated `republishThenAck` does not publish them again. */
   #confirmed: Set<RepublishedMessage> | undefined;
   #abort: AbortController | undefined;
   #aborted = false;
@@ -121,36 +141,46 @@ export class Delivery {
     this.#source = fields.source;
   }
 
-  /** Whether it can still be settled, by whoever comes first. */
+  /** True while the delivery can still be settled. */
   get open(): boolean {
-    return this.#state !== 'settled' && (this.#isFinal || this.session.isActive);
+    return this.#state !== 'settled' && (this.#isAcked || this.session.isActive);
   }
 
-  /** True once the message will not come again: it was forgone or acknowledged. Its epoch means nothing to it any more. */
+  /**
+   * True once the broker will not redeliver the message, because it was acknowledged, early or at its end.
+   * From then on the end of the session does not affect it.
+   */
   get isEarlyAcked(): boolean {
-    return this.#isFinal;
+    return this.#isAcked;
   }
 
-  /** True once its outcome no longer counts: the epoch has ended, or the shutdown's patience has. */
+  /**
+   * True once the outcome of the message is ignored: the session has ended or the shutdown deadline has
+   * passed.
+   */
   get aborted(): boolean {
     return this.#aborted;
   }
 
-  /** Aborts together with the delivery. Made on first use: most handlers never ask. */
+  /** Aborts together with the delivery. Created on first use, because most handlers do not read it. */
   get signal(): AbortSignal {
     this.#abort ??= new AbortController();
     if (this.#aborted) this.#abort.abort();
     return this.#abort.signal;
   }
 
-  /** What else has to stop then, at once if it is aborted. @returns takes the listener away again */
+  /**
+   * Calls `listener` when the delivery is aborted, immediately if it has been.
+   *
+   * @returns a function that removes the listener
+   */
   onAbort(listener: () => void): () => void {
     if (this.#aborted) listener();
     else (this.#onAbort ??= new Set()).add(listener);
     return () => void this.#onAbort?.delete(listener);
   }
 
-  /** Tells whoever works on it that its outcome no longer counts. Settles nothing. */
+  /** Tells the handler, and what waits for it, that the outcome is ignored. Does not settle the message. */
   abort(): void {
     if (this.#aborted) return;
     this.#aborted = true;
@@ -160,25 +190,26 @@ export class Delivery {
 
   ack(): boolean {
     if (!this.#take()) return false;
-    if (!this.#isFinal) this.#source.ack(this);
-    this.#isFinal = true;
+    if (!this.#isAcked) this.#source.ack(this);
+    this.#isAcked = true;
     return true;
   }
 
   requeue(): boolean {
-    if (this.#isFinal || !this.#take()) return false;
+    if (this.#isAcked || !this.#take()) return false;
     this.#source.requeue(this);
     return true;
   }
 
   /**
-   * Resolves to true when the message will not come again, whatever becomes of it here: from then on it is this process alone that has it.
-   * False: it was settled before, or taken away meanwhile, and is nothing to us.
+   * Acknowledges before the handler starts. Resolves with true when the broker will not redeliver the
+   * message: from then on it exists only in this process. Resolves with false if the message was settled or
+   * its source was lost first; the handler must not start.
    */
   async ackEarly(): Promise<boolean> {
     if (this.#state !== 'open' || !this.session.isActive || this.#aborted) return false;
-    this.#state = 'forgoing';
-    // A source that is lost may never answer.
+    this.#state = 'acking';
+    // If the source is lost, its `ackEarly` may never settle.
     const aborted = new Promise<void>((resolve) => this.onAbort(resolve));
     try {
       await Promise.race([this.#source.ackEarly(this), aborted]);
@@ -187,23 +218,25 @@ export class Delivery {
     }
     if (this.#aborted) return false;
     this.#state = 'open';
-    this.#isFinal = true;
+    this.#isAcked = true;
     return true;
   }
 
   /**
-   * Confirms every copy, then acknowledges. Rejects, and stays open, when a copy could not be confirmed; the next call tries those that
-   * are missing. False: settled before, or the epoch ended meanwhile: the copies exist and the message comes again.
+   * Republishes every message and acknowledges the delivery when all are confirmed. Rejects, and leaves the
+   * delivery open, when a publish fails; the next call publishes only what is still unconfirmed. Resolves
+   * with false if the delivery was settled before, or if the session ended meanwhile: the messages are
+   * published, and the broker redelivers the original too.
    */
-  async republishThenAck(republished: readonly RepublishedMessage[]): Promise<boolean> {
+  async republishThenAck(messages: readonly RepublishedMessage[]): Promise<boolean> {
     if (this.#state !== 'open' || !this.open) return false;
-    this.#state = 'copying';
+    this.#state = 'republishing';
     const confirmed = (this.#confirmed ??= new Set());
-    const missing = republished.filter((copy) => !confirmed.has(copy));
+    const unconfirmed = messages.filter((message) => !confirmed.has(message));
     const outcomes = await Promise.allSettled(
-      missing.map(async (copy) => {
-        await this.#source.republish(this, copy);
-        confirmed.add(copy);
+      unconfirmed.map(async (message) => {
+        await this.#source.republish(this, message);
+        confirmed.add(message);
       }),
     );
     this.#state = 'open';
@@ -215,6 +248,6 @@ export class Delivery {
   #take(): boolean {
     if (this.#state !== 'open') return false;
     this.#state = 'settled';
-    return this.#isFinal || this.session.isActive;
+    return this.#isAcked || this.session.isActive;
   }
 }

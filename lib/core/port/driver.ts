@@ -14,166 +14,226 @@ import type {
 import type { Pattern } from '../message/pattern.js';
 
 /**
- * The port that a broker's driver implements. Its comments are the contract; `test/contract` is its proof. Core never asks which
- * driver it talks to, only what the driver can do.
+ * The port between core and a broker. Each broker has one implementation; core calls only this interface and
+ * reads differences between brokers from `capabilities`. These comments are the contract, and the suite in
+ * `test/contract` checks every driver against it.
  */
 export interface Driver {
   readonly capabilities: Capabilities;
-  /** Under which name it consumes, the same in every process that does: its queue or its group. Undefined where it only sends. */
+  /**
+   * The queue or consumer group that this driver consumes as. Every process of the service has the same one.
+   * Undefined when the transport only publishes.
+   */
   readonly consumerName: string | undefined;
-  /** How far the clocks of its clients may be apart: so much later than it says a request still runs. @defaultValue 0 */
+  /**
+   * Largest expected difference between the clocks of two clients, in milliseconds. A request still runs for
+   * this long after its deadline header. @defaultValue 0
+   */
   readonly clockSkewMs?: number;
-  /** Moved by the driver alone: `idle` → `connecting` → `ready` → (`blocked` | `backoff` → `ready`)… → `closed`. */
+  /**
+   * Changed only by the driver: `idle` → `connecting` → `ready` → (`blocked` | `backoff` → `ready`)… →
+   * `closed`.
+   */
   readonly state: ConnectionStateCell;
 
-  /** What the broker could never carry, e.g. a pattern that is no legal topic name. No I/O; called before `connect`. */
+  /**
+   * Returns what the broker cannot express, e.g. a pattern that is not a legal topic name. Runs before
+   * `connect`, without I/O.
+   */
   validate(spec: SubscriptionSpec | undefined): readonly ConfigProblem[];
 
   /**
-   * Resolves when messages can be published. Rejects with the reason when `signal` aborts first or when waiting cannot help (wrong
-   * password). Once it has resolved, the driver comes back by itself after every loss, with its topology and its subscriptions.
+   * Resolves when the driver can publish. Rejects when `signal` aborts first, with its reason, and when
+   * retrying cannot help, e.g. on wrong credentials. After it has resolved, the driver reconnects by itself
+   * after every connection loss and restores its topology and its subscriptions.
    */
   connect(signal: AbortSignal): Promise<void>;
 
   /**
-   * Makes what the subscription needs to exist: source, companions for dead letters and delays, bindings, in that order of safety (a source never
-   * exists without its dead letter companion). Idempotent. Rejects with a named difference where the broker has something else.
+   * Creates what the subscription needs: dead letter destinations, retry destinations, sources and bindings.
+   * A source must not exist before its dead letter destination, or a failed message has nowhere to go.
+   * Idempotent. Rejects with the name of the difference when the broker has the same object with other
+   * properties.
    */
   declare(spec: SubscriptionSpec): Promise<void>;
 
   /**
-   * Begins to hand deliveries to `sink`, after `declare`. Each delivery is handed in exactly once per epoch; what is not settled
-   * when its epoch ends comes again, here or at another consumer, in a new epoch and with `redelivered` set where the broker knows.
+   * Starts consuming; called after `declare`. The driver passes each delivery to `sink` exactly once per
+   * source session. The broker redelivers what is unsettled when the session ends, to this consumer or to
+   * another, in a new session and with `redelivered` set if the broker reports it.
    */
   subscribe(spec: SubscriptionSpec, sink: DeliverySink): Promise<Subscription>;
 
   /**
-   * Resolves when the broker has confirmed the message and something was bound where it went; rejects with `NoRouteError`,
-   * `PublishRejectedError`, `PublishUnconfirmedError`, `ConnectionLostError` or `ClientClosedError`. A request (`replyTo` set) goes out
-   * so that its answer reaches the inbox. The body must not be read after the promise has settled.
+   * Resolves when the broker has confirmed the message and routed it to at least one queue or topic. Rejects
+   * with `NoRouteError`, `PublishRejectedError`, `PublishUnconfirmedError`, `ConnectionLostError` or
+   * `ClientClosedError`. A request (`replyTo` is set) is published so that its reply reaches the reply inbox.
+   * The driver must not read the body after the promise has settled.
    */
   publish(message: OutboundMessage): Promise<void>;
 
   /**
-   * After how long a message comes back that shall come back after `delayMs`: never earlier. Undefined where it cannot come through the
-   * broker; core then waits with the message in hand. Called after `declare`.
+   * Rounds a redelivery delay up to one that the broker can provide; never down. Returns undefined if the
+   * broker cannot delay the message at all: core then waits in process and keeps the message unsettled.
+   * Called after `declare`.
    */
   roundDelay(delayMs: number): number | undefined;
 
-  /** What is known of where a request went that was confirmed and not answered, for people. */
+  /**
+   * Describes the destination of a request that was confirmed but not answered, for the timeout's error text.
+   * Undefined when nothing useful is known.
+   */
   describeTarget?(message: OutboundMessage): string | undefined;
 
   /**
-   * Opens the place where answers arrive, before the first request; called again only after it has rejected. The inbox survives reconnects. `lost` is
-   * called where answers of pending requests can no longer arrive, with the reason that their callers get.
+   * Opens the inbox for replies. Called before the first request, and again only if it has rejected. The
+   * inbox survives reconnects. The driver calls `listener.onLost` when replies to pending requests can no
+   * longer arrive; the callers' requests fail with that error.
    */
   openReplies(listener: ReplyListener): Promise<ReplyInbox>;
 
-  /** Total: whatever the headers hold, an answer and no exception. A promise where the broker has to be asked first. */
+  /**
+   * Reads the reply address of a request. Must not throw or reject, whatever the headers contain. Returns a
+   * promise only if the broker has to be asked.
+   */
   parseReplyAddress(message: InboundMessage): ReplyTarget | Promise<ReplyTarget>;
 
   /**
-   * Sends one answer. `undeliverable`: nobody listens at the address, or it can never be sent; `too-large`: a smaller one could be.
-   * Trying again would not help and the request counts as done. Rejects only where trying again can help; the request is then given back. Settles in the end:
-   * a handler's slot waits for it.
+   * Publishes one reply. Resolves with `undeliverable` if the reply address has no listener or can never
+   * receive the reply, and with `too-large` if a smaller reply would fit: a retry would not help, so the
+   * request counts as handled. Rejects only if a retry can help; the request is then requeued. Must settle
+   * eventually, because the handler occupies its concurrency slot until then.
    */
   reply(to: ReplyAddress, reply: OutboundReply): Promise<ReplyOutcome>;
 
   /**
-   * Where letters of a source lie. Needs `connect`, not `declare`. Rejects with `StorkConfigError` where `place` leaves out what the
-   * transport does not know either, and where there is no such queue or topic.
+   * Opens the dead letters of a source. Needs `connect`, but not `declare`. Rejects with `StorkConfigError`
+   * when neither `location` nor the transport's options name the source, and when the queue or topic does not
+   * exist.
    */
-  deadLetters(place: DeadLetterLocation): Promise<DeadLetterStore>;
+  deadLetters(location: DeadLetterLocation): Promise<DeadLetterStore>;
 
   /**
-   * Ends everything within `limitMs`: flushes confirms and offsets, gives back what is unsettled, closes the connections. Idempotent;
-   * calls after the first return the same promise. Afterwards `publish` rejects with `ClientClosedError`. Never rejects.
+   * Shuts down within `limitMs`: flushes confirms, acknowledgements and offsets, returns unsettled messages
+   * to the broker and closes the connections. Idempotent: further calls return the first promise. Never
+   * rejects. Afterwards `publish` rejects with `ClientClosedError`.
    */
   close(limitMs: number): Promise<void>;
 }
 
-/** Message options that not every broker can honour; a driver lists those that it can. */
+/** Message options that only some brokers support. A driver lists those that it supports. */
 export type OptionalMessageOption =
   'delayMs' | 'expiresInMs' | 'priority' | 'partition' | 'persistent' | 'appId';
 
 export interface Capabilities {
   readonly messageOptions: ReadonlySet<OptionalMessageOption>;
-  /** Kinds of `to` that a message may name. */
+  /** Kinds of destination that a message may name in `to`. */
   readonly destinations: ReadonlySet<'queue' | 'exchange' | 'topic'>;
-  /** True where a pause gives nothing back. False on RabbitMQ: there the prefetch bounds what is in flight, not a pause. */
+  /**
+   * True if `Subscription.pause` leaves delivered messages with the consumer. False if the broker takes them
+   * back; the prefetch, not a pause, then limits the messages in flight.
+   */
   readonly pausesWithoutRedelivery: boolean;
   /**
-   * `broker`: what is requeued is delivered anew. `memory`: the source cannot take it back; core runs it again, in its lane, and calls
-   * `requeue` only for what will not run here any more.
+   * How a message is processed again without a delay. `broker`: core calls `requeue` and the broker delivers
+   * the message anew. `in-process`: the source is a log, which cannot take a single message back; core
+   * processes the message again before the next one of its key, and calls `requeue` only when it stops
+   * processing the message.
    */
   readonly requeue: 'broker' | 'in-process';
-  /** True where nobody else reads the source, so that a message without handler is lost unless we keep it. */
+  /**
+   * True if no other service reads the source. A message without a handler would then be lost, so core
+   * dead-letters it by default.
+   */
   readonly exclusiveSource: boolean;
 }
 
-/** What runs one after another: messages of a key, all of a partition, or nothing. */
+/** Which messages are processed one after another: those of one key, those of one partition, or none. */
 export type DeliveryOrder = 'key' | 'partition' | 'none';
 
-/** A pattern of the handlers and how they want its messages. Patterns whose messages come from one source must want the same. */
+/**
+ * A pattern that handlers listen to, with the delivery settings they ask for. Patterns that share one source
+ * must have the same settings.
+ */
 export interface SubscribedPattern extends Pattern {
   readonly order: DeliveryOrder;
   readonly delivery: DeliveryMode;
-  /** The handlers that listen to it, for messages to people. */
+  /** Ids of the handlers that listen to the pattern, for error texts and logs. */
   readonly handlerNames: readonly string[];
 }
 
-/** One source that is consumed: a queue, or the topics of a group. Which, the driver knows from its own options. */
+/**
+ * What a transport consumes. The driver derives the source from its own options: one queue, or the topics of
+ * one consumer group.
+ */
 export interface SubscriptionSpec {
-  /** Unique in the process; appears in `stork-consumer` and in logs. */
+  /** The transport's name, unique in the process. Appears in the `stork-consumer` header and in logs. */
   readonly id: string;
-  /** Patterns of the handlers, each once. Never empty. */
+  /** Patterns of all handlers, without duplicates. Never empty. */
   readonly patterns: readonly SubscribedPattern[];
-  /** Handlers that run at once. A driver that prefetches takes its window from it. */
+  /** Handlers that may run at the same time. A driver that prefetches derives its prefetch count from it. */
   readonly concurrency: number;
-  /** Delays after which messages shall come back, each once, rising. Empty where the driver cannot redeliver. */
+  /** Delays of redeliveries through the broker, in milliseconds, ascending, without duplicates. */
   readonly redeliverDelaysMs: readonly number[];
-  /** The handler that can keep a message in place for the longest time: with its waits, and with its runs where they are bounded. */
+  /** The handler that can keep a message unsettled for the longest time. */
   readonly maxHoldTime: MaxHoldTime;
-  /** Where handlers keep their letters instead of the source's companion, each once. They need to exist as that does. */
+  /**
+   * Dead letter queues or topics that handlers name instead of the default of the source, without duplicates.
+   * `declare` creates them like the default.
+   */
   readonly deadLetterTargets: readonly string[];
 }
 
+/** How long one handler can keep a message unsettled, its in-process retries included. */
 export interface MaxHoldTime {
   readonly handler: string;
-  /** Waits between its runs, all together. */
+  /** Sum of the waits between its in-process attempts. */
   readonly waitMs: number;
-  /** Runs in place. */
+  /** Number of its in-process attempts. */
   readonly attempts: number;
-  /** What one run may take; 0: nobody knows. */
+  /** Time limit of one attempt; 0 if it has none. */
   readonly timeoutMs: number;
 }
 
 /** Core's side of a subscription. */
 export interface DeliverySink {
-  /** Takes the delivery over; never throws. It may call `Subscription.pause()` before it returns. */
+  /** Takes responsibility for the delivery. Never throws. May call `Subscription.pause` before it returns. */
   deliver(delivery: Delivery): void;
-  /** Starts no further handler; resolves when none runs. What waits stays. For a driver about to lose its source. */
+  /**
+   * Starts no further handler, and resolves when none is running. Waiting deliveries stay queued. A driver
+   * calls it before it loses its source, e.g. before a rebalance.
+   */
   quiesce(): Promise<void>;
-  /** Ends `halt`: starts what waits, but for deliveries whose epoch has ended. */
+  /** Ends `quiesce`: starts the waiting deliveries whose source session is still active. */
   resume(): void;
 }
 
 export interface Subscription {
-  /** No more deliveries until `resume`, but for those on their way. Settling goes on. Idempotent. */
+  /**
+   * Stops deliveries until `resume`; those already on their way may still arrive. Settling continues.
+   * Idempotent.
+   */
   pause(): void;
   resume(): void;
-  /** No more deliveries ever; `pause` and `resume` do nothing any more. What was delivered can still be settled. Idempotent. */
+  /**
+   * Stops deliveries for good; `pause` and `resume` have no effect afterwards. Delivered messages can still
+   * be settled. Idempotent.
+   */
   stop(): Promise<void>;
-  /** After `stop`: flushes what was settled and gives the source up to others, unsettled messages included. Idempotent. */
+  /**
+   * Called after `stop`. Flushes settlements and leaves the source, so that other consumers get what is
+   * unsettled. Idempotent.
+   */
   close(): Promise<void>;
 }
 
 export interface ReplyListener {
   onReply(reply: InboundReply): void;
+  /** Replies to the pending requests can no longer arrive. */
   onLost(error: Error): void;
 }
 
 export interface ReplyInbox {
-  /** What `OutboundMessage.replyTo` of a request must hold. */
+  /** The value for `OutboundMessage.replyTo` of each request. */
   readonly address: ReplyAddress;
 }

@@ -1,8 +1,8 @@
 import type { MessageHeaders } from '../message/headers.js';
 
-/** Where a message came from: what a later replay or a person needs to find its source again. */
+/** Where a message was consumed from. A replay, or an operator, finds the source by it. */
 export interface Origin {
-  /** Queue or topic that it was consumed from. */
+  /** Name of the queue or topic. */
   readonly source: string;
   readonly exchange?: string;
   readonly routingKey?: string;
@@ -10,37 +10,40 @@ export interface Origin {
   readonly offset?: string;
 }
 
-/** A message as a driver hands it in: bytes and what the broker says about them. */
+/** A message as a driver delivers it: undecoded, with the properties that the broker reports. */
 export interface InboundMessage {
-  /** `null` is a Kafka tombstone. */
+  /** `null` is a tombstone: a record of a log without a value. */
   readonly body: Buffer | null;
   readonly headers: MessageHeaders;
-  /** Where the pattern may be written, most telling first; the first that a handler matches counts. Never empty. */
+  /**
+   * Candidates for the pattern, most specific first; the first one that a handler matches is used. Never
+   * empty.
+   */
   readonly patterns: readonly string[];
   readonly contentType: string | undefined;
   readonly contentEncoding?: string | undefined;
-  /** The sender's id, else one that stays the same for every delivery of this message, else undefined. */
+  /** The sender's id, else an id that is the same for every delivery of the message, else undefined. */
   readonly messageId: string | undefined;
-  /** The sender's correlation id; on a request its own id. */
+  /** The sender's correlation id; for a request, the request's id. */
   readonly correlationId: string | undefined;
   readonly key: string | undefined;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since the Unix epoch. */
   readonly timestamp: number | undefined;
   readonly origin: Origin;
-  /** The client library's own objects, for the context's `raw`. */
+  /** The client library's message object, which `StorkContext.raw` exposes. */
   readonly raw: unknown;
 }
 
-/** Where to send, instead of the transport's own destination. @publicApi */
+/** Where to publish a message, instead of the transport's default destination. @publicApi */
 export type MessageDestination =
   | { readonly queue: string }
   | { readonly exchange: string; readonly routingKey?: string }
   | { readonly topic: string };
 
-/** Where a reply is wanted, as the driver that opened the inbox writes it on the wire. Opaque to core. */
+/** Where the reply to a request goes, in the form that the driver writes on the wire. Opaque to core. */
 export type ReplyAddress = unknown;
 
-/** A message on its way to a driver: encoded, every option checked against the driver's capabilities. */
+/** A message to publish: encoded, with every option checked against the driver's capabilities. */
 export interface OutboundMessage {
   readonly pattern: string;
   readonly body: Buffer | null;
@@ -48,7 +51,7 @@ export interface OutboundMessage {
   readonly contentType: string;
   readonly messageId: string;
   readonly correlationId?: string | undefined;
-  /** Set on requests only. */
+  /** Set only on requests. */
   readonly replyTo?: ReplyAddress;
   readonly key?: string | undefined;
   readonly timestamp: number;
@@ -62,26 +65,32 @@ export interface OutboundMessage {
 }
 
 /**
- * What one reply message says: `value` is the whole answer, `item` one of several, `end` that no more come (alone: an answer
- * without a value), `error` carries an error envelope as JSON.
+ * What a reply message contains. `value`: the complete reply. `item`: one value of a stream. `end`: the end
+ * of a stream, or, without any item before it, a reply without a value. `error`: an error envelope as JSON.
  */
 export type ReplyKind = 'value' | 'item' | 'end' | 'error';
 
-/** The kind that a `stork-reply` header names; anything else, and none, is a plain value: a foreign server writes no header. */
+/**
+ * Reads the `stork-reply` header. Without a known kind the reply is a `value`: servers of other libraries
+ * write no such header.
+ */
 export function readReplyKind(text: string | undefined): ReplyKind {
   return text === 'item' || text === 'end' || text === 'error' ? text : 'value';
 }
 
 export interface OutboundReply {
   readonly kind: ReplyKind;
-  /** The request's own id. */
+  /** The request's id. */
   readonly correlationId: string;
   readonly body: Buffer;
   readonly contentType: string;
   readonly headers: MessageHeaders;
 }
 
-/** `undeliverable`: nobody listens at the address. `too-large`: it does not fit through the broker. Trying again would help neither. */
+/**
+ * `undeliverable`: the reply address has no listener. `too-large`: the reply exceeds a size limit of the
+ * broker. A retry helps in neither case.
+ */
 export type ReplyOutcome = 'confirmed' | 'undeliverable' | 'too-large';
 
 export interface InboundReply {
@@ -92,11 +101,11 @@ export interface InboundReply {
   readonly headers: MessageHeaders;
 }
 
-/** What a message says about where its answer goes. */
+/** The reply address of a message. */
 export type ReplyTarget =
   | { readonly kind: 'none' }
   | { readonly kind: 'address'; readonly address: ReplyAddress }
-  /** An address that no client of ours can have written. `why` says so without repeating more than its first 100 characters. */
+  /** No stork client can have written this address. `why` quotes at most its first 100 characters. */
   | { readonly kind: 'forged'; readonly why: string };
 
 export const noReply: ReplyTarget = { kind: 'none' };

@@ -4,23 +4,24 @@ import type { InboundMessage } from '../port/message.js';
 import { setterOf, writeOrigin } from '../message/origin.js';
 
 export interface NextAttempt {
-  /** The one handler that it is for. */
+  /** The only handler that processes the redelivery. */
   readonly handlerId: string;
   readonly attempt: number;
-  /** Undefined: no run has failed yet. */
+  /** Undefined: no attempt has failed yet. */
   readonly firstFailedAt: number | undefined;
   readonly isDeferral: boolean;
   readonly delayMs: number;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since the Unix epoch. */
   readonly now: number;
 }
 
-/** The copy that comes back later, to one handler, with the number of the run that it is for. */
+/** The message as it is redelivered after a delay: to one handler, with the number of its next attempt. */
 export function buildRedelivery(message: InboundMessage, next: NextAttempt): Redelivery {
   const headers = copyHeaders(message.headers);
   const set = setterOf(headers);
   writeOrigin(headers, message);
-  // How it died once is no part of its next run: with it, it would be taken for a letter, which is addressed to all.
+  // The headers of an earlier dead-lettering are removed: with them the message would count as a dead letter,
+  // whose handler and attempt headers are ignored.
   for (const name of deadLetterHeaders) set(name, undefined);
   set(headerNames.handler, next.handlerId);
   set(headerNames.attempt, String(next.attempt));

@@ -16,123 +16,133 @@ export interface RetryScope {
   readonly logger: StorkLogger;
   readonly counters: Counters;
   readonly retryTimers: RetryTimers;
-  /** From 0 up to, but never, 1. */
+  /** Returns a number from 0 (inclusive) to 1 (exclusive). */
   readonly random: () => number;
 }
 
-/** Whether the run's end, or its handler, leaves it to the policy what comes next. */
+/** Whether the retry policy decides what follows: the attempt failed, or its handler called `retry`. */
 export function needsRetryDecision({ verb, failure }: Attempt): boolean {
   return verb === 'retry' || (verb === undefined && failure !== undefined);
 }
 
-/** A run with all that follow it in place. Gives the last, which knows what is to become of the message. Never rejects. */
-export async function executeWithRetries(run: Attempt, scope: RetryScope): Promise<Attempt> {
-  await run.start();
-  return needsRetryDecision(run) ? retryInProcess(run, scope) : run;
+/**
+ * Runs the handler and its in-process retries. Resolves with the last attempt, which holds the outcome. Never
+ * rejects.
+ */
+export async function executeWithRetries(attempt: Attempt, scope: RetryScope): Promise<Attempt> {
+  await attempt.execute();
+  return needsRetryDecision(attempt) ? retryInProcess(attempt, scope) : attempt;
 }
 
 /**
- * Runs the handler again, in place, for as long as its policy says so. Gives the last run. Every failure comes by here, whoever has
- * thrown it: guards, constructors, filters of the user's. Never rejects.
+ * Retries a failed attempt in process for as long as its policy allows. Resolves with the last attempt. Every
+ * failure passes through here, also those of guards, constructors and the application's exception filters.
+ * Never rejects.
  */
 export async function retryInProcess(failed: Attempt, scope: RetryScope): Promise<Attempt> {
-  let run = failed;
-  while (needsRetryDecision(run)) {
-    const next = await nextAttempt(run, scope);
-    if (next === undefined) return run;
-    run = next;
-    await run.start();
+  let attempt = failed;
+  while (needsRetryDecision(attempt)) {
+    const next = await nextAttempt(attempt, scope);
+    if (next === undefined) return attempt;
+    attempt = next;
+    await attempt.execute();
   }
-  return run;
+  return attempt;
 }
 
-/** The one after a failed run, once its wait is over; undefined: none here, and the failed one knows why. */
+/**
+ * Waits, then returns the next in-process attempt. Undefined if there is none; the failed attempt then holds
+ * the outcome.
+ */
 export async function nextAttempt(failed: Attempt, scope: RetryScope): Promise<Attempt | undefined> {
   if (isLost(failed)) return undefined;
   const waitMs = await decideNext(failed, scope);
   if (waitMs === undefined) return undefined;
-  if (!(await scope.retryTimers.sleep(waitMs, failed.delivery))) {
-    // What has no way back ends with what its last run said.
-    failed.interrupted = !failed.delivery.isEarlyAcked;
+  if (!(await scope.retryTimers.wait(waitMs, failed.delivery))) {
+    // An early-acked message cannot be requeued, so its last failure is its outcome.
+    failed.isInterrupted = !failed.delivery.isEarlyAcked;
     return undefined;
   }
   scope.counters.add('retried');
-  return failed.again();
+  return failed.next();
 }
 
-/** Milliseconds until the next run in place; undefined: there is none, and the run knows why. */
-export async function decideNext(run: Attempt, scope: RetryScope): Promise<number | undefined> {
-  const { retry } = run.handler;
+/**
+ * Resolves with the wait before the next in-process attempt. Undefined if there is none; the attempt then
+ * holds the outcome.
+ */
+export async function decideNext(attempt: Attempt, scope: RetryScope): Promise<number | undefined> {
+  const { retry } = attempt.handler;
   const now = scope.clock.now();
-  run.failedAt = now;
-  run.firstFailedAt ??= now;
+  attempt.failedAt = now;
+  attempt.firstFailedAt ??= now;
   if (retry === undefined) return undefined;
-  const step = chooseStep(run, retry, { now, scope });
+  const step = chooseStep(attempt, retry, { now, scope });
   switch (step.kind) {
     case 'exhausted':
       return undefined;
     case 'fatal':
-      run.markFatal();
+      attempt.markFatal();
       return undefined;
     case 'redeliver':
-    case 'in-place': {
-      await notifyRetry(run, retry, { step, scope });
-      if (step.kind === 'redeliver') run.redeliverInMs = step.delayMs;
-      else run.replyWriter?.restart();
+    case 'in-process': {
+      await notifyRetry(attempt, retry, { step, scope });
+      if (step.kind === 'redeliver') attempt.redeliverInMs = step.delayMs;
+      else attempt.replyWriter?.restart();
       return step.kind === 'redeliver' ? undefined : step.delayMs;
     }
   }
 }
 
 function chooseStep(
-  run: Attempt,
+  attempt: Attempt,
   retry: RetryPolicy,
   { now, scope }: { readonly now: number; readonly scope: RetryScope },
 ): NextStep {
-  const { number: attempt, delivery, metadata, failure } = run;
+  const { number, delivery, metadata, failure } = attempt;
   const failed: FailedAttempt = {
-    attempt,
+    attempt: number,
     error: failure?.error,
-    nature: run.isRefusal ? 'final' : 'ordinary',
-    firstFailedAt: run.firstFailedAt ?? now,
+    isRetryable: attempt.isRetryable,
+    firstFailedAt: attempt.firstFailedAt ?? now,
     now,
   };
   const { random } = scope;
   const step =
-    run.verb === 'retry'
-      ? stepAsRequested(failed, retry, { delayMs: run.requestedDelayMs, random })
+    attempt.verb === 'retry'
+      ? stepAsRequested(failed, retry, { delayMs: attempt.requestedDelayMs, random })
       : stepAfter(failed, retry, random);
   if (!('delayMs' in step)) return step;
-  // The caller has the first items already.
-  if (run.replyWriter?.hasStreamed === true) return { kind: 'exhausted' };
-  // Forgone, it is here and nowhere else.
-  const brokersMs =
+  // The caller has received the first items of the stream, so another attempt cannot start it anew.
+  if (attempt.replyWriter?.hasStreamed === true) return { kind: 'exhausted' };
+  // An early-acked message exists only in this process, so it is retried in process.
+  const brokerDelayMs =
     step.kind === 'redeliver' && !delivery.isEarlyAcked ? scope.driver.roundDelay(step.delayMs) : undefined;
-  const delayMs = brokersMs ?? step.delayMs;
-  // Nobody would wait for its answer any more: better the error now.
+  const delayMs = brokerDelayMs ?? step.delayMs;
+  // The caller no longer waits when the next attempt starts, so it gets the error now.
   if (metadata.deadline !== undefined && now + delayMs >= metadata.deadline) return { kind: 'exhausted' };
-  return { kind: brokersMs === undefined ? 'in-place' : 'redeliver', delayMs };
+  return { kind: brokerDelayMs === undefined ? 'in-process' : 'redeliver', delayMs };
 }
 
 async function notifyRetry(
-  { number: attempt, failure, handler, delivery, maxAttempts }: Attempt,
+  { number, failure, handler, delivery, maxAttempts }: Attempt,
   { onRetry }: RetryPolicy,
   { step, scope }: { readonly step: NextStep & { readonly delayMs: number }; readonly scope: RetryScope },
 ): Promise<void> {
-  const where = step.kind === 'redeliver' ? 'through the broker' : 'in place';
-  const why = failure === undefined ? 'asked for another run' : `failed: ${messageOf(failure.error)}`;
+  const where = step.kind === 'redeliver' ? 'through the broker' : 'in process';
+  const why = failure === undefined ? 'requested a retry' : `failed: ${messageOf(failure.error)}`;
   scope.logger.log(
     `${scope.subscription}: handler ${quoted(handler.id)}, message ${quoted(delivery.message.messageId)}, ` +
-      `attempt ${attempt} of ${maxAttempts} ${why}; again ${where} in ${step.delayMs} ms`,
+      `attempt ${number} of ${maxAttempts} ${why}; next attempt ${where} in ${step.delayMs} ms`,
   );
   try {
-    await onRetry?.(attempt, failure?.error, step.delayMs);
+    await onRetry?.(number, failure?.error, step.delayMs);
   } catch (error) {
     scope.logger.error(`${scope.subscription}: onRetry of ${quoted(handler.id)} failed: ${messageOf(error)}`);
   }
 }
 
-/** Taken away, it runs elsewhere. */
+/** True if the broker redelivers the message, so that this process must not retry it. */
 function isLost({ delivery }: Attempt): boolean {
   return delivery.aborted && !delivery.isEarlyAcked;
 }

@@ -1,52 +1,66 @@
 import { mergeLayers } from '../runtime/merge-options.js';
 
 /**
- * What happens after a run of a handler has failed. Runs form one chain: the first, `maxRetries` more in place, then one for each entry of
- * `redeliverDelaysMs`; after the last the message is a dead letter, or its caller gets the error. What is left out is taken from the
- * class, the transport, the module, and in the end from the defaults given here.
+ * What happens when a handler fails. A message is attempted once, retried in process up to `maxRetries`
+ * times, then once per entry of `redeliverDelaysMs` through the broker. After the last attempt it becomes a
+ * dead letter, or its caller gets the error. Options that are not set come from the class, the transport, the
+ * module, and finally from these defaults.
  *
  * @publicApi
  */
 export interface RetryOptions {
-  /** Runs in place after the first; its key and its slot wait with it. 0 to 100 000. @defaultValue 3 */
+  /**
+   * In-process retries, 0 to 100 000. A waiting message keeps its concurrency slot and blocks its key.
+   * @defaultValue 3
+   */
   readonly maxRetries?: number | undefined;
-  /** Wait before the first of them. @defaultValue 1 000 */
+  /** Wait before the first in-process retry, in milliseconds. @defaultValue 1 000 */
   readonly delayMs?: number | undefined;
-  /** By what the wait grows each time, from 1. @defaultValue 2 */
+  /** Factor by which the wait grows with each in-process retry, from 1. @defaultValue 2 */
   readonly factor?: number | undefined;
-  /** What the wait grows to at most. @defaultValue 30 000 */
+  /** Longest wait before an in-process retry, in milliseconds. @defaultValue 30 000 */
   readonly maxDelayMs?: number | undefined;
-  /** `full`: each wait in place is a random part of what it could be, so that what failed together does not come back together. @defaultValue 'full' */
+  /**
+   * `full`: each in-process wait is a random part of its full length, so that messages that failed together
+   * are not retried together. @defaultValue 'full'
+   */
   readonly jitter?: 'full' | 'none' | undefined;
   /**
-   * No run begins later than this after the first failure, redeliveries included. @defaultValue none
+   * No attempt starts later than this after the first failure, redeliveries included, in milliseconds.
+   * @defaultValue none
    */
   readonly maxElapsedMs?: number | undefined;
   /**
-   * Only these failures are worth another run; others are `fatal`. Looked up along the `cause`s. Naming an error here also retries what
-   * is otherwise final: an `HttpException` that is an answer, a refusal by a pipe or a guard. `Error` itself names none of those.
+   * Only these failures are retried; all others are `fatal`. The `cause` chain of an error is searched too.
+   * An error that is listed here is retried even if it is not retryable by default: an `HttpException` that
+   * is a reply, or a rejection by a pipe or guard. `Error` itself does not include those.
    *
-   * @defaultValue every failure that is not final by nature
+   * @defaultValue every failure except a deliberate error reply and a rejection by a pipe or guard
    */
   readonly retryOn?: readonly ErrorMatcher[] | undefined;
-  /** Failures that no further run can mend: `fatal` at once. Looked up along the `cause`s; wins over `retryOn`. @defaultValue [] */
+  /**
+   * Failures that are `fatal` at once. The `cause` chain is searched too. Takes precedence over `retryOn`.
+   * @defaultValue []
+   */
   readonly failOn?: readonly ErrorMatcher[] | undefined;
-  /** True: the result, or the first item of a stream, counts as a failure. @defaultValue none */
+  /** Returns true if the result, or the first item of a stream, counts as a failure. @defaultValue none */
   readonly retryOnResult?: ((result: unknown) => boolean) | undefined;
   /**
-   * Called, and awaited, before each further run is waited for. `attempt` is the number of the run that failed, `delayMs` the wait
-   * that follows. An error of it is logged and changes nothing.
+   * Called, and awaited, before the wait for the next attempt. `attempt` is the number of the failed attempt,
+   * `delayMs` the wait that follows. If it throws, the error is logged and the retry continues.
    */
   readonly onRetry?: ((attempt: number, error: unknown, delayMs: number) => void | Promise<void>) | undefined;
   /**
-   * Waits of the runs after those in place, in milliseconds, each through the broker: it survives a restart and holds nothing up, and
-   * gives up the order of its key. Never early, on Kafka by the clock of who wrote it. From 1 ms to 28 days; without effect under
-   * `at-most-once`, where a message has no way back. @defaultValue []
+   * Delays of the redeliveries through the broker that follow the in-process retries, in milliseconds, from 1
+   * ms to 28 days. A redelivery survives a restart and does not block its key, so later messages of the key
+   * may overtake it. It is never early; on a log this is measured by the clock of the process that wrote the
+   * record. Without effect under `at-most-once`, because the broker does not redeliver an acknowledged
+   * message. @defaultValue []
    */
   readonly redeliverDelaysMs?: readonly number[] | undefined;
 }
 
-/** Every default filled in. */
+/** `RetryOptions` with all defaults applied. */
 export type RetryPolicy = {
   readonly [Name in Exclude<keyof RetryOptions, OptionalField>]-?: NonNullable<RetryOptions[Name]>;
 } & Pick<RetryOptions, OptionalField>;
@@ -62,23 +76,23 @@ const defaults = {
   redeliverDelaysMs: [],
 } as const satisfies RetryOptions;
 
-/** Merges field by field; the later layer wins where it says anything. */
+/** Merges field by field; a later layer overrides an earlier one. */
 export function resolveRetry(...layers: readonly (RetryOptions | undefined)[]): RetryPolicy {
   return mergeLayers(defaults, ...layers) as unknown as RetryPolicy;
 }
 
-/** A class of errors, subclasses included, or a function that says whether an error is meant; one that throws means none. @publicApi */
+/** An error class, subclasses included, or a predicate; a predicate that throws does not match. @publicApi */
 export type ErrorMatcher = (abstract new (...args: never[]) => unknown) | ((error: unknown) => boolean);
 
-/** Nobody wraps an error so often; a getter could make it endless. */
+/** Deepest `cause` chain that is searched: a getter could make it endless. */
 const maxDepth = 100;
 
-/** Whether any matcher means the error, or one that it was caused by. Total: whatever was thrown. */
+/** Whether any matcher matches the error or one of its causes. Never throws, whatever was thrown. */
 export function matchesError(error: unknown, matchers: readonly ErrorMatcher[]): boolean {
   const seen = new Set<unknown>();
   let cause = error;
   while (!seen.has(cause) && seen.size < maxDepth) {
-    if (matchers.some((matcher) => matchesFilter(cause, matcher))) return true;
+    if (matchers.some((matcher) => matchesOne(cause, matcher))) return true;
     seen.add(cause);
     cause = causeOf(cause);
     if (cause === undefined || cause === null) return false;
@@ -86,7 +100,7 @@ export function matchesError(error: unknown, matchers: readonly ErrorMatcher[]):
   return false;
 }
 
-function matchesFilter(error: unknown, matcher: ErrorMatcher): boolean {
+function matchesOne(error: unknown, matcher: ErrorMatcher): boolean {
   try {
     if (isClass(matcher)) return error instanceof matcher;
     return (matcher as (error: unknown) => unknown)(error) === true;
@@ -95,7 +109,10 @@ function matchesFilter(error: unknown, matcher: ErrorMatcher): boolean {
   }
 }
 
-/** A class cannot be called, and an old constructor of errors must not be. */
+/**
+ * An error class must not be called like a predicate: a class would throw, and an old constructor function
+ * would run.
+ */
 function isClass(matcher: ErrorMatcher): boolean {
   const { prototype } = matcher as { prototype?: unknown };
   if (prototype === Error.prototype || prototype instanceof Error) return true;

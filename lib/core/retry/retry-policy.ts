@@ -1,94 +1,108 @@
 import type { MaxHoldTime } from '../port/driver.js';
 import { matchesError, type RetryPolicy } from './retry-options.js';
 
-/** A run that has failed. Times in milliseconds since the epoch. */
+/** A failed attempt. Times in milliseconds since the Unix epoch. */
 export interface FailedAttempt {
-  /** Its number, from 1, over runs in place and redeliveries. */
+  /** Number of the attempt, from 1, counted across in-process retries and redeliveries. */
   readonly attempt: number;
   readonly error: unknown;
-  /** `final`: a refusal or an answer, which no further run is meant to change. */
-  readonly nature: 'ordinary' | 'final';
+  /**
+   * False for a rejection by a pipe or guard and for a deliberate error reply: another attempt would end the
+   * same way.
+   */
+  readonly isRetryable: boolean;
   readonly firstFailedAt: number;
   readonly now: number;
 }
 
-/** What comes after a failed run. `fatal`: nothing, because of what the failure is; `exhausted`: nothing, because all runs are used up. */
+/**
+ * What follows a failed attempt. `fatal`: another attempt would not help. `exhausted`: no attempt is left.
+ */
 export type NextStep =
-  | { readonly kind: 'in-place'; readonly delayMs: number }
+  | { readonly kind: 'in-process'; readonly delayMs: number }
   | { readonly kind: 'redeliver'; readonly delayMs: number }
   | { readonly kind: 'exhausted' }
   | { readonly kind: 'fatal' };
 
-/** What a handler may ask for at most, a day: longer waits are not a message broker's work. */
+/** Longest delay that a handler may request, one day: longer delays belong in a scheduler. */
 export const maxRequestedDelayMs = 24 * 60 * 60 * 1_000;
 
 const exhausted: NextStep = { kind: 'exhausted' };
 const fatal: NextStep = { kind: 'fatal' };
 
-/** Runs of one message altogether. */
+/** Attempts of one message in total. */
 export function maxAttemptsOf({ maxRetries, redeliverDelaysMs }: RetryPolicy): number {
   return 1 + maxRetries + redeliverDelaysMs.length;
 }
 
-/** The number of the run alone says where in the chain it stands, so a restart changes nothing. */
-export function stepAfter(run: FailedAttempt, policy: RetryPolicy, random: () => number): NextStep {
-  if (!isWorthAnother(run, policy)) return fatal;
-  const step = stepByNumber(run.attempt, policy, random);
-  return 'delayMs' in step && isTooLate(run, policy, step.delayMs) ? exhausted : step;
+/**
+ * Derives the next step from the number of the attempt alone, so that the chain continues after a restart.
+ */
+export function stepAfter(failed: FailedAttempt, policy: RetryPolicy, random: () => number): NextStep {
+  if (!isWorthRetrying(failed, policy)) return fatal;
+  const step = stepByNumber(failed.attempt, policy, random);
+  return 'delayMs' in step && isTooLate(failed, policy, step.delayMs) ? exhausted : step;
 }
 
-/** The same where the handler itself has asked for another run, and perhaps said when: one of its runs, whatever the failure. */
+/**
+ * The next step after the handler has requested a retry, with or without a delay. It counts as an attempt
+ * whatever the failure is.
+ */
 export function stepAsRequested(
-  run: FailedAttempt,
+  failed: FailedAttempt,
   policy: RetryPolicy,
   { delayMs, random }: { readonly delayMs: number | undefined; readonly random: () => number },
 ): NextStep {
-  if (run.attempt >= maxAttemptsOf(policy)) return exhausted;
+  if (failed.attempt >= maxAttemptsOf(policy)) return exhausted;
   const step: NextStep =
-    delayMs === undefined ? stepByNumber(run.attempt, policy, random) : { kind: 'redeliver', delayMs };
-  return 'delayMs' in step && isTooLate(run, policy, step.delayMs) ? exhausted : step;
+    delayMs === undefined ? stepByNumber(failed.attempt, policy, random) : { kind: 'redeliver', delayMs };
+  return 'delayMs' in step && isTooLate(failed, policy, step.delayMs) ? exhausted : step;
 }
 
-/** How long a message can stay in place. */
-export function totalMs({ waitMs, attempts: runs, timeoutMs }: MaxHoldTime): number {
-  return waitMs + runs * timeoutMs;
+/** How long a message can stay unsettled. */
+export function holdTimeMs({ waitMs, attempts, timeoutMs }: MaxHoldTime): number {
+  return waitMs + attempts * timeoutMs;
 }
 
-/** Runs in place. */
+/** In-process attempts of one message. */
 export function maxInProcessAttempts({ maxRetries }: RetryPolicy): number {
   return 1 + maxRetries;
 }
 
-/** How long the waits in place can be, all together. */
+/** Longest sum of the waits between in-process attempts. */
 export function maxInProcessWaitMs(policy: RetryPolicy): number {
   let sum = 0;
   for (let attempt = 1; attempt <= policy.maxRetries; attempt++) sum += longestDelayMs(attempt, policy);
   return Math.min(sum, policy.maxElapsedMs ?? Infinity);
 }
 
-function isWorthAnother({ error, nature }: FailedAttempt, { retryOn, failOn }: RetryPolicy): boolean {
+function isWorthRetrying({ error, isRetryable }: FailedAttempt, { retryOn, failOn }: RetryPolicy): boolean {
   if (matchesError(error, failOn)) return false;
-  // Every error is an `Error`: that names no refusal in particular.
-  if (nature === 'final') return matchesError(error, retryOn?.filter((matcher) => matcher !== Error) ?? []);
+  // Every error is an `Error`, so `retryOn: [Error]` does not name a rejection or an error reply in
+  // particular.
+  if (!isRetryable) return matchesError(error, retryOn?.filter((matcher) => matcher !== Error) ?? []);
   return retryOn === undefined || matchesError(error, retryOn);
 }
 
 function stepByNumber(attempt: number, policy: RetryPolicy, random: () => number): NextStep {
   if (attempt <= policy.maxRetries) {
     const longest = longestDelayMs(attempt, policy);
-    return { kind: 'in-place', delayMs: policy.jitter === 'none' ? longest : Math.ceil(longest * random()) };
+    return {
+      kind: 'in-process',
+      delayMs: policy.jitter === 'none' ? longest : Math.ceil(longest * random()),
+    };
   }
   const delayMs = policy.redeliverDelaysMs[attempt - policy.maxRetries - 1];
   return delayMs === undefined ? exhausted : { kind: 'redeliver', delayMs };
 }
 
 function longestDelayMs(attempt: number, { delayMs, factor, maxDelayMs }: RetryPolicy): number {
-  // 0 × ∞ is no number.
+  // 0 × ∞ would be NaN.
   if (delayMs === 0) return 0;
   return Math.ceil(Math.min(maxDelayMs, delayMs * factor ** (attempt - 1)));
 }
 
-/** A first failure that lies ahead was written by a clock that goes wrong, or by somebody else. */
+/** A first failure in the future counts as now: another clock is wrong, or the header was forged. */
 function isTooLate(
   { firstFailedAt, now }: FailedAttempt,
   { maxElapsedMs }: RetryPolicy,

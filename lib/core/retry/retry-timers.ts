@@ -1,48 +1,55 @@
 import type { StorkClock } from '../runtime/clock.js';
 import type { Delivery } from '../port/delivery.js';
 
-/** Waits before further runs. All end at once when nothing may run any more, and that of a delivery when it is taken away. */
+/**
+ * Waits between attempts. All of them end when the transport shuts down; the wait of one delivery ends when
+ * it is aborted.
+ */
 export class RetryTimers {
   readonly #clock: StorkClock;
-  readonly #wakers = new Set<() => void>();
-  #isOver = false;
+  readonly #listeners = new Set<() => void>();
+  #isClosed = false;
 
   constructor(clock: StorkClock) {
     this.#clock = clock;
   }
 
-  /** True once nothing may run any more but what runs. */
-  get isOver(): boolean {
-    return this.#isOver;
+  /** True once a shutdown has begun: no further attempt may start. */
+  get isClosed(): boolean {
+    return this.#isClosed;
   }
 
-  /** True when the time has passed, false when the wait was cut short. */
-  sleep(delayMs: number, delivery: Delivery): Promise<boolean> {
-    if (this.#isOver || delivery.aborted) return Promise.resolve(false);
+  /** Resolves with true when the delay has passed, with false when the wait was interrupted. */
+  wait(delayMs: number, delivery: Delivery): Promise<boolean> {
+    if (this.#isClosed || delivery.aborted) return Promise.resolve(false);
     return new Promise((resolve) => {
-      const end = (isWhole: boolean): void => {
+      const end = (hasElapsed: boolean): void => {
         cancel();
-        this.#wakers.delete(wake);
-        forget();
-        resolve(isWhole);
+        this.#listeners.delete(interrupt);
+        removeListener();
+        resolve(hasElapsed);
       };
-      const wake = (): void => end(false);
+      const interrupt = (): void => end(false);
       const cancel = this.#clock.setTimer(delayMs, () => end(true));
-      this.#wakers.add(wake);
-      const forget = delivery.onAbort(wake);
+      this.#listeners.add(interrupt);
+      const removeListener = delivery.onAbort(interrupt);
     });
   }
 
-  /** What else has to know then, at once if it is so. @returns takes the listener away again */
-  onEnd(listener: () => void): () => void {
-    if (this.#isOver) listener();
-    else this.#wakers.add(listener);
-    return () => void this.#wakers.delete(listener);
+  /**
+   * Calls `listener` on `close`, immediately if it has been called.
+   *
+   * @returns a function that removes the listener
+   */
+  onClose(listener: () => void): () => void {
+    if (this.#isClosed) listener();
+    else this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
   }
 
-  /** Ends every wait, those to come included. */
-  end(): void {
-    this.#isOver = true;
-    for (const wake of this.#wakers) wake();
+  /** Interrupts every wait; later waits end immediately. */
+  close(): void {
+    this.#isClosed = true;
+    for (const listener of this.#listeners) listener();
   }
 }

@@ -1,5 +1,5 @@
 import type { SubscriptionSpec } from '../../core/port/driver.js';
-import { totalMs } from '../../core/retry/retry-policy.js';
+import { holdTimeMs } from '../../core/retry/retry-policy.js';
 import type { ConfigProblem } from '../../core/runtime/errors.js';
 
 export interface HoldTimeLimits {
@@ -19,7 +19,7 @@ export function validateHoldTime(
   { prefetch, consumerTimeoutMs, transport }: HoldTimeLimits,
 ): ConfigProblem[] {
   const { handler, waitMs, attempts, timeoutMs } = maxHoldTime;
-  const holdMs = totalMs(maxHoldTime);
+  const holdMs = holdTimeMs(maxHoldTime);
   const rounds = Math.ceil(prefetch / concurrency);
   if (rounds * holdMs <= consumerTimeoutMs / 2) return [];
   const limitMs = Math.floor(consumerTimeoutMs / 2 / rounds);

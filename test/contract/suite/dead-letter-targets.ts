@@ -54,7 +54,7 @@ export function deadLetterTargetContract(harness: DriverHarness): void {
 
   it('is refused where the transport has no such places, and where it is the source itself', async () => {
     await expect(startApp(harness, { controllers: [newFailing({ [other]: 'elsewhere' })] })).rejects.toThrow(
-      `@DeadLetter({ ${other} }) of Failing.special: expected { ${kind} }, beside it or instead: letters of the transport "main" go to a ${kind}`,
+      `@DeadLetter({ ${other} }) of Failing.special: expected { ${kind} }, in addition or instead: dead letters of the transport "main" go to a ${kind}`,
     );
     const source = uniqueName();
     await expect(

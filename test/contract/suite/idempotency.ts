@@ -348,7 +348,7 @@ function requests(harness: DriverHarness, start: Start): void {
       });
       expect(failure).toMatchObject({
         remoteName: 'StreamNotIdempotentError',
-        message: expect.stringContaining('@Idempotent() needs one answer') as unknown,
+        message: expect.stringContaining('@Idempotent() requires a single reply') as unknown,
       });
       expect(items).toEqual([]);
       expect(await client.request('one', 1)).toBe(1);

@@ -39,7 +39,7 @@ export function newMessage(fields: Partial<InboundMessage> = {}): InboundMessage
 export class RecordingSource implements DeliverySource {
   readonly events: string[] = [];
   /** Copies that are confirmed. */
-  readonly copied: RepublishedMessage[] = [];
+  readonly republished: RepublishedMessage[] = [];
   /** Tries of `copy` that fail before one succeeds. */
   refusals = 0;
   /** Set: each `copy` waits for it. */
@@ -50,7 +50,7 @@ export class RecordingSource implements DeliverySource {
   }
 
   async ackEarly(delivery: Delivery): Promise<void> {
-    this.events.push(`forgo ${delivery.tag}`);
+    this.events.push(`ackEarly ${delivery.tag}`);
   }
 
   requeue(delivery: Delivery): void {
@@ -58,13 +58,13 @@ export class RecordingSource implements DeliverySource {
   }
 
   async republish(delivery: Delivery, copy: RepublishedMessage): Promise<void> {
-    this.events.push(`copy ${delivery.tag}`);
+    this.events.push(`republish ${delivery.tag}`);
     await this.gate;
     if (this.refusals > 0) {
       this.refusals--;
       throw new Error('the broker says no');
     }
-    this.copied.push(copy);
+    this.republished.push(copy);
   }
 }
 

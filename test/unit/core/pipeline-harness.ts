@@ -36,7 +36,7 @@ export class ServerDriver {
     return this.confirm();
   }
 
-  get told(): string[] {
+  get sent(): string[] {
     return this.replies.map(({ kind, body }) => `${kind} ${body.toString()}`.trim());
   }
 
@@ -51,7 +51,7 @@ export type Behaviour = (run: HandlerAttempt) => Promise<Failure | undefined>;
 
 export class TestHandler implements Handler {
   readonly patterns;
-  readonly runs: HandlerAttempt[] = [];
+  readonly attempts: HandlerAttempt[] = [];
   readonly retry?: RetryPolicy;
   readonly deadLetter?: DeadLetterPolicy;
   readonly idempotency?: IdempotencyPolicy;
@@ -68,7 +68,7 @@ export class TestHandler implements Handler {
     this.patterns = [patternFromString(pattern)];
   }
   run(run: HandlerAttempt): Promise<Failure | undefined> {
-    this.runs.push(run);
+    this.attempts.push(run);
     return this.behaviour(run);
   }
 }
@@ -113,11 +113,11 @@ export function newBench(
 /** What a test's source says when it refuses a copy. */
 export const refusal = 'the broker says no';
 
-export const asked: ReplyTarget = { kind: 'address', address: 'inbox-1' };
+export const replyToInbox: ReplyTarget = { kind: 'address', address: 'inbox-1' };
 
 /** Death reason, handler and attempt of each copy. */
 export function deadLetters({ source }: TestDelivery): unknown[][] {
-  return source.copied.map(({ headers }) => [
+  return source.republished.map(({ headers }) => [
     headers['stork-death-reason'],
     headers['stork-handler'],
     headers['stork-attempt'],
@@ -125,7 +125,7 @@ export function deadLetters({ source }: TestDelivery): unknown[][] {
 }
 
 /** What an intake does when a source is lost. */
-export function lose({ delivery, session }: TestDelivery): void {
+export function loseSource({ delivery, session }: TestDelivery): void {
   session.end();
   delivery.abort();
 }

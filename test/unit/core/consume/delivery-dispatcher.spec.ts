@@ -44,8 +44,8 @@ function newBench(fields: Partial<DeliveryDispatcherFields> = {}) {
       gates.set(delivery.tag, gate);
       return gate.promise;
     },
-    failed: async () => 'done',
-    release: (delivery) => {
+    onProcessFailed: async () => 'settled',
+    returnToSource: (delivery) => {
       released.push(delivery.tag);
       delivery.requeue();
     },
@@ -58,7 +58,7 @@ function newBench(fields: Partial<DeliveryDispatcherFields> = {}) {
     dispatcher.deliver(delivery);
     return delivery;
   };
-  const end = async (tag: number, outcome: Settled | DeferredSettlement = 'done'): Promise<void> => {
+  const end = async (tag: number, outcome: Settled | DeferredSettlement = 'settled'): Promise<void> => {
     gates.get(tag)!.open(outcome);
     await settle();
   };
@@ -92,8 +92,8 @@ describe('deliveries', () => {
     deliver(1, 'x');
     deliver(2, 'x');
     deliver(3);
-    await end(1, 'again');
-    await end(1, 'again');
+    await end(1, 'reprocess');
+    await end(1, 'reprocess');
     expect([started, dispatcher.running, dispatcher.inFlight]).toEqual([[1, 1, 1], 1, 3]);
     await end(1);
     await end(3);
@@ -107,7 +107,7 @@ describe('deliveries', () => {
     settled.requeue();
     lost.end();
     aborted.abort();
-    for (const tag of [1, 2, 3]) await end(tag, 'again');
+    for (const tag of [1, 2, 3]) await end(tag, 'reprocess');
     expect([started, dispatcher.inFlight]).toEqual([[1, 2, 3], 0]);
   });
 });
@@ -115,7 +115,7 @@ describe('deliveries', () => {
 describe('what a handler keeps', () => {
   const keep = async (bench: ReturnType<typeof newBench>, tag: number): Promise<Gate<Settled>> => {
     const later = newGate<Settled>();
-    await bench.end(tag, { later: later.promise });
+    await bench.end(tag, { settled: later.promise });
     return later;
   };
 
@@ -125,15 +125,15 @@ describe('what a handler keeps', () => {
     bench.deliver(2, 'x');
     const later = await keep(bench, 1);
     const { dispatcher } = bench;
-    expect([bench.started, dispatcher.running, dispatcher.held, dispatcher.inFlight]).toEqual([
+    expect([bench.started, dispatcher.running, dispatcher.deferred, dispatcher.inFlight]).toEqual([
       [1, 2],
       1,
       1,
       2,
     ]);
-    later.open('done');
+    later.open('settled');
     await settle();
-    expect([dispatcher.held, dispatcher.inFlight]).toEqual([0, 1]);
+    expect([dispatcher.deferred, dispatcher.inFlight]).toEqual([0, 1]);
   });
 
   it('runs again in its lane where its source cannot take it back', async () => {
@@ -141,7 +141,7 @@ describe('what a handler keeps', () => {
     bench.deliver(1, 'x');
     const later = await keep(bench, 1);
     bench.deliver(2, 'x');
-    later.open('again');
+    later.open('reprocess');
     await settle();
     expect(bench.started).toEqual([1, 2]);
     await bench.end(2);
@@ -164,12 +164,12 @@ describe('what a handler keeps', () => {
     let abandoned = 0;
     const drained = noteWhenDone(bench.dispatcher.drain(1_000, () => abandoned++));
     await settle();
-    first.open('done');
+    first.open('settled');
     await settle();
     expect([drained.done, abandoned]).toEqual([false, 0]);
     await bench.clock.advance(1_000);
     expect([drained.done, abandoned, bench.released]).toEqual([true, 1, [2]]);
-    second.open('done');
+    second.open('settled');
     await settle();
     expect([bench.dispatcher.inFlight, bench.released]).toEqual([0, [2]]);
   });
@@ -181,7 +181,7 @@ describe('what a handler keeps', () => {
     const drained = noteWhenDone(bench.dispatcher.drain(1_000, () => {}));
     await settle();
     expect(drained.done).toBe(false);
-    later.open('again');
+    later.open('reprocess');
     await settle();
     expect([drained.done, bench.released, bench.dispatcher.inFlight]).toEqual([true, [1], 0]);
   });
@@ -189,9 +189,9 @@ describe('what a handler keeps', () => {
   it('costs a redelivery where its settling fails by a bug', async () => {
     const failures: unknown[] = [];
     const bench = newBench({
-      failed: async (_, error) => {
+      onProcessFailed: async (_, error) => {
         failures.push(error);
-        return 'done';
+        return 'settled';
       },
     });
     bench.deliver(1);
@@ -212,9 +212,9 @@ it('leaves a message alone that is this process’s only, when its epoch ends', 
 });
 
 it('pushes a delivery with the bounds of its handlers', async () => {
-  const bound = { limit: 1 };
+  const bound = { max: 1 };
   const { started, deliver, end } = newBench({
-    boundsOf: ({ tag }) => (tag % 2 === 1 ? [bound] : []),
+    limitsOf: ({ tag }) => (tag % 2 === 1 ? [bound] : []),
   });
   for (const tag of [1, 3, 2, 4]) deliver(tag);
   expect(started).toEqual([1, 2]);
@@ -246,7 +246,10 @@ describe('an epoch that ends', () => {
         weight: 5,
         arbitrary: fc.record({ orderingKey: fc.constantFrom('x', 'y', undefined), of: fc.nat(2) }),
       },
-      { weight: 3, arbitrary: fc.record({ finish: fc.nat(5), outcome: fc.constantFrom('done', 'again') }) },
+      {
+        weight: 3,
+        arbitrary: fc.record({ finish: fc.nat(5), outcome: fc.constantFrom('settled', 'reprocess') }),
+      },
       { weight: 1, arbitrary: fc.record({ end: fc.nat(2) }) },
       { weight: 1, arbitrary: fc.constantFrom('quiesce', 'resume') },
     );
@@ -272,7 +275,7 @@ describe('an epoch that ends', () => {
               atWork.set(delivery, gate);
               return gate.promise;
             },
-            release: (delivery) => void released.push(delivery),
+            returnToSource: (delivery) => void released.push(delivery),
           });
           const epochs = [new SourceSession(), new SourceSession(), new SourceSession()];
           for (const next of steps) {
@@ -303,7 +306,7 @@ describe('an epoch that ends', () => {
           for (let left = [...atWork]; left.length > 0; left = [...atWork]) {
             for (const [delivery, gate] of left) {
               atWork.delete(delivery);
-              gate.open('done');
+              gate.open('settled');
             }
             for (let turn = 0; turn < 10; turn++) await Promise.resolve();
           }
@@ -509,11 +512,11 @@ describe('drain', () => {
     const { clock, dispatcher, started, deliver, end } = newBench();
     deliver(1);
     const drained = noteWhenDone(dispatcher.drain(10_000, () => {}));
-    await end(1, 'again');
+    await end(1, 'reprocess');
     expect([started, drained.done]).toEqual([[1, 1], false]);
     await clock.advance(10_000);
     expect(drained.done).toBe(true);
-    await end(1, 'again');
+    await end(1, 'reprocess');
     expect(started).toEqual([1, 1]);
   });
 

@@ -165,12 +165,12 @@ describe('bounds of a message', () => {
     newHandler('event', 'free', 'a'),
   ]);
   const limits = (pattern: string, headers: Record<string, string> = {}): number[] =>
-    table.boundsOf(newMessage({ patterns: [pattern], headers })).map(({ limit }) => limit);
+    table.limitsOf(newMessage({ patterns: [pattern], headers })).map(({ max: limit }) => limit);
 
   it('are those of the handlers that it may get, the same objects each time', () => {
     expect([limits('a'), limits('b'), limits('x'.repeat(300))]).toEqual([[1, 2], [1], [1]]);
-    const [bound] = table.boundsOf(newMessage({ patterns: ['b'] }));
-    expect(table.boundsOf(newMessage({ patterns: ['c'] }))[0]).toBe(bound);
+    const [bound] = table.limitsOf(newMessage({ patterns: ['b'] }));
+    expect(table.limitsOf(newMessage({ patterns: ['c'] }))[0]).toBe(bound);
   });
 
   it('are those of the one that a copy names, but for a dead letter that is read', () => {
@@ -183,7 +183,7 @@ describe('bounds of a message', () => {
   });
 
   it('cost nothing where no handler has one', () => {
-    expect([table.isBounded, new HandlerTable([newHandler('event', 'e', 'a')]).isBounded]).toEqual([
+    expect([table.hasLimits, new HandlerTable([newHandler('event', 'e', 'a')]).hasLimits]).toEqual([
       true,
       false,
     ]);

@@ -6,7 +6,14 @@ import { processDelivery } from '../../../../lib/core/consume/pipeline.js';
 import { patternFromString } from '../../../../lib/core/message/pattern.js';
 import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
 import { newGate, noteWhenDone, RecordingLogger, settle } from '../harness.js';
-import { deliveryOf, failure, deadLetters, lose, newBench, type Behaviour } from '../pipeline-harness.js';
+import {
+  deliveryOf,
+  failure,
+  deadLetters,
+  loseSource,
+  newBench,
+  type Behaviour,
+} from '../pipeline-harness.js';
 
 function newLimited(behaviour: Behaviour, timeoutMs: number | undefined = 1_000) {
   const clock = new VirtualClock();
@@ -67,8 +74,8 @@ describe('a handler with a time limit', () => {
     gate.open();
     await settle();
     expect(lines).toEqual([
-      'warn orders: handler "Orders.paid", message "m-1": still at work 5000 ms after its time-out of 1000 ms; what waits for it goes on',
-      'debug orders: handler "Orders.paid", message "m-1": the run that was over its time has failed: far too late',
+      'warn orders: handler "Orders.paid", message "m-1": still running 5000 ms after its timeout of 1000 ms; other messages of its key are now processed',
+      'debug orders: handler "Orders.paid", message "m-1": the timed-out attempt failed: far too late',
     ]);
     expect(clock.pendingTimers).toBe(0);
   });
@@ -86,7 +93,7 @@ describe('a handler with a time limit', () => {
     await settle();
     const heard: string[] = [];
     runs[0]!.onAbort(() => heard.push('early'));
-    lose(test);
+    loseSource(test);
     runs[0]!.onAbort(() => heard.push('late'));
     expect(heard).toEqual(['early', 'late']);
     gate.open();

@@ -1,8 +1,8 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { InFlight, marksFor, type InFlightMarks } from '../../../../lib/core/consume/in-flight.js';
+import { InFlight, inFlightLimits, type InFlightLimits } from '../../../../lib/core/consume/in-flight.js';
 
-function newInFlight(marks: InFlightMarks): { inFlight: InFlight; calls: string[] } {
+function newInFlight(marks: InFlightLimits): { inFlight: InFlight; calls: string[] } {
   const calls: string[] = [];
   const inFlight = new InFlight(
     marks,
@@ -12,7 +12,7 @@ function newInFlight(marks: InFlightMarks): { inFlight: InFlight; calls: string[
   return { inFlight, calls };
 }
 
-const marks: InFlightMarks = { highMessages: 4, lowMessages: 2, highBytes: 100 };
+const marks: InFlightLimits = { pauseAtMessages: 4, resumeAtMessages: 2, pauseAtBytes: 100 };
 
 describe('InFlight', () => {
   it('is full at the high mark of messages and has room again at the low one', () => {
@@ -106,11 +106,15 @@ describe('InFlight', () => {
 
 describe('marksFor', () => {
   it('holds work for many keys even at a low concurrency', () => {
-    expect(marksFor(1)).toEqual({ highMessages: 64, lowMessages: 32, highBytes: 64 * 1024 * 1024 });
-    expect(marksFor(16).highMessages).toBe(64);
+    expect(inFlightLimits(1)).toEqual({
+      pauseAtMessages: 64,
+      resumeAtMessages: 32,
+      pauseAtBytes: 64 * 1024 * 1024,
+    });
+    expect(inFlightLimits(16).pauseAtMessages).toBe(64);
   });
 
   it('holds four times a high concurrency, and goes on at half of that', () => {
-    expect(marksFor(100)).toMatchObject({ highMessages: 400, lowMessages: 200 });
+    expect(inFlightLimits(100)).toMatchObject({ pauseAtMessages: 400, resumeAtMessages: 200 });
   });
 });

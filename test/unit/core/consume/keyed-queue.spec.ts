@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { KeyedQueue, type Bound } from '../../../../lib/core/consume/keyed-queue.js';
+import { KeyedQueue, type ConcurrencyLimit } from '../../../../lib/core/consume/keyed-queue.js';
 import { newGate, settle, type Gate } from '../harness.js';
 
 /** Lanes whose items end when the test says so. */
@@ -193,7 +193,7 @@ describe('KeyedQueue', () => {
 });
 
 describe('an item at one of its bounds', () => {
-  const one: Bound = { limit: 1 };
+  const one: ConcurrencyLimit = { max: 1 };
 
   it('waits beside the line: others go past it and take every slot', async () => {
     const bench = new Bench(2);
@@ -236,7 +236,7 @@ describe('an item at one of its bounds', () => {
 
   it('takes a place in all of its bounds or in none', async () => {
     const bench = new Bench(5);
-    const other: Bound = { limit: 1 };
+    const other: ConcurrencyLimit = { max: 1 };
     bench.lanes.push(undefined, 'a', [one]);
     bench.lanes.push(undefined, 'both', [one, other]);
     bench.lanes.push(undefined, 'b', [other]);
@@ -249,7 +249,7 @@ describe('an item at one of its bounds', () => {
 
   it('lets the next one try where a place is free that it cannot use yet', async () => {
     const bench = new Bench(5);
-    const other: Bound = { limit: 1 };
+    const other: ConcurrencyLimit = { max: 1 };
     bench.lanes.push(undefined, 'a', [one]);
     bench.lanes.push(undefined, 'b', [other]);
     bench.lanes.push(undefined, 'both', [one, other]);
@@ -274,7 +274,7 @@ describe('an item at one of its bounds', () => {
 interface Item {
   readonly orderingKey: string | undefined;
   readonly number: number;
-  readonly bounds: readonly Bound[];
+  readonly bounds: readonly ConcurrencyLimit[];
 }
 
 const step = fc.oneof(
@@ -306,14 +306,14 @@ describe('KeyedLanes under any load', () => {
         fc.tuple(fc.integer({ min: 1, max: 3 }), fc.integer({ min: 1, max: 3 }), fc.constant(4)),
         fc.array(step, { maxLength: 60 }),
         async (concurrency, limits, steps) => {
-          const allBounds: Bound[] = limits.map((limit) => ({ limit }));
+          const allBounds: ConcurrencyLimit[] = limits.map((max) => ({ max }));
           const running = new Map<Item, Gate>();
           const started: Item[] = [];
           const taken: Item[] = [];
           const pushed: Item[] = [];
           let quiesced = false;
-          const isFull = (bound: Bound): boolean =>
-            [...running.keys()].filter(({ bounds }) => bounds.includes(bound)).length === bound.limit;
+          const isFull = (bound: ConcurrencyLimit): boolean =>
+            [...running.keys()].filter(({ bounds }) => bounds.includes(bound)).length === bound.max;
           const lanes = new KeyedQueue<Item>(concurrency, (item) => {
             expect(quiesced).toBe(false);
             expect(item.bounds.filter(isFull)).toEqual([]);

@@ -4,11 +4,11 @@ import type { Failure } from '../../../../lib/core/runtime/failure.js';
 import type { InboundMessage } from '../../../../lib/core/port/message.js';
 import { newCodecs, newGate, settle } from '../harness.js';
 import {
-  asked,
+  replyToInbox,
   deliveryOf,
   failure,
   deadLetters,
-  lose,
+  loseSource,
   newBench,
   refusal,
   TestHandler,
@@ -38,17 +38,17 @@ describe('an event', () => {
     const { scope } = newBench([handler]);
     const test = deliveryOf({ patterns: ['nobody', 'order.paid'], headers: { 'stork-attempt': '2' } });
     await processDelivery(test.delivery, scope);
-    expect(handler.runs).toMatchObject([
+    expect(handler.attempts).toMatchObject([
       { pattern: 'order.paid', value: { id: 1 }, metadata: { attempt: 2 } },
     ]);
-    expect(handler.runs[0]?.delivery).toBe(test.delivery);
+    expect(handler.attempts[0]?.delivery).toBe(test.delivery);
   });
 
   it('that is a tombstone reaches its handler as null', async () => {
     const handler = new TestHandler('event', 'h', '#');
     const { scope } = newBench([handler]);
     await processDelivery(deliveryOf({ body: null }).delivery, scope);
-    expect(handler.runs[0]?.value).toBeNull();
+    expect(handler.attempts[0]?.value).toBeNull();
   });
 
   it('whose handler has failed is kept as a dead letter and then acknowledged', async () => {
@@ -58,9 +58,9 @@ describe('an event', () => {
     const { counters, logger, scope } = newBench([handler]);
     const test = deliveryOf({ headers: { 'stork-attempt': '3', tenant: 'a' } });
     await processDelivery(test.delivery, scope);
-    expect(test.source.events).toEqual(['copy 1', 'ack 1']);
+    expect(test.source.events).toEqual(['republish 1', 'ack 1']);
     expect(deadLetters(test)).toEqual([['retries-exhausted', 'Orders.paid', '3']]);
-    expect(test.source.copied[0]!.headers).toMatchObject({
+    expect(test.source.republished[0]!.headers).toMatchObject({
       tenant: 'a',
       'stork-error-message': 'no stock',
       'stork-origin': 'orders',
@@ -88,11 +88,11 @@ describe('an event', () => {
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
     await settle();
-    expect(handlers.map(({ runs }) => runs.length)).toEqual([1, 1, 1, 0]);
+    expect(handlers.map(({ attempts: runs }) => runs.length)).toEqual([1, 1, 1, 0]);
     expect(test.source.events).toEqual([]);
     gate.open();
     await done;
-    expect(test.source.events).toEqual(['copy 1', 'copy 1', 'ack 1']);
+    expect(test.source.events).toEqual(['republish 1', 'republish 1', 'ack 1']);
     expect(deadLetters(test)).toEqual([
       ['fatal', 'bad', '1'],
       ['invalid', 'worse', '1'],
@@ -104,7 +104,7 @@ describe('an event', () => {
     const handlers = [new TestHandler('event', 'a', '#'), new TestHandler('event', 'b', 'something.else')];
     const { scope } = newBench(handlers);
     await processDelivery(deliveryOf({ headers: { 'stork-handler': 'b' } }).delivery, scope);
-    expect(handlers.map(({ runs }) => runs.length)).toEqual([0, 1]);
+    expect(handlers.map(({ attempts: runs }) => runs.length)).toEqual([0, 1]);
   });
 
   it('reaches a message handler where there is no event handler, whose result is dropped', async () => {
@@ -123,20 +123,20 @@ describe('a message whose deadline is over', () => {
   it('is acknowledged unread, without an answer', async () => {
     const handler = new TestHandler('message', 'm', '#');
     const { driver, clock, counters, scope } = newBench([handler]);
-    driver.target = asked;
+    driver.target = replyToInbox;
     const deadline = (ms: number): string => new Date(clock.now() + ms).toISOString();
     const late = deliveryOf({ headers: { 'stork-deadline': deadline(0) }, body: Buffer.from('{') });
     await processDelivery(late.delivery, scope);
-    expect([late.source.events, driver.replies, handler.runs]).toEqual([['ack 1'], [], []]);
+    expect([late.source.events, driver.replies, handler.attempts]).toEqual([['ack 1'], [], []]);
     expect(counters.snapshot()).toEqual({ received: 1, expired: 1 });
     await processDelivery(deliveryOf({ headers: { 'stork-deadline': deadline(1) } }).delivery, scope);
-    expect(handler.runs).toHaveLength(1);
+    expect(handler.attempts).toHaveLength(1);
   });
 
   it('runs for so much longer as the clocks may be apart', async () => {
     const handler = new TestHandler('message', 'm', '#');
     const { driver, clock, scope } = newBench([handler]);
-    driver.target = asked;
+    driver.target = replyToInbox;
     const skewed = { ...scope, clockSkewMs: 5_000 };
     const run = (sinceMs: number): Promise<unknown> => {
       const deadline = new Date(clock.now() - sinceMs).toISOString();
@@ -144,7 +144,7 @@ describe('a message whose deadline is over', () => {
     };
     await run(4_999);
     await run(5_000);
-    expect(handler.runs).toHaveLength(1);
+    expect(handler.attempts).toHaveLength(1);
   });
 
   it('is handled all the same where nobody waits for an answer', async () => {
@@ -154,7 +154,7 @@ describe('a message whose deadline is over', () => {
       deliveryOf({ headers: { 'stork-deadline': '2020-01-01T00:00:00.000Z' } }).delivery,
       scope,
     );
-    expect(handler.runs).toHaveLength(1);
+    expect(handler.attempts).toHaveLength(1);
   });
 });
 
@@ -181,42 +181,42 @@ describe('a message that no handler may see', () => {
     const { counters, driver, scope } = newBench([handler]);
     const test = deliveryOf(message);
     await processDelivery(test.delivery, scope);
-    expect(test.source.events).toEqual(['copy 1', 'ack 1']);
+    expect(test.source.events).toEqual(['republish 1', 'ack 1']);
     expect(deadLetters(test)).toEqual([[reason, message.headers?.['stork-handler'], '1']]);
     expect(counters.snapshot()).toEqual({ received: 1, 'dead-lettered': 1 });
-    expect([handler.runs, driver.replies]).toEqual([[], []]);
+    expect([handler.attempts, driver.replies]).toEqual([[], []]);
   });
 
   it.each(Object.keys(cases))('because it %s is answered too where an answer is wanted', async (name) => {
     const { message, reason, code } = cases[name]!;
     const handler = new TestHandler('message', 'h', 'order.paid');
     const { driver, scope } = newBench([handler]);
-    driver.target = asked;
+    driver.target = replyToInbox;
     const test = deliveryOf({ ...message, correlationId: 'r-1' });
     await processDelivery(test.delivery, scope);
     expect(driver.error).toMatchObject({ code, retryable: false });
     expect(driver.replies[0]?.correlationId).toBe('r-1');
     expect(deadLetters(test)).toMatchObject([[reason, message.headers?.['stork-handler'], '1']]);
-    expect(test.source.events).toEqual(['copy 1', 'ack 1']);
+    expect(test.source.events).toEqual(['republish 1', 'ack 1']);
   });
 
   it('is kept also when its caller is gone, which is counted', async () => {
     const { driver, counters, scope } = newBench([]);
-    driver.target = asked;
+    driver.target = replyToInbox;
     driver.confirm = () => Promise.resolve('undeliverable');
     const test = deliveryOf();
     await processDelivery(test.delivery, scope);
-    expect(test.source.events).toEqual(['copy 1', 'ack 1']);
+    expect(test.source.events).toEqual(['republish 1', 'ack 1']);
     expect(counters.snapshot()).toEqual({ received: 1, 'reply-undeliverable': 1, 'dead-lettered': 1 });
   });
 
   it('is kept also when the reply to its caller is not confirmed, which is logged', async () => {
     const { driver, counters, logger, scope } = newBench([]);
-    driver.target = asked;
+    driver.target = replyToInbox;
     driver.confirm = () => Promise.reject(new Error('channel closed'));
     const test = deliveryOf();
     await processDelivery(test.delivery, scope);
-    expect(test.source.events).toEqual(['copy 1', 'ack 1']);
+    expect(test.source.events).toEqual(['republish 1', 'ack 1']);
     expect(counters.snapshot()).toEqual({ received: 1, 'dead-lettered': 1 });
     expect(logger.lines[0]).toBe('warn orders: an error reply was not confirmed: channel closed');
   });
@@ -226,7 +226,7 @@ describe('a message that no handler may see', () => {
     const { scope } = newBench([handler]);
     const body = Buffer.from(JSON.stringify('x'.repeat(998)));
     await processDelivery(deliveryOf({ body }).delivery, scope);
-    expect([body.length, handler.runs.length]).toEqual([1_000, 1]);
+    expect([body.length, handler.attempts.length]).toEqual([1_000, 1]);
   });
 
   it('because its reply address is forged is kept, with the reason, and answered nowhere', async () => {
@@ -235,21 +235,21 @@ describe('a message that no handler may see', () => {
     driver.target = { kind: 'forged', why: 'the queue "orders" is no inbox' };
     const test = deliveryOf();
     await processDelivery(test.delivery, scope);
-    expect([driver.replies, handler.runs]).toEqual([[], []]);
+    expect([driver.replies, handler.attempts]).toEqual([[], []]);
     expect(deadLetters(test)).toEqual([['invalid', undefined, '1']]);
-    expect(test.source.copied[0]!.headers['stork-error-message']).toBe('the queue "orders" is no inbox');
+    expect(test.source.republished[0]!.headers['stork-error-message']).toBe('the queue "orders" is no inbox');
   });
 
   it('because only event handlers listen is refused when an answer is wanted', async () => {
     const handler = new TestHandler('event', 'e', '#');
     const { driver, scope } = newBench([handler]);
-    driver.target = asked;
+    driver.target = replyToInbox;
     await processDelivery(deliveryOf().delivery, scope);
     expect(driver.error).toMatchObject({
       code: 'NO_HANDLER',
       message: 'no handler for pattern "order.paid"',
     });
-    expect(handler.runs).toEqual([]);
+    expect(handler.attempts).toEqual([]);
   });
 
   it('waits, its source paused, while the dead letter cannot be written', async () => {
@@ -258,7 +258,7 @@ describe('a message that no handler may see', () => {
     test.source.refusals = 2;
     const done = processDelivery(test.delivery, scope);
     await clock.advance(1_499);
-    expect([test.source.events, blocked]).toEqual([['copy 1', 'copy 1'], [refusal]]);
+    expect([test.source.events, blocked]).toEqual([['republish 1', 'republish 1'], [refusal]]);
     await clock.advance(1);
     await done;
     expect([test.source.events.at(-1), blocked]).toEqual(['ack 1', [refusal, undefined]]);
@@ -272,15 +272,15 @@ describe('a message that no handler may see', () => {
     const codec = { contentType: 'x/own', encode: (): Buffer => Buffer.alloc(0), decode };
     const { scope } = newBench([new TestHandler('event', 'h', '#')], { codecs: newCodecs(codec) });
     const test = deliveryOf({ contentType: 'x/own' });
-    await expect(processDelivery(test.delivery, scope)).resolves.toBe('done');
+    await expect(processDelivery(test.delivery, scope)).resolves.toBe('settled');
     expect(deadLetters(test)).toEqual([['undecodable', undefined, '1']]);
   });
 
   it('is kept also when a sender wrote a time that is none', async () => {
     const { scope } = newBench([]);
     const test = deliveryOf({ timestamp: 1.767e18 });
-    await expect(processDelivery(test.delivery, scope)).resolves.toBe('done');
-    expect(test.source.events).toEqual(['copy 1', 'ack 1']);
+    await expect(processDelivery(test.delivery, scope)).resolves.toBe('settled');
+    expect(test.source.events).toEqual(['republish 1', 'ack 1']);
   });
 });
 
@@ -295,7 +295,7 @@ describe('a message without a handler, where others read the source too', () => 
 
   it('is still answered where an answer is wanted', async () => {
     const { driver, scope } = newBench([], { onUnhandled: 'skip' });
-    driver.target = asked;
+    driver.target = replyToInbox;
     const test = deliveryOf();
     await processDelivery(test.delivery, scope);
     expect(driver.error).toMatchObject({ code: 'NO_HANDLER' });
@@ -322,13 +322,13 @@ describe('a request', () => {
       messageHandler({ sum: 3 }),
       new TestHandler('event', 'e', '#'),
     ]);
-    driver.target = asked;
+    driver.target = replyToInbox;
     const gate = newGate<'confirmed'>();
     driver.confirm = () => gate.promise;
     const test = deliveryOf({ correlationId: 'r-1' });
     const done = processDelivery(test.delivery, scope);
     await settle();
-    expect([driver.told, test.source.events]).toEqual([['value {"sum":3}'], []]);
+    expect([driver.sent, test.source.events]).toEqual([['value {"sum":3}'], []]);
     gate.open('confirmed');
     await done;
     expect(test.source.events).toEqual(['ack 1']);
@@ -338,7 +338,7 @@ describe('a request', () => {
 
   it('without an id of its own is answered with the id of the message', async () => {
     const { driver, scope } = newBench([messageHandler(1)]);
-    driver.target = asked;
+    driver.target = replyToInbox;
     await processDelivery(deliveryOf({ messageId: 'm-7' }).delivery, scope);
     await processDelivery(deliveryOf({ messageId: undefined }).delivery, scope);
     expect(driver.replies.map(({ correlationId }) => correlationId)).toEqual(['m-7', '']);
@@ -346,18 +346,18 @@ describe('a request', () => {
 
   it('may have several answers or none', async () => {
     const many = newBench([messageHandler(1, 2)]);
-    many.driver.target = asked;
+    many.driver.target = replyToInbox;
     await processDelivery(deliveryOf().delivery, many.scope);
     const none = newBench([messageHandler()]);
-    none.driver.target = asked;
+    none.driver.target = replyToInbox;
     await processDelivery(deliveryOf().delivery, none.scope);
-    expect([many.driver.told, none.driver.told]).toEqual([['item 1', 'item 2', 'end'], ['end']]);
+    expect([many.driver.sent, none.driver.sent]).toEqual([['item 1', 'item 2', 'end'], ['end']]);
   });
 
   it('whose handler fails is answered with the error and done: no dead letter', async () => {
     const handler = new TestHandler('message', 'm', '#', async () => failure('no stock'));
     const { driver, counters, scope } = newBench([handler]);
-    driver.target = asked;
+    driver.target = replyToInbox;
     const test = deliveryOf();
     await processDelivery(test.delivery, scope);
     expect(driver.error).toMatchObject({ message: 'no stock', code: 'HANDLER_FAILED' });
@@ -367,7 +367,7 @@ describe('a request', () => {
 
   it('whose caller is gone is done too, and counted', async () => {
     const { driver, counters, scope } = newBench([messageHandler(1)]);
-    driver.target = asked;
+    driver.target = replyToInbox;
     driver.confirm = () => Promise.resolve('undeliverable');
     const test = deliveryOf();
     await processDelivery(test.delivery, scope);
@@ -377,7 +377,7 @@ describe('a request', () => {
 
   it('whose answer is lost is given back after a pause', async () => {
     const { driver, clock, counters, logger, scope } = newBench([messageHandler(1)]);
-    driver.target = asked;
+    driver.target = replyToInbox;
     driver.confirm = () => Promise.reject(new Error('channel closed'));
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
@@ -388,7 +388,7 @@ describe('a request', () => {
     expect(test.source.events).toEqual(['requeue 1']);
     expect(counters.snapshot()).toEqual({ received: 1, handled: 1, requeued: 1 });
     expect(logger.lines).toEqual([
-      'warn orders: a reply was not confirmed, the request is given back: channel closed',
+      'warn orders: a reply was not confirmed, the request is requeued: channel closed',
     ]);
   });
 
@@ -396,14 +396,14 @@ describe('a request', () => {
     const { driver, clock, counters, scope } = newBench([messageHandler(1)], {
       capabilities: { requeue: 'in-process', destinations: new Set() },
     });
-    driver.target = asked;
+    driver.target = replyToInbox;
     driver.confirm = () => Promise.reject(new Error('channel closed'));
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
     await clock.advance(1_000);
-    expect([await done, test.source.events]).toEqual(['again', []]);
+    expect([await done, test.source.events]).toEqual(['reprocess', []]);
     driver.confirm = () => Promise.resolve('confirmed');
-    expect(await processDelivery(test.delivery, scope)).toBe('done');
+    expect(await processDelivery(test.delivery, scope)).toBe('settled');
     expect(test.source.events).toEqual(['ack 1']);
     expect(counters.snapshot()).toEqual({ received: 2, handled: 2 });
   });
@@ -418,11 +418,11 @@ describe('a request', () => {
       return undefined;
     });
     const { driver, scope } = newBench([handler]);
-    driver.target = asked;
+    driver.target = replyToInbox;
     driver.confirm = () => Promise.resolve('undeliverable');
     await processDelivery(deliveryOf().delivery, scope);
     expect(heard).toEqual([true, false, false, false]);
-    expect(driver.told).toEqual(['item 0']);
+    expect(driver.sent).toEqual(['item 0']);
   });
 });
 
@@ -433,7 +433,7 @@ describe('an epoch that ends', () => {
       const { counters, scope } = newBench([new TestHandler('event', 'h', '#', () => gate.promise)]);
       const test = deliveryOf();
       const done = processDelivery(test.delivery, scope);
-      lose(test);
+      loseSource(test);
       gate.open(result);
       await done;
       expect(test.source.events).toEqual([]);
@@ -448,10 +448,10 @@ describe('an epoch that ends', () => {
     test.source.gate = gate.promise;
     const done = processDelivery(test.delivery, scope);
     await settle();
-    lose(test);
+    loseSource(test);
     gate.open();
     await done;
-    expect(test.source.events).toEqual(['copy 1']);
+    expect(test.source.events).toEqual(['republish 1']);
     expect(counters.snapshot()).toEqual({ received: 1, 'stale-settlements': 1 });
   });
 
@@ -461,11 +461,11 @@ describe('an epoch that ends', () => {
     test.source.refusals = Infinity;
     const done = processDelivery(test.delivery, scope);
     await settle();
-    lose(test);
+    loseSource(test);
     await clock.advance(500);
     await done;
     expect([test.source.events, blocked, counters.get('stale-settlements')]).toEqual([
-      ['copy 1'],
+      ['republish 1'],
       [refusal, undefined],
       1,
     ]);
@@ -474,12 +474,12 @@ describe('an epoch that ends', () => {
   it('while the caller of a refused message is told writes no dead letter', async () => {
     const gate = newGate<'confirmed'>();
     const { driver, counters, scope } = newBench([]);
-    driver.target = asked;
+    driver.target = replyToInbox;
     driver.confirm = () => gate.promise;
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
     await settle();
-    lose(test);
+    loseSource(test);
     gate.open('confirmed');
     await done;
     expect(test.source.events).toEqual([]);
@@ -489,12 +489,12 @@ describe('an epoch that ends', () => {
   it('while the caller of a skipped message is told acknowledges nothing', async () => {
     const gate = newGate<'confirmed'>();
     const { driver, counters, scope } = newBench([], { onUnhandled: 'skip' });
-    driver.target = asked;
+    driver.target = replyToInbox;
     driver.confirm = () => gate.promise;
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
     await settle();
-    lose(test);
+    loseSource(test);
     gate.open('confirmed');
     await done;
     expect([test.source.events, counters.get('stale-settlements')]).toEqual([[], 1]);
@@ -503,25 +503,25 @@ describe('an epoch that ends', () => {
   it('while the handler of a request runs lets no answer go out, and acknowledges nothing', async () => {
     const gate = newGate<Failure | undefined>();
     const { driver, counters, scope } = newBench([new TestHandler('message', 'm', '#', () => gate.promise)]);
-    driver.target = asked;
+    driver.target = replyToInbox;
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
-    lose(test);
+    loseSource(test);
     gate.open(undefined);
     await done;
-    expect([driver.told, test.source.events]).toEqual([[], []]);
+    expect([driver.sent, test.source.events]).toEqual([[], []]);
     expect(counters.snapshot()).toEqual({ received: 1, 'stale-settlements': 1 });
   });
 
   it('while the answer is being confirmed acknowledges nothing', async () => {
     const gate = newGate<'confirmed'>();
     const { driver, counters, scope } = newBench([new TestHandler('message', 'm', '#')]);
-    driver.target = asked;
+    driver.target = replyToInbox;
     driver.confirm = () => gate.promise;
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
     await settle();
-    lose(test);
+    loseSource(test);
     gate.open('confirmed');
     await done;
     expect([test.source.events, counters.get('stale-settlements')]).toEqual([[], 1]);
@@ -537,24 +537,24 @@ describe('an epoch that ends', () => {
       return undefined;
     });
     const { driver, scope } = newBench([handler]);
-    driver.target = asked;
+    driver.target = replyToInbox;
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
-    lose(test);
+    loseSource(test);
     gate.open();
     await done;
     await settle();
-    expect([heard, driver.told]).toEqual([[true, false], []]);
+    expect([heard, driver.sent]).toEqual([[true, false], []]);
   });
 
   it('in the pause before a request is given back gives nothing back', async () => {
     const { driver, clock, counters, scope } = newBench([new TestHandler('message', 'm', '#')]);
-    driver.target = asked;
+    driver.target = replyToInbox;
     driver.confirm = () => Promise.reject(new Error('channel closed'));
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
     await settle();
-    lose(test);
+    loseSource(test);
     await clock.advance(1_000);
     await done;
     expect(test.source.events).toEqual([]);
@@ -563,9 +563,9 @@ describe('an epoch that ends', () => {
 
   it('before anything began acknowledges nothing of what is over', async () => {
     const { driver, counters, scope } = newBench([]);
-    driver.target = asked;
+    driver.target = replyToInbox;
     const test = deliveryOf({ headers: { 'stork-deadline': '2020-01-01T00:00:00.000Z' } });
-    lose(test);
+    loseSource(test);
     await processDelivery(test.delivery, scope);
     expect(test.source.events).toEqual([]);
     expect(counters.snapshot()).toEqual({ received: 1, expired: 1, 'stale-settlements': 1 });
@@ -581,7 +581,7 @@ describe('a shutdown that has lost its patience', () => {
       const done = processDelivery(test.delivery, scope);
       test.delivery.abort();
       gate.open(result);
-      expect(await done).toBe('done');
+      expect(await done).toBe('settled');
       expect(test.source.events).toEqual(['requeue 1']);
       expect(counters.snapshot()).toEqual({ received: 1, requeued: 1 });
     }
@@ -590,7 +590,7 @@ describe('a shutdown that has lost its patience', () => {
   it('while an answer is being confirmed does not undo it', async () => {
     const gate = newGate<'confirmed'>();
     const { driver, scope } = newBench([new TestHandler('message', 'm', '#')]);
-    driver.target = asked;
+    driver.target = replyToInbox;
     driver.confirm = () => gate.promise;
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
@@ -598,7 +598,7 @@ describe('a shutdown that has lost its patience', () => {
     test.delivery.abort();
     gate.open('confirmed');
     await done;
-    expect([driver.told, test.source.events]).toEqual([['end'], ['ack 1']]);
+    expect([driver.sent, test.source.events]).toEqual([['end'], ['ack 1']]);
   });
 });
 
@@ -609,7 +609,7 @@ describe('a dead letter that somebody reads', () => {
       new TestHandler('event', 'b', '#', async () => failure('no')),
     ];
     const { driver, scope } = newBench(handlers);
-    driver.target = asked;
+    driver.target = replyToInbox;
     const headers = {
       'stork-death-reason': 'fatal',
       'stork-handler': 'Gone.one',
@@ -619,8 +619,8 @@ describe('a dead letter that somebody reads', () => {
     };
     const test = deliveryOf({ headers, origin: { source: 'first.dlq' } });
     await processDelivery(test.delivery, scope);
-    expect([handlers.map(({ runs }) => runs.length), driver.replies]).toEqual([[1, 1], []]);
+    expect([handlers.map(({ attempts: runs }) => runs.length), driver.replies]).toEqual([[1, 1], []]);
     expect(deadLetters(test)).toEqual([['fatal', 'b', '1']]);
-    expect(test.source.copied[0]!.headers['stork-origin']).toBe('first');
+    expect(test.source.republished[0]!.headers['stork-origin']).toBe('first');
   });
 });

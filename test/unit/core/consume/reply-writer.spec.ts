@@ -166,7 +166,7 @@ describe('an answer of several values', () => {
     const { driver, replyWriter } = newBench();
     driver.gates = [];
     for (let i = 0; i < 10_000; i++) replyWriter.emit(i);
-    expect(() => replyWriter.emit(10_000)).toThrow('the stream outran the broker by 10000 items');
+    expect(() => replyWriter.emit(10_000)).toThrow('the stream has 10000 items that the broker has not confirmed');
     const done = noteWhenDone(replyWriter.fail(failure));
     while (done.value === undefined && driver.gates.length <= 10_001) {
       driver.gates.at(-1)!.open('confirmed');
@@ -314,7 +314,7 @@ describe('a reply that was not confirmed', () => {
     const reason = new Error('channel closed');
     driver.outcome = reason;
     replyWriter.emit(1);
-    expect(await replyWriter.end()).toEqual({ lost: reason });
+    expect(await replyWriter.end()).toEqual({ unconfirmed: reason });
   });
 
   it('stops a stream where it happened, and nothing is left unhandled', async () => {
@@ -325,7 +325,7 @@ describe('a reply that was not confirmed', () => {
     await settle();
     expect(replyWriter.emit(2)).toBe(false);
     driver.outcome = 'confirmed';
-    expect(await replyWriter.end()).toEqual({ lost: reason });
+    expect(await replyWriter.end()).toEqual({ unconfirmed: reason });
     expect(driver.told).toEqual(['item 1']);
   });
 });

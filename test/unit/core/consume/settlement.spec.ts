@@ -34,7 +34,7 @@ const other: RepublishedMessage = { to: 'dead-letter', headers: { a: '1' } };
 describe('acknowledge', () => {
   it('acknowledges, and counts as stale what cannot be settled any more', () => {
     const { delivery, source, counters, scope } = newBench();
-    expect(acknowledge(delivery, scope)).toBe('done');
+    expect(acknowledge(delivery, scope)).toBe('settled');
     expect([source.events, counters.snapshot()]).toEqual([['ack 1'], {}]);
     // Its handler had said so before it ended.
     acknowledge(delivery, scope);
@@ -49,8 +49,8 @@ describe('acknowledge', () => {
 describe('republishUntilConfirmed', () => {
   it('confirms the copies, acknowledges, and counts each dead letter', async () => {
     const { delivery, source, counters, blocked, scope } = newBench();
-    expect(await republishUntilConfirmed(delivery, [deadLetter, other], scope)).toBe('done');
-    expect(source.events).toEqual(['copy 1', 'copy 1', 'ack 1']);
+    expect(await republishUntilConfirmed(delivery, [deadLetter, other], scope)).toBe('settled');
+    expect(source.events).toEqual(['republish 1', 'republish 1', 'ack 1']);
     expect(counters.snapshot()).toEqual({ 'dead-lettered': 2 });
     expect(blocked).toEqual([]);
   });
@@ -70,8 +70,8 @@ describe('republishUntilConfirmed', () => {
     }
     await settle();
     expect(note.done).toBe(true);
-    expect(source.events.slice(-2)).toEqual(['copy 1', 'ack 1']);
-    expect(source.events.filter((event) => event === 'copy 1')).toHaveLength(10);
+    expect(source.events.slice(-2)).toEqual(['republish 1', 'ack 1']);
+    expect(source.events.filter((event) => event === 'republish 1')).toHaveLength(10);
     expect(counters.snapshot()).toEqual({ 'dead-lettered': 1 });
     expect(clock.pendingTimers).toBe(0);
   });
@@ -112,9 +112,9 @@ describe('republishUntilConfirmed', () => {
     source.refusals = 1;
     const note = noteWhenDone(republishUntilConfirmed(delivery, [deadLetter, other], scope));
     await settle();
-    expect(source.copied).toEqual([other]);
+    expect(source.republished).toEqual([other]);
     await clock.advance(500);
-    expect([note.done, source.copied]).toEqual([true, [other, deadLetter]]);
+    expect([note.done, source.republished]).toEqual([true, [other, deadLetter]]);
     expect(counters.snapshot()).toEqual({ 'dead-lettered': 2 });
   });
 
@@ -126,7 +126,7 @@ describe('republishUntilConfirmed', () => {
     session.end();
     await clock.advance(500);
     expect(note.done).toBe(true);
-    expect(source.events).toEqual(['copy 1']);
+    expect(source.events).toEqual(['republish 1']);
     expect(blocked).toEqual(['the broker says no', undefined]);
     expect(counters.snapshot()).toEqual({ 'stale-settlements': 1 });
   });
@@ -147,7 +147,7 @@ describe('republishUntilConfirmed', () => {
     gate.open();
     await done;
     expect([source.events, blocked, counters.snapshot()]).toEqual([
-      ['copy 1'],
+      ['republish 1'],
       [],
       { 'stale-settlements': 1 },
     ]);
@@ -160,8 +160,8 @@ describe('republishUntilConfirmed', () => {
     await settle();
     delivery.abort();
     await settle();
-    expect(note.value).toBe('done');
-    expect(source.events).toEqual(['copy 1', 'copy 1', 'requeue 1']);
+    expect(note.value).toBe('settled');
+    expect(source.events).toEqual(['republish 1', 'republish 1', 'requeue 1']);
     expect(blocked).toEqual(['the broker says no', undefined]);
     expect(counters.snapshot()).toEqual({ requeued: 1 });
     expect(clock.pendingTimers).toBe(0);
@@ -175,7 +175,7 @@ describe('republishUntilConfirmed', () => {
     delivery.abort();
     gate.open();
     await settle();
-    expect([note.value, source.events]).toEqual(['done', ['copy 1', 'ack 1']]);
+    expect([note.value, source.events]).toEqual(['settled', ['republish 1', 'ack 1']]);
     expect(counters.snapshot()).toEqual({ 'dead-lettered': 1 });
   });
 
@@ -186,7 +186,7 @@ describe('republishUntilConfirmed', () => {
     await settle();
     delivery.requeue();
     await clock.advance(500);
-    expect([note.done, source.events]).toEqual([true, ['copy 1', 'requeue 1']]);
+    expect([note.done, source.events]).toEqual([true, ['republish 1', 'requeue 1']]);
     expect(blocked).toEqual(['the broker says no', undefined]);
   });
 });
@@ -198,7 +198,7 @@ describe('requeueAfterDelay', () => {
     await clock.advance(999);
     expect([source.events, note.done]).toEqual([[], false]);
     await clock.advance(1);
-    expect([source.events, note.value]).toEqual([['requeue 1'], 'done']);
+    expect([source.events, note.value]).toEqual([['requeue 1'], 'settled']);
     expect(counters.snapshot()).toEqual({ requeued: 1 });
   });
 
@@ -208,7 +208,7 @@ describe('requeueAfterDelay', () => {
     await clock.advance(999);
     expect(note.done).toBe(false);
     await clock.advance(1);
-    expect([source.events, note.value, delivery.open]).toEqual([[], 'again', true]);
+    expect([source.events, note.value, delivery.open]).toEqual([[], 'reprocess', true]);
     expect(counters.snapshot()).toEqual({});
   });
 
@@ -218,7 +218,7 @@ describe('requeueAfterDelay', () => {
     await settle();
     delivery.abort();
     await settle();
-    expect([source.events, note.value, clock.pendingTimers]).toEqual([['requeue 1'], 'done', 0]);
+    expect([source.events, note.value, clock.pendingTimers]).toEqual([['requeue 1'], 'settled', 0]);
     expect(counters.snapshot()).toEqual({ requeued: 1 });
   });
 
@@ -231,7 +231,7 @@ describe('requeueAfterDelay', () => {
       await clock.advance(1_000);
       expect([source.events, note.value, counters.snapshot()]).toEqual([
         [],
-        'done',
+        'settled',
         { 'stale-settlements': 1 },
       ]);
     },
@@ -241,7 +241,7 @@ describe('requeueAfterDelay', () => {
 describe('requeue', () => {
   it('gives the message back at once and counts it, once', () => {
     const { delivery, source, counters, scope } = newBench();
-    expect([requeue(delivery, scope), requeue(delivery, scope)]).toEqual(['done', 'done']);
+    expect([requeue(delivery, scope), requeue(delivery, scope)]).toEqual(['settled', 'settled']);
     expect([source.events, counters.snapshot()]).toEqual([['requeue 1'], { requeued: 1 }]);
   });
 
@@ -253,6 +253,6 @@ describe('requeue', () => {
     const copying = newBench();
     void copying.delivery.republishThenAck([deadLetter]);
     requeue(copying.delivery, copying.scope);
-    expect([copying.source.events, copying.counters.snapshot()]).toEqual([['copy 1'], {}]);
+    expect([copying.source.events, copying.counters.snapshot()]).toEqual([['republish 1'], {}]);
   });
 });

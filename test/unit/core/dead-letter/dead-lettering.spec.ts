@@ -7,7 +7,7 @@ import {
 import type { InboundMessage } from '../../../../lib/core/port/message.js';
 import { processDelivery } from '../../../../lib/core/consume/pipeline.js';
 import { settle } from '../harness.js';
-import { deliveryOf, failure, deadLetters, lose, newBench, TestHandler } from '../pipeline-harness.js';
+import { deliveryOf, failure, deadLetters, loseSource, newBench, TestHandler } from '../pipeline-harness.js';
 
 const secret: Partial<InboundMessage> = { body: Buffer.from('secret 4111') };
 
@@ -25,7 +25,7 @@ describe('the letter of a message that no handler may see', () => {
     const { scope } = newDesk(masked);
     const test = deliveryOf(secret);
     await processDelivery(test.delivery, scope);
-    const { headers } = test.source.copied[0]!;
+    const { headers } = test.source.republished[0]!;
     expect(headers['stork-error-message']).toContain('secret ****');
   });
 
@@ -69,7 +69,7 @@ describe('the letter of a message that no handler may see', () => {
     const { scope } = newDesk({ queue: 'elsewhere' });
     const test = deliveryOf(secret);
     await processDelivery(test.delivery, scope);
-    expect(test.source.copied[0]).not.toHaveProperty('target');
+    expect(test.source.republished[0]).not.toHaveProperty('target');
   });
 
   it('is told of to nobody where the source was lost first', async () => {
@@ -78,7 +78,7 @@ describe('the letter of a message that no handler may see', () => {
     test.source.refusals = 1;
     const done = processDelivery(test.delivery, scope);
     await settle();
-    lose(test);
+    loseSource(test);
     await done;
     expect(told).toEqual([]);
   });
@@ -91,7 +91,7 @@ describe('the letter of a message that no handler may see', () => {
     const test = deliveryOf(secret);
     await processDelivery(test.delivery, scope);
     await settle();
-    expect(test.source.events).toEqual(['copy 1', 'ack 1']);
+    expect(test.source.events).toEqual(['republish 1', 'ack 1']);
     expect(logger.lines).toContain('error orders: onDeadLetter failed: no pager');
   });
 });
@@ -103,6 +103,6 @@ it("a failing handler's letter is its own policy's alone", async () => {
   const { told, scope } = newDesk({ redact: () => 'nothing' }, [handler]);
   const test = deliveryOf();
   await processDelivery(test.delivery, scope);
-  expect(test.source.copied[0]!.headers['stork-error-message']).toBe('card 4111');
+  expect(test.source.republished[0]!.headers['stork-error-message']).toBe('card 4111');
   expect(told).toEqual([]);
 });

@@ -12,11 +12,11 @@ import { resolveRetry } from '../../../../lib/core/retry/retry-options.js';
 import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
 import { newDelivery, newGate, newMessage, noteWhenDone, settle } from '../harness.js';
 import {
-  asked,
+  replyToInbox,
   deliveryOf,
   failure,
   deadLetters,
-  lose,
+  loseSource,
   newBench,
   TestHandler,
   type Behaviour,
@@ -79,7 +79,7 @@ describe('a key', () => {
 
   it('of a request is its correlation id', async () => {
     const { calls, driver, scope } = newIdempotent({ kind: 'message' });
-    driver.target = asked;
+    driver.target = replyToInbox;
     await processDelivery(deliveryOf({ correlationId: 'r-1' }).delivery, scope);
     expect(calls[0]).toBe('begin orders:Orders.paid:r-1');
   });
@@ -96,11 +96,11 @@ describe('a reply', () => {
     const { calls, driver, scope, handler } = newIdempotent({
       kind: 'message',
       behaviour: async (run) => {
-        run.emit({ n: handler.runs.length });
+        run.emit({ n: handler.attempts.length });
         return undefined;
       },
     });
-    driver.target = asked;
+    driver.target = replyToInbox;
     const order: string[] = [];
     driver.confirm = async () => {
       order.push(...calls.splice(0), 'reply');
@@ -110,9 +110,9 @@ describe('a reply', () => {
     await request();
     expect(order).toEqual(['begin orders:Orders.paid:r-1', 'complete', 'reply']);
     await request();
-    expect(driver.told).toEqual(['value {"n":1}', 'value {"n":1}']);
+    expect(driver.sent).toEqual(['value {"n":1}', 'value {"n":1}']);
     expect(driver.replies[1]!.contentType).toBe('application/json');
-    expect(handler.runs.length).toBe(1);
+    expect(handler.attempts.length).toBe(1);
   });
 
   it('that was not confirmed is sent again from the store', async () => {
@@ -123,7 +123,7 @@ describe('a reply', () => {
         return undefined;
       },
     });
-    driver.target = asked;
+    driver.target = replyToInbox;
     driver.confirm = () => Promise.reject(new Error('channel closed'));
     const test = deliveryOf({ correlationId: 'r-1' });
     const done = processDelivery(test.delivery, scope);
@@ -133,8 +133,8 @@ describe('a reply', () => {
     expect(test.source.events).toEqual(['requeue 1']);
     driver.confirm = async () => 'confirmed';
     await processDelivery(deliveryOf({ correlationId: 'r-1' }).delivery, scope);
-    expect(driver.told).toEqual(['value 1', 'value 1']);
-    expect(handler.runs.length).toBe(1);
+    expect(driver.sent).toEqual(['value 1', 'value 1']);
+    expect(handler.attempts.length).toBe(1);
   });
 
   it('of several values is an error, and none of them is sent', async () => {
@@ -149,7 +149,7 @@ describe('a reply', () => {
         return undefined;
       },
     });
-    driver.target = asked;
+    driver.target = replyToInbox;
     await processDelivery(deliveryOf({ correlationId: 'r-1' }).delivery, scope);
     expect(emitted).toEqual([true, false]);
     expect(driver.error).toMatchObject({ name: 'StreamNotIdempotentError', retryable: false });
@@ -164,7 +164,7 @@ describe('a reply', () => {
         return failure('too late');
       },
     });
-    driver.target = asked;
+    driver.target = replyToInbox;
     await processDelivery(deliveryOf({ correlationId: 'r-1' }).delivery, scope);
     expect(driver.error).toMatchObject({ message: 'too late' });
     expect(calls.at(-1)).toBe('release');
@@ -178,12 +178,12 @@ describe('a message in progress elsewhere', () => {
     const test = deliveryOf({ headers: { 'stork-attempt': '3' } });
     await processDelivery(test.delivery, scope);
     expect(test.source.events).toEqual(['copy 1', 'ack 1']);
-    const [copy] = test.source.copied;
+    const [copy] = test.source.republished;
     expect(copy).toMatchObject({ to: 'redelivery', delayMs: 1_000 });
     expect(copy!.headers).toMatchObject({ 'stork-attempt': '3', 'stork-handler': 'Orders.paid' });
     expect(copy!.headers).not.toHaveProperty('stork-first-failed-at');
     expect(counters.snapshot()).toEqual({ received: 1, 'duplicates-in-flight': 1 });
-    expect(handler.runs).toEqual([]);
+    expect(handler.attempts).toEqual([]);
   });
 
   it.each([
@@ -212,7 +212,7 @@ describe('a message in progress elsewhere', () => {
       await clock.advance(waitMs);
       await done;
       expect(test.source.events).toEqual(['ack 1']);
-      expect(handler.runs.length).toBe(1);
+      expect(handler.attempts.length).toBe(1);
       expect(counters.get('duplicates-in-flight')).toBe(1);
     },
   );
@@ -224,7 +224,7 @@ describe('a message in progress elsewhere', () => {
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
     await settle();
-    scope.retryTimers.end();
+    scope.retryTimers.close();
     await done;
     expect(test.source.events).toEqual(['requeue 1']);
     expect(clock.pendingTimers).toBe(0);
@@ -236,7 +236,7 @@ describe('a message in progress elsewhere', () => {
       scope: { capabilities: { requeue: 'in-process', destinations: new Set([]) } },
     });
     await inner.begin('orders:Orders.paid:r-1', 'another', 60_000);
-    driver.target = asked;
+    driver.target = replyToInbox;
     const deadline = new Date(clock.now() + 1_500).toISOString();
     const test = deliveryOf({ correlationId: 'r-1', headers: { 'stork-deadline': deadline } });
     const done = noteWhenDone(processDelivery(test.delivery, scope));
@@ -245,7 +245,7 @@ describe('a message in progress elsewhere', () => {
     await clock.advance(1_000);
     await settle();
     expect(done.done).toBe(true);
-    expect(handler.runs.length).toBe(0);
+    expect(handler.attempts.length).toBe(0);
     expect(driver.error).toMatchObject({ name: 'InProgressError' });
     expect(test.source.events).toEqual(['ack 1']);
   });
@@ -256,7 +256,7 @@ describe('a message in progress elsewhere', () => {
     const test = newDelivery({ message: newMessage(), mode: 'at-most-once' });
     const done = processDelivery(test.delivery, scope);
     await settle();
-    scope.retryTimers.end();
+    scope.retryTimers.close();
     await done;
     expect(deadLetters(test)).toEqual([['retries-exhausted', 'Orders.paid', '1']]);
   });
@@ -278,8 +278,8 @@ describe('a store that fails', () => {
     expect(done.done).toBe(true);
     expect(triedAt).toEqual([0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5, 61.5]);
     expect(test.source.events).toEqual(['copy 1', 'ack 1']);
-    expect(test.source.copied[0]).toMatchObject({ to: 'redelivery', delayMs: 30_000 });
-    expect(test.source.copied[0]!.headers['stork-attempt']).toBe('1');
+    expect(test.source.republished[0]).toMatchObject({ to: 'redelivery', delayMs: 30_000 });
+    expect(test.source.republished[0]!.headers['stork-attempt']).toBe('1');
     expect(logger.lines.filter((line) => line.startsWith('error'))).toEqual([
       'error orders: the idempotency store fails; messages of idempotent handlers wait until it recovers, ' +
         'and messages whose completion was not stored may be processed twice: the store is down',
@@ -297,7 +297,7 @@ describe('a store that fails', () => {
     await clock.advance(500);
     await settle();
     expect(done.done).toBe(true);
-    expect(handler.runs.length).toBe(1);
+    expect(handler.attempts.length).toBe(1);
     expect(calls.slice(1)).toEqual([calls[0], 'complete']);
     expect(test.source.events).toEqual(['ack 1']);
   });
@@ -308,7 +308,7 @@ describe('a store that fails', () => {
     const test = deliveryOf();
     const done = noteWhenDone(processDelivery(test.delivery, scope));
     await settle();
-    lose(test);
+    loseSource(test);
     await settle();
     expect(done.done).toBe(true);
     expect(await inner.begin('orders:Orders.paid:m-1', 'another', 60_000)).toEqual({ state: 'acquired' });
@@ -327,7 +327,7 @@ describe('a store that fails', () => {
     faults.isDown = false;
     await clock.advance(1_000);
     await all;
-    expect(handler.runs.length).toBe(3);
+    expect(handler.attempts.length).toBe(3);
     expect(logger.lines.map((line) => line.slice(0, 44))).toEqual([
       'error orders: the idempotency store fails; m',
       'log orders: the idempotency store has recove',
@@ -340,7 +340,7 @@ describe('a store that fails', () => {
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
     await settle();
-    scope.retryTimers.end();
+    scope.retryTimers.close();
     await done;
     expect(test.source.events).toEqual(['requeue 1']);
     expect(clock.pendingTimers).toBe(0);
@@ -349,7 +349,7 @@ describe('a store that fails', () => {
   it('fails a request whose caller would time out before the next try', async () => {
     const { scope, faults, driver, clock } = newIdempotent({ kind: 'message' });
     faults.isDown = true;
-    driver.target = asked;
+    driver.target = replyToInbox;
     const deadline = new Date(clock.now() + 400).toISOString();
     const test = deliveryOf({ correlationId: 'r-1', headers: { 'stork-deadline': deadline } });
     await processDelivery(test.delivery, scope);
@@ -361,7 +361,7 @@ describe('a store that fails', () => {
     const { scope, faults, handler, logger } = newIdempotent({ onStoreError: 'process' });
     faults.isDown = true;
     for (const messageId of ['m-1', 'm-2']) await processDelivery(deliveryOf({ messageId }).delivery, scope);
-    expect(handler.runs.length).toBe(2);
+    expect(handler.attempts.length).toBe(2);
     expect(logger.lines).toEqual([
       'warn orders: the idempotency store fails; idempotent handlers run without it and may process a message twice: the store is down',
     ]);
@@ -375,7 +375,7 @@ describe('an aborted delivery', () => {
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
     await settle();
-    lose(test);
+    loseSource(test);
     gate.open();
     await done;
     expect(calls.at(-1)).toBe('complete');
@@ -393,7 +393,7 @@ describe('an aborted delivery', () => {
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
     await settle();
-    lose(test);
+    loseSource(test);
     gate.open();
     await done;
     expect(calls.at(-1)).toBe('release');
@@ -411,7 +411,7 @@ describe('an aborted delivery', () => {
     await clock.advance(100);
     await settle();
     expect(calls.filter((call) => call === 'renew').length).toBe(1);
-    scope.retryTimers.end();
+    scope.retryTimers.close();
     test.delivery.abort();
     test.delivery.requeue();
     await settle();
@@ -426,9 +426,9 @@ describe('an aborted delivery', () => {
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
     await settle();
-    lose(test);
+    loseSource(test);
     expect(clock.pendingTimers).toBe(1);
-    scope.retryTimers.end();
+    scope.retryTimers.close();
     expect(clock.pendingTimers).toBe(0);
     gate.open();
     await done;
@@ -438,9 +438,9 @@ describe('an aborted delivery', () => {
     const { scope, calls, handler } = newIdempotent();
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
-    lose(test);
+    loseSource(test);
     await done;
-    expect(handler.runs.length).toBe(0);
+    expect(handler.attempts.length).toBe(0);
     expect(calls).toEqual(['begin orders:Orders.paid:m-1', 'release']);
   });
 

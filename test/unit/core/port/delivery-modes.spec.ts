@@ -4,7 +4,15 @@ import type { HandlerAttempt, Verb } from '../../../../lib/core/consume/handler-
 import { processDelivery } from '../../../../lib/core/consume/pipeline.js';
 import type { DeferredSettlement, Settled } from '../../../../lib/core/consume/settlement.js';
 import { newDelivery, newGate, newMessage, noteWhenDone, settle, type TestDelivery } from '../harness.js';
-import { asked, failure, deadLetters, lose, newBench, refusal, TestHandler } from '../pipeline-harness.js';
+import {
+  replyToInbox,
+  failure,
+  deadLetters,
+  loseSource,
+  newBench,
+  refusal,
+  TestHandler,
+} from '../pipeline-harness.js';
 
 const ack: Verb = { kind: 'ack' };
 const requeue: Verb = { kind: 'requeue' };
@@ -23,10 +31,10 @@ describe('at-most-once', () => {
     test.source.ackEarly = () => gate.promise;
     const done = processDelivery(test.delivery, scope);
     await settle();
-    expect(handler.runs.length).toBe(0);
+    expect(handler.attempts.length).toBe(0);
     gate.open();
-    expect(await done).toBe('done');
-    expect([test.source.events, deadLetters(test)]).toEqual([['copy 1'], [['fatal', 'h', '1']]]);
+    expect(await done).toBe('settled');
+    expect([test.source.events, deadLetters(test)]).toEqual([['republish 1'], [['fatal', 'h', '1']]]);
     expect(counters.snapshot()).toEqual({ received: 1, failed: 1, 'dead-lettered': 1 });
   });
 
@@ -37,9 +45,9 @@ describe('at-most-once', () => {
     test.source.ackEarly = () => new Promise(() => {});
     const done = processDelivery(test.delivery, scope);
     await settle();
-    lose(test);
-    expect(await done).toBe('done');
-    expect([handler.runs.length, test.source.events]).toEqual([0, []]);
+    loseSource(test);
+    expect(await done).toBe('settled');
+    expect([handler.attempts.length, test.source.events]).toEqual([0, []]);
     expect(counters.snapshot()).toEqual({ received: 1, 'stale-settlements': 1 });
   });
 
@@ -52,7 +60,7 @@ describe('at-most-once', () => {
         return failure('no');
       });
       const { scope, driver, counters } = newBench([handler]);
-      if (kind === 'message') driver.target = asked;
+      if (kind === 'message') driver.target = replyToInbox;
       const test = deliveryIn('at-most-once');
       const done = processDelivery(test.delivery, scope);
       await settle();
@@ -78,18 +86,21 @@ describe('at-most-once', () => {
     expect(done.done).toBe(false);
     test.delivery.abort();
     await settle();
-    expect([done.done, test.source.events]).toEqual([true, ['forgo 1', 'copy 1', 'copy 1', 'copy 1']]);
+    expect([done.done, test.source.events]).toEqual([
+      true,
+      ['ackEarly 1', 'republish 1', 'republish 1', 'republish 1'],
+    ]);
     expect(logger.lines.at(-1)).toContain(refusal);
   });
 
   it('is not given back where its answer is lost or its handler asks for it', async () => {
     const handler = new TestHandler('message', 'h', '#');
     const { scope, driver } = newBench([handler]);
-    driver.target = asked;
+    driver.target = replyToInbox;
     driver.confirm = () => Promise.reject(new Error('the link is down'));
     const test = deliveryIn('at-most-once');
-    expect(await processDelivery(test.delivery, scope)).toBe('done');
-    expect(test.source.events).toEqual(['forgo 1']);
+    expect(await processDelivery(test.delivery, scope)).toBe('settled');
+    expect(test.source.events).toEqual(['ackEarly 1']);
 
     const asking = new TestHandler('event', 'h', '#', async (run) => {
       expect(run.decide(requeue)).toBe(true);
@@ -106,7 +117,7 @@ describe('at-most-once', () => {
       return undefined;
     });
     const { scope, driver } = newBench([handler]);
-    driver.target = asked;
+    driver.target = replyToInbox;
     await processDelivery(deliveryIn('at-most-once').delivery, scope);
     expect(driver.error).toMatchObject({ name: 'AbortedError', retryable: true });
   });
@@ -115,7 +126,7 @@ describe('at-most-once', () => {
     const { scope } = newBench([new TestHandler('event', 'h', '#')]);
     const test = deliveryIn('at-most-once', { body: Buffer.from('{') });
     await processDelivery(test.delivery, scope);
-    expect(test.source.events).toEqual(['copy 1', 'ack 1']);
+    expect(test.source.events).toEqual(['republish 1', 'ack 1']);
   });
 });
 
@@ -141,14 +152,14 @@ describe('manual', () => {
   it('acknowledges in the tick of the verb, once, while the handler runs or afterwards', async () => {
     const { runs, scope, counters } = keeping(['h']);
     const test = deliveryIn('manual');
-    const { later } = await held(processDelivery(test.delivery, scope));
+    const { settled: later } = await held(processDelivery(test.delivery, scope));
     expect(test.source.events).toEqual([]);
     expect([runs[0]!.decide(ack), test.source.events, runs[0]!.decide(reject)]).toEqual([
       true,
       ['ack 1'],
       false,
     ]);
-    expect(await later).toBe('done');
+    expect(await later).toBe('settled');
     expect([test.source.events, counters.snapshot()]).toEqual([['ack 1'], { received: 1, handled: 1 }]);
 
     const events: string[][] = [];
@@ -159,19 +170,19 @@ describe('manual', () => {
       return failure('too late');
     });
     const bench = newBench([acks]);
-    expect(await processDelivery(early.delivery, bench.scope)).toBe('done');
+    expect(await processDelivery(early.delivery, bench.scope)).toBe('settled');
     expect([events, early.source.events]).toEqual([[['ack 1']], ['ack 1']]);
     expect(bench.logger.lines).toEqual([expect.stringContaining('failed after its ack: too late')]);
     expect(bench.counters.snapshot()).toEqual({ received: 1, handled: 1 });
   });
 
   it.each([
-    ['broker', ['requeue 1'], 'done'],
-    ['in-process', [], 'again'],
+    ['broker', ['requeue 1'], 'settled'],
+    ['in-process', [], 'reprocess'],
   ] as const)('gives back after the usual pause (%s)', async (where, events, outcome) => {
     const { runs, scope, clock } = keeping(['h'], where);
     const test = deliveryIn('manual');
-    const later = noteWhenDone((await held(processDelivery(test.delivery, scope))).later);
+    const later = noteWhenDone((await held(processDelivery(test.delivery, scope))).settled);
     runs[0]!.decide(requeue);
     await settle();
     expect([later.done, test.source.events]).toEqual([false, []]);
@@ -182,35 +193,38 @@ describe('manual', () => {
   it('rejects to the dead letters, and acknowledges when that is confirmed', async () => {
     const { runs, scope } = keeping(['h']);
     const test = deliveryIn('manual');
-    const { later } = await held(processDelivery(test.delivery, scope));
+    const { settled: later } = await held(processDelivery(test.delivery, scope));
     runs[0]!.decide(reject);
-    expect(await later).toBe('done');
-    expect([test.source.events, deadLetters(test)]).toEqual([['copy 1', 'ack 1'], [['rejected', 'h', '1']]]);
+    expect(await later).toBe('settled');
+    expect([test.source.events, deadLetters(test)]).toEqual([
+      ['republish 1', 'ack 1'],
+      [['rejected', 'h', '1']],
+    ]);
   });
 
   it('ends with its epoch: verbs afterwards do nothing', async () => {
     const { runs, scope, counters } = keeping(['h']);
     const test = deliveryIn('manual');
-    const { later } = await held(processDelivery(test.delivery, scope));
-    lose(test);
-    expect([await later, runs[0]!.decide(ack), test.source.events]).toEqual(['done', false, []]);
+    const { settled: later } = await held(processDelivery(test.delivery, scope));
+    loseSource(test);
+    expect([await later, runs[0]!.decide(ack), test.source.events]).toEqual(['settled', false, []]);
     expect(counters.snapshot()).toEqual({ received: 1, 'stale-settlements': 1 });
   });
 
   it('waits for every handler where several got a message after all', async () => {
     const { runs, scope } = keeping(['a', 'b']);
     const [both, mixed] = [deliveryIn('manual'), deliveryIn('manual')];
-    const { later: bothLater } = await held(processDelivery(both.delivery, scope));
+    const { settled: bothLater } = await held(processDelivery(both.delivery, scope));
     runs[0]!.decide(ack);
     expect(both.source.events).toEqual([]);
     runs[1]!.decide(ack);
-    expect([both.source.events, await bothLater]).toEqual([['ack 1'], 'done']);
-    const { later: mixedLater } = await held(processDelivery(mixed.delivery, scope));
+    expect([both.source.events, await bothLater]).toEqual([['ack 1'], 'settled']);
+    const { settled: mixedLater } = await held(processDelivery(mixed.delivery, scope));
     runs[2]!.decide(ack);
     runs[3]!.decide(reject);
     await mixedLater;
     expect([mixed.source.events, deadLetters(mixed)]).toEqual([
-      ['copy 1', 'ack 1'],
+      ['republish 1', 'ack 1'],
       [['rejected', 'b', '1']],
     ]);
   });
@@ -224,16 +238,16 @@ describe('manual', () => {
       return undefined;
     });
     const { scope, driver } = newBench([handler]);
-    driver.target = asked;
+    driver.target = replyToInbox;
     driver.confirm = () => gate.promise;
     const test = deliveryIn('manual');
     const done = processDelivery(test.delivery, scope);
     await settle();
     expect(run!.decide(reject)).toBe(true);
     gate.open('confirmed');
-    await ((await done) as DeferredSettlement).later;
-    expect([test.source.events, driver.told.at(-1)]).toEqual([
-      ['copy 1', 'ack 1'],
+    await ((await done) as DeferredSettlement).settled;
+    expect([test.source.events, driver.sent.at(-1)]).toEqual([
+      ['republish 1', 'ack 1'],
       expect.not.stringMatching(/^error/),
     ]);
   });
@@ -292,7 +306,7 @@ describe('a verb outside manual', () => {
       return failure('and it failed');
     });
     const { scope, driver, clock } = newBench([handler]);
-    driver.target = asked;
+    driver.target = replyToInbox;
     const test = deliveryIn('at-least-once');
     const done = processDelivery(test.delivery, scope);
     await settle();
@@ -307,7 +321,7 @@ describe('a verb outside manual', () => {
       return undefined;
     });
     const { scope, driver } = newBench([handler]);
-    driver.target = asked;
+    driver.target = replyToInbox;
     const test = deliveryIn('at-least-once');
     await processDelivery(test.delivery, scope);
     expect(driver.error).toMatchObject({ name: 'RejectedError', code: 'HANDLER_FAILED', retryable: false });
@@ -317,7 +331,7 @@ describe('a verb outside manual', () => {
   it('does nothing once the message is lost', async () => {
     const test = deliveryIn('at-least-once');
     const handler = new TestHandler('event', 'h', '#', async (run) => {
-      lose(test);
+      loseSource(test);
       expect(run.decide(ack)).toBe(false);
       return undefined;
     });

@@ -98,12 +98,12 @@ describe('republishThenAck', () => {
     source.gate = gate.promise;
     const done = delivery.republishThenAck([first, second]);
     await settle();
-    expect(source.events).toEqual(['copy 1', 'copy 1']);
+    expect(source.events).toEqual(['republish 1', 'republish 1']);
     expect(delivery.open).toBe(true);
     gate.open();
     expect(await done).toBe(true);
-    expect(source.events).toEqual(['copy 1', 'copy 1', 'ack 1']);
-    expect(source.copied).toEqual([first, second]);
+    expect(source.events).toEqual(['republish 1', 'republish 1', 'ack 1']);
+    expect(source.republished).toEqual([first, second]);
     expect(delivery.open).toBe(false);
   });
 
@@ -113,7 +113,7 @@ describe('republishThenAck', () => {
     await expect(delivery.republishThenAck(republished)).rejects.toThrow('the broker says no');
     expect(delivery.open).toBe(true);
     expect(await delivery.republishThenAck(republished)).toBe(true);
-    expect(source.events).toEqual(['copy 1', 'copy 1', 'ack 1']);
+    expect(source.events).toEqual(['republish 1', 'republish 1', 'ack 1']);
   });
 
   it('tries again only those that are not confirmed', async () => {
@@ -121,13 +121,13 @@ describe('republishThenAck', () => {
     const third: RepublishedMessage = { to: 'dead-letter', headers: { a: '3' } };
     source.refusals = 2;
     await expect(delivery.republishThenAck([first, second, third])).rejects.toThrow('no');
-    expect(source.copied).toEqual([third]);
+    expect(source.republished).toEqual([third]);
     source.refusals = 1;
     await expect(delivery.republishThenAck([first, second, third])).rejects.toThrow('no');
-    expect(source.copied).toEqual([third, second]);
+    expect(source.republished).toEqual([third, second]);
     expect(await delivery.republishThenAck([first, second, third])).toBe(true);
-    expect(source.copied).toEqual([third, second, first]);
-    expect(source.events).toEqual([...Array<string>(6).fill('copy 1'), 'ack 1']);
+    expect(source.republished).toEqual([third, second, first]);
+    expect(source.events).toEqual([...Array<string>(6).fill('republish 1'), 'ack 1']);
   });
 
   it('waits for every copy before it rejects, or a retry would repeat those on their way', async () => {
@@ -145,7 +145,7 @@ describe('republishThenAck', () => {
     expect(rejected).toBe(false);
     gate.open();
     await done;
-    expect([rejected, source.copied]).toEqual([true, [second]]);
+    expect([rejected, source.republished]).toEqual([true, [second]]);
   });
 
   it('leaves a delivery whose copies failed to whoever gives it back', async () => {
@@ -153,7 +153,7 @@ describe('republishThenAck', () => {
     source.refusals = 1;
     await expect(delivery.republishThenAck(republished)).rejects.toThrow('no');
     expect(delivery.requeue()).toBe(true);
-    expect(source.events).toEqual(['copy 1', 'requeue 1']);
+    expect(source.events).toEqual(['republish 1', 'requeue 1']);
   });
 
   it('lets nobody else settle while copies are on their way', async () => {
@@ -168,7 +168,7 @@ describe('republishThenAck', () => {
     ]);
     gate.open();
     expect(await done).toBe(true);
-    expect(source.events).toEqual(['copy 1', 'ack 1']);
+    expect(source.events).toEqual(['republish 1', 'ack 1']);
   });
 
   it('acknowledges nothing when the epoch ended while copies were on their way', async () => {
@@ -180,7 +180,7 @@ describe('republishThenAck', () => {
     expect(delivery.open).toBe(false);
     gate.open();
     expect(await done).toBe(false);
-    expect(source.events).toEqual(['copy 1']);
+    expect(source.events).toEqual(['republish 1']);
     expect(delivery.requeue()).toBe(false);
   });
 
@@ -194,7 +194,7 @@ describe('republishThenAck', () => {
     gate.open();
     await expect(done).rejects.toThrow('no');
     expect(delivery.open).toBe(false);
-    expect(source.events).toEqual(['copy 1']);
+    expect(source.events).toEqual(['republish 1']);
   });
 });
 
@@ -205,7 +205,7 @@ describe('a delivery that is forgone', () => {
     expect(await delivery.ackEarly()).toBe(true);
     expect([delivery.isEarlyAcked, delivery.open, delivery.requeue()]).toEqual([true, true, false]);
     expect([delivery.ack(), delivery.open, delivery.ack()]).toEqual([true, false, false]);
-    expect(source.events).toEqual(['forgo 1']);
+    expect(source.events).toEqual(['ackEarly 1']);
   });
 
   it('does not need its epoch any more: its dead letter is still written', async () => {
@@ -214,7 +214,7 @@ describe('a delivery that is forgone', () => {
     session.end();
     expect(delivery.open).toBe(true);
     expect(await delivery.republishThenAck(republished)).toBe(true);
-    expect(source.events).toEqual(['forgo 1', 'copy 1']);
+    expect(source.events).toEqual(['ackEarly 1', 'republish 1']);
   });
 
   it('is not, where it was settled, lost or aborted before', async () => {
@@ -224,7 +224,7 @@ describe('a delivery that is forgone', () => {
     aborted.delivery.abort();
     for (const { delivery, source } of [settled, lost, aborted]) {
       expect([await delivery.ackEarly(), delivery.isEarlyAcked]).toEqual([false, false]);
-      expect(source.events).not.toContain('forgo 1');
+      expect(source.events).not.toContain('ackEarly 1');
     }
   });
 

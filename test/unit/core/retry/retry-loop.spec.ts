@@ -6,11 +6,11 @@ import { processDelivery } from '../../../../lib/core/consume/pipeline.js';
 import { resolveRetry, type RetryOptions } from '../../../../lib/core/retry/retry-options.js';
 import { newDelivery, newMessage, noteWhenDone, settle } from '../harness.js';
 import {
-  asked,
+  replyToInbox,
   deliveryOf,
   failure,
   deadLetters,
-  lose,
+  loseSource,
   newBench,
   TestHandler,
   type Behaviour,
@@ -40,17 +40,17 @@ describe('a message whose handler fails', () => {
     const runsAfter = async (ms: number): Promise<number> => {
       await clock.advance(ms);
       await settle();
-      return handler.runs.length;
+      return handler.attempts.length;
     };
     expect([await runsAfter(999), await runsAfter(1), await runsAfter(1_999)]).toEqual([1, 2, 2]);
     expect(test.source.events).toEqual([]);
     expect(await runsAfter(1)).toBe(3);
     expect(done.done).toBe(true);
-    expect(test.source.events).toEqual(['copy 1', 'ack 1']);
+    expect(test.source.events).toEqual(['republish 1', 'ack 1']);
     expect(deadLetters(test)).toEqual([['retries-exhausted', 'h', '3']]);
     expect(counters.snapshot()).toEqual({ received: 1, retried: 2, failed: 1, 'dead-lettered': 1 });
-    const began = handler.runs[0]!.firstFailedAt;
-    expect(handler.runs.map(({ firstFailedAt }) => firstFailedAt)).toEqual([began, began, began]);
+    const began = handler.attempts[0]!.firstFailedAt;
+    expect(handler.attempts.map(({ firstFailedAt }) => firstFailedAt)).toEqual([began, began, began]);
     expect(clock.pendingTimers).toBe(0);
   });
 
@@ -58,10 +58,10 @@ describe('a message whose handler fails', () => {
     const { handler, scope, clock } = newFailing({ maxRetries: 1, delayMs: 10 });
     const done = processDelivery(deliveryOf().delivery, scope);
     await settle();
-    expect(handler.runs[0]!.decide({ kind: 'ack' })).toBe(false);
+    expect(handler.attempts[0]!.decide({ kind: 'ack' })).toBe(false);
     await clock.advance(10);
     await done;
-    expect(handler.runs.map(({ number: attempt }) => attempt)).toEqual([1, 2]);
+    expect(handler.attempts.map(({ number: attempt }) => attempt)).toEqual([1, 2]);
   });
 
   it('is given back as it is when the application stops in the wait, or before it', async () => {
@@ -69,10 +69,10 @@ describe('a message whose handler fails', () => {
     const [waiting, later] = [deliveryOf(), deliveryOf()];
     const done = processDelivery(waiting.delivery, scope);
     await settle();
-    scope.retryTimers.end();
+    scope.retryTimers.close();
     await Promise.all([done, processDelivery(later.delivery, scope)]);
     expect([waiting.source.events, later.source.events]).toEqual([['requeue 1'], ['requeue 1']]);
-    expect(handler.runs.length).toBe(2);
+    expect(handler.attempts.length).toBe(2);
     expect(clock.pendingTimers).toBe(0);
   });
 
@@ -85,9 +85,9 @@ describe('a message whose handler fails', () => {
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
     await settle();
-    lose(test);
+    loseSource(test);
     await done;
-    expect([test.source.events, handler.runs.length, clock.pendingTimers]).toEqual([[], 1, 0]);
+    expect([test.source.events, handler.attempts.length, clock.pendingTimers]).toEqual([[], 1, 0]);
     expect(counters.get('stale-settlements')).toBe(1);
   });
 
@@ -96,7 +96,7 @@ describe('a message whose handler fails', () => {
     const test = inMode('at-most-once');
     const done = processDelivery(test.delivery, scope);
     await settle();
-    scope.retryTimers.end();
+    scope.retryTimers.close();
     await done;
     expect(deadLetters(test)).toEqual([['retries-exhausted', 'h', '1']]);
   });
@@ -108,14 +108,14 @@ describe('a message whose handler fails', () => {
     const began = clock.now();
     const done = processDelivery(test.delivery, scope);
     await settle();
-    expect(test.source.events).toEqual(['copy 1']);
+    expect(test.source.events).toEqual(['republish 1']);
     await clock.advance(500);
     await done;
-    expect(test.source.events).toEqual(['copy 1', 'copy 1', 'ack 1']);
+    expect(test.source.events).toEqual(['republish 1', 'republish 1', 'ack 1']);
     const iso = (ms: number): string => new Date(ms).toISOString();
     // As the driver has rounded it.
-    expect(test.source.copied).toMatchObject([{ to: 'redelivery', delayMs: 2_000 }]);
-    expect({ ...test.source.copied[0]!.headers }).toEqual({
+    expect(test.source.republished).toMatchObject([{ to: 'redelivery', delayMs: 2_000 }]);
+    expect({ ...test.source.republished[0]!.headers }).toEqual({
       tenant: 'a',
       'stork-attempt': '2',
       'stork-handler': 'h',
@@ -124,9 +124,9 @@ describe('a message whose handler fails', () => {
       'stork-origin': 'orders',
     });
     expect(counters.snapshot()).toEqual({ received: 1, redelivered: 1 });
-    const next = deliveryOf({ headers: test.source.copied[0]!.headers });
+    const next = deliveryOf({ headers: test.source.republished[0]!.headers });
     await processDelivery(next.delivery, scope);
-    expect(handler.runs.at(-1)).toMatchObject({ number: 2, firstFailedAt: began });
+    expect(handler.attempts.at(-1)).toMatchObject({ number: 2, firstFailedAt: began });
     expect(deadLetters(next)).toEqual([['retries-exhausted', 'h', '2']]);
   });
 
@@ -141,7 +141,7 @@ describe('a message whose handler fails', () => {
     await settle();
     await clock.advance(5_000);
     await done;
-    expect([handler.runs.length, test.source.events]).toEqual([2, ['ack 1']]);
+    expect([handler.attempts.length, test.source.events]).toEqual([2, ['ack 1']]);
   });
 
   it.each(['-1', 'NaN', '1.5', '9'.repeat(10_000), ''])(
@@ -158,7 +158,7 @@ describe('a message whose handler fails', () => {
       await settle();
       await clock.advance(1);
       await done;
-      expect(handler.runs.map(({ number: attempt }) => attempt)).toEqual([1, 2]);
+      expect(handler.attempts.map(({ number: attempt }) => attempt)).toEqual([1, 2]);
       expect(deadLetters(test)).toEqual([['retries-exhausted', 'h', '2']]);
     },
   );
@@ -167,14 +167,17 @@ describe('a message whose handler fails', () => {
     const { scope, handler } = newFailing({ maxRetries: 1 });
     const test = deliveryOf({ headers: { 'stork-attempt': '999999999' } });
     await processDelivery(test.delivery, scope);
-    expect([handler.runs.length, deadLetters(test)]).toEqual([1, [['retries-exhausted', 'h', '999999999']]]);
+    expect([handler.attempts.length, deadLetters(test)]).toEqual([
+      1,
+      [['retries-exhausted', 'h', '999999999']],
+    ]);
   });
 
   it('that is a dead letter itself comes back as a message for its handler, not as a letter for all', async () => {
     const { scope } = newFailing({ maxRetries: 0, redeliverDelaysMs: [1_000] });
     const test = deliveryOf({ headers: { 'stork-death-reason': 'fatal', 'stork-error-name': 'E' } });
     await processDelivery(test.delivery, scope);
-    const { headers } = test.source.copied[0]!;
+    const { headers } = test.source.republished[0]!;
     expect([headers['stork-death-reason'], headers['stork-error-name'], headers['stork-attempt']]).toEqual([
       undefined,
       undefined,
@@ -193,13 +196,13 @@ describe('a request whose handler fails', () => {
       },
       'message',
     );
-    driver.target = asked;
+    driver.target = replyToInbox;
     const ordinary = deliveryOf();
     const done = processDelivery(ordinary.delivery, scope);
     // Not one turn: the first value would have gone out.
     await clock.advance(10);
     await done;
-    expect(driver.told).toEqual(['value "run 2"']);
+    expect(driver.sent).toEqual(['value "run 2"']);
   });
 
   it('is answered with the error where the next run would come after its deadline', async () => {
@@ -208,7 +211,7 @@ describe('a request whose handler fails', () => {
       async () => passing('no'),
       'message',
     );
-    driver.target = asked;
+    driver.target = replyToInbox;
     const deadline = new Date(clock.now() + 500).toISOString();
     const test = deliveryOf({ headers: { 'stork-deadline': deadline } });
     await processDelivery(test.delivery, scope);
@@ -222,14 +225,14 @@ describe('under manual', () => {
     const { scope, handler, clock } = newFailing({ maxRetries: 1, delayMs: 10 }, async () => undefined);
     const test = inMode('manual');
     const held = await processDelivery(test.delivery, scope);
-    expect(handler.runs[0]!.decide({ kind: 'retry' })).toBe(true);
+    expect(handler.attempts[0]!.decide({ kind: 'retry' })).toBe(true);
     await settle();
     await clock.advance(10);
-    expect(await (held as { later: Promise<unknown> }).later).toBe('again');
+    expect(await (held as { settled: Promise<unknown> }).settled).toBe('reprocess');
     const again = await processDelivery(test.delivery, scope);
-    expect(handler.runs[1]!.number).toBe(2);
-    handler.runs[1]!.decide({ kind: 'retry' });
-    await (again as { later: Promise<unknown> }).later;
+    expect(handler.attempts[1]!.number).toBe(2);
+    handler.attempts[1]!.decide({ kind: 'retry' });
+    await (again as { settled: Promise<unknown> }).settled;
     expect(deadLetters(test)).toEqual([['retries-exhausted', 'h', '2']]);
   });
 });

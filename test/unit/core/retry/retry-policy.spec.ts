@@ -20,7 +20,7 @@ class DeclinedError extends ShopError {}
 const failed = (fields: Partial<FailedAttempt> = {}): FailedAttempt => ({
   attempt: 1,
   error: new Error('no'),
-  nature: 'ordinary',
+  isRetryable: true,
   firstFailedAt: 0,
   now: 0,
   ...fields,
@@ -54,7 +54,7 @@ describe('the chain of runs', () => {
       const steps = chain(policy, () => part);
       expect(steps.length).toBe(maxAttemptsOf(policy));
       const kinds = steps.map(({ kind }) => kind);
-      const inPlace = Array.from({ length: policy.maxRetries }, () => 'in-place');
+      const inPlace = Array.from({ length: policy.maxRetries }, () => 'in-process');
       const redeliveries = policy.redeliverDelaysMs.map(() => 'redeliver');
       expect(kinds).toEqual([...inPlace, ...redeliveries, 'exhausted']);
     });
@@ -67,7 +67,7 @@ describe('the chain of runs', () => {
       for (const [i, step] of chain(policy, () => part).entries()) {
         if (step.kind === 'redeliver') {
           expect(step.delayMs).toBe(policy.redeliverDelaysMs[i - policy.maxRetries]);
-        } else if (step.kind === 'in-place') {
+        } else if (step.kind === 'in-process') {
           const bound =
             policy.delayMs === 0 ? 0 : Math.min(policy.maxDelayMs, policy.delayMs * policy.factor ** i);
           expect(Number.isInteger(step.delayMs)).toBe(true);
@@ -129,15 +129,15 @@ describe('the chain of runs', () => {
 describe('which failures are worth another run', () => {
   const caused = new Error('outer', { cause: new DeclinedError('inner') });
   it.each<[string, RetryOptions, Partial<FailedAttempt>, NextStep['kind']]>([
-    ['any, where nothing is said', {}, {}, 'in-place'],
+    ['any, where nothing is said', {}, {}, 'in-process'],
     [
       'those of retryOn, subclasses included',
       { retryOn: [ShopError] },
       { error: new DeclinedError() },
-      'in-place',
+      'in-process',
     ],
     ['not others than those of retryOn', { retryOn: [ShopError] }, {}, 'fatal'],
-    ['those whose cause retryOn names', { retryOn: [DeclinedError] }, { error: caused }, 'in-place'],
+    ['those whose cause retryOn names', { retryOn: [DeclinedError] }, { error: caused }, 'in-process'],
     ['none of failOn', { failOn: [ShopError] }, { error: new DeclinedError() }, 'fatal'],
     ['none whose cause failOn names', { failOn: [DeclinedError] }, { error: caused }, 'fatal'],
     [
@@ -157,17 +157,17 @@ describe('which failures are worth another run', () => {
         ],
       },
       {},
-      'in-place',
+      'in-process',
     ],
-    ['final ones are not', {}, { nature: 'final' }, 'fatal'],
+    ['final ones are not', {}, { isRetryable: false }, 'fatal'],
     [
       'final ones that are named are',
       { retryOn: [ShopError] },
-      { nature: 'final', error: new ShopError() },
-      'in-place',
+      { isRetryable: false, error: new ShopError() },
+      'in-process',
     ],
-    ['Error names no final one', { retryOn: [Error] }, { nature: 'final' }, 'fatal'],
-    ['Error names the others', { retryOn: [Error] }, {}, 'in-place'],
+    ['Error names no final one', { retryOn: [Error] }, { isRetryable: false }, 'fatal'],
+    ['Error names the others', { retryOn: [Error] }, {}, 'in-process'],
     ['thrown undefined', { retryOn: [ShopError] }, { error: undefined }, 'fatal'],
   ])('%s', (_, options, fields, kind) => {
     expect(after(options, fields).kind).toBe(kind);
@@ -193,7 +193,7 @@ describe('which failures are worth another run', () => {
       },
     };
     for (const error of [loop, hostile, endless])
-      expect(after({ failOn: [DeclinedError] }, { error }).kind).toBe('in-place');
+      expect(after({ failOn: [DeclinedError] }, { error }).kind).toBe('in-process');
   });
 });
 
