@@ -11,17 +11,40 @@ import type { TransportDefinition } from './bootstrap/transport-definition.js';
  * @publicApi
  */
 export interface StorkModuleOptions {
-  /** Transports by the name that `via()` and `@InjectClient()` use: `rabbitmq({…})`, `kafka({…})` or `memory({…})`. */
+  /**
+   * Transports by the name that `via()` and `@InjectClient()` use: `rabbitmq({…})`, `kafka({…})` or
+   * `memory({…})`.
+   */
   readonly transports: Readonly<Record<string, TransportDefinition>>;
-  /** Whether the module is global, so that other modules inject clients without importing it. @defaultValue true */
+  /**
+   * Whether the module is global, so that other modules inject clients without importing it.
+   *
+   * @defaultValue true
+   */
   readonly isGlobal?: boolean;
-  /** Body codecs for all transports. A codec for a built-in content type replaces the built-in one. @defaultValue [] */
+  /**
+   * Body codecs for all transports. A codec for a built-in content type replaces the built-in one.
+   *
+   * @defaultValue []
+   */
   readonly codecs?: readonly MessageCodec[];
-  /** How long a shutdown waits for running handlers before it aborts them, in milliseconds. @defaultValue 30 000 */
+  /**
+   * How long a shutdown waits for running handlers before it aborts them, in milliseconds.
+   *
+   * @defaultValue 30 000
+   */
   readonly drainTimeoutMs?: number;
-  /** How long the start waits for a broker before `listen()` rejects, in milliseconds. @defaultValue 60 000 */
+  /**
+   * How long the start waits for a broker before `listen()` rejects, in milliseconds.
+   *
+   * @defaultValue 60 000
+   */
   readonly startTimeoutMs?: number;
-  /** How failed attempts are retried. @defaultValue 3 in-process retries, after at most 1, 2 and 4 seconds */
+  /**
+   * How failed attempts are retried.
+   *
+   * @defaultValue 3 in-process retries, after at most 1, 2 and 4 seconds
+   */
   readonly retry?: RetryOptions | undefined;
   /**
    * How messages are dead-lettered when the last attempt has failed.
@@ -29,7 +52,11 @@ export interface StorkModuleOptions {
    * @defaultValue events are dead-lettered; requests are not, their callers get the error
    */
   readonly deadLetter?: DeadLetterOptions | undefined;
-  /** Defaults for `@Idempotent()` handlers. @defaultValue a store in memory, which other processes do not share */
+  /**
+   * Defaults for `@Idempotent()` handlers.
+   *
+   * @defaultValue a store in memory, which other processes do not share
+   */
   readonly idempotency?: IdempotencyOptions | undefined;
 }
 
@@ -45,12 +72,19 @@ export interface StorkOptionsFactory {
  * @publicApi
  */
 export interface StorkModuleAsyncOptions extends Pick<ModuleMetadata, 'imports'> {
-  /** Names of the transports that the factory returns: Nest registers the clients' tokens before the factory runs. */
+  /**
+   * Names of the transports that the factory returns: Nest registers the clients' tokens before the
+   * factory runs.
+   */
   readonly transports: readonly string[];
-  /** Whether the module is global, so that other modules inject clients without importing it. @defaultValue true */
+  /**
+   * Whether the module is global, so that other modules inject clients without importing it.
+   *
+   * @defaultValue true
+   */
   readonly isGlobal?: boolean;
   /** Returns the options; its parameters are the providers of `inject`. */
-  // oxlint-disable-next-line typescript/no-explicit-any -- `inject` determines the parameters, as in Nest's own modules
+  // oxlint-disable-next-line typescript/no-explicit-any -- `inject` determines the parameters
   readonly useFactory?: (...args: any[]) => StorkModuleOptions | Promise<StorkModuleOptions>;
   /** Tokens of the providers that `useFactory` gets. @defaultValue [] */
   readonly inject?: NonNullable<Extract<Provider, { useFactory: unknown }>['inject']>;

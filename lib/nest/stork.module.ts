@@ -13,8 +13,8 @@ import { STORK_CLOCK, STORK_DECLARED_TRANSPORTS, STORK_OPTIONS } from './stork.c
 import { TransportRegistry } from './bootstrap/transport-registry.js';
 
 /**
- * Provides the transports, their clients, `StorkService` and `DeadLetterService`. Import it once in an application,
- * with all transports.
+ * Provides the transports, their clients, `StorkService` and `DeadLetterService`. Import it once in an
+ * application, with all transports.
  *
  * @publicApi
  */
@@ -24,8 +24,8 @@ export class StorkModule {
    * Configures the transports. The options are validated when the application starts: `app.listen()` or
    * `app.startAllMicroservices()` rejects with one `StorkConfigError` that lists every problem.
    *
-   * Each call creates a separate module, and two of them in one application are an error: if several modules import
-   * it, keep the result in a constant.
+   * Each call creates a separate module, and two of them in one application are an error: if several
+   * modules import it, keep the result in a constant.
    */
   static forRoot(options: StorkModuleOptions): DynamicModule {
     const names = Object.keys(options?.transports ?? {});
@@ -33,8 +33,8 @@ export class StorkModule {
   }
 
   /**
-   * Like `forRoot()`, with options from a factory that may inject providers. `transports` lists the names of the
-   * transports that the factory returns.
+   * Like `forRoot()`, with options from a factory that may inject providers. `transports` lists the names
+   * of the transports that the factory returns.
    */
   static forRootAsync(options: StorkModuleAsyncOptions): DynamicModule {
     const providers = [...optionsProviders(options), ...(options.extraProviders ?? [])];

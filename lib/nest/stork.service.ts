@@ -43,11 +43,12 @@ export class StorkService {
   }
 
   /**
-   * Stops consuming on every transport; it cannot be resumed. Running handlers get `timeoutMs` to finish; then
-   * `ctx.signal` aborts and their messages are requeued. Sending still works. The application's shutdown drains by
-   * itself. Resolves when all handlers have ended or the time limit has passed.
+   * Stops consuming on every transport; it cannot be resumed. Running handlers get `timeoutMs` to finish;
+   * then `ctx.signal` aborts and their messages are requeued. Sending still works. The application's
+   * shutdown drains by itself. Resolves when all handlers have ended or the time limit has passed.
    *
-   * @param options `timeoutMs` in milliseconds, 0 to stop at once; defaults to the module's `drainTimeoutMs`
+   * @param options `timeoutMs` in milliseconds, 0 to stop at once; defaults to the module's
+   * `drainTimeoutMs`
    */
   async drain(options: { readonly timeoutMs?: number } = {}): Promise<void> {
     await this.#server.drain(options.timeoutMs ?? this.#registry.drainTimeoutMs);

@@ -22,25 +22,34 @@ export interface CommonTransportOptions {
   /** Maximum number of messages handled concurrently. @defaultValue 10 */
   readonly concurrency?: number;
   /**
-   * Maximum length of a message body, in bytes. A longer one is dead-lettered with the reason `invalid`, without being
-   * decoded.
+   * Maximum length of a message body, in bytes. A longer one is dead-lettered with the reason `invalid`,
+   * without being decoded.
    *
    * @defaultValue 16 777 216 (16 MiB)
    */
   readonly maxBodyBytes?: number;
-  /** Maximum number of requests that wait for their reply; a further one rejects with `TooManyPendingError`. @defaultValue 10 000 */
+  /**
+   * Maximum number of requests that wait for their reply; a further one rejects with
+   * `TooManyPendingError`.
+   *
+   * @defaultValue 10 000
+   */
   readonly maxPending?: number;
   /**
-   * What happens to a message whose pattern has no handler: it is dead-lettered with the reason `no-handler`, or
-   * acknowledged and counted as `skipped`.
+   * What happens to a message whose pattern has no handler: it is dead-lettered with the reason
+   * `no-handler`, or acknowledged and counted as `skipped`.
    *
-   * @defaultValue 'dead-letter' on RabbitMQ, whose queue has no other readers; 'skip' on Kafka, where other consumer
-   * groups read the topic too
+   * @defaultValue 'dead-letter' on RabbitMQ, whose queue has no other readers; 'skip' on Kafka, where
+   * other consumer groups read the topic too
    */
   readonly onUnhandled?: 'dead-letter' | 'skip';
   /** Body codecs of this transport; they override the module's. @defaultValue [] */
   readonly codecs?: readonly MessageCodec[];
-  /** Content type of sent messages, and assumed for received messages without one. @defaultValue 'application/json' */
+  /**
+   * Content type of sent messages, and assumed for received messages without one.
+   *
+   * @defaultValue 'application/json'
+   */
   readonly defaultContentType?: string;
   /** Retry options; each field overrides the module's. */
   readonly retry?: RetryOptions | undefined;

@@ -4,8 +4,8 @@ import { StorkLifecycle } from './lifecycle.js';
 import { StorkServer } from '../server/stork.server.js';
 
 /**
- * Options for a worker: `NestFactory.createMicroservice(AppModule, storkMicroservice())`. `AppModule` must import
- * `StorkModule`, directly or through another module.
+ * Options for a worker: `NestFactory.createMicroservice(AppModule, storkMicroservice())`. `AppModule` must
+ * import `StorkModule`, directly or through another module.
  *
  * @publicApi
  */
@@ -22,7 +22,8 @@ export function storkMicroservice(): AsyncMicroserviceOptions {
 /** Options of `connectStork()`. @publicApi */
 export interface ConnectStorkOptions {
   /**
-   * Whether the application's global pipes, guards, interceptors and filters also apply to message handlers.
+   * Whether the application's global pipes, guards, interceptors and filters also apply to message
+   * handlers.
    *
    * @defaultValue true
    */
@@ -31,8 +32,8 @@ export interface ConnectStorkOptions {
 
 /**
  * Adds the transports to an HTTP application (a hybrid application in Nest's terms). Call it after every
- * `app.useGlobal…()` and before `app.startAllMicroservices()`. Handlers receive messages once the application has
- * bootstrapped, that is after `app.listen()` or `app.init()`.
+ * `app.useGlobal…()` and before `app.startAllMicroservices()`. Handlers receive messages once the
+ * application has bootstrapped, that is after `app.listen()` or `app.init()`.
  *
  * @publicApi
  */

@@ -5,7 +5,9 @@ import type { IdempotencyStore } from '../../core/idempotency/idempotency-store.
 import type { StorkLogger } from '../../core/runtime/logger.js';
 import { memoryIdempotencyStore } from '../../core/idempotency/memory-idempotency-store.js';
 
-/** The idempotency stores of one application: those in its options, and one in memory for handlers without. */
+/**
+ * The idempotency stores of one application: those in its options, and one in memory for handlers without.
+ */
 export class IdempotencyStores {
   readonly #clock: StorkClock;
   readonly #logger: StorkLogger;
@@ -34,7 +36,9 @@ export class IdempotencyStores {
     return this.#memoryStore;
   }
 
-  /** Closes each configured store once, also one that several transports share. Idempotent; never rejects. */
+  /**
+   * Closes each configured store once, also one that several transports share. Idempotent; never rejects.
+   */
   close(limitMs: number): Promise<void> {
     this.#closing ??= Promise.all([...this.#given].map((store) => this.#close(store, limitMs))).then(
       () => {},

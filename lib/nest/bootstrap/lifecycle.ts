@@ -27,8 +27,10 @@ type GlobalsCount = Record<keyof typeof globals, number>;
  * Ties the transports to Nest's lifecycle hooks:
  *
  * - `onModuleInit` validates the options.
- * - `onApplicationBootstrap`, after the hooks of all other modules, starts consuming: handlers may use any provider.
- * - `onModuleDestroy`, before the hooks of all other modules, drains: no handler runs when databases are closed.
+ * - `onApplicationBootstrap`, after the hooks of all other modules, starts consuming: handlers may use any
+ *   provider.
+ * - `onModuleDestroy`, before the hooks of all other modules, drains: no handler runs when databases are
+ *   closed.
  * - `onApplicationShutdown` closes the connections: until then `onModuleDestroy` hooks may still send.
  */
 @Injectable()
@@ -54,7 +56,8 @@ export class StorkLifecycle
     this.#explorer = explorer;
     this.#config = config;
     // Nest orders hooks by a module's distance from the root module and destroys global modules last, when
-    // databases are closed already. A distance below 0 makes this module bootstrap last and be destroyed first.
+    // databases are closed already. A distance below 0 makes this module bootstrap last and be destroyed
+    // first.
     for (const module of modules.values()) if (module.providers.has(StorkLifecycle)) module.distance = -1;
   }
 
@@ -80,8 +83,8 @@ export class StorkLifecycle
   }
 
   /**
-   * Counts the global enhancers that a hybrid application's microservice inherits. Nest binds handlers when the
-   * microservice is connected, so enhancers registered later would not apply to them.
+   * Counts the global enhancers that a hybrid application's microservice inherits. Nest binds handlers
+   * when the microservice is connected, so enhancers registered later would not apply to them.
    */
   snapshotGlobals(): void {
     this.#globalsAtConnect = this.#countGlobals();

@@ -19,9 +19,9 @@ export interface DriverEnvironment {
 }
 
 /**
- * A transport as `rabbitmq()`, `kafka()` and `memory()` describe it. Creating a definition does no I/O and no
- * validation: module decorators are evaluated while files load, where an exception would end the process. Wrong
- * options reject `app.listen()` or `app.startAllMicroservices()` instead.
+ * A transport as `rabbitmq()`, `kafka()` and `memory()` describe it. Creating a definition does no I/O and
+ * no validation: module decorators are evaluated while files load, where an exception would end the
+ * process. Wrong options reject `app.listen()` or `app.startAllMicroservices()` instead.
  *
  * @publicApi
  */

@@ -17,8 +17,8 @@ const defaultStartTimeoutMs = 60_000;
 const defaultMaxBodyBytes = 16 * 1024 * 1024;
 
 /**
- * The transports of one application. The constructor does no I/O and no validation, so that wrong options reject
- * `app.listen()` or `app.startAllMicroservices()` and not the creation of the application.
+ * The transports of one application. The constructor does no I/O and no validation, so that wrong options
+ * reject `app.listen()` or `app.startAllMicroservices()` and not the creation of the application.
  */
 @Injectable()
 export class TransportRegistry {
@@ -91,7 +91,11 @@ export class TransportRegistry {
     return this.#options.transports[name]!.context ?? StorkContext;
   }
 
-  /** All transports by name; creates them on the first call. @throws StorkConfigError with every problem of the options */
+  /**
+   * All transports by name; creates them on the first call.
+   *
+   * @throws StorkConfigError with every problem of the options
+   */
   all(): ReadonlyMap<string, StorkTransport> {
     this.#check();
     if (this.#transports.size === 0) this.#create();
@@ -155,8 +159,8 @@ export class TransportRegistry {
 }
 
 /**
- * Class names of the modules that import it. Read from the decorators' metadata, because Nest adds a global module to
- * the resolved `imports` of every other module.
+ * Class names of the modules that import it. Read from the decorators' metadata, because Nest adds a
+ * global module to the resolved `imports` of every other module.
  */
 function importersOf(imported: unknown, modules: ModulesContainer): string[] {
   const names = [...modules.values()].flatMap(({ metatype }) => {

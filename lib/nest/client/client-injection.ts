@@ -22,7 +22,10 @@ export function injectsClient(modules: ModulesContainer, transports: readonly st
   return false;
 }
 
-/** The constructor and property dependencies of a class, from the metadata that Nest's injector reads; of a value none. */
+/**
+ * The constructor and property dependencies of a class, from the metadata that Nest's injector reads; of a
+ * value none.
+ */
 function dependenciesOf(target: unknown): unknown[] {
   if (typeof target !== 'function') return [];
   const list = (key: string, of: object): readonly unknown[] =>

@@ -42,7 +42,10 @@ export class StorkRecordBuilder<T = unknown> {
     return this;
   }
 
-  /** Headers of the application; replaces the headers set before. Names that begin with `stork-` are refused. */
+  /**
+   * Headers of the application; replaces the headers set before. Names that begin with `stork-` are
+   * refused.
+   */
   setHeaders(headers: MessageHeaders): this {
     return this.setOptions({ headers });
   }
@@ -62,12 +65,19 @@ export class StorkRecordBuilder<T = unknown> {
     return this.setOptions({ correlationId });
   }
 
-  /** How long a request waits for its reply, or for the next item of a streamed one, in ms. @defaultValue 30 000 */
+  /**
+   * How long a request waits for its reply, or for the next item of a streamed one, in ms.
+   *
+   * @defaultValue 30 000
+   */
   setTimeoutMs(timeoutMs: number): this {
     return this.setOptions({ timeoutMs });
   }
 
-  /** Time to live in milliseconds: the broker drops or dead-letters the message if it was not consumed by then. */
+  /**
+   * Time to live in milliseconds: the broker drops or dead-letters the message if it was not consumed by
+   * then.
+   */
   setExpiresInMs(expiresInMs: number): this {
     return this.setOptions({ expiresInMs });
   }

@@ -9,14 +9,14 @@ import { StorkRecord } from './record-builder.js';
 import type { TransportRegistry } from '../bootstrap/transport-registry.js';
 
 /** The client emits no events; `status` has the connection state. */
-// oxlint-disable-next-line typescript/no-generated-empty-object-type -- the shape that Nest's ClientProxy uses for no events
+// oxlint-disable-next-line typescript/no-generated-empty-object-type -- as in Nest's ClientProxy
 type NoEvents = Record<never, never>;
 
 /** A contract of a service: pattern → type of the data and of the reply. @publicApi */
 export type StorkContract = Record<string, { readonly request: unknown; readonly reply?: unknown }>;
 
 /** The contract of an untyped client: any pattern with any data. @publicApi */
-// oxlint-disable-next-line typescript/no-explicit-any -- an untyped client takes and returns anything, like Nest's ClientProxy
+// oxlint-disable-next-line typescript/no-explicit-any -- untyped, like Nest's ClientProxy
 export type AnyContract = Record<string, { readonly request: any; readonly reply?: any }>;
 
 /** A Nest pattern that is not a string, e.g. `{ cmd: 'sum' }`. @publicApi */
@@ -34,8 +34,8 @@ type ReplyOf<C, P> = P extends keyof C ? (C[P] extends { readonly reply: infer R
 type Untyped<C> = AnyContract extends C ? unknown : never;
 
 /**
- * Sends messages over one transport. `send()` and `emit()` behave as in Nest. `request()` resolves with the reply and
- * `publish()` with the broker's confirmation; both reject with a named error.
+ * Sends messages over one transport. `send()` and `emit()` behave as in Nest. `request()` resolves with
+ * the reply and `publish()` with the broker's confirmation; both reject with a named error.
  *
  * `StorkClient<Contract>` checks patterns and data against a map of pattern → `{ request, reply }`.
  *
@@ -62,8 +62,8 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, C
   }
 
   /**
-   * Closes this client: later calls reject with `ClientClosedError`. The connections of the transport stay open until
-   * the application shuts down.
+   * Closes this client: later calls reject with `ClientClosedError`. The connections of the transport stay
+   * open until the application shuts down.
    */
   override close(): void {
     this.#closed = true;
@@ -75,7 +75,8 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, C
   }
 
   /**
-   * Sends a request and resolves with its reply: the last item of a streamed reply, `undefined` for an empty one.
+   * Sends a request and resolves with its reply: the last item of a streamed reply, `undefined` for an
+   * empty one.
    *
    * @param options options of the message; `timeoutMs` defaults to 30 000
    * @throws RemoteError if the handler failed
@@ -108,8 +109,8 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, C
   }
 
   /**
-   * Publishes an event. Resolves when the broker has confirmed and routed it. With `delayMs` it resolves when the
-   * broker has stored the message; the broker routes it only when the delay has passed.
+   * Publishes an event. Resolves when the broker has confirmed and routed it. With `delayMs` it resolves
+   * when the broker has stored the message; the broker routes it only when the delay has passed.
    *
    * @param options options of the message
    * @throws NoRouteError if the broker routed the message to no queue, or the topic does not exist
@@ -156,8 +157,8 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, C
   }
 
   /**
-   * Enables correlation tracking on first use: a client got by `moduleRef.get()` is not found by the search for
-   * injected clients at boot.
+   * Enables correlation tracking on first use: a client got by `moduleRef.get()` is not found by the
+   * search for injected clients at boot.
    */
   #transport(): StorkTransport {
     enableCorrelationTracking();

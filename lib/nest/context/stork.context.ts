@@ -19,8 +19,8 @@ const requeued: Verb = { kind: 'requeue' };
 const rejected: Verb = { kind: 'reject' };
 
 /**
- * The context that a handler gets by `@Ctx()`: the metadata of the message and the calls that settle it. Each attempt
- * of each handler has its own.
+ * The context that a handler gets by `@Ctx()`: the metadata of the message and the calls that settle it.
+ * Each attempt of each handler has its own.
  *
  * @publicApi
  */
@@ -54,8 +54,8 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
   }
 
   /**
-   * Correlation id, shared by all messages that result from one original message or HTTP request, across services.
-   * A message that carries none starts a correlation with its own id.
+   * Correlation id, shared by all messages that result from one original message or HTTP request, across
+   * services. A message that carries none starts a correlation with its own id.
    */
   get correlationId(): string | undefined {
     const correlation = readText(this.#message.headers, headerNames.correlationId);
@@ -90,7 +90,9 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
     return this.#attempt.maxAttempts;
   }
 
-  /** Time of the first failed attempt, in milliseconds since the Unix epoch; undefined if none has failed. */
+  /**
+   * Time of the first failed attempt, in milliseconds since the Unix epoch; undefined if none has failed.
+   */
   get firstFailedAt(): number | undefined {
     return this.#attempt.firstFailedAt;
   }
@@ -105,49 +107,53 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
     return this.#message.timestamp;
   }
 
-  /** Aborted on handler timeout, on loss of the channel or partition, or when the shutdown deadline passes. */
+  /**
+   * Aborted on handler timeout, on loss of the channel or partition, or when the shutdown deadline passes.
+   */
   get signal(): AbortSignal {
     return this.#attempt.signal;
   }
 
   /**
-   * Marks the message as handled. An error that the handler throws later is logged and creates no dead letter; a
-   * caller still gets the reply. With `delivery: 'manual'` the message is acknowledged at once, otherwise when the
-   * handler has ended.
+   * Marks the message as handled. A later error of the handler is logged and creates no dead letter; a
+   * caller still gets the reply. With `delivery: 'manual'` the message is acknowledged at once, otherwise
+   * when the handler has ended.
    *
-   * @returns false if the call has no effect: another verb came first, or the message is settled, or its channel or
-   * partition was lost
+   * @returns false if the call has no effect: another verb came first, or the message is settled, or its
+   * channel or partition was lost
    */
   ack(): boolean {
     return this.#attempt.decide(acknowledged);
   }
 
   /**
-   * Marks the message as not handled, whatever the handler does afterwards. With `delivery: 'manual'` it may be
-   * called after the handler has returned.
+   * Marks the message as not handled, whatever the handler does afterwards. With `delivery: 'manual'` it
+   * may be called after the handler has returned.
    *
-   * - `requeue: true`: the message is redelivered to all its handlers about a second after the handler has ended; a
-   *   caller gets no reply yet.
-   * - `requeue: false`: the message becomes a dead letter with the reason `rejected`; a caller gets an error. With
-   *   `delivery: 'at-most-once'` this happens in both cases, because the message is acknowledged already.
+   * - `requeue: true`: the message is redelivered to all its handlers about a second after the handler has
+   *   ended; a caller gets no reply yet.
+   * - `requeue: false`: the message becomes a dead letter with the reason `rejected`; a caller gets an
+   *   error. With `delivery: 'at-most-once'` this happens in both cases, because the message is
+   *   acknowledged already.
    *
    * @param options `requeue` defaults to true
-   * @returns false if the call has no effect: another verb came first, or the message is settled, or its channel or
-   * partition was lost
+   * @returns false if the call has no effect: another verb came first, or the message is settled, or its
+   * channel or partition was lost
    */
   nack({ requeue = true }: { readonly requeue?: boolean | undefined } = {}): boolean {
     return this.#attempt.decide(requeue ? requeued : rejected);
   }
 
   /**
-   * Requests the next attempt, as a failure does, whatever the handler does afterwards. If no attempt is left, an
-   * event becomes a dead letter and the caller of a request gets an error.
+   * Requests the next attempt, as a failure does, whatever the handler does afterwards. If no attempt is
+   * left, an event becomes a dead letter and the caller of a request gets an error.
    *
-   * @param options `delayMs`, from 0 to 86 400 000 (a day): the message is redelivered through the broker, with the
-   * delay rounded up to one that the broker has a retry queue or topic for; where the broker cannot redeliver it, the
-   * message waits in process. Without `delayMs` the handler's retry policy applies.
-   * @returns false if the call has no effect: another verb came first, or the message is settled, or its channel or
-   * partition was lost
+   * @param options `delayMs`, from 0 to 86 400 000 (a day): the message is redelivered through the broker,
+   * with the delay rounded up to one that the broker has a retry queue or topic for; where the broker
+   * cannot redeliver it, the message waits in process. Without `delayMs` the handler's retry policy
+   * applies.
+   * @returns false if the call has no effect: another verb came first, or the message is settled, or its
+   * channel or partition was lost
    * @throws StorkConfigError if `delayMs` is not an integer in that range
    */
   retry({ delayMs }: { readonly delayMs?: number | undefined } = {}): boolean {
@@ -162,22 +168,26 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
   }
 
   /**
-   * Dead-letters the message with the reason `rejected`, whatever the handler does afterwards. A caller gets an error.
+   * Dead-letters the message with the reason `rejected`, whatever the handler does afterwards. A caller
+   * gets an error.
    *
    * @param reason error message of the dead letter and of the caller's error
-   * @returns false if the call has no effect: another verb came first, or the message is settled, or its channel or
-   * partition was lost
+   * @returns false if the call has no effect: another verb came first, or the message is settled, or its
+   * channel or partition was lost
    */
   deadLetter(reason: string): boolean {
     return this.#attempt.decide({ kind: 'reject', why: reason });
   }
 
-  /** The client library's object for this message: amqplib's message or kafkajs's payload. */
+  /** The message as the client library delivered it; `RabbitMqContext` and `KafkaContext` type it. */
   get raw(): unknown {
     return this.#message.raw;
   }
 
-  /** Metadata that a Nest client attached by `setOnDispatchHook`: all text headers without the prefix `stork-`. */
+  /**
+   * Metadata that a Nest client attached by `setOnDispatchHook`: all text headers without the prefix
+   * `stork-`.
+   */
   getMetadata(): PacketMetadata {
     const metadata: PacketMetadata = {};
     for (const name of Object.keys(this.headers)) {

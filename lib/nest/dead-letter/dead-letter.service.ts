@@ -18,15 +18,24 @@ import { TransportRegistry } from '../bootstrap/transport-registry.js';
 
 /** Which dead letters a call applies to, and where they are stored. @publicApi */
 export interface DeadLetterQuery extends DeadLetterFilter {
-  /** Name of the transport whose messages were dead-lettered. @defaultValue the transport, if there is only one */
+  /**
+   * Name of the transport whose messages were dead-lettered.
+   *
+   * @defaultValue the transport, if there is only one
+   */
   readonly transport?: string | undefined;
-  /** Queue or topic in which the messages failed. @defaultValue the queue or topic of the transport's options */
+  /**
+   * Queue or topic in which the messages failed.
+   *
+   * @defaultValue the queue or topic of the transport's options
+   */
   readonly source?: string | undefined;
   /** Dead letter queue or topic. @defaultValue `<source>.dlq` */
   readonly from?: string | undefined;
   /**
-   * RabbitMQ, for a quorum queue that stork did not declare: the queue's delivery limit, from 1, after which it drops
-   * a message. Browsing counts as a delivery, so a call that comes near the limit is refused.
+   * RabbitMQ, for a quorum queue that stork did not declare: the queue's delivery limit, from 1, after
+   * which it drops a message. Browsing counts as a delivery, so a call that comes near the limit is
+   * refused.
    *
    * @defaultValue 20 on RabbitMQ 4, none before
    */
@@ -50,8 +59,8 @@ export interface DeadLetterDiscardQuery extends DeadLetterQuery {
   /** Maximum number of dead letters a second. @defaultValue no limit */
   readonly rate?: number | undefined;
   /**
-   * Dead letters processed concurrently, from 1 to 1 000, on Kafka to 100. On RabbitMQ up to this many may be replayed
-   * twice if the process crashes. On Kafka this many are replayed in one transaction.
+   * Dead letters processed concurrently, from 1 to 1 000, on Kafka to 100. On RabbitMQ up to this many may
+   * be replayed twice if the process crashes. On Kafka this many are replayed in one transaction.
    *
    * @defaultValue 1 on RabbitMQ, 100 on Kafka
    */
@@ -72,8 +81,8 @@ const defaultMaxReplays = 3;
 /**
  * Lists, replays and discards dead letters. `npx nestjs-stork dlq` does the same on the command line.
  *
- * On RabbitMQ, browsed dead letters are unacknowledged meanwhile, so that other consumers do not see them, and their
- * delivery count rises by one.
+ * On RabbitMQ, browsed dead letters are unacknowledged meanwhile, so that other consumers do not see them,
+ * and their delivery count rises by one.
  *
  * Every call rejects with
  *
@@ -99,7 +108,10 @@ export class DeadLetterService {
     this.#registry = registry;
   }
 
-  /** Lists matching dead letters, oldest first; on Kafka oldest first within each partition. Changes nothing. */
+  /**
+   * Lists matching dead letters, oldest first; on Kafka oldest first within each partition. Changes
+   * nothing.
+   */
   async list(query: DeadLetterListQuery = {}): Promise<DeadLetterRecord[]> {
     const { max = defaultListed } = query;
     return this.#withStore(query, (store) => listDeadLetters(store, { ...browseOptionsOf(query), max }));
@@ -111,9 +123,9 @@ export class DeadLetterService {
   }
 
   /**
-   * Sends matching dead letters back to the queue or consumer group in which they failed, for the handler that failed.
-   * The message keeps its id, and its attempts start at 1. A dry run unless `dryRun: false`. The call is safe to
-   * repeat: it does not find replayed dead letters again.
+   * Sends matching dead letters back to the queue or consumer group in which they failed, for the handler
+   * that failed. The message keeps its id, and its attempts start at 1. A dry run unless `dryRun: false`.
+   * The call is safe to repeat: it does not find replayed dead letters again.
    */
   async replay(query: DeadLetterReplayQuery = {}): Promise<DeadLetterReport> {
     const { maxReplays = defaultMaxReplays } = query;

@@ -5,14 +5,15 @@ import type { ConfigProblem } from '../../core/runtime/errors.js';
 import { checkOptions, Integer, OneOf, Text } from '../validation/validate-options.js';
 
 /**
- * Options of `@Consume()`. Handlers that read the same queue or topic must use the same `order` and `delivery`.
+ * Options of `@Consume()`. Handlers that read the same queue or topic must use the same `order` and
+ * `delivery`.
  *
  * @publicApi
  */
 export interface ConsumeOptions {
   /**
-   * The handler's id in message headers, dead letters and logs; unique within the application. Set it before you
-   * rename a class or method while retries or dead letters that carry the old name still exist.
+   * The handler's id in message headers, dead letters and logs; unique within the application. Set it
+   * before you rename a class or method while retries or dead letters that carry the old name still exist.
    *
    * @defaultValue `<Class>.<method>`
    */
@@ -20,8 +21,8 @@ export interface ConsumeOptions {
   /**
    * Which messages are handled one after another, in the order of the queue or partition.
    *
-   * - `key`: messages with the same key. Messages without a key run concurrently on RabbitMQ; on Kafka they keep
-   *   the order of their partition.
+   * - `key`: messages with the same key. Messages without a key run concurrently on RabbitMQ; on Kafka
+   *   they keep the order of their partition.
    * - `partition`: all messages of a partition. Kafka only.
    * - `none`: every message runs concurrently.
    *
@@ -31,29 +32,30 @@ export interface ConsumeOptions {
   /**
    * When a message is acknowledged (RabbitMQ) or its offset committed (Kafka).
    *
-   * - `at-least-once`: after the handler has completed and the broker has confirmed the reply or the dead letter.
-   *   After a crash the message may be handled twice.
+   * - `at-least-once`: after the handler has completed and its reply or dead letter is confirmed. After a
+   *   crash the message may be handled twice.
    * - `at-most-once`: before the handler starts. After a crash the message is lost.
-   * - `manual`: when the handler calls `ctx.ack()` or `ctx.nack()`, also after it has returned. Until then the
-   *   message counts as in flight. Only one handler may subscribe to such an event.
+   * - `manual`: when the handler calls `ctx.ack()` or `ctx.nack()`, also after it has returned. Until then
+   *   the message counts as in flight. Only one handler may subscribe to such an event.
    *
    * @defaultValue 'at-least-once'
    */
   readonly delivery?: DeliveryMode;
   /**
-   * Concurrent calls of this handler, from 1 to the transport's `concurrency`. A message that waits for this limit
-   * delays only messages of its own key, as long as the waiting messages fit into what the transport fetches ahead
-   * (on RabbitMQ, `prefetch`).
+   * Concurrent calls of this handler, from 1 to the transport's `concurrency`. A message that waits for
+   * this limit delays only messages of its own key, as long as the waiting messages fit into what the
+   * transport fetches ahead (on RabbitMQ, `prefetch`).
    *
    * @defaultValue the transport's `concurrency`
    */
   readonly concurrency?: number;
   /**
-   * Time limit of one attempt, in milliseconds. When it passes, `ctx.signal` aborts and the attempt fails with
-   * `HandlerTimeoutError`: it is retried like any other failure, and a dead letter has the reason `timeout` if the
-   * last attempt timed out. The result of a timed-out attempt is ignored: its return value, emitted items and
-   * ack/nack calls have no effect. The next message of its key starts when the attempt has ended, or 5 s after the
-   * timeout. On RabbitMQ the attempts and waits of a message must fit into `consumerTimeoutMs`.
+   * Time limit of one attempt, in milliseconds. When it passes, `ctx.signal` aborts and the attempt fails
+   * with `HandlerTimeoutError`: it is retried like any other failure, and a dead letter has the reason
+   * `timeout` if the last attempt timed out. The result of a timed-out attempt is ignored: its return
+   * value, emitted items and ack/nack calls have no effect. The next message of its key starts when the
+   * attempt has ended, or 5 s after the timeout. On RabbitMQ the attempts and waits of a message must fit
+   * into `consumerTimeoutMs`.
    *
    * @defaultValue no limit
    */

@@ -6,8 +6,8 @@ import { checkOptions, isFunction, OptionalMatching, Text } from '../validation/
 const DeadLetterMetadata = Reflector.createDecorator<DeadLetterOptions>();
 
 /**
- * Sets how messages are dead-lettered when the handler's last attempt has failed. On a class it applies to all its
- * handlers. Requests are dead-lettered too, unless `requests: false`.
+ * Sets how messages are dead-lettered when the handler's last attempt has failed. On a class it applies to
+ * all its handlers. Requests are dead-lettered too, unless `requests: false`.
  *
  * Options merge field by field: module < transport < class < method.
  *

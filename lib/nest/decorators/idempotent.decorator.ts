@@ -22,9 +22,9 @@ import {
 export interface IdempotentOptions<Payload = unknown> extends IdempotencyTimes {
   /**
    * Derives the idempotency key from the decoded payload, before any pipe. Messages with the same key are
-   * duplicates. `undefined`: the message has no key and is handled without idempotency. Keys are scoped to the
-   * handler and to the queue (RabbitMQ) or consumer group (Kafka). An exception, or a result that is not a string,
-   * fails the attempt.
+   * duplicates. `undefined`: the message has no key and is handled without idempotency. Keys are scoped to
+   * the handler and to the queue (RabbitMQ) or consumer group (Kafka). An exception, or a result that is
+   * not a string, fails the attempt.
    *
    * @defaultValue the request id of a request, the `messageId` of an event; on Kafka without a `messageId`
    * `topic/partition/offset`
@@ -37,9 +37,9 @@ const IdempotentMetadata = Reflector.createDecorator<IdempotentOptions>();
 /**
  * Skips messages that the handler has already handled. On a class it applies to all its handlers.
  *
- * A duplicate event is acknowledged without calling the handler; a duplicate request gets the stored reply. A
- * duplicate that arrives while the first is still being handled waits. Only success is recorded: after a failed or
- * rejected attempt, or after `ctx.retry()`, the message is handled again.
+ * A duplicate event is acknowledged without calling the handler; a duplicate request gets the stored
+ * reply. A duplicate that arrives while the first is still being handled waits. Only success is recorded:
+ * after a failed or rejected attempt, or after `ctx.retry()`, the message is handled again.
  *
  * Options merge field by field: module < transport < class < method.
  *

@@ -27,7 +27,10 @@ export interface PolicyLayers {
   readonly retry: readonly Layer<RetryOptions>[];
   readonly deadLetter: readonly Layer<DeadLetterOptions>[];
   readonly idempotency: readonly Layer<IdempotentOptions>[];
-  /** Subclasses of the policy interceptors: Nest instantiates them after the handlers are bound, so their options are unknown. */
+  /**
+   * Subclasses of the policy interceptors: Nest instantiates them after the handlers are bound, so their
+   * options are unknown.
+   */
   readonly unresolved: readonly Layer<unknown>[];
 }
 
@@ -37,7 +40,10 @@ export interface PolicyOptions {
   readonly deadLetter: readonly (DeadLetterOptions | undefined)[];
 }
 
-/** Options of handlers and interceptors. Any entry of `idempotency` makes the handler idempotent; the module's options do not. */
+/**
+ * Options of handlers and interceptors. Any entry of `idempotency` makes the handler idempotent; the
+ * module's options do not.
+ */
 export interface BoundPolicyOptions extends PolicyOptions {
   readonly idempotency: readonly IdempotentOptions[];
 }
@@ -130,7 +136,10 @@ export function checkLayers({ retry, deadLetter, idempotency, unresolved }: Poli
   ];
 }
 
-/** Leaves invalid options out: `checkLayers` reports them, and nothing derived from them may add a second problem. */
+/**
+ * Leaves invalid options out: `checkLayers` reports them, and nothing derived from them may add a second
+ * problem.
+ */
 export function validOptions({ retry, deadLetter, idempotency }: PolicyLayers): BoundPolicyOptions {
   return {
     retry: onlyValid(retry, checkRetry),
@@ -156,7 +165,10 @@ function problemsOf(
   }));
 }
 
-/** `@DeadLetter()` and its interceptor cover requests too, unlike the module's options. Leaves non-objects to validation. */
+/**
+ * `@DeadLetter()` and its interceptor cover requests too, unlike the module's options. Leaves non-objects
+ * to validation.
+ */
 function withRequestsEnabled(options: DeadLetterOptions): DeadLetterOptions {
   const isObject = typeof options === 'object' && options !== null && !Array.isArray(options);
   return isObject ? { requests: true, ...options } : options;

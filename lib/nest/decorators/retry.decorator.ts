@@ -32,8 +32,8 @@ export function Retry(options: RetryOptions): MethodDecorator & ClassDecorator {
 export const retryMetadataKey: string = RetryMetadata.KEY;
 
 /**
- * RabbitMQ accepts 2^32 - 1 ms (49 days) for `x-expires`. The expiry of a retry queue exceeds its message TTL, so a
- * delay must stay clearly below that.
+ * RabbitMQ accepts 2^32 - 1 ms (49 days) for `x-expires`. The expiry of a retry queue exceeds its message
+ * TTL, so a delay must stay clearly below that.
  */
 const maxRedeliveryDelayMs = 28 * 24 * 60 * 60 * 1_000;
 

@@ -11,7 +11,10 @@ export type ClassRole = 'controller' | 'provider';
 
 const expected = 'a handler: a method of a controller with @EventPattern() or @MessagePattern()';
 
-/** Policies and `@Consume()` on a class or a method that receives no messages through stork: they would have no effect. */
+/**
+ * Policies and `@Consume()` on a class or a method that receives no messages through stork: they would
+ * have no effect.
+ */
 export function findUnusedPolicies(type: Type, role: ClassRole, scanner: MetadataScanner): ConfigProblem[] {
   const prototype = type.prototype as Record<string, object>;
   const methods = scanner.getAllMethodNames(prototype).map((name) => ({

@@ -3,11 +3,12 @@ import { Reflector } from '@nestjs/core';
 const prefix = 'stork.transport:';
 
 /**
- * Binds a handler to the named transports only: `@EventPattern('order.created', via('orders'))`. The names are the
- * keys of `StorkModule.forRoot({ transports })`; an unknown name rejects the start with a `StorkConfigError`.
+ * Binds a handler to the named transports only: `@EventPattern('order.created', via('orders'))`. The names
+ * are the keys of `StorkModule.forRoot({ transports })`; an unknown name rejects the start with a
+ * `StorkConfigError`.
  *
- * The return type `symbol | undefined` selects Nest's untyped overload of `@EventPattern`, so that a handler with a
- * typed `@Ctx()` compiles under `strict`.
+ * The return type `symbol | undefined` selects Nest's untyped overload of `@EventPattern`, so that a
+ * handler with a typed `@Ctx()` compiles under `strict`.
  *
  * @publicApi
  */
@@ -25,7 +26,8 @@ export function namesOfVia(transport: unknown): readonly string[] | undefined {
 const ViaMetadata = Reflector.createDecorator<readonly string[]>();
 
 /**
- * Binds the handlers of a controller to the named transports. A handler with its own `via()` or `Transport` keeps it.
+ * Binds the handlers of a controller to the named transports. A handler with its own `via()` or
+ * `Transport` keeps it.
  *
  * @example
  * ```ts

@@ -19,8 +19,8 @@ export interface CorrelationOptions {
  * Opens a correlation context for work that does not start with a message, e.g. an HTTP request:
  * `@UseInterceptors(CorrelationInterceptor)` or `app.useGlobalInterceptors(new CorrelationInterceptor())`.
  *
- * Messages sent by the handler carry the correlation id of the request's header, or a new UUID. Message handlers
- * already run in the correlation context of their message; for them the interceptor does nothing.
+ * Messages sent by the handler carry the correlation id of the request's header, or a new UUID. Message
+ * handlers already run in the correlation context of their message; for them the interceptor does nothing.
  *
  * @throws StorkConfigError if `header` is not a non-empty string
  * @publicApi
@@ -47,7 +47,10 @@ export class CorrelationInterceptor implements NestInterceptor {
     );
   }
 
-  /** Any HTTP client can set the header, so only 1 to 255 printable ASCII characters without spaces are accepted. */
+  /**
+   * Any HTTP client can set the header, so only 1 to 255 printable ASCII characters without spaces are
+   * accepted.
+   */
   #idFrom(context: ExecutionContext): string | undefined {
     if (context.getType() !== 'http') return undefined;
     const { headers } = context.switchToHttp().getRequest<{ readonly headers?: Record<string, unknown> }>();

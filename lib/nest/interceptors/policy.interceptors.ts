@@ -5,11 +5,13 @@ import type { RetryOptions } from '../../core/retry/retry-options.js';
 import type { IdempotentOptions } from '../decorators/idempotent.decorator.js';
 
 /**
- * The options of `@Retry()` in the form of an interceptor: `@UseInterceptors(new RetryInterceptor({ maxRetries: 5 }))`
- * on a class or method, or `app.useGlobalInterceptors(new RetryInterceptor({ maxRetries: 5 }))`.
+ * The options of `@Retry()` in the form of an interceptor: `@UseInterceptors(new RetryInterceptor({
+ * maxRetries: 5 }))` on a class or method, or `app.useGlobalInterceptors(new RetryInterceptor({
+ * maxRetries: 5 }))`.
  *
- * The options are read when handlers are bound. The retry policy wraps guards, interceptors, pipes, handler and
- * filters of each delivery, so `intercept()` itself only calls the next handler. HTTP handlers are not retried.
+ * The options are read when handlers are bound. The retry policy wraps guards, interceptors, pipes,
+ * handler and filters of each delivery, so `intercept()` itself only calls the next handler. HTTP handlers
+ * are not retried.
  *
  * @publicApi
  */
@@ -26,8 +28,8 @@ export class RetryInterceptor implements NestInterceptor {
 }
 
 /**
- * The options of `@DeadLetter()` in the form of an interceptor. They are read when handlers are bound, as those of
- * `RetryInterceptor` are; `intercept()` itself only calls the next handler.
+ * The options of `@DeadLetter()` in the form of an interceptor. They are read when handlers are bound, as
+ * those of `RetryInterceptor` are; `intercept()` itself only calls the next handler.
  *
  * @publicApi
  */
@@ -44,8 +46,8 @@ export class DeadLetterInterceptor implements NestInterceptor {
 }
 
 /**
- * The options of `@Idempotent()` in the form of an interceptor. They are read when handlers are bound, as those of
- * `RetryInterceptor` are; `intercept()` itself only calls the next handler.
+ * The options of `@Idempotent()` in the form of an interceptor. They are read when handlers are bound, as
+ * those of `RetryInterceptor` are; `intercept()` itself only calls the next handler.
  *
  * @publicApi
  */

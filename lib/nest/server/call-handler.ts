@@ -7,8 +7,8 @@ import { recordOf, type StorkContext } from '../context/stork.context.js';
 import { describeFailure, unmaskError } from './error-mapping.js';
 
 /**
- * Runs Nest's processing start and end hooks around one attempt. `body` gets the function that calls the end hook.
- * The hooks' return value does not affect the outcome of the attempt.
+ * Runs Nest's processing start and end hooks around one attempt. `body` gets the function that calls the
+ * end hook. The hooks' return value does not affect the outcome of the attempt.
  */
 export type ProcessingHooks = (
   context: StorkContext,
@@ -50,9 +50,9 @@ export function callHandler(bound: BoundHandler, attempt: HandlerAttempt): Promi
 }
 
 /**
- * Calls the handler with its guards, interceptors, pipes and filters and waits for completion: of a promise, that it
- * resolves; of an Observable, that it completes, empty or not. Filters run inside the call, so an exception filter
- * can turn a failure into a success.
+ * Calls the handler with its guards, interceptors, pipes and filters and waits for completion: of a
+ * promise, that it resolves; of an Observable, that it completes, empty or not. Filters run inside the
+ * call, so an exception filter can turn a failure into a success.
  */
 async function invokeHandler(
   handler: MessageHandler,

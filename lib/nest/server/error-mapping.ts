@@ -7,12 +7,15 @@ import type { Failure } from '../../core/runtime/failure.js';
 const guardRefusal = 'Forbidden resource';
 /** Message by which Nest's default exception filter replaces any error that is not an `RpcException`. */
 const maskedMessage = 'Internal server error';
-/** 4xx statuses that a later attempt may not meet: 408 Request Timeout, 425 Too Early, 429 Too Many Requests. */
+/**
+ * 4xx statuses that a later attempt may not meet: 408 Request Timeout, 425 Too Early, 429 Too Many
+ * Requests.
+ */
 const transientStatuses = new Set([408, 425, 429]);
 
 /**
- * The error to classify: the result of the user's exception filter if one took the error, else the original error
- * behind the `{ status: 'error', message }` object of Nest's default filter.
+ * The error to classify: the result of the user's exception filter if one took the error, else the
+ * original error behind the `{ status: 'error', message }` object of Nest's default filter.
  */
 export function unmaskError(final: unknown, original: { readonly error: unknown } | undefined): unknown {
   if (original === undefined || final === original.error) return final;

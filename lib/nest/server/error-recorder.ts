@@ -5,10 +5,10 @@ import { recordOf, StorkContext } from '../context/stork.context.js';
 let isRecording = false;
 
 /**
- * Nest's `BaseRpcExceptionFilter` replaces every error by `Internal server error` before the transport sees it. The
- * patched filter first records the original error on the context, only for messages of stork transports, and then
- * works as before. Every error reaches this filter, in workers and in hybrid applications, unless a user's filter
- * catches it; then the result of that filter decides.
+ * Nest's `BaseRpcExceptionFilter` replaces every error by `Internal server error` before the transport
+ * sees it. The patched filter first records the original error on the context, only for messages of stork
+ * transports, and then works as before. Every error reaches this filter, in workers and in hybrid
+ * applications, unless a user's filter catches it; then the result of that filter decides.
  *
  * A pre-request hook would see the same errors, but while one is registered Nest wraps each message in six
  * Observables, which doubles the cost of a message.

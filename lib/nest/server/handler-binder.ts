@@ -27,7 +27,10 @@ export interface BoundMethod {
   readonly patterns: readonly Pattern[];
 }
 
-/** Groups the patterns of each method: Nest binds every pattern separately. Skips methods of foreign transports. */
+/**
+ * Groups the patterns of each method: Nest binds every pattern separately. Skips methods of foreign
+ * transports.
+ */
 export function groupByMethod(
   joined: readonly { readonly method: DecoratedMethod; readonly binding: NestBinding }[],
   normalize: (pattern: unknown) => string,
@@ -161,7 +164,9 @@ function duplicateIds(methods: readonly BoundMethod[]): ConfigProblem[] {
   });
 }
 
-/** A request gets one reply, so a pattern may have one message handler. Nest silently keeps the last one. */
+/**
+ * A request gets one reply, so a pattern may have one message handler. Nest silently keeps the last one.
+ */
 function duplicateMessagePatterns(
   methods: readonly BoundMethod[],
   registry: TransportRegistry,

@@ -26,7 +26,10 @@ export interface DecoratedMethod {
   readonly consume: ConsumeOptions | undefined;
   /** Policies of the class, then of the method. */
   readonly policies: PolicyLayers;
-  /** True where the pattern decorator names a transport of Nest or of another library, e.g. `Transport.TCP`. */
+  /**
+   * True where the pattern decorator names a transport of Nest or of another library, e.g.
+   * `Transport.TCP`.
+   */
   readonly isForeign: boolean;
 }
 
@@ -39,9 +42,10 @@ export interface NestBinding {
 }
 
 /**
- * Matches Nest's `addHandler` calls to controller methods. The join key is the `extras` object: Nest passes the
- * same object that the method's metadata holds. Controllers that inherit a method share that object; they are told
- * apart by order, because the discovery service and Nest's listener walk modules and controllers in the same order.
+ * Matches Nest's `addHandler` calls to controller methods. The join key is the `extras` object: Nest
+ * passes the same object that the method's metadata holds. Controllers that inherit a method share that
+ * object; they are told apart by order, because the discovery service and Nest's listener walk modules and
+ * controllers in the same order.
  */
 @Injectable()
 export class HandlerExplorer {

@@ -26,13 +26,16 @@ import {
 import { callHandler, type ProcessingHooks } from './call-handler.js';
 import { TransportRegistry } from '../bootstrap/transport-registry.js';
 
-/** Time between `listen()` and the application's bootstrap, in either order, after which a warning is logged. */
+/**
+ * Time between `listen()` and the application's bootstrap, in either order, after which a warning is
+ * logged.
+ */
 const startupWarningMs = 30_000;
 
 /**
- * The microservice strategy of all transports of the module. `listen()` connects and declares. Consuming starts after
- * the application's bootstrap, because a handler must not run before the `onApplicationBootstrap` hooks of the
- * providers that it uses.
+ * The microservice strategy of all transports of the module. `listen()` connects and declares. Consuming
+ * starts after the application's bootstrap, because a handler must not run before the
+ * `onApplicationBootstrap` hooks of the providers that it uses.
  */
 @Injectable()
 export class StorkServer extends Server implements CustomTransportStrategy {
@@ -78,8 +81,8 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   }
 
   /**
-   * Records every binding separately. Nest's own `addHandler` chains several handlers of one event, so that a failing
-   * handler cancels the others; here each is settled on its own.
+   * Records every binding separately. Nest's own `addHandler` chains several handlers of one event, so
+   * that a failing handler cancels the others; here each is settled on its own.
    */
   override addHandler(pattern: unknown, handler: MessageHandler, isEvent = false, extras: object = {}): void {
     this.#bindings.push({ pattern, handler, isEvent, extras });
@@ -90,8 +93,8 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   }
 
   /**
-   * Drains; idempotent. In a worker Nest calls this before the shutdown hooks. `StorkLifecycle` closes the connections
-   * in `onApplicationShutdown`.
+   * Drains; idempotent. In a worker Nest calls this before the shutdown hooks. `StorkLifecycle` closes the
+   * connections in `onApplicationShutdown`.
    */
   override close(): Promise<void> {
     return this.drain(this.#registry.drainTimeoutMs);

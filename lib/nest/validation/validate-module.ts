@@ -79,7 +79,10 @@ function checkPolicies(
   ];
 }
 
-/** Without a codec for the default content type, every message without a content type of its own would fail. */
+/**
+ * Without a codec for the default content type, every message without a content type of its own would
+ * fail.
+ */
 function checkContentType(name: string, common: CommonTransportOptions, options: unknown): ConfigProblem[] {
   const { defaultContentType, codecs: transportCodecs = [] } = common;
   const moduleCodecs = (options as { codecs?: unknown }).codecs;

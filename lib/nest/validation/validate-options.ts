@@ -15,7 +15,10 @@ import {
 import type { ConfigProblem } from '../../core/runtime/errors.js';
 import { printable } from '../../core/message/text.js';
 
-/** A class with one class-validator decorator for each option; the decorators' messages complete "expected …". */
+/**
+ * A class with one class-validator decorator for each option; the decorators' messages complete "expected
+ * …".
+ */
 type Schema = new () => object;
 
 const secretNames = /password|secret|token|sasl/i;
@@ -61,7 +64,9 @@ export function Text(): PropertyDecorator {
   return all(Optional(), IsString({ message: 'text' }), MinLength(1, { message: 'text that is not empty' }));
 }
 
-/** Accepts a missing option and `undefined`, e.g. from an absent environment variable. `null` is invalid. */
+/**
+ * Accepts a missing option and `undefined`, e.g. from an absent environment variable. `null` is invalid.
+ */
 function Optional(): PropertyDecorator {
   return ValidateIf((_, value) => value !== undefined);
 }
