@@ -160,7 +160,7 @@ export const guarantees: readonly Guarantee[] = [
   {
     what: 'Every queue has a delivery limit, and messages beyond it are dead-lettered where they can be replayed',
     tests: {
-      'e2e/rabbitmq/letters.spec.ts': [
+      'e2e/rabbitmq/dead-letters-write.spec.ts': [
         'of headers nested 5 000 deep come by the delivery limit, while healthy messages are handled',
       ],
       'e2e/rabbitmq/restarts.spec.ts': [
@@ -179,14 +179,14 @@ export const guarantees: readonly Guarantee[] = [
         'survives every kind of thrown value, and still dead-letters the message',
         'treats invalid values in stork headers as absent',
       ],
-      'e2e/rabbitmq/letters.spec.ts': ['of a message with $what are written, and the source goes on'],
+      'e2e/rabbitmq/dead-letters-write.spec.ts': ['of a message with $what are written, and the source goes on'],
       'e2e/kafka/hostile.spec.ts': ['keeps key, body and headers of its own in a letter, byte for byte'],
     },
   },
   {
     what: 'Dead letter: while it cannot be written the message waits, nothing is dropped, and writing resumes by itself',
     tests: {
-      'e2e/rabbitmq/letters.spec.ts': [
+      'e2e/rabbitmq/dead-letters-write.spec.ts': [
         'are written again after their queue was deleted',
         'wait while their queue refuses them, and are written when it takes them again',
       ],

@@ -5,7 +5,7 @@ import { EventPattern, Payload } from '@nestjs/microservices';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { Consume } from 'nestjs-stork';
 import { brokers, eventually, startKafkaApp, useRaw as useKafka } from './kafka/support.js';
-import { fillBox, letterHeaders, takeAll } from './rabbitmq/boxes.js';
+import { fillBox, letterHeaders, takeAll } from './rabbitmq/dead-letter-queues.js';
 import { startRabbitApp, url, useRaw as useRabbitMq } from './rabbitmq/support.js';
 import { root, run, type Running } from './tour-support.js';
 

@@ -4,7 +4,7 @@ import { isStorkError } from 'nestjs-stork';
 import type { StoredDeadLetter, DeadLetterAction } from '../../../lib/core/port/dead-letter-store.js';
 import { startProxiedKafka, type ProxiedKafka } from '../../support/proxied-kafka.js';
 import { committedNumbers } from './committed-numbers.js';
-import { openDesk, replayAll, warnings } from './letter-desk.js';
+import { openDesk, replayAll, warnings } from './dead-letter-stores.js';
 import { brokers, Raw, range, uniqueName } from './support.js';
 
 const count = 400;

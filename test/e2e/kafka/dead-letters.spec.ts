@@ -17,8 +17,8 @@ import {
 import { systemClock } from '../../../lib/core/runtime/clock.js';
 import { useWorkerFile } from '../../support/worker-file.js';
 import { committedNumbers } from './committed-numbers.js';
-import { openDesk, replayAll, warnings } from './letter-desk.js';
-import type { ReplayerSettings } from './letter-replayer.js';
+import { openDesk, replayAll, warnings } from './dead-letter-stores.js';
+import type { ReplayerSettings } from './dead-letter-replayer.js';
 import { brokers, eventually, range, startKafkaApp, uniqueName, useRaw } from './support.js';
 
 const forEver = new AbortController().signal;
@@ -51,7 +51,7 @@ function letterOf(source: string, { n, group, key = `key ${n % 17}`, headers }: 
 
 describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
   const raw = useRaw();
-  const replayer = useWorkerFile('test/e2e/kafka/letter-replayer.ts', brokers === undefined);
+  const replayer = useWorkerFile('test/e2e/kafka/dead-letter-replayer.ts', brokers === undefined);
 
   /** A source with its dead letter topic, of as many partitions. */
   async function newSource(partitions = 1): Promise<string> {

@@ -3,7 +3,7 @@ import { Kafka, logLevel, type Admin } from 'kafkajs';
 import { eventually } from '../../contract/app.js';
 import { throwAway, type ThrowAway } from '../../support/brokers/index.mjs';
 import { createTopic } from '../../support/kafka-topics.js';
-import { openDesk, replayAll } from './letter-desk.js';
+import { openDesk, replayAll } from './dead-letter-stores.js';
 import { brokers, linesAbout, startKafkaApp, uniqueName } from './support.js';
 
 /** More copies of what groups and transactions are remembered in than there are brokers: none has a coordinator until somebody makes the topics. */

@@ -15,7 +15,7 @@ import { KafkaContext } from 'nestjs-stork/kafka';
 import { throwAway, type ThrowAway } from '../../support/brokers/index.mjs';
 import { createTopic } from '../../support/kafka-topics.js';
 import { refusal, startKafkaApp, uniqueTopic } from './kafka-app.js';
-import { openDesk, replayAll, warnings } from './letter-desk.js';
+import { openDesk, replayAll, warnings } from './dead-letter-stores.js';
 import { brokers, startSender } from './support-produce.js';
 
 const password = randomUUID();

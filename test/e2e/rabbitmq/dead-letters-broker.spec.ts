@@ -4,7 +4,7 @@ import type { Channel, ConsumeMessage, Options } from 'amqplib';
 import { describe, expect, it } from 'vitest';
 import { inboundMessage } from '../../../lib/rabbitmq/publish/messages.js';
 import { eventually, Seen } from '../../contract/app.js';
-import { bodies, discard, fillBox, headersOf, list, openStore, replay, takeAll, upTo } from './boxes.js';
+import { bodies, discard, fillBox, headersOf, list, openStore, replay, takeAll, upTo } from './dead-letter-queues.js';
 import { startRabbitApp, url, useRaw } from './support.js';
 
 const handled = new Seen<unknown>();

@@ -8,7 +8,7 @@ import type {
 import { replayHeaders } from '../../../lib/core/dead-letter/dead-letter-message.js';
 import { eventually, Gate } from '../../contract/app.js';
 import { startProxy, type TcpProxy } from '../../support/tcp-proxy.js';
-import { bodies, connectDriver, fillBox, list, never, openStore, replay, takeAll, upTo } from './boxes.js';
+import { bodies, connectDriver, fillBox, list, never, openStore, replay, takeAll, upTo } from './dead-letter-queues.js';
 import { startStallingProxy } from './stalling-proxy.js';
 import { crashesDuring, forge, later, nestedTable, Raw, url, useRaw } from './support.js';
 import { seeded } from '../../support/seeded.js';

@@ -16,7 +16,7 @@ import {
   replay,
   takeAll,
   upTo,
-} from './boxes.js';
+} from './dead-letter-queues.js';
 
 interface Attempt {
   readonly queue: string;

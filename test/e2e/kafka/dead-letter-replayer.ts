@@ -1,5 +1,5 @@
 import { Socket } from 'node:net';
-import { openDesk, replayAll } from './letter-desk.js';
+import { openDesk, replayAll } from './dead-letter-stores.js';
 
 // Replays every letter, as a process of its own that kills itself in the middle.
 
