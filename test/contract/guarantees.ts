@@ -24,11 +24,11 @@ export const guarantees: readonly Guarantee[] = [
       ],
       [kills.rabbitmq]: [
         'loses nothing and repeats no more than was in flight: %s',
-        'keeps every letter, and no more of them twice than were in flight: letter-published',
+        'loses no dead letter, and duplicates no more than were in flight: dead-letter-published',
       ],
       [kills.kafka]: [
         'loses nothing and repeats only what was settled since the last commit: %s',
-        'keeps every letter, and only those twice that failed since the last commit: letter-published',
+        'loses no dead letter, and duplicates only those that failed since the last commit: dead-letter-published',
       ],
     },
   },
@@ -179,8 +179,10 @@ export const guarantees: readonly Guarantee[] = [
         'survives every kind of thrown value, and still dead-letters the message',
         'treats invalid values in stork headers as absent',
       ],
-      'e2e/rabbitmq/dead-letters-write.spec.ts': ['of a message with $what are written, and the source goes on'],
-      'e2e/kafka/hostile.spec.ts': ['keeps key, body and headers of its own in a letter, byte for byte'],
+      'e2e/rabbitmq/dead-letters-write.spec.ts': [
+        'of a message with $what are written, and the source goes on',
+      ],
+      'e2e/kafka/hostile.spec.ts': ['keeps key, body and its own headers in a dead letter, byte for byte'],
     },
   },
   {
@@ -190,7 +192,9 @@ export const guarantees: readonly Guarantee[] = [
         'are written again after their queue was deleted',
         'wait while their queue refuses them, and are written when it takes them again',
       ],
-      'e2e/kafka/hostile.spec.ts': ['that no letter can hold stays where it is and blocks nothing else'],
+      'e2e/kafka/hostile.spec.ts': [
+        'that no dead letter can hold stays in its partition and blocks nothing else',
+      ],
     },
   },
   {
@@ -221,7 +225,9 @@ export const guarantees: readonly Guarantee[] = [
     what: 'Browsing dead letters loses, settles and reorders nothing',
     tests: {
       [replay]: ['lists dead letters oldest first, repeatedly, and changes nothing'],
-      'e2e/rabbitmq/dead-letters.spec.ts': ['shows %i letters in the same order 50 times, and moves none'],
+      'e2e/rabbitmq/dead-letters.spec.ts': [
+        'lists %i dead letters in the same order 50 times, and moves none',
+      ],
       'e2e/kafka/dead-letters.spec.ts': [
         'finds what a failing handler left, the same each time, and commits nothing',
       ],
@@ -255,8 +261,8 @@ export const guarantees: readonly Guarantee[] = [
         'loses nothing where the link is cut in a replay, and doubles at most the $window in hand',
       ],
       'e2e/cli.e2e.spec.ts': [
-        'killed in the middle of a replay and run again it loses nothing and doubles one letter at most',
-        'killed in the middle of a replay and run again it neither loses nor doubles a letter',
+        'killed during a replay and run again it loses nothing and duplicates at most one dead letter',
+        'killed during a replay and run again it neither loses nor duplicates a dead letter',
       ],
     },
   },
