@@ -1,6 +1,5 @@
 import { combineLatest, type Subscription as RxSubscription } from 'rxjs';
-import { backoffMs, sleep } from '../core/runtime/clock.js';
-import { settlesWithin, withTimeout } from '../core/runtime/with-timeout.js';
+import { settlesWithin } from '../core/runtime/with-timeout.js';
 import { ConnectionStateCell, worstState } from '../core/port/connection-state.js';
 import { validateTargetsNotConsumed } from '../driver-kit/subscription.js';
 import { validateTargetNames, deadLetterTopic } from '../driver-kit/log/topic-names.js';
@@ -13,13 +12,7 @@ import type {
   Subscription,
   SubscriptionSpec,
 } from '../core/port/driver.js';
-import {
-  ClientClosedError,
-  ConnectionLostError,
-  messageOf,
-  StorkConfigError,
-  type ConfigProblem,
-} from '../core/runtime/errors.js';
+import { ClientClosedError, StorkConfigError, type ConfigProblem } from '../core/runtime/errors.js';
 import type { DeadLetterLocation } from '../core/port/dead-letter-store.js';
 import type {
   InboundMessage,
@@ -32,13 +25,16 @@ import type {
 import type { DriverEnvironment } from '../nest/bootstrap/transport-definition.js';
 import { assignSticky } from './consume/assigner.js';
 import type { ConsumerSettings, KafkaClient } from './client/client.js';
-import { checkCluster, explain, explainGroup, explainReplies } from './topics/cluster-check.js';
+import { checkCluster } from './connection/cluster-check.js';
+import { connectWithRetries } from './connection/connect.js';
+import { explainJoinError, explainReplyInboxError } from './connection/explain-errors.js';
 import { Republisher } from './retry/republisher.js';
 import { GroupConsumer } from './consume/group-consumer.js';
-import { KafkaJsClient } from './kafkajs/kafkajs-client.js';
-import { consumerTimes, kafkaDefaults, type KafkaOptions } from './options/options.js';
+import { KafkaJsClient } from './kafkajs/client.js';
+import { consumerTimeouts, kafkaDefaults } from './options/defaults.js';
+import type { KafkaOptions } from './options/options.js';
 import { KafkaDeadLetterStore } from './dead-letters/dead-letter-store.js';
-import { findDeadLetterLocation } from './dead-letters/dead-letter-location.js';
+import { resolveDeadLetterLocation } from './dead-letters/dead-letter-location.js';
 import { destinationOf, outboundRecord } from './produce/outbound-record.js';
 import { Producer } from './produce/producer.js';
 import { KafkaReplyInbox } from './replies/reply-inbox.js';
@@ -49,6 +45,7 @@ import { findPatternProblems, TopicSelection } from './topics/topic-selection.js
 import { Topology } from './topics/topology.js';
 import { guessContentType } from './wire.js';
 
+/** Partition count of a reply topic that stork creates: client instances spread over its partitions. */
 const replyPartitions = 6;
 
 export const kafkaCapabilities: Capabilities = {
@@ -59,7 +56,10 @@ export const kafkaCapabilities: Capabilities = {
   exclusiveSource: false,
 };
 
-/** What joins one transport to Kafka: it connects, declares, and opens what consumes, publishes, answers and gets letters back. */
+/**
+ * The Kafka side of one transport: connects, declares topics, consumes as a member of a group, publishes,
+ * sends and receives replies, and opens dead letter stores.
+ */
 export class KafkaDriver implements Driver {
   readonly capabilities = kafkaCapabilities;
   readonly state = new ConnectionStateCell();
@@ -73,15 +73,15 @@ export class KafkaDriver implements Driver {
   readonly #topology: Topology;
   readonly #producer: Producer;
   readonly #replies: ReplySender;
-  /** Ends the trying to connect. */
-  readonly #stop = new AbortController();
+  /** Aborted by `close`: ends the attempts to connect. */
+  readonly #closeSignal = new AbortController();
   #connected: Promise<void> | undefined;
-  /** Since `declare`. */
+  /** Set by `declare`. */
   #retries: RetryTopics | undefined;
   #consumer: GroupConsumer | undefined;
   #inbox: KafkaReplyInbox | undefined;
-  readonly #deadLetters = new Set<KafkaDeadLetterStore>();
-  #watching: RxSubscription | undefined;
+  readonly #deadLetterStores = new Set<KafkaDeadLetterStore>();
+  #stateSubscription: RxSubscription | undefined;
   #closing: Promise<void> | undefined;
 
   constructor(options: KafkaOptions, environment: DriverEnvironment) {
@@ -148,7 +148,7 @@ export class KafkaDriver implements Driver {
       ...validateTargetsNotConsumed(spec.deadLetterTargets, (topic) => selection.reads(topic), name),
     ];
     if (this.#options.groupId === undefined) {
-      const expected = 'the name of the consumer group, where there are handlers';
+      const expected = 'the name of the consumer group: the transport has handlers';
       problems.push({ name: `transports.${name}.groupId`, expected, given: 'undefined' });
     }
     return problems;
@@ -193,7 +193,7 @@ export class KafkaDriver implements Driver {
       ...shared,
       producer: this.#producer,
       group: groupId!,
-      declareManagedTopics: (source) => this.#declareAgain(source, retries, deadLetterTargets),
+      declareManagedTopics: (source) => this.#redeclareManagedTopics(source, retries, deadLetterTargets),
     });
     this.#consumer = new GroupConsumer({
       ...shared,
@@ -203,27 +203,32 @@ export class KafkaDriver implements Driver {
       maxOffsetGap: maxOffsetGap ?? kafkaDefaults.maxOffsetGap,
       fromBeginning: fromBeginning ?? false,
       clockSkewMs: this.clockSkewMs,
-      revokeTimeoutMs: consumerTimes(this.#options).revokeTimeoutMs,
+      revokeTimeoutMs: consumerTimeouts(this.#options).revokeTimeoutMs,
       topicRefreshMs: topicRefreshMs ?? kafkaDefaults.topicRefreshMs,
       sink,
       counters,
-      isNewTopic: (topic) => this.#topology.hasCreated(topic),
+      hasCreated: (topic) => this.#topology.hasCreated(topic),
       declareManagedTopics: (topics) =>
         this.#topology.declareManagedTopics(topics, retries, deadLetterTargets),
-      copy: (source, delivery, copy) => republisher.write(source, delivery, copy),
-      waitOn: (waiting) => republisher.waitOn(waiting),
+      republish: (source, delivery, message) => republisher.republish(source, delivery, message),
+      forwardRemainingDelay: (remaining) => republisher.forwardRemainingDelay(remaining),
       guessContentType: (headers, body) => guessContentType(headers, body, this.#options.wire),
     });
-    this.#watch();
+    this.#watchStates();
     try {
       await this.#consumer.start();
     } catch (error) {
-      throw explainGroup(error, groupId!, name);
+      throw explainJoinError(error, groupId!, name);
     }
     return this.#consumer;
   }
 
-  async #declareAgain(source: string, retries: RetryTopics, targets: readonly string[]): Promise<void> {
+  /** A publish to a managed topic of the source topic failed because it was deleted. */
+  async #redeclareManagedTopics(
+    source: string,
+    retries: RetryTopics,
+    targets: readonly string[],
+  ): Promise<void> {
     await this.#topology.declareManagedTopics([source], retries, targets);
     for (const topic of [deadLetterTopic(source), ...targets, ...retries.of(source).keys()])
       this.#topics.forget(topic);
@@ -239,12 +244,12 @@ export class KafkaDriver implements Driver {
     return this.#retries?.round(delayMs);
   }
 
-  /** Kafka does not tell whether anybody listens. */
+  /** Kafka cannot tell whether a group consumes the topic, only whether the topic exists. */
   describeTarget(message: OutboundMessage): string | undefined {
     if (this.#inbox?.isReading === false) return 'replies cannot be read at present';
     const topic = destinationOf(message, this.#options);
-    const isThere = this.#topics.known(topic) !== undefined;
-    return isThere ? `the topic ${JSON.stringify(topic)} exists: nobody reads it, or not in time` : undefined;
+    if (this.#topics.known(topic) === undefined) return undefined;
+    return `the topic ${JSON.stringify(topic)} exists, but no consumer replied in time`;
   }
 
   async openReplies(listener: ReplyListener): Promise<ReplyInbox> {
@@ -255,7 +260,7 @@ export class KafkaDriver implements Driver {
       await this.#topology.declareReplies(topic, replyPartitions);
       return { address: await this.#openInbox(topic, listener) };
     } catch (error) {
-      throw explainReplies(error, topic, this.#environment.name);
+      throw explainReplyInboxError(error, topic, this.#environment.name);
     }
   }
 
@@ -267,12 +272,12 @@ export class KafkaDriver implements Driver {
     return this.#replies.send(to, reply);
   }
 
-  async deadLetters(place: DeadLetterLocation): Promise<KafkaDeadLetterStore> {
+  async deadLetters(location: DeadLetterLocation): Promise<KafkaDeadLetterStore> {
     if (this.#closing !== undefined) throw this.#closedError();
     const { name, clock, logger } = this.#environment;
     const { fetch, compression = 'none', maxBatchBytes = kafkaDefaults.maxBatchBytes } = this.#options;
     const store = new KafkaDeadLetterStore({
-      ...(await findDeadLetterLocation(place, this.#options, name, this.#client.admin)),
+      ...(await resolveDeadLetterLocation(location, this.#options, name, this.#client.admin)),
       client: this.#client,
       topology: this.#topology,
       maxFetchBytes: { ...kafkaDefaults.fetch, ...fetch }.maxBytesPerPartition,
@@ -286,9 +291,9 @@ export class KafkaDriver implements Driver {
       clock,
       random: Math.random,
       logger,
-      closed: () => this.#deadLetters.delete(store),
+      closed: () => this.#deadLetterStores.delete(store),
     });
-    this.#deadLetters.add(store);
+    this.#deadLetterStores.add(store);
     return store;
   }
 
@@ -307,7 +312,7 @@ export class KafkaDriver implements Driver {
         topic,
         groupPrefix: groupId ?? this.#clientId,
         settings: this.#consumerSettings(),
-        bare: wire === 'nest' ? 'item' : 'value',
+        untaggedReplyKind: wire === 'nest' ? 'item' : 'value',
         reconnect: this.#reconnect,
         random: Math.random,
       },
@@ -323,68 +328,51 @@ export class KafkaDriver implements Driver {
     return inbox.address;
   }
 
-  /** Tries until it is connected, is refused, or nobody waits any more: then the last failure is the answer. */
   async #connect(signal: AbortSignal): Promise<void> {
-    const { clock, name, logger } = this.#environment;
-    const stop = AbortSignal.any([signal, this.#stop.signal]);
-    let last: Error | undefined;
-    this.state.move({ value: 'connecting' });
-    for (let attempt = 1; ; attempt++) {
-      try {
-        await withTimeout(this.#tryToConnect(), { signal: stop });
-        if (attempt > 1) logger.log(`${name}: connected`);
-        this.state.move({ value: 'ready' });
-        return;
-      } catch (error) {
-        const why = explain(error, this.#options, name);
-        if (why instanceof StorkConfigError) throw why;
-        if (stop.aborted) throw this.#givenUp(stop, last);
-        last = why;
-        const delayMs = backoffMs(attempt, this.#reconnect, Math.random);
-        if (attempt === 1) logger.warn(`${name}: cannot connect yet: ${last.message}`);
-        this.state.move({ value: 'backoff', attempt, delayMs, error: last });
-        await sleep(clock, delayMs, stop);
-        if (stop.aborted) throw this.#givenUp(stop, last);
-      }
+    const fields = {
+      options: this.#options,
+      environment: this.#environment,
+      reconnect: this.#reconnect,
+      state: this.state,
+      connectOnce: () => this.#connectOnce(),
+    };
+    try {
+      await connectWithRetries(fields, AbortSignal.any([signal, this.#closeSignal.signal]));
+    } catch (error) {
+      if (this.#closing === undefined || error instanceof StorkConfigError) throw error;
+      throw this.#closedError();
     }
   }
 
-  async #tryToConnect(): Promise<void> {
+  async #connectOnce(): Promise<void> {
     await this.#client.admin.connect();
     await checkCluster(this.#client.admin, this.#options, this.#environment);
     await this.#producer.open();
-    this.#watch();
-  }
-
-  #givenUp(stop: AbortSignal, last: Error | undefined): Error {
-    if (this.#closing !== undefined) return this.#closedError();
-    const { brokers = [] } = this.#options;
-    const why = last === undefined ? `${brokers.join(', ')} did not answer` : last.message;
-    return new ConnectionLostError(`${messageOf(stop.reason)}: ${why}`, { cause: last });
+    this.#watchStates();
   }
 
   async #close(limitMs: number): Promise<void> {
     const { clock } = this.#environment;
-    this.#stop.abort();
+    this.#closeSignal.abort();
     const endMs = clock.now() + limitMs;
-    const rest = (): number => Math.max(0, endMs - clock.now());
-    const deadLetters = [...this.#deadLetters].map((store) => store.close());
+    const remainingMs = (): number => Math.max(0, endMs - clock.now());
+    const deadLetterStores = [...this.#deadLetterStores].map((store) => store.close());
     await settlesWithin(
       clock,
-      Promise.all([this.#consumer?.close(), this.#inbox?.close(), ...deadLetters]),
+      Promise.all([this.#consumer?.close(), this.#inbox?.close(), ...deadLetterStores]),
       limitMs / 2,
     );
-    await this.#producer.close(rest() / 2);
-    await settlesWithin(clock, this.#client.close(), rest());
-    this.#watching?.unsubscribe();
+    await this.#producer.close(remainingMs() / 2);
+    await settlesWithin(clock, this.#client.close(), remainingMs());
+    this.#stateSubscription?.unsubscribe();
     this.state.move({ value: 'closed' });
   }
 
-  /** The worst of what was opened is what counts. */
-  #watch(): void {
-    this.#watching?.unsubscribe();
+  /** The driver's state is the worst state of its producer and its consumer. */
+  #watchStates(): void {
+    this.#stateSubscription?.unsubscribe();
     const cells = [this.#producer.state, ...(this.#consumer === undefined ? [] : [this.#consumer.state])];
-    this.#watching = combineLatest(cells.map(({ changes }) => changes)).subscribe((states) => {
+    this.#stateSubscription = combineLatest(cells.map(({ changes }) => changes)).subscribe((states) => {
       const worst = worstState(states);
       if (worst !== undefined && worst.value !== 'closed') this.state.move(worst);
     });
@@ -392,7 +380,7 @@ export class KafkaDriver implements Driver {
 
   #consumerSettings(): Omit<ConsumerSettings, 'group' | 'topics' | 'assign'> {
     const { isolation = 'read-committed', fetch } = this.#options;
-    const { sessionTimeoutMs, heartbeatIntervalMs } = consumerTimes(this.#options);
+    const { sessionTimeoutMs, heartbeatIntervalMs } = consumerTimeouts(this.#options);
     return { sessionTimeoutMs, heartbeatIntervalMs, isolation, ...kafkaDefaults.fetch, ...fetch };
   }
 

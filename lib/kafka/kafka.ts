@@ -1,21 +1,22 @@
 import type { TransportDefinition } from '../nest/bootstrap/transport-definition.js';
 import { KafkaContext } from './context.js';
 import { KafkaDriver } from './driver.js';
-import { checkKafkaOptions, type KafkaOptions } from './options/options.js';
+import type { KafkaOptions } from './options/options.js';
+import { validateKafkaOptions } from './options/validate-options.js';
 
-/** A transport over Apache Kafka 3.9 or newer. @publicApi */
+/** A transport for Apache Kafka 3.9 or newer. @publicApi */
 export function kafka(options: KafkaOptions): TransportDefinition {
   return {
     common: options,
     context: KafkaContext,
-    validate: (path) => checkKafkaOptions(options, path),
+    validate: (path) => validateKafkaOptions(options, path),
     createDriver: (environment) => new KafkaDriver(options, environment),
   };
 }
 
 /**
- * Like `kafka()`, with `KAFKA_BROKERS` (separated by commas) and `KAFKA_GROUP_ID` from the environment where the options do not say
- * otherwise.
+ * Like `kafka()`. `KAFKA_BROKERS` (comma-separated) and `KAFKA_GROUP_ID` of the environment are the
+ * defaults of `brokers` and `groupId`.
  *
  * @publicApi
  */

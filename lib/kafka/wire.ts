@@ -2,9 +2,12 @@ import { headerNames, type MessageHeaders } from '../core/message/headers.js';
 import { kafkaHeaders } from '../driver-kit/log/log-record.js';
 import type { KafkaOptions } from './options/options.js';
 
-// Nest's own Kafka transport writes objects and lists as JSON, everything else as its plain text, and names no content type.
+// Nest's Kafka transport writes objects and arrays as JSON and every other value as plain text, and sets no
+// content type.
 
-/** Whether a request was written by Nest's own client: ours always names a content type and a deadline. */
+/**
+ * Whether a request comes from Nest's own client: stork's client always sets a content type and a deadline.
+ */
 export function isNestRequest(headers: MessageHeaders): boolean {
   return (
     headers[kafkaHeaders.replyTopic] !== undefined &&
@@ -13,7 +16,7 @@ export function isNestRequest(headers: MessageHeaders): boolean {
   );
 }
 
-/** What a body is whose record names no content type, as one of Nest's transport does not; undefined where it is not Nest's. */
+/** Content type of a body in Nest's format; undefined if the record names one, or is not from Nest. */
 export function guessContentType(
   headers: MessageHeaders,
   body: Buffer | null,
@@ -23,13 +26,13 @@ export function guessContentType(
   return headers[headerNames.contentType] === undefined ? nestContentType(body) : undefined;
 }
 
-/** How to read a body that Nest's transport wrote: JSON where it is that, else text. */
+/** Content type of a body in Nest's format: JSON if it parses, else text. */
 export function nestContentType(body: Buffer | null): string {
   if (body === null || isJson(body)) return 'application/json';
   return 'text/plain';
 }
 
-/** Text may begin like JSON: only what can be read as a whole is. */
+/** Parses the whole body: plain text may begin like JSON, e.g. `[draft] hello`. */
 function isJson(body: Buffer): boolean {
   try {
     JSON.parse(body.toString());
@@ -39,7 +42,7 @@ function isJson(body: Buffer): boolean {
   }
 }
 
-/** A JSON body as Nest's transport would write it: it reads a quoted string with its quotes. */
+/** A JSON body in Nest's format: strings without quotes, because Nest's transport does not parse them. */
 export function nestBody(body: Buffer, contentType: string): Buffer {
   if (contentType !== 'application/json' || body[0] !== 0x22) return body;
   return Buffer.from(JSON.parse(body.toString()) as string);

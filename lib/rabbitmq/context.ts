@@ -1,14 +1,14 @@
 import type { ConsumeMessage } from 'amqplib';
 import { StorkContext } from '../nest/context/stork.context.js';
 
-/** What a handler on a `rabbitmq()` transport gets by `@Ctx()`. @publicApi */
+/** The `@Ctx()` of handlers on a `rabbitmq()` transport. @publicApi */
 export class RabbitMqContext extends StorkContext {
-  /** The queue that it was consumed from. */
+  /** The queue that the message was consumed from. */
   get queue(): string {
     return this.args[0].origin.source;
   }
 
-  /** The exchange that it was published to; empty for the default one. */
+  /** The exchange that the message was published to; empty for the default exchange. */
   get exchange(): string {
     return this.raw.fields.exchange;
   }
@@ -17,7 +17,7 @@ export class RabbitMqContext extends StorkContext {
     return this.raw.fields.routingKey;
   }
 
-  /** amqplib's own object. The library settles it: acknowledging it by hand closes the channel. */
+  /** amqplib's message. Do not ack it: stork does, and RabbitMQ closes the channel on a second ack. */
   override get raw(): ConsumeMessage {
     return this.args[0].raw as ConsumeMessage;
   }

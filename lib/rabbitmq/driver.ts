@@ -1,13 +1,9 @@
 import { randomUUID } from 'node:crypto';
+import type { ConsumeMessage } from 'amqplib';
 import { combineLatest, type Subscription as RxSubscription } from 'rxjs';
+import { headerNames } from '../core/message/headers.js';
 import { ConnectionStateCell, worstState } from '../core/port/connection-state.js';
-import {
-  validateTargetsNotConsumed,
-  sourceSettingsOf,
-  findConflicts,
-  validateNoPartitionOrder,
-} from '../driver-kit/subscription.js';
-import { totalMs } from '../core/retry/retry-policy.js';
+import type { DeadLetterLocation, DeadLetterStore } from '../core/port/dead-letter-store.js';
 import type {
   Capabilities,
   DeliverySink,
@@ -17,41 +13,40 @@ import type {
   Subscription,
   SubscriptionSpec,
 } from '../core/port/driver.js';
-import { settlesWithin, withTimeout } from '../core/runtime/with-timeout.js';
-import type { DeadLetterStore, DeadLetterLocation } from '../core/port/dead-letter-store.js';
-import {
-  ClientClosedError,
-  ConnectionLostError,
-  messageOf,
-  NoRouteError,
-  StorkConfigError,
-  type ConfigProblem,
-} from '../core/runtime/errors.js';
-import { headerNames } from '../core/message/headers.js';
 import type {
   InboundMessage,
   OutboundMessage,
-  ReplyAddress,
   OutboundReply,
+  ReplyAddress,
   ReplyTarget,
 } from '../core/port/message.js';
+import { ClientClosedError, StorkConfigError, type ConfigProblem } from '../core/runtime/errors.js';
+import { settlesWithin, withTimeout } from '../core/runtime/with-timeout.js';
 import {
   directReplyQueue,
   queueAddress,
-  validateBindable,
   replyTarget,
+  validateBindable,
 } from '../driver-kit/queue/addressing.js';
+import {
+  findConflicts,
+  sourceSettingsOf,
+  validateNoPartitionOrder,
+  validateTargetsNotConsumed,
+} from '../driver-kit/subscription.js';
 import type { DriverEnvironment } from '../nest/bootstrap/transport-definition.js';
-import type { ConsumeMessage } from 'amqplib';
 import { Connection } from './connection/connection.js';
-import { Consumer, mostPassedOn } from './consume/consumer.js';
-import { QueueDeadLetters } from './dead-letters/dead-letter-store.js';
-import { Delays, roundDelayUp } from './publish/delay-queues.js';
-import { replyCodeOf, replyCodes } from './connection/errors.js';
-import { inboundReply, publishOptions } from './publish/messages.js';
+import { quorumSettleWindow } from './consume/consumer-channel.js';
+import { Consumer } from './consume/consumer.js';
+import { validateHoldTime } from './consume/hold-time.js';
+import { QueueDeadLetterStore } from './dead-letters/dead-letter-store.js';
 import type { RabbitMqOptions } from './options.js';
+import { DelayQueues, roundDelayUp } from './publish/delay-queues.js';
+import { ExchangeCheck } from './publish/exchange-check.js';
+import { publishOptions } from './publish/messages.js';
 import { Publisher, type PublisherFields } from './publish/publisher.js';
-import { Replies } from './publish/reply-publisher.js';
+import { ReplyPublisher } from './publish/reply-publisher.js';
+import { createRequestPublisher } from './publish/request-publisher.js';
 import {
   deadLetterQueue,
   declareTopology,
@@ -75,7 +70,11 @@ export const rabbitMqCapabilities: Capabilities = {
   exclusiveSource: true,
 };
 
-/** Three connections, each for what must not be blocked or broken by the others: consuming, publishing, replying. */
+/**
+ * Uses one connection to consume, one to publish and one to send replies, because RabbitMQ blocks and
+ * closes whole connections: it blocks a publisher during an alarm, and closes the connection of a reply to
+ * a forged address.
+ */
 export class RabbitMqDriver implements Driver {
   readonly capabilities = rabbitMqCapabilities;
   readonly consumerName: string | undefined;
@@ -87,19 +86,20 @@ export class RabbitMqDriver implements Driver {
   readonly #consuming: Connection;
   readonly #replying: Connection;
   readonly #publisher: Publisher;
-  readonly #copies: Publisher;
-  readonly #delays: Delays;
-  #replies: Replies | undefined;
+  /** Of dead letters and redeliveries. */
+  readonly #republishPublisher: Publisher;
+  readonly #delayQueues: DelayQueues;
+  readonly #exchangeCheck: ExchangeCheck;
+  #replies: ReplyPublisher | undefined;
   #replyPublisher: Publisher | undefined;
-  readonly #deadLetterStores = new Set<QueueDeadLetters>();
-  readonly #knownExchanges = new Set<string>();
-  /** Delays that handlers have asked for. */
+  readonly #deadLetterStores = new Set<QueueDeadLetterStore>();
+  /** The `redeliverDelaysMs` of all handlers. */
   readonly #declaredDelays = new Set<number>();
   #started: Promise<void> | undefined;
   #consumer: Consumer | undefined;
-  #requests: Publisher | undefined;
+  #requestPublisher: Publisher | undefined;
   #replyingStarted: Promise<void> | undefined;
-  #watching: RxSubscription | undefined;
+  #stateSubscription: RxSubscription | undefined;
   #closing: Promise<void> | undefined;
 
   constructor(options: RabbitMqOptions, environment: DriverEnvironment) {
@@ -111,8 +111,9 @@ export class RabbitMqDriver implements Driver {
     this.#consuming = this.#connection('consume');
     this.#replying = this.#connection('reply');
     this.#publisher = this.#openPublisher(this.#publishing, 'publisher');
-    this.#copies = this.#openPublisher(this.#consuming, 'dead letters');
-    this.#delays = new Delays(this.#publisher, environment.clock);
+    this.#republishPublisher = this.#openPublisher(this.#consuming, 'dead letters');
+    this.#delayQueues = new DelayQueues(this.#publisher, environment.clock);
+    this.#exchangeCheck = new ExchangeCheck(this.#publishing);
   }
 
   validate(spec: SubscriptionSpec | undefined): readonly ConfigProblem[] {
@@ -126,34 +127,11 @@ export class RabbitMqDriver implements Driver {
         this.#environment.name,
       ),
       ...validateBindable(spec.patterns, this.#options.exchange, this.#environment.name),
-      ...this.#refuseLongWaits(spec),
-    ];
-  }
-
-  /**
-   * The broker closes a channel that keeps a message for too long, and counts from its delivery: what was prefetched waits for those before
-   * it.
-   */
-  #refuseLongWaits(spec: SubscriptionSpec): ConfigProblem[] {
-    const { concurrency, maxHoldTime } = spec;
-    const { handler, waitMs, attempts: runs, timeoutMs: runMs } = maxHoldTime;
-    const keptMs = totalMs(maxHoldTime);
-    const prefetch = this.#prefetch(spec);
-    const timeoutMs = this.#options.consumerTimeoutMs ?? defaults.consumerTimeoutMs;
-    const rounds = Math.ceil(prefetch / concurrency);
-    if (rounds * keptMs <= timeoutMs / 2) return [];
-    return [
-      {
-        name: `${runMs === 0 ? 'retry' : 'retry and timeoutMs'} of ${handler} on the transport ${JSON.stringify(this.#environment.name)}`,
-        expected:
-          `${runMs === 0 ? 'waits' : 'waits and runs'} in place of at most ${Math.floor(timeoutMs / 2 / rounds)} ms altogether: half of consumerTimeoutMs, ${timeoutMs}, ` +
-          `for ${rounds} messages one after another (prefetch ${prefetch}, concurrency ${concurrency}); ` +
-          'redeliverDelaysMs waits in the broker',
-        given:
-          runMs === 0
-            ? `${waitMs} ms`
-            : `${waitMs} ms of waits and ${runs} runs of ${runMs} ms, ${keptMs} ms`,
-      },
+      ...validateHoldTime(spec, {
+        prefetch: this.#prefetch(spec),
+        consumerTimeoutMs: this.#options.consumerTimeoutMs ?? defaults.consumerTimeoutMs,
+        transport: this.#environment.name,
+      }),
     ];
   }
 
@@ -162,12 +140,15 @@ export class RabbitMqDriver implements Driver {
     return this.#started;
   }
 
-  /** At boot every error counts; after a loss the consumer declares for itself. */
+  /**
+   * At boot, so that a refused declaration fails the start. After a loss of its channel the consumer
+   * redeclares.
+   */
   async declare(spec: SubscriptionSpec): Promise<void> {
     for (const delayMs of spec.redeliverDelaysMs) this.#declaredDelays.add(delayMs);
     const model = await this.#publishing.ready();
     const channel = await model.createChannel();
-    // Without a listener the client would throw the broker's refusal in its read loop.
+    // Without a listener, Node would throw the channel error in amqplib's read loop.
     channel.on('error', () => {});
     await declareTopology(channel, this.#topology(), spec);
     await channel.close();
@@ -175,7 +156,7 @@ export class RabbitMqDriver implements Driver {
 
   async subscribe(spec: SubscriptionSpec, sink: DeliverySink): Promise<Subscription> {
     await this.#consuming.open(new AbortController().signal);
-    await this.#copies.start();
+    await this.#republishPublisher.start();
     this.#consumer = new Consumer({
       ...this.#supervision(this.#consuming, 'consumer'),
       topology: this.#topology(),
@@ -183,10 +164,10 @@ export class RabbitMqDriver implements Driver {
       prefetch: this.#prefetch(spec),
       keyHeader: this.#keyHeader,
       sink,
-      republished: this.#copies,
+      republishPublisher: this.#republishPublisher,
     });
     await this.#consumer.start();
-    this.#watch();
+    this.#watchStates();
     return this.#consumer;
   }
 
@@ -196,24 +177,32 @@ export class RabbitMqDriver implements Driver {
     const options = publishOptions(message, this.#keyHeader);
     const publication = { exchange, routingKey, body: message.body ?? Buffer.alloc(0), options };
     if (message.replyTo !== undefined) {
-      if (exchange !== '') await this.#assertExchange(exchange);
-      return this.#requests!.publish({ ...publication, options: { ...options, replyTo: directReplyQueue } });
+      if (exchange !== '') await this.#exchangeCheck.assertExists(exchange);
+      return this.#requestPublisher!.publish({
+        ...publication,
+        options: { ...options, replyTo: directReplyQueue },
+      });
     }
     return message.delayMs === undefined
       ? this.#publisher.publish(publication)
-      : this.#delays.publish(publication, message.delayMs);
+      : this.#delayQueues.publish(publication, message.delayMs);
   }
 
-  /** A queue for every delay that somebody asks for would be too many; those that handlers declare have their own. */
+  /**
+   * Only delays of `redeliverDelaysMs` have a retry queue each; other delays are rounded up to share
+   * queues.
+   */
   roundDelay(delayMs: number): number {
     return this.#declaredDelays.has(delayMs) ? delayMs : roundDelayUp(delayMs);
   }
 
   async openReplies(listener: ReplyListener): Promise<ReplyInbox> {
     if (this.#closing !== undefined) throw this.#closedError();
-    const requests = this.#requestPublisher(listener);
-    await requests.start();
-    this.#requests = requests;
+    const { name } = this.#environment;
+    const fields = this.#publisherFields(this.#publishing, 'requests');
+    const publisher = createRequestPublisher(fields, listener, name);
+    await publisher.start();
+    this.#requestPublisher = publisher;
     return { address: directReplyQueue };
   }
 
@@ -224,7 +213,7 @@ export class RabbitMqDriver implements Driver {
 
   async reply(to: ReplyAddress, reply: OutboundReply): Promise<'confirmed' | 'undeliverable'> {
     this.#replyingStarted ??= this.#startReplying().catch((error: unknown) => {
-      // The next reply tries again.
+      // The next reply starts again.
       this.#replyingStarted = undefined;
       throw error;
     });
@@ -232,18 +221,18 @@ export class RabbitMqDriver implements Driver {
     return this.#replies!.send(to as string, reply);
   }
 
-  async deadLetters(place: DeadLetterLocation): Promise<DeadLetterStore> {
+  async deadLetters(location: DeadLetterLocation): Promise<DeadLetterStore> {
     if (this.#closing !== undefined) throw this.#closedError();
     const { queue, consumerTimeoutMs } = this.#options;
-    const source = place.source ?? queue;
+    const source = location.source ?? queue;
     if (source === undefined) {
-      const why = `a queue: the transport ${JSON.stringify(this.#environment.name)} has none of its own`;
-      throw new StorkConfigError([{ name: 'source', expected: why, given: 'undefined' }]);
+      const expected = `a queue: the transport ${JSON.stringify(this.#environment.name)} consumes none`;
+      throw new StorkConfigError([{ name: 'source', expected, given: 'undefined' }]);
     }
-    const store: QueueDeadLetters = new QueueDeadLetters({
-      name: place.from ?? deadLetterQueue(source),
+    const store: QueueDeadLetterStore = new QueueDeadLetterStore({
+      name: location.from ?? deadLetterQueue(source),
       source,
-      deliveryLimit: place.deliveryLimit,
+      deliveryLimit: location.deliveryLimit,
       connection: this.#connection('dead letters'),
       consumerTimeoutMs: consumerTimeoutMs ?? defaults.consumerTimeoutMs,
       keyHeader: this.#keyHeader,
@@ -261,7 +250,7 @@ export class RabbitMqDriver implements Driver {
   }
 
   async #start(signal: AbortSignal): Promise<void> {
-    this.#watch();
+    this.#watchStates();
     try {
       await this.#publishing.open(signal);
       await withTimeout(this.#publisher.start(), { signal });
@@ -273,8 +262,8 @@ export class RabbitMqDriver implements Driver {
 
   async #close(limitMs: number): Promise<void> {
     const { clock } = this.#environment;
-    const publishers = [this.#publisher, this.#requests, this.#replyPublisher].filter(
-      (one) => one !== undefined,
+    const publishers = [this.#publisher, this.#requestPublisher, this.#replyPublisher].filter(
+      (publisher) => publisher !== undefined,
     );
     const flushed = Promise.all([
       this.#consumer?.close(),
@@ -286,24 +275,24 @@ export class RabbitMqDriver implements Driver {
       limitMs / 2,
     );
     const connections = [this.#publishing, this.#consuming, this.#replying];
-    const ended = Promise.all([
+    const closed = Promise.all([
       ...publishers.map((publisher) => publisher.close()),
-      this.#copies.close(),
+      this.#republishPublisher.close(),
       ...[...this.#deadLetterStores].map((store) => store.close()),
       ...connections.map((connection) => connection.close(limitMs / 2)),
     ]);
     await settlesWithin(
       clock,
-      ended.catch(() => {}),
+      closed.catch(() => {}),
       limitMs / 2,
     );
-    this.#watching?.unsubscribe();
+    this.#stateSubscription?.unsubscribe();
     this.state.move({ value: 'closed' });
   }
 
-  /** The worst of what was opened is what counts: connections, and the consumer's channel. */
-  #watch(): void {
-    this.#watching?.unsubscribe();
+  /** The driver's state is the worst state of its connections and of the consumer's channel. */
+  #watchStates(): void {
+    this.#stateSubscription?.unsubscribe();
     const watched = [
       this.#publishing,
       this.#consuming,
@@ -311,7 +300,7 @@ export class RabbitMqDriver implements Driver {
       ...(this.#consumer === undefined ? [] : [this.#consumer]),
     ];
     const cells = watched.map(({ state }) => state.changes);
-    this.#watching = combineLatest(cells).subscribe((states) => {
+    this.#stateSubscription = combineLatest(cells).subscribe((states) => {
       const worst = worstState(states);
       if (worst !== undefined && worst.value !== 'closed') this.state.move(worst);
     });
@@ -328,12 +317,15 @@ export class RabbitMqDriver implements Driver {
     };
   }
 
-  /** What runs at most once is acknowledged for good before it runs: of a quorum queue only what the broker's channel passes on at once. */
+  /**
+   * With `at-most-once` no ack may be lost: RabbitMQ drops acks beyond its window when a quorum consumer
+   * ends.
+   */
   #prefetch({ concurrency, patterns }: SubscriptionSpec): number {
-    const wanted = this.#options.prefetch ?? concurrency * 2;
+    const prefetch = this.#options.prefetch ?? concurrency * 2;
     const isBounded =
       this.#topology().queueType === 'quorum' && sourceSettingsOf(patterns).delivery === 'at-most-once';
-    return isBounded ? Math.min(wanted, mostPassedOn) : wanted;
+    return isBounded ? Math.min(prefetch, quorumSettleWindow) : prefetch;
   }
 
   #supervision(connection: Connection, purpose: string) {
@@ -350,44 +342,11 @@ export class RabbitMqDriver implements Driver {
     };
   }
 
-  /** A publish to an exchange that does not exist ends its channel, and with it every request that waits there: asked beforehand. */
-  async #assertExchange(exchange: string): Promise<void> {
-    if (this.#knownExchanges.has(exchange)) return;
-    const channel = await (await this.#publishing.ready()).createChannel();
-    channel.on('error', () => {});
-    try {
-      await channel.checkExchange(exchange);
-    } catch (error) {
-      if (replyCodeOf(error) === replyCodes.notFound)
-        throw new NoRouteError(`there is no exchange "${exchange}"`);
-      throw new ConnectionLostError(messageOf(error), { cause: error });
-    }
-    this.#knownExchanges.add(exchange);
-    await channel.close();
-  }
-
-  /** Requests have a channel of their own: it must be the one that consumes the replies, and another publish's 404 must not end it. */
-  #requestPublisher(listener: ReplyListener): Publisher {
-    return new Publisher({
-      ...this.#publisherFields(this.#publishing, 'requests'),
-      setup: async (channel) => {
-        const onReply = (message: ConsumeMessage | null): void => {
-          if (message !== null) listener.onReply(inboundReply(message));
-        };
-        await channel.consume(directReplyQueue, onReply, { noAck: true });
-      },
-      lost: (error) => {
-        const why = `${this.#environment.name}: the connection was lost, replies to pending requests cannot arrive`;
-        listener.onLost(new ConnectionLostError(why, { cause: error }));
-      },
-    });
-  }
-
   async #startReplying(): Promise<void> {
     await this.#replying.open(new AbortController().signal);
     this.#replyPublisher = this.#openPublisher(this.#replying, 'replies');
     await this.#replyPublisher.start();
-    this.#replies = new Replies(this.#replyPublisher);
+    this.#replies = new ReplyPublisher(this.#replyPublisher);
   }
 
   #openPublisher(connection: Connection, purpose: string): Publisher {

@@ -17,42 +17,66 @@ import type { Exchange } from './topology/topology.js';
 
 /** Options of `rabbitmq()`. @publicApi */
 export interface RabbitMqOptions extends CommonTransportOptions {
-  /** `amqp://user:password@host:5672/vhost` or `amqps://…`; several are tried in turn. */
+  /**
+   * `amqp://user:password@host:5672/vhost` or `amqps://…`. With several, each connection attempt uses the
+   * next one.
+   */
   readonly url: string | readonly string[] | undefined;
-  /** The queue that handlers consume, declared at start together with `<queue>.dlq`. */
+  /**
+   * The queue that handlers consume. Declared at start, together with its dead letter queue `<queue>.dlq`.
+   */
   readonly queue?: string | undefined;
-  /** Where messages are published with their pattern as routing key; every handler's pattern is bound. Durable. */
+  /**
+   * The durable exchange that messages are published to, with their pattern as routing key. The queue is
+   * bound to it with the pattern of every handler.
+   */
   readonly exchange?: Exchange;
-  /** Type of the queue; its dead letter queue is a quorum queue in any case. A classic queue has no delivery limit. @defaultValue 'quorum' */
+  /**
+   * Type of the queue. A classic queue has no delivery limit. The dead letter queue and retry queues are
+   * always quorum queues. @defaultValue 'quorum'
+   */
   readonly queueType?: 'quorum' | 'classic';
-  /** Messages delivered and not settled; at most 32 of a quorum queue whose handlers are `at-most-once`. @defaultValue 2 × `concurrency` */
+  /**
+   * Maximum number of unacknowledged messages of the consumer. It is capped at 32 on a quorum queue with
+   * `at-most-once` handlers. @defaultValue 2 × `concurrency`
+   */
   readonly prefetch?: number;
   /**
-   * Deliveries after which the broker itself gives a message to the dead letters. Every return counts, restarts too: of what was
-   * prefetched, and of one message more where a shutdown settles many at once. @defaultValue 100
+   * `x-delivery-limit` of the quorum queue: how often a message may be returned before the broker
+   * dead-letters it. Every return counts, including those of prefetched messages when the application
+   * restarts. A shutdown may return one further message. @defaultValue 100
    */
   readonly deliveryLimit?: number;
   /**
-   * How long the broker lets a consumer keep a message before it closes the channel; must be what the broker is configured with, a client
-   * cannot ask. What handlers may keep a message waiting in place is held to half of it, and so
-   * is a look at dead letters. @defaultValue 1 800 000
+   * The broker's `consumer_timeout` in milliseconds, after which it closes a channel with an unacknowledged
+   * message. It must equal the broker's configuration, which AMQP clients cannot read. In-process retries
+   * and each channel of a dead letter scan are limited to half of it. @defaultValue 1 800 000
    */
   readonly consumerTimeoutMs?: number;
-  /** Priorities from 0 to this; classic queues only. Quorum queues ignore priorities on RabbitMQ 3 and know two levels on 4. */
+  /**
+   * `x-max-priority` of a classic queue, from 1 to 255. Quorum queues ignore priorities on RabbitMQ 3 and
+   * have two priority levels on RabbitMQ 4.
+   */
   readonly maxPriority?: number;
-  /** Header in which the key travels. @defaultValue 'stork-key' */
+  /** Name of the header with the message key. @defaultValue 'stork-key' */
   readonly keyHeader?: string;
-  /** Queues that may be named as reply address, besides server-named ones. @defaultValue [] */
+  /**
+   * Queues that are allowed as reply address, in addition to direct reply-to and server-named queues.
+   * @defaultValue []
+   */
   readonly replyQueues?: readonly string[];
-  /** Where messages go that name no destination. @defaultValue `exchange`, else `queue` */
+  /** Destination of messages without `to`. @defaultValue `exchange`, else `queue` */
   readonly publishTo?: MessageDestination;
-  /** Messages that wait for a confirmation or for the broker to come back. @defaultValue 10 000 */
+  /** Limit of unconfirmed messages, those buffered while disconnected included. @defaultValue 10 000 */
   readonly maxBufferedMessages?: number;
-  /** Bytes of their bodies. @defaultValue 64 MiB */
+  /** Limit of the bytes of their bodies. @defaultValue 64 MiB */
   readonly maxBufferedBytes?: number;
-  /** Back-off after a lost connection or channel, with full jitter. @defaultValue { delayMs: 500, maxDelayMs: 30 000 } */
+  /**
+   * Exponential back-off with full jitter after the loss of a connection or channel, in milliseconds.
+   * @defaultValue { delayMs: 500, maxDelayMs: 30 000 }
+   */
   readonly reconnect?: BackoffOptions;
-  /** Passed to `tls.connect` or `net.connect`, e.g. `ca`, `cert`, `key`. */
+  /** Options for `tls.connect` or `net.connect`, e.g. `ca`, `cert`, `key`. */
   readonly socket?: SocketOptions;
 }
 
@@ -110,8 +134,8 @@ export function checkRabbitMqOptions(options: unknown, path: string): readonly C
   const problems = checkOptions(RabbitMqSchema, options, path);
   if (!isRecord(options)) return problems;
   const given = options as Partial<RabbitMqOptions>;
-  const expect = (holds: boolean, name: string, expected: string, value: unknown): void => {
-    if (!holds) problems.push({ name: `${path}.${name}`, expected, given: printable(value) });
+  const expect = (isValid: boolean, name: string, expected: string, value: unknown): void => {
+    if (!isValid) problems.push({ name: `${path}.${name}`, expected, given: printable(value) });
   };
   const urls = Array.isArray(given.url) ? (given.url as readonly unknown[]) : [given.url];
   expect(urls.length > 0 && urls.every(isUrl), 'url', 'amqp://… or amqps://…, or a list of them', given.url);
@@ -122,13 +146,13 @@ export function checkRabbitMqOptions(options: unknown, path: string): readonly C
   expect(
     given.maxPriority === undefined || isClassic,
     'maxPriority',
-    "nothing: quorum queues have none; queueType 'classic' has",
+    "no value: only a queue of queueType 'classic' has priorities",
     given.maxPriority,
   );
   expect(
     given.deliveryLimit === undefined || !isClassic,
     'deliveryLimit',
-    'nothing: classic queues have none',
+    'no value: classic queues have no delivery limit',
     given.deliveryLimit,
   );
   return problems;

@@ -3,7 +3,7 @@ import { RabbitMqContext } from './context.js';
 import { RabbitMqDriver } from './driver.js';
 import { checkRabbitMqOptions, type RabbitMqOptions } from './options.js';
 
-/** A transport over RabbitMQ 3.10 or newer. @publicApi */
+/** Creates a RabbitMQ transport. Requires RabbitMQ 3.10 or newer. @publicApi */
 export function rabbitmq(options: RabbitMqOptions): TransportDefinition {
   return {
     common: options,
@@ -14,7 +14,8 @@ export function rabbitmq(options: RabbitMqOptions): TransportDefinition {
 }
 
 /**
- * Like `rabbitmq()`, with `RABBITMQ_URL` and `QUEUE_NAME` from the environment where the options do not say otherwise.
+ * Like `rabbitmq()`. `url` and `queue` default to the environment variables `RABBITMQ_URL` and
+ * `QUEUE_NAME`.
  *
  * @publicApi
  */

@@ -90,7 +90,7 @@ export async function startApp(harness: DriverHarness, options: AppOptions): Pro
   };
 }
 
-const waitLimitMs = 30_000;
+const waitLimitMs = 60_000;
 
 /** Polls until there is a result: a broker does not notify about the content of a queue. */
 export async function eventually<T>(

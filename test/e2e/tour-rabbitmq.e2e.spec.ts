@@ -18,20 +18,15 @@ import {
 } from './tour-support.js';
 
 const rabbitmqUrl = inject('rabbitmqUrl');
-const buildLimitMs = 180_000;
 const limitMs = 480_000;
 const everyLine = outcomesByRules();
 
 describe.skipIf(rabbitmqUrl === undefined)('the tour on RabbitMQ', () => {
   let folder: string;
 
-  beforeAll(async () => {
+  beforeAll(() => {
     folder = mkdtempSync(join(tmpdir(), 'stork-tour-'));
-    for (const project of ['nestjs-stork', 'tour']) {
-      const { code, stdout } = await run('npx', ['nest', 'build', project], { limitMs: buildLimitMs }).ended;
-      expect(code, stdout).toBe(0);
-    }
-  }, buildLimitMs * 2);
+  });
 
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -46,7 +41,7 @@ describe.skipIf(rabbitmqUrl === undefined)('the tour on RabbitMQ', () => {
       expect(countsIn(stdout)).toEqual(countByRules());
       expect(outcomesIn(state)).toEqual(everyLine);
       expect(stdout).toContain('RemoteError with the code UNKNOWN_SKU');
-      expect(stdout).not.toContain('came again');
+      expect(stdout).not.toContain('were redelivered');
       const queue = /queue (stork-tour\.\S+)/.exec(stdout)![1]!;
       for (const name of [queue, `${queue}.dlq`, `${queue}.dlq.dlq`])
         expect(await hasQueue(rabbitmqUrl!, name), name).toBe(false);

@@ -22,11 +22,14 @@ export interface Running {
 export interface RunOptions {
   readonly limitMs: number;
   readonly env?: Readonly<Record<string, string>>;
+  /** @defaultValue the project's folder */
+  readonly cwd?: string;
 }
 
-export function run(command: string, args: readonly string[], { limitMs, env = {} }: RunOptions): Running {
+export function run(command: string, args: readonly string[], options: RunOptions): Running {
+  const { limitMs, env = {}, cwd = root } = options;
   const child = spawn(command, args, {
-    cwd: root,
+    cwd,
     stdio: ['ignore', 'pipe', 'pipe'],
     timeout: limitMs,
     env: { ...process.env, ...env },

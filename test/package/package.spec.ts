@@ -18,7 +18,7 @@ interface Packed {
 let folder: string;
 let packed: Packed;
 
-/** Packs what stands in `dist`: `npm test` has built it, and nothing else that builds runs at the same time. */
+/** Packs what stands in `dist`: `build-setup.ts` has built it, and no other test file writes there. */
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), 'stork-pack-'));
   const output = run('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', folder]);

@@ -16,7 +16,7 @@ export async function createTopic(
   const topics = [{ topic, numPartitions, configEntries }];
   await admin.createTopics({ topics, timeout: limitMs, waitForLeaders: false });
   await untilKnown(admin, topic);
-  await untilDone(() => admin.fetchTopicOffsets(topic));
+  await untilDone(() => admin.fetchTopicOffsets(topic), isLeaderUnknown);
 }
 
 /** Resolves when the broker that is asked has heard of the topic. */
@@ -38,12 +38,24 @@ export async function committedOffsets(
 }
 
 /** A broker that has just begun, or a topic or group that has, is refused for a moment, which kafkajs does not wait for. */
-export async function untilDone<T>(ask: () => Promise<T>): Promise<T> {
+export async function untilDone<T>(
+  ask: () => Promise<T>,
+  isRefusal: (error: unknown) => boolean = isRetriable,
+): Promise<T> {
   for (const until = Date.now() + limitMs; ; await sleep(20)) {
     try {
       return await ask();
     } catch (error) {
-      if ((error as { retriable?: unknown }).retriable !== true || Date.now() > until) throw error;
+      if (!isRefusal(error) || Date.now() > until) throw error;
     }
   }
+}
+
+function isRetriable(error: unknown): boolean {
+  return (error as { retriable?: unknown }).retriable === true;
+}
+
+/** `fetchTopicOffsets` of kafkajs throws a TypeError while the metadata names no leader of a partition. */
+function isLeaderUnknown(error: unknown): boolean {
+  return error instanceof TypeError || isRetriable(error);
 }

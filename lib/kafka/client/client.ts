@@ -1,13 +1,18 @@
-/** What the driver needs of a Kafka client, and all that it knows of one. `kafka-client.ts` is the one that there is. */
+/** What the driver needs of a Kafka client, and all that it knows of one. `kafkajs/` implements it. */
 export interface KafkaClient {
   readonly admin: KafkaAdmin;
   /** Resolves when it can send. */
   openProducer(settings: ProducerSettings): Promise<KafkaProducer>;
-  /** Resolves when whatever was open under the same id is ended: committed if it was about to be, else aborted. */
+  /**
+   * Opens a transactional producer. Resolves when the previous transaction of its transactional id has
+   * ended: committed if its commit had begun, else aborted.
+   */
   openTransactions(settings: TransactionSettings): Promise<KafkaTransactions>;
   openConsumer(settings: ConsumerSettings, events: ConsumerEvents): KafkaConsumer;
   openReader(settings: ReaderSettings): Promise<KafkaReader>;
-  /** Ends the admin's connections; producers and consumers end by themselves. Never rejects. */
+  /**
+   * Closes the admin's connections only: producers, consumers and readers have their own. Never rejects.
+   */
   close(): Promise<void>;
 }
 
@@ -21,9 +26,15 @@ export function nameOf({ topic, partition }: TopicPartition): string {
 }
 
 /**
- * Why the client could not do something. `unknown-topic`: the topic or partition is not there. `too-large`: the batch is. `refused`: the
- * broker said no and will again, e.g. no right to. `unconfirmed`: it may have been done or not. `unavailable`: it was not done, and may
- * be later. `unsupported-codec`: records that nobody here can unpack. `fenced`: somebody else has taken over the transactional id, or the transaction was open for too long.
+ * Why a request failed.
+ *
+ * - `unknown-topic`: the topic or partition does not exist.
+ * - `too-large`: the record batch exceeds the topic's `max.message.bytes`.
+ * - `refused`: the broker rejected it and would reject a retry too, e.g. for a missing ACL.
+ * - `unconfirmed`: it may have taken effect or not.
+ * - `unavailable`: it has not taken effect; a retry may succeed.
+ * - `unsupported-codec`: records are compressed with a codec that is not registered.
+ * - `fenced`: another producer has opened the transactional id, or the transaction timed out.
  */
 export type KafkaFailure =
   'unknown-topic' | 'too-large' | 'refused' | 'unconfirmed' | 'unavailable' | 'unsupported-codec' | 'fenced';
@@ -41,42 +52,43 @@ export class KafkaClientError extends Error {
 export interface TopicToCreate {
   readonly topic: string;
   readonly partitions: number;
-  /** Undefined: the broker's default. */
+  /** Undefined: the broker's `default.replication.factor`. */
   readonly replicationFactor?: number | undefined;
   readonly config: Readonly<Record<string, string>>;
 }
 
+/** Beginning and end offset of a partition. */
 export interface PartitionEnds {
   readonly partition: number;
-  /** Offset of the oldest record that is kept. */
+  /** Beginning offset: that of the oldest record that retention has kept. */
   readonly low: number;
-  /** Offset that the next record will get. */
+  /** End offset: the one that the next record will get. */
   readonly high: number;
 }
 
 /** Every call rejects with `KafkaClientError`. */
 export interface KafkaAdmin {
-  /** Connects; rejects with `refused` where trying again cannot help, e.g. wrong credentials. */
+  /** Rejects with `refused` where a retry cannot help, e.g. for wrong credentials. */
   connect(): Promise<void>;
   clusterId(): Promise<string>;
-  /** Addresses that the brokers advertise, `host:port`. */
+  /** The brokers' `advertised.listeners`, as `host:port`. */
   advertised(): Promise<readonly string[]>;
-  /** Names of all topics. */
+  /** Names of all topics of the cluster. */
   topicNames(): Promise<readonly string[]>;
-  /** Number of partitions of those that exist. */
+  /** Number of partitions by topic. A topic that does not exist is left out. */
   partitionCounts(topics: readonly string[]): Promise<ReadonlyMap<string, number>>;
-  /** Creates those that do not exist; `refused` names the topics that may not be created. */
+  /** Creates topics that do not exist. `refused` names the topics for which the right is missing. */
   createTopics(topics: readonly TopicToCreate[]): Promise<void>;
   ends(topic: string): Promise<readonly PartitionEnds[]>;
   /** Settings of a topic by name, e.g. `max.message.bytes`. */
   topicConfig(topic: string): Promise<Readonly<Record<string, string>>>;
   deleteGroup(group: string): Promise<void>;
-  /** How many consumers the group has now. */
+  /** Number of current members of the group. */
   members(group: string): Promise<number>;
 }
 
 export interface ProducerSettings {
-  /** `all`: every replica in sync has it. `leader`: the leader has. `none`: it was sent. */
+  /** `all`: each in-sync replica wrote the batch. `leader`: the leader did. `none`: it was sent. */
   readonly acks: 'all' | 'leader' | 'none';
   readonly idempotent: boolean;
   readonly compression: 'none' | 'gzip' | 'snappy' | 'lz4' | 'zstd';
@@ -86,14 +98,14 @@ export interface RecordToSend {
   readonly key: Buffer | string | null;
   readonly value: Buffer | null;
   readonly headers: Readonly<Record<string, Buffer | string | (Buffer | string)[]>>;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since the Unix epoch. */
   readonly timestamp: number;
 }
 
 export interface KafkaProducer {
   /**
-   * One record batch to one partition. Resolves when the broker has confirmed it; rejects with `KafkaClientError`. One call at a time for a
-   * partition, or order is lost.
+   * Sends one record batch to one partition. Resolves when the broker has confirmed it; rejects with
+   * `KafkaClientError`. One call at a time per partition: parallel calls could be written in any order.
    */
   send(topic: string, partition: number, records: readonly RecordToSend[]): Promise<void>;
   /** Never rejects. */
@@ -101,11 +113,11 @@ export interface KafkaProducer {
 }
 
 export interface TransactionSettings {
-  /** The last to open one under this id is the only one that can commit. */
+  /** The transactional id. The last producer that opened it is the only one that can commit. */
   readonly id: string;
-  /** The broker aborts what is open for longer; a coordinator is waited for as long. */
+  /** The broker aborts a transaction that is open for longer. Also limits the wait for a coordinator. */
   readonly timeoutMs: number;
-  /** Nobody waits for a coordinator any more once it has aborted. */
+  /** Ends the wait for a transaction coordinator. */
   readonly signal: AbortSignal;
   readonly compression: ProducerSettings['compression'];
 }
@@ -119,8 +131,9 @@ export interface PartitionBatch {
 
 export interface KafkaTransactions {
   /**
-   * All of it or nothing, in one transaction. One call at a time. Rejects with `KafkaClientError`; after that it is of no more use, and
-   * with `unconfirmed` only the log tells whether it was written.
+   * Writes all batches in one transaction. One call at a time. Rejects with `KafkaClientError`; the
+   * producer must not be used afterwards, and after `unconfirmed` only the log tells whether the
+   * transaction was committed.
    */
   write(batches: readonly PartitionBatch[]): Promise<void>;
   /** Never rejects. */
@@ -128,38 +141,39 @@ export interface KafkaTransactions {
 }
 
 export interface ReaderSettings {
-  /** Of one fetch; a record batch that is larger comes alone. */
+  /** Limit of one fetch; a larger record batch is fetched alone. */
   readonly maxBytes: number;
 }
 
-/** Reads partitions without a group: nobody is disturbed, and nothing is left behind. */
+/** Reads partitions without a consumer group: no rebalance, no committed offset and no group to delete. */
 export interface KafkaReader {
   /**
-   * What the partition holds from the offset on, as much as fits; at the end nothing, at once. Undefined where the log does not hold the
-   * offset. `committed`: records of transactions that are open or aborted are left out, and the log ends before the first that is open.
-   * `all`: everything, with what is needed to tell. Rejects with `KafkaClientError`.
+   * Records from the offset on, up to `maxBytes`; at the end offset an empty slice, without waiting.
+   * Undefined where the offset is out of range. `committed`: without records of open and aborted
+   * transactions, up to the last stable offset. `all`: every record and transaction marker, up to the high
+   * watermark. Rejects with `KafkaClientError`.
    */
   fetch(at: TopicPartition, offset: number, which: 'committed' | 'all'): Promise<LogSlice | undefined>;
-  /** Never rejects; a fetch under way may never end. */
+  /** Never rejects. A fetch in flight may stay pending. */
   close(): Promise<void>;
 }
 
 export interface LogSlice {
   readonly entries: readonly LogEntry[];
-  /** Where to go on: beyond what was left out, too. */
+  /** Where the next fetch begins: after the entries and after whatever was filtered out behind them. */
   readonly nextOffset: number;
-  /** Where the log ends now. */
+  /** The partition's end at the time of the fetch. */
   readonly end: number;
 }
 
 export interface LogEntry extends FetchedRecord {
-  /** Of the transaction that it is part of, its producer; undefined outside of any. */
+  /** Producer id of the record's transaction; undefined outside of a transaction. */
   readonly producer: string | undefined;
-  /** It is no record, but ends the producer's transaction. */
+  /** Set on a control record, which ends the producer's transaction. */
   readonly marker: 'commit' | 'abort' | undefined;
 }
 
-/** Divides partitions among the members of a group; pure. */
+/** A partition assignor: a pure function from members and partition numbers to partitions by member id. */
 export type AssignPartitions = (
   members: readonly GroupMember[],
   partitionsOf: (topic: string) => readonly number[],
@@ -167,14 +181,15 @@ export type AssignPartitions = (
 
 export interface GroupMember {
   readonly id: string;
+  /** The topics of its subscription. */
   readonly topics: readonly string[];
-  /** What it held before this join, as it says itself; foreign members say nothing. */
-  readonly held: readonly TopicPartition[];
+  /** Partitions that it reports to have owned before this join. Members of another library report none. */
+  readonly ownedPartitions: readonly TopicPartition[];
 }
 
 export interface ConsumerSettings {
   readonly group: string;
-  /** All of them exist. */
+  /** Every topic exists. */
   readonly topics: readonly string[];
   readonly sessionTimeoutMs: number;
   readonly heartbeatIntervalMs: number;
@@ -185,7 +200,7 @@ export interface ConsumerSettings {
   readonly assign: AssignPartitions;
 }
 
-/** A record as it was fetched. */
+/** A record as the broker returned it. */
 export interface FetchedRecord {
   readonly offset: string;
   readonly timestamp: string;
@@ -196,19 +211,26 @@ export interface FetchedRecord {
 
 /** Called by the client; none may throw. */
 export interface ConsumerEvents {
-  /** Before each join, and before it leaves by itself; both wait for it. `evicted`: the partitions are somebody else's already. */
+  /**
+   * Before each JoinGroup, and before the client leaves the group by itself; both wait for the promise.
+   *
+   * @param evicted true where the coordinator removed the member: its partitions have other owners already
+   */
   beforeJoin(evicted: boolean): Promise<void>;
-  /** In the tick in which the assignment is known. Kept partitions must be sought here; the client forgets positions. */
+  /** In the tick of the assignment. Retained partitions must be sought here: a join resets positions. */
   assigned(partitions: readonly TopicPartition[]): void;
-  /** Records of a partition in order. The client goes on fetching at `nextOffset`; a promise holds up every other partition. */
+  /**
+   * Records of a partition in offset order; the client fetches on at `nextOffset`. While a returned promise
+   * is pending, the client fetches no other partition of the same broker.
+   */
   fetched(at: TopicPartition, records: readonly FetchedRecord[], nextOffset: number): void | Promise<void>;
-  /** The log does not hold the offset that was asked for. Fetching goes on where a `seek` says. */
+  /** The position is out of range. The client fetches on at the offset of the next `seek`. */
   outOfRange(at: TopicPartition): Promise<void>;
-  /** The consumer has ended by itself; nothing comes any more. */
+  /** The consumer has failed; no event follows. */
   crashed(error: KafkaClientError): void;
 }
 
-/** What a group remembers of a partition; `offset` −1 where it remembers nothing. */
+/** A committed offset of the group; `offset` is −1 where the group has none for the partition. */
 export interface CommittedOffset extends TopicPartition {
   readonly offset: number;
   readonly metadata: string | null;
@@ -219,16 +241,16 @@ export interface OffsetToCommit extends TopicPartition {
   readonly metadata: string;
 }
 
-/** One membership of a group, from start to close; a crashed one is replaced, not started again. */
+/** One membership of a consumer group. A crashed consumer is replaced, never started again. */
 export interface KafkaConsumer {
   /** Resolves when it has joined the group for the first time. */
   start(): Promise<void>;
   pause(at: readonly TopicPartition[]): void;
   resume(at: readonly TopicPartition[]): void;
   seek(at: TopicPartition, offset: number): void;
-  /** What the group has committed for all partitions of the topic. */
+  /** Committed offsets of the group for these partitions of the topic. */
   committed(topic: string, partitions: readonly number[]): Promise<readonly CommittedOffset[]>;
-  /** Commits in the generation of this tick, once; rejects with `KafkaClientError`. */
+  /** Commits in the generation of the calling tick, without a retry; rejects with `KafkaClientError`. */
   commit(offsets: readonly OffsetToCommit[]): Promise<void>;
   /** Leaves the group. Never rejects. */
   close(): Promise<void>;

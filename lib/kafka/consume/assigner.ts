@@ -1,24 +1,25 @@
 import type { AssignPartitions, GroupMember, TopicPartition } from '../client/client.js';
 
 /**
- * Spreads every topic evenly over the members that subscribe to it, and moves no more than that takes.
+ * A sticky assignor: spreads every topic evenly over its subscribers and moves few partitions.
  *
- * Everybody's share of a topic is the same, rounded down or up. Who rounds up is what there is to choose: those who hold that much
- * already, then those who get least; then some pass it on, until members with equal subscriptions differ by one at most over all topics
- * too. Everybody keeps of what it held as much as its share allows. The rest is dealt out, each topic's first partition to whoever has
- * fewest of these.
+ * Each subscriber's quota of a topic is the even share, rounded down or up. Members that owned more than
+ * the rounded-down share are rounded up first, then members with the fewest partitions over all topics.
+ * Members with equal subscriptions then exchange rounded-up quotas until their totals differ by one at
+ * most. Each member keeps as many of its previous partitions as its quota allows. The other partitions are
+ * dealt in turn; the member with the fewest first partitions gets a topic's first one.
  */
 export const assignSticky: AssignPartitions = (members, partitionsOf) => {
-  const seats = byId(members).map(newSeat);
-  const topics = shareTopics(seats, partitionsOf);
-  for (const topic of topics) roundUp(topic, holders(topic));
-  for (const topic of topics) roundUp(topic, othersThan(topic.roundedUp, topic.seats));
-  for (const equals of groupBySubscription(seats)) level(equals);
-  for (const topic of topics) deal(topic);
-  return new Map(seats.map(({ member, gets }) => [member.id, gets]));
+  const states = byId(members).map(newMemberState);
+  const topics = newTopicStates(states, partitionsOf);
+  for (const topic of topics) roundUp(topic, previousOwnersAboveQuota(topic));
+  for (const topic of topics) roundUp(topic, without(topic.roundedUp, topic.subscribers));
+  for (const equals of groupBySubscription(states)) balance(equals);
+  for (const topic of topics) assignTopic(topic);
+  return new Map(states.map(({ member, assignment }) => [member.id, assignment]));
 };
 
-/** For a group whose only wish is one partition: the first by id of those that subscribe to its topic gets it, the others nothing. */
+/** Assigns one partition: to the first subscriber of its topic by member id. The other members get none. */
 export function assignOne(at: TopicPartition): AssignPartitions {
   return (members) => {
     const [first] = byId(members.filter(({ topics }) => topics.includes(at.topic)));
@@ -26,203 +27,216 @@ export function assignOne(at: TopicPartition): AssignPartitions {
   };
 }
 
-/** A member while its partitions are chosen. */
-interface Seat {
+interface MemberState {
   readonly member: GroupMember;
-  /** Those it subscribes to that have partitions, in order of their names. */
-  readonly topics: SharedTopic[];
-  /** What its shares come to. */
+  /** Subscribed topics that have partitions, sorted by name. */
+  readonly topics: TopicState[];
+  /** Sum of its quotas. */
   total: number;
-  /** Of how many topics it gets the first partition. */
-  firsts: number;
-  /** Of how many topics it may not keep all that it held. */
-  cuts: number;
-  readonly gets: TopicPartition[];
+  /** Number of topics of which it gets the first partition. */
+  firstPartitions: number;
+  /** Number of topics of which it owned more partitions than its quota. */
+  truncatedTopics: number;
+  readonly assignment: TopicPartition[];
 }
 
-/** A member that says it held a partition of the topic at hand. */
-interface Claim {
-  readonly seat: Seat;
+/** A member that reports to have owned a partition of the topic. */
+interface OwnershipClaim {
+  readonly member: MemberState;
   readonly partition: number;
 }
 
-interface SharedTopic {
+interface TopicState {
   readonly topic: string;
-  /** In order. */
+  /** Sorted. */
   readonly partitions: readonly number[];
-  /** Who subscribes to it, in order of their ids. */
-  readonly seats: readonly Seat[];
-  /** What each of them gets at least. */
-  readonly share: number;
-  /** How many of them get one more than that. */
-  readonly spare: number;
-  /** Who does. */
-  readonly roundedUp: Set<Seat>;
-  /** No partition twice. */
-  readonly held: ReadonlyMap<Seat, readonly number[]>;
+  /** Sorted by member id. */
+  readonly subscribers: readonly MemberState[];
+  /** The even share, rounded down. */
+  readonly minQuota: number;
+  /** Number of subscribers whose quota is one more. */
+  readonly remainder: number;
+  /** Those subscribers. */
+  readonly roundedUp: Set<MemberState>;
+  /** Partitions by previous owner, each partition once. */
+  readonly previous: ReadonlyMap<MemberState, readonly number[]>;
 }
 
-function newSeat(member: GroupMember): Seat {
-  return { member, topics: [], total: 0, firsts: 0, cuts: 0, gets: [] };
+function newMemberState(member: GroupMember): MemberState {
+  return { member, topics: [], total: 0, firstPartitions: 0, truncatedTopics: 0, assignment: [] };
 }
 
-function shareTopics(
-  seats: readonly Seat[],
+function newTopicStates(
+  members: readonly MemberState[],
   partitionsOf: (topic: string) => readonly number[],
-): SharedTopic[] {
-  const subscribers = new Map<string, Seat[]>();
-  const claims = new Map<string, Claim[]>();
-  for (const seat of seats) {
-    const wanted = new Set(seat.member.topics);
-    for (const topic of wanted) push(subscribers, topic, seat);
-    for (const { topic, partition } of seat.member.held) {
-      if (wanted.has(topic)) push(claims, topic, { seat, partition });
+): TopicState[] {
+  const subscribersByTopic = new Map<string, MemberState[]>();
+  const claimsByTopic = new Map<string, OwnershipClaim[]>();
+  for (const state of members) {
+    const subscription = new Set(state.member.topics);
+    for (const topic of subscription) push(subscribersByTopic, topic, state);
+    for (const { topic, partition } of state.member.ownedPartitions) {
+      if (subscription.has(topic)) push(claimsByTopic, topic, { member: state, partition });
     }
   }
-  const topics: SharedTopic[] = [];
-  for (const topic of [...subscribers.keys()].toSorted()) {
+  const topics: TopicState[] = [];
+  for (const topic of [...subscribersByTopic.keys()].toSorted()) {
     const partitions = partitionsOf(topic).toSorted((a, b) => a - b);
     if (partitions.length === 0) continue;
-    const seats = subscribers.get(topic)!;
-    const held = settleClaims(partitions, claims.get(topic) ?? []);
-    const share = Math.floor(partitions.length / seats.length);
-    const shared = {
+    const subscribers = subscribersByTopic.get(topic)!;
+    const minQuota = Math.floor(partitions.length / subscribers.length);
+    const state = {
       topic,
       partitions,
-      seats,
-      share,
-      spare: partitions.length % seats.length,
-      roundedUp: new Set<Seat>(),
-      held,
+      subscribers,
+      minQuota,
+      remainder: partitions.length % subscribers.length,
+      roundedUp: new Set<MemberState>(),
+      previous: resolvePreviousOwners(partitions, claimsByTopic.get(topic) ?? []),
     };
-    topics.push(shared);
-    for (const seat of seats) {
-      seat.topics.push(shared);
-      seat.total += share;
+    topics.push(state);
+    for (const subscriber of subscribers) {
+      subscriber.topics.push(state);
+      subscriber.total += minQuota;
     }
   }
   return topics;
 }
 
-/** Who held what. Of several that claim a partition, the one with the fewest others has it: that one can keep it the likeliest. */
-function settleClaims(partitions: readonly number[], claims: readonly Claim[]): Map<Seat, number[]> {
-  const held = new Map<Seat, number[]>();
-  const claimants = new Map(partitions.map((partition) => [partition, new Set<Seat>()]));
-  for (const { seat, partition } of claims) claimants.get(partition)?.add(seat);
-  const count = (seat: Seat): number => held.get(seat)?.length ?? 0;
+/**
+ * A partition with several claims goes to the member with the fewest others: it can most likely keep it.
+ */
+function resolvePreviousOwners(
+  partitions: readonly number[],
+  claims: readonly OwnershipClaim[],
+): Map<MemberState, number[]> {
+  const owned = new Map<MemberState, number[]>();
+  const claimants = new Map(partitions.map((partition) => [partition, new Set<MemberState>()]));
+  for (const { member, partition } of claims) claimants.get(partition)?.add(member);
+  const count = (member: MemberState): number => owned.get(member)?.length ?? 0;
   for (const contested of [false, true]) {
     for (const [partition, claiming] of claimants) {
       if (claiming.size === 0 || claiming.size > 1 !== contested) continue;
       const fewest = [...claiming].reduce((a, b) => (count(b) < count(a) ? b : a));
-      push(held, fewest, partition);
+      push(owned, fewest, partition);
     }
   }
-  return held;
+  return owned;
 }
 
-function heldOf(topic: SharedTopic, seat: Seat): readonly number[] {
-  return topic.held.get(seat) ?? [];
+function previousPartitions(topic: TopicState, member: MemberState): readonly number[] {
+  return topic.previous.get(member) ?? [];
 }
 
-function holders(topic: SharedTopic): Seat[] {
-  return [...topic.held.keys()].filter((seat) => holdsMore(topic, seat));
+function previousOwnersAboveQuota(topic: TopicState): MemberState[] {
+  return [...topic.previous.keys()].filter((member) => ownedAboveQuota(topic, member));
 }
 
-function othersThan(some: ReadonlySet<Seat>, seats: readonly Seat[]): Seat[] {
-  return seats.filter((seat) => !some.has(seat));
+function without(excluded: ReadonlySet<MemberState>, members: readonly MemberState[]): MemberState[] {
+  return members.filter((member) => !excluded.has(member));
 }
 
-/** More than everybody's share: rounded up it can keep one more. */
-function holdsMore(topic: SharedTopic, seat: Seat): boolean {
-  return heldOf(topic, seat).length > topic.share;
+/** True where the member keeps one partition more if its quota is rounded up. */
+function ownedAboveQuota(topic: TopicState, member: MemberState): boolean {
+  return previousPartitions(topic, member).length > topic.minQuota;
 }
 
-/** As many of these as may, those first who get least. */
-function roundUp(topic: SharedTopic, seats: readonly Seat[]): void {
-  const least = seats.toSorted((a, b) => a.total - b.total);
-  for (const seat of least.slice(0, topic.spare - topic.roundedUp.size)) {
-    topic.roundedUp.add(seat);
-    seat.total++;
+/** Rounds up the quotas of these members while the topic has a remainder, smallest total first. */
+function roundUp(topic: TopicState, members: readonly MemberState[]): void {
+  const ascending = members.toSorted((a, b) => a.total - b.total);
+  for (const member of ascending.slice(0, topic.remainder - topic.roundedUp.size)) {
+    topic.roundedUp.add(member);
+    member.total++;
   }
 }
 
 /**
- * Those who get most pass on what was rounded up until these, who subscribe to the same, differ by one at most: first what saves a
- * move, then what costs none, at last what costs one.
+ * Transfers rounded-up quotas between members with equal subscriptions until their totals differ by one at
+ * most: first transfers that let a partition stay, then those that move none, at last those that move one.
  */
-function level(seats: readonly Seat[]): void {
-  const anyone = (): boolean => true;
-  const noHolder: Chooses = (topic, seat) => !holdsMore(topic, seat);
-  for (const [gives, takes] of [
-    [noHolder, holdsMore],
-    [noHolder, anyone],
-    [anyone, holdsMore],
-    [anyone, anyone],
+function balance(members: readonly MemberState[]): void {
+  const any = (): boolean => true;
+  const notAboveQuota: TransferFilter = (topic, member) => !ownedAboveQuota(topic, member);
+  for (const [canGive, canTake] of [
+    [notAboveQuota, ownedAboveQuota],
+    [notAboveQuota, any],
+    [any, ownedAboveQuota],
+    [any, any],
   ] as const) {
-    for (let passed = true; passed && !isLevel(seats);) {
-      passed = false;
-      for (const topic of seats[0]!.topics) while (passOn(topic, seats, gives, takes)) passed = true;
+    for (let transferred = true; transferred && !isBalanced(members);) {
+      transferred = false;
+      for (const topic of members[0]!.topics)
+        while (transferQuota(topic, members, canGive, canTake)) transferred = true;
     }
   }
 }
 
-function isLevel(seats: readonly Seat[]): boolean {
-  const totals = seats.map(({ total }) => total);
+function isBalanced(members: readonly MemberState[]): boolean {
+  const totals = members.map(({ total }) => total);
   return Math.max(...totals) - Math.min(...totals) <= 1;
 }
 
-type Chooses = (topic: SharedTopic, seat: Seat) => boolean;
+type TransferFilter = (topic: TopicState, member: MemberState) => boolean;
 
-/** False if none of those who give gets two more than one of those who take. */
-function passOn(topic: SharedTopic, seats: readonly Seat[], gives: Chooses, takes: Chooses): boolean {
-  let most: Seat | undefined;
-  let least: Seat | undefined;
-  for (const seat of seats) {
-    if (topic.roundedUp.has(seat)) {
-      if (gives(topic, seat) && (most === undefined || seat.total > most.total)) most = seat;
-    } else if (takes(topic, seat) && (least === undefined || seat.total < least.total)) least = seat;
+/** False where no possible giver has a total of two more than a possible taker. */
+function transferQuota(
+  topic: TopicState,
+  members: readonly MemberState[],
+  canGive: TransferFilter,
+  canTake: TransferFilter,
+): boolean {
+  let giver: MemberState | undefined;
+  let taker: MemberState | undefined;
+  for (const member of members) {
+    if (topic.roundedUp.has(member)) {
+      if (canGive(topic, member) && (giver === undefined || member.total > giver.total)) giver = member;
+    } else if (canTake(topic, member) && (taker === undefined || member.total < taker.total)) taker = member;
   }
-  if (most === undefined || least === undefined || most.total - least.total < 2) return false;
-  topic.roundedUp.delete(most);
-  topic.roundedUp.add(least);
-  most.total--;
-  least.total++;
+  if (giver === undefined || taker === undefined || giver.total - taker.total < 2) return false;
+  topic.roundedUp.delete(giver);
+  topic.roundedUp.add(taker);
+  giver.total--;
+  taker.total++;
   return true;
 }
 
-function deal(topic: SharedTopic): void {
-  const seats = topic.share === 0 ? [...topic.roundedUp] : topic.seats;
-  const hands = new Map(seats.map((seat) => [seat, keep(topic, seat)]));
-  const kept = new Set([...hands.values()].flat());
+function assignTopic(topic: TopicState): void {
+  const members = topic.minQuota === 0 ? [...topic.roundedUp] : topic.subscribers;
+  const assigned = new Map(members.map((member) => [member, keptPartitions(topic, member)]));
+  const kept = new Set([...assigned.values()].flat());
   const free = topic.partitions.filter((partition) => !kept.has(partition));
-  const takers = seats.toSorted((a, b) => a.firsts - b.firsts);
-  for (let round = 0; round <= topic.share; round++) {
-    for (const seat of takers.filter((seat) => hands.get(seat)!.length < shareOf(topic, seat))) {
-      hands.get(seat)!.push(free.shift()!);
+  const ascending = members.toSorted((a, b) => a.firstPartitions - b.firstPartitions);
+  for (let round = 0; round <= topic.minQuota; round++) {
+    for (const member of ascending.filter((one) => assigned.get(one)!.length < quotaOf(topic, one))) {
+      assigned.get(member)!.push(free.shift()!);
     }
   }
-  for (const [seat, hand] of hands) {
-    if (hand.includes(topic.partitions[0]!)) seat.firsts++;
-    seat.gets.push(...hand.toSorted((a, b) => a - b).map((partition) => ({ topic: topic.topic, partition })));
+  for (const [member, partitions] of assigned) {
+    if (partitions.includes(topic.partitions[0]!)) member.firstPartitions++;
+    const sorted = partitions.toSorted((a, b) => a - b);
+    member.assignment.push(...sorted.map((partition) => ({ topic: topic.topic, partition })));
   }
 }
 
-/** What it may keep; if not all, from another place on each time, or the first in the group would keep all first partitions. */
-function keep(topic: SharedTopic, seat: Seat): number[] {
-  const held = heldOf(topic, seat);
-  const share = shareOf(topic, seat);
-  if (held.length <= share) return [...held];
-  const start = seat.cuts++ % held.length;
-  return [...held.slice(start), ...held.slice(0, start)].slice(0, share);
+/**
+ * The previous partitions that fit into the quota. Each topic that has to be truncated begins one partition
+ * further on, or the first member of a growing group would keep the first partition of every topic.
+ */
+function keptPartitions(topic: TopicState, member: MemberState): number[] {
+  const previous = previousPartitions(topic, member);
+  const quota = quotaOf(topic, member);
+  if (previous.length <= quota) return [...previous];
+  const start = member.truncatedTopics++ % previous.length;
+  return [...previous.slice(start), ...previous.slice(0, start)].slice(0, quota);
 }
 
-function shareOf(topic: SharedTopic, seat: Seat): number {
-  return topic.share + (topic.roundedUp.has(seat) ? 1 : 0);
+function quotaOf(topic: TopicState, member: MemberState): number {
+  return topic.minQuota + (topic.roundedUp.has(member) ? 1 : 0);
 }
 
-function groupBySubscription(seats: readonly Seat[]): Iterable<Seat[]> {
-  const groups = new Map<string, Seat[]>();
-  for (const seat of seats) push(groups, JSON.stringify(seat.topics.map(({ topic }) => topic)), seat);
+function groupBySubscription(members: readonly MemberState[]): Iterable<MemberState[]> {
+  const groups = new Map<string, MemberState[]>();
+  for (const member of members) push(groups, JSON.stringify(member.topics.map(({ topic }) => topic)), member);
   return groups.values();
 }
 
@@ -234,48 +248,4 @@ function push<K, V>(lists: Map<K, V[]>, key: K, value: V): void {
 
 function byId(members: readonly GroupMember[]): GroupMember[] {
   return members.toSorted((a, b) => (a.id < b.id ? -1 : 1));
-}
-
-/** The group protocol's user data travels with every join; a group of thousands of partitions must not make it heavy. */
-const maxHeldBytes = 64_000;
-
-/** For the group's leader: as JSON, e.g. `{"orders":[0,1]}`. At most 64 kB; what does not fit is left out. */
-export function encodeHeld(held: readonly TopicPartition[]): Buffer {
-  const topics = new Map<string, number[]>();
-  let bytes = 2;
-  for (const { topic, partition } of held) {
-    const partitions = topics.get(topic);
-    const text = partitions === undefined ? `${JSON.stringify(topic)}:[${partition}],` : `,${partition}`;
-    bytes += Buffer.byteLength(text);
-    if (bytes > maxHeldBytes) break;
-    if (partitions === undefined) topics.set(topic, [partition]);
-    else partitions.push(partition);
-  }
-  return Buffer.from(JSON.stringify(Object.fromEntries(topics)));
-}
-
-/** Nothing where the bytes are another assigner's, or not sound throughout. */
-export function decodeHeld(userData: Buffer | undefined): readonly TopicPartition[] {
-  const topics = userData === undefined || userData.length > maxHeldBytes ? undefined : parse(userData);
-  if (!isHeld(topics)) return [];
-  return Object.entries(topics).flatMap(([topic, partitions]) =>
-    partitions.map((partition) => ({ topic, partition })),
-  );
-}
-
-function parse(json: Buffer): unknown {
-  try {
-    return JSON.parse(json.toString());
-  } catch {
-    return undefined;
-  }
-}
-
-function isHeld(value: unknown): value is Readonly<Record<string, readonly number[]>> {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
-  return Object.values(value).every((list: unknown) => Array.isArray(list) && list.every(isPartition));
-}
-
-function isPartition(value: unknown): boolean {
-  return Number.isSafeInteger(value) && (value as number) >= 0;
 }

@@ -3,52 +3,55 @@ import { decodeCommit } from './commit-metadata.js';
 
 export interface StartOffset {
   readonly offset: number;
-  /** Of the commit that it comes from; null where there was none. */
+  /** Metadata of the committed offset; null where the offset was chosen and is yet to be committed. */
   readonly metadata: string | null;
-  /** Partitions that the topic had when the group first chose where to start. Those beyond were added later. */
-  readonly knownPartitions: number;
-  /** Records that were deleted before they were read. */
+  /** Partitions that the topic had when the group first committed. Higher ones were added later. */
+  readonly partitionsAtFirstCommit: number;
+  /** Records that retention deleted before the group read them. */
   readonly lost: number;
 }
 
-export interface StartQuestion {
+export interface StartOffsetInput {
   readonly partition: number;
   readonly ends: PartitionEnds;
-  /** What the group remembers of every partition of the topic. */
+  /** Committed offsets of all partitions of the topic. */
   readonly committed: readonly CommittedOffset[];
+  /** Partitions that the topic has now. */
   readonly partitions: number;
   readonly fromBeginning: boolean;
-  /** True for a topic that was made after we began: nothing in it is old. */
-  readonly isNewTopic: boolean;
+  /** True for a topic that was created after this consumer started: all of its records are new. */
+  readonly createdAfterStart: boolean;
 }
 
-/** The client's own choice loses messages: after a restart before the first commit, in partitions added later, behind retention. */
-export function chooseStart(question: StartQuestion): StartOffset {
-  const { partition, ends, committed, partitions } = question;
-  const mine = committed.find((one) => one.partition === partition);
-  const known = knownPartitionsOf(committed);
-  if (mine !== undefined && mine.offset >= 0) return fromCommit(mine, ends, known ?? partitions);
+/**
+ * The offset from which a newly assigned partition is read. kafkajs's own choice would skip records: after
+ * a restart before the first commit, in partitions added later, and where retention deleted the offset.
+ */
+export function chooseStartOffset(input: StartOffsetInput): StartOffset {
+  const { partition, ends, committed, partitions } = input;
+  const own = committed.find((one) => one.partition === partition);
+  const known = partitionsAtFirstCommitOf(committed);
+  const partitionsAtFirstCommit = known ?? partitions;
+  if (own !== undefined && own.offset >= 0) return fromCommit(own, ends, partitionsAtFirstCommit);
   const isAdded = known !== undefined && partition >= known;
-  // Below −1 is a special offset that the client once wrote for "from the beginning".
-  const wasReset = mine !== undefined && mine.offset < -1;
-  const isEarliest = question.fromBeginning || question.isNewTopic || isAdded || wasReset;
+  // Below −1 is a special offset: kafkajs commits −2 for "from the beginning".
+  const wasReset = own !== undefined && own.offset < -1;
+  const isEarliest = input.fromBeginning || input.createdAfterStart || isAdded || wasReset;
   const offset = isEarliest ? ends.low : ends.high;
-  return { offset, metadata: null, knownPartitions: known ?? partitions, lost: 0 };
+  return { offset, metadata: null, partitionsAtFirstCommit, lost: 0 };
 }
 
 function fromCommit(
-  mine: CommittedOffset,
+  { offset, metadata }: CommittedOffset,
   { low, high }: PartitionEnds,
-  knownPartitions: number,
+  partitionsAtFirstCommit: number,
 ): StartOffset {
-  if (mine.offset >= low && mine.offset <= high) {
-    return { offset: mine.offset, metadata: mine.metadata, knownPartitions, lost: 0 };
-  }
-  // Behind the log's beginning: retention was faster. Beyond its end: another log under the same name.
-  return { offset: low, metadata: null, knownPartitions, lost: Math.max(0, low - mine.offset) };
+  if (offset >= low && offset <= high) return { offset, metadata, partitionsAtFirstCommit, lost: 0 };
+  // Below the beginning: retention deleted the offset. Beyond the end: the topic was created again.
+  return { offset: low, metadata: null, partitionsAtFirstCommit, lost: Math.max(0, low - offset) };
 }
 
-function knownPartitionsOf(committed: readonly CommittedOffset[]): number | undefined {
+function partitionsAtFirstCommitOf(committed: readonly CommittedOffset[]): number | undefined {
   const known = committed
     .filter(({ offset }) => offset >= 0)
     .map(({ metadata, offset }) => decodeCommit(metadata, offset).partitions)

@@ -1,32 +1,33 @@
 import type { Range } from '../../driver-kit/log/offset-tracker.js';
 
 /**
- * What a commit says beside its offset, as text: fields `name=value` joined by `;`, of which unknown ones are ignored. For example
- * `stork=39;offset=120;partitions=12;settled=2:10,1`: of the topic's first 12 partitions this one has 122–131 and 133 settled already.
- * A range is how many numbers it leaves out, and how many it holds if that is more than one.
+ * The metadata of a committed offset, as text: fields `name=value` joined by `;`. A reader ignores fields
+ * that it does not know. For example `stork=39;offset=120;partitions=12;settled=2:10,1`: the topic had 12
+ * partitions at the first commit, and of this partition the offsets 122–131 and 133 are settled already. A
+ * range is the number of offsets that it skips and, if it covers more than one, the number that it covers.
  *
- * Two fields guard the others. A text that is believed and wrong loses records: `stork` is the length of what follows, so that a text
- * that was cut is refused; `offset` is the committed one once more, as tools that copy a group to another cluster translate the offset
- * and copy the text as it is.
+ * Two fields guard the others, because wrong ranges would skip records. `stork` is the length of the rest,
+ * so that a truncated text is rejected. `offset` repeats the committed offset: tools that copy a group to
+ * another cluster translate the offset and copy the metadata unchanged.
  */
 
-/** The broker's default limit is 4 096. */
+/** The broker's default `offset.metadata.max.bytes` is 4 096. */
 const maxBytes = 4_000;
 
-/** The length takes its place last: it has at most this many digits. */
+/** Room for the length field, which is written last and has at most four digits. */
 const guardBytes = 'stork=0000;'.length;
 
 export interface CommitToEncode {
   readonly offset: number;
-  /** What is settled from `offset` on, in rising order, without overlap. */
+  /** Settled ranges from `offset` on, in rising order, without overlap. */
   readonly settled: readonly Range[];
-  /** How many partitions the topic had when the group first chose where to start. */
+  /** Partitions that the topic had when the group first committed. */
   readonly partitions: number | undefined;
 }
 
 export interface EncodedCommit {
   readonly metadata: string;
-  /** Every settled number up to this one is in the text; `Infinity` when all are. */
+  /** Settled offsets up to this one are in the text; `Infinity` when all are. */
   readonly covered: number;
 }
 
@@ -35,7 +36,7 @@ export interface DecodedCommit {
   readonly partitions: number | undefined;
 }
 
-/** In at most 4 000 bytes, all of them ASCII: the lowest ranges, as many as fit. */
+/** At most 4 000 bytes, all of them ASCII: the lowest ranges, as many as fit. */
 export function encodeCommit({ offset, settled, partitions }: CommitToEncode): EncodedCommit {
   let fields = `offset=${offset}`;
   if (partitions !== undefined) fields += `;partitions=${partitions}`;
@@ -43,17 +44,20 @@ export function encodeCommit({ offset, settled, partitions }: CommitToEncode): E
   for (const { from, to } of settled) {
     const range = `${next === offset ? ';settled=' : ','}${from - next}${to > from ? `:${to - from + 1}` : ''}`;
     if (guardBytes + fields.length + range.length > maxBytes)
-      return { metadata: guard(fields), covered: from - 1 };
+      return { metadata: withLength(fields), covered: from - 1 };
     fields += range;
     next = to + 1;
   }
-  return { metadata: guard(fields), covered: Infinity };
+  return { metadata: withLength(fields), covered: Infinity };
 }
 
-/** What the text says of a commit at `offset`; nothing where it is another's, belongs to another offset, or is not whole and sound. */
+/**
+ * The metadata of a commit at `offset`. Empty where another client wrote it, where it belongs to another
+ * offset, and where it is truncated or malformed.
+ */
 export function decodeCommit(metadata: string | null, offset: number): DecodedCommit {
   const nothing: DecodedCommit = { settled: [], partitions: undefined };
-  const fields = unguard(metadata ?? '');
+  const fields = fieldsOf(metadata ?? '');
   if (fields === undefined || wholeNumber(fields.get('offset')) !== offset) return nothing;
   const settled = decodeRanges(fields.get('settled'), offset);
   const partitions = fields.has('partitions') ? wholeNumber(fields.get('partitions')) : undefined;
@@ -61,40 +65,41 @@ export function decodeCommit(metadata: string | null, offset: number): DecodedCo
   return { settled, partitions };
 }
 
-function guard(fields: string): string {
+function withLength(fields: string): string {
   return `stork=${fields.length};${fields}`;
 }
 
-function unguard(metadata: string): ReadonlyMap<string, string | undefined> | undefined {
+/** Undefined where the length does not match. */
+function fieldsOf(metadata: string): ReadonlyMap<string, string | undefined> | undefined {
   const [, length, fields] = /^stork=(\d+);(.*)$/s.exec(metadata) ?? [];
   if (fields === undefined || fields.length !== Number(length)) return undefined;
   return new Map(fields.split(';').map((field) => split(field, '=')));
 }
 
-/** Undefined if one of them is unsound: then none can be trusted. */
+/** Undefined if one range is malformed: then the others cannot be trusted either. */
 function decodeRanges(value: string | undefined, offset: number): Range[] | undefined {
   const ranges: Range[] = [];
   if (value === undefined) return ranges;
   let next = offset;
   for (const range of value.split(',')) {
-    const [left, held] = split(range, ':');
-    const from = next + wholeNumber(left);
-    const count = held === undefined ? 1 : wholeNumber(held);
+    const [skipped, covered] = split(range, ':');
+    const from = next + wholeNumber(skipped);
+    const count = covered === undefined ? 1 : wholeNumber(covered);
     next = from + count;
-    // NaN included; a range that begins below the last one cannot be said.
+    // Rejects NaN too. A range below the previous one cannot be expressed, as digits have no sign.
     if (!(count > 0) || !Number.isSafeInteger(next)) return undefined;
     ranges.push({ from, to: next - 1 });
   }
   return ranges;
 }
 
-/** What stands before and after the first separator. */
+/** The text before and after the first separator. */
 function split(text: string, separator: string): [string, string | undefined] {
   const at = text.indexOf(separator);
   return at < 0 ? [text, undefined] : [text.slice(0, at), text.slice(at + 1)];
 }
 
-/** NaN for everything that is not plain digits, and for numbers that are not exact. */
+/** NaN unless the text is plain digits of a safe integer. */
 function wholeNumber(text: string | undefined): number {
   const number = /^\d+$/.test(text ?? '') ? Number(text) : NaN;
   return Number.isSafeInteger(number) ? number : NaN;

@@ -5,73 +5,84 @@ import { nameOf, type KafkaConsumer } from '../client/client.js';
 import type { DelayBufferBounds } from '../retry/delay-buffer.js';
 import type { OwnedPartition } from './owned-partition.js';
 
-/** What tells how much is fetched. */
-export interface FetchFlowFields {
+export interface FetchBackpressureFields {
   readonly consumer: Pick<KafkaConsumer, 'pause' | 'resume'>;
-  /** Bytes of a fetch, and of what may wait for its turn. */
+  /** Limit of one fetch, and of the buffered bytes over all partitions. */
   readonly maxBytes: number;
   readonly maxOffsetGap: number;
   readonly name: string;
   readonly clock: StorkClock;
   readonly logger: StorkLogger;
-  /** All that are ours. */
-  readonly line: () => readonly OwnedPartition[];
-  /** Records looked at, ever. */
-  readonly handed: () => number;
+  /** All assigned partitions. */
+  readonly partitions: () => readonly OwnedPartition[];
+  /** Number of records dispatched since the consumer started. */
+  readonly dispatched: () => number;
 }
 
-/** Fetched records at which the next fetch waits. Half of them last longer than a fetch of paused partitions sleeps. */
-const enoughRecords = 20_000;
-/** Records of retry topics that wait in memory until they are due, over all partitions; of bytes as many as a fetch may bring. */
-const mostWaiting = 20_000;
-/** How long a fetch is held up before its partitions are paused: going on is immediate then, and after a pause it is not. */
-const holdMs = 200;
-/** And while records are being handed over: heartbeats wait for it. */
-const longestHoldMs = 1_000;
+/**
+ * Buffered records above which no more is fetched. Half of them last longer than the `maxWaitMs` for which
+ * kafkajs sleeps while all partitions are paused.
+ */
+const maxBufferedRecords = 20_000;
+/** Delayed records of retry topics in memory, over all partitions; `maxBytes` limits their bytes. */
+const maxDelayedRecords = 20_000;
+/**
+ * How long a full buffer delays the next fetch before its partitions are paused. A delayed fetch continues
+ * at once when there is capacity; a paused partition is fetched up to `maxWaitMs` later.
+ */
+const fetchDelayMs = 200;
+/** Upper limit of that delay while records are dispatched. kafkajs sends no heartbeat during it. */
+const maxFetchDelayMs = 1_000;
 
-/** How much is fetched: what waits in memory, over all partitions, decides when a fetch waits, and which partitions pause. */
+/** Limits fetched records in memory: a full buffer delays the next fetch, and after a while pauses. */
 export class FetchBackpressure {
-  readonly #fields: FetchFlowFields;
-  /** What may wait in each partition of a retry topic. */
-  #dueBounds: DelayBufferBounds = { records: 0, bytes: 0 };
-  #room: { readonly promise: Promise<void>; resolve(): void } | undefined;
+  readonly #fields: FetchBackpressureFields;
+  /** Bounds for each partition of a retry topic. */
+  #delayBufferBounds: DelayBufferBounds = { records: 0, bytes: 0 };
+  /** Set while a fetch is delayed. */
+  #capacity: { readonly promise: Promise<void>; resolve(): void } | undefined;
 
-  constructor(fields: FetchFlowFields) {
+  constructor(fields: FetchBackpressureFields) {
     this.#fields = fields;
   }
 
-  /** For as many as there are now: a long delay must not take the places of a short one. */
-  shareDueBounds(): void {
-    const sharing = Math.max(1, this.#fields.line().filter(({ delayMs }) => delayMs !== undefined).length);
-    const records = Math.ceil(mostWaiting / sharing);
-    this.#dueBounds = { records, bytes: Math.ceil(this.#fields.maxBytes / sharing) };
+  /**
+   * Shares the limits among partitions of retry topics: a long delay must not leave a short one no room.
+   */
+  shareDelayBufferBounds(): void {
+    const retryPartitions = this.#fields.partitions().filter(({ delayMs }) => delayMs !== undefined);
+    const shares = Math.max(1, retryPartitions.length);
+    const records = Math.ceil(maxDelayedRecords / shares);
+    this.#delayBufferBounds = { records, bytes: Math.ceil(this.#fields.maxBytes / shares) };
   }
 
-  /** After more of it was taken in, and handed over as far as that went. A promise holds the next fetch up. */
-  taken(partition: OwnedPartition): void | Promise<void> {
-    if (partition.isHeldUp) this.#holdUp(partition);
-    if (partition.waitsFor(this.#dueBounds)) this.pause(partition);
-    if (!this.#hasEnough()) return;
-    return this.#waitForRoom();
+  /**
+   * Called after a batch was buffered and dispatched as far as possible. A promise delays the next fetch.
+   */
+  onBatch(partition: OwnedPartition): void | Promise<void> {
+    if (partition.isOffsetGapExceeded) this.#pauseForGap(partition);
+    if (partition.isDelayBufferFull(this.#delayBufferBounds)) this.pause(partition);
+    if (!this.#isBufferFull()) return;
+    return this.#waitForCapacity();
   }
 
-  /** Has as much fetched again as there is room for. */
-  makeRoom(): void {
-    const line = this.#fields.line();
-    const isWaiting = this.#room !== undefined || line.some(({ paused }) => paused);
-    if (!isWaiting || this.#hasEnough(2)) return;
-    this.#room?.resolve();
-    this.#room = undefined;
-    for (const partition of line) {
-      const { paused, started, isHeldUp, isClogged } = partition;
-      if (!paused || !started || isHeldUp || isClogged) continue;
-      if (!partition.waitsFor(half(this.#dueBounds))) this.resume(partition);
+  /** Continues a delayed fetch and resumes paused partitions once the buffer is half empty. */
+  resumeIfCapacity(): void {
+    const partitions = this.#fields.partitions();
+    const isLimited = this.#capacity !== undefined || partitions.some(({ paused }) => paused);
+    if (!isLimited || this.#isBufferFull(2)) return;
+    this.#capacity?.resolve();
+    this.#capacity = undefined;
+    for (const partition of partitions) {
+      const { paused, started, isOffsetGapExceeded, isKeyBacklogFull } = partition;
+      if (!paused || !started || isOffsetGapExceeded || isKeyBacklogFull) continue;
+      if (!partition.isDelayBufferFull(half(this.#delayBufferBounds))) this.resume(partition);
     }
   }
 
-  /** Lets a fetch that waits go on: nothing more is taken of it. */
-  letGo(): void {
-    this.#room?.resolve();
+  /** Continues a delayed fetch when the membership stops: its records are dropped. */
+  release(): void {
+    this.#capacity?.resolve();
   }
 
   pause(partition: OwnedPartition): void {
@@ -86,47 +97,53 @@ export class FetchBackpressure {
     this.#fields.consumer.resume([partition]);
   }
 
-  #holdUp(partition: OwnedPartition): void {
+  #pauseForGap(partition: OwnedPartition): void {
     if (partition.paused) return;
     const { logger, name, maxOffsetGap } = this.#fields;
     logger.warn(
-      `${name}: ${nameOf(partition)} waits for its record ${partition.oldestUnsettled}, which is not settled; ` +
-        `maxOffsetGap allows ${maxOffsetGap} beyond it`,
+      `${name}: ${nameOf(partition)} is paused: the record at offset ${partition.oldestUnsettledOffset} is not settled, ` +
+        `and maxOffsetGap allows ${maxOffsetGap} offsets beyond it`,
     );
     this.pause(partition);
   }
 
-  /** Holding the fetch up lets it go on at once; a fetch of paused partitions alone sleeps. */
-  async #waitForRoom(): Promise<void> {
-    const { clock, handed, line } = this.#fields;
-    this.#room ??= withResolvers<void>();
-    const room = this.#room;
-    for (let heldMs = 0; heldMs < longestHoldMs; heldMs += holdMs) {
-      const before = handed();
-      if (await settlesWithin(clock, room.promise, holdMs)) return;
-      // Whatever is stuck must not hold the others up.
-      if (handed() === before) break;
+  /** Delays the fetch while records are dispatched, up to the limit, and pauses partitions after that. */
+  async #waitForCapacity(): Promise<void> {
+    const { clock, dispatched, partitions } = this.#fields;
+    this.#capacity ??= withResolvers<void>();
+    const capacity = this.#capacity;
+    for (let delayedMs = 0; delayedMs < maxFetchDelayMs; delayedMs += fetchDelayMs) {
+      const before = dispatched();
+      if (await settlesWithin(clock, capacity.promise, fetchDelayMs)) return;
+      // No record was dispatched: a further delay would only keep other partitions from being fetched.
+      if (dispatched() === before) break;
     }
-    for (const partition of line()) if (partition.waiting > 0) this.pause(partition);
-    room.resolve();
-    if (this.#room === room) this.#room = undefined;
+    for (const partition of partitions()) if (partition.bufferedRecords > 0) this.pause(partition);
+    capacity.resolve();
+    if (this.#capacity === capacity) this.#capacity = undefined;
   }
 
-  /** What is held up by one record does not count: others must not wait for it. */
-  #hasEnough(divisor = 1): boolean {
-    const { line, maxBytes } = this.#fields;
+  /**
+   * Leaves out partitions that an unsettled record or a full key backlog blocks: their buffered records
+   * stay, and other partitions must not wait for them.
+   */
+  #isBufferFull(divisor = 1): boolean {
+    const { partitions, maxBytes } = this.#fields;
     let records = 0;
     let bytes = 0;
-    for (const partition of line()) {
-      if (partition.isHeldUp || (partition.paused && partition.isClogged)) continue;
-      records += partition.waiting;
-      bytes += partition.waitingBytes;
+    for (const partition of partitions()) {
+      const { isOffsetGapExceeded, paused, isKeyBacklogFull } = partition;
+      if (isOffsetGapExceeded || (paused && isKeyBacklogFull)) continue;
+      records += partition.bufferedRecords;
+      bytes += partition.bufferedBytes;
     }
-    return records * divisor > enoughRecords || bytes * divisor > maxBytes;
+    return records * divisor > maxBufferedRecords || bytes * divisor > maxBytes;
   }
 }
 
-/** Going on takes until the next fetch: by then there must still be something to take up. */
+/**
+ * A partition resumes at half its bounds, so that delayed records are left until its next fetch arrives.
+ */
 function half({ records, bytes }: DelayBufferBounds): DelayBufferBounds {
   return { records: records / 2, bytes: bytes / 2 };
 }

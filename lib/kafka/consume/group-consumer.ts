@@ -10,57 +10,59 @@ import type { RetryTopics } from '../topics/retry-topics.js';
 
 export interface GroupConsumerFields extends Omit<
   MembershipFields,
-  'settings' | 'consumedTopics' | 'isNewTopic' | 'isFlowing' | 'crashed'
+  'settings' | 'consumedTopics' | 'createdAfterStart' | 'isFlowing' | 'crashed'
 > {
   readonly settings: Omit<ConsumerSettings, 'topics'>;
+  /** Interval at which topics are listed again, in milliseconds. */
   readonly topicRefreshMs: number;
-  /** Whether we made the topic ourselves. */
-  isNewTopic(topic: string): boolean;
+  /** Whether this transport created the topic itself. */
+  hasCreated(topic: string): boolean;
   readonly retries: RetryTopics;
-  /** Makes what is missing beside topics that were found later, or that was deleted. */
-  declareManagedTopics(topics: readonly string[]): Promise<void>;
+  /** Creates missing retry and dead letter topics of these sources. */
+  declareManagedTopics(sources: readonly string[]): Promise<void>;
 }
 
-/** Topics as they are now. */
+/** The topics at the time of one listing. */
 interface FoundTopics {
   readonly existing: readonly string[];
-  /** Named, and not there. */
+  /** Topics that handlers name and that do not exist. */
   readonly missing: readonly string[];
-  /** Retry topics of those that exist. */
+  /** Retry topics of the existing ones. */
   readonly consumedTopics: ReadonlyMap<string, ConsumedTopic>;
 }
 
-/** How long the first start may take before the application goes on without it. */
+/** How long the first start may take before the application boots without it. */
 const startLimitMs = 30_000;
-const longestMissingPollMs = 5_000;
-/** A membership that has lasted so long works. */
-const steadyMs = 10_000;
+const maxMissingPollMs = 5_000;
+/** A membership of this age counts as stable: its crash restarts the back-off. */
+const stableMs = 10_000;
 
-/** Consumes as a member of a group: joins, and joins anew after every loss, with the topics that exist then. */
+/**
+ * Consumes as a member of a group, and joins again after a crash and for topics that were created later.
+ */
 export class GroupConsumer implements Subscription {
   readonly state = new ConnectionStateCell();
   readonly #fields: GroupConsumerFields;
-  readonly #late = new Set<string>();
-  /** Those whose companions could not be made since the last join. */
-  #bare: readonly string[] = [];
-  /** Topics that were there, or were not, when we last looked. */
-  #known: FoundTopics | undefined;
+  readonly #createdAfterStart = new Set<string>();
+  /** Sources whose missing topics were declared since the last join, and not created. */
+  #incompleteSources: readonly string[] = [];
+  #lastFound: FoundTopics | undefined;
   #membership: Membership | undefined;
   readonly #started = withResolvers<void>();
   #interrupt: (() => void) | undefined;
   #running: Promise<void> | undefined;
-  #toldMissing: string | undefined;
+  #lastMissingReason: string | undefined;
   #paused = false;
   #stopped = false;
-  /** Whether the last membership ended at records that nobody here can unpack. */
-  #isUnreadable = false;
+  /** Whether the last membership crashed at records of an unsupported codec. */
+  #hasUnsupportedCodec = false;
   #closed: Promise<void> | undefined;
 
   constructor(fields: GroupConsumerFields) {
     this.#fields = fields;
   }
 
-  /** Resolves when it reads, or when that takes too long to wait for. Rejects where waiting cannot help. */
+  /** Resolves when messages are consumed, or after the start limit. Rejects where a retry cannot help. */
   async start(): Promise<void> {
     const { clock, logger, name } = this.#fields;
     this.#running = this.#supervise();
@@ -70,7 +72,7 @@ export class GroupConsumer implements Subscription {
       (error: unknown) => error,
     );
     if (!(await settlesWithin(clock, started, startLimitMs))) {
-      logger.warn(`${name}: not reading yet after ${startLimitMs} ms, goes on trying`);
+      logger.warn(`${name}: not consuming after ${startLimitMs} ms; trying again in the background`);
       return;
     }
     const error = await started;
@@ -87,13 +89,13 @@ export class GroupConsumer implements Subscription {
 
   resume(): void {
     this.#paused = false;
-    if (!this.#stopped) this.#membership?.handOver();
+    if (!this.#stopped) this.#membership?.dispatch();
   }
 
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#membership?.stop();
-    // Without a membership there is nothing to keep.
+    // A membership stays until `close`, so that messages can be settled. Without one, only a wait is ended.
     if (this.#membership === undefined) this.#interrupt?.();
   }
 
@@ -114,55 +116,55 @@ export class GroupConsumer implements Subscription {
     const { clock } = this.#fields;
     let attempt = 0;
     while (!this.#stopped) {
-      // Looking for topics again and again is no news.
+      // While topics are missing, each poll comes here: the state stays `blocked`.
       if (this.state.current.value !== 'blocked') this.state.move({ value: 'connecting' });
-      let readsSince = Infinity;
+      let consumingSince = Infinity;
       try {
-        await this.#consume(() => {
-          readsSince = clock.now();
+        await this.#runMembership(() => {
+          consumingSince = clock.now();
         });
       } catch (error) {
-        attempt = clock.now() - readsSince >= steadyMs ? 1 : attempt + 1;
+        attempt = clock.now() - consumingSince >= stableMs ? 1 : attempt + 1;
         await this.#backOff(attempt, error);
       }
     }
   }
 
-  /** One membership, from finding its topics to its end. Rejects where it crashed. */
-  async #consume(isReading: () => void): Promise<void> {
-    this.#bare = [];
+  /** One membership, from listing its topics to its end. Rejects where it crashes. */
+  async #runMembership(isConsuming: () => void): Promise<void> {
+    this.#incompleteSources = [];
     const topics = await this.#findTopics();
-    // A shutdown that came meanwhile has found nothing to close.
+    // `close` may have been called meanwhile, and found no membership to close.
     if (this.#stopped) return;
     if (topics.existing.length === 0) {
+      // The boot does not wait for topics to be created: the state `blocked` names the missing ones.
       this.#showReady(topics);
-      // There is nothing to wait for at a start.
       this.#started.resolve();
       await this.#waitFor(this.#refreshMs(topics));
       return;
     }
     const ended = withResolvers<void>();
-    // It may reject before anybody waits.
+    // A crash may reject it before it is awaited.
     ended.promise.catch(() => {});
     this.#interrupt = ended.resolve;
     const membership = new Membership({
       ...this.#fields,
       settings: { ...this.#fields.settings, topics: [...topics.existing, ...topics.consumedTopics.keys()] },
       consumedTopics: topics.consumedTopics,
-      isNewTopic: (topic) => this.#late.has(topic) || this.#fields.isNewTopic(topic),
+      createdAfterStart: (topic) => this.#createdAfterStart.has(topic) || this.#fields.hasCreated(topic),
       isFlowing: () => !this.#paused && !this.#stopped,
       crashed: ended.reject,
     });
     this.#membership = membership;
     try {
       await membership.start();
-      isReading();
-      void this.#showReading(topics, ended.promise);
+      isConsuming();
+      void this.#showConsuming(topics, ended.promise);
       this.#started.resolve();
-      await this.#untilChanged(topics, ended.promise);
+      await this.#untilTopicsChange(topics, ended.promise);
       if (!this.#stopped) await membership.leave();
     } finally {
-      // A shutdown closes it in its own time.
+      // During a shutdown, `close` closes the membership after its messages are settled.
       if (!this.#stopped) {
         await membership.close();
         this.#membership = undefined;
@@ -170,11 +172,14 @@ export class GroupConsumer implements Subscription {
     }
   }
 
-  /** Resolves when other topics are there to be read; rejects with `ended`. A member with other delays may make retry topics and leave. */
-  async #untilChanged(topics: FoundTopics, ended: Promise<void>): Promise<void> {
+  /**
+   * Resolves when a topic to be consumed was created; rejects with `ended`. Retry topics count too: a
+   * member with other delays may create some and leave the group with records in them.
+   */
+  async #untilTopicsChange(topics: FoundTopics, ended: Promise<void>): Promise<void> {
     const { clock } = this.#fields;
-    const over = ended.catch(() => {});
-    while (!this.#stopped && !(await settlesWithin(clock, over, this.#refreshMs(topics)))) {
+    const settled = ended.catch(() => {});
+    while (!this.#stopped && !(await settlesWithin(clock, settled, this.#refreshMs(topics)))) {
       const now = await this.#findTopics().catch(() => undefined);
       if (now === undefined) continue;
       if (now.existing.some((topic) => !topics.existing.includes(topic))) return;
@@ -185,7 +190,7 @@ export class GroupConsumer implements Subscription {
 
   #refreshMs({ missing }: FoundTopics): number {
     const { topicRefreshMs } = this.#fields;
-    return missing.length > 0 ? Math.min(topicRefreshMs, longestMissingPollMs) : topicRefreshMs;
+    return missing.length > 0 ? Math.min(topicRefreshMs, maxMissingPollMs) : topicRefreshMs;
   }
 
   async #findTopics(): Promise<FoundTopics> {
@@ -196,54 +201,57 @@ export class GroupConsumer implements Subscription {
     const matching = selection.isOpen ? names.filter((topic) => selection.reads(topic)) : [];
     const existing = [...new Set([...counts.keys(), ...matching])];
     const missing = selection.names.filter((name) => !counts.has(name));
-    this.#noteFound(existing);
-    const hasMade = await this.#createManagedTopics(existing, names);
-    const consumedTopics = retries.among(hasMade ? await admin.topicNames() : names, existing);
-    this.#known = { existing, missing, consumedTopics };
-    return this.#known;
+    this.#noteCreated(existing);
+    const hasDeclared = await this.#declareMissingTopics(existing, names);
+    const consumedTopics = retries.among(hasDeclared ? await admin.topicNames() : names, existing);
+    this.#lastFound = { existing, missing, consumedTopics };
+    return this.#lastFound;
   }
 
-  /** What is found later was made later, or made again: nothing in it is old. */
-  #noteFound(existing: readonly string[]): void {
-    if (this.#known === undefined) return;
-    const before = new Set(this.#known.existing);
-    for (const topic of existing) if (!before.has(topic)) this.#late.add(topic);
+  /** A topic that was missing in the last listing was created since: all of its records are new. */
+  #noteCreated(existing: readonly string[]): void {
+    if (this.#lastFound === undefined) return;
+    const before = new Set(this.#lastFound.existing);
+    for (const topic of existing) if (!before.has(topic)) this.#createdAfterStart.add(topic);
   }
 
-  /** Of topics that were found later, and what was deleted. Once for each membership: it may not be allowed. */
-  async #createManagedTopics(existing: readonly string[], names: readonly string[]): Promise<boolean> {
+  /**
+   * Declares retry and dead letter topics of new sources, and deleted ones. Once per source and membership:
+   * the right to create topics may be missing.
+   */
+  async #declareMissingTopics(existing: readonly string[], names: readonly string[]): Promise<boolean> {
     const { retries, logger, name } = this.#fields;
-    const there = new Set(names);
-    const bare = existing.filter((source) =>
-      [deadLetterTopic(source), ...retries.of(source).keys()].some((topic) => !there.has(topic)),
+    const found = new Set(names);
+    const incomplete = existing.filter((source) =>
+      [deadLetterTopic(source), ...retries.of(source).keys()].some((topic) => !found.has(topic)),
     );
-    const found = bare.filter((source) => !this.#bare.includes(source));
-    this.#bare = bare;
-    if (found.length === 0) return false;
-    // Whoever writes there makes the topic then.
+    const toDeclare = incomplete.filter((source) => !this.#incompleteSources.includes(source));
+    this.#incompleteSources = incomplete;
+    if (toDeclare.length === 0) return false;
+    // A failure does not stop consumption: publishing to a missing topic declares it again.
     await this.#fields
-      .declareManagedTopics(found)
+      .declareManagedTopics(toDeclare)
       .catch((error: unknown) => logger.warn(`${name}: ${messageOf(error)}`));
     return true;
   }
 
-  /** Records that could not be unpacked may still be next: only time tells. */
-  async #showReading(topics: FoundTopics, ended: Promise<void>): Promise<void> {
-    const over = ended.catch(() => {});
-    if (this.#isUnreadable && (await settlesWithin(this.#fields.clock, over, steadyMs))) return;
-    this.#isUnreadable = false;
+  /** After an unsupported codec the state stays `blocked` at first: the same batch may be fetched next. */
+  async #showConsuming(topics: FoundTopics, ended: Promise<void>): Promise<void> {
+    const settled = ended.catch(() => {});
+    if (this.#hasUnsupportedCodec && (await settlesWithin(this.#fields.clock, settled, stableMs))) return;
+    this.#hasUnsupportedCodec = false;
     this.#showReady(topics);
   }
 
   #showReady({ missing }: FoundTopics): void {
     const { logger, name } = this.#fields;
     if (missing.length === 0) {
-      this.#toldMissing = undefined;
+      this.#lastMissingReason = undefined;
       return this.state.move({ value: 'ready' });
     }
     const reason = `${missing.length === 1 ? 'this topic does' : 'these topics do'} not exist: ${missing.join(', ')}`;
-    if (this.#toldMissing !== reason) logger.warn(`${name}: ${reason}; the others are read`);
-    this.#toldMissing = reason;
+    if (this.#lastMissingReason !== reason) logger.warn(`${name}: ${reason}; the other topics are consumed`);
+    this.#lastMissingReason = reason;
     this.state.move({ value: 'blocked', reason });
   }
 
@@ -252,28 +260,28 @@ export class GroupConsumer implements Subscription {
     if (this.#stopped) return;
     const failure = error instanceof KafkaClientError ? error.failure : 'unavailable';
     const delayMs = backoffMs(attempt, reconnect, random);
-    // The first failure of a start is an answer; a later one may pass.
+    // Fails the boot. After the boot the consumer keeps trying: the missing right may be granted again.
     if (failure === 'refused') this.#started.reject(error);
-    const why = describe(error);
-    this.#isUnreadable = failure === 'unsupported-codec';
-    if (this.#isUnreadable) this.state.move({ value: 'blocked', reason: why });
+    const reason = describe(error);
+    this.#hasUnsupportedCodec = failure === 'unsupported-codec';
+    if (this.#hasUnsupportedCodec) this.state.move({ value: 'blocked', reason });
     else this.state.move({ value: 'backoff', attempt, delayMs, error: asError(error) });
-    if (attempt === 1) logger.warn(`${name}: the consumer has ended and is started again: ${why}`);
+    if (attempt === 1) logger.warn(`${name}: the consumer has failed and is restarted: ${reason}`);
     await this.#waitFor(delayMs);
   }
 
   /** Ends early at a shutdown. */
   async #waitFor(delayMs: number): Promise<void> {
-    const woken = withResolvers<void>();
-    this.#interrupt = woken.resolve;
-    if (!this.#stopped) await settlesWithin(this.#fields.clock, woken.promise, delayMs);
+    const interrupted = withResolvers<void>();
+    this.#interrupt = interrupted.resolve;
+    if (!this.#stopped) await settlesWithin(this.#fields.clock, interrupted.promise, delayMs);
   }
 }
 
 function describe(error: unknown): string {
   const isCodec = error instanceof KafkaClientError && error.failure === 'unsupported-codec';
   return isCodec
-    ? `${messageOf(error)}; records are packed in it, give the transport a codec by compressionCodecs`
+    ? `${messageOf(error)}; records are compressed with it: register the codec with the option compressionCodecs`
     : messageOf(error);
 }
 

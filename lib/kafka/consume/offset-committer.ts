@@ -1,32 +1,31 @@
 import type { CancelTimer, StorkClock } from '../../core/runtime/clock.js';
 import type { KafkaConsumer } from '../client/client.js';
-import type { OwnedPartition, Urgency } from './owned-partition.js';
+import type { CommitUrgency, OwnedPartition } from './owned-partition.js';
 
-/** Whichever comes first. */
-const waitsMs = { soon: 100, later: 1_000 };
-const mostRecords = 1_000;
+/** A commit is sent after this time or after this number of settled records, whichever is reached first. */
+const commitDelayMs = { soon: 100, later: 1_000 };
+const maxSettledRecords = 1_000;
 
 export interface OffsetCommitterFields {
   readonly consumer: Pick<KafkaConsumer, 'commit'>;
-  /** Those that are ours in this tick. */
+  /** The partitions that are assigned in this tick. */
   readonly partitions: () => Iterable<OwnedPartition>;
   readonly clock: StorkClock;
-  /** @param times in a row */
-  failed(error: unknown, times: number): void;
+  /** @param failures consecutive failed commits */
+  failed(error: unknown, failures: number): void;
 }
 
-/** Commits what is settled, by time and by count, one commit after the other. */
+/** Commits settled offsets by time and by count, one commit at a time. */
 export class OffsetCommitter {
   readonly #fields: OffsetCommitterFields;
-  #settled = 0;
+  #settledRecords = 0;
   #timer: CancelTimer | undefined;
-  /** What the timer is for. */
+  /** Whether the timer was set with `soon`. */
   #isSoon = false;
-  /** The commit under way; never rejects. */
+  /** The commit in flight; never rejects. */
   #current = Promise.resolve(true);
-  /** The one after it, which takes along everything settled until then. */
+  /** The commit after it, which takes everything that is settled when it begins. */
   #next: Promise<boolean> | undefined;
-  /** In a row. */
   #failures = 0;
   #stopped = false;
 
@@ -34,22 +33,21 @@ export class OffsetCommitter {
     this.#fields = fields;
   }
 
-  /** Something is to be committed. */
-  note(urgency: Urgency): void {
+  scheduleCommit(urgency: CommitUrgency): void {
     if (this.#stopped) return;
-    if (urgency === 'now' || ++this.#settled >= mostRecords) void this.flush();
-    else if (this.#timer === undefined || (urgency === 'soon' && !this.#isSoon)) this.#flushIn(urgency);
+    if (urgency === 'now' || ++this.#settledRecords >= maxSettledRecords) void this.flush();
+    else if (this.#timer === undefined || (urgency === 'soon' && !this.#isSoon)) this.#flushLater(urgency);
   }
 
-  #flushIn(urgency: 'soon' | 'later'): void {
+  #flushLater(urgency: 'soon' | 'later'): void {
     this.#timer?.();
     this.#isSoon = urgency === 'soon';
-    this.#timer = this.#fields.clock.setTimer(waitsMs[urgency], () => void this.flush());
+    this.#timer = this.#fields.clock.setTimer(commitDelayMs[urgency], () => void this.flush());
   }
 
-  /** Resolves when a commit of everything settled until now has ended; false where it was refused. */
+  /** Resolves when a commit of everything that is settled now has ended; to false where it failed. */
   flush(): Promise<boolean> {
-    this.#settled = 0;
+    this.#settledRecords = 0;
     this.#timer?.();
     this.#timer = undefined;
     this.#next ??= this.#current.then(() => {
@@ -67,18 +65,18 @@ export class OffsetCommitter {
 
   async #commit(): Promise<boolean> {
     const { consumer, partitions } = this.#fields;
-    const owned = [...partitions()];
-    const commits = owned.flatMap((partition) => partition.commit() ?? []);
+    const assigned = [...partitions()];
+    const commits = assigned.flatMap((partition) => partition.prepareCommit() ?? []);
     if (commits.length === 0 || this.#stopped) return true;
     try {
       await consumer.commit(commits.map(({ offset }) => offset));
-      for (const { confirmed } of commits) confirmed();
+      for (const { committed } of commits) committed();
       this.#failures = 0;
       return true;
     } catch (error) {
-      for (const partition of owned) partition.commitFailed();
+      for (const partition of assigned) partition.commitFailed();
       this.#fields.failed(error, ++this.#failures);
-      this.note('later');
+      this.scheduleCommit('later');
       return false;
     }
   }

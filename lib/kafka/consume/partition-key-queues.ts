@@ -1,66 +1,68 @@
 import type { Delivery } from '../../core/port/delivery.js';
 
-/** Messages of a lane that core has at once: enough that the next is there when one ends, few enough that no lane fills core's window. */
-const keyBacklogDepth = 4;
-/** What a message costs in memory besides its body, roughly. */
+/**
+ * Messages of one key that core gets at once: enough that the next is there when a handler ends, few enough
+ * that one key does not fill core's concurrency window.
+ */
+const maxDispatchedPerKey = 4;
+/** Estimated memory of a message besides its body. */
 const messageBytes = 1_000;
 
-interface KeyBacklog {
-  /** Messages that core has. */
-  handed: number;
-  /** Those that come after them, in order. */
-  readonly behind: Delivery[];
+interface KeyQueue {
+  /** Unsettled messages that core has. */
+  dispatched: number;
+  /** Messages that wait for one of those to settle, in offset order. */
+  readonly backlog: Delivery[];
 }
 
-/** Messages of a partition that wait behind others of their lane: handed over, they would take the places of those that can run. */
+/**
+ * Holds back messages whose key has enough of them in core. Dispatched at once, they would occupy places of
+ * messages that can be handled.
+ */
 export class PartitionKeyQueues {
-  readonly #lanes = new Map<string, KeyBacklog>();
-  /** With room for one of those behind, each as often as it has. */
-  #vacant: KeyBacklog[] = [];
+  readonly #queues = new Map<string, KeyQueue>();
+  /** Queues whose next message can be dispatched; a queue is listed once for each settled message. */
+  #ready: KeyQueue[] = [];
   #bytes = 0;
 
-  /** What waits here, with a guess at what an object costs. */
+  /** Estimated memory of all backlogs. */
   get bytes(): number {
     return this.#bytes;
   }
 
-  /** False where it has to wait; `next` gives it out then. */
+  /** True where the message can be dispatched now; otherwise `next` returns it later. */
   admit(delivery: Delivery): boolean {
-    const { orderingKey: name, mode } = delivery;
-    // A handler that keeps messages for later may need many before it settles one.
-    if (name === undefined || mode === 'manual') return true;
-    const orderingKey = this.#lanes.get(name);
-    if (orderingKey === undefined) this.#lanes.set(name, { handed: 1, behind: [] });
-    else if (orderingKey.handed < keyBacklogDepth && orderingKey.behind.length === 0) orderingKey.handed++;
+    const { orderingKey, mode } = delivery;
+    // A handler with manual acknowledgement may need many messages before it settles one.
+    if (orderingKey === undefined || mode === 'manual') return true;
+    const queue = this.#queues.get(orderingKey);
+    if (queue === undefined) this.#queues.set(orderingKey, { dispatched: 1, backlog: [] });
+    else if (queue.dispatched < maxDispatchedPerKey && queue.backlog.length === 0) queue.dispatched++;
     else {
-      orderingKey.behind.push(delivery);
+      queue.backlog.push(delivery);
       this.#bytes += costOf(delivery);
       return false;
     }
     return true;
   }
 
-  /** It is settled. True where another of its lane may follow. */
-  leave({ orderingKey: name }: Delivery): boolean {
-    const orderingKey = name === undefined ? undefined : this.#lanes.get(name);
-    if (orderingKey === undefined) return false;
-    orderingKey.handed--;
-    if (orderingKey.behind.length > 0) return this.#vacant.push(orderingKey) > 0;
-    if (orderingKey.handed === 0) this.#lanes.delete(name!);
+  /** Called when a message is settled. True where another message of its key can be dispatched. */
+  settle({ orderingKey }: Delivery): boolean {
+    const queue = orderingKey === undefined ? undefined : this.#queues.get(orderingKey);
+    if (queue === undefined) return false;
+    queue.dispatched--;
+    if (queue.backlog.length > 0) return this.#ready.push(queue) > 0;
+    if (queue.dispatched === 0) this.#queues.delete(orderingKey!);
     return false;
   }
 
-  /** The next that has waited long enough. */
+  /** The next message of a backlog that can be dispatched. */
   next(): Delivery | undefined {
-    for (
-      let orderingKey = this.#vacant.shift();
-      orderingKey !== undefined;
-      orderingKey = this.#vacant.shift()
-    ) {
-      const delivery = orderingKey.behind.shift();
-      // While nothing could be handed over, a lane may have become vacant more often than it has messages.
+    for (let queue = this.#ready.shift(); queue !== undefined; queue = this.#ready.shift()) {
+      const delivery = queue.backlog.shift();
+      // While the sink was full, a queue may have become ready more often than it has messages.
       if (delivery === undefined) continue;
-      orderingKey.handed++;
+      queue.dispatched++;
       this.#bytes -= costOf(delivery);
       return delivery;
     }
@@ -68,8 +70,8 @@ export class PartitionKeyQueues {
   }
 
   clear(): void {
-    this.#lanes.clear();
-    this.#vacant = [];
+    this.#queues.clear();
+    this.#ready = [];
     this.#bytes = 0;
   }
 }

@@ -6,17 +6,16 @@ import { nameOf, type KafkaClient, type KafkaConsumer, type TopicPartition } fro
 import { encodeCommit } from './commit-metadata.js';
 import type { OffsetCommitter } from './offset-committer.js';
 import type { OwnedPartition } from './owned-partition.js';
-import { chooseStart, type StartOffset } from './choose-start-offset.js';
+import { chooseStartOffset, type StartOffset } from './choose-start-offset.js';
 
-/** What it takes to find out where partitions begin, and to have them begin there. */
-export interface PartitionStartsFields {
+export interface StartOffsetsFields {
   readonly client: Pick<KafkaClient, 'admin'>;
   readonly consumer: Pick<KafkaConsumer, 'committed' | 'commit' | 'seek'>;
-  readonly committer: Pick<OffsetCommitter, 'note'>;
+  readonly committer: Pick<OffsetCommitter, 'scheduleCommit'>;
   readonly fromBeginning: boolean;
-  /** True for a topic that was made after we began: nothing in it is old. */
-  readonly isNewTopic: (topic: string) => boolean;
-  /** Whether it is a retry topic of one of our sources. */
+  /** True for a topic that was created after this consumer started: all of its records are new. */
+  readonly createdAfterStart: (topic: string) => boolean;
+  /** Whether the topic is a retry topic of a consumed source. */
   readonly isRetryTopic: (topic: string) => boolean;
   readonly reconnect: BackoffOptions;
   readonly name: string;
@@ -24,32 +23,32 @@ export interface PartitionStartsFields {
   readonly random: () => number;
   readonly logger: StorkLogger;
   readonly counters: Counters;
-  /** Whether the sink takes more. */
+  /** False while the sink is paused. */
   readonly isFlowing: () => boolean;
   readonly resume: (partition: OwnedPartition) => void;
-  /** Ends it, and gives one that stands for the same partition and has not started. */
+  /** Ends the assignment, and returns a new one of the same partition that has not started. */
   readonly replace: (old: OwnedPartition) => OwnedPartition;
-  /** Aborts with the membership. */
+  /** Aborts when the membership ends. */
   readonly signal: AbortSignal;
 }
 
-/** Where partitions begin: when they are assigned, when retention was faster than we, and when another log has their name. */
+/** The offsets at which partitions start: after an assignment, and after a position became out of range. */
 export class StartOffsets {
-  readonly #fields: PartitionStartsFields;
+  readonly #fields: StartOffsetsFields;
 
-  constructor(fields: PartitionStartsFields) {
+  constructor(fields: StartOffsetsFields) {
     this.#fields = fields;
   }
 
-  /** Finds out where each begins, commits what was chosen, and reads. Tries until they begin or are lost. */
-  async begin(topic: string, partitions: readonly OwnedPartition[]): Promise<void> {
+  /** Chooses, commits and seeks the start offsets of new partitions. Retries until they are revoked. */
+  async initialize(topic: string, partitions: readonly OwnedPartition[]): Promise<void> {
     const { consumer, clock, reconnect, random, logger, name, isFlowing, resume, signal } = this.#fields;
-    for (let attempt = 1; partitions.some(({ session }) => session.isActive); attempt++) {
+    for (let attempt = 1; partitions.some(({ assignment }) => assignment.isActive); attempt++) {
       try {
-        const starts = await this.#chooseStarts(topic, partitions);
+        const starts = await this.#chooseAndCommit(topic, partitions);
         for (const [partition, start] of starts) {
-          if (!partition.session.isActive) continue;
-          this.#noteLost(partition, start.lost, start.offset);
+          if (!partition.assignment.isActive) continue;
+          this.#reportLost(partition, start.lost, start.offset);
           partition.start(start);
           consumer.seek(partition, start.offset);
           if (isFlowing()) resume(partition);
@@ -58,31 +57,35 @@ export class StartOffsets {
       } catch (error) {
         if (signal.aborted) return;
         if (attempt === 1)
-          logger.warn(`${name}: where to read ${topic} is not known yet: ${messageOf(error)}`);
+          logger.warn(
+            `${name}: the start offsets of ${topic} cannot be determined yet, trying again: ${messageOf(error)}`,
+          );
         await sleep(clock, backoffMs(attempt, reconnect, random), signal);
       }
     }
   }
 
-  /** Retention was faster than we, or another log has the name now. What is left is read from its beginning. */
-  async beginWithin(partition: OwnedPartition): Promise<void> {
+  /**
+   * After retention deleted the position, or the topic was created again: continues at the earliest offset.
+   */
+  async recoverOutOfRange(partition: OwnedPartition): Promise<void> {
     const { client, consumer } = this.#fields;
     const ends = await client.admin.ends(partition.topic);
-    const mine = ends.find((one) => one.partition === partition.partition);
-    if (mine === undefined || !partition.session.isActive) return;
+    const own = ends.find((one) => one.partition === partition.partition);
+    if (own === undefined || !partition.assignment.isActive) return;
     const { position } = partition;
-    if (position > mine.high) return this.#beginAnew(partition, mine.low, ends.length);
-    if (position >= mine.low) return consumer.seek(partition, position);
-    this.#noteLost(partition, mine.low - position, mine.low);
-    partition.jump(mine.low);
-    consumer.seek(partition, mine.low);
+    if (position > own.high) return this.#resetToEarliest(partition, own.low, ends.length);
+    if (position >= own.low) return consumer.seek(partition, position);
+    this.#reportLost(partition, own.low - position, own.low);
+    partition.skipTo(own.low);
+    consumer.seek(partition, own.low);
   }
 
-  async #chooseStarts(
+  async #chooseAndCommit(
     topic: string,
     partitions: readonly OwnedPartition[],
   ): Promise<ReadonlyMap<OwnedPartition, StartOffset>> {
-    const { client, consumer, fromBeginning, isNewTopic, isRetryTopic } = this.#fields;
+    const { client, consumer, fromBeginning, createdAfterStart, isRetryTopic } = this.#fields;
     const ends = await client.admin.ends(topic);
     const committed = await consumer.committed(
       topic,
@@ -90,24 +93,27 @@ export class StartOffsets {
     );
     const starts = new Map<OwnedPartition, StartOffset>();
     for (const partition of partitions) {
-      const mine = ends.find((one) => one.partition === partition.partition);
-      if (mine === undefined) throw new Error(`the broker does not know partition ${partition.partition}`);
-      const start = chooseStart({
+      const own = ends.find((one) => one.partition === partition.partition);
+      if (own === undefined) throw new Error(`the broker does not know partition ${partition.partition}`);
+      const start = chooseStartOffset({
         partition: partition.partition,
-        ends: mine,
+        ends: own,
         committed,
         partitions: ends.length,
-        // What waits for another run was handled here before.
+        // Records of a retry topic are messages that the group has read before.
         fromBeginning: fromBeginning || isRetryTopic(topic),
-        isNewTopic: isNewTopic(topic),
+        createdAfterStart: createdAfterStart(topic),
       });
       starts.set(partition, start);
     }
-    const chosen = [...starts].filter(([{ session }, { metadata }]) => session.isActive && metadata === null);
+    const chosen = [...starts].filter(
+      ([{ assignment }, { metadata }]) => assignment.isActive && metadata === null,
+    );
     if (chosen.length > 0) {
-      // At once: what comes before the first settlement must not be skipped by whoever starts after us.
-      const commits = chosen.map(([{ partition }, { offset, knownPartitions }]) => {
-        const { metadata } = encodeCommit({ offset, settled: [], partitions: knownPartitions });
+      // Committed before the first record is settled: after a crash until then, the next owner would choose
+      // the end offset at that time and skip what was written meanwhile.
+      const commits = chosen.map(([{ partition }, { offset, partitionsAtFirstCommit }]) => {
+        const { metadata } = encodeCommit({ offset, settled: [], partitions: partitionsAtFirstCommit });
         return { topic, partition, offset, metadata };
       });
       await consumer.commit(commits);
@@ -115,24 +121,26 @@ export class StartOffsets {
     return starts;
   }
 
-  #beginAnew(old: OwnedPartition, offset: number, knownPartitions: number): void {
+  #resetToEarliest(old: OwnedPartition, offset: number, partitionsAtFirstCommit: number): void {
     const { consumer, committer, logger, name, replace, resume } = this.#fields;
     logger.warn(
-      `${name}: ${nameOf(old)} is another log now and is read from its beginning, offset ${offset}`,
+      `${name}: the log of ${nameOf(old)} ends before the consumer's position, as after the topic was deleted and ` +
+        `created again; it is read from its beginning, offset ${offset}`,
     );
     const partition = replace(old);
-    partition.start({ offset, metadata: null, knownPartitions, lost: 0 });
+    partition.start({ offset, metadata: null, partitionsAtFirstCommit, lost: 0 });
     consumer.seek(partition, offset);
     resume(partition);
-    committer.note('now');
+    committer.scheduleCommit('now');
   }
 
-  #noteLost(at: TopicPartition, lost: number, offset: number): void {
+  #reportLost(at: TopicPartition, lost: number, offset: number): void {
     if (lost === 0) return;
     const { logger, counters, name } = this.#fields;
     counters.add('offset-out-of-range', lost);
     logger.error(
-      `${name}: ${lost} records of ${nameOf(at)} were deleted by retention before they were read; it goes on at ${offset}`,
+      `${name}: ${lost} records of ${nameOf(at)} were deleted by retention before they were read; ` +
+        `the consumer continues at offset ${offset}`,
     );
   }
 }

@@ -8,7 +8,7 @@ import {
 import { KafkaClientError } from '../client/client.js';
 import type { KafkaDeadLetterLocation } from './dead-letter-location.js';
 
-/** What the client's error means to whoever looks at letters, or does something with them; others are returned as they are. */
+/** Converts a client error into an error of the public API. Other errors are returned unchanged. */
 export function deadLetterError(error: unknown, { from, group }: KafkaDeadLetterLocation): unknown {
   if (!(error instanceof KafkaClientError)) return error;
   const where = `the dead letters of ${JSON.stringify(from)}`;
@@ -17,8 +17,8 @@ export function deadLetterError(error: unknown, { from, group }: KafkaDeadLetter
   switch (error.failure) {
     case 'fenced':
       return new PublishRejectedError(
-        `${where}: somebody else has begun to replay those of the group ${JSON.stringify(group)}, or the broker has waited too long for us; ` +
-          'what was not told to be done is as it was',
+        `${where}: another process has started to replay dead letters of the group ${JSON.stringify(group)}, or the ` +
+          'transaction was open for too long; dead letters that were not reported as replayed or discarded are unchanged',
         options,
       );
     case 'unknown-topic':
@@ -27,10 +27,10 @@ export function deadLetterError(error: unknown, { from, group }: KafkaDeadLetter
     case 'refused':
       return new PublishRejectedError(why, options);
     case 'unsupported-codec':
-      return new StorkConfigError(`${why}; compressionCodecs of the transport can unpack it`, options);
+      return new StorkConfigError(`${why}; add the codec to compressionCodecs of the transport`, options);
     case 'unconfirmed':
       return new PublishUnconfirmedError(
-        `${why}; whether the last of them were replayed or discarded, their marks will tell`,
+        `${why}; the last dead letters may have been replayed or discarded: list them again, their markers tell`,
         options,
       );
     case 'unavailable':

@@ -4,36 +4,42 @@ import { deadLetterTopic } from '../../driver-kit/log/topic-names.js';
 import { KafkaClientError, type KafkaAdmin } from '../client/client.js';
 import type { KafkaOptions } from '../options/options.js';
 
-/** Whose letters, and where they lie. */
+/** Which dead letters are meant: those of one source topic and one group. */
 export interface KafkaDeadLetterLocation {
+  /** Topic in which the messages failed. */
   readonly source: string;
+  /** Topic that holds the dead letters. */
   readonly from: string;
+  /** Group that failed to handle them, and that gets replayed ones. */
   readonly group: string;
 }
 
-/** @throws StorkConfigError where nobody says which topic is meant, or there is none of that name */
-export async function findDeadLetterLocation(
-  place: DeadLetterLocation,
+/**
+ * @throws StorkConfigError if neither the call nor the transport names one source topic, or the dead letter
+ * topic does not exist
+ */
+export async function resolveDeadLetterLocation(
+  location: DeadLetterLocation,
   options: Pick<KafkaOptions, 'topic' | 'topics' | 'groupId'>,
   transport: string,
   admin: Pick<KafkaAdmin, 'partitionCounts'>,
 ): Promise<KafkaDeadLetterLocation> {
-  const source = place.source ?? onlyTopic(options);
+  const source = location.source ?? onlyTopic(options);
   const group = options.groupId;
   if (source === undefined) {
-    const expected = `the topic whose letters are meant: the transport ${JSON.stringify(transport)} names not just one`;
+    const expected = `the source topic of the dead letters: the transport ${JSON.stringify(transport)} does not consume exactly one topic`;
     throw new StorkConfigError([{ name: 'source', expected, given: 'undefined' }]);
   }
   if (group === undefined) {
-    const expected = 'the name of the consumer group whose letters are meant';
+    const expected = 'the consumer group that the dead letters belong to';
     throw new StorkConfigError([{ name: `transports.${transport}.groupId`, expected, given: 'undefined' }]);
   }
-  const from = place.from ?? deadLetterTopic(source);
+  const from = location.from ?? deadLetterTopic(source);
   if (!(await exists(from, admin))) {
-    const name = place.from === undefined ? 'source' : 'from';
-    const expected = name === 'from' ? 'a topic that exists' : `a topic whose letters lie in ${from}`;
+    const name = location.from === undefined ? 'source' : 'from';
+    const expected = name === 'from' ? 'a topic that exists' : `a topic with the dead letter topic ${from}`;
     throw new StorkConfigError([
-      { name, expected, given: `${place[name] ?? source}: there is no topic ${from}` },
+      { name, expected, given: `${location[name] ?? source}: there is no topic ${from}` },
     ]);
   }
   return { source, from, group };
@@ -45,7 +51,7 @@ async function exists(topic: string, admin: Pick<KafkaAdmin, 'partitionCounts'>)
   } catch (error) {
     if (!(error instanceof KafkaClientError)) throw error;
     if (error.failure !== 'refused') throw new ConnectionLostError(error.message, { cause: error });
-    const expected = 'that it exists, and the right to describe and read it';
+    const expected = 'to exist, with permission to describe and read it';
     throw new StorkConfigError([{ name: `topic ${topic}`, expected, given: error.message }], {
       cause: error,
     });

@@ -7,62 +7,69 @@ import { sizeOf } from '../produce/partition-batcher.js';
 import { partitionBy, partitionOfKey, type Partitioner } from '../produce/partitioner.js';
 import { headersToSend } from '../records.js';
 
-const by = `${hostname()}/${process.pid}`;
+/** Written into each marker. */
+const operator = `${hostname()}/${process.pid}`;
 
-/** A topic that can be written to. */
-export interface WritableTopic {
+/** A topic with its partition count. */
+export interface TargetTopic {
   readonly topic: string;
   readonly partitions: number;
 }
 
-/** A record and where it goes. */
-export interface PlacedRecord {
+/** A record with the partition that it is written to. */
+export interface RoutedRecord {
   readonly topic: string;
   readonly partition: number;
   readonly record: RecordToSend;
 }
 
-/** The copy that goes back to the group: the same key and body, byte for byte. The time is the present, or retention could take it at once. */
+/**
+ * The record that returns a dead letter to its group, with the same bytes as key and value. Its timestamp
+ * is the current time: by the original one, retention could delete it before it is read.
+ */
 export function replayedRecord(
   { key, value }: FetchedRecord,
   headers: MessageHeaders,
   group: string,
   nowMs: number,
 ): RecordToSend {
-  // Whoever asked was told that it failed, or is gone: nobody waits for a reply.
-  const written = republishedHeaders({ to: 'dead-letter', headers }, group);
-  return { key, value, headers: headersToSend(written), timestamp: nowMs };
+  // Without a reply address, like a dead letter: the caller has received an error or has timed out.
+  const recordHeaders = republishedHeaders({ to: 'dead-letter', headers }, group);
+  return { key, value, headers: headersToSend(recordHeaders), timestamp: nowMs };
 }
 
-export function markRecord(key: string, action: DeadLetterMarker['action'], nowMs: number): RecordToSend {
-  const value = writeMark({ action, at: new Date(nowMs).toISOString(), by });
+export function markerRecord(key: string, action: DeadLetterMarker['action'], nowMs: number): RecordToSend {
+  const value = writeMark({ action, at: new Date(nowMs).toISOString(), by: operator });
   return { key, value, headers: {}, timestamp: nowMs };
 }
 
-export function placeMark({ topic, partitions }: WritableTopic, record: RecordToSend): PlacedRecord {
+export function routeMarker({ topic, partitions }: TargetTopic, record: RecordToSend): RoutedRecord {
   return { topic, partition: partitionOfKey(record.key!, partitions), record };
 }
 
 /**
- * @param spare the partition for a record without a key
- * @throws StorkConfigError where the user's partitioner fails
+ * @param keylessPartition partition of a record without a key
+ * @throws StorkConfigError if the user's partitioner throws or returns no partition
  */
-export function placeReplay(
-  { topic, partitions }: WritableTopic,
+export function routeReplayed(
+  { topic, partitions }: TargetTopic,
   record: RecordToSend,
-  spare: number,
+  keylessPartition: number,
   partitioner: Partitioner | undefined,
-): PlacedRecord {
+): RoutedRecord {
   const { key } = record;
   if (partitioner !== undefined)
     return { topic, partition: partitionBy(partitioner, { topic, key, partitions }), record };
-  return { topic, partition: key === null ? spare : partitionOfKey(key, partitions), record };
+  return { topic, partition: key === null ? keylessPartition : partitionOfKey(key, partitions), record };
 }
 
-/** As few batches as hold them, in order within each partition. A record that is larger than `maxBytes` has one of its own. */
-export function batchesOf(placed: readonly PlacedRecord[], maxBytes: number): readonly PartitionBatch[] {
+/**
+ * Groups records into as few batches as possible, in order within each partition. A record larger than
+ * `maxBytes` has a batch of its own.
+ */
+export function batchesOf(routed: readonly RoutedRecord[], maxBytes: number): readonly PartitionBatch[] {
   const batches: { topic: string; partition: number; records: RecordToSend[]; bytes: number }[] = [];
-  for (const { topic, partition, record } of placed) {
+  for (const { topic, partition, record } of routed) {
     const bytes = sizeOf(record);
     const last = batches.findLast((batch) => batch.topic === topic && batch.partition === partition);
     if (last !== undefined && last.bytes + bytes <= maxBytes) {

@@ -10,46 +10,48 @@ import { KafkaClientError, type FetchedRecord } from '../client/client.js';
 import type { KafkaDeadLetterLocation } from './dead-letter-location.js';
 import {
   batchesOf,
-  markRecord,
-  placeMark,
-  placeReplay,
+  markerRecord,
   replayedRecord,
-  type PlacedRecord,
-  type WritableTopic,
+  routeMarker,
+  routeReplayed,
+  type RoutedRecord,
+  type TargetTopic,
 } from './dead-letter-records.js';
 import type { DeadLetterTopics } from './dead-letter-topics.js';
 import type { TransactionalWriter } from './transactional-writer.js';
 import type { ReplayLedger } from './replay-ledger.js';
 import type { Partitioner } from '../produce/partitioner.js';
 
-/** A letter that is decided on waits for others so long. */
-const longestWaitMs = 1_000;
-/** A commit that is not seen by then will be all the same. */
-const seenLimitMs = 5_000;
-const seenPollMs = 10;
+/** A pending action waits this long for further ones to share its transaction. */
+const maxCollectMs = 1_000;
+/**
+ * How long to wait until readers see a confirmed commit. The commit is durable even if they see it later.
+ */
+const commitVisibleTimeoutMs = 5_000;
+const commitPollMs = 10;
 
-/** A letter, its record, its mark, and what is to become of it. */
-export interface DecidedDeadLetter {
+/** A dead letter that is to be discarded or replayed. */
+export interface PendingAction {
   readonly deadLetter: StoredDeadLetter;
   readonly record: FetchedRecord;
-  readonly markKey: string;
-  readonly verdict: 'discard' | { readonly replay: MessageHeaders };
+  readonly markerKey: string;
+  readonly action: 'discard' | { readonly replay: MessageHeaders };
 }
 
-/** A letter on its way back. */
+/** A replayed record and its marker, which are written together. */
 interface Replay {
-  readonly decided: DecidedDeadLetter;
-  readonly copy: PlacedRecord;
-  readonly mark: PlacedRecord;
+  readonly pending: PendingAction;
+  readonly replayed: RoutedRecord;
+  readonly marker: RoutedRecord;
 }
 
 export interface DeadLetterReplayerFields {
-  readonly place: KafkaDeadLetterLocation;
+  readonly location: KafkaDeadLetterLocation;
   readonly topics: DeadLetterTopics;
-  readonly marks: ReplayLedger;
+  readonly ledger: ReplayLedger;
   readonly writer: TransactionalWriter;
   readonly settled: DeadLetterVisitor['settled'];
-  /** Letters that are carried out together. */
+  /** Limit of dead letters per transaction. */
   readonly window: number;
   readonly maxBatchBytes: number;
   readonly partitioner: Partitioner | undefined;
@@ -59,80 +61,88 @@ export interface DeadLetterReplayerFields {
 }
 
 /**
- * Carries out what a pass decides. A replayed record and its mark are written in one transaction, so that a crash leaves both or neither;
- * whoever begins later takes the transactions over, and reads the marks after that, so that two never replay the same letter. Letters are
- * collected first: no transaction is open while anybody thinks.
+ * Replays and discards dead letters. A replayed record and its marker are written in one transaction: after
+ * a crash both or neither of them exist. A process that opens the transactional id fences the earlier one
+ * and reads the markers afterwards, so that two processes never replay the same dead letter. Actions are
+ * collected first: no transaction is open while the visitor decides.
  */
 export class DeadLetterReplayer {
   readonly #fields: DeadLetterReplayerFields;
-  #decided: DecidedDeadLetter[] = [];
-  #dueMs = 0;
+  #pending: PendingAction[] = [];
+  #flushAtMs = 0;
 
   constructor(fields: DeadLetterReplayerFields) {
     this.#fields = fields;
   }
 
-  /** In how many milliseconds the first of what was decided is to be carried out; undefined where there is nothing. */
-  get dueInMs(): number | undefined {
-    return this.#decided.length === 0 ? undefined : Math.max(0, this.#dueMs - this.#fields.clock.now());
+  /** Milliseconds until the next flush is due; undefined if no action is pending. */
+  get flushInMs(): number | undefined {
+    return this.#pending.length === 0 ? undefined : Math.max(0, this.#flushAtMs - this.#fields.clock.now());
   }
 
-  /** Resolves when there is room for the next. */
-  async add(decided: DecidedDeadLetter): Promise<void> {
-    if (this.#decided.length === 0) this.#dueMs = this.#fields.clock.now() + longestWaitMs;
-    this.#decided.push(decided);
-    if (this.#decided.length >= this.#fields.window || this.dueInMs === 0) await this.flush();
+  /** Resolves when the next action can be added. */
+  async add(pending: PendingAction): Promise<void> {
+    if (this.#pending.length === 0) this.#flushAtMs = this.#fields.clock.now() + maxCollectMs;
+    this.#pending.push(pending);
+    if (this.#pending.length >= this.#fields.window || this.flushInMs === 0) await this.flush();
   }
 
-  /** Carries out all that was decided; nothing where the signal has aborted. */
+  /** Executes all pending actions; none if the signal has aborted. */
   async flush(): Promise<void> {
-    const decided = this.#decided;
-    this.#decided = [];
+    const pending = this.#pending;
+    this.#pending = [];
     this.#fields.signal.throwIfAborted();
-    const discards = decided.filter(({ verdict }) => verdict === 'discard');
+    const discards = pending.filter(({ action }) => action === 'discard');
     if (discards.length > 0) await this.#discard(discards);
-    const replays = decided.filter(({ verdict }) => verdict !== 'discard');
+    const replays = pending.filter(({ action }) => action !== 'discard');
     if (replays.length > 0) await this.#replay(replays);
   }
 
-  async #discard(deadLetters: readonly DecidedDeadLetter[]): Promise<void> {
+  async #discard(discards: readonly PendingAction[]): Promise<void> {
     const { topics, writer, maxBatchBytes, clock } = this.#fields;
-    const markersTopic = await topics.marks();
-    const marks = deadLetters.map(({ markKey }) =>
-      placeMark(markersTopic, markRecord(markKey, 'discarded', clock.now())),
+    const markersTopic = await topics.declareMarkersTopic();
+    const markers = discards.map(({ markerKey }) =>
+      routeMarker(markersTopic, markerRecord(markerKey, 'discarded', clock.now())),
     );
-    await writer.write(batchesOf(marks, maxBatchBytes));
-    this.#done(deadLetters, 'discarded');
+    await writer.write(batchesOf(markers, maxBatchBytes));
+    this.#complete(discards, 'discarded');
   }
 
-  async #replay(deadLetters: readonly DecidedDeadLetter[]): Promise<void> {
-    const { topics, place } = this.#fields;
-    const target = await topics.replays();
-    if (target === undefined) {
-      const gone = new NoRouteError(`the topic ${JSON.stringify(place.source)} is gone: nobody reads it`);
-      for (const { deadLetter } of deadLetters) this.#fields.settled(deadLetter, { skipped: gone });
+  async #replay(pending: readonly PendingAction[]): Promise<void> {
+    const { topics, location } = this.#fields;
+    const replayTopic = await topics.declareReplayTopic();
+    if (replayTopic === undefined) {
+      const why = `the topic ${JSON.stringify(location.source)} is gone: no consumer would get a replayed message`;
+      const gone = new NoRouteError(why);
+      for (const { deadLetter } of pending) this.#fields.settled(deadLetter, { skipped: gone });
       return;
     }
-    const replays = this.#prepare(deadLetters, target, await topics.marks());
+    const replays = this.#prepare(pending, replayTopic, await topics.declareMarkersTopic());
     if (replays.length > 0) await this.#write(replays);
   }
 
   #prepare(
-    deadLetters: readonly DecidedDeadLetter[],
-    target: WritableTopic,
-    markersTopic: WritableTopic,
+    pending: readonly PendingAction[],
+    replayTopic: TargetTopic,
+    markersTopic: TargetTopic,
   ): readonly Replay[] {
-    const { place, partitioner, clock, random } = this.#fields;
-    // One partition for all without a key: each costs a transaction requests of its own.
-    const spare = Math.floor(random() * target.partitions);
-    const now = clock.now();
-    return deadLetters.flatMap((decided): readonly Replay[] => {
-      const { deadLetter, record, markKey, verdict } = decided;
-      if (verdict === 'discard') return [];
+    const { location, partitioner, clock, random } = this.#fields;
+    // One partition for all records without a key: each partition adds requests to the transaction.
+    const keylessPartition = Math.floor(random() * replayTopic.partitions);
+    const nowMs = clock.now();
+    return pending.flatMap((one): readonly Replay[] => {
+      const { deadLetter, record, markerKey, action } = one;
+      if (action === 'discard') return [];
       try {
-        const copied = replayedRecord(record, verdict.replay, place.group, now);
-        const copy = placeReplay(target, copied, spare, partitioner);
-        return [{ decided, copy, mark: placeMark(markersTopic, markRecord(markKey, 'replayed', now)) }];
+        const replayed = replayedRecord(record, action.replay, location.group, nowMs);
+        const marker = markerRecord(markerKey, 'replayed', nowMs);
+        return [
+          {
+            pending: one,
+            replayed: routeReplayed(replayTopic, replayed, keylessPartition, partitioner),
+            marker: routeMarker(markersTopic, marker),
+          },
+        ];
       } catch (error) {
         this.#fields.settled(deadLetter, { skipped: error });
         return [];
@@ -141,87 +151,91 @@ export class DeadLetterReplayer {
   }
 
   async #write(replays: readonly Replay[]): Promise<void> {
-    const { writer, topics, marks } = this.#fields;
-    const how = await writer.openTransactions();
-    // Those who wrote before us can no more, and what they had begun is ended: now the marks are complete.
-    if (how === 'opened') await marks.read(await topics.markEnds());
-    const rest = this.#unmarked(replays);
-    if (rest.length === 0) return;
-    if (how === 'refused') await this.#writeOneByOne(rest);
-    else await this.#writeTogether(rest);
+    const { writer, topics, ledger } = this.#fields;
+    const transactions = await writer.openTransactions();
+    // Earlier processes are fenced and their transactions have ended: their markers are complete.
+    if (transactions === 'opened') await ledger.read(await topics.markerEnds());
+    const unmarked = this.#skipMarked(replays);
+    if (unmarked.length === 0) return;
+    if (transactions === 'refused') await this.#writeOneByOne(unmarked);
+    else await this.#writeInTransaction(unmarked);
   }
 
-  async #writeTogether(replays: readonly Replay[]): Promise<void> {
+  async #writeInTransaction(replays: readonly Replay[]): Promise<void> {
     const { writer, maxBatchBytes } = this.#fields;
-    const records = replays.flatMap(({ copy, mark }) => [copy, mark]);
+    const records = replays.flatMap(({ replayed, marker }) => [replayed, marker]);
     try {
-      await writer.writeTogether(batchesOf(records, maxBatchBytes));
+      await writer.writeInTransaction(batchesOf(records, maxBatchBytes));
     } catch (error) {
       if (!isTooLarge(error)) throw error;
       return this.#writeHalves(replays, error);
     }
-    this.#done(
-      replays.map(({ decided }) => decided),
+    this.#complete(
+      replays.map(({ pending }) => pending),
       'replayed',
     );
-    await this.#untilSeen();
+    await this.#awaitCommitVisible();
   }
 
-  /** The broker confirms a commit a moment before readers see it: whoever looks after us would still find the letters. */
-  async #untilSeen(): Promise<void> {
-    const { marks, clock, signal } = this.#fields;
-    const untilMs = clock.now() + seenLimitMs;
-    await marks.readOn();
-    while (marks.isBehind && clock.now() < untilMs) {
-      await sleep(clock, seenPollMs, signal);
-      await marks.readOn();
+  /**
+   * The broker confirms a commit shortly before readers see it. Without this wait, a scan that starts right
+   * after this one would still find the replayed dead letters.
+   */
+  async #awaitCommitVisible(): Promise<void> {
+    const { ledger, clock, signal } = this.#fields;
+    const deadlineMs = clock.now() + commitVisibleTimeoutMs;
+    await ledger.readNew();
+    while (ledger.isAheadOfLog && clock.now() < deadlineMs) {
+      await sleep(clock, commitPollMs, signal);
+      await ledger.readNew();
     }
   }
 
-  /** In the end only what does not fit by itself is kept. */
+  /** Splits a too large transaction. Skips a dead letter only if it exceeds the limit by itself. */
   async #writeHalves(replays: readonly Replay[], error: Error): Promise<void> {
-    if (replays.length === 1) return this.#keepTooLarge(replays[0]!, error);
+    if (replays.length === 1) return this.#skipTooLarge(replays[0]!, error);
     const middle = Math.ceil(replays.length / 2);
     await this.#write(replays.slice(0, middle));
     await this.#write(replays.slice(middle));
   }
 
-  /** Without transactions: a crash leaves one letter that is replayed again. */
+  /** Without transactions a crash between the two writes leaves one dead letter that is replayed again. */
   async #writeOneByOne(replays: readonly Replay[]): Promise<void> {
     const { writer, signal, maxBatchBytes } = this.#fields;
     for (const replay of replays) {
       signal.throwIfAborted();
       try {
-        await writer.write(batchesOf([replay.copy], maxBatchBytes));
+        await writer.write(batchesOf([replay.replayed], maxBatchBytes));
       } catch (error) {
         if (!isTooLarge(error)) throw error;
-        this.#keepTooLarge(replay, error);
+        this.#skipTooLarge(replay, error);
         continue;
       }
-      await writer.write(batchesOf([replay.mark], maxBatchBytes));
-      this.#done([replay.decided], 'replayed');
+      await writer.write(batchesOf([replay.marker], maxBatchBytes));
+      this.#complete([replay.pending], 'replayed');
     }
   }
 
-  #unmarked(replays: readonly Replay[]): readonly Replay[] {
-    const taken = new PublishRejectedError('somebody else has replayed or discarded it meanwhile');
-    return replays.filter(({ decided }) => {
-      const isMarked = this.#fields.marks.has(decided.markKey);
-      if (isMarked) this.#fields.settled(decided.deadLetter, { skipped: taken });
+  /** Skips the dead letters that have a marker, and returns the others. */
+  #skipMarked(replays: readonly Replay[]): readonly Replay[] {
+    const skipped = new PublishRejectedError('another process has replayed or discarded it in the meantime');
+    return replays.filter(({ pending }) => {
+      const isMarked = this.#fields.ledger.has(pending.markerKey);
+      if (isMarked) this.#fields.settled(pending.deadLetter, { skipped });
       return !isMarked;
     });
   }
 
-  #done(deadLetters: readonly DecidedDeadLetter[], outcome: DeadLetterOutcome): void {
-    for (const { deadLetter, markKey } of deadLetters) {
-      this.#fields.marks.add(markKey);
+  #complete(actions: readonly PendingAction[], outcome: DeadLetterOutcome): void {
+    for (const { deadLetter, markerKey } of actions) {
+      this.#fields.ledger.add(markerKey);
       this.#fields.settled(deadLetter, outcome);
     }
   }
 
-  #keepTooLarge({ decided, copy }: Replay, cause: Error): void {
-    const why = `it does not fit into ${copy.topic}: ${cause.message}`;
-    this.#fields.settled(decided.deadLetter, { skipped: new MessageTooLargeError(why, { cause }) });
+  #skipTooLarge({ pending, replayed }: Replay, cause: Error): void {
+    const why = `it exceeds the size limit of ${replayed.topic}: ${cause.message}`;
+    this.#fields.settled(pending.deadLetter, { skipped: new MessageTooLargeError(why, { cause }) });
   }
 }
 

@@ -24,14 +24,14 @@ import { deadLetterError } from './dead-letter-errors.js';
 import type { KafkaDeadLetterLocation } from './dead-letter-location.js';
 import { DeadLetterTopics, type DeadLetterTopicsFields } from './dead-letter-topics.js';
 import { TransactionalWriter } from './transactional-writer.js';
-import { logSlices } from './log-slices.js';
+import { readPartition } from './read-partition.js';
 import { ReplayLedger } from './replay-ledger.js';
 import type { Partitioner } from '../produce/partitioner.js';
 import { inboundMessage } from '../records.js';
 
-/** Letters that one transaction replays. */
-const longestTransaction = 100;
-const closeLimitMs = 5_000;
+/** Dead letters per transaction. */
+const maxWindow = 100;
+const closeTimeoutMs = 5_000;
 
 export interface KafkaDeadLetterStoreFields extends KafkaDeadLetterLocation {
   readonly client: KafkaClient;
@@ -41,29 +41,33 @@ export interface KafkaDeadLetterStoreFields extends KafkaDeadLetterLocation {
   readonly compression: ProducerSettings['compression'];
   readonly partitioner: Partitioner | undefined;
   readonly patternHeader: string | undefined;
-  /** How the group's consumers of this transport read. */
+  /** Isolation level of the transport's consumers. */
   readonly isolation: ConsumerSettings['isolation'];
   readonly guessContentType: (headers: MessageHeaders, body: Buffer | null) => string | undefined;
-  /** The transport's. */
+  /** Name of the transport. */
   readonly name: string;
   readonly clock: StorkClock;
   readonly random: () => number;
   readonly logger: StorkLogger;
-  /** Called once, when it is closed. */
+  /** Called once, after the store is closed. */
   closed(): void;
 }
 
-/** Letters are read without a group: nothing is committed and nobody is disturbed. What was done to them stands in a topic beside them. */
+/**
+ * The dead letters of one topic and group. They are read without a consumer group, so that browsing commits
+ * nothing and causes no rebalance. Records of a log cannot be deleted: the markers topic records which ones
+ * were replayed or discarded.
+ */
 export class KafkaDeadLetterStore implements DeadLetterStore {
   readonly name: string;
   readonly source: string;
   readonly group: string;
-  readonly defaultWindow = longestTransaction;
+  readonly defaultWindow = maxWindow;
   readonly #fields: KafkaDeadLetterStoreFields;
-  /** Aborts what goes on when it is closed. */
-  readonly #end = new AbortController();
-  readonly #passes = new Set<Promise<void>>();
-  #opening: Promise<KafkaReader> | undefined;
+  /** Aborts running scans when the store is closed. */
+  readonly #closeSignal = new AbortController();
+  readonly #scans = new Set<Promise<void>>();
+  #openingReader: Promise<KafkaReader> | undefined;
   #closing: Promise<void> | undefined;
 
   constructor(fields: KafkaDeadLetterStoreFields) {
@@ -74,13 +78,13 @@ export class KafkaDeadLetterStore implements DeadLetterStore {
   }
 
   async count(): Promise<number> {
-    const { signal } = this.#end;
-    return this.#told(async () => {
-      const topics = this.#topics();
-      const ends = await topics.deadLetterEndOffsets();
-      const marks = await this.#readMarks(topics, signal);
-      const all = ends.reduce((sum, { low, high }) => sum + high - low, 0);
-      return Math.max(0, all - marks.countWithin(ends));
+    const { signal } = this.#closeSignal;
+    return this.#mapErrors(async () => {
+      const topics = this.#newTopics();
+      const ends = await topics.deadLetterEnds();
+      const ledger = await this.#readLedger(topics, signal);
+      const total = ends.reduce((sum, { low, high }) => sum + high - low, 0);
+      return Math.max(0, total - ledger.countWithin(ends));
     });
   }
 
@@ -90,26 +94,28 @@ export class KafkaDeadLetterStore implements DeadLetterStore {
     const warnings: string[] = [];
     const members = await client.admin.members(this.group).catch((error: unknown) => messageOf(error));
     if (members === 0)
-      warnings.push(`the group ${group} has no members: replayed letters wait until somebody consumes`);
+      warnings.push(
+        `the group ${group} has no members: replayed dead letters are handled when a consumer joins it`,
+      );
     else if (typeof members === 'string')
-      warnings.push(`whether the group ${group} has members cannot be told: ${members}`);
-    const sources = await this.#told(() => client.admin.partitionCounts([this.source]));
+      warnings.push(`the members of the group ${group} cannot be counted: ${members}`);
+    const sources = await this.#mapErrors(() => client.admin.partitionCounts([this.source]));
     if (!sources.has(this.source))
-      warnings.push(`the topic ${JSON.stringify(this.source)} is gone: its letters cannot be replayed`);
+      warnings.push(`the topic ${JSON.stringify(this.source)} is gone: its dead letters cannot be replayed`);
     if (isolation === 'read-uncommitted')
       warnings.push(
-        `${name} reads with isolation 'read-uncommitted': of a replay that breaks off, its handlers may see letters that stay here too`,
+        `${name} reads with isolation 'read-uncommitted': if a replay is aborted, its handlers may receive messages that also remain dead letters`,
       );
     return warnings;
   }
 
   async scan(visitor: DeadLetterVisitor, { window, signal }: ScanOptions): Promise<void> {
-    const either = AbortSignal.any([signal, this.#end.signal]);
-    const passing = this.#told(() => this.#pass(visitor, Math.min(window, longestTransaction), either));
-    const ended = passing.catch(() => {});
-    this.#passes.add(ended);
-    void ended.then(() => this.#passes.delete(ended));
-    return passing;
+    const scanSignal = AbortSignal.any([signal, this.#closeSignal.signal]);
+    const scanning = this.#mapErrors(() => this.#scan(visitor, Math.min(window, maxWindow), scanSignal));
+    const ended = scanning.catch(() => {});
+    this.#scans.add(ended);
+    void ended.then(() => this.#scans.delete(ended));
+    return scanning;
   }
 
   close(): Promise<void> {
@@ -118,117 +124,120 @@ export class KafkaDeadLetterStore implements DeadLetterStore {
   }
 
   async #close(): Promise<void> {
-    this.#end.abort(new ClientClosedError(`the dead letters of ${JSON.stringify(this.name)} are closed`));
-    await settlesWithin(this.#fields.clock, Promise.all(this.#passes), closeLimitMs);
-    const reader = this.#opening?.then(
-      (open) => open.close(),
+    this.#closeSignal.abort(
+      new ClientClosedError(`the dead letters of ${JSON.stringify(this.name)} are closed`),
+    );
+    await settlesWithin(this.#fields.clock, Promise.all(this.#scans), closeTimeoutMs);
+    const readerClosed = this.#openingReader?.then(
+      (reader) => reader.close(),
       () => {},
     );
-    await settlesWithin(this.#fields.clock, reader ?? Promise.resolve(), closeLimitMs);
+    await settlesWithin(this.#fields.clock, readerClosed ?? Promise.resolve(), closeTimeoutMs);
     this.#fields.closed();
   }
 
-  async #pass(visitor: DeadLetterVisitor, window: number, signal: AbortSignal): Promise<void> {
+  async #scan(visitor: DeadLetterVisitor, window: number, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     const { client, compression, maxBatchBytes, partitioner, name, clock, random, logger } = this.#fields;
-    const topics = this.#topics();
-    // Before the marks: what is marked meanwhile is then known to be.
-    const ends = await withTimeout(topics.deadLetterEndOffsets(), { signal });
-    const marks = await this.#readMarks(topics, signal);
-    const place = this.#fields;
-    const writer = new TransactionalWriter({ place, client, compression, name, clock, logger, signal });
+    const topics = this.#newTopics();
+    // Read before the markers, so that the ledger knows every marker of an earlier scan within these ends.
+    const ends = await withTimeout(topics.deadLetterEnds(), { signal });
+    const ledger = await this.#readLedger(topics, signal);
+    const location = this.#fields;
+    const writer = new TransactionalWriter({ location, client, compression, name, clock, logger, signal });
     const settled: DeadLetterVisitor['settled'] = (deadLetter, outcome) =>
       visitor.settled(deadLetter, outcome);
-    const given = { place, topics, marks, writer, settled, window, maxBatchBytes, partitioner };
-    const work = new DeadLetterReplayer({ ...given, clock, random, signal });
+    const scanFields = { location, topics, ledger, writer, settled, window, maxBatchBytes, partitioner };
+    const replayer = new DeadLetterReplayer({ ...scanFields, clock, random, signal });
     try {
-      await this.#visitAll(ends, visitor, marks, work, signal);
-      await work.flush();
+      await this.#visitAll(ends, visitor, ledger, replayer, signal);
+      await replayer.flush();
     } finally {
       await writer.close();
     }
   }
 
-  /** Ends where the visitor says so. */
+  /** Visits the dead letters without a marker, until the visitor says `stop`. */
   async #visitAll(
     ends: readonly PartitionEnds[],
     visitor: DeadLetterVisitor,
-    marks: ReplayLedger,
-    work: DeadLetterReplayer,
+    ledger: ReplayLedger,
+    replayer: DeadLetterReplayer,
     signal: AbortSignal,
   ): Promise<void> {
-    for await (const { partition, record } of this.#deadLetters(ends, signal)) {
-      const deadLetter = this.#letter(partition, record);
-      const key = markKey({ partition, offset: Number(record.offset), headers: deadLetter.message.headers });
-      if (marks.has(key)) continue;
-      const verdict = await this.#verdict(visitor, deadLetter, work, signal);
-      if (verdict === 'stop') return;
-      if (verdict !== 'keep') await work.add({ deadLetter, record, markKey: key, verdict });
+    for await (const { partition, record } of this.#readRecords(ends, signal)) {
+      const deadLetter = this.#storedDeadLetter(partition, record);
+      const { headers } = deadLetter.message;
+      const markerKey = markKey({ partition, offset: Number(record.offset), headers });
+      if (ledger.has(markerKey)) continue;
+      const action = await this.#decide(visitor, deadLetter, replayer, signal);
+      if (action === 'stop') return;
+      if (action !== 'keep') await replayer.add({ deadLetter, record, markerKey, action });
     }
   }
 
-  async *#deadLetters(
+  async *#readRecords(
     ends: readonly PartitionEnds[],
     signal: AbortSignal,
   ): AsyncGenerator<{ readonly partition: number; readonly record: LogEntry }> {
     const fields = { reader: await this.#reader(signal), admin: this.#fields.client.admin, signal };
     for (const { partition, low, high } of ends) {
       const at = { topic: this.name, partition };
-      for await (const { entries } of logSlices(fields, at, 'committed', low, high)) {
+      for await (const { entries } of readPartition(fields, at, 'committed', low, high)) {
         for (const record of entries) if (Number(record.offset) < high) yield { partition, record };
       }
     }
   }
 
-  /** What is decided is carried out in good time, however long the next letter is thought about. */
-  async #verdict(
+  /** Flushes pending actions when they are due, even if the visitor needs longer for its next decision. */
+  async #decide(
     visitor: DeadLetterVisitor,
     deadLetter: StoredDeadLetter,
-    work: DeadLetterReplayer,
+    replayer: DeadLetterReplayer,
     signal: AbortSignal,
   ): Promise<DeadLetterAction> {
     const decision = visitor.decide(deadLetter);
     if (!(decision instanceof Promise)) return decision;
-    const { dueInMs } = work;
-    if (dueInMs !== undefined && !(await settlesWithin(this.#fields.clock, decision, dueInMs)))
-      await work.flush();
-    const verdict = await withTimeout(decision, { signal });
+    const { flushInMs } = replayer;
+    if (flushInMs !== undefined && !(await settlesWithin(this.#fields.clock, decision, flushInMs)))
+      await replayer.flush();
+    const action = await withTimeout(decision, { signal });
     signal.throwIfAborted();
-    return verdict;
+    return action;
   }
 
-  #letter(partition: number, record: LogEntry): StoredDeadLetter {
+  #storedDeadLetter(partition: number, record: LogEntry): StoredDeadLetter {
     const { patternHeader, guessContentType } = this.#fields;
     const reading = { topic: this.name, partition, source: this.name, patternHeader, guessContentType };
     const offset = Number(record.offset);
     return { id: `${partition}/${offset}`, message: inboundMessage(reading, record, offset) };
   }
 
-  /** What they remember of topics holds for one pass. */
-  #topics(): DeadLetterTopics {
+  /** One instance per scan: it caches what it knows of the topics. */
+  #newTopics(): DeadLetterTopics {
     const { client, topology } = this.#fields;
-    return new DeadLetterTopics({ place: this.#fields, admin: client.admin, topology });
+    return new DeadLetterTopics({ location: this.#fields, admin: client.admin, topology });
   }
 
-  async #readMarks(topics: DeadLetterTopics, signal: AbortSignal): Promise<ReplayLedger> {
+  async #readLedger(topics: DeadLetterTopics, signal: AbortSignal): Promise<ReplayLedger> {
     const { admin } = this.#fields.client;
     const fields = { reader: await this.#reader(signal), admin, signal };
-    const marks = new ReplayLedger(fields, topics.marksName);
-    await marks.read(await withTimeout(topics.markEnds(), { signal }));
-    return marks;
+    const ledger = new ReplayLedger(fields, topics.markersTopic);
+    await ledger.read(await withTimeout(topics.markerEnds(), { signal }));
+    return ledger;
   }
 
   async #reader(signal: AbortSignal): Promise<KafkaReader> {
     signal.throwIfAborted();
     const { client, maxFetchBytes } = this.#fields;
-    this.#opening ??= client.openReader({ maxBytes: maxFetchBytes }).catch((error: unknown) => {
-      this.#opening = undefined;
+    this.#openingReader ??= client.openReader({ maxBytes: maxFetchBytes }).catch((error: unknown) => {
+      this.#openingReader = undefined;
       throw error;
     });
-    return withTimeout(this.#opening, { signal });
+    return withTimeout(this.#openingReader, { signal });
   }
 
-  async #told<T>(work: () => Promise<T>): Promise<T> {
+  async #mapErrors<T>(work: () => Promise<T>): Promise<T> {
     try {
       return await work();
     } catch (error) {

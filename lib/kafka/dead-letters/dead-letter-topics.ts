@@ -2,82 +2,90 @@ import { markersTopic } from '../../driver-kit/log/dead-letter-markers.js';
 import { retryTopic } from '../../driver-kit/log/topic-names.js';
 import { replayDelayMs } from '../../driver-kit/log/retry-topic-delays.js';
 import type { KafkaAdmin, PartitionEnds } from '../client/client.js';
-import { retryConfig } from '../topics/managed-topics.js';
+import { retryTopicConfig } from '../topics/managed-topics.js';
 import type { KafkaDeadLetterLocation } from './dead-letter-location.js';
-import type { WritableTopic } from './dead-letter-records.js';
-import type { Topology, WantedTopic } from '../topics/topology.js';
+import type { TargetTopic } from './dead-letter-records.js';
+import type { TopicDefinition, Topology } from '../topics/topology.js';
 
 export interface DeadLetterTopicsFields {
-  readonly place: KafkaDeadLetterLocation;
+  readonly location: KafkaDeadLetterLocation;
   readonly admin: KafkaAdmin;
   readonly topology: Pick<Topology, 'declareTopic' | 'partitionsOf'>;
 }
 
-/** The topics beside the letters' own, made when they are first needed. */
+/**
+ * Topics of a dead letter store: the dead letter topic; its markers topic, which records what was replayed
+ * or discarded; and the replay topic, the retry topic without delay that returns dead letters to their
+ * group. The last two are created on first use. Results are cached, so an instance serves one scan.
+ */
 export class DeadLetterTopics {
-  readonly marksName: string;
+  readonly markersTopic: string;
   readonly #fields: DeadLetterTopicsFields;
-  #marks: Promise<WritableTopic> | undefined;
-  #replays: Promise<WritableTopic | undefined> | undefined;
+  #declaredMarkersTopic: Promise<TargetTopic> | undefined;
+  #declaredReplayTopic: Promise<TargetTopic | undefined> | undefined;
 
   constructor(fields: DeadLetterTopicsFields) {
     this.#fields = fields;
-    this.marksName = markersTopic(fields.place.from);
+    this.markersTopic = markersTopic(fields.location.from);
   }
 
-  /** Where each partition of the letters begins and ends, the first partition first. */
-  async deadLetterEndOffsets(): Promise<readonly PartitionEnds[]> {
-    const ends = await this.#fields.admin.ends(this.#fields.place.from);
+  /** Low and high offsets of the dead letter topic, ordered by partition. */
+  async deadLetterEnds(): Promise<readonly PartitionEnds[]> {
+    const ends = await this.#fields.admin.ends(this.#fields.location.from);
     return ends.toSorted((a, b) => a.partition - b.partition);
   }
 
-  /** The same of the marks; none where there is no such topic yet. @throws StorkConfigError where we may not know */
-  async markEnds(): Promise<readonly PartitionEnds[]> {
+  /**
+   * Low and high offsets of the markers topic; empty if it does not exist yet.
+   *
+   * @throws StorkConfigError if the topic may not be described
+   */
+  async markerEnds(): Promise<readonly PartitionEnds[]> {
     const { topology, admin } = this.#fields;
-    const isThere = (await topology.partitionsOf(await this.#wantedMarks())) !== undefined;
-    return isThere ? admin.ends(this.marksName) : [];
+    const partitions = await topology.partitionsOf(await this.#markersDefinition());
+    return partitions === undefined ? [] : admin.ends(this.markersTopic);
   }
 
-  /** Where it is remembered which letters are done with. */
-  marks(): Promise<WritableTopic> {
-    this.#marks ??= this.#declare(this.#wantedMarks());
-    return this.#marks;
+  declareMarkersTopic(): Promise<TargetTopic> {
+    this.#declaredMarkersTopic ??= this.#declare(this.#markersDefinition());
+    return this.#declaredMarkersTopic;
   }
 
-  /** Where the group takes back what it failed; undefined where the source is gone. */
-  replays(): Promise<WritableTopic | undefined> {
-    this.#replays ??= this.#declareReplays();
-    return this.#replays;
+  /** Undefined if neither the source topic nor the replay topic exists. */
+  declareReplayTopic(): Promise<TargetTopic | undefined> {
+    this.#declaredReplayTopic ??= this.#declareReplayTopic();
+    return this.#declaredReplayTopic;
   }
 
-  async #declareReplays(): Promise<WritableTopic | undefined> {
-    const { source, group } = this.#fields.place;
+  async #declareReplayTopic(): Promise<TargetTopic | undefined> {
+    const { source, group } = this.#fields.location;
     const topic = retryTopic(source, group, replayDelayMs);
     const partitions = (await this.#fields.admin.partitionCounts([source])).get(source);
-    const { 'max.message.bytes': largest } = partitions === undefined ? {} : await this.#configOf(source);
-    const config = retryConfig(replayDelayMs, largest === undefined ? undefined : Number(largest));
-    const wanted = { topic, partitions: partitions ?? 1, config };
-    if (partitions !== undefined) return this.#declare(Promise.resolve(wanted));
-    const found = await this.#fields.topology.partitionsOf(wanted);
-    return found === undefined ? undefined : { topic, partitions: found };
+    const { 'max.message.bytes': maxBytes } = partitions === undefined ? {} : await this.#configOf(source);
+    const config = retryTopicConfig(replayDelayMs, maxBytes === undefined ? undefined : Number(maxBytes));
+    const definition = { topic, partitions: partitions ?? 1, config };
+    if (partitions !== undefined) return this.#declare(Promise.resolve(definition));
+    const existing = await this.#fields.topology.partitionsOf(definition);
+    return existing === undefined ? undefined : { topic, partitions: existing };
   }
 
-  /** It may be there already, and have another number of partitions. */
-  async #declare(asked: Promise<WantedTopic>): Promise<WritableTopic> {
-    const wanted = await asked;
+  /** The topic may exist already, with another partition count than the definition. */
+  async #declare(defining: Promise<TopicDefinition>): Promise<TargetTopic> {
+    const definition = await defining;
     const { topology } = this.#fields;
-    await topology.declareTopic(wanted);
-    return { topic: wanted.topic, partitions: (await topology.partitionsOf(wanted)) ?? wanted.partitions };
+    await topology.declareTopic(definition);
+    const partitions = (await topology.partitionsOf(definition)) ?? definition.partitions;
+    return { topic: definition.topic, partitions };
   }
 
-  /** A mark lives as long as its letter. */
-  async #wantedMarks(): Promise<WantedTopic> {
-    const { 'retention.ms': retention = '-1' } = await this.#configOf(this.#fields.place.from);
+  /** Has the dead letter topic's retention: with an earlier expired marker, a dead letter would reappear. */
+  async #markersDefinition(): Promise<TopicDefinition> {
+    const { 'retention.ms': retention = '-1' } = await this.#configOf(this.#fields.location.from);
     const config = { 'cleanup.policy': 'compact,delete', 'retention.ms': retention };
-    return { topic: this.marksName, partitions: 1, config };
+    return { topic: this.markersTopic, partitions: 1, config };
   }
 
-  /** Without the right to look, the broker's defaults must do. */
+  /** Empty without permission to describe the configuration: the defaults apply. */
   #configOf(topic: string): Promise<Readonly<Record<string, string>>> {
     return this.#fields.admin.topicConfig(topic).catch(() => ({}));
   }

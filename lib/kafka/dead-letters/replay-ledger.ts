@@ -1,22 +1,24 @@
 import type { LogEntry, PartitionEnds } from '../client/client.js';
-import { logSlices, type LogSlicesFields } from './log-slices.js';
+import { readPartition, type ReadPartitionFields } from './read-partition.js';
 
 /**
- * Which letters are done with, as their marks say. A mark of a transaction counts once that is committed, which its end in the log tells:
- * asked for what is committed alone, the broker would keep back all that lies behind a transaction that somebody else has left open.
+ * Which dead letters were replayed or discarded, according to the markers topic. A marker that was written
+ * in a transaction counts once the log holds the commit of that transaction. The topic is read uncommitted:
+ * a committed read ends before the first open transaction, so a process that leaves one open would hide all
+ * later markers.
  */
 export class ReplayLedger {
-  readonly #fields: LogSlicesFields;
-  readonly #topic: string;
+  readonly #fields: ReadPartitionFields;
+  readonly #markersTopic: string;
+  /** Keys of the markers that count. */
   readonly #keys = new Set<string>();
-  /** By partition, where to go on. */
-  readonly #next = new Map<number, number>();
-  /** By partition and producer, the marks of its open transaction. */
-  readonly #undecided = new Map<string, string[]>();
+  readonly #nextOffsets = new Map<number, number>();
+  /** Keys of the markers of open transactions, by partition and producer. */
+  readonly #uncommitted = new Map<string, string[]>();
 
-  constructor(fields: LogSlicesFields, topic: string) {
+  constructor(fields: ReadPartitionFields, markersTopic: string) {
     this.#fields = fields;
-    this.#topic = topic;
+    this.#markersTopic = markersTopic;
   }
 
   has(key: string): boolean {
@@ -27,47 +29,57 @@ export class ReplayLedger {
     this.#keys.add(key);
   }
 
-  /** Takes in what has come since the last time. @param ends of the marks' topic */
+  /**
+   * Reads the markers that were written since the last read.
+   * @param ends of the partitions of the markers topic
+   */
   async read(ends: readonly PartitionEnds[]): Promise<void> {
-    for (const { partition, low } of ends) await this.#readFrom(partition, this.#next.get(partition) ?? low);
+    for (const { partition, low } of ends)
+      await this.#readPartition(partition, this.#nextOffsets.get(partition) ?? low);
   }
 
-  /** The same of the partitions that were read before. */
-  async readOn(): Promise<void> {
-    for (const [partition, next] of this.#next) await this.#readFrom(partition, next);
+  /** Like `read`, for the partitions that were read before. */
+  async readNew(): Promise<void> {
+    for (const [partition, nextOffset] of this.#nextOffsets) await this.#readPartition(partition, nextOffset);
   }
 
-  /** Whether some of what was added is not committed as far as the log tells: whoever reads it now does not count that. */
-  get isBehind(): boolean {
-    return [...this.#undecided.values()].some((marks) => marks.some((mark) => this.#keys.has(mark)));
+  /**
+   * Whether the log does not show the commit of an added marker yet. Until then other readers ignore that
+   * marker.
+   */
+  get isAheadOfLog(): boolean {
+    return [...this.#uncommitted.values()].some((keys) => keys.some((key) => this.#keys.has(key)));
   }
 
-  /** How many letters between these ends are marked; two that lay in one place, before and after it was made anew, count once. */
+  /**
+   * Number of marked dead letters within these ends. A marker from before the topic was recreated and a new
+   * one of the same offset count once.
+   */
   countWithin(ends: readonly PartitionEnds[]): number {
-    const places = new Set<string>();
+    const positions = new Set<string>();
     for (const key of this.#keys) {
       const [partition, offset] = key.split('/', 2).map(Number);
       const range = ends.find((one) => one.partition === partition);
       if (range !== undefined && offset! >= range.low && offset! < range.high)
-        places.add(`${partition}/${offset}`);
+        positions.add(`${partition}/${offset}`);
     }
-    return places.size;
+    return positions.size;
   }
 
-  async #readFrom(partition: number, from: number): Promise<void> {
-    const at = { topic: this.#topic, partition };
-    for await (const { entries, nextOffset } of logSlices(this.#fields, at, 'all', from)) {
-      for (const entry of entries) this.#take(partition, entry);
-      this.#next.set(partition, nextOffset);
+  async #readPartition(partition: number, from: number): Promise<void> {
+    const at = { topic: this.#markersTopic, partition };
+    for await (const { entries, nextOffset } of readPartition(this.#fields, at, 'all', from)) {
+      for (const entry of entries) this.#apply(partition, entry);
+      this.#nextOffsets.set(partition, nextOffset);
     }
   }
 
-  #take(partition: number, { key, value, producer, marker }: LogEntry): void {
+  #apply(partition: number, { key, value, producer, marker: transactionEnd }: LogEntry): void {
     const transaction = `${partition}/${producer}`;
-    if (marker !== undefined) {
-      const decided = this.#undecided.get(transaction) ?? [];
-      this.#undecided.delete(transaction);
-      if (marker === 'commit') for (const mark of decided) this.#keys.add(mark);
+    if (transactionEnd !== undefined) {
+      const ended = this.#uncommitted.get(transaction) ?? [];
+      this.#uncommitted.delete(transaction);
+      if (transactionEnd === 'commit') for (const markerKey of ended) this.#keys.add(markerKey);
       return;
     }
     if (key === null || value === null) return;
@@ -75,8 +87,8 @@ export class ReplayLedger {
       this.#keys.add(key.toString());
       return;
     }
-    const undecided = this.#undecided.get(transaction) ?? [];
-    this.#undecided.set(transaction, undecided);
-    undecided.push(key.toString());
+    const uncommitted = this.#uncommitted.get(transaction) ?? [];
+    this.#uncommitted.set(transaction, uncommitted);
+    uncommitted.push(key.toString());
   }
 }

@@ -14,30 +14,33 @@ import type { KafkaDeadLetterLocation } from './dead-letter-location.js';
 
 /** The broker aborts a transaction that is open for longer. */
 const transactionTimeoutMs = 10_000;
-/** What has no answer by then has none to come. */
-const writeLimitMs = 15_000;
-/** What is on its way when somebody wants an end may still come to its own. */
-const lastPatienceMs = 1_000;
-const closeLimitMs = 5_000;
+/** Longer than the transaction timeout: by then the broker has aborted the transaction. */
+const writeTimeoutMs = 15_000;
+/** A write in flight when the signal aborts may still finish within this time. */
+const abortGraceMs = 1_000;
+const closeTimeoutMs = 5_000;
 
 export interface TransactionalWriterFields {
-  readonly place: KafkaDeadLetterLocation;
+  readonly location: KafkaDeadLetterLocation;
   readonly client: Pick<KafkaClient, 'openProducer' | 'openTransactions'>;
   readonly compression: ProducerSettings['compression'];
-  /** The transport's, for messages. */
+  /** Name of the transport, for log lines. */
   readonly name: string;
   readonly clock: StorkClock;
   readonly logger: StorkLogger;
   readonly signal: AbortSignal;
 }
 
-/** The producers of one pass, opened when they are first needed. Nothing here waits for long, and not at all once the signal has aborted. */
+/**
+ * The producers of one scan, a transactional one and a plain one, opened on first use. Each call ends
+ * within `writeTimeoutMs`, and within `abortGraceMs` after the signal has aborted.
+ */
 export class TransactionalWriter {
   readonly #fields: TransactionalWriterFields;
   #transactions: KafkaTransactions | undefined;
   #producer: KafkaProducer | undefined;
-  /** Set once the broker has said no. */
-  #mayNotTransact = false;
+  /** The broker does not permit the transactional id. */
+  #areTransactionsRefused = false;
   readonly #closing: Promise<void>[] = [];
 
   constructor(fields: TransactionalWriterFields) {
@@ -45,34 +48,35 @@ export class TransactionalWriter {
   }
 
   /**
-   * `opened`: from now on nobody else's transaction can be committed, and those before are ended. `refused`: there will be none. `open`:
-   * nothing has changed.
+   * `opened`: earlier transactions of the same transactional id have ended, and producers of other
+   * processes are fenced. `already-open`: opened by an earlier call. `refused`: the broker does not permit
+   * the transactional id.
    */
-  async openTransactions(): Promise<'opened' | 'open' | 'refused'> {
-    if (this.#transactions !== undefined) return 'open';
-    if (this.#mayNotTransact) return 'refused';
-    const { client, place, compression, signal, logger, name } = this.#fields;
-    const id = `${place.from}.${place.group}.replay`;
+  async openTransactions(): Promise<'opened' | 'already-open' | 'refused'> {
+    if (this.#transactions !== undefined) return 'already-open';
+    if (this.#areTransactionsRefused) return 'refused';
+    const { client, location, compression, signal, logger, name } = this.#fields;
+    const id = `${location.from}.${location.group}.replay`;
     const opening = client.openTransactions({ id, timeoutMs: transactionTimeoutMs, signal, compression });
     try {
-      this.#transactions = await this.#opened(opening);
+      this.#transactions = await this.#orCloseLate(opening);
       return 'opened';
     } catch (error) {
       signal.throwIfAborted();
       if (!(error instanceof KafkaClientError) || error.failure !== 'refused') throw error;
-      this.#mayNotTransact = true;
+      this.#areTransactionsRefused = true;
       logger.warn(
-        `${name}: no right to write with the transactional id ${id}, so letters are replayed one by one, and a crash, or somebody who ` +
-          `replays at the same time, can replay one twice: ${error.message}`,
+        `${name}: no permission for the transactional id ${id}, so dead letters are replayed one by one without transactions; ` +
+          `a crash, or another process that replays at the same time, can replay one twice: ${error.message}`,
       );
       return 'refused';
     }
   }
 
-  /** All or nothing. After an error the transactions are closed. */
-  async writeTogether(batches: readonly PartitionBatch[]): Promise<void> {
+  /** Writes all batches in one transaction. After an error the transactional producer is closed. */
+  async writeInTransaction(batches: readonly PartitionBatch[]): Promise<void> {
     try {
-      await this.#bounded(this.#transactions!.write(batches));
+      await this.#withWriteTimeout(this.#transactions!.write(batches));
     } catch (error) {
       this.#closing.push(this.#transactions!.close());
       this.#transactions = undefined;
@@ -80,14 +84,16 @@ export class TransactionalWriter {
     }
   }
 
-  /** Resolves when every replica in sync has them. */
+  /**
+   * Writes batch after batch without a transaction. Resolves when all in-sync replicas have confirmed them.
+   */
   async write(batches: readonly PartitionBatch[]): Promise<void> {
     const { client, compression } = this.#fields;
-    this.#producer ??= await this.#opened(
+    this.#producer ??= await this.#orCloseLate(
       client.openProducer({ acks: 'all', idempotent: false, compression }),
     );
     for (const { topic, partition, records } of batches)
-      await this.#bounded(this.#producer.send(topic, partition, records));
+      await this.#withWriteTimeout(this.#producer.send(topic, partition, records));
   }
 
   /** Never rejects. */
@@ -95,37 +101,36 @@ export class TransactionalWriter {
     for (const open of [this.#transactions, this.#producer])
       if (open !== undefined) this.#closing.push(open.close());
     this.#transactions = this.#producer = undefined;
-    await settlesWithin(this.#fields.clock, Promise.all(this.#closing), closeLimitMs);
+    await settlesWithin(this.#fields.clock, Promise.all(this.#closing), closeTimeoutMs);
   }
 
-  /** What opens too late is closed: nobody else knows of it. */
-  async #opened<T extends { close(): Promise<void> }>(opening: Promise<T>): Promise<T> {
+  /** Closes a producer that opens after the timeout: nothing else holds a reference to it. */
+  async #orCloseLate<T extends { close(): Promise<void> }>(opening: Promise<T>): Promise<T> {
     try {
-      return await this.#bounded(opening);
+      return await this.#withWriteTimeout(opening);
     } catch (error) {
       this.#closing.push(opening.then((late) => late.close()).catch(() => {}));
       throw error;
     }
   }
 
-  /** Rejects when it has taken too long, and soon after the signal has aborted: what is done by then counts. */
-  async #bounded<T>(work: Promise<T>): Promise<T> {
+  async #withWriteTimeout<T>(work: Promise<T>): Promise<T> {
     const { clock, signal } = this.#fields;
-    const leave = new AbortController();
-    let cancel = clock.setTimer(writeLimitMs, () =>
-      leave.abort(new ConnectionLostError(`no answer within ${writeLimitMs} ms`)),
+    const timeout = new AbortController();
+    let cancelTimer = clock.setTimer(writeTimeoutMs, () =>
+      timeout.abort(new ConnectionLostError(`no answer within ${writeTimeoutMs} ms`)),
     );
-    const hurry = (): void => {
-      cancel();
-      cancel = clock.setTimer(lastPatienceMs, () => leave.abort(signal.reason));
+    const shortenTimeout = (): void => {
+      cancelTimer();
+      cancelTimer = clock.setTimer(abortGraceMs, () => timeout.abort(signal.reason));
     };
-    if (signal.aborted) hurry();
-    signal.addEventListener('abort', hurry, { once: true });
+    if (signal.aborted) shortenTimeout();
+    signal.addEventListener('abort', shortenTimeout, { once: true });
     try {
-      return await withTimeout(work, { signal: leave.signal });
+      return await withTimeout(work, { signal: timeout.signal });
     } finally {
-      signal.removeEventListener('abort', hurry);
-      cancel();
+      signal.removeEventListener('abort', shortenTimeout);
+      cancelTimer();
     }
   }
 }

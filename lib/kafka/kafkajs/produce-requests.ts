@@ -1,7 +1,7 @@
-import { errorType, toClientError } from './client-errors.js';
-import { KafkaClientError } from '../client/client.js';
+import { errorType, toClientError } from './errors.js';
+import { KafkaClientError, nameOf, type TopicPartition } from '../client/client.js';
 
-/** What is used of the inside of the client's producers. */
+/** The members of kafkajs's private cluster object that a producer uses. */
 export interface ProducingCluster {
   findBroker(node: { nodeId: number | string }): Promise<ProducingBroker>;
 }
@@ -18,15 +18,16 @@ interface ProduceRequest {
 }
 
 /**
- * What became of a producer's requests. The client's own error does not tell: after a failed request it connects and asks for metadata,
- * and if that fails too, it says only that. What may have been written would look like what was never sent, and be sent again.
+ * Records the outcome of each Produce request of a kafkajs producer. kafkajs's own error does not tell it:
+ * after a failed request kafkajs reconnects and refreshes metadata, and reports only the failure of that. A
+ * batch that may have been written would then look like one that was never sent, and would be sent again.
  */
 export class ProduceRequests {
   readonly #watched = new WeakSet<ProducingBroker>();
-  /** By partition, why its request failed; undefined while it has no answer. */
+  /** The error of the last request by partition; undefined while its response is pending. */
   readonly #failures = new Map<string, unknown>();
 
-  /** From now on its requests are known. */
+  /** Records the requests of all brokers of the cluster from now on. */
   watch(cluster: ProducingCluster): ProducingCluster {
     const findBroker = cluster.findBroker.bind(cluster);
     cluster.findBroker = async (node) => {
@@ -37,14 +38,14 @@ export class ProduceRequests {
     return cluster;
   }
 
-  /** Before the client is asked to send to the partition. */
-  begin(topic: string, partition: number): void {
-    this.#failures.delete(nameOf(topic, partition));
+  /** To be called before kafkajs is asked to send to the partition. */
+  begin(at: TopicPartition): void {
+    this.#failures.delete(nameOf(at));
   }
 
-  /** @param error the client's own */
-  failure(topic: string, partition: number, error: unknown): KafkaClientError {
-    const name = nameOf(topic, partition);
+  /** @param error the error with which kafkajs rejected */
+  failure(at: TopicPartition, error: unknown): KafkaClientError {
+    const name = nameOf(at);
     if (this.#failures.has(name)) return requestFailure(this.#failures.get(name) ?? error);
     const failure = toClientError(error, 'unavailable');
     if (failure.failure !== 'unconfirmed') return failure;
@@ -56,7 +57,7 @@ export class ProduceRequests {
     const produce = broker.produce.bind(broker);
     broker.produce = async (request) => {
       const names = request.topicData.flatMap(({ topic, partitions }) =>
-        partitions.map(({ partition }) => nameOf(topic, partition)),
+        partitions.map(({ partition }) => nameOf({ topic, partition })),
       );
       for (const name of names) this.#failures.set(name, undefined);
       try {
@@ -69,13 +70,9 @@ export class ProduceRequests {
   }
 }
 
-/** Only a broker's answer says that nothing was written. */
+/** `unavailable` only by the broker's error code: without a response, the batch may have been written. */
 function requestFailure(error: unknown): KafkaClientError {
   const failure = toClientError(error, 'unconfirmed');
   if (failure.failure !== 'unavailable' || errorType(error) !== undefined) return failure;
   return new KafkaClientError('unconfirmed', failure.message, { cause: error });
-}
-
-function nameOf(topic: string, partition: number): string {
-  return `${topic}/${partition}`;
 }

@@ -1,59 +1,64 @@
 import type { RecordToSend } from '../client/client.js';
 
-/** A publish that somebody waits for. */
+/** A record whose publisher waits for the confirmation. */
 export class PendingRecord {
   constructor(
     readonly record: RecordToSend,
     readonly bytes: number,
-    /** The partition that the caller named. */
+    /** The partition that the publisher named. */
     readonly partition: number | undefined,
     readonly resolve: () => void,
     readonly reject: (error: Error) => void,
   ) {}
 }
 
-/** Most that a record costs in its batch besides its bytes, and a header besides its own. */
+/** Upper bounds of the framing bytes that a record batch adds for each record, and for each header. */
 const recordOverhead = 32;
 const headerOverhead = 10;
 
-/** Bytes of a record in its batch, before compression; never too few. */
+/**
+ * Bytes of a record in a record batch before compression, rounded up: an estimate below the real size could
+ * exceed the limit.
+ */
 export function sizeOf({ key, value, headers }: RecordToSend): number {
-  let bytes = recordOverhead + (value?.length ?? 0) + (key === null ? 0 : bytesOf(key));
+  let bytes = recordOverhead + (value?.length ?? 0) + (key === null ? 0 : byteLengthOf(key));
   for (const name in headers) {
-    const held = headers[name]!;
-    if (!Array.isArray(held)) bytes += headerBytes(name, held);
-    else for (const one of held) bytes += headerBytes(name, one);
+    const values = headers[name]!;
+    if (!Array.isArray(values)) bytes += headerBytes(name, values);
+    else for (const value of values) bytes += headerBytes(name, value);
   }
   return bytes;
 }
 
 function headerBytes(name: string, value: Buffer | string): number {
-  return headerOverhead + Buffer.byteLength(name) + bytesOf(value);
+  return headerOverhead + Buffer.byteLength(name) + byteLengthOf(value);
 }
 
-function bytesOf(value: Buffer | string): number {
+function byteLengthOf(value: Buffer | string): number {
   return typeof value === 'string' ? Buffer.byteLength(value) : value.length;
 }
 
 export interface BatchLimits {
   readonly maxRecords: number;
-  /** A record that is larger goes alone. */
+  /** A larger record is sent in a batch of its own. */
   readonly maxBytes: number;
 }
 
 /**
- * What is to be written to one partition, in order; at most one request of it is under way. `due`: it will be sent as soon as there is a
- * producer. `backing-off`: the partition cannot be written for now.
+ * The records of one partition in the order in which they were published. At most one request per partition
+ * is in flight: with two, a failed first request that is sent again would be written behind the second.
+ *
+ * Phases. `ready`: sent as soon as a producer is open. `backing-off`: the partition leader is unavailable.
  */
 export class PartitionBatcher {
-  /** Of the last request. */
-  bytesUnderWay = 0;
-  phase: 'idle' | 'due' | 'sending' | 'backing-off' = 'idle';
-  /** Those under way, then those that wait. */
+  phase: 'idle' | 'ready' | 'in-flight' | 'backing-off' = 'idle';
+  /** Bytes of the last request. */
+  inFlightBytes = 0;
+  /** Records of the request in flight, then the queued ones. */
   #records: PendingRecord[] = [];
-  #underWay = 0;
-  /** Lengths of the pieces that a batch was cut into because it was too large; the next to send is the last. */
-  #pieces: number[] = [];
+  #inFlight = 0;
+  /** Record counts of the batches into which a too large batch was split; the last entry is sent next. */
+  #splitCounts: number[] = [];
 
   constructor(
     readonly topic: string,
@@ -68,52 +73,55 @@ export class PartitionBatcher {
     this.#records.push(record);
   }
 
-  /** The next request's records; they stay in the queue until it is known what became of them. */
-  begin({ maxRecords, maxBytes }: BatchLimits): readonly RecordToSend[] {
-    const most = Math.min(this.#pieces.at(-1) ?? maxRecords, this.#records.length);
+  /** Records of the next request. They stay here until the outcome of the request is known. */
+  beginRequest({ maxRecords, maxBytes }: BatchLimits): readonly RecordToSend[] {
+    const maxCount = Math.min(this.#splitCounts.at(-1) ?? maxRecords, this.#records.length);
     const batch: RecordToSend[] = [];
     let bytes = 0;
-    for (let i = 0; i < most; i++) {
+    for (let i = 0; i < maxCount; i++) {
       const next = this.#records[i]!;
       bytes += next.bytes;
       if (i > 0 && bytes > maxBytes) break;
       batch.push(next.record);
     }
-    this.#underWay = batch.length;
-    this.bytesUnderWay = bytes;
+    this.#inFlight = batch.length;
+    this.inFlightBytes = bytes;
     return batch;
   }
 
-  /** Those under way, which are settled now. */
-  takeUnderWay(): readonly PendingRecord[] {
-    if (this.#underWay === 0) return [];
-    const count = this.#underWay;
-    this.#underWay = 0;
-    this.#pieces.pop();
+  /** Removes the records in flight, whose outcome is now known. */
+  takeInFlight(): readonly PendingRecord[] {
+    if (this.#inFlight === 0) return [];
+    const count = this.#inFlight;
+    this.#inFlight = 0;
+    this.#splitCounts.pop();
     if (count < this.#records.length) return this.#records.splice(0, count);
     const all = this.#records;
     this.#records = [];
     return all;
   }
 
-  /** Those that are not under way; nothing of them was ever written. */
-  takeUnsent(): readonly PendingRecord[] {
-    this.#pieces = [];
-    return this.#records.splice(this.#underWay);
+  /** Removes the queued records, none of which was written. */
+  takeQueued(): readonly PendingRecord[] {
+    this.#splitCounts = [];
+    return this.#records.splice(this.#inFlight);
   }
 
-  /** The request was not done: its records wait again, first in line. */
-  requeueAfterDelay(): void {
-    this.#underWay = 0;
+  /** The request wrote nothing: its records are queued again, before the others. */
+  requeueInFlight(): void {
+    this.#inFlight = 0;
   }
 
-  /** The batch under way was too large: its halves come next, in order. A record that was alone is taken out and returned. */
-  halve(): PendingRecord | undefined {
-    if (this.#underWay <= 1) return this.takeUnderWay()[0];
-    const first = Math.ceil(this.#underWay / 2);
-    this.#pieces.pop();
-    this.#pieces.push(this.#underWay - first, first);
-    this.#underWay = 0;
+  /**
+   * The broker refused the batch in flight as too large: its halves are sent next, in order. A batch of a
+   * single record cannot be split: that record is removed and returned.
+   */
+  splitInFlight(): PendingRecord | undefined {
+    if (this.#inFlight <= 1) return this.takeInFlight()[0];
+    const first = Math.ceil(this.#inFlight / 2);
+    this.#splitCounts.pop();
+    this.#splitCounts.push(this.#inFlight - first, first);
+    this.#inFlight = 0;
     return undefined;
   }
 }

@@ -1,35 +1,34 @@
 import { messageOf, StorkConfigError } from '../../core/runtime/errors.js';
 import { murmur2 } from '../../driver-kit/log/murmur2.js';
+import type { PartitionChoice } from '../options/options.js';
 
-/** A message as a partitioner sees it. @publicApi */
-export interface MessageToPlace {
-  readonly topic: string;
-  readonly key: Buffer | string | null;
-  /** How many partitions the topic has. */
-  readonly partitions: number;
-}
+/** The user's partitioner, option `partitioner`. */
+export type Partitioner = (choice: PartitionChoice) => number;
 
-/** Chooses the partition of a message that names none: an integer from 0 to `partitions` − 1. @publicApi */
-export type Partitioner = (message: MessageToPlace) => number;
-
-/** Where Kafka's own clients put a key, so that services in other languages find it in the same partition. */
+/**
+ * The partition of a key as the Java client computes it: producers in other languages choose the same one.
+ */
 export function partitionOfKey(key: Buffer | string, partitions: number): number {
   return (murmur2(typeof key === 'string' ? Buffer.from(key) : key) & 0x7fffffff) % partitions;
 }
 
-/** The user's choice; whatever is wrong with it is an error of this one message. */
-export function partitionBy(partitioner: Partitioner, message: MessageToPlace): number {
-  let chosen: unknown;
+/** @throws StorkConfigError if the partitioner throws, or returns no partition of the topic */
+export function partitionBy(partitioner: Partitioner, choice: PartitionChoice): number {
+  let partition: unknown;
   try {
-    chosen = partitioner(message);
+    partition = partitioner(choice);
   } catch (error) {
-    const why = `the partitioner threw for a message to ${JSON.stringify(message.topic)}: ${messageOf(error)}`;
+    const why = `the partitioner threw for a message to ${JSON.stringify(choice.topic)}: ${messageOf(error)}`;
     throw new StorkConfigError(why, { cause: error });
   }
-  if (typeof chosen === 'number' && isPartition(chosen, message.partitions)) return chosen;
-  const expected = `an integer from 0 to ${message.partitions - 1}`;
+  if (typeof partition === 'number' && isPartition(partition, choice.partitions)) return partition;
+  const expected = `an integer from 0 to ${choice.partitions - 1}`;
   throw new StorkConfigError([
-    { name: `partitioner, for a message to ${JSON.stringify(message.topic)}`, expected, given: show(chosen) },
+    {
+      name: `partitioner, for a message to ${JSON.stringify(choice.topic)}`,
+      expected,
+      given: show(partition),
+    },
   ]);
 }
 

@@ -10,66 +10,66 @@ import {
 import type { RetryBackoffs } from './retry-backoffs.js';
 import type { PartitionBatcher } from './partition-batcher.js';
 
-/** One producer of the client and what is on its way through it. Retired, it ends when that has ended. */
+/** A producer of the Kafka client. A retired one closes when its last request in flight has ended. */
 export class PooledProducer {
-  /** Queues with a request under way. */
-  readonly sending = new Set<PartitionBatcher>();
-  readonly #ended: (lease: PooledProducer) => void;
+  /** Partitions with a request in flight. */
+  readonly inFlight = new Set<PartitionBatcher>();
+  readonly #onClosed: (producer: PooledProducer) => void;
   #isRetired = false;
   #closing: Promise<void> | undefined;
 
   constructor(
-    readonly client: KafkaProducer,
-    ended: (lease: PooledProducer) => void,
+    readonly clientProducer: KafkaProducer,
+    onClosed: (producer: PooledProducer) => void,
   ) {
-    this.#ended = ended;
+    this.#onClosed = onClosed;
   }
 
-  end(queue: PartitionBatcher): void {
-    this.sending.delete(queue);
-    this.#closeIfDone();
+  endRequest(batcher: PartitionBatcher): void {
+    this.inFlight.delete(batcher);
+    this.#closeIfUnused();
   }
 
   retire(): void {
     this.#isRetired = true;
-    this.#closeIfDone();
+    this.#closeIfUnused();
   }
 
   close(): Promise<void> {
-    this.#closing ??= this.client.close().then(() => this.#ended(this));
+    this.#closing ??= this.clientProducer.close().then(() => this.#onClosed(this));
     return this.#closing;
   }
 
-  #closeIfDone(): void {
-    if (this.#isRetired && this.sending.size === 0) void this.close();
+  #closeIfUnused(): void {
+    if (this.#isRetired && this.inFlight.size === 0) void this.close();
   }
 }
 
-export interface ClientProducersFields {
+export interface ProducerPoolFields {
   readonly client: Pick<KafkaClient, 'openProducer'>;
   readonly settings: ProducerSettings;
   readonly name: string;
   readonly retryBackoffs: RetryBackoffs;
   readonly clock: StorkClock;
-  /** There is a producer to send with. */
-  up(): void;
-  /** The broker lets nobody in with these settings, and never has. */
+  /** A producer is open: records can be sent. */
+  opened(): void;
+  /** The broker refused the first producer with these settings. */
   refused(error: PublishRejectedError): void;
 }
 
-/** The producer of now and those that still finish: one that has gone wrong is replaced, not repaired. */
+/** The current producer, and retired ones with requests in flight. A failed producer is never reused. */
 export class ProducerPool {
-  readonly #fields: ClientProducersFields;
-  readonly #leases = new Set<PooledProducer>();
+  readonly #fields: ProducerPoolFields;
+  readonly #producers = new Set<PooledProducer>();
   #current: PooledProducer | undefined;
-  /** The try under way, the wait before the next one included. */
+  /** Also true during the back-off between two attempts. */
   #isOpening = false;
   #opening: Promise<void> = Promise.resolve();
-  #wasUp = false;
-  #closed = false;
-  #waiting: ReturnType<typeof withResolvers<void>>[] = [];
+  #hasEverOpened = false;
+  #isClosed = false;
+  #waiters: ReturnType<typeof withResolvers<void>>[] = [];
 
-  constructor(fields: ClientProducersFields) {
+  constructor(fields: ProducerPoolFields) {
     this.#fields = fields;
   }
 
@@ -77,41 +77,41 @@ export class ProducerPool {
     return this.#current;
   }
 
-  /** Resolves when there is one; rejects where the broker refuses, and when it is closed first. */
+  /** Resolves when a producer is open. Rejects if the broker refuses it, or the pool is closed first. */
   ready(): Promise<void> {
-    if (this.#closed) return Promise.reject(this.#closedError());
+    if (this.#isClosed) return Promise.reject(this.#closedError());
     if (this.#current !== undefined) return Promise.resolve();
     const waiter = withResolvers<void>();
-    this.#waiting.push(waiter);
+    this.#waiters.push(waiter);
     this.open();
     return waiter.promise;
   }
 
-  /** Sees to it that there will be one. */
+  /** Starts to open a producer, unless one is open or opening. */
   open(): void {
-    if (this.#isOpening || this.#closed || this.#current !== undefined) return;
+    if (this.#isOpening || this.#isClosed || this.#current !== undefined) return;
     this.#isOpening = true;
-    this.#tryToOpen();
+    this.#startOpening();
   }
 
-  /** Nothing more goes through it, and another takes its place. */
-  retire(lease: PooledProducer): void {
-    lease.retire();
-    if (lease !== this.#current) return;
+  /** Sends no further request through this producer, and opens another one. */
+  retire(producer: PooledProducer): void {
+    producer.retire();
+    if (producer !== this.#current) return;
     this.#current = undefined;
     this.open();
   }
 
-  /** Ends them all, whatever is on its way, within `limitMs`. */
+  /** Closes all producers within `limitMs`, also those with requests in flight. */
   async close(limitMs: number): Promise<void> {
-    this.#closed = true;
+    this.#isClosed = true;
     this.#current = undefined;
-    for (const waiter of this.#takeWaiting()) waiter.reject(this.#closedError());
-    const ended = Promise.all([this.#opening, ...[...this.#leases].map((lease) => lease.close())]);
-    await settlesWithin(this.#fields.clock, ended, limitMs);
+    for (const waiter of this.#takeWaiters()) waiter.reject(this.#closedError());
+    const closed = Promise.all([this.#opening, ...[...this.#producers].map((producer) => producer.close())]);
+    await settlesWithin(this.#fields.clock, closed, limitMs);
   }
 
-  #tryToOpen(): void {
+  #startOpening(): void {
     this.#opening = this.#openOnce();
   }
 
@@ -120,44 +120,45 @@ export class ProducerPool {
     try {
       producer = await this.#fields.client.openProducer(this.#fields.settings);
     } catch (error) {
-      return this.#failed(error);
+      return this.#openFailed(error);
     }
-    // Too late: nobody else knows of it.
-    if (this.#closed) await producer.close();
+    // It opened after `close`, which therefore could not close it.
+    if (this.#isClosed) await producer.close();
     else this.#opened(producer);
   }
 
   #opened(producer: KafkaProducer): void {
     this.#isOpening = false;
-    this.#wasUp = true;
-    this.#current = new PooledProducer(producer, (lease) => this.#leases.delete(lease));
-    this.#leases.add(this.#current);
-    this.#fields.retryBackoffs.over(this);
-    for (const waiter of this.#takeWaiting()) waiter.resolve();
-    this.#fields.up();
+    this.#hasEverOpened = true;
+    this.#current = new PooledProducer(producer, (closed) => this.#producers.delete(closed));
+    this.#producers.add(this.#current);
+    this.#fields.retryBackoffs.clear(this);
+    for (const waiter of this.#takeWaiters()) waiter.resolve();
+    this.#fields.opened();
   }
 
-  #failed(error: unknown): void {
+  #openFailed(error: unknown): void {
     const { name, retryBackoffs } = this.#fields;
-    if (this.#closed) return;
+    if (this.#isClosed) return;
     const cause = error instanceof Error ? error : new Error(messageOf(error));
-    // Later it may be a broker that has not loaded its users yet: then only waiting helps.
-    if (!this.#wasUp && error instanceof KafkaClientError && error.failure === 'refused') {
+    // A restarting broker refuses until it has loaded its users: after a first success a refusal is retried.
+    if (!this.#hasEverOpened && error instanceof KafkaClientError && error.failure === 'refused') {
       this.#isOpening = false;
-      retryBackoffs.over(this);
-      const why = new PublishRejectedError(`${name}: the broker opens no producer: ${cause.message}`, {
-        cause,
-      });
-      for (const waiter of this.#takeWaiting()) waiter.reject(why);
-      return this.#fields.refused(why);
+      retryBackoffs.clear(this);
+      const refusal = new PublishRejectedError(
+        `${name}: the broker refused to open a producer: ${cause.message}`,
+        { cause },
+      );
+      for (const waiter of this.#takeWaiters()) waiter.reject(refusal);
+      return this.#fields.refused(refusal);
     }
-    retryBackoffs.backOff(this, cause, () => this.#tryToOpen());
+    retryBackoffs.schedule(this, cause, () => this.#startOpening());
   }
 
-  #takeWaiting() {
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    return waiting;
+  #takeWaiters() {
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    return waiters;
   }
 
   #closedError(): ClientClosedError {

@@ -8,9 +8,9 @@ import type { ConnectionStateCell } from '../../core/port/connection-state.js';
 import type { StorkLogger } from '../../core/runtime/logger.js';
 
 export interface RetryBackoffsFields {
-  /** `backoff` while anything is away, `ready` when all of it is back. */
+  /** Moved to `backoff` with the first failing target, and to `ready` when the last one has recovered. */
   readonly state: ConnectionStateCell;
-  /** Shown before each line of the log. */
+  /** Prefix of log lines. */
   readonly name: string;
   readonly reconnect: BackoffOptions;
   readonly clock: StorkClock;
@@ -20,47 +20,50 @@ export interface RetryBackoffsFields {
 
 interface RetryBackoff {
   attempt: number;
-  cancel: CancelTimer;
+  cancelTimer: CancelTimer;
 }
 
-/** What cannot be reached for now, each tried again with a back-off of its own: one leader may be away while the others are there. */
+/**
+ * One back-off per failing target: a partition, the metadata of a topic, the opening of a producer. They
+ * are independent, because one partition leader can be unavailable while the others accept requests.
+ */
 export class RetryBackoffs {
   readonly #fields: RetryBackoffsFields;
-  readonly #retryBackoffs = new Map<object, RetryBackoff>();
+  readonly #backoffs = new Map<object, RetryBackoff>();
 
   constructor(fields: RetryBackoffsFields) {
     this.#fields = fields;
   }
 
-  /** Calls `again` when `what` may be tried once more. */
-  backOff(what: object, error: Error, again: () => void): void {
+  get isActive(): boolean {
+    return this.#backoffs.size > 0;
+  }
+
+  /** Calls `retry` after a delay that grows with each failure of `target`. */
+  schedule(target: object, error: Error, retry: () => void): void {
     const { state, name, reconnect, clock, random, logger } = this.#fields;
-    const attempt = (this.#retryBackoffs.get(what)?.attempt ?? 0) + 1;
+    const attempt = (this.#backoffs.get(target)?.attempt ?? 0) + 1;
     const delayMs = backoffMs(attempt, reconnect, random);
-    // Once for a trouble, not once for each try.
-    if (this.#retryBackoffs.size === 0) logger.warn(`${name}: ${error.message}; trying again`);
-    this.#retryBackoffs.set(what, { attempt, cancel: clock.setTimer(delayMs, again) });
+    // One line per outage, not one per retry.
+    if (this.#backoffs.size === 0) logger.warn(`${name}: ${error.message}; retrying`);
+    this.#backoffs.set(target, { attempt, cancelTimer: clock.setTimer(delayMs, retry) });
     state.move({ value: 'backoff', attempt, delayMs, error });
   }
 
-  /** `what` is back, or nobody needs it any more. */
-  over(what: object): void {
-    const outage = this.#retryBackoffs.get(what);
-    if (outage === undefined) return;
-    outage.cancel();
-    this.#retryBackoffs.delete(what);
-    if (this.#retryBackoffs.size > 0) return;
-    this.#fields.logger.log(`${this.#fields.name}: works again`);
+  /** `target` has recovered, or has nothing left to send. */
+  clear(target: object): void {
+    const backoff = this.#backoffs.get(target);
+    if (backoff === undefined) return;
+    backoff.cancelTimer();
+    this.#backoffs.delete(target);
+    if (this.#backoffs.size > 0) return;
+    this.#fields.logger.log(`${this.#fields.name}: recovered`);
     this.#fields.state.move({ value: 'ready' });
   }
 
-  get any(): boolean {
-    return this.#retryBackoffs.size > 0;
-  }
-
-  /** Tries nothing any more. */
-  end(): void {
-    for (const { cancel } of this.#retryBackoffs.values()) cancel();
-    this.#retryBackoffs.clear();
+  /** Cancels all retries. */
+  cancelAll(): void {
+    for (const { cancelTimer } of this.#backoffs.values()) cancelTimer();
+    this.#backoffs.clear();
   }
 }

@@ -1,63 +1,65 @@
 import { PartitionBatcher, type PendingRecord } from './partition-batcher.js';
 
-/** What a partition gets before the next has its turn, as in Kafka's own client. */
-const enoughBytes = 16 * 1024;
+/** Bytes that one partition receives before the next one is chosen: `batch.size` of the Java client. */
+const stickyBytesLimit = 16 * 1024;
 
-/** What is on its way to one topic. */
+/** The records of one topic that are not confirmed yet. */
 export class TopicAccumulator {
-  /** One for each partition that was written to, and for those before it. */
-  readonly queues: PartitionBatcher[] = [];
-  /** Those that come before the number of partitions is known, in order. */
-  waiting: PendingRecord[] = [];
-  /** Whether that number is being asked for. */
-  isAsking = false;
-  #partitions = 0;
-  #sticky: number | undefined;
-  /** Bytes sent to it since it was chosen. */
-  #stuckBytes = 0;
+  /** Indexed by partition; partitions below the highest one that was written to have one, too. */
+  readonly batchers: PartitionBatcher[] = [];
+  /** Records that arrived before the partition count was known, in order. */
+  unrouted: PendingRecord[] = [];
+  isFetchingMetadata = false;
+  #partitionCount = 0;
+  #stickyPartition: number | undefined;
+  /** Bytes sent to the sticky partition since it was chosen. */
+  #stickyBytes = 0;
 
   constructor(readonly topic: string) {}
 
-  queue(partition: number): PartitionBatcher {
-    while (this.queues.length <= partition) {
-      this.queues.push(new PartitionBatcher(this.topic, this.queues.length));
+  batcher(partition: number): PartitionBatcher {
+    while (this.batchers.length <= partition) {
+      this.batchers.push(new PartitionBatcher(this.topic, this.batchers.length));
     }
-    return this.queues[partition]!;
+    return this.batchers[partition]!;
   }
 
   /**
-   * Where records without a key go for now. One partition for a while: what comes while a request is under way then goes out together,
-   * where spread over all of them each record would have a request of its own.
+   * The partition for records without a key. It is sticky: records that arrive while a request is in flight
+   * then share the next request. Spread over all partitions, each record would need a request of its own.
    */
-  sticky(partitions: number, random: () => number): number {
-    this.#partitions = partitions;
-    // Clients that start together do not all begin with the first.
-    if (this.#sticky === undefined || this.#sticky >= partitions)
-      this.#sticky = Math.floor(random() * partitions);
-    return this.#sticky;
+  stickyPartition(partitionCount: number, random: () => number): number {
+    this.#partitionCount = partitionCount;
+    // Random, so that producers that start together do not all write to partition 0.
+    if (this.#stickyPartition === undefined || this.#stickyPartition >= partitionCount)
+      this.#stickyPartition = Math.floor(random() * partitionCount);
+    return this.#stickyPartition;
   }
 
-  /** A batch goes out to the partition. Partitions take turns. */
-  sent(partition: number, bytes: number): void {
-    if (partition !== this.#sticky) return;
-    this.#stuckBytes += bytes;
-    if (this.#stuckBytes >= enoughBytes) this.leave(partition);
+  /** Counts what was sent; after `stickyBytesLimit` another partition becomes the sticky one. */
+  countSent(partition: number, bytes: number): void {
+    if (partition !== this.#stickyPartition) return;
+    this.#stickyBytes += bytes;
+    if (this.#stickyBytes >= stickyBytesLimit) this.moveStickyFrom(partition);
   }
 
-  /** Those that are slow or away are passed over. */
-  leave(partition: number): void {
-    if (partition !== this.#sticky) return;
-    this.#stuckBytes = 0;
-    this.#sticky =
-      this.#next(partition, (phase) => phase === 'idle') ??
-      this.#next(partition, (phase) => phase !== 'backing-off') ??
-      (partition + 1) % this.#partitions;
+  /** Chooses another sticky partition: an idle one if there is any, else one that is not backing off. */
+  moveStickyFrom(partition: number): void {
+    if (partition !== this.#stickyPartition) return;
+    this.#stickyBytes = 0;
+    this.#stickyPartition =
+      this.#nextPartition(partition, (phase) => phase === 'idle') ??
+      this.#nextPartition(partition, (phase) => phase !== 'backing-off') ??
+      (partition + 1) % this.#partitionCount;
   }
 
-  #next(after: number, isWelcome: (phase: PartitionBatcher['phase']) => boolean): number | undefined {
-    for (let i = 1; i <= this.#partitions; i++) {
-      const partition = (after + i) % this.#partitions;
-      if (isWelcome(this.queues[partition]?.phase ?? 'idle')) return partition;
+  #nextPartition(
+    after: number,
+    isSuitable: (phase: PartitionBatcher['phase']) => boolean,
+  ): number | undefined {
+    for (let i = 1; i <= this.#partitionCount; i++) {
+      const partition = (after + i) % this.#partitionCount;
+      if (isSuitable(this.batchers[partition]?.phase ?? 'idle')) return partition;
     }
     return undefined;
   }

@@ -2,91 +2,98 @@ import type { StorkClock } from '../../core/runtime/clock.js';
 import { legalTopic } from '../../driver-kit/log/topic-names.js';
 import { KafkaClientError, type KafkaAdmin } from '../client/client.js';
 
-/** A topic that exists is asked for again after this long: it may have got partitions. */
+/** Age at which the partition count of a topic is fetched again: partitions may have been added. */
 const refreshAfterMs = 60_000;
-/** A topic that does not exist may be created at any moment; and what was just asked need not be asked again. */
-const trustedForMs = 1_000;
+/**
+ * Age up to which metadata counts as current, missing topics included. Short, because a topic may be
+ * created at any moment.
+ */
+const freshForMs = 1_000;
 
 interface KnownTopic {
-  readonly partitions: number;
-  askedMs: number;
+  readonly partitionCount: number;
+  fetchedAtMs: number;
 }
 
-/** Which topics there are and how many partitions they have. */
+/** Which topics exist, and how many partitions they have. */
 export class TopicMetadataCache {
   readonly #admin: Pick<KafkaAdmin, 'partitionCounts'>;
   readonly #clock: StorkClock;
   readonly #known = new Map<string, KnownTopic>();
-  /** When each was found missing, oldest first. */
-  readonly #missing = new Map<string, number>();
-  readonly #asking = new Map<string, Promise<number | undefined>>();
+  /** When each topic was found missing, oldest first. */
+  readonly #missingSinceMs = new Map<string, number>();
+  readonly #requests = new Map<string, Promise<number | undefined>>();
 
   constructor(admin: Pick<KafkaAdmin, 'partitionCounts'>, clock: StorkClock) {
     this.#admin = admin;
     this.#clock = clock;
   }
 
-  /** Number of partitions as far as it is known, without waiting. What was known for long is asked again beside. */
+  /**
+   * The cached partition count, without waiting. An old entry is returned and refreshed in the background.
+   */
   known(topic: string): number | undefined {
     const known = this.#known.get(topic);
     if (known === undefined) return undefined;
     const nowMs = this.#clock.now();
-    if (nowMs - known.askedMs >= refreshAfterMs) {
-      known.askedMs = nowMs;
-      // What is known holds until something better is.
-      this.#ask(topic).catch(() => {});
+    if (nowMs - known.fetchedAtMs >= refreshAfterMs) {
+      known.fetchedAtMs = nowMs;
+      // A failed refresh keeps the old entry.
+      this.#fetch(topic).catch(() => {});
     }
-    return known.partitions;
+    return known.partitionCount;
   }
 
-  /** Number of partitions; undefined where there is no such topic. Rejects with `KafkaClientError`. */
-  async partitions(topic: string): Promise<number | undefined> {
-    return this.known(topic) ?? (this.#isMissing(topic) ? undefined : await this.#ask(topic));
+  /** The partition count; undefined if the topic does not exist. Rejects with `KafkaClientError`. */
+  async partitionCount(topic: string): Promise<number | undefined> {
+    return this.known(topic) ?? (this.#isKnownMissing(topic) ? undefined : await this.#fetch(topic));
   }
 
-  /** The same, asked anew unless it was asked within the last second. */
-  async refreshed(topic: string): Promise<number | undefined> {
+  /** Like `partitionCount`, but fetches it from the broker if the cached one is older than a second. */
+  async currentPartitionCount(topic: string): Promise<number | undefined> {
     const known = this.#known.get(topic);
-    if (known === undefined) return this.partitions(topic);
-    if (this.#clock.now() - known.askedMs < trustedForMs) return known.partitions;
-    return this.#ask(topic);
+    if (known === undefined) return this.partitionCount(topic);
+    if (this.#clock.now() - known.fetchedAtMs < freshForMs) return known.partitionCount;
+    return this.#fetch(topic);
   }
 
   async exists(topic: string): Promise<boolean> {
-    return (await this.partitions(topic)) !== undefined;
+    return (await this.partitionCount(topic)) !== undefined;
   }
 
-  /** It may be gone, or new: the next who needs it asks, and an answer that is on its way is not kept. */
+  /**
+   * The topic may have been deleted or created. The response of a request in flight is not cached either.
+   */
   forget(topic: string): void {
     this.#known.delete(topic);
-    this.#missing.delete(topic);
-    this.#asking.delete(topic);
+    this.#missingSinceMs.delete(topic);
+    this.#requests.delete(topic);
   }
 
-  #isMissing(topic: string): boolean {
+  #isKnownMissing(topic: string): boolean {
     if (!legalTopic.test(topic)) return true;
-    const sinceMs = this.#missing.get(topic);
-    return sinceMs !== undefined && this.#clock.now() - sinceMs < trustedForMs;
+    const sinceMs = this.#missingSinceMs.get(topic);
+    return sinceMs !== undefined && this.#clock.now() - sinceMs < freshForMs;
   }
 
-  #ask(topic: string): Promise<number | undefined> {
-    const running = this.#asking.get(topic);
-    if (running !== undefined) return running;
-    const asking = this.#count(topic).then(
-      (partitions) => {
-        if (this.#endAsking(topic, asking)) this.#remember(topic, partitions);
-        return partitions;
+  #fetch(topic: string): Promise<number | undefined> {
+    const inFlight = this.#requests.get(topic);
+    if (inFlight !== undefined) return inFlight;
+    const request = this.#requestCount(topic).then(
+      (partitionCount) => {
+        if (this.#endRequest(topic, request)) this.#store(topic, partitionCount);
+        return partitionCount;
       },
       (error: unknown) => {
-        this.#endAsking(topic, asking);
+        this.#endRequest(topic, request);
         throw error;
       },
     );
-    this.#asking.set(topic, asking);
-    return asking;
+    this.#requests.set(topic, request);
+    return request;
   }
 
-  async #count(topic: string): Promise<number | undefined> {
+  async #requestCount(topic: string): Promise<number | undefined> {
     try {
       return (await this.#admin.partitionCounts([topic])).get(topic);
     } catch (error) {
@@ -95,29 +102,31 @@ export class TopicMetadataCache {
     }
   }
 
-  /** False where the topic was forgotten in between. */
-  #endAsking(topic: string, asking: Promise<number | undefined>): boolean {
-    if (this.#asking.get(topic) !== asking) return false;
-    return this.#asking.delete(topic);
+  /** False if `forget` was called for the topic while the request was in flight. */
+  #endRequest(topic: string, request: Promise<number | undefined>): boolean {
+    if (this.#requests.get(topic) !== request) return false;
+    return this.#requests.delete(topic);
   }
 
-  #remember(topic: string, partitions: number | undefined): void {
+  #store(topic: string, partitionCount: number | undefined): void {
     const nowMs = this.#clock.now();
-    this.#missing.delete(topic);
-    if (partitions !== undefined) {
-      this.#known.set(topic, { partitions, askedMs: nowMs });
+    this.#missingSinceMs.delete(topic);
+    if (partitionCount !== undefined) {
+      this.#known.set(topic, { partitionCount, fetchedAtMs: nowMs });
       return;
     }
     this.#known.delete(topic);
-    this.#forgetOldMissing(nowMs);
-    this.#missing.set(topic, nowMs);
+    this.#expireMissing(nowMs);
+    this.#missingSinceMs.set(topic, nowMs);
   }
 
-  /** Names of topics come from outside, e.g. as reply addresses: those that do not exist must not pile up. */
-  #forgetOldMissing(nowMs: number): void {
-    for (const [topic, sinceMs] of this.#missing) {
-      if (nowMs - sinceMs < trustedForMs) return;
-      this.#missing.delete(topic);
+  /**
+   * Remote peers choose topic names, e.g. as reply topics: entries of missing topics must not accumulate.
+   */
+  #expireMissing(nowMs: number): void {
+    for (const [topic, sinceMs] of this.#missingSinceMs) {
+      if (nowMs - sinceMs < freshForMs) return;
+      this.#missingSinceMs.delete(topic);
     }
   }
 }

@@ -19,10 +19,11 @@ import { nestContentType } from '../wire.js';
 export interface ReplyInboxFields {
   readonly client: KafkaClient;
   readonly topic: string;
-  /** Names of the groups begin with it. */
+  /** Prefix of the inbox's group id, so that prefix ACLs of the user's group cover it. */
   readonly groupPrefix: string;
   readonly settings: Omit<ConsumerSettings, 'group' | 'topics' | 'assign'>;
-  readonly bare: 'value' | 'item';
+  /** Kind of a reply without a `stork-reply` header: Nest's servers send each item of a stream like that. */
+  readonly untaggedReplyKind: 'value' | 'item';
   readonly reconnect: BackoffOptions;
   readonly name: string;
   readonly clock: StorkClock;
@@ -31,18 +32,20 @@ export interface ReplyInboxFields {
 }
 
 /**
- * Reads one partition of the reply topic, alone in a group of its own: no rebalance can give it to somebody else. Where it begins is
- * known before it joins, so that no reply is missed, and it is never committed: what is older than this process is nobody's.
+ * Reads one partition of the reply topic, in a group with this consumer as its only member: no rebalance
+ * assigns the partition to another process. The start offset is read before the join, because "latest" is
+ * resolved with the first fetch and a reply produced before that would be lost. Offsets are not committed:
+ * older replies belong to requests of earlier processes.
  */
 export class KafkaReplyInbox {
   readonly #fields: ReplyInboxFields;
   readonly #listener: ReplyListener;
   readonly #group: string;
-  #at: TopicPartition = { topic: '', partition: 0 };
-  #next = 0;
+  #partition: TopicPartition = { topic: '', partition: 0 };
+  #nextOffset = 0;
   #consumer: KafkaConsumer | undefined;
   #hasJoined = false;
-  #abort = new AbortController();
+  readonly #closeSignal = new AbortController();
 
   constructor(fields: ReplyInboxFields, listener: ReplyListener) {
     this.#fields = fields;
@@ -51,34 +54,37 @@ export class KafkaReplyInbox {
   }
 
   get address(): LogReplyAddress {
-    return this.#at;
+    return this.#partition;
   }
 
-  /** False while it joins. */
+  /** False while it joins its group. */
   get isReading(): boolean {
     return this.#hasJoined;
   }
 
-  /** Resolves when every reply to the address will be seen. */
+  /** Resolves when every reply that is sent to `address` from now on will be received. */
   async open(): Promise<void> {
     const { client, topic, random } = this.#fields;
     const ends = await client.admin.ends(topic);
     const chosen = ends[Math.floor(random() * ends.length)];
     if (chosen === undefined) throw new ConnectionLostError(`the reply topic ${topic} has no partition yet`);
-    this.#at = { topic, partition: chosen.partition };
-    this.#next = chosen.high;
-    await this.#joinAtLast(isEarlyAcked);
+    this.#partition = { topic, partition: chosen.partition };
+    this.#nextOffset = chosen.high;
+    await this.#joinWithRetries(isPermanent);
   }
 
   async close(): Promise<void> {
-    this.#abort.abort();
+    this.#closeSignal.abort();
     await this.#consumer?.close();
-    // Without us the broker would keep it for minutes.
+    // The broker keeps an empty group for minutes.
     await this.#fields.client.admin.deleteGroup(this.#group).catch(() => {});
   }
 
-  /** Tries until it has joined, is closed or fails for good: a coordinator may be away, and a new cluster has none for a while. */
-  async #joinAtLast(isEarlyAcked: (error: unknown) => boolean): Promise<void> {
+  /**
+   * Joins the group, with a back-off between attempts: its coordinator may be unavailable, and a new
+   * cluster has none at first. Rejects on a permanent error, and when the inbox is closed.
+   */
+  async #joinWithRetries(isPermanent: (error: unknown) => boolean): Promise<void> {
     const { logger, name } = this.#fields;
     for (let attempt = 1; ; attempt++) {
       try {
@@ -86,25 +92,25 @@ export class KafkaReplyInbox {
         if (attempt > 1) logger.log(`${name}: replies are read`);
         return;
       } catch (error) {
-        if (isEarlyAcked(error)) throw error;
+        if (isPermanent(error)) throw error;
         if (attempt === 1) logger.warn(`${name}: replies cannot be read yet: ${messageOf(error)}`);
-        await this.#standBack(attempt);
-        if (this.#abort.signal.aborted) throw error;
+        await this.#closeConsumerAndWait(attempt);
+        if (this.#closeSignal.signal.aborted) throw error;
       }
     }
   }
 
   async #join(): Promise<void> {
     const { client, settings } = this.#fields;
-    const at = this.#at;
+    const partition = this.#partition;
     const consumer = client.openConsumer(
-      { ...settings, group: this.#group, topics: [at.topic], assign: assignOne(at) },
+      { ...settings, group: this.#group, topics: [partition.topic], assign: assignOne(partition) },
       {
         beforeJoin: async () => {},
-        assigned: () => consumer.seek(at, this.#next),
+        assigned: () => consumer.seek(partition, this.#nextOffset),
         fetched: (_, records, nextOffset) => this.#fetched(records, nextOffset),
-        outOfRange: () => this.#outOfRange(),
-        // A failed join both rejects and crashes; only what had joined is joined anew from here.
+        outOfRange: () => this.#seekToEarliest(),
+        // A failed first join both rejects and crashes: `#joinWithRetries` repeats it, not `#rejoin`.
         crashed: (error) => {
           if (this.#consumer === consumer && this.#hasJoined) void this.#rejoin(error);
         },
@@ -114,48 +120,47 @@ export class KafkaReplyInbox {
     this.#hasJoined = false;
     await consumer.start();
     this.#hasJoined = true;
-    // Closed while it joined, nobody else knows of it.
-    if (this.#abort.signal.aborted) await consumer.close();
+    // `close` was called during the join, and may have closed the consumer before it was started.
+    if (this.#closeSignal.signal.aborted) await consumer.close();
   }
 
   #fetched(records: readonly FetchedRecord[], nextOffset: number): void {
     for (const { offset, headers = {}, value } of records) {
-      if (Number(offset) < this.#next) continue;
-      const reply = inboundLogReply({ headers, value }, this.#fields.bare);
+      if (Number(offset) < this.#nextOffset) continue;
+      const reply = inboundLogReply({ headers, value }, this.#fields.untaggedReplyKind);
       this.#listener.onReply({ ...reply, contentType: reply.contentType ?? nestContentType(reply.body) });
     }
-    this.#next = Math.max(this.#next, nextOffset);
+    this.#nextOffset = Math.max(this.#nextOffset, nextOffset);
   }
 
-  /** Somebody has emptied or remade the topic: whatever is in it is newer than what we waited for. */
-  async #outOfRange(): Promise<void> {
-    const ends = await this.#fields.client.admin.ends(this.#at.topic);
-    this.#next = ends.find(({ partition }) => partition === this.#at.partition)?.low ?? 0;
-    this.#consumer?.seek(this.#at, this.#next);
+  /** The topic was truncated or recreated: all of its records are newer than those read before. */
+  async #seekToEarliest(): Promise<void> {
+    const ends = await this.#fields.client.admin.ends(this.#partition.topic);
+    this.#nextOffset = ends.find(({ partition }) => partition === this.#partition.partition)?.low ?? 0;
+    this.#consumer?.seek(this.#partition, this.#nextOffset);
   }
 
-  /** Pending requests go on waiting: replies stay in their topic. */
+  /** Pending requests keep waiting: replies stay in the topic and are read after the rejoin. */
   async #rejoin(cause: Error): Promise<void> {
     const { logger, name } = this.#fields;
-    logger.warn(`${name}: reading replies has ended and is started again: ${messageOf(cause)}`);
+    logger.warn(`${name}: the reply consumer crashed and is restarted: ${messageOf(cause)}`);
     this.#hasJoined = false;
-    await this.#standBack(1);
-    if (this.#abort.signal.aborted) return;
-    // It ends with the inbox alone.
-    await this.#joinAtLast(() => false).catch(() => {});
+    await this.#closeConsumerAndWait(1);
+    if (this.#closeSignal.signal.aborted) return;
+    // No error is permanent here: requests are pending. Rejects only when the inbox is closed.
+    await this.#joinWithRetries(() => false).catch(() => {});
   }
 
-  /** Lets go of what has crashed, and waits. */
-  async #standBack(attempt: number): Promise<void> {
+  async #closeConsumerAndWait(attempt: number): Promise<void> {
     const { clock, random, reconnect } = this.#fields;
     const crashed = this.#consumer;
     this.#consumer = undefined;
     await crashed?.close();
-    await sleep(clock, backoffMs(attempt, reconnect, random), this.#abort.signal);
+    await sleep(clock, backoffMs(attempt, reconnect, random), this.#closeSignal.signal);
   }
 }
 
-/** What a coordinator that is away, or goes away in the middle, does not bring about. */
-function isEarlyAcked(error: unknown): boolean {
+/** Temporary is only that the coordinator is unavailable, or fails during the join. */
+function isPermanent(error: unknown): boolean {
   return !(error instanceof KafkaClientError) || !['unavailable', 'unconfirmed'].includes(error.failure);
 }

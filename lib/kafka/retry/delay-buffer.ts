@@ -3,75 +3,80 @@ import { eligibleAt, type DueContext } from '../../driver-kit/log/retry-topic-de
 import type { FetchedRecord } from '../client/client.js';
 import { carriedHeaders } from '../records.js';
 
-export type DueTimes = Omit<DueContext, 'now'>;
+/** The delay of a retry topic, and how far the clock of a record's producer may be ahead. */
+export type RetryTopicDelay = Omit<DueContext, 'now'>;
 
-/** How much may wait in memory. */
+/** Limits of what a delay buffer holds. */
 export interface DelayBufferBounds {
   readonly records: number;
   readonly bytes: number;
 }
 
-interface WaitingRecord {
+interface DelayedRecord {
   readonly record: FetchedRecord;
   readonly eligibleAt: number;
   readonly bytes: number;
 }
 
-/** What a record costs in memory besides its body, roughly. */
+/** Estimated memory of a record besides its value. */
 const recordBytes = 1_000;
 
 /**
- * Records of a retry topic's partition that were fetched and are not due, in the order of their log: each waits for those before it.
- * Due times rise there but for clocks that differ and for parallel writers, by so much one may be late. None is early by the clock of its writer.
+ * Fetched records of one partition of a retry topic that are not eligible yet, in offset order: each waits
+ * for those before it. Due times rise with the offset except for clock skew and parallel producers; a
+ * record may be late by that difference. By its producer's clock, no record is early.
  */
 export class DelayBuffer {
-  readonly #times: DueTimes;
-  #waiting = new Fifo<WaitingRecord>();
+  readonly #delay: RetryTopicDelay;
+  #records = new Fifo<DelayedRecord>();
   #bytes = 0;
 
-  constructor(times: DueTimes) {
-    this.#times = times;
+  constructor(delay: RetryTopicDelay) {
+    this.#delay = delay;
   }
 
   get size(): number {
-    return this.#waiting.size;
+    return this.#records.size;
   }
 
-  /** Offset of the one that all others wait for. */
+  /** Offset of the head, for which all other records wait. */
   get firstOffset(): string | undefined {
-    return this.#waiting.first?.record.offset;
+    return this.#records.first?.record.offset;
   }
 
-  /** Its time is told now, once: one that claims to be of the future would be put off again each time. */
+  /**
+   * Adds a fetched record. Its eligible time is computed here, once: computed again later, a due time or a
+   * timestamp in the future would postpone the record each time.
+   */
   push(record: FetchedRecord, now: number): void {
     const { headers = {}, timestamp, value } = record;
-    const said = { headers: carriedHeaders(headers), timestamp: Number(timestamp) };
+    const carried = { headers: carriedHeaders(headers), timestamp: Number(timestamp) };
     const bytes = recordBytes + (value?.length ?? 0);
-    this.#waiting.push({ record, eligibleAt: eligibleAt(said, { ...this.#times, now }), bytes });
+    this.#records.push({ record, eligibleAt: eligibleAt(carried, { ...this.#delay, now }), bytes });
     this.#bytes += bytes;
   }
 
-  /** Milliseconds until the first is to be taken up, below zero where that is past; undefined where none waits. */
+  /** Milliseconds until the head is eligible, negative if it already is; undefined for an empty buffer. */
   waitMs(now: number): number | undefined {
-    const { first } = this.#waiting;
+    const { first } = this.#records;
     return first === undefined ? undefined : first.eligibleAt - now;
   }
 
-  /** The first, if its time has come. */
+  /** Removes and returns the head if it is eligible. */
   take(now: number): FetchedRecord | undefined {
-    const { first } = this.#waiting;
+    const { first } = this.#records;
     if (first === undefined || first.eligibleAt > now) return undefined;
     this.#bytes -= first.bytes;
-    return this.#waiting.shift()!.record;
+    return this.#records.shift()!.record;
   }
 
   clear(): void {
-    this.#waiting = new Fifo();
+    this.#records = new Fifo();
     this.#bytes = 0;
   }
 
-  /** Whether no more should be fetched; what is fetched at once comes at once, so there may be more. */
-  reaches({ records, bytes }: DelayBufferBounds): boolean {
+  /** Whether the partition should be paused. The last fetch is added as a whole, even beyond the bounds. */
+  isFull({ records, bytes }: DelayBufferBounds): boolean {
     return this.size >= records || this.#bytes >= bytes;
   }
 }

@@ -21,30 +21,30 @@ export interface RepublisherFields {
   readonly group: string;
   readonly patternHeader: string | undefined;
   readonly reconnect: BackoffOptions;
-  /** Shown before log lines. */
+  /** Prefix of log lines. */
   readonly name: string;
   readonly clock: StorkClock;
   readonly random: () => number;
   readonly logger: StorkLogger;
-  /** Makes what is missing beside a source. */
+  /** Creates missing retry and dead letter topics of the source. */
   declareManagedTopics(source: string): Promise<void>;
 }
 
-/** A record of a retry topic that has to wait on. */
-export interface WaitingOn {
+/** A record of a retry topic that is due later than its topic's delay. */
+export interface RemainingDelay {
   readonly source: string;
-  /** Of the topic that it comes from. */
+  /** Of the retry topic that the record was read from. */
   readonly delayMs: number;
   readonly record: FetchedRecord;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since the Unix epoch. */
   readonly dueAt: number;
-  /** Aborts when its partition is not ours any more. */
+  /** Aborts when the partition is revoked. */
   readonly signal: AbortSignal;
 }
 
-type Written = Pick<RecordToSend, 'key' | 'value'>;
+type RecordPayload = Pick<RecordToSend, 'key' | 'value'>;
 
-/** Writes messages to the companions of their source: dead letters, and those that come back later. Keys keep their bytes. */
+/** Publishes messages to the retry and dead letter topics of their source. Key and value bytes stay. */
 export class Republisher {
   readonly #fields: RepublisherFields;
 
@@ -52,47 +52,55 @@ export class Republisher {
     this.#fields = fields;
   }
 
-  /** Where the headers are too many for the topic, those that nobody needs for reading it are left out. */
-  async write(source: string, delivery: Delivery, copy: RepublishedMessage): Promise<void> {
+  /**
+   * Publishes a redelivery or dead letter. Where it is too large, headers of other programs are dropped.
+   */
+  async republish(source: string, delivery: Delivery, message: RepublishedMessage): Promise<void> {
     const { group, retries, patternHeader } = this.#fields;
     const topic =
-      copy.to === 'redelivery'
-        ? retries.topicFor(source, copy.delayMs)
-        : (copy.target ?? deadLetterTopic(source));
+      message.to === 'redelivery'
+        ? retries.topicFor(source, message.delayMs)
+        : (message.target ?? deadLetterTopic(source));
     const record = delivery.message.raw as FetchedRecord;
-    const headers = republishedHeaders(copy, group);
+    const headers = republishedHeaders(message, group);
     try {
-      await this.#writeTo(topic, source, record, headers);
+      await this.#publish(topic, source, record, headers);
     } catch (error) {
       if (!(error instanceof MessageTooLargeError)) throw error;
-      await this.#writeTo(topic, source, record, neededHeaders(headers, patternHeader));
+      await this.#publish(topic, source, record, neededHeaders(headers, patternHeader));
     }
   }
 
-  /** As it is, uncounted, to where it waits for the rest of its time. False where that is over first, or the partition is lost. */
-  async waitOn({ source, delayMs, record, dueAt, signal }: WaitingOn): Promise<boolean> {
+  /**
+   * Publishes the record unchanged, as the same attempt, to the retry topic of its remaining delay: one
+   * more hop. False where the record becomes due or its partition is revoked before a publish succeeds.
+   */
+  async forwardRemainingDelay(remaining: RemainingDelay): Promise<boolean> {
+    const { source, delayMs, record, dueAt, signal } = remaining;
     const { clock, random, reconnect, retries, logger, name } = this.#fields;
     const headers = carriedHeaders(record.headers ?? {});
     for (let attempt = 1; !signal.aborted && clock.now() < dueAt; attempt++) {
       const topic = retries.topicFor(source, dueAt - clock.now(), delayMs);
       try {
-        await this.#writeTo(topic, source, record, headers);
+        await this.#publish(topic, source, record, headers);
         return true;
       } catch (error) {
         if (attempt === 1)
-          logger.warn(`${name}: a message waits in memory, not in ${topic}: ${messageOf(error)}`);
-        const restMs = Math.max(0, dueAt - clock.now());
-        await sleep(clock, Math.min(backoffMs(attempt, reconnect, random), restMs), signal);
+          logger.warn(
+            `${name}: a delayed message could not be published to ${topic} and waits in memory: ${messageOf(error)}`,
+          );
+        const remainingMs = Math.max(0, dueAt - clock.now());
+        await sleep(clock, Math.min(backoffMs(attempt, reconnect, random), remainingMs), signal);
       }
     }
     return false;
   }
 
-  /** Retention counts from the current time: by the message's own it could be deleted while it waits. */
-  async #writeTo(
+  /** Stamps the current time: by the original one, retention could delete the record before it is read. */
+  async #publish(
     topic: string,
     source: string,
-    { key, value }: Written,
+    { key, value }: RecordPayload,
     headers: MessageHeaders,
   ): Promise<void> {
     const { producer, clock } = this.#fields;
@@ -101,13 +109,14 @@ export class Republisher {
       await producer.publish(topic, record);
     } catch (error) {
       if (!(error instanceof NoRouteError)) throw error;
-      // Somebody deleted it.
+      // The topic was deleted.
       await this.#fields.declareManagedTopics(source);
       await producer.publish(topic, record);
     }
   }
 }
 
+/** Headers without which the message could not be read, routed or answered. */
 function neededHeaders(headers: MessageHeaders, patternHeader: string | undefined): MessageHeaders {
   const needed = emptyHeaders();
   const names = new Set<string | undefined>([

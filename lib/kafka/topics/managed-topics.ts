@@ -1,23 +1,28 @@
 import { deadLetterTopic } from '../../driver-kit/log/topic-names.js';
 import type { RetryTopics } from './retry-topics.js';
 
-/** A topic that a source cannot do without, as it should be. */
+// Which topics stork creates for a source topic, and with which configuration: its dead letter topics and
+// its retry topics. `retry-topics.ts` names the retry topics of a group; `topology.ts` creates the topics
+// and checks existing ones; the markers topic of a dead letter topic is created on first use
+// (`dead-letters/dead-letter-topics.ts`).
+
+/** A topic that a source topic requires, and its configuration. */
 export interface ManagedTopic {
   readonly topic: string;
-  /** For messages to people. */
-  readonly what: string;
-  /** What may happen to messages where it is set up otherwise. */
+  /** For log lines. */
+  readonly kind: 'retry topic' | 'dead letter topic';
+  /** Consequence of a weaker configuration, for log lines. */
   readonly risk: string;
   readonly config: Readonly<Record<string, string>>;
 }
 
-/** A copy carries more headers than its message. */
-const roomForHeaders = 64 * 1024;
+/** A republished message carries more headers than the original, so its topic accepts larger records. */
+const headerAllowanceBytes = 64 * 1024;
 const weekMs = 7 * 24 * 60 * 60 * 1_000;
 
 /**
- * @param maxMessageBytes the source's, where it is known
- * @param targets where handlers keep their letters instead
+ * @param maxMessageBytes `max.message.bytes` of the source topic; undefined if it may not be read
+ * @param targets dead letter topics that handlers name instead of the default one
  */
 export function managedTopicsOf(
   source: string,
@@ -25,49 +30,53 @@ export function managedTopicsOf(
   maxMessageBytes: number | undefined,
   targets: readonly string[],
 ): readonly ManagedTopic[] {
-  const waiting = [...retries.of(source)].map(([topic, delayMs]) => ({
+  const retryTopics = [...retries.of(source)].map(([topic, delayMs]): ManagedTopic => ({
     topic,
-    what: 'retry topic',
+    kind: 'retry topic',
     risk: 'may lose messages that wait in it',
-    config: retryConfig(delayMs, maxMessageBytes),
+    config: retryTopicConfig(delayMs, maxMessageBytes),
   }));
-  const deadLetters = [deadLetterTopic(source), ...targets].map((topic) => ({
+  const deadLetterTopics = [deadLetterTopic(source), ...targets].map((topic): ManagedTopic => ({
     topic,
-    what: 'dead letter topic',
-    risk: 'may lose letters',
+    kind: 'dead letter topic',
+    risk: 'may lose dead letters',
     config: deadLetterTopicConfig(maxMessageBytes),
   }));
-  return [...deadLetters, ...waiting];
+  return [...deadLetterTopics, ...retryTopics];
 }
 
-/** Letters are kept until a person has looked at them. */
+/** Without retention: a dead letter is kept until it is replayed or discarded by an operator. */
 export function deadLetterTopicConfig(maxMessageBytes: number | undefined): Readonly<Record<string, string>> {
-  return copyConfig(-1, maxMessageBytes);
+  return republishedConfig(-1, maxMessageBytes);
 }
 
-export function retryConfig(
+export function retryTopicConfig(
   delayMs: number,
   maxMessageBytes: number | undefined,
 ): Readonly<Record<string, string>> {
-  return copyConfig(Math.max(weekMs, 2 * delayMs), maxMessageBytes);
+  return republishedConfig(Math.max(weekMs, 2 * delayMs), maxMessageBytes);
 }
 
-function copyConfig(retentionMs: number, maxMessageBytes: number | undefined): Record<string, string> {
+function republishedConfig(retentionMs: number, maxMessageBytes: number | undefined): Record<string, string> {
   const config: Record<string, string> = { 'cleanup.policy': 'delete', 'retention.ms': String(retentionMs) };
-  if (maxMessageBytes !== undefined) config['max.message.bytes'] = String(maxMessageBytes + roomForHeaders);
+  if (maxMessageBytes !== undefined)
+    config['max.message.bytes'] = String(maxMessageBytes + headerAllowanceBytes);
   return config;
 }
 
-/** One that keeps more, or larger records, than ours would is none the worse. */
-export function isWeaker(given: string | undefined, wanted: string, name: string): boolean {
+/**
+ * Whether an existing topic may lose messages where the wanted setting would not. Longer retention and
+ * larger records are fine.
+ */
+export function isWeaker(setting: string, given: string | undefined, wanted: string): boolean {
   if (given === undefined || given === wanted) return false;
-  if (name === 'max.message.bytes') return Number(given) < Number(wanted);
-  if (name === 'retention.ms') return retention(given) < retention(wanted);
+  if (setting === 'max.message.bytes') return Number(given) < Number(wanted);
+  if (setting === 'retention.ms') return retentionOf(given) < retentionOf(wanted);
   return true;
 }
 
-/** Below zero there is no end. */
-function retention(text: string): number {
+/** A negative `retention.ms` means unlimited. */
+function retentionOf(text: string): number {
   const ms = Number(text);
   return ms < 0 ? Infinity : ms;
 }

@@ -1,34 +1,45 @@
 import { findRetryTopics, retryTopic, type ConsumedTopic } from '../../driver-kit/log/topic-names.js';
 import { RetryTopicDelays } from '../../driver-kit/log/retry-topic-delays.js';
 
-/** Where messages of a group wait for their next run: for each of its sources a topic for each delay, and one that is never waited in. */
+/**
+ * Names of the retry topics of a group. Each source topic has one retry topic per delay, and one without
+ * delay, to which dead letters are replayed.
+ */
 export class RetryTopics {
   readonly #group: string;
   readonly #delays: RetryTopicDelays;
 
-  /** @param delaysMs rising, each from 1 */
+  /** @param delaysMs ascending, each at least 1 */
   constructor(group: string, delaysMs: readonly number[]) {
     this.#group = group;
     this.#delays = new RetryTopicDelays(delaysMs);
   }
 
+  /** The delay, rounded up to one that retry topics can provide; undefined without declared delays. */
   round(delayMs: number): number | undefined {
     return this.#delays.round(delayMs);
   }
 
-  /** Those that a source must have, by their delays. */
+  /** Retry topics that the source topic must have, with their delays. */
   of(source: string): ReadonlyMap<string, number> {
     return new Map(
       this.#delays.ofTopics.map((delayMs) => [retryTopic(source, this.#group, delayMs), delayMs]),
     );
   }
 
-  /** Where a message waits that shall come back after `delayMs`. Without delays of our own it stays among those that wait for as long as it has. */
-  topicFor(source: string, delayMs: number, ownDelayMs = delayMs): string {
-    return retryTopic(source, this.#group, this.#delays.topicFor(delayMs) ?? ownDelayMs);
+  /**
+   * The retry topic for a message that is due in `delayMs`.
+   *
+   * @param currentDelayMs delay of the retry topic that the message comes from; its topic is used if no
+   * delay is declared
+   */
+  topicFor(source: string, delayMs: number, currentDelayMs = delayMs): string {
+    return retryTopic(source, this.#group, this.#delays.topicFor(delayMs) ?? currentDelayMs);
   }
 
-  /** Those among `names`. Those of delays that nobody asks for any more too: they may hold messages. */
+  /**
+   * Retry topics among `names`, also those of delays that are no longer configured: they may hold messages.
+   */
   among(names: readonly string[], sources: readonly string[]): ReadonlyMap<string, ConsumedTopic> {
     return findRetryTopics(names, sources, this.#group);
   }

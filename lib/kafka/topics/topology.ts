@@ -2,32 +2,38 @@ import { messageOf, StorkConfigError, type ConfigProblem } from '../../core/runt
 import { sourceOfDeadLetterTopic } from '../../driver-kit/log/topic-names.js';
 import type { StorkLogger } from '../../core/runtime/logger.js';
 import { KafkaClientError, type KafkaAdmin, type TopicToCreate } from '../client/client.js';
-import { managedTopicsOf, isWeaker, deadLetterTopicConfig, type ManagedTopic } from './managed-topics.js';
+import { deadLetterTopicConfig, isWeaker, managedTopicsOf, type ManagedTopic } from './managed-topics.js';
 import type { RetryTopics } from './retry-topics.js';
 
 export interface TopologyFields {
   readonly admin: KafkaAdmin;
   readonly brokers: readonly string[];
-  /** The transport's name, for messages. */
+  /** Name of the transport, for messages. */
   readonly name: string;
-  /** Of sources; undefined: the broker's own number. */
+  /** Of source topics; undefined: the broker's `num.partitions`. */
   readonly partitions: number | undefined;
   readonly replicationFactor: number | undefined;
   readonly logger: StorkLogger;
 }
 
-const brokersOwnNumber = -1;
+/** Protocol value for the broker's `num.partitions`. */
+const brokerDefault = -1;
 
-/** Topics by name: partitions of those that are there, and why we may not know of others. */
-interface Found {
-  readonly there: ReadonlyMap<string, number>;
+interface TopicLookup {
+  /** Partition counts of the topics that exist. */
+  readonly partitionCounts: ReadonlyMap<string, number>;
+  /** Topics that may not be described, with the broker's reason. */
   readonly refused: ReadonlyMap<string, string>;
 }
 
-/** A topic as it should be made. */
-export type WantedTopic = Omit<TopicToCreate, 'replicationFactor'>;
+/** A topic as it is to be created. */
+export type TopicDefinition = Omit<TopicToCreate, 'replicationFactor'>;
 
-/** Makes the topics that a subscription needs, and says what is missing where that is not allowed. */
+/**
+ * Creates the topics that a subscription needs: source topics, and their dead letter topics and retry
+ * topics. What it may not create it reports with the command that does. An existing topic is never changed;
+ * a weaker one is logged.
+ */
 export class Topology {
   readonly #fields: TopologyFields;
   readonly #created = new Set<string>();
@@ -36,28 +42,36 @@ export class Topology {
     this.#fields = fields;
   }
 
-  /** Whether this process made it: nothing in it is older than we are. */
+  /** Whether this process created the topic: all of its records are then newer than the process. */
   hasCreated(topic: string): boolean {
     return this.#created.has(topic);
   }
 
-  /** @throws StorkConfigError with the commands that make what could not be made */
+  /**
+   * @param targets dead letter topics that handlers name
+   * @throws StorkConfigError with the commands that create the topics which could not be created
+   */
   async declare(
     sources: readonly string[],
     retries: RetryTopics,
     targets: readonly string[] = [],
   ): Promise<void> {
-    const { there, refused } = await this.#lookFor(sources);
+    const { partitionCounts, refused } = await this.#lookUp(sources);
     if (refused.size > 0) throw new StorkConfigError(await this.#problemsOf(refused));
     const problems: ConfigProblem[] = [];
     for (const topic of sources) {
-      if (!there.has(topic)) problems.push(...(await this.#create(await this.#source(topic))));
+      if (!partitionCounts.has(topic))
+        problems.push(...(await this.#create(await this.#sourceDefinition(topic))));
     }
     problems.push(...(await this.#declareManagedTopics(sources, retries, targets)));
     if (problems.length > 0) throw new StorkConfigError(problems);
   }
 
-  /** Makes what is missing beside topics that were found later, or that was gone. What cannot be made is told by whoever writes to it. */
+  /**
+   * Creates missing dead letter topics and retry topics while the transport runs, for source topics that
+   * were found later, or after a topic was deleted. Failures are only logged: the next publish to such a
+   * topic reports them.
+   */
   async declareManagedTopics(
     sources: readonly string[],
     retries: RetryTopics,
@@ -69,57 +83,70 @@ export class Topology {
   }
 
   async declareReplies(topic: string, partitions: number): Promise<void> {
-    // A reply that nobody has fetched within minutes is of nobody's interest.
+    // Requests time out within minutes: older replies have no caller left.
     const config = { 'cleanup.policy': 'delete', 'retention.ms': String(3_600_000) };
     await this.declareTopic({ topic, partitions, config });
   }
 
-  /** Makes the topic unless it is there, however it is set up. @throws StorkConfigError with the command that makes it */
-  async declareTopic(wanted: WantedTopic): Promise<void> {
-    if ((await this.partitionsOf(wanted)) !== undefined) return;
-    const problems = await this.#create(wanted);
+  /**
+   * Creates the topic unless it exists, with whatever configuration.
+   *
+   * @throws StorkConfigError with the command that creates it
+   */
+  async declareTopic(definition: TopicDefinition): Promise<void> {
+    if ((await this.partitionsOf(definition)) !== undefined) return;
+    const problems = await this.#create(definition);
     if (problems.length > 0) throw new StorkConfigError(problems);
   }
 
-  /** How many it has; undefined where there is no such topic. @throws StorkConfigError with the command that makes it, where we may not know */
-  async partitionsOf(wanted: WantedTopic): Promise<number | undefined> {
-    const { there, refused } = await this.#lookFor([wanted.topic]);
-    const why = refused.get(wanted.topic);
-    if (why !== undefined) throw new StorkConfigError([this.#unknown(wanted, why)]);
-    return there.get(wanted.topic);
+  /**
+   * Partition count; undefined if the topic does not exist.
+   *
+   * @throws StorkConfigError with the command that creates the topic, if it may not be described
+   */
+  async partitionsOf(definition: TopicDefinition): Promise<number | undefined> {
+    const { partitionCounts, refused } = await this.#lookUp([definition.topic]);
+    const why = refused.get(definition.topic);
+    if (why !== undefined) throw new StorkConfigError([this.#notDescribable(definition, why)]);
+    return partitionCounts.get(definition.topic);
   }
 
-  /** Partitions of those that exist. One topic that we may not know of fails the question for all of them, and is not named. */
-  async #lookFor(topics: readonly string[]): Promise<Found> {
+  /**
+   * One topic that may not be described makes kafkajs reject the whole metadata request without naming the
+   * topic: the topics are then looked up one by one.
+   */
+  async #lookUp(topics: readonly string[]): Promise<TopicLookup> {
     const { admin } = this.#fields;
     try {
-      return { there: await admin.partitionCounts(topics), refused: new Map() };
+      return { partitionCounts: await admin.partitionCounts(topics), refused: new Map() };
     } catch (error) {
       if (!isRefusal(error)) throw error;
     }
-    const there = new Map<string, number>();
+    const partitionCounts = new Map<string, number>();
     const refused = new Map<string, string>();
     for (const topic of topics) {
       try {
-        for (const [found, count] of await admin.partitionCounts([topic])) there.set(found, count);
+        for (const [found, count] of await admin.partitionCounts([topic])) partitionCounts.set(found, count);
       } catch (error) {
         if (!isRefusal(error)) throw error;
         refused.set(topic, messageOf(error));
       }
     }
-    return { there, refused };
+    return { partitionCounts, refused };
   }
 
-  async #problemsOf(refused: Found['refused']): Promise<readonly ConfigProblem[]> {
+  async #problemsOf(refused: TopicLookup['refused']): Promise<readonly ConfigProblem[]> {
     return Promise.all(
-      [...refused].map(async ([topic, why]) => this.#unknown(await this.#source(topic), why)),
+      [...refused].map(async ([topic, why]) =>
+        this.#notDescribable(await this.#sourceDefinition(topic), why),
+      ),
     );
   }
 
-  #unknown(wanted: WantedTopic, why: string): ConfigProblem {
+  #notDescribable(definition: TopicDefinition, why: string): ConfigProblem {
     return {
-      name: `topic ${wanted.topic} of the transport ${JSON.stringify(this.#fields.name)}`,
-      expected: `the right to describe and read it, and that it exists: ${this.#command(wanted)}`,
+      name: `topic ${definition.topic} of the transport ${JSON.stringify(this.#fields.name)}`,
+      expected: `to exist, with permission to describe and read it: ${this.#createCommand(definition)}`,
       given: why,
     };
   }
@@ -129,36 +156,33 @@ export class Topology {
     retries: RetryTopics,
     targets: readonly string[],
   ): Promise<readonly ConfigProblem[]> {
-    const wanted = await Promise.all(
+    const required = await Promise.all(
       sources.map(async (source) => {
         const managedTopics = managedTopicsOf(source, retries, await this.#maxMessageBytes(source), targets);
         return managedTopics.map((managedTopic) => ({ source, managedTopic }));
       }),
     );
-    const managedTopics = eachOnce(wanted.flat());
-    const found = await this.#lookFor([
-      ...sources,
-      ...managedTopics.map(({ managedTopic }) => managedTopic.topic),
-    ]);
+    const unique = uniqueByTopic(required.flat());
+    const lookup = await this.#lookUp([...sources, ...unique.map(({ managedTopic }) => managedTopic.topic)]);
     const problems = await Promise.all(
-      managedTopics.map(({ source, managedTopic }) =>
-        this.#declareManagedTopic(managedTopic, found.there.get(source), found),
+      unique.map(({ source, managedTopic }) =>
+        this.#declareManagedTopic(managedTopic, lookup.partitionCounts.get(source), lookup),
       ),
     );
     return problems.flat();
   }
 
-  /** @param partitions of its source; undefined where that is gone: then it has no need of companions */
+  /** @param partitions of the source topic; undefined if that was deleted and needs no other topics */
   async #declareManagedTopic(
     managedTopic: ManagedTopic,
     partitions: number | undefined,
-    { there, refused }: Found,
+    { partitionCounts, refused }: TopicLookup,
   ): Promise<readonly ConfigProblem[]> {
     const { topic, config } = managedTopic;
     const why = refused.get(topic);
-    if (there.has(topic)) await this.#warnOfWeaker(managedTopic);
+    if (partitionCounts.has(topic)) await this.#warnIfWeaker(managedTopic);
     else if (partitions === undefined) return [];
-    else if (why !== undefined) return [this.#unknown({ topic, partitions, config }, why)];
+    else if (why !== undefined) return [this.#notDescribable({ topic, partitions, config }, why)];
     else return this.#create({ topic, partitions, config });
     return [];
   }
@@ -168,55 +192,60 @@ export class Topology {
     return text === undefined ? undefined : Number(text);
   }
 
-  /** Without the right to look there is nothing to compare. */
+  /** Empty without permission to describe the configuration. */
   #configOf(topic: string): Promise<Readonly<Record<string, string>>> {
     return this.#fields.admin.topicConfig(topic).catch(() => ({}));
   }
 
-  /** A topic that somebody else made may throw letters away, or be too small for them. */
-  async #warnOfWeaker({ topic, what, risk, config }: ManagedTopic): Promise<void> {
+  /** An existing topic may delete records too early, or refuse large ones. */
+  async #warnIfWeaker({ topic, kind, risk, config }: ManagedTopic): Promise<void> {
     const { logger, name, brokers } = this.#fields;
     const given = await this.#configOf(topic);
-    const weaker = Object.entries(config).filter(([key, value]) => isWeaker(given[key], value, key));
+    const weaker = Object.entries(config).filter(([setting, wanted]) =>
+      isWeaker(setting, given[setting], wanted),
+    );
     if (weaker.length === 0) return;
-    const settings = weaker.map(([key, value]) => `${key}=${value}`).join(',');
+    const settings = weaker.map(([setting, wanted]) => `${setting}=${wanted}`).join(',');
     logger.warn(
-      `${name}: the ${what} ${topic} ${risk}; ` +
+      `${name}: the ${kind} ${topic} ${risk}; ` +
         `kafka-configs.sh --bootstrap-server ${brokers[0]} --alter --topic ${topic} --add-config ${settings}`,
     );
   }
 
-  /** Somebody else may make it in the same moment: that is as good. */
-  async #create(wanted: WantedTopic): Promise<readonly ConfigProblem[]> {
+  /** Succeeds, too, if another process creates the topic at the same time. */
+  async #create(definition: TopicDefinition): Promise<readonly ConfigProblem[]> {
     const { admin, replicationFactor, logger, name } = this.#fields;
-    const { topic } = wanted;
+    const { topic } = definition;
     try {
-      await admin.createTopics([{ ...wanted, replicationFactor }]);
+      await admin.createTopics([{ ...definition, replicationFactor }]);
       this.#created.add(topic);
-      logger.log(`${name}: made the topic ${topic}`);
+      logger.log(`${name}: created the topic ${topic}`);
       return [];
     } catch (error) {
       if (!isRefusal(error)) throw error;
       return [
         {
           name: `topic ${topic} of the transport ${JSON.stringify(name)}`,
-          expected: `to exist: ${this.#command(wanted)}`,
-          given: `none, and it may not be created here: ${messageOf(error)}`,
+          expected: `to exist: ${this.#createCommand(definition)}`,
+          given: `none, and the broker refused to create it: ${messageOf(error)}`,
         },
       ];
     }
   }
 
-  /** Whoever reads letters may come before whoever writes them: their topic is made as theirs. */
-  async #source(topic: string): Promise<WantedTopic> {
+  /**
+   * A consumed dead letter topic may be declared before its source topic's consumers start: it gets the
+   * same configuration.
+   */
+  async #sourceDefinition(topic: string): Promise<TopicDefinition> {
     const source = sourceOfDeadLetterTopic(topic);
     const config = source === undefined ? {} : deadLetterTopicConfig(await this.#maxMessageBytes(source));
-    return { topic, partitions: this.#fields.partitions ?? brokersOwnNumber, config };
+    return { topic, partitions: this.#fields.partitions ?? brokerDefault, config };
   }
 
-  #command({ topic, partitions, config }: WantedTopic): string {
+  #createCommand({ topic, partitions, config }: TopicDefinition): string {
     const { brokers, replicationFactor } = this.#fields;
-    const count = partitions === brokersOwnNumber ? '' : ` --partitions ${partitions}`;
+    const count = partitions === brokerDefault ? '' : ` --partitions ${partitions}`;
     const replicas = replicationFactor === undefined ? '' : ` --replication-factor ${replicationFactor}`;
     const settings = Object.entries(config).map(([key, value]) => ` --config ${key}=${value}`);
     const server = brokers.join(',');
@@ -224,20 +253,20 @@ export class Topology {
   }
 }
 
-/** Sources may share where their letters go: it has room for the largest. */
-function eachOnce<Wanted extends { readonly managedTopic: ManagedTopic }>(
-  wanted: readonly Wanted[],
-): Wanted[] {
-  const byTopic = new Map<string, Wanted>();
-  for (const one of wanted) {
+/** Sources may share a dead letter topic: it gets the largest `max.message.bytes` of them. */
+function uniqueByTopic<Required extends { readonly managedTopic: ManagedTopic }>(
+  required: readonly Required[],
+): Required[] {
+  const byTopic = new Map<string, Required>();
+  for (const one of required) {
     const known = byTopic.get(one.managedTopic.topic);
-    if (known === undefined || roomOf(known.managedTopic) < roomOf(one.managedTopic))
+    if (known === undefined || maxMessageBytesOf(known.managedTopic) < maxMessageBytesOf(one.managedTopic))
       byTopic.set(one.managedTopic.topic, one);
   }
   return [...byTopic.values()];
 }
 
-function roomOf({ config }: ManagedTopic): number {
+function maxMessageBytesOf({ config }: ManagedTopic): number {
   return Number(config['max.message.bytes'] ?? 0);
 }
 

@@ -4,16 +4,16 @@ import { settlesWithin, withResolvers } from '../../core/runtime/with-timeout.js
 import { ConnectionStateCell } from '../../core/port/connection-state.js';
 import { ClientClosedError } from '../../core/runtime/errors.js';
 import type { StorkLogger } from '../../core/runtime/logger.js';
-import { connectError, isRefusal } from './errors.js';
-import { destroySocket, writeTogether } from './socket.js';
+import { connectError, isAuthError } from './errors.js';
+import { destroySocket, corkWrites } from './socket.js';
 
-/** amqplib has no limit of its own on the handshake. */
+/** amqplib does not limit the duration of the AMQP handshake. */
 const handshakeTimeoutMs = 10_000;
 
 export interface ConnectionFields {
-  /** Tried in turn. */
+  /** Each attempt uses the next one. */
   readonly urls: readonly string[];
-  /** Shown to operators, e.g. `shop/orders/consume`. */
+  /** Connection name in the management UI, e.g. `main/consume/1f2e3d4c`. */
   readonly name: string;
   readonly socket: SocketOptions;
   readonly reconnect: BackoffOptions;
@@ -25,52 +25,54 @@ export interface ConnectionFields {
 type Waiter = ReturnType<typeof withResolvers<ChannelModel>>;
 
 /**
- * One connection that comes back: amqplib's own recovery stays off, because it restores no channel, settles on dead ones and waits
- * without limit. Every loss, whatever its cause, destroys the socket and begins again with the next address.
+ * A connection that reconnects after every loss: it destroys the socket and connects to the next URL, with
+ * back-off. amqplib's own recovery is not used: it restores no channels, lets acks of the old channel
+ * throw, and waits without limit.
  */
 export class Connection {
   readonly state = new ConnectionStateCell();
   readonly #fields: ConnectionFields;
   #closed = false;
-  /** Ends the trying: for good, or because nobody waits for a first success any more. */
+  /** Ends the reconnect loop: on `close`, or when `open` fails before the first successful connection. */
   #stop = new AbortController();
   #model: ChannelModel | undefined;
+  /** The reconnect loop. */
   #running: Promise<void> | undefined;
   #waiting: Waiter[] = [];
   #lastError: Error | undefined;
-  #wasUp = false;
+  #hasConnected = false;
 
   constructor(fields: ConnectionFields) {
     this.#fields = fields;
   }
 
   /**
-   * Begins to connect, if it has not begun. Rejects when `signal` aborts first, with what went wrong last, and at once where waiting
-   * cannot help; the trying goes on only after a first success.
+   * Starts the reconnect loop and resolves on the first connection. Rejects with the last error when
+   * `signal` aborts, and at once on an authentication error. A rejection stops the loop.
    */
   async open(signal: AbortSignal): Promise<void> {
     this.#running ??= this.#run();
     const waiter = this.#wait();
-    const giveUp = (): void =>
+    const onAbort = (): void =>
       waiter.reject(this.#lastError ?? connectError(this.#fields.urls[0]!, signal.reason));
-    signal.addEventListener('abort', giveUp, { once: true });
+    signal.addEventListener('abort', onAbort, { once: true });
     try {
       await waiter.promise;
     } catch (error) {
-      this.#endTrying();
+      this.#reset();
       throw error;
     } finally {
-      signal.removeEventListener('abort', giveUp);
+      signal.removeEventListener('abort', onAbort);
     }
   }
 
-  /** The connection once it is up; rejects when it is closed for good. */
+  /** Resolves with the current connection, or with the next one while disconnected. Rejects on `close`. */
   ready(): Promise<ChannelModel> {
     if (this.#model !== undefined) return Promise.resolve(this.#model);
     return this.#wait().promise;
   }
 
-  /** Ends it for good, within `limitMs`: a close on a stalled link never settles. */
+  /** Closes the connection, within `limitMs`: amqplib's `close()` never settles on a stalled link. */
   async close(limitMs: number): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -85,13 +87,13 @@ export class Connection {
       );
       destroySocket(model);
     }
-    // A handshake that nobody answers takes longer than a shutdown may.
+    // A pending handshake may outlast the shutdown deadline.
     if (this.#running !== undefined) await settlesWithin(this.#fields.clock, this.#running, limitMs);
     this.state.move({ value: 'closed' });
   }
 
-  /** A start that has failed leaves nothing behind; `open` may be called again. */
-  #endTrying(): void {
+  /** Stops the loop after a failed `open`, which may then be called again. */
+  #reset(): void {
     this.#stop.abort();
     this.#running = undefined;
     if (!this.#closed) this.#stop = new AbortController();
@@ -119,20 +121,20 @@ export class Connection {
         this.#lastError = connectError(url, await lost);
       } catch (error) {
         this.#lastError = connectError(url, error);
-        // Later it may be a broker that has not loaded its users yet: then only waiting helps.
-        if (isRefusal(error) && !this.#wasUp) this.#failWaiting(this.#lastError);
+        // After a first connection it is retried: a starting broker refuses logins until its users are loaded.
+        if (isAuthError(error) && !this.#hasConnected) this.#failWaiting(this.#lastError);
       }
       if (stop.aborted) return;
       failures++;
       const delayMs = backoffMs(failures, reconnect, random);
-      // Once for a trouble, not once for each try.
+      // Logged once per outage, not once per attempt.
       if (failures === 1) logger.warn(`${name}: ${this.#lastError.message}; trying again`);
       this.state.move({ value: 'backoff', attempt: failures, delayMs, error: this.#lastError });
       await sleep(clock, delayMs, stop);
     }
   }
 
-  /** Resolves once it is up, with a promise of its end. */
+  /** Resolves when connected. `lost` resolves with the cause when the connection ends. */
   async #connectTo(url: string, stop: AbortSignal): Promise<{ readonly lost: Promise<unknown> }> {
     const { socket, name } = this.#fields;
     const model = await connect(url, {
@@ -145,10 +147,10 @@ export class Connection {
       destroySocket(model);
       throw this.#closedError();
     }
-    writeTogether(model);
+    corkWrites(model);
     let cause: unknown = 'closed';
     const lost = new Promise<unknown>((resolve) => {
-      // A socket that we destroy ourselves tells nobody.
+      // amqplib emits no close event after `destroySocket`.
       const stopped = (): void => resolve(cause);
       stop.addEventListener('abort', stopped, { once: true });
       model.on('error', (error) => {
@@ -157,7 +159,7 @@ export class Connection {
       model.on('close', (error) => {
         stop.removeEventListener('abort', stopped);
         this.#model = undefined;
-        // After a heartbeat time-out amqplib leaves the socket open.
+        // amqplib leaves the socket open after a heartbeat timeout.
         destroySocket(model);
         resolve(error ?? cause);
       });
@@ -165,13 +167,13 @@ export class Connection {
     model.on('blocked', (reason) => this.state.move({ value: 'blocked', reason }));
     model.on('unblocked', () => this.state.move({ value: 'ready' }));
     this.#model = model;
-    this.#wasUp = true;
+    this.#hasConnected = true;
     this.state.move({ value: 'ready' });
-    this.#tellWaiting(model);
+    this.#resolveWaiting(model);
     return { lost };
   }
 
-  #tellWaiting(model: ChannelModel): void {
+  #resolveWaiting(model: ChannelModel): void {
     for (const waiter of this.#takeWaiting()) waiter.resolve(model);
   }
 

@@ -1,29 +1,32 @@
 import type { ChannelModel } from 'amqplib';
 import type { Socket } from 'node:net';
 
-/** What amqplib's types do not show of a connection. */
-interface Inside {
+/** Fields of amqplib's connection that its type definitions omit. */
+interface ConnectionInternals {
   readonly stream: Socket;
   readonly heartbeater?: { clear(): void } | null;
 }
 
-function inside(model: ChannelModel): Inside {
-  return model.connection as unknown as Inside;
+function internalsOf(model: ChannelModel): ConnectionInternals {
+  return model.connection as unknown as ConnectionInternals;
 }
 
-/** Ends a connection whose peer may never answer. Its heartbeat would go on, and fail minutes later. */
+/**
+ * Ends a connection without waiting for the broker, which may never answer. The heartbeat timer is cleared
+ * as well: it would otherwise keep running and fail minutes later.
+ */
 export function destroySocket(model: ChannelModel): void {
-  const { stream, heartbeater } = inside(model);
+  const { stream, heartbeater } = internalsOf(model);
   heartbeater?.clear();
   stream.destroy();
 }
 
 /**
- * Lets frames that are written in one turn leave together: amqplib hands each to the socket by itself, which is a system call for
- * each acknowledgement. Nothing waits for it: the turn's end is the next tick.
+ * Corks the socket until the next tick, so that the frames of one turn are written together. amqplib writes
+ * each frame separately, which costs one system call per acknowledgement.
  */
-export function writeTogether(model: ChannelModel): void {
-  const socket = inside(model).stream;
+export function corkWrites(model: ChannelModel): void {
+  const socket = internalsOf(model).stream;
   const write = socket.write.bind(socket) as (...args: unknown[]) => boolean;
   let isCorked = false;
   const uncork = (): void => {

@@ -7,11 +7,11 @@ import type { StorkLogger } from '../../core/runtime/logger.js';
 import type { Connection } from './connection.js';
 import { replyCodeOf, replyCodes } from './errors.js';
 
-/** Opening a channel on a stalled link never settles. */
+/** amqplib's open and close of a channel never settle on a stalled link. */
 const openTimeoutMs = 10_000;
 
-/** What trying again cannot mend while the application starts. */
-const definite: ReadonlySet<number | undefined> = new Set([
+/** Reply codes for which the first start fails at once: retrying does not help. */
+const fatalAtBoot: ReadonlySet<number | undefined> = new Set([
   replyCodes.accessRefused,
   replyCodes.notFound,
   replyCodes.resourceLocked,
@@ -19,8 +19,8 @@ const definite: ReadonlySet<number | undefined> = new Set([
   replyCodes.notAllowed,
 ]);
 
-function isDefinite(error: Error): boolean {
-  return error instanceof StorkConfigError || definite.has(replyCodeOf(error));
+function isFatalAtBoot(error: Error): boolean {
+  return error instanceof StorkConfigError || fatalAtBoot.has(replyCodeOf(error));
 }
 
 export interface SupervisedChannelFields {
@@ -31,19 +31,19 @@ export interface SupervisedChannelFields {
   readonly clock: StorkClock;
   readonly random: () => number;
   readonly logger: StorkLogger;
-  /** Everything that the channel needs, from nothing: run whole after every loss. */
+  /** Declares and subscribes everything that the channel needs. Runs on every new channel. */
   setup(channel: ConfirmChannel): Promise<void>;
-  /** Called in the tick in which the channel becomes `current`. */
+  /** Called synchronously when the channel becomes `current`. */
   up?(channel: ConfirmChannel): void;
-  /** Called in the very tick in which the channel is gone: nothing on it can be settled or confirmed any more. */
+  /** Called synchronously when the channel is closed: no ack or confirm is possible on it any more. */
   lost(error: Error): void;
 }
 
-/** A confirm channel that comes back: after its own death, which the broker decides, and after its connection's. */
+/** A confirm channel that is reopened after a channel error and after a loss of its connection. */
 export class SupervisedChannel {
   readonly #fields: SupervisedChannelFields;
   readonly #closing = new AbortController();
-  /** The channel's own, beside its connection's: a queue may be lost on a healthy link. */
+  /** Separate from the connection's state: RabbitMQ can close a channel on a healthy connection. */
   readonly state = new ConnectionStateCell();
   #current: ConfirmChannel | undefined;
   #running: Promise<void> | undefined;
@@ -53,18 +53,18 @@ export class SupervisedChannel {
     this.#fields = fields;
   }
 
-  /** Undefined while it is away or not set up. */
+  /** Undefined while the channel is closed or not set up. */
   get current(): ConfirmChannel | undefined {
     return this.#current;
   }
 
-  /** Resolves when it is set up for the first time; rejects where that can never be. A second call joins the first. */
+  /** Resolves after the first setup, rejects on an error that is fatal at boot. Idempotent. */
   start(): Promise<void> {
     this.#running ??= this.#run();
     return this.#started.promise;
   }
 
-  /** Breaks it on purpose: it comes back. @param channel perhaps not set up yet */
+  /** Closes the channel so that it is opened anew. @param channel may still be in setup */
   async restart(channel: ConfirmChannel): Promise<void> {
     await this.#closeQuietly(channel);
   }
@@ -78,67 +78,67 @@ export class SupervisedChannel {
 
   async #run(): Promise<void> {
     const { connection, name, reconnect, clock, random, logger } = this.#fields;
-    let wasEverUp = false;
+    let hasBeenUp = false;
     for (let failures = 0; !this.#closing.signal.aborted;) {
       const model = await connection.ready().catch((error: Error) => {
         this.#started.reject(error);
         return undefined;
       });
       if (model === undefined) return;
-      const { error, wasUp } = await this.#live(model);
+      const { error, wasUp } = await this.#runChannel(model);
       if (this.#closing.signal.aborted) return;
-      wasEverUp ||= wasUp;
-      // A start that can never succeed ends here; what has once been up is never given up.
-      if (!wasEverUp && isDefinite(error)) return this.#started.reject(error);
+      hasBeenUp ||= wasUp;
+      // After a first setup every error is retried: the broker may recover, or an operator may fix it.
+      if (!hasBeenUp && isFatalAtBoot(error)) return this.#started.reject(error);
       failures = wasUp ? 1 : failures + 1;
-      if (failures === 1) logger.warn(`${name}: the channel was lost and comes back: ${messageOf(error)}`);
+      if (failures === 1) logger.warn(`${name}: the channel was closed and is reopened: ${messageOf(error)}`);
       const delayMs = backoffMs(failures, reconnect, random);
       this.state.move({ value: 'backoff', attempt: failures, delayMs, error });
       await sleep(clock, delayMs, this.#closing.signal);
     }
   }
 
-  /** One channel, from its opening to its end. Never rejects. */
-  async #live(model: ChannelModel): Promise<{ error: Error; wasUp: boolean }> {
+  /** Opens one channel, sets it up and waits for its end. Never rejects. */
+  async #runChannel(model: ChannelModel): Promise<{ error: Error; wasUp: boolean }> {
     let wasUp = false;
     let cause: Error = new ConnectionLostError(`${this.#fields.name}: the connection was lost`);
     try {
       const channel = await this.#openWithin(model);
-      let isGone = false;
-      const explain = (error: Error): void => {
+      let isClosed = false;
+      const noteCause = (error: Error): void => {
         cause = error;
       };
-      // Of the two only one speaks: what breaks the connection is not told to its channels.
-      channel.on('error', explain);
-      model.on('error', explain);
-      const gone = new Promise<void>((resolve) => {
-        // Before the client's own listener, which fails the confirmations: their owner must know the cause by then.
+      // amqplib reports a connection error on the connection, a channel error on the channel, never on both.
+      channel.on('error', noteCause);
+      model.on('error', noteCause);
+      const closed = new Promise<void>((resolve) => {
+        // Runs before amqplib's own listener rejects the pending confirms: `lost` must be called first.
         channel.prependListener('close', () => {
-          isGone = true;
+          isClosed = true;
           this.#current = undefined;
-          model.off('error', explain);
+          model.off('error', noteCause);
           this.#fields.lost(cause);
           resolve();
         });
       });
-      await this.#setUp(channel, gone);
-      if (!isGone) {
+      await this.#setUp(channel, closed);
+      if (!isClosed) {
         wasUp = true;
         this.#current = channel;
         this.state.move({ value: 'ready' });
         this.#fields.up?.(channel);
         this.#started.resolve();
       }
-      await gone;
+      await closed;
       return { error: cause, wasUp };
     } catch (error) {
       return { error: error instanceof Error ? error : cause, wasUp };
     }
   }
 
-  async #setUp(channel: ConfirmChannel, gone: Promise<void>): Promise<void> {
+  async #setUp(channel: ConfirmChannel, closed: Promise<void>): Promise<void> {
     try {
-      await Promise.race([this.#fields.setup(channel), gone]);
+      await Promise.race([this.#fields.setup(channel), closed]);
     } catch (error) {
       await this.#closeQuietly(channel);
       throw error;
@@ -160,10 +160,10 @@ export class SupervisedChannel {
     );
   }
 
-  /** A close on a cut link never settles. */
+  /** With a time limit: `channel.close()` never settles on a cut link. */
   async #closeQuietly(channel: ConfirmChannel | undefined): Promise<void> {
     if (channel === undefined) return;
-    // The client throws at once where the channel is gone already.
+    // amqplib throws synchronously when the channel is already closed.
     const closed = Promise.resolve().then(() => channel.close());
     await settlesWithin(
       this.#fields.clock,

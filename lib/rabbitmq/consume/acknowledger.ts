@@ -1,20 +1,21 @@
-/** What a channel can say of deliveries. */
+/** The ack methods of a channel. */
 export interface AckSender {
   ack(deliveryTag: number, multiple: boolean): void;
   nack(deliveryTag: number): void;
 }
 
 /**
- * Folds acknowledgements: those of one turn that close the row from the first unsettled delivery leave as one frame with `multiple`,
- * the others each by itself, so that no slow handler holds back what is done. Tags of a channel count from 1.
+ * Batches acknowledgements. Acks of one turn that extend the contiguous range of settled deliveries are
+ * sent as one frame with `multiple`, all others individually, so that a slow handler does not delay the
+ * acks of other messages. Delivery tags of a channel count from 1.
  */
 export class Acknowledger {
   readonly #sender: AckSender;
-  /** Every delivery up to here is settled. */
+  /** Every delivery up to this tag is settled. */
   #floor = 0;
-  /** Settled above the floor. */
+  /** Settled deliveries above the floor. */
   readonly #ahead = new Set<number>();
-  /** Settled by an acknowledgement that has not left. */
+  /** Acked, and not sent yet. */
   #unsent: number[] = [];
   #scheduled: NodeJS.Immediate | undefined;
 
@@ -33,7 +34,7 @@ export class Acknowledger {
     this.#sender.nack(tag);
   }
 
-  /** Sends what has not left, at once. */
+  /** Sends the pending acks now instead of at the end of the turn. */
   flush(): void {
     clearImmediate(this.#scheduled);
     this.#scheduled = undefined;
@@ -54,7 +55,7 @@ export class Acknowledger {
     if (folded > 0) this.#sender.ack(highest, folded > 1);
   }
 
-  /** Forgets what has not left: the channel is gone. */
+  /** Drops the pending acks of a closed channel. */
   discard(): void {
     clearImmediate(this.#scheduled);
     this.#unsent = [];

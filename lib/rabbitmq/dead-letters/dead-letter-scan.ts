@@ -11,174 +11,179 @@ import { ConnectionLostError } from '../../core/runtime/errors.js';
 import type { MessageHeaders } from '../../core/message/headers.js';
 import { queueDeadLetter } from '../../driver-kit/queue/broker-dead-letter.js';
 import type { ScanChannel } from './scan-channel.js';
-import { returnsLeft, tooFewReturns } from './delivery-limit.js';
+import { deliveriesLeft, deliveryLimitNearError } from './delivery-limit.js';
 import { republishOptions, inboundMessage } from '../publish/messages.js';
 
-/** What is on its way when a pass breaks off is waited for so long. */
-const breakOffTimeoutMs = 5_000;
+/** How long an interrupted scan waits for its actions in flight. */
+const abortTimeoutMs = 5_000;
 
 export interface DeadLetterScanFields extends ScanOptions {
-  /** Queue in which they lie. */
-  readonly store: string;
-  /** Queue that replayed ones go back to. */
+  /** The dead letter queue. */
+  readonly queue: string;
+  /** Target queue of replayed messages. */
   readonly source: string;
-  /** Letters that lie there when it begins. */
+  /** Messages in the queue when the scan starts. */
   readonly total: number;
-  /** How often the box gives a letter back before it drops it; undefined where it does not. */
-  readonly returnLimit: number | undefined;
+  /** Delivery limit of the queue, after which it drops a message; undefined where it has none. */
+  readonly deliveryLimit: number | undefined;
   readonly visitor: DeadLetterVisitor;
   readonly keyHeader: string;
   readonly clock: StorkClock;
-  /** A channel may hold letters for so long; then a new one goes on. */
+  /** How long one channel may hold unsettled messages; then the scan continues on a new channel. */
   readonly maxHoldMs: number;
-  readonly openReader: () => Promise<ScanChannel>;
+  readonly openChannel: () => Promise<ScanChannel>;
 }
 
-type Change = Exclude<DeadLetterAction, 'keep' | 'stop'>;
+/** Actions that remove a dead letter from its queue. */
+type RemovingAction = Exclude<DeadLetterAction, 'keep' | 'stop'>;
 
-/** Once over the letters of a queue, on as many channels, one after another, as the time that each may hold them needs. */
+/** Visits every message of a dead letter queue once, on several channels if their hold time requires it. */
 export class DeadLetterScan {
   readonly #fields: DeadLetterScanFields;
-  /** Letters that lay there when it began and have not been looked at. */
-  #left: number;
-  /** Those that stay, by id: a further channel meets them again. */
+  /** Messages of the initial total that were not visited yet. */
+  #remaining: number;
+  /** Kept dead letters by id, with their number: a further channel receives them again. */
   readonly #kept = new Map<string, number>();
-  /** Verdicts that are being carried out. None of them rejects. */
+  /** Actions in flight. None of them rejects. */
   readonly #inFlight = new Set<Promise<void>>();
   #failure: unknown;
   /**
-   * The visitor has seen enough. The rest is held all the same: of letters that were given back before, the broker puts those of a look behind
-   * the others, so that only a look at all of them leaves their order.
+   * The visitor returned `stop`. The scan still holds the rest: a quorum queue puts requeued messages
+   * behind those that were requeued before, so that only a scan of all messages preserves their order.
    */
-  #isEnough = false;
+  #isStopped = false;
 
   constructor(fields: DeadLetterScanFields) {
     this.#fields = fields;
-    this.#left = fields.total;
+    this.#remaining = fields.total;
   }
 
   async run(): Promise<void> {
-    const { signal, openReader, store } = this.#fields;
-    while (this.#left > 0) {
+    const { signal, openChannel, queue } = this.#fields;
+    while (this.#remaining > 0) {
       signal.throwIfAborted();
-      const reader = await withTimeout(openReader(), { signal });
-      let isBack = false;
+      const channel = await withTimeout(openChannel(), { signal });
+      let isRequeued = false;
       try {
-        await this.#read(reader);
-        await this.#settleAll();
+        await this.#read(channel);
+        await this.#awaitActions();
       } catch (error) {
-        await this.#settleSoon();
-        throw signal.aborted ? signal.reason : (reader.loss ?? error);
+        await this.#awaitActionsAfterFailure();
+        throw signal.aborted ? signal.reason : (channel.loss ?? error);
       } finally {
-        isBack = await reader.close();
+        isRequeued = await channel.close();
       }
-      // A further channel would meet an empty queue, and take that for its end.
-      if (this.#left > 0 && !isBack) throw new ConnectionLostError(`${store}: ${notBack}`);
+      // Until its messages are requeued, the queue looks empty, which would end the scan on a new channel.
+      if (this.#remaining > 0 && !isRequeued) throw new ConnectionLostError(`${queue}: ${notRequeued}`);
     }
   }
 
-  async #read(reader: ScanChannel): Promise<void> {
-    const { clock, maxHoldMs, signal, window, store, keyHeader } = this.#fields;
+  async #read(channel: ScanChannel): Promise<void> {
+    const { clock, maxHoldMs, signal, window, queue, keyHeader } = this.#fields;
     const until = clock.now() + maxHoldMs;
-    const known = new Map(this.#kept);
-    while (this.#left > 0 && clock.now() < until) {
+    const visited = new Map(this.#kept);
+    while (this.#remaining > 0 && clock.now() < until) {
       signal.throwIfAborted();
       if (this.#failure !== undefined) throw this.#failure;
       if (this.#inFlight.size >= window) {
         await withTimeout(Promise.race(this.#inFlight), { signal });
         continue;
       }
-      const message = await withTimeout(reader.next(), { signal });
-      if (message === undefined) return this.#stop();
-      const deadLetter = queueDeadLetter(inboundMessage(message, store, keyHeader));
-      if (take(known, deadLetter.id)) reader.keep(message);
-      else await this.#visit(deadLetter, message, reader);
+      const message = await withTimeout(channel.next(), { signal });
+      if (message === undefined) {
+        this.#remaining = 0;
+        return;
+      }
+      const deadLetter = queueDeadLetter(inboundMessage(message, queue, keyHeader));
+      if (takeOne(visited, deadLetter.id)) channel.keep(message);
+      else await this.#visit(deadLetter, message, channel);
     }
   }
 
-  async #visit(deadLetter: StoredDeadLetter, message: ConsumeMessage, reader: ScanChannel): Promise<void> {
+  async #visit(deadLetter: StoredDeadLetter, message: ConsumeMessage, channel: ScanChannel): Promise<void> {
     const { visitor, signal } = this.#fields;
-    const verdict = this.#isEnough
+    const action = this.#isStopped
       ? 'keep'
       : await withTimeout(Promise.resolve(visitor.decide(deadLetter)), { signal });
     signal.throwIfAborted();
-    this.#left--;
-    this.#isEnough ||= verdict === 'stop';
-    if (verdict === 'stop' || verdict === 'keep') {
-      await this.#refuseLastReturns(deadLetter, message, reader);
-      return this.#keep(deadLetter, message, reader);
+    this.#remaining--;
+    this.#isStopped ||= action === 'stop';
+    if (action === 'stop' || action === 'keep') {
+      await this.#checkDeliveryLimit(deadLetter, message, channel);
+      return this.#keep(deadLetter, message, channel);
     }
-    const change = this.#carryOut(verdict, deadLetter, message, reader)
+    const execution = this.#execute(action, deadLetter, message, channel)
       .catch((error: unknown) => {
         this.#failure = error;
       })
-      .finally(() => this.#inFlight.delete(change));
-    this.#inFlight.add(change);
+      .finally(() => this.#inFlight.delete(execution));
+    this.#inFlight.add(execution);
   }
 
-  /** What its queue would drop when it is given back is written anew first. */
-  async #refuseLastReturns(
+  /**
+   * Fails the scan near the delivery limit. A message that the next return would drop is republished first.
+   */
+  async #checkDeliveryLimit(
     { message: { headers } }: StoredDeadLetter,
     message: ConsumeMessage,
-    reader: ScanChannel,
+    channel: ScanChannel,
   ): Promise<void> {
-    const { store, returnLimit } = this.#fields;
-    if (returnLimit === undefined) return;
-    const left = returnsLeft(headers, returnLimit);
+    const { queue, deliveryLimit } = this.#fields;
+    if (deliveryLimit === undefined) return;
+    const left = deliveriesLeft(headers, deliveryLimit);
     if (left === 'enough') return;
-    if (left === 'last') await reader.renew(message);
-    throw tooFewReturns(store, headers, returnLimit);
+    if (left === 'last') await channel.resetDeliveryCount(message);
+    throw deliveryLimitNearError(queue, headers, deliveryLimit);
   }
 
-  async #carryOut(
-    change: Change,
+  async #execute(
+    action: RemovingAction,
     deadLetter: StoredDeadLetter,
     message: ConsumeMessage,
-    reader: ScanChannel,
+    channel: ScanChannel,
   ): Promise<void> {
     const { visitor } = this.#fields;
     try {
-      if (change !== 'discard') await this.#replay(change.replay, message, reader);
+      if (action !== 'discard') await this.#replay(action.replay, message, channel);
     } catch (error) {
-      // Whether it was replayed is not known.
-      if (reader.loss !== undefined) throw error;
-      this.#keep(deadLetter, message, reader);
+      // After a loss of the channel it is unknown whether the message was replayed.
+      if (channel.loss !== undefined) throw error;
+      this.#keep(deadLetter, message, channel);
       return visitor.settled(deadLetter, { skipped: error });
     }
-    await reader.ack(message);
-    visitor.settled(deadLetter, change === 'discard' ? 'discarded' : 'replayed');
+    await channel.ack(message);
+    visitor.settled(deadLetter, action === 'discard' ? 'discarded' : 'replayed');
   }
 
-  async #replay(headers: MessageHeaders, message: ConsumeMessage, reader: ScanChannel): Promise<void> {
+  async #replay(headers: MessageHeaders, message: ConsumeMessage, channel: ScanChannel): Promise<void> {
     const options = republishOptions(message, { to: 'replay', headers });
-    await reader.publish(this.#fields.source, message.content, options);
+    await channel.publish(this.#fields.source, message.content, options);
   }
 
-  #keep({ id }: StoredDeadLetter, message: ConsumeMessage, reader: ScanChannel): void {
-    reader.keep(message);
+  #keep({ id }: StoredDeadLetter, message: ConsumeMessage, channel: ScanChannel): void {
+    channel.keep(message);
     this.#kept.set(id, (this.#kept.get(id) ?? 0) + 1);
   }
 
-  #stop(): void {
-    this.#left = 0;
-  }
-
-  async #settleAll(): Promise<void> {
+  async #awaitActions(): Promise<void> {
     await withTimeout(Promise.all(this.#inFlight), { signal: this.#fields.signal });
     if (this.#failure !== undefined) throw this.#failure;
   }
 
-  /** What was sent should be told, and not come twice. */
-  async #settleSoon(): Promise<void> {
-    await settlesWithin(this.#fields.clock, Promise.all(this.#inFlight), breakOffTimeoutMs);
+  /**
+   * Lets actions in flight finish, within a time limit: the next scan would replay a replayed message
+   * without an ack again.
+   */
+  async #awaitActionsAfterFailure(): Promise<void> {
+    await settlesWithin(this.#fields.clock, Promise.all(this.#inFlight), abortTimeoutMs);
   }
 }
 
-const notBack =
-  'the broker has not given back in time what was looked at; what was done is done, begin again';
+const notRequeued =
+  'the broker did not requeue the browsed messages in time; completed actions are final, start the command again';
 
-/** True where it was there. */
-function take(counts: Map<string, number>, id: string): boolean {
+/** Decrements the count of `id`; false where it is zero. */
+function takeOne(counts: Map<string, number>, id: string): boolean {
   const count = counts.get(id) ?? 0;
   if (count > 1) counts.set(id, count - 1);
   else counts.delete(id);

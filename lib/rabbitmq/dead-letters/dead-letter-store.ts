@@ -9,25 +9,25 @@ import {
   StorkConfigError,
 } from '../../core/runtime/errors.js';
 import { withTimeout } from '../../core/runtime/with-timeout.js';
-import { brokerReply } from '../connection/broker-reply.js';
+import { brokerRpc } from '../connection/broker-rpc.js';
 import type { Connection } from '../connection/connection.js';
-import { isRefusal, replyCodeOf, replyCodes } from '../connection/errors.js';
+import { isAuthError, replyCodeOf, replyCodes } from '../connection/errors.js';
 import { DeadLetterScan } from './dead-letter-scan.js';
 import { ScanChannel } from './scan-channel.js';
-import { limitOfRabbitMq4 } from './delivery-limit.js';
+import { defaultDeliveryLimit } from './delivery-limit.js';
 import { declareDeadLetters } from '../topology/topology.js';
 
 const connectTimeoutMs = 10_000;
 const closeTimeoutMs = 5_000;
 
-export interface QueueDeadLettersFields {
-  /** Queue in which they lie. */
+export interface QueueDeadLetterStoreFields {
+  /** The dead letter queue. */
   readonly name: string;
-  /** Queue that replayed ones go back to. */
+  /** Target queue of replayed messages. */
   readonly source: string;
-  /** What somebody says of it who knows. */
+  /** Delivery limit of the dead letter queue as given by the caller. */
   readonly deliveryLimit: number | undefined;
-  /** The box's own. */
+  /** Used by this store only. */
   readonly connection: Connection;
   readonly consumerTimeoutMs: number;
   readonly keyHeader: string;
@@ -35,29 +35,32 @@ export interface QueueDeadLettersFields {
   readonly closed: () => void;
 }
 
-/** Dead letters in a queue. A pass consumes them, and what it keeps returns in its order when its channel ends. */
-export class QueueDeadLetters implements DeadLetterStore {
+/**
+ * The dead letters of a queue. A scan consumes them; kept messages are requeued in order when its channel
+ * closes.
+ */
+export class QueueDeadLetterStore implements DeadLetterStore {
   readonly name: string;
   readonly source: string;
   readonly group = undefined;
   readonly defaultWindow = 1;
-  readonly #fields: QueueDeadLettersFields;
+  readonly #fields: QueueDeadLetterStoreFields;
   readonly #closing = new AbortController();
-  readonly #passes = new Set<Promise<void>>();
-  #limit: Promise<number | undefined> | undefined;
+  readonly #scans = new Set<Promise<void>>();
+  #deliveryLimitLookup: Promise<number | undefined> | undefined;
 
-  constructor(fields: QueueDeadLettersFields) {
+  constructor(fields: QueueDeadLetterStoreFields) {
     this.#fields = fields;
     this.name = fields.name;
     this.source = fields.source;
   }
 
-  /** Connects. Rejects where there is no such queue, and leaves nothing behind then. */
+  /** Connects. Closes the store and rejects where the dead letter queue does not exist. */
   async open(): Promise<void> {
-    const patience = new AbortController();
-    const cancel = this.#fields.clock.setTimer(connectTimeoutMs, () => patience.abort());
+    const timeout = new AbortController();
+    const cancel = this.#fields.clock.setTimer(connectTimeoutMs, () => timeout.abort());
     try {
-      await this.#fields.connection.open(patience.signal);
+      await this.#fields.connection.open(timeout.signal);
       await this.count();
     } catch (error) {
       await this.close();
@@ -74,42 +77,45 @@ export class QueueDeadLetters implements DeadLetterStore {
   async warnings(): Promise<readonly string[]> {
     const [store, source] = await Promise.all([this.#findQueue(), this.#find(this.source)]);
     const warnings = [
-      `while somebody goes over "${this.name}" its letters are hidden from other readers, and each one's delivery count rises by one`,
+      `while "${this.name}" is browsed, its messages are hidden from other consumers, and each one's delivery count rises by one`,
     ];
-    const limit = await this.#returnLimit();
+    const limit = await this.#deliveryLimit();
     if (limit !== undefined)
       warnings.push(
-        `"${this.name}" was not declared by this library: if it is a quorum queue, it may drop a letter at its delivery ${limit + 1}, and each look is one`,
+        `"${this.name}" was not declared by stork: if it is a quorum queue, it may drop a dead letter at its delivery ${limit + 1}, and browsing counts as a delivery`,
       );
     if (store.consumerCount > 0)
-      warnings.push(`"${this.name}" has ${store.consumerCount} other readers: what they hold is not seen`);
-    if (source === undefined) warnings.push(`there is no queue "${this.source}": letters cannot be replayed`);
+      warnings.push(
+        `"${this.name}" has ${store.consumerCount} other consumers: messages that they hold are not visible`,
+      );
+    if (source === undefined)
+      warnings.push(`there is no queue "${this.source}": dead letters cannot be replayed`);
     else if (source.consumerCount === 0)
-      warnings.push(`nobody consumes the queue "${this.source}": replayed letters wait`);
+      warnings.push(`the queue "${this.source}" has no consumers: replayed messages wait there`);
     return warnings;
   }
 
   async scan(visitor: DeadLetterVisitor, options: ScanOptions): Promise<void> {
-    const pass = this.#pass(visitor, options);
-    const ended = pass.catch(() => {});
-    this.#passes.add(ended);
-    await pass.finally(() => this.#passes.delete(ended));
+    const scan = this.#scan(visitor, options);
+    const ended = scan.catch(() => {});
+    this.#scans.add(ended);
+    await scan.finally(() => this.#scans.delete(ended));
   }
 
   async close(): Promise<void> {
     this.#closing.abort(new ClientClosedError(`the dead letters in "${this.name}" are closed`));
-    await Promise.all(this.#passes);
+    await Promise.all(this.#scans);
     await this.#fields.connection.close(closeTimeoutMs);
     this.#fields.closed();
   }
 
-  async #pass(visitor: DeadLetterVisitor, { window, signal }: ScanOptions): Promise<void> {
-    const { name: store, source, clock, keyHeader, consumerTimeoutMs } = this.#fields;
+  async #scan(visitor: DeadLetterVisitor, { window, signal }: ScanOptions): Promise<void> {
+    const { name: queue, source, clock, keyHeader, consumerTimeoutMs } = this.#fields;
     const ending = AbortSignal.any([signal, this.#closing.signal]);
     ending.throwIfAborted();
-    const returnLimit = await withTimeout(this.#returnLimit(), { signal: ending });
-    const pass = new DeadLetterScan({
-      store,
+    const deliveryLimit = await withTimeout(this.#deliveryLimit(), { signal: ending });
+    const scan = new DeadLetterScan({
+      queue,
       source,
       visitor,
       window,
@@ -117,83 +123,84 @@ export class QueueDeadLetters implements DeadLetterStore {
       clock,
       signal: ending,
       total: await withTimeout(this.count(), { signal: ending }),
-      returnLimit,
+      deliveryLimit,
+      // RabbitMQ closes a channel that holds an unacknowledged message longer than the consumer timeout.
       maxHoldMs: consumerTimeoutMs / 2,
-      openReader: () => this.#openReader(returnLimit !== undefined),
+      openChannel: () => this.#openChannel(deliveryLimit !== undefined),
     });
-    await pass.run();
+    await scan.run();
   }
 
-  /** How often the queue gives a letter back before it drops it; undefined where it does not. Asked once. */
-  #returnLimit(): Promise<number | undefined> {
-    this.#limit ??= this.#findLimit().catch((error: unknown) => {
-      this.#limit = undefined;
-      throw lostOr(error);
+  /** Delivery limit after which the queue drops a message; undefined where it has none. Looked up once. */
+  #deliveryLimit(): Promise<number | undefined> {
+    this.#deliveryLimitLookup ??= this.#findDeliveryLimit().catch((error: unknown) => {
+      this.#deliveryLimitLookup = undefined;
+      throw asConnectionError(error);
     });
-    return this.#limit;
+    return this.#deliveryLimitLookup;
   }
 
-  async #findLimit(): Promise<number | undefined> {
+  async #findDeliveryLimit(): Promise<number | undefined> {
     const { clock, name, deliveryLimit } = this.#fields;
     if (deliveryLimit !== undefined) return deliveryLimit;
     const model = await this.#ready();
     const { version } = model.connection.serverProperties;
     if (Number.parseInt(version) < 4) return undefined;
-    // To declare what is there as it is changes nothing; what is there otherwise is refused, with its channel.
-    const channel = await brokerReply(clock, () => model.createChannel());
+    // AMQP does not report queue arguments. Redeclaring a queue with equal arguments changes nothing;
+    // RabbitMQ refuses different arguments and closes the channel, which is therefore not shared.
+    const channel = await brokerRpc(clock, () => model.createChannel());
     channel.on('error', () => {});
     try {
-      await brokerReply(clock, () => declareDeadLetters(channel, name));
-      await brokerReply(clock, () => channel.close());
+      await brokerRpc(clock, () => declareDeadLetters(channel, name));
+      await brokerRpc(clock, () => channel.close());
       return undefined;
     } catch (error) {
-      const isOtherwise = error instanceof StorkConfigError;
-      if (isOtherwise || replyCodeOf(error) === replyCodes.accessRefused) return limitOfRabbitMq4;
+      const isDeclaredElsewhere = error instanceof StorkConfigError;
+      if (isDeclaredElsewhere || replyCodeOf(error) === replyCodes.accessRefused) return defaultDeliveryLimit;
       throw error;
     }
   }
 
-  async #openReader(isCautious: boolean): Promise<ScanChannel> {
+  async #openChannel(singleMessagePrefetch: boolean): Promise<ScanChannel> {
     const { clock, name } = this.#fields;
     const model = await this.#ready();
     try {
-      return await ScanChannel.open({ model, clock, queue: name, isCautious });
+      return await ScanChannel.open({ model, clock, queue: name, singleMessagePrefetch });
     } catch (error) {
-      throw lostOr(error);
+      throw asConnectionError(error);
     }
   }
 
   async #findQueue(): Promise<Replies.AssertQueue> {
     const found = await this.#find(this.name);
-    if (found === undefined)
-      throw new StorkConfigError(`there is no queue "${this.name}", where dead letters were looked for`);
+    if (found === undefined) throw new StorkConfigError(`there is no queue "${this.name}" of dead letters`);
     return found;
   }
 
-  /** Asked on a channel of its own, which a refusal ends. */
+  /** Uses a channel of its own, because RabbitMQ closes the channel when the queue does not exist. */
   async #find(queue: string): Promise<Replies.AssertQueue | undefined> {
     const { clock } = this.#fields;
     const model = await this.#ready();
     try {
-      const channel = await brokerReply(clock, () => model.createChannel());
+      const channel = await brokerRpc(clock, () => model.createChannel());
       channel.on('error', () => {});
-      const found = await brokerReply(clock, () => channel.checkQueue(queue));
-      await brokerReply(clock, () => channel.close());
+      const found = await brokerRpc(clock, () => channel.checkQueue(queue));
+      await brokerRpc(clock, () => channel.close());
       return found;
     } catch (error) {
       if (replyCodeOf(error) === replyCodes.notFound) return undefined;
-      if (isRefusal(error) || replyCodeOf(error) === replyCodes.resourceLocked)
+      if (isAuthError(error) || replyCodeOf(error) === replyCodes.resourceLocked)
         throw new StorkConfigError(`the queue "${queue}": ${messageOf(error)}`, { cause: error });
-      throw lostOr(error);
+      throw asConnectionError(error);
     }
   }
 
   #ready(): Promise<ChannelModel> {
     const { connection, clock } = this.#fields;
-    return brokerReply(clock, () => connection.ready(), connectTimeoutMs);
+    return brokerRpc(clock, () => connection.ready(), connectTimeoutMs);
   }
 }
 
-function lostOr(error: unknown): Error {
+function asConnectionError(error: unknown): Error {
   return isStorkError(error) ? error : new ConnectionLostError(messageOf(error), { cause: error });
 }

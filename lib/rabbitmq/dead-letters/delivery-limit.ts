@@ -1,32 +1,36 @@
 import { StorkConfigError } from '../../core/runtime/errors.js';
 import type { MessageHeaders } from '../../core/message/headers.js';
 
-/** After so many returns RabbitMQ 4 lets go of a message in a quorum queue that has no limit of its own. */
-export const limitOfRabbitMq4 = 20;
+/** Delivery limit of RabbitMQ 4 for quorum queues without an `x-delivery-limit` of their own. */
+export const defaultDeliveryLimit = 20;
 
 /**
- * How far a letter is from being dropped by its queue, which counts each return: `last`, it would be by the next one; `near`, by one of the
- * next few.
+ * How close a dead letter is to the delivery limit of its queue, which counts every return. `last`: the
+ * next return drops the message. `near`: one of the next few returns does.
  *
  * @param limit returns that the queue allows, e.g. 20
  */
-export function returnsLeft(headers: MessageHeaders, limit: number): 'enough' | 'near' | 'last' {
+export function deliveriesLeft(headers: MessageHeaders, limit: number): 'enough' | 'near' | 'last' {
   const returns = headers['x-delivery-count'];
   const reserve = Math.max(1, Math.floor(limit / 4));
-  // Beyond its limit the queue must have another one.
+  // A count above the limit proves that the queue has another limit.
   if (typeof returns !== 'number' || returns < limit - reserve || returns > limit) return 'enough';
   return returns === limit ? 'last' : 'near';
 }
 
-/** Why no more is looked at. */
-export function tooFewReturns(queue: string, headers: MessageHeaders, limit: number): StorkConfigError {
+/** Stops a scan before the delivery limit of its queue drops dead letters. */
+export function deliveryLimitNearError(
+  queue: string,
+  headers: MessageHeaders,
+  limit: number,
+): StorkConfigError {
   return new StorkConfigError([
     {
       name: 'deliveryLimit',
       expected:
-        `more than ${limit} to look at "${queue}": each look is one more delivery of its letters, and a quorum queue that is not of this library ` +
-        'drops them after as many as its delivery-limit says; raise that by a policy, then say here what it is, or replay or discard them all',
-      given: `${limit}, and a letter that was delivered ${Number(headers['x-delivery-count']) + 1} times`,
+        `more than ${limit} to browse "${queue}": browsing delivers each dead letter once more, and a quorum queue that stork did not declare ` +
+        'drops messages beyond its delivery-limit; raise the limit by a policy and pass it as deliveryLimit, or replay or discard all dead letters',
+      given: `${limit}, and a dead letter that was delivered ${Number(headers['x-delivery-count']) + 1} times`,
     },
   ]);
 }

@@ -1,237 +1,216 @@
 import type { ChannelModel, ConfirmChannel, ConsumeMessage, Options } from 'amqplib';
 import { sleep, type StorkClock } from '../../core/runtime/clock.js';
+import { ConnectionLostError } from '../../core/runtime/errors.js';
 import { settlesWithin, withResolvers } from '../../core/runtime/with-timeout.js';
-import {
-  ConnectionLostError,
-  messageOf,
-  NoRouteError,
-  PublishRejectedError,
-} from '../../core/runtime/errors.js';
-import { brokerReply } from '../connection/broker-reply.js';
-import { unwritable } from '../publish/publisher.js';
+import { brokerRpc } from '../connection/broker-rpc.js';
+import { ChannelLifetime } from './channel-lifetime.js';
+import { ScanPublisher } from './scan-publisher.js';
 
-/** Letters that a first consumer gets at once; each further one gets twice as many, as far as their bodies let it. */
+/**
+ * Prefetch of the first consumer. It doubles with each further consumer, as far as the size of the bodies
+ * allows.
+ */
 const firstWindow = 200;
-/** What AMQP can say. */
-const widestWindow = 65_535;
-/** Bodies that wait here to be looked at. */
-const maxWaitingBytes = 64 * 1024 * 1024;
-/** The broker gives back in the order of their names what up to 32 consumers of a queue hold; of more, in any order. */
+/** `basic.qos` has 16 bits for the prefetch count. */
+const maxPrefetch = 65_535;
+/** Bodies of delivered messages that wait for the visitor. */
+const maxBufferedBytes = 64 * 1024 * 1024;
+/**
+ * A quorum queue requeues the messages of up to 32 consumers in the order of their consumer tags, and of
+ * more consumers in any order: Erlang sorts maps of up to 32 keys. From this number on, windows are as
+ * large as possible.
+ */
 const maxBoundedConsumers = 24;
-/** So long after the last letter the broker is asked whether there are more. */
+/** How long the channel waits for a delivery before it asks the broker whether the queue is empty. */
 const idleMs = 1_000;
-/** So often it may say that there are more, and give none. */
-const maxIdle = 10;
-const publishTimeoutMs = 30_000;
-/** What is given back lies in the queue a moment later, on a busy broker seconds later. */
-const returnLimitMs = 4_000;
-/** Where others consume, it may be theirs by then. */
-const sharedReturnLimitMs = 1_000;
+/** How often the queue may have messages and deliver none. */
+const maxIdleChecks = 10;
+/**
+ * Requeued messages appear in the queue a moment after the channel has closed, on a busy broker seconds
+ * later.
+ */
+const requeueTimeoutMs = 4_000;
+/** Other consumers of the queue may take requeued messages before they are counted. */
+const sharedRequeueTimeoutMs = 1_000;
 const closeTimeoutMs = 5_000;
 
 export interface ScanChannelFields {
   readonly model: ChannelModel;
   readonly queue: string;
-  /** Begins with one letter: each that is held is given back, and its queue may count that. */
-  readonly isCautious: boolean;
+  /**
+   * Starts with a prefetch of 1: each delivered message is requeued, which the queue may count as a
+   * delivery.
+   */
+  readonly singleMessagePrefetch: boolean;
   readonly clock: StorkClock;
 }
 
-/** A consumer of one window. What it holds and has been looked at is `kept`: it stays until the channel ends. */
+/** A consumer and its prefetch window. */
 interface Window {
   readonly tag: string;
   readonly size: number;
-  held: number;
+  /** Delivered and not acknowledged. */
+  unsettled: number;
+  /** Unsettled messages that stay so until the channel closes. */
   kept: number;
 }
 
-interface Pending {
-  isReturned: boolean;
-}
-
 /**
- * Reads a queue on one channel, from its head, and settles only what is done with. The rest returns when the channel ends, in its
- * order: the next consumer begins when the one before keeps all of its window and gets nothing more, so what they hold lies one after
- * the other.
+ * Reads a queue from its head on one channel. Messages that are not acknowledged are requeued when the
+ * channel closes, in their order. Quorum queues order returned messages by consumer: the next consumer
+ * therefore starts only when the previous one keeps its whole window, so that the consumers hold
+ * consecutive ranges of the queue.
  */
 export class ScanChannel {
   readonly #channel: ConfirmChannel;
   readonly #fields: ScanChannelFields;
-  /** What waits to be looked at begins at `#nextAt`. */
-  #arrived: (ConsumeMessage | undefined)[] = [];
+  readonly #lifetime: ChannelLifetime;
+  readonly #publisher: ScanPublisher;
+  /** Delivered messages; the next one for the visitor is at `#nextAt`. */
+  #delivered: (ConsumeMessage | undefined)[] = [];
   #nextAt = 0;
-  readonly #unconfirmed = new Set<Pending>();
-  /** Who waits for the broker's answer, and is told when the channel is gone. */
-  readonly #asking = new Set<(loss: Error) => void>();
-  #loss: Error | undefined;
   #changed = withResolvers<void>();
   #window: Window | undefined;
-  #windows = 0;
-  /** Delivered and not settled. */
-  #held = 0;
-  #deadLetters = 0;
-  #bytes = 0;
-  /** Ends when the broker has what was acknowledged in this turn. */
-  #taken: Promise<void> | undefined;
+  #windowCount = 0;
+  /** Delivered and not acknowledged, on all consumers. */
+  #unsettled = 0;
+  #deliveredCount = 0;
+  #deliveredBytes = 0;
+  /** Acks of this turn: resolves when the broker has processed them. */
+  #acks: Promise<void> | undefined;
 
   static async open(fields: ScanChannelFields): Promise<ScanChannel> {
-    const channel = await brokerReply(fields.clock, () => fields.model.createConfirmChannel());
+    const channel = await brokerRpc(fields.clock, () => fields.model.createConfirmChannel());
     return new ScanChannel(channel, fields);
   }
 
   private constructor(channel: ConfirmChannel, fields: ScanChannelFields) {
     this.#channel = channel;
     this.#fields = fields;
-    let cause: unknown = 'the connection was lost';
-    const explain = (error: unknown): void => {
-      cause = error;
-    };
-    channel.on('error', explain);
-    // What breaks the connection is not told to its channels.
-    fields.model.on('error', explain);
-    // Before the client's own listener, which fails the confirmations: why must be known by then.
-    channel.prependListener('close', () => {
-      fields.model.off('error', explain);
-      this.#lose(lossOf(fields.queue, cause));
-    });
-    // Without a mark of which one it was. All go to one place: none of them counts as sent.
-    channel.on('return', () => {
-      for (const pending of this.#unconfirmed) pending.isReturned = true;
-    });
+    const { model, queue, clock } = fields;
+    const onLoss = (): void => this.#notifyChange();
+    this.#lifetime = new ChannelLifetime({ model, channel, queue, clock, onLoss });
+    this.#publisher = new ScanPublisher(channel, this.#lifetime);
   }
 
-  /** Why nothing can be done on the channel any more. */
+  /** Why the channel is unusable; undefined while it is open. */
   get loss(): Error | undefined {
-    return this.#loss;
+    return this.#lifetime.loss;
   }
 
-  /** The next letter; undefined where the broker has no more to give, e.g. because others hold them. */
+  /**
+   * The next message. Undefined when the queue delivers no more, e.g. because other consumers hold the
+   * rest.
+   */
   async next(): Promise<ConsumeMessage | undefined> {
-    for (let idle = 0; ;) {
-      if (this.#loss !== undefined) throw this.#loss;
-      const message = this.#takeArrived();
+    for (let idleChecks = 0; ;) {
+      if (this.loss !== undefined) throw this.loss;
+      const message = this.#takeDelivered();
       if (message !== undefined) return message;
       const window = this.#window;
       if (window === undefined || window.kept === window.size) await this.#openWindow();
-      else if (await this.#hasChanged()) idle = 0;
-      // What its consumer has in hand is not settled yet: nothing more can come.
-      else if (window.held === window.size) continue;
+      else if (await this.#hasChanged()) idleChecks = 0;
+      // The window is full of messages whose action is still in flight: the queue cannot deliver more.
+      else if (window.unsettled === window.size) continue;
       else if (await this.#isExhausted()) return undefined;
-      else if (++idle === maxIdle) throw new ConnectionLostError(`${this.#fields.queue}: ${silence}`);
+      else if (++idleChecks === maxIdleChecks)
+        throw new ConnectionLostError(`${this.#fields.queue}: ${noDelivery}`);
     }
   }
 
-  /** Leaves it unsettled. */
+  /** Leaves the message unsettled until the channel closes. */
   keep(message: ConsumeMessage): void {
     if (message.fields.consumerTag !== this.#window?.tag) return;
     this.#window.kept++;
-    this.#tellChange();
+    this.#notifyChange();
   }
 
-  /** Resolves when the broker has confirmed it, and something was there to take it. */
-  async publish(queue: string, body: Buffer, options: Options.Publish): Promise<void> {
-    const pending: Pending = { isReturned: false };
-    try {
-      await this.#brokerReply(() => this.#send(queue, body, options, pending), publishTimeoutMs);
-    } catch (error) {
-      // Whether the broker has it is not known: nothing more may be done on this channel.
-      if (error instanceof ConnectionLostError) this.#lose(error);
-      throw error;
-    } finally {
-      this.#unconfirmed.delete(pending);
-    }
-    if (pending.isReturned) throw new NoRouteError(`there is no queue "${queue}"`);
+  /** Resolves when the broker has confirmed the message and the queue exists. */
+  publish(queue: string, body: Buffer, options: Options.Publish): Promise<void> {
+    return this.#publisher.publish(queue, body, options);
   }
 
-  /** Writes it at the end of its queue, as it is, where its deliveries count from none. Nothing more is given then: that would be returned too. */
-  async renew(message: ConsumeMessage): Promise<void> {
+  /**
+   * Republishes the message unchanged to the end of its queue, where its delivery count starts at zero. The
+   * consumer is cancelled first: further deliveries would come closer to the limit as well.
+   */
+  async resetDeliveryCount(message: ConsumeMessage): Promise<void> {
     const { tag } = this.#window!;
-    await this.#brokerReply(() => this.#channel.cancel(tag));
+    await this.#lifetime.rpc(() => this.#channel.cancel(tag));
     const { content, properties } = message;
     const { 'x-delivery-count': _, ...headers } = properties.headers ?? {};
-    // Whose it was, only that user may write.
+    // RabbitMQ rejects a publish with the `user-id` of another user.
     const { userId: __, ...kept } = properties as Options.Publish;
     const options = { ...kept, headers, mandatory: true };
     await this.publish(this.#fields.queue, content, options);
     await this.ack(message);
   }
 
-  #send(queue: string, body: Buffer, options: Options.Publish, pending: Pending): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const confirmed = (error: unknown): void => {
-        if (error === null || error === undefined) resolve();
-        else
-          reject(this.#loss ?? new PublishRejectedError(`the queue "${queue}" refused it; it may be full`));
-      };
-      try {
-        this.#channel.publish('', queue, body, options, confirmed);
-        this.#unconfirmed.add(pending);
-      } catch (error) {
-        reject(this.#loss ?? unwritable(error));
-      }
-    });
-  }
-
-  /** Resolves when the broker has taken it: an acknowledgement has no answer, that to a question asked behind it comes after it. */
+  /**
+   * Resolves when the broker has processed the ack. AMQP does not confirm acks; a passive declare of the
+   * queue is answered after the acks before it.
+   */
   async ack(message: ConsumeMessage): Promise<void> {
-    if (this.#loss !== undefined) throw this.#loss;
+    if (this.loss !== undefined) throw this.loss;
     this.#channel.ack(message);
-    this.#held--;
-    if (message.fields.consumerTag === this.#window?.tag) this.#window.held--;
-    this.#tellChange();
-    this.#taken ??= new Promise(setImmediate).then(async () => {
-      this.#taken = undefined;
-      await this.#ask();
+    this.#unsettled--;
+    if (message.fields.consumerTag === this.#window?.tag) this.#window.unsettled--;
+    this.#notifyChange();
+    this.#acks ??= new Promise(setImmediate).then(async () => {
+      this.#acks = undefined;
+      await this.#checkQueue();
     });
-    await this.#taken;
+    await this.#acks;
   }
 
-  /** Resolves to true when what was held lies in the queue again; false where that takes too long, or belongs to somebody else. Never rejects. */
+  /**
+   * Closes the channel, which requeues unsettled messages. Resolves with true when they are in the queue
+   * again, with false when that takes too long or other consumers took them. Never rejects.
+   */
   async close(): Promise<boolean> {
-    let isBack = false;
-    const givenBack = this.#giveBack().then(
-      (all) => {
-        isBack = all;
+    let isRequeued = false;
+    const closed = this.#closeAndAwaitRequeue().then(
+      (result) => {
+        isRequeued = result;
       },
       () => {},
     );
-    await settlesWithin(this.#fields.clock, givenBack, closeTimeoutMs);
-    return isBack;
+    await settlesWithin(this.#fields.clock, closed, closeTimeoutMs);
+    return isRequeued;
   }
 
-  async #giveBack(): Promise<boolean> {
+  async #closeAndAwaitRequeue(): Promise<boolean> {
     const { model, queue, clock } = this.#fields;
-    if (this.#loss !== undefined) return false;
+    if (this.loss !== undefined) return false;
     if (this.#window !== undefined) await this.#channel.cancel(this.#window.tag);
     const { messageCount, consumerCount } = await this.#channel.checkQueue(queue);
-    // What others consume need not come back.
-    const limitMs = consumerCount > this.#windows ? sharedReturnLimitMs : returnLimitMs;
+    const limitMs = consumerCount > this.#windowCount ? sharedRequeueTimeoutMs : requeueTimeoutMs;
     await this.#channel.close();
     const channel = await model.createChannel();
     channel.on('error', () => {});
     const until = clock.now() + limitMs;
-    let isBack = false;
-    while (!isBack && clock.now() < until) {
-      isBack = (await channel.checkQueue(queue)).messageCount >= messageCount + this.#held;
-      if (!isBack) await sleep(clock, 5);
+    let isRequeued = false;
+    while (!isRequeued && clock.now() < until) {
+      isRequeued = (await channel.checkQueue(queue)).messageCount >= messageCount + this.#unsettled;
+      if (!isRequeued) await sleep(clock, 5);
     }
     await channel.close();
-    return isBack;
+    return isRequeued;
   }
 
   async #isExhausted(): Promise<boolean> {
-    const { messageCount } = await this.#ask();
-    // An answer can overtake letters that were given before it, a second one cannot.
-    await this.#ask();
-    return messageCount === 0 && this.#nextAt === this.#arrived.length;
+    const { messageCount } = await this.#checkQueue();
+    // The first answer can overtake deliveries that the queue sent before it, the second cannot.
+    await this.#checkQueue();
+    return messageCount === 0 && this.#nextAt === this.#delivered.length;
   }
 
-  #takeArrived(): ConsumeMessage | undefined {
-    const message = this.#arrived[this.#nextAt];
+  #takeDelivered(): ConsumeMessage | undefined {
+    const message = this.#delivered[this.#nextAt];
     if (message === undefined) return undefined;
-    this.#arrived[this.#nextAt++] = undefined;
-    if (this.#nextAt === this.#arrived.length) {
-      this.#arrived = [];
+    this.#delivered[this.#nextAt++] = undefined;
+    if (this.#nextAt === this.#delivered.length) {
+      this.#delivered = [];
       this.#nextAt = 0;
     }
     return message;
@@ -239,82 +218,52 @@ export class ScanChannel {
 
   async #openWindow(): Promise<void> {
     const size = this.#nextSize();
-    await this.#brokerReply(() => this.#channel.prefetch(size));
-    const window = { tag: `letters-${String(this.#windows++).padStart(6, '0')}`, size, held: 0, kept: 0 };
+    await this.#lifetime.rpc(() => this.#channel.prefetch(size));
+    // Padded, because the requeue order is the alphabetical order of the tags.
+    const tag = `dead-letters-${String(this.#windowCount++).padStart(6, '0')}`;
+    const window = { tag, size, unsettled: 0, kept: 0 };
     this.#window = window;
-    const take = (message: ConsumeMessage | null): void => this.#take(message, window);
-    await this.#brokerReply(() =>
-      this.#channel.consume(this.#fields.queue, take, { consumerTag: window.tag }),
+    const onMessage = (message: ConsumeMessage | null): void => this.#onMessage(message, window);
+    await this.#lifetime.rpc(() =>
+      this.#channel.consume(this.#fields.queue, onMessage, { consumerTag: tag }),
     );
   }
 
   #nextSize(): number {
-    if (this.#window === undefined) return this.#fields.isCautious ? 1 : firstWindow;
-    const meanBytes = Math.max(1, this.#bytes / this.#deadLetters);
-    const fitting = Math.max(firstWindow, Math.floor(maxWaitingBytes / meanBytes));
+    if (this.#window === undefined) return this.#fields.singleMessagePrefetch ? 1 : firstWindow;
+    const meanBytes = Math.max(1, this.#deliveredBytes / this.#deliveredCount);
+    const fitting = Math.max(firstWindow, Math.floor(maxBufferedBytes / meanBytes));
     const size =
-      this.#windows < maxBoundedConsumers ? Math.min(this.#window.size * 2, fitting) : widestWindow;
-    return Math.min(size, widestWindow);
+      this.#windowCount < maxBoundedConsumers ? Math.min(this.#window.size * 2, fitting) : maxPrefetch;
+    return Math.min(size, maxPrefetch);
   }
 
-  #take(message: ConsumeMessage | null, window: Window): void {
+  /** @param message null: the broker cancelled the consumer */
+  #onMessage(message: ConsumeMessage | null, window: Window): void {
     if (message === null)
-      return this.#lose(new ConnectionLostError(`the queue "${this.#fields.queue}" was deleted`));
-    this.#arrived.push(message);
-    this.#held++;
-    window.held++;
-    this.#deadLetters++;
-    this.#bytes += message.content.length;
-    this.#tellChange();
+      return this.#lifetime.lose(new ConnectionLostError(`the queue "${this.#fields.queue}" was deleted`));
+    this.#delivered.push(message);
+    this.#unsettled++;
+    window.unsettled++;
+    this.#deliveredCount++;
+    this.#deliveredBytes += message.content.length;
+    this.#notifyChange();
   }
 
-  #ask(): Promise<{ readonly messageCount: number }> {
-    return this.#brokerReply(() => this.#channel.checkQueue(this.#fields.queue));
+  #checkQueue(): Promise<{ readonly messageCount: number }> {
+    return this.#lifetime.rpc(() => this.#channel.checkQueue(this.#fields.queue));
   }
 
-  async #brokerReply<T>(ask: () => PromiseLike<T>, limitMs?: number): Promise<T> {
-    if (this.#loss !== undefined) throw this.#loss;
-    // One for each question: raced against one for all, each answer would stay in memory for as long as the channel lives.
-    const gone = withResolvers<never>();
-    gone.promise.catch(() => {});
-    this.#asking.add(gone.reject);
-    try {
-      return await brokerReply(this.#fields.clock, () => Promise.race([ask(), gone.promise]), limitMs);
-    } finally {
-      this.#asking.delete(gone.reject);
-    }
-  }
-
-  /** False where nothing has happened for a while. */
+  /** False when nothing was delivered, kept or acknowledged for `idleMs`. */
   #hasChanged(): Promise<boolean> {
     return settlesWithin(this.#fields.clock, this.#changed.promise, idleMs);
   }
 
-  #tellChange(): void {
+  #notifyChange(): void {
     this.#changed.resolve();
     this.#changed = withResolvers();
   }
-
-  #lose(error: Error): void {
-    this.#loss ??= error;
-    for (const tell of this.#asking) tell(this.#loss);
-    this.#tellChange();
-  }
 }
 
-const silence = 'there are letters, and the broker gives none; does a single active consumer read them?';
-
-/** What the client cannot decode breaks the connection: it would come first each time. */
-function lossOf(queue: string, cause: unknown): ConnectionLostError {
-  const said = messageOf(cause);
-  if (!(cause instanceof RangeError) && !(cause instanceof TypeError))
-    return new ConnectionLostError(`${queue}: ${said}`, { cause });
-  const advice =
-    'take it away by the management UI (Get messages, ack mode "Automatic ack") or another client, then begin again';
-  return new ConnectionLostError(
-    `${queue}: a letter has headers that cannot be decoded (${said}); ${advice}`,
-    {
-      cause,
-    },
-  );
-}
+const noDelivery =
+  'the queue has messages and delivers none; does it have a single active consumer elsewhere?';

@@ -3,10 +3,16 @@ import { ConnectionLostError, messageOf, NoRouteError, StorkConfigError } from '
 import type { Publication, Publisher } from './publisher.js';
 
 export const dayMs = 24 * 60 * 60 * 1_000;
-/** A queue that holds delayed messages goes when nobody has declared it for so long after the last could have been due. */
-export const leaseMs = 7 * dayMs;
+/**
+ * `x-expires` of retry and delay queues, beyond their TTL. RabbitMQ deletes an expired queue with the
+ * messages in it. Redeclaring a queue renews its expiry, publishing to it does not.
+ */
+export const queueExpiresAfterMs = 7 * dayMs;
 
-/** Delays that have queues: 1, 2, 5 in each decade from 100 ms to a day. One queue for each millisecond would be too many. */
+/**
+ * Rounds a delay up to one that has a queue: 1, 2 or 5 in each decade from 100 ms to a day. One queue per
+ * millisecond would be too many.
+ */
 export function roundDelayUp(delayMs: number): number {
   for (let decade = 100; decade <= dayMs; decade *= 10) {
     for (const step of [1, 2, 5])
@@ -16,14 +22,14 @@ export function roundDelayUp(delayMs: number): number {
 }
 
 /**
- * Holds messages back in a queue for each delay, which gives them to their target by their time to live. They go in by a fanout exchange,
- * so that they keep the routing key that they had. The confirmation says that the message is stored; that nobody takes it is known
- * only when it is due.
+ * Publishes delayed messages through one queue per delay, whose TTL dead-letters them to the target
+ * exchange. A fanout exchange in front of the queue preserves the routing key. The confirm means that the
+ * message is stored; whether it can be routed shows only when the delay has passed.
  */
-export class Delays {
+export class DelayQueues {
   readonly #publisher: Publisher;
   readonly #clock: StorkClock;
-  /** What was declared, and when: declaring renews the lease, publishing does not. */
+  /** Declared queues by name, with the time of the last declaration. */
   readonly #declared = new Map<string, { readonly at: number; readonly done: Promise<void> }>();
 
   constructor(publisher: Publisher, clock: StorkClock) {
@@ -36,23 +42,24 @@ export class Delays {
       throw new StorkConfigError(`delayMs: expected at most ${dayMs}, a day, given ${delayMs}`);
     const { exchange, routingKey } = publication;
     const roundedMs = roundDelayUp(delayMs);
-    // A queue and an exchange may have one name.
+    // A queue and an exchange can have the same name: the infix `queue` keeps their delay queues apart.
     const name =
       exchange === '' ? `${routingKey}.delay.queue.${roundedMs}` : `${exchange}.delay.${roundedMs}`;
-    await this.#declareDaily(name, exchange, roundedMs);
+    await this.#redeclareDaily(name, exchange, roundedMs);
     const delayed = { ...publication, exchange: name };
     try {
       await this.#publisher.publish(delayed);
     } catch (error) {
       if (!(error instanceof NoRouteError)) throw error;
-      // Somebody has deleted it.
+      // The exchange or its queue was deleted.
       this.#declared.delete(name);
-      await this.#declareDaily(name, exchange, roundedMs);
+      await this.#redeclareDaily(name, exchange, roundedMs);
       await this.#publisher.publish(delayed);
     }
   }
 
-  async #declareDaily(name: string, target: string, delayMs: number): Promise<void> {
+  /** Redeclares a queue that was last declared a day ago: see `queueExpiresAfterMs`. */
+  async #redeclareDaily(name: string, target: string, delayMs: number): Promise<void> {
     const known = this.#declared.get(name);
     const now = this.#clock.now();
     const current =
@@ -64,20 +71,21 @@ export class Delays {
       await current.done;
     } catch (error) {
       this.#declared.delete(name);
-      throw new ConnectionLostError(`"${name}" could not be declared: ${messageOf(error)}`, { cause: error });
+      const message = `the delay queue "${name}" could not be declared: ${messageOf(error)}`;
+      throw new ConnectionLostError(message, { cause: error });
     }
   }
 
   async #declare(name: string, target: string, delayMs: number): Promise<void> {
     const { channel } = this.#publisher;
-    if (channel === undefined) throw new Error('the broker is away');
+    if (channel === undefined) throw new Error('not connected');
     await channel.assertExchange(name, 'fanout', { durable: true });
     await channel.assertQueue(name, {
       durable: true,
       arguments: {
         'x-queue-type': 'quorum',
         'x-message-ttl': delayMs,
-        'x-expires': delayMs + leaseMs,
+        'x-expires': delayMs + queueExpiresAfterMs,
         'x-dead-letter-exchange': target,
         'x-dead-letter-strategy': 'at-least-once',
         'x-overflow': 'reject-publish',

@@ -181,7 +181,7 @@ function isAmqpNumber(value: number): boolean {
 }
 
 /** The least that a letter can be: its body and our own headers, which are text. */
-export function bareOptions(copy: RepublishedMessage): Options.Publish {
+export function minimalProperties(copy: RepublishedMessage): Options.Publish {
   const own = Object.entries(copy.headers).filter(([name]) => name.startsWith(reservedPrefix));
   return { headers: Object.fromEntries(own), persistent: true, mandatory: true };
 }

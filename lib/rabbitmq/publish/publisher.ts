@@ -2,17 +2,15 @@ import { IllegalOperationError, type ConfirmChannel, type Options } from 'amqpli
 import {
   BufferFullError,
   ClientClosedError,
-  MessageTooLargeError,
   messageOf,
   NoRouteError,
   PublishRejectedError,
   PublishUnconfirmedError,
-  StorkConfigError,
 } from '../../core/runtime/errors.js';
-import { replyCodeOf, replyCodes } from '../connection/errors.js';
+import { encodingError, replyCodeOf, replyCodes } from '../connection/errors.js';
 import { SupervisedChannel, type SupervisedChannelFields } from '../connection/supervised-channel.js';
 
-/** A message as the client library takes it. */
+/** The arguments of amqplib's `channel.publish`. */
 export interface Publication {
   readonly exchange: string;
   readonly routingKey: string;
@@ -21,22 +19,16 @@ export interface Publication {
 }
 
 export interface PublisherFields extends Omit<SupervisedChannelFields, 'setup' | 'up' | 'lost'> {
-  /** Messages without a confirmation, waiting for a channel or for the broker. */
+  /** Limit of unconfirmed messages, those buffered while disconnected included. */
   readonly maxMessages: number;
-  /** Bytes of their bodies. */
+  /** Limit of the bytes of their bodies. */
   readonly maxBytes: number;
-  /** What the channel needs besides confirms. */
+  /** Additional setup of the channel. */
   setup?(channel: ConfirmChannel): Promise<void>;
   lost?(error: Error): void;
 }
 
-/** Whether the client cannot write a message at all, however often it is tried. */
-export function isUnsendable(error: unknown): boolean {
-  return error instanceof MessageTooLargeError || error instanceof StorkConfigError;
-}
-
-/** A publish that somebody waits for. */
-class Pending {
+class PendingPublish {
   isReturned = false;
 
   constructor(
@@ -47,17 +39,20 @@ class Pending {
 }
 
 /**
- * Publishes with confirms. While the broker is away messages wait, in order, within the bound; those that were on their way when the
- * channel went are reported unconfirmed: whether the broker has them is unknown.
+ * Publishes with publisher confirms. While disconnected it buffers messages, in order and within the
+ * limits. Messages that were sent and not confirmed when the channel closed reject with
+ * `PublishUnconfirmedError`: the broker may have stored them.
  */
 export class Publisher {
   readonly #fields: PublisherFields;
   readonly #channel: SupervisedChannel;
   /** Sent and not confirmed, oldest first. */
-  readonly #unconfirmed = new Set<Pending>();
-  #waiting: Pending[] = [];
+  readonly #unconfirmed = new Set<PendingPublish>();
+  /** Not sent: there is no channel. */
+  #buffered: PendingPublish[] = [];
   #bytes = 0;
-  #lost: Error | undefined;
+  /** Why the last channel was closed. */
+  #closeCause: Error | undefined;
   #closed = false;
   #onIdle: (() => void) | undefined;
 
@@ -66,10 +61,10 @@ export class Publisher {
     this.#channel = new SupervisedChannel({
       ...fields,
       setup: (channel) => this.#setUp(channel),
-      up: (channel) => this.#sendWaiting(channel),
+      up: (channel) => this.#sendBuffered(channel),
       lost: (error) => {
-        this.#lost = error;
-        // After those whose confirmation failed have been told why: what they get says more.
+        this.#closeCause = error;
+        // Later than the rejected confirms: their errors are more specific.
         if (fields.lost !== undefined) setImmediate(() => fields.lost!(error));
       },
     });
@@ -79,7 +74,7 @@ export class Publisher {
     return this.#channel.start();
   }
 
-  /** The channel of now, for what is not a publish. */
+  /** The open channel, for other AMQP methods than publish. */
   get channel(): ConfirmChannel | undefined {
     return this.#channel.current;
   }
@@ -87,26 +82,28 @@ export class Publisher {
   publish(publication: Publication): Promise<void> {
     const { maxMessages, maxBytes, name } = this.#fields;
     if (this.#closed) return Promise.reject(new ClientClosedError(`${name}: closed`));
-    const count = this.#unconfirmed.size + this.#waiting.length;
+    const count = this.#unconfirmed.size + this.#buffered.length;
     if (count >= maxMessages || this.#bytes + publication.body.length > maxBytes) {
-      const held = `${count} messages with ${this.#bytes} bytes wait for the broker`;
+      const unconfirmed = `${count} messages with ${this.#bytes} bytes are not confirmed`;
       return Promise.reject(
-        new BufferFullError(`${name}: ${held}, maxBufferedMessages or maxBufferedBytes allows no more`),
+        new BufferFullError(
+          `${name}: ${unconfirmed}, maxBufferedMessages or maxBufferedBytes allows no more`,
+        ),
       );
     }
     this.#bytes += publication.body.length;
     return new Promise((resolve, reject) => {
-      const pending = new Pending(publication, resolve, reject);
+      const pending = new PendingPublish(publication, resolve, reject);
       const channel = this.#channel.current;
-      // Behind what waits, or a message would overtake it.
-      if (channel === undefined || this.#waiting.length > 0) this.#waiting.push(pending);
+      // Behind buffered messages, to preserve the order.
+      if (channel === undefined || this.#buffered.length > 0) this.#buffered.push(pending);
       else this.#send(channel, pending);
     });
   }
 
-  /** Waits until everything is confirmed, then ends; the caller bounds the wait by closing the connection. */
+  /** Waits until every message is confirmed, without a time limit. */
   async flush(): Promise<void> {
-    if (this.#unconfirmed.size + this.#waiting.length === 0) return;
+    if (this.#unconfirmed.size + this.#buffered.length === 0) return;
     await new Promise<void>((resolve) => {
       this.#onIdle = resolve;
     });
@@ -114,16 +111,20 @@ export class Publisher {
 
   async close(): Promise<void> {
     this.#closed = true;
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    for (const pending of waiting)
-      this.#settle(pending, new ClientClosedError(`${this.#fields.name}: closed before it was sent`));
+    const buffered = this.#buffered;
+    this.#buffered = [];
+    for (const pending of buffered)
+      this.#settle(
+        pending,
+        new ClientClosedError(`${this.#fields.name}: closed before the message was sent`),
+      );
     await this.#channel.close();
   }
 
   async #setUp(channel: ConfirmChannel): Promise<void> {
     channel.on('return', ({ fields, properties }) => {
-      // A return carries no tag. It comes before the confirmation, and mostly for one of the oldest.
+      // `basic.return` carries no delivery tag. RabbitMQ sends it before the confirm, usually of one of the
+      // oldest.
       for (const pending of this.#unconfirmed) {
         const { options, exchange, routingKey } = pending.publication;
         if (pending.isReturned || options.messageId !== properties.messageId) continue;
@@ -135,77 +136,70 @@ export class Publisher {
     await this.#fields.setup?.(channel);
   }
 
-  /** What waited goes first. */
-  #sendWaiting(channel: ConfirmChannel): void {
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    for (const pending of waiting) this.#send(channel, pending);
+  #sendBuffered(channel: ConfirmChannel): void {
+    const buffered = this.#buffered;
+    this.#buffered = [];
+    for (const pending of buffered) this.#send(channel, pending);
   }
 
-  #send(channel: ConfirmChannel, pending: Pending): void {
+  #send(channel: ConfirmChannel, pending: PendingPublish): void {
     const { exchange, routingKey, body, options } = pending.publication;
     try {
       channel.publish(exchange, routingKey, body, options, (error: unknown) =>
-        this.#confirmed(pending, error),
+        this.#onConfirm(pending, error),
       );
       this.#unconfirmed.add(pending);
     } catch (error) {
-      this.#settle(pending, this.#unsendable(error));
+      this.#settle(pending, this.#sendError(error));
     }
   }
 
-  #confirmed(pending: Pending, error: unknown): void {
+  #onConfirm(pending: PendingPublish, error: unknown): void {
     this.#unconfirmed.delete(pending);
-    if (error !== null && error !== undefined) return this.#settle(pending, this.#refused(pending, error));
+    if (error !== null && error !== undefined)
+      return this.#settle(pending, this.#confirmError(pending, error));
     this.#settle(
       pending,
       pending.isReturned
-        ? new NoRouteError(`no queue takes what was sent to ${where(pending.publication)}`)
+        ? new NoRouteError(`no queue is bound for the message to ${targetOf(pending.publication)}`)
         : undefined,
     );
   }
 
-  #settle(pending: Pending, error: Error | undefined): void {
+  #settle(pending: PendingPublish, error: Error | undefined): void {
     this.#bytes -= pending.publication.body.length;
     if (error === undefined) pending.resolve();
     else pending.reject(error);
-    if (this.#unconfirmed.size + this.#waiting.length === 0) this.#onIdle?.();
+    if (this.#unconfirmed.size + this.#buffered.length === 0) this.#onIdle?.();
   }
 
-  #refused(pending: Pending, error: unknown): Error {
+  #confirmError(pending: PendingPublish, error: unknown): Error {
     if (messageOf(error) === 'message nacked') {
       return new PublishRejectedError(
-        `the broker refused what was sent to ${where(pending.publication)}; a queue may be full`,
+        `the broker rejected the message to ${targetOf(pending.publication)}; a queue may be full`,
       );
     }
-    const cause = this.#lost ?? error;
+    const cause = this.#closeCause ?? error;
     if (
       replyCodeOf(cause) === replyCodes.notFound &&
       messageOf(cause).includes(`no exchange '${pending.publication.exchange}'`)
     ) {
       return new NoRouteError(`there is no exchange "${pending.publication.exchange}"`, { cause });
     }
-    const why = `the channel was lost before what was sent to ${where(pending.publication)} was confirmed: ${messageOf(cause)}`;
-    return new PublishUnconfirmedError(why, { cause });
+    const message = `the channel was closed before the message to ${targetOf(pending.publication)} was confirmed`;
+    return new PublishUnconfirmedError(`${message}: ${messageOf(cause)}`, { cause });
   }
 
-  #unsendable(error: unknown): Error {
+  #sendError(error: unknown): Error {
     if (error instanceof IllegalOperationError) {
       return new PublishUnconfirmedError(`${this.#fields.name}: ${error.message}`, { cause: error });
     }
-    return unwritable(error);
+    return encodingError(error);
   }
 }
 
-/** For what the client throws at once where it cannot write a message. */
-export function unwritable(error: unknown): Error {
-  if (error instanceof RangeError)
-    return new MessageTooLargeError(`the headers do not fit into a frame: ${error.message}`, {
-      cause: error,
-    });
-  return new StorkConfigError(`a message cannot be written in AMQP: ${messageOf(error)}`, { cause: error });
-}
-
-function where({ exchange, routingKey }: Publication): string {
-  return exchange === '' ? `the queue "${routingKey}"` : `"${exchange}" with the key "${routingKey}"`;
+function targetOf({ exchange, routingKey }: Publication): string {
+  return exchange === ''
+    ? `the queue "${routingKey}"`
+    : `the exchange "${exchange}" with the routing key "${routingKey}"`;
 }

@@ -1,64 +1,67 @@
 import { messageOf, PublishUnconfirmedError, NoRouteError } from '../../core/runtime/errors.js';
 import { directReplyQueue } from '../../driver-kit/queue/addressing.js';
 import type { OutboundReply } from '../../core/port/message.js';
+import { isEncodingError, replyCodeOf, replyCodes } from '../connection/errors.js';
 import { replyOptions } from './messages.js';
-import { isUnsendable, type Publication, type Publisher } from './publisher.js';
-import { replyCodeOf, replyCodes } from '../connection/errors.js';
+import type { Publication, Publisher } from './publisher.js';
 
 /**
- * Sends answers on a connection of their own: a forged direct-reply address makes the broker close the whole connection. What was on
- * its way then is tried again alone, one by one; what closes the connection again is the culprit, and is dropped.
+ * Publishes replies, on a connection of their own: on a forged direct reply-to address RabbitMQ closes the
+ * whole connection. Replies that were unconfirmed at that moment are retried serially. The poison reply
+ * closes the connection again while it is the only one in flight, and is dropped.
  */
-export class Replies {
+export class ReplyPublisher {
   readonly #publisher: Publisher;
-  #quarantine: Promise<unknown> = Promise.resolve();
-  #suspects = 0;
+  /** Settles when the last serial retry has ended. */
+  #serialRetries: Promise<unknown> = Promise.resolve();
+  #serialRetryCount = 0;
 
   constructor(publisher: Publisher) {
     this.#publisher = publisher;
   }
 
   async send(address: string, reply: OutboundReply): Promise<'confirmed' | 'undeliverable'> {
-    // A direct reply is returned to us whether it was delivered or not: `mandatory` would tell nothing.
+    // RabbitMQ returns every mandatory publish to a direct reply-to address, delivered or not.
     const mandatory = !address.startsWith(directReplyQueue);
     const options = { ...replyOptions(reply), mandatory };
     const publication = { exchange: '', routingKey: address, body: reply.body, options };
-    if (this.#suspects > 0) return this.#alone(publication);
+    if (this.#serialRetryCount > 0) return this.#retrySerially(publication);
     try {
       await this.#publisher.publish(publication);
       return 'confirmed';
     } catch (error) {
-      if (error instanceof PublishUnconfirmedError) return this.#alone(publication);
-      return undeliverableOr(error);
+      if (error instanceof PublishUnconfirmedError) return this.#retrySerially(publication);
+      return undeliverableOrThrow(error);
     }
   }
 
-  async #alone(publication: Publication): Promise<'confirmed' | 'undeliverable'> {
-    this.#suspects++;
-    const attempt = this.#quarantine.then(() => this.#publisher.publish(publication));
-    this.#quarantine = attempt.catch(() => {});
+  async #retrySerially(publication: Publication): Promise<'confirmed' | 'undeliverable'> {
+    this.#serialRetryCount++;
+    const attempt = this.#serialRetries.then(() => this.#publisher.publish(publication));
+    this.#serialRetries = attempt.catch(() => {});
     try {
       await attempt;
       return 'confirmed';
     } catch (error) {
-      return undeliverableOr(error);
+      return undeliverableOrThrow(error);
     } finally {
-      this.#suspects--;
+      this.#serialRetryCount--;
     }
   }
 }
 
-const culprit: ReadonlySet<number | undefined> = new Set([
+/** Reply codes with which RabbitMQ closes the channel or connection because of a poison reply. */
+const poisonReplyCodes: ReadonlySet<number | undefined> = new Set([
   replyCodes.internalError,
   replyCodes.notFound,
   replyCodes.accessRefused,
   replyCodes.preconditionFailed,
 ]);
 
-/** Trying again helps where the broker went away, not where it refused this very reply. */
-function undeliverableOr(error: unknown): 'undeliverable' {
-  if (error instanceof NoRouteError || isUnsendable(error)) return 'undeliverable';
+/** Rethrows an error that a retry can fix, e.g. a lost connection. An error of this very reply is final. */
+function undeliverableOrThrow(error: unknown): 'undeliverable' {
+  if (error instanceof NoRouteError || isEncodingError(error)) return 'undeliverable';
   const cause = error instanceof Error ? (error.cause ?? error) : error;
-  if (culprit.has(replyCodeOf(cause))) return 'undeliverable';
+  if (poisonReplyCodes.has(replyCodeOf(cause))) return 'undeliverable';
   throw error instanceof Error ? error : new PublishUnconfirmedError(messageOf(error));
 }

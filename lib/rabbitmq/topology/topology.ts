@@ -1,7 +1,7 @@
 import type { Channel, Options } from 'amqplib';
 import type { SubscriptionSpec } from '../../core/port/driver.js';
 import { StorkConfigError, messageOf } from '../../core/runtime/errors.js';
-import { leaseMs } from '../publish/delay-queues.js';
+import { queueExpiresAfterMs } from '../publish/delay-queues.js';
 import { replyCodeOf, replyCodes } from '../connection/errors.js';
 
 export interface Exchange {
@@ -72,7 +72,7 @@ export async function declareRetries(channel: Channel, queue: string, delayMs: n
       // Nobody consumes it; a reader at the broker's console must not use up a message's returns.
       'x-delivery-limit': deadLetterDeliveryLimit,
       'x-message-ttl': delayMs,
-      'x-expires': delayMs + leaseMs,
+      'x-expires': delayMs + queueExpiresAfterMs,
       'x-dead-letter-exchange': '',
       'x-dead-letter-routing-key': queue,
       'x-dead-letter-strategy': 'at-least-once',

@@ -2,7 +2,9 @@ import type { MessageCodec, TransportDefinition } from 'nestjs-stork';
 import { memory } from 'nestjs-stork/memory';
 import type { TourOptions } from './options.js';
 
-/** The tour's two transports: `shop` carries the orders, `letters` reads what became a dead letter there. */
+/**
+ * The tour's two transports: `shop` carries the orders, `deadLetters` consumes the dead letters of `shop`.
+ */
 export interface ShopTransports {
   readonly shop: TransportDefinition;
   readonly deadLetters: TransportDefinition;
@@ -11,24 +13,27 @@ export interface ShopTransports {
 /** A broker as the tour sees it. */
 export interface Broker {
   readonly transports: ShopTransports;
-  /** For the head of the story. */
+  /** Shown at the head of the report. */
   readonly description: string;
-  /** Shows the dead letters that are left there; undefined where they end with this process. */
-  readonly lettersCommand: string | undefined;
-  /** One line for somebody whose broker does not answer. */
+  /** A command that lists the remaining dead letters; undefined where they end with this process. */
+  readonly deadLettersCommand: string | undefined;
+  /** One line for a person whose broker does not answer. */
   explainSilence(reason: string): string;
-  /** Deletes what the tour has made there. */
+  /** Deletes the queues or topics that the tour created. */
   cleanUp(): Promise<void>;
 }
 
-/** One entry for each broker; nothing else in the tour knows which one it runs on. A client library is loaded when it is needed. */
+/**
+ * One entry per broker; the rest of the tour does not know which one it uses. A client library is loaded on
+ * demand.
+ */
 const brokers = new Map<string, (options: TourOptions) => Broker | Promise<Broker>>([
   ['memory', inMemory],
   ['kafka', async (options) => (await import('./kafka.js')).onKafka(options)],
   ['rabbitmq', async (options) => (await import('./rabbitmq.js')).onRabbitMq(options)],
 ]);
 
-/** Dead letters may be broken JSON: whoever reads them takes the bytes as they are. */
+/** Dead letters may hold broken JSON, so their consumer reads the bytes without decoding. */
 export const unreadJson: MessageCodec = {
   contentType: 'application/json',
   encode: (value) => Buffer.from(JSON.stringify(value)),
@@ -56,12 +61,11 @@ function inMemory({ queue = 'shop', isPublishing, isConsuming }: TourOptions): B
   }
   return {
     transports: {
-      // What the shop cannot handle goes to `<queue>.dlq`.
       shop: memory({ queue }),
       deadLetters: memory({ queue: `${queue}.dlq`, codecs: [unreadJson] }),
     },
     description: 'memory',
-    lettersCommand: undefined,
+    deadLettersCommand: undefined,
     explainSilence: (reason) => reason,
     cleanUp: async () => {},
   };

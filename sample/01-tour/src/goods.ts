@@ -20,7 +20,7 @@ export const goodsBySku: ReadonlyMap<string, Goods> = new Map([
   ['LAMP-READ', { name: 'reading lamp', cents: 6200, isInStock: true }],
   ['SOCK-WOOL', { name: 'woollen socks', cents: 1320, isInStock: true }],
   ['KITE-RED', { name: 'red kite', cents: 2240, isInStock: true }],
-  // Everybody wants one; the warehouse has none.
+  // Out of stock, so that some orders fail.
   ['GLOBE-MOON', { name: 'globe of the moon', cents: 18900, isInStock: false }],
 ]);
 

@@ -7,11 +7,13 @@ import type { TourOptions } from './options.js';
 
 const defaultBrokers = '127.0.0.1:9092';
 const defaultTopic = 'stork-tour';
-/** Somebody watches: a broker that was restarted is to be found again soon. */
+/** Short, because a person watches: a restarted broker is found again soon. */
 const reconnect = { delayMs: 100, maxDelayMs: 1_000 };
-/** A shop that was killed is missed soon, and its partitions go to the next one. */
+/** After a SIGKILL of the shop its partitions move to the next shop this soon. */
 const sessionTimeoutMs = 6_000;
-/** The type of an order's event travels in a header: so events of one order stay in order whatever their type. */
+/**
+ * Events of one order share a topic whatever their type, so they stay in order; the type is in this header.
+ */
 const patternHeader = 'stork-pattern';
 
 /** The brokers at `KAFKA_BROKERS`, or the one on this machine. */
@@ -21,36 +23,39 @@ export function onKafka(options: TourOptions): Broker {
   const common = { brokers, reconnect, sessionTimeoutMs, patternHeader, fromBeginning: true, partitions: 3 };
   return {
     transports: {
-      // The shop is alone with its topic: what nobody handles is a mistake, not somebody else's message.
+      // No other service reads this topic, so a message without a handler is a mistake.
       shop: kafka({ ...common, topic, groupId: topic, onUnhandled: 'dead-letter' }),
       deadLetters: kafka({
         ...common,
         topic: `${topic}.dlq`,
-        groupId: `${topic}.letters`,
+        groupId: `${topic}.dead-letters`,
         codecs: [unreadJson],
       }),
     },
     description: `kafka at ${brokers.join(', ')}, topic ${topic}`,
-    lettersCommand: `npx nestjs-stork dlq list --brokers ${brokers.join(',')} --topic ${topic} --group ${topic}`,
+    deadLettersCommand: `npx nestjs-stork dlq list --brokers ${brokers.join(',')} --topic ${topic} --group ${topic}`,
     explainSilence: (reason) =>
       `Kafka cannot be reached at ${brokers.join(', ')} (${reason}); to start one: npm run brokers -- up kafka`,
     cleanUp: () => deleteTopics(brokers, topic),
   };
 }
 
-/** Two processes meet at one name. One that does everything takes a fresh one, so that nothing of an earlier tour is in it. */
+/**
+ * Two processes share the default name. A single process takes a new one, so that no earlier tour's records
+ * are in it.
+ */
 function ownTopic({ isPublishing, isConsuming }: TourOptions): string {
   return isPublishing && isConsuming ? `${defaultTopic}.${randomUUID().slice(0, 8)}` : defaultTopic;
 }
 
 /**
- * Each of the two transports declares its topic, that topic's dead letter topic, and one for what is replayed to its group; the client
- * made one for replies.
+ * Each of the two transports created its topic, that topic's dead letter topic, and a retry topic for replays
+ * to its group; the client created a reply topic.
  */
 async function deleteTopics(brokers: string[], topic: string): Promise<void> {
   const admin = new kafkajs.Kafka({ brokers, logLevel: kafkajs.logLevel.NOTHING }).admin();
   await admin.connect();
-  const deadLetters = `${topic}.letters`;
+  const deadLetters = `${topic}.dead-letters`;
   const made = [
     topic,
     `${topic}.dlq`,
@@ -69,7 +74,7 @@ async function deleteTopics(brokers: string[], topic: string): Promise<void> {
   }
 }
 
-/** A group whose members have just left may not be empty yet: what is refused is asked for again. */
+/** A group whose members have just left may not be empty yet, so a refused deletion is repeated. */
 async function deleteGroups(admin: Admin, groups: readonly string[]): Promise<void> {
   let left = [...groups];
   for (const until = Date.now() + 10_000; ; await sleep(200)) {

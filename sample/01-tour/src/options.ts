@@ -1,16 +1,16 @@
 import { parseArgs } from 'node:util';
 
-/** What the command line says. */
+/** Options of the command line. */
 export interface TourOptions {
   readonly broker: string;
-  /** Whether this process sends the file, and whether it is the shop that handles it. At least one is true. */
+  /** Whether this process publishes the file, and whether it handles the messages. At least one is true. */
   readonly isPublishing: boolean;
   readonly isConsuming: boolean;
   /** Undefined: the broker's own default. */
   readonly queue: string | undefined;
-  /** File that keeps the outcomes, so that a shop that was killed can go on. */
+  /** File that keeps the outcomes, so that a killed shop can continue. */
   readonly state: string | undefined;
-  /** Messages sent in a second; undefined is as fast as it goes. */
+  /** Messages published per second; undefined: without a limit. */
   readonly pace: number | undefined;
 }
 
@@ -34,7 +34,7 @@ export function readOptions(args: readonly string[]): TourOptions {
   }
   return {
     broker,
-    // Neither is both: what one wants to see first.
+    // Without either flag the process does both.
     isPublishing: publish || !consume,
     isConsuming: consume || !publish,
     queue,

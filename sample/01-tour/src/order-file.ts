@@ -10,9 +10,9 @@ export interface OrderLine {
   /** From 1. */
   readonly number: number;
   readonly text: string;
-  /** The order number as far as the line still shows it, for people. */
+  /** The order number, if the line contains one. For the report. */
   readonly subject: string | undefined;
-  /** What it says; undefined where it is no JSON object with a type. */
+  /** Undefined where the line is no JSON object with a `type`. */
   readonly event: OrderEvent | undefined;
 }
 
@@ -36,7 +36,7 @@ export async function readOrderFile(): Promise<readonly OrderLine[]> {
     }));
 }
 
-/** The compiled tour lies in `.build/`, the file beside the source: it is looked for from here upwards. */
+/** The compiled tour is in `.build/`, the file beside the source, so it is searched for from here upwards. */
 function findOrderFile(): string {
   for (let folder = dirname(fileURLToPath(import.meta.url)); ; folder = dirname(folder)) {
     const path = join(folder, orderFile);
@@ -57,7 +57,7 @@ function readEvent(line: string): OrderEvent | undefined {
       data,
     };
   } catch {
-    // The tour is about such lines too: they are sent as the bytes that they are.
+    // Such lines are part of the tour: they are published as they are.
     return undefined;
   }
 }

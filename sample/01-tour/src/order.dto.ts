@@ -3,7 +3,7 @@ import { IsInt, IsISO8601, IsNotEmpty, IsString, Matches, Min } from 'class-vali
 const orderNumber = /^SH-\d{5}$/;
 const lastFourDigits = /^\d{4}$/;
 
-/** Somebody wants something. What a message says beyond these fields is dropped by the validation pipe. */
+/** A new order. The validation pipe removes fields that are not listed here. */
 export class OrderCreated {
   @Matches(orderNumber, { message: 'order must be a number such as SH-00017' })
   order!: string;
@@ -27,7 +27,7 @@ export class OrderCreated {
   at!: string;
 }
 
-/** The money for an order. */
+/** A payment of an order. */
 export class OrderPaid {
   @Matches(orderNumber, { message: 'order must be a number such as SH-00017' })
   order!: string;
@@ -43,7 +43,7 @@ export class OrderPaid {
   at!: string;
 }
 
-/** What would it cost? */
+/** Asks for a price. */
 export class QuoteRequest {
   @IsString()
   sku!: string;
@@ -53,7 +53,7 @@ export class QuoteRequest {
   quantity!: number;
 }
 
-/** The answer to a `QuoteRequest`. */
+/** The reply to a `QuoteRequest`. */
 export interface Quote {
   readonly goods: string;
   readonly quantity: number;

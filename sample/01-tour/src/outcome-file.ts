@@ -1,7 +1,7 @@
 import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 import type { Entry } from './outcome.js';
 
-/** Keeps the ledger of a shop that may be killed at any moment: one line of JSON for each outcome. */
+/** Keeps the outcomes of a shop that may be killed at any moment, one line of JSON each. */
 export class OutcomeFile {
   readonly #path: string;
 
@@ -9,7 +9,7 @@ export class OutcomeFile {
     this.#path = path;
   }
 
-  /** What earlier processes have written. */
+  /** The outcomes that earlier processes wrote. */
   read(): readonly Entry[] {
     if (!existsSync(this.#path)) return [];
     const lines = readFileSync(this.#path, 'utf8')
@@ -24,7 +24,7 @@ export class OutcomeFile {
     });
   }
 
-  /** Synchronous: when it returns, the operating system has the line, and the end of this process cannot take it back. */
+  /** Synchronous, so the operating system has the line when it returns and a SIGKILL cannot lose it. */
   append(entry: Entry): void {
     appendFileSync(this.#path, `${JSON.stringify(entry)}\n`);
   }

@@ -1,4 +1,4 @@
-/** What can become of a line, in the order in which the story tells it. */
+/** What a line can end as, in the order of the report. */
 export const outcomes = ['handled', 'duplicate', 'malformed', 'invalid', 'unknown', 'failed'] as const;
 export type Outcome = (typeof outcomes)[number];
 
@@ -6,8 +6,8 @@ export interface Entry {
   /** Number of the line in the file, from 1. */
   readonly line: number;
   readonly outcome: Outcome;
-  /** What happened, or why it did not. */
+  /** What happened, or the error. */
   readonly why: string;
-  /** Number of the run that came to it, from 1. */
+  /** Number of the attempt that ended so, from 1. */
   readonly attempt: number;
 }

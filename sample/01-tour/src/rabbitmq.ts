@@ -6,7 +6,7 @@ import type { TourOptions } from './options.js';
 
 const defaultUrl = 'amqp://127.0.0.1:5672';
 const defaultQueue = 'stork-tour';
-/** Somebody watches: a broker that was restarted is to be found again soon. */
+/** Short, because a person watches: a restarted broker is found again soon. */
 const reconnect = { delayMs: 100, maxDelayMs: 1_000 };
 
 /** The broker at `RABBITMQ_URL`, or the one on this machine. */
@@ -17,11 +17,12 @@ export function onRabbitMq(options: TourOptions): Broker {
   return {
     transports: {
       shop: rabbitmq({ url, queue, reconnect }),
-      // A queue whose name ends in `.dlq` is declared as a dead letter queue, so here the two transports mean the same one.
+      // A queue whose name ends in `.dlq` is declared as a dead letter queue, so both transports declare the
+      // same queue.
       deadLetters: rabbitmq({ url, queue: `${queue}.dlq`, reconnect, codecs: [unreadJson] }),
     },
     description: `rabbitmq at ${address}, queue ${queue}`,
-    lettersCommand: `npx nestjs-stork dlq list --url ${address} --queue ${queue}`,
+    deadLettersCommand: `npx nestjs-stork dlq list --url ${address} --queue ${queue}`,
     explainSilence: (reason) =>
       `RabbitMQ cannot be reached at ${address} (${reason.replace(/^RabbitMQ at \S+: /, '')}); ` +
       'to start one: npm run brokers -- up rabbitmq',
@@ -29,13 +30,16 @@ export function onRabbitMq(options: TourOptions): Broker {
   };
 }
 
-/** Two processes meet at one name. One that does everything takes a fresh one, so that nothing of an earlier tour is in it. */
+/**
+ * Two processes share the default name. A single process takes a new one, so that no earlier tour's messages
+ * are in it.
+ */
 function ownQueue({ isPublishing, isConsuming }: TourOptions): string {
   return isPublishing && isConsuming ? `${defaultQueue}.${randomUUID().slice(0, 8)}` : defaultQueue;
 }
 
 function withoutCredentials(url: string): string {
-  // Up to the last @: people write passwords with @ and / into URLs. What follows the ? are settings.
+  // Up to the last @, because passwords in URLs may contain @ and /. Settings follow the ?.
   return url.replace(/\/\/\S*@/, '//').replace(/\?.*$/, '');
 }
 

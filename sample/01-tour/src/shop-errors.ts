@@ -1,4 +1,7 @@
-/** What can go wrong in the shop. A caller of a request gets name, message and code; a dead letter carries name and message. */
+/**
+ * Errors of the shop. The caller of a request gets name, message and code; a dead letter has name and
+ * message.
+ */
 abstract class ShopError extends Error {
   abstract readonly code: string;
 
@@ -16,7 +19,7 @@ export class OutOfStockError extends ShopError {
   readonly code = 'OUT_OF_STOCK';
 }
 
-/** Soon over, unlike the others. */
+/** Temporary, unlike the others. */
 export class TillBusyError extends ShopError {
   readonly code = 'TILL_BUSY';
 }

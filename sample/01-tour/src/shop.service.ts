@@ -10,26 +10,26 @@ import {
   UnknownSkuError,
 } from './shop-errors.js';
 
-/** Asking the warehouse or the till takes a moment, as it would anywhere. */
+/** Simulated latency of the warehouse and the till. */
 const momentMs = 2;
-/** The till takes every card but the one that ends so. */
+/** The till declines the card with these last digits. */
 const declinedCard = '0002';
-/** The till is busy when it is first asked about every thirtieth order, and once more about every sixtieth. */
+/** The till is busy at the first payment of every thirtieth order, and at the second of every sixtieth. */
 const busyOnceEvery = 30;
 const busyTwiceEvery = 60;
 
 /**
- * The shop's own business; it knows nothing of messages. It looks up by order number whether it has seen an order before, which is
- * safe although many handlers run at once: messages of one key come one after another.
+ * The business logic, without any messaging. The look-up of an order number is safe although many handlers
+ * run at once: messages of one key are handled one after another.
  */
 @Injectable()
 export class ShopService {
   readonly #placed = new Set<string>();
   readonly #paid = new Set<string>();
-  /** How often the till was asked about an order. */
+  /** Payments tried per order. */
   readonly #asked = new Map<string, number>();
 
-  /** What was done before this process began. */
+  /** Restores what an earlier process did. */
   restore(deed: 'placed' | 'paid', order: string): void {
     (deed === 'placed' ? this.#placed : this.#paid).add(order);
   }
@@ -39,7 +39,7 @@ export class ShopService {
     return { goods: goods.name, quantity, cents: goods.cents * quantity };
   }
 
-  /** False: the order was placed before, and nothing was done. */
+  /** False: the order had been placed already. */
   async place({ order, sku, quantity }: OrderCreated): Promise<boolean> {
     if (this.#placed.has(order)) return false;
     const goods = findGoods(sku);
@@ -49,10 +49,11 @@ export class ShopService {
     return true;
   }
 
-  /** False: the order was paid before, and nothing was done. */
+  /** False: the order had been paid already. */
   async pay({ order, card, cents }: OrderPaid): Promise<boolean> {
     if (this.#paid.has(order)) return false;
-    // The file pays no order before it is placed. Seen here, a payment would have overtaken its order.
+    // In the file every order precedes its payment, so this error would mean that a payment overtook its
+    // order.
     if (!this.#placed.has(order)) throw new OrderNotPlacedError(`${order} is paid and was never placed`);
     await sleep(momentMs);
     if (this.#isTillBusy(order)) throw new TillBusyError(`the till has no time for ${order}`);

@@ -2,16 +2,16 @@ import { parseArgs } from 'node:util';
 import type { TransportDefinition } from 'nestjs-stork';
 import { memory } from 'nestjs-stork/memory';
 
-/** A broker as the story sees it. */
+/** A broker that the sample can use. */
 export interface Broker {
   readonly transport: TransportDefinition;
-  /** For the head of the story. */
+  /** Shown at the head of the output. */
   readonly description: string;
-  /** Deletes what the story has made there. */
+  /** Deletes the queues or topics that the sample created. */
   cleanUp(): Promise<void>;
 }
 
-/** One entry for each; a client library is loaded when it is needed. */
+/** One entry per broker; a client library is loaded on demand. */
 const brokers = new Map<string, () => Broker | Promise<Broker>>([
   ['memory', inMemory],
   ['rabbitmq', async () => (await import('./rabbitmq.js')).onRabbitMq()],

@@ -4,7 +4,7 @@ import kafkajs, { type Admin } from 'kafkajs';
 import { kafka } from 'nestjs-stork/kafka';
 import type { Broker } from './brokers.js';
 
-/** The brokers at `KAFKA_BROKERS`, or the one on this machine; with topics of its own for each story. */
+/** The brokers at `KAFKA_BROKERS`, or the one on this machine; with new topics for each run. */
 export function onKafka(): Broker {
   const brokers = (process.env['KAFKA_BROKERS'] ?? '127.0.0.1:9092').split(',');
   const topic = `stork-failure-policy.${randomUUID().slice(0, 8)}`;
@@ -16,7 +16,7 @@ export function onKafka(): Broker {
   };
 }
 
-/** The topic and all that the library has made beside it: dead letters, retries, replies. */
+/** Deletes the topic and its dead letter, retry and reply topics. */
 async function deleteTopics(brokers: string[], topic: string): Promise<void> {
   const admin = new kafkajs.Kafka({ brokers, logLevel: kafkajs.logLevel.NOTHING }).admin();
   await admin.connect();
@@ -24,14 +24,14 @@ async function deleteTopics(brokers: string[], topic: string): Promise<void> {
     const topics = (await admin.listTopics()).filter((name) => name.startsWith(topic));
     await admin.deleteTopics({ topics });
     const { groups } = await admin.listGroups();
-    const ours = groups.map(({ groupId }) => groupId).filter((id) => id.startsWith(topic));
-    await deleteGroups(admin, ours);
+    const created = groups.map(({ groupId }) => groupId).filter((id) => id.startsWith(topic));
+    await deleteGroups(admin, created);
   } finally {
     await admin.disconnect();
   }
 }
 
-/** A group whose members have just left may not be empty yet: what is refused is asked for again. */
+/** A group whose members have just left may not be empty yet, so a refused deletion is repeated. */
 async function deleteGroups(admin: Admin, groups: readonly string[]): Promise<void> {
   let left = [...groups];
   for (const until = Date.now() + 10_000; ; await sleep(200)) {

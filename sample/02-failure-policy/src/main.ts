@@ -3,32 +3,32 @@ import { NestFactory } from '@nestjs/core';
 import { storkMicroservice } from 'nestjs-stork';
 import { AppModule } from './app.module.js';
 import { chooseBroker, type Broker } from './brokers.js';
-import { Diary } from './diary.js';
-import { Story } from './story.js';
+import { EventLog } from './event-log.js';
+import { Report } from './report.js';
 
 try {
   const broker = await chooseBroker(process.argv.slice(2));
-  const diary = new Diary();
-  diary.open(broker.description);
-  await tellStory(broker, diary);
-  // Where a claim did not hold, what lies there is left for a look.
-  if (diary.isTrue) await broker.cleanUp();
+  const log = new EventLog();
+  log.open(broker.description);
+  await runChapters(broker, log);
+  // After a failed claim the queues stay, so that they can be inspected.
+  if (log.allHold) await broker.cleanUp();
   else process.exitCode = 1;
 } catch (error) {
   console.error(error instanceof Error ? error.message : error);
   process.exitCode = 1;
 }
 
-async function tellStory({ transport }: Broker, diary: Diary): Promise<void> {
-  const app = await NestFactory.createMicroservice(AppModule.over(transport, diary), {
+async function runChapters({ transport }: Broker, log: EventLog): Promise<void> {
+  const app = await NestFactory.createMicroservice(AppModule.register(transport, log), {
     ...storkMicroservice(),
-    // Retries and dead letters are in the log too; here the diary tells of them.
+    // Nest's log has retries and dead letters too; the sample prints its own lines.
     logger: ['fatal'],
     abortOnError: false,
   });
   try {
     await app.listen();
-    await app.get(Story).tell();
+    await app.get(Report).run();
   } finally {
     await app.close();
   }

@@ -3,7 +3,7 @@ import { connect } from 'amqplib';
 import { rabbitmq } from 'nestjs-stork/rabbitmq';
 import type { Broker } from './brokers.js';
 
-/** The broker at `RABBITMQ_URL`, or the one on this machine; with queues of its own for each story. */
+/** The broker at `RABBITMQ_URL`, or the one on this machine; with new queues for each run. */
 export function onRabbitMq(): Broker {
   const url = process.env['RABBITMQ_URL'] ?? 'amqp://127.0.0.1:5672';
   const queue = `stork-failure-policy.${randomUUID().slice(0, 8)}`;
@@ -14,7 +14,7 @@ export function onRabbitMq(): Broker {
   };
 }
 
-/** The queue, its dead letters, and where messages wait for two seconds. */
+/** Deletes the queue, its dead letter queue and its retry queue of two seconds. */
 async function deleteQueues(url: string, queue: string): Promise<void> {
   const connection = await connect(url);
   const channel = await connection.createChannel();

@@ -325,7 +325,7 @@ describe.skipIf(brokers === undefined)('Kafka: a broker of its own', () => {
     const logger = { log: note, warn: note, error: note, debug: note, verbose: note, fatal: note };
     const { error, tookMs } = await refusal({ ...app({ brokers: server.brokers, sasl }), logger });
     expect(error).toBeInstanceOf(StorkConfigError);
-    expect(error.message).toContain('main: the brokers refuse us');
+    expect(error.message).toContain('main: the brokers refused the connection');
     expect(`${allOf(error)}${lines.join('\n')}`).not.toContain('s3cret');
     expect(lines.length).toBeGreaterThan(0);
     expect(tookMs).toBeLessThan(10_000);

@@ -65,7 +65,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters over a network that 
     expect(errors.length).toBeGreaterThan(0);
     const lost = { code: expect.stringMatching(/^(CONNECTION_LOST|PUBLISH_UNCONFIRMED)$/) };
     // So is said also where the broker has ended what was open for too long.
-    const overtaken = { message: expect.stringContaining('somebody else has begun to replay') };
+    const overtaken = { message: expect.stringContaining('another process has started to replay') };
     for (const error of errors) {
       const isOvertaken = isStorkError(error) && error.code === 'PUBLISH_REJECTED';
       expect(error).toMatchObject(isOvertaken ? overtaken : lost);

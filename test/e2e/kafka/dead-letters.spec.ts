@@ -208,7 +208,9 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       const nowhere = uniqueName();
       const open = (options: Partial<KafkaOptions>, place: object) =>
         openStore({ brokers, ...options }, place);
-      await expect(open({ groupId: group }, {})).rejects.toThrow(/^source: expected the topic whose letters/);
+      await expect(open({ groupId: group }, {})).rejects.toThrow(
+        /^source: expected the source topic of the dead letters/,
+      );
       await expect(open({}, { source: nowhere })).rejects.toThrow('transports.main.groupId');
       await expect(open({ groupId: group, topic: nowhere }, {})).rejects.toMatchObject({
         code: 'CONFIG',
@@ -328,7 +330,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       const told = `died at ${deaths.join(', ')}`;
       expect(done + kept, told).toBe(left);
       // The last to die may have sent the end of its transaction, which is over only after the look at what is left.
-      const otherwise = skippedDeadLetters.filter(({ why }) => !why.includes('somebody else has replayed'));
+      const otherwise = skippedDeadLetters.filter(({ why }) => !why.includes('another process has replayed'));
       expect(otherwise, told).toEqual([]);
       expect(await numbersIn(store)).toEqual([]);
       expect(await committedNumbers(raw(), retryOf(source, group))).toEqual(range(0, 500));
@@ -347,7 +349,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       for (const error of told) {
         expect(error).toMatchObject({
           code: 'PUBLISH_REJECTED',
-          message: expect.stringContaining('somebody else has begun to replay'),
+          message: expect.stringContaining('another process has started to replay'),
         });
       }
       await replayAll(boxes[0]!);
@@ -431,7 +433,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       const store = await storeOf(group, source);
       const report = await replayAll(store);
       expect(report).toMatchObject({ done: 38, skipped: 2 });
-      expect(report.skippedDeadLetters[0]!.why).toContain(`does not fit into ${retry}`);
+      expect(report.skippedDeadLetters[0]!.why).toContain(`exceeds the size limit of ${retry}`);
       expect(await numbersIn(store)).toEqual([7, 27]);
       expect((await committedNumbers(raw(), retry)).length).toBe(38);
     });

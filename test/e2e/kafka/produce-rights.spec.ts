@@ -182,7 +182,7 @@ describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
     const { store, close } = await openStore({ ...options(), groupId }, { source });
     onTestFinished(close);
     expect(await store.warnings()).toEqual([
-      expect.stringContaining(`"${groupId}" has members cannot be told`),
+      expect.stringContaining(`the members of the group "${groupId}" cannot be counted`),
     ]);
     const retry = `${source}.retry.${groupId}.0`;
     for (const name of [`${deadLetters}.marks`, retry]) {
@@ -196,7 +196,7 @@ describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
     const before = warnings.length;
     expect(await replayAll(store)).toMatchObject({ done: 20, skipped: 0 });
     expect(warnings.slice(before)).toEqual([
-      expect.stringContaining(`no right to write with the transactional id ${deadLetters}.${groupId}.replay`),
+      expect.stringContaining(`no permission for the transactional id ${deadLetters}.${groupId}.replay`),
     ]);
     expect(await replayAll(store)).toMatchObject({ seen: 0 });
     const [ends] = await admin.fetchTopicOffsets(retry);

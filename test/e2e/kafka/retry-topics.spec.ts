@@ -280,7 +280,7 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     await raw().send(topic, range(0, 5));
     await runs.count(10);
     const deleted = `${topic}.retry.${group}.500`;
-    const made = (): number => linesAbout('log', `made the topic ${deleted}`).length;
+    const made = (): number => linesAbout('log', `created the topic ${deleted}`).length;
     const before = made();
     await raw().admin.deleteTopics({ topics: [deleted], timeout: 30_000 });
     // The broker may still take what is written to it, and throw it away.

@@ -235,7 +235,7 @@ export function useRaw(): () => Raw {
 export async function eventually<T>(
   ask: () => Promise<T | undefined> | T | undefined,
   what: string,
-  patienceMs = 30_000,
+  patienceMs = 60_000,
 ): Promise<T> {
   for (const until = Date.now() + patienceMs; ;) {
     const answer = await ask();
@@ -271,7 +271,7 @@ export class Seen<T> {
     this.all.push(item);
   }
 
-  count(count: number, patienceMs = 30_000): Promise<readonly T[]> {
+  count(count: number, patienceMs = 60_000): Promise<readonly T[]> {
     return eventually(
       () => (this.all.length >= count ? this.all : undefined),
       `${count} to be seen`,

@@ -150,8 +150,8 @@ async function refusalOnRabbitMq(...decorators: readonly MethodDecorator[]): Pro
 
 it("refuses in-process waits beyond the broker's consumer timeout, with the numbers", async () => {
   expect(await refusalOnRabbitMq(Retry({ maxRetries: 10, delayMs: 60_000, maxDelayMs: 600_000 }))).toBe(
-    'retry of Slow.slow on the transport "main": expected waits in place of at most 225000 ms altogether: half of consumerTimeoutMs, ' +
-      '1800000, for 4 messages one after another (prefetch 20, concurrency 5); redeliverDelaysMs waits in the broker, given 4500000 ms',
+    'retry of Slow.slow on the transport "main": expected in-process waits of at most 225000 ms in total: half of consumerTimeoutMs, ' +
+      '1800000, for 4 messages in sequence (prefetch 20, concurrency 5); redeliverDelaysMs waits in the broker, given 4500000 ms',
   );
 });
 
@@ -161,7 +161,7 @@ it('includes attempts in the sum if timeoutMs limits them', async () => {
     Retry({ maxRetries: 3, delayMs: 10_000, factor: 1 }),
   );
   expect(refusal).toContain(
-    'retry and timeoutMs of Slow.slow on the transport "main": expected waits and runs in place of at most',
+    'retry and timeoutMs of Slow.slow on the transport "main": expected in-process waits and attempts of at most',
   );
-  expect(refusal).toContain('given 30000 ms of waits and 4 runs of 60000 ms, 270000 ms');
+  expect(refusal).toContain('given 30000 ms of waits and 4 attempts of 60000 ms, 270000 ms');
 });

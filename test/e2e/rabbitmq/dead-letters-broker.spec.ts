@@ -132,17 +132,17 @@ describe.skipIf(url === undefined)('RabbitMQ: messages dead-lettered by the brok
     await raw().confirmed();
     const store = await openStore({ queue }, { deliveryLimit });
     const [, warned] = await store.warnings();
-    const limit = /may drop a letter at its delivery (\d+)/.exec(warned ?? '')?.[1];
+    const limit = /may drop a dead letter at its delivery (\d+)/.exec(warned ?? '')?.[1];
     // RabbitMQ 3 has no limit but one that is asked for.
     if (deliveryLimit === undefined && limit === undefined) {
       for (let look = 0; look < 25; look++) expect(bodies(await list(store))).toEqual(deadLetters);
       return;
     }
     expect(limit).toBe(deliveryLimit === undefined ? '21' : '9');
-    const visitor = deliveryLimit === undefined ? 15 : 6;
-    for (let look = 0; look < visitor; look++) expect(bodies(await list(store))).toEqual(deadLetters);
-    await expect(list(store)).rejects.toThrow(`to look at "${dlq}"`);
-    await expect(list(store)).rejects.toThrow(`a letter that was delivered ${visitor + 1} times`);
+    const browses = deliveryLimit === undefined ? 15 : 6;
+    for (let look = 0; look < browses; look++) expect(bodies(await list(store))).toEqual(deadLetters);
+    await expect(list(store)).rejects.toThrow(`to browse "${dlq}"`);
+    await expect(list(store)).rejects.toThrow(`a dead letter that was delivered ${browses + 1} times`);
     // Whoever does not listen loses nothing all the same.
     for (let look = 0; look < 40; look++) await list(store).catch(() => []);
     await eventually(async () => ((await raw().count(dlq)) === 3 ? true : undefined), 'all to be back');
@@ -153,7 +153,7 @@ describe.skipIf(url === undefined)('RabbitMQ: messages dead-lettered by the brok
   it('are browsed without limit if stork declared the queue', async () => {
     const { queue } = await fillDeadLetterQueue(raw(), 3);
     const store = await openStore({ queue });
-    expect((await store.warnings()).join()).not.toContain('was not declared by this library');
+    expect((await store.warnings()).join()).not.toContain('was not declared by stork');
     for (let look = 0; look < 25; look++) expect(bodies(await list(store))).toEqual(upTo(3));
   });
 });

@@ -283,7 +283,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
     const look = async (): Promise<void> => {
       await expect(list(store)).rejects.toMatchObject({
         code: 'CONNECTION_LOST',
-        message: expect.stringContaining('take it away by the management UI') as string,
+        message: expect.stringContaining('remove it in the management UI') as string,
       });
     };
     expect(await crashesDuring(look)).toEqual([]);

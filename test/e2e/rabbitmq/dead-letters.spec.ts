@@ -242,16 +242,18 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store', () => {
     expect(await store.count()).toBe(1);
     const [hidden, idle, ...more] = await store.warnings();
     expect(hidden).toContain('delivery count rises by one');
-    expect(idle).toBe(`nobody consumes the queue "${queue}": replayed letters wait`);
+    expect(idle).toBe(`the queue "${queue}" has no consumers: replayed messages wait there`);
     expect(more).toEqual([]);
     await raw().with(async (channel) => {
       await channel.consume(queue, () => {});
       expect(await store.warnings()).toEqual([hidden]);
       await channel.consume(dlq, () => {});
-      expect((await store.warnings())[1]).toContain('other readers');
+      expect((await store.warnings())[1]).toContain('other consumers');
     });
     await raw().channel.deleteQueue(queue);
-    expect((await store.warnings()).at(-1)).toBe(`there is no queue "${queue}": letters cannot be replayed`);
+    expect((await store.warnings()).at(-1)).toBe(
+      `there is no queue "${queue}": dead letters cannot be replayed`,
+    );
   });
 
   it('is refused where there is no such queue, and where none is named', async () => {

@@ -11,7 +11,7 @@ import { TopicMetadataCache } from '../../../lib/kafka/produce/topic-metadata-ca
 import { VirtualClock } from '../../../lib/memory/virtual-clock.js';
 import { newGate, RecordingLogger } from '../core/harness.js';
 
-/** A request that waits for the test's answer. */
+/** A request that waits for the response that the test gives. */
 export class FakeSend {
   readonly #gate = newGate();
   isOpen = true;
@@ -64,16 +64,18 @@ export class FakeProducer implements KafkaProducer {
   }
 }
 
-/** The port, with topics, requests that wait for an answer, and failures on demand. */
+/** A Kafka client with topics, requests that wait for a response, and failures on demand. */
 export class FakeKafka implements Pick<KafkaClient, 'openProducer'>, Pick<KafkaAdmin, 'partitionCounts'> {
   readonly topics = new Map<string, number>();
   readonly producers: FakeProducer[] = [];
-  /** All requests, answered ones too. */
+  /** All requests, also those with a response. */
   readonly sends: FakeSend[] = [];
-  readonly asked: string[] = [];
-  /** What the next openings fail with. */
+  /** Topics of all metadata requests. */
+  readonly describedTopics: string[] = [];
+  /** Failures of the next calls of `openProducer`. */
   readonly openFailures: KafkaFailure[] = [];
-  readonly askFailures: KafkaFailure[] = [];
+  /** Failures of the next metadata requests. */
+  readonly metadataFailures: KafkaFailure[] = [];
   onSend: ((send: FakeSend) => void) | undefined;
 
   get open(): FakeSend[] {
@@ -89,8 +91,8 @@ export class FakeKafka implements Pick<KafkaClient, 'openProducer'>, Pick<KafkaA
   }
 
   async partitionCounts(topics: readonly string[]): Promise<ReadonlyMap<string, number>> {
-    this.asked.push(...topics);
-    const failure = this.askFailures.shift();
+    this.describedTopics.push(...topics);
+    const failure = this.metadataFailures.shift();
     if (failure !== undefined) throw new KafkaClientError(failure, `no answer: ${failure}`);
     return new Map([...this.topics].filter(([topic]) => topics.includes(topic)));
   }
@@ -120,7 +122,7 @@ export function newProducerBench(fields: Partial<ProducerFields> = {}) {
     ...fields,
   });
   const outcomes = new Map<string, string>();
-  /** Notes the outcome under the value: `ok`, or the error's name and message. */
+  /** Publishes a value; its outcome is `ok`, or the error's name and message. */
   const publish = (value: string, partition?: number, topic = 't', key: string | null = null): void => {
     producer.publish(topic, newRecord(value, key), partition).then(
       () => outcomes.set(value, 'ok'),

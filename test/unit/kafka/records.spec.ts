@@ -11,7 +11,7 @@ function read(record: Partial<FetchedRecord>, patternHeader?: string) {
   return inboundMessage({ ...at, patternHeader }, whole, 7);
 }
 
-/** As kafkajs 2.2.4 gathers the headers of a record. */
+/** The headers of a record as kafkajs 2.2.4 collects them. */
 function gathered(headers: readonly (readonly [string, Buffer | null])[]): FetchedRecord['headers'] {
   return headers.reduce<Record<string, unknown>>(
     (all, [key, value]) => ({
@@ -27,7 +27,7 @@ function own(headers: object, name: string): unknown {
   return Object.getOwnPropertyDescriptor(headers, name)?.value;
 }
 
-it('a record is told with its place, and with its own id where it has one', () => {
+it('a record has its topic, partition and offset, and its message id header if it has one', () => {
   const message = read({ key: Buffer.from('k'), value: Buffer.from('1') });
   expect(message).toMatchObject({ key: 'k', body: Buffer.from('1'), patterns: ['orders'] });
   expect(message.messageId).toBe('orders/2/7');
@@ -40,16 +40,16 @@ it('a record is told with its place, and with its own id where it has one', () =
   expect(read({ headers: { ...retried, kind: 'paid' } }, 'kind').patterns).toEqual(['paid']);
 });
 
-it('a time below zero is none', () => {
+it('a negative timestamp means none', () => {
   expect(read({ timestamp: '-1' }).timestamp).toBeUndefined();
   expect(read({ timestamp: '0' }).timestamp).toBe(0);
 });
 
-it('an empty content type is none', () => {
+it('an empty content type means none', () => {
   expect(read({ headers: { 'content-type': Buffer.alloc(0) } }).contentType).toBeUndefined();
 });
 
-it('headers named like what every object inherits hold only what was sent', () => {
+it('headers named like properties of Object.prototype hold only the sent values', () => {
   const { headers } = read({
     headers: gathered([
       ['constructor', Buffer.from('a')],
@@ -65,7 +65,7 @@ it('headers named like what every object inherits hold only what was sent', () =
   expect(own(headers, 'plain')).toEqual(Buffer.from('d'));
 });
 
-it('a copy of any headers says the same bytes under the same names', () => {
+it('headers of a republished message keep their names and bytes', () => {
   const name = fc.oneof(fc.string(), fc.constantFrom('constructor', '__proto__', 'valueOf', 'a', '0'));
   const bytes = fc.uint8Array({ maxLength: 8 }).map((value) => Buffer.from(value));
   fc.assert(

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { inboundLogReply, replyTargetOf } from '../../../lib/driver-kit/log/log-reply.js';
 import { guessContentType, isNestRequest, nestBody, nestContentType } from '../../../lib/kafka/wire.js';
 
-describe('a request is of a Nest client', () => {
+describe('a request comes from a Nest client', () => {
   const request = { kafka_replyTopic: 'x.reply' };
   it.each([
     [true, request],
@@ -33,7 +33,7 @@ it.each([
   [undefined, 'plain' as const, { kafka_replyTopic: 'x.reply' }],
   ['text/plain', 'nest' as const, {}],
   [undefined, 'nest' as const, { 'content-type': 'application/json' }],
-])('%s is guessed where wire is %s, of %j', (contentType, wire, headers) => {
+])('%s is guessed with wire %s, for headers %j', (contentType, wire, headers) => {
   expect(guessContentType(headers, Buffer.from('hello'), wire)).toBe(contentType);
 });
 
@@ -53,10 +53,10 @@ it.each([
 
 describe('a reply', () => {
   const value = Buffer.from('1');
-  const of = (headers: Record<string, string>, body: Buffer | null = value, bare?: 'value' | 'item') =>
-    inboundLogReply({ headers: { kafka_correlationId: 'c', ...headers }, value: body }, bare);
+  const of = (headers: Record<string, string>, body: Buffer | null = value, untagged?: 'value' | 'item') =>
+    inboundLogReply({ headers: { kafka_correlationId: 'c', ...headers }, value: body }, untagged);
 
-  it('says what it is by our header, or by those of Nest', () => {
+  it('has the kind that the stork header or the headers of Nest give', () => {
     expect(of({}).kind).toBe('value');
     expect(of({}, value, 'item').kind).toBe('item');
     expect(of({ 'stork-reply': 'item' }).kind).toBe('item');
@@ -75,7 +75,7 @@ describe('a reply', () => {
     expect(of({ 'kafka_nest-err': error }).body!.toString()).toBe(body);
   });
 
-  it('may have any content type, but no empty one', () => {
+  it('may have any content type; an empty one means none', () => {
     expect(of({ 'content-type': '' }).contentType).toBeUndefined();
     expect(of({ 'content-type': 'text/plain' }).contentType).toBe('text/plain');
   });

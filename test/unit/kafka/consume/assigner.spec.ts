@@ -1,13 +1,17 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { assignOne, assignSticky, decodeHeld, encodeHeld } from '../../../../lib/kafka/consume/assigner.js';
+import { assignOne, assignSticky } from '../../../../lib/kafka/consume/assigner.js';
 import type { GroupMember, TopicPartition } from '../../../../lib/kafka/client/client.js';
 
 type Assignment = ReadonlyMap<string, readonly TopicPartition[]>;
-/** Partitions of each topic; others do not exist. */
+/** Number of partitions by topic. Other topics do not exist. */
 type Topics = Readonly<Record<string, number>>;
 
-const newcomer = (id: string, ...topics: readonly string[]): GroupMember => ({ id, topics, held: [] });
+const newcomer = (id: string, ...topics: readonly string[]): GroupMember => ({
+  id,
+  topics,
+  ownedPartitions: [],
+});
 
 function assign(topics: Topics, members: readonly GroupMember[]): Assignment {
   return assignSticky(members, (topic) => upTo(topics[topic] ?? 0));
@@ -17,9 +21,9 @@ function upTo(count: number): number[] {
   return Array.from({ length: count }, (_, i) => i);
 }
 
-/** The same members as they join again, with what they were given. */
-function afterwards(members: readonly GroupMember[], assignment: Assignment): GroupMember[] {
-  return members.map((member) => ({ ...member, held: assignment.get(member.id)! }));
+/** The same members as they join again: each owns what it was assigned. */
+function rejoining(members: readonly GroupMember[], assignment: Assignment): GroupMember[] {
+  return members.map((member) => ({ ...member, ownedPartitions: assignment.get(member.id)! }));
 }
 
 const nameOf = ({ topic, partition }: TopicPartition): string => `${topic}/${partition}`;
@@ -30,7 +34,7 @@ function countOf(assignment: Assignment, id: string, topic?: string): number {
   return assignment.get(id)!.filter((at) => topic === undefined || at.topic === topic).length;
 }
 
-/** How many partitions are with somebody else now; those that nobody had do not count. */
+/** Number of partitions that another member owns now. Partitions that had no owner do not count. */
 function movesBetween(before: Assignment, after: Assignment): number {
   const owners = ownersIn(after);
   return [...ownersIn(before)].filter(([name, id]) => owners.has(name) && owners.get(name) !== id).length;
@@ -42,8 +46,8 @@ function ownersIn(assignment: Assignment): Map<string, string> {
 
 function keptIn(members: readonly GroupMember[], assignment: Assignment): number {
   const owners = ownersIn(assignment);
-  return members.flatMap(({ id, held }) =>
-    [...new Set(namesOf(held))].filter((name) => owners.get(name) === id),
+  return members.flatMap(({ id, ownedPartitions }) =>
+    [...new Set(namesOf(ownedPartitions))].filter((name) => owners.get(name) === id),
   ).length;
 }
 
@@ -54,13 +58,16 @@ function spread(counts: readonly number[]): number {
 /** `gone` does not exist. */
 const topicNames = ['a', 'b', 'c', 'd', 'gone'];
 
-/** Members with whatever subscriptions and claims: stale, of others, of what does not exist, twice. */
+/**
+ * Arbitrary subscriptions and owned partitions: stale, claimed twice, of other topics, of missing
+ * partitions.
+ */
 const groups = fc.record({
   topics: fc.record({ a: fc.nat(9), b: fc.nat(5), c: fc.nat(3), d: fc.nat(3) }),
   members: fc.uniqueArray(
     fc.record({
       id: fc.string({ minLength: 1, maxLength: 3 }),
-      // Few kinds, so that some members are equal.
+      // Few kinds, so that some members have equal subscriptions.
       topics: fc.constantFrom<(readonly string[])[]>(
         ['a', 'b', 'c', 'd'],
         ['a', 'b', 'c', 'd'],
@@ -69,7 +76,7 @@ const groups = fc.record({
         ['c', 'd', 'a'],
         [],
       ),
-      held: fc.array(fc.record({ topic: fc.constantFrom(...topicNames), partition: fc.nat(10) }), {
+      ownedPartitions: fc.array(fc.record({ topic: fc.constantFrom(...topicNames), partition: fc.nat(10) }), {
         maxLength: 15,
       }),
     }),
@@ -89,7 +96,7 @@ function classesOf(topics: Topics, members: readonly GroupMember[]): GroupMember
   return [...classes.values()];
 }
 
-/** A group that subscribes to everything; who held which partition, by topic. */
+/** Members that subscribe to every topic, with arbitrary previous owners. */
 function equalGroups(sizes: { members: number; topics: number; partitions: number }) {
   return fc.integer({ min: 1, max: sizes.members }).chain((count) => {
     const owner = fc.option(fc.nat(count - 1), { nil: undefined, freq: 6 });
@@ -99,7 +106,7 @@ function equalGroups(sizes: { members: number; topics: number; partitions: numbe
       members: upTo(count).map((m) => ({
         id: `m${m}`,
         topics: owners.map((_, t) => `t${t}`),
-        held: owners.flatMap((partitions, t) =>
+        ownedPartitions: owners.flatMap((partitions, t) =>
           partitions.flatMap((owner, partition) => (owner === m ? [{ topic: `t${t}`, partition }] : [])),
         ),
       })),
@@ -107,9 +114,13 @@ function equalGroups(sizes: { members: number; topics: number; partitions: numbe
   });
 }
 
-/** The most that a balanced assignment can leave where it was; tries them all. */
-function mostThatCanStay(topics: Topics, members: readonly GroupMember[]): number {
-  const held = new Map(members.flatMap(({ held }, m) => held.map((at) => [nameOf(at), m] as const)));
+/**
+ * Highest number of partitions that a balanced assignment leaves with their owners, by exhaustive search.
+ */
+function mostRetainable(topics: Topics, members: readonly GroupMember[]): number {
+  const held = new Map(
+    members.flatMap(({ ownedPartitions }, m) => ownedPartitions.map((at) => [nameOf(at), m] as const)),
+  );
   let best = new Map([[members.map(() => 0).join(), 0]]);
   for (const [topic, partitions] of Object.entries(topics)) {
     const extended = new Map<string, number>();
@@ -131,7 +142,7 @@ function mostThatCanStay(topics: Topics, members: readonly GroupMember[]): numbe
   return Math.max(...balanced.map(([, kept]) => kept));
 }
 
-/** How many each member can get of a topic, and how many of them can be those that it held. */
+/** Every even spread of one topic: partitions by member, and how many of them stay with their owner. */
 function evenSpreads(members: number, owners: readonly (number | undefined)[]): Map<string, number> {
   const spreads = new Map<string, number>();
   const give = (partition: number, counts: readonly number[], kept: number): void => {
@@ -150,7 +161,7 @@ function evenSpreads(members: number, owners: readonly (number | undefined)[]): 
 }
 
 describe('assignSticky', () => {
-  it('gives every partition of a topic that somebody subscribes to, once, to a subscriber, and answers for every member', () => {
+  it('assigns every partition of a subscribed topic once, to a subscriber, and lists every member', () => {
     fc.assert(
       fc.property(groups, ({ topics, members }) => {
         const assignment = assign(topics, members);
@@ -188,55 +199,55 @@ describe('assignSticky', () => {
     );
   });
 
-  it('moves nothing when everybody joins again with what it was given', () => {
+  it('moves nothing when all members join again with their assignment', () => {
     fc.assert(
       fc.property(groups, ({ topics, members }) => {
         const assignment = assign(topics, members);
-        expect(assign(topics, afterwards(members, assignment))).toEqual(assignment);
+        expect(assign(topics, rejoining(members, assignment))).toEqual(assignment);
       }),
       { numRuns: 1000 },
     );
   });
 
-  it('leaves of one topic as much where it was as any even spread can', () => {
+  it('moves as few partitions of one topic as an even spread allows', () => {
     fc.assert(
       fc.property(equalGroups({ members: 4, topics: 1, partitions: 6 }), ({ topics, members }) => {
-        expect(keptIn(members, assign(topics, members))).toBe(mostThatCanStay(topics, members));
+        expect(keptIn(members, assign(topics, members))).toBe(mostRetainable(topics, members));
       }),
       { numRuns: 500 },
     );
   });
 
-  it('leaves of several topics as much where it was as any balanced assignment can, but for one at most', () => {
+  it('moves at most one partition of several topics more than a balanced assignment has to', () => {
     fc.assert(
       fc.property(equalGroups({ members: 3, topics: 3, partitions: 4 }), ({ topics, members }) => {
         expect(keptIn(members, assign(topics, members))).toBeGreaterThanOrEqual(
-          mostThatCanStay(topics, members) - 1,
+          mostRetainable(topics, members) - 1,
         );
       }),
       { numRuns: 500 },
     );
   });
 
-  it('levels first where somebody else can keep more for it', () => {
+  it('prefers a transfer by which another member retains a partition', () => {
     const topics = { x: 4, y: 1, z: 1 };
-    const holding = (id: string, ...names: readonly string[]): GroupMember => ({
+    const owner = (id: string, ...names: readonly string[]): GroupMember => ({
       ...newcomer(id, 'x', 'y', 'z'),
-      held: names.map((name) => ({ topic: name[0]!, partition: Number(name[1]) })),
+      ownedPartitions: names.map((name) => ({ topic: name[0]!, partition: Number(name[1]) })),
     });
-    const members = [holding('a', 'x0', 'x1', 'y0', 'z0'), holding('b'), holding('c', 'x2', 'x3')];
-    expect(mostThatCanStay(topics, members)).toBe(4);
+    const members = [owner('a', 'x0', 'x1', 'y0', 'z0'), owner('b'), owner('c', 'x2', 'x3')];
+    expect(mostRetainable(topics, members)).toBe(4);
     expect(keptIn(members, assign(topics, members))).toBe(4);
   });
 
-  it('does not depend on the order of members, topics or claims', () => {
+  it('does not depend on the order of members, topics or owned partitions', () => {
     const shuffled = groups.chain(({ topics, members }) =>
       fc
         .tuple(
           ...members.map((member) =>
             fc
-              .tuple(reordered(member.topics), reordered(member.held))
-              .map(([topics, held]): GroupMember => ({ id: member.id, topics, held })),
+              .tuple(reordered(member.topics), reordered(member.ownedPartitions))
+              .map(([topics, ownedPartitions]): GroupMember => ({ id: member.id, topics, ownedPartitions })),
           ),
         )
         .chain((members) => reordered(members))
@@ -253,7 +264,7 @@ describe('assignSticky', () => {
     );
   });
 
-  it('gives nobody all first partitions, neither in a new group nor in one that has grown from one member', () => {
+  it('assigns no member all first partitions, neither in a new group nor in one grown from one member', () => {
     const sizes = fc.record({
       count: fc.integer({ min: 2, max: 6 }),
       more: fc.nat(5),
@@ -264,22 +275,22 @@ describe('assignSticky', () => {
         const names = upTo(topicCount).map((t) => `t${t}`);
         const topics = Object.fromEntries(names.map((name) => [name, count + more]));
         const members = upTo(count).map((m) => newcomer(`m${m}`, ...names));
-        const fresh = firstsIn(assign(topics, members));
+        const fresh = firstPartitionsIn(assign(topics, members));
         expect(spread(fresh)).toBeLessThanOrEqual(1);
         const alone = members.slice(0, 1);
-        const grown = [...afterwards(alone, assign(topics, alone)), ...members.slice(1)];
-        expect(Math.max(...firstsIn(assign(topics, grown)))).toBeLessThan(topicCount);
+        const grown = [...rejoining(alone, assign(topics, alone)), ...members.slice(1)];
+        expect(Math.max(...firstPartitionsIn(assign(topics, grown)))).toBeLessThan(topicCount);
       }),
     );
   });
 
-  it('lets exactly one keep what two claim, the one with fewer other claims', () => {
+  it('resolves a partition that two members claim: the one with fewer other claims retains it', () => {
     const both = [0, 1].map((partition) => ({ topic: 'orders', partition }));
     const stale = {
       ...newcomer('a', 'orders'),
-      held: [...both, { topic: 'orders', partition: 2 }, { topic: 'orders', partition: 3 }],
+      ownedPartitions: [...both, { topic: 'orders', partition: 2 }, { topic: 'orders', partition: 3 }],
     };
-    const owner = { ...newcomer('b', 'orders'), held: both };
+    const owner = { ...newcomer('b', 'orders'), ownedPartitions: both };
     const assignment = assign({ orders: 4 }, [stale, owner]);
     expect([...assignment].map(([id, at]) => [id, namesOf(at)])).toEqual([
       ['a', ['orders/2', 'orders/3']],
@@ -287,7 +298,7 @@ describe('assignSticky', () => {
     ]);
   });
 
-  it('moves on a scale out what the newcomer gets, and on a scale in what the leaver had', () => {
+  it('moves only the share of a new member, and only the partitions of a member that left', () => {
     const topics = { orders: 12, payments: 4 };
     const [a, b, c, d] = ['a', 'b', 'c', 'd'].map((id) => newcomer(id, 'orders', 'payments')) as [
       GroupMember,
@@ -297,15 +308,15 @@ describe('assignSticky', () => {
     ];
     const three = assign(topics, [a, b, c]);
     expect([...three.values()].map((at) => at.length).toSorted()).toEqual([5, 5, 6]);
-    const four = assign(topics, [...afterwards([a, b, c], three), d]);
+    const four = assign(topics, [...rejoining([a, b, c], three), d]);
     expect([...four.values()].map((at) => at.length)).toEqual([4, 4, 4, 4]);
     expect(movesBetween(three, four)).toBe(4);
-    const leaver = countOf(four, 'b');
-    const without = assign(topics, afterwards([a, c, d], four));
-    expect(movesBetween(four, without)).toBe(leaver);
+    const ofLeaver = countOf(four, 'b');
+    const without = assign(topics, rejoining([a, c, d], four));
+    expect(movesBetween(four, without)).toBe(ofLeaver);
   });
 
-  it('moves in a rolling deploy that adds a topic only what must: what the old one had, and new partitions among the new', () => {
+  it('moves only partitions of the replaced members in a rolling deploy that adds a topic', () => {
     const topics = { orders: 6, payments: 3 };
     let members = ['old1', 'old2', 'old3'].map((id) => newcomer(id, 'orders'));
     let assignment = assign(topics, members);
@@ -313,10 +324,10 @@ describe('assignSticky', () => {
     const step = (name: string, next: readonly GroupMember[]): void => {
       const before = assignment;
       assignment = assign(topics, next);
-      members = afterwards(next, assignment);
+      members = rejoining(next, assignment);
       moves.push([name, movesBetween(before, assignment)]);
     };
-    members = afterwards(members, assignment);
+    members = rejoining(members, assignment);
     for (const n of [1, 2, 3]) {
       step(
         `old${n} leaves`,
@@ -325,29 +336,31 @@ describe('assignSticky', () => {
       step(`new${n} joins`, [...members, newcomer(`new${n}`, 'orders', 'payments')]);
       const readers = members.filter(({ topics }) => topics.includes('payments'));
       expect(
-        readers.flatMap(({ held }) => namesOf(held)).filter((name) => name.startsWith('payments')),
+        readers
+          .flatMap(({ ownedPartitions }) => namesOf(ownedPartitions))
+          .filter((name) => name.startsWith('payments')),
       ).toHaveLength(3);
     }
     expect(moves).toEqual([
       ['old1 leaves', 2],
       ['new1 joins', 2],
       ['old2 leaves', 2],
-      // Two of orders, one of payments.
+      // Two partitions of orders, one of payments.
       ['new2 joins', 3],
       ['old3 leaves', 2],
       ['new3 joins', 3],
     ]);
-    expect(members.map(({ held }) => held.length)).toEqual([3, 3, 3]);
+    expect(members.map(({ ownedPartitions }) => ownedPartitions.length)).toEqual([3, 3, 3]);
   });
 
-  it('gives a member of a foreign client, which tells nothing, its share', () => {
+  it('assigns its share to a member of another library, which reports no owned partitions', () => {
     const alone = assign({ orders: 4 }, [newcomer('a', 'orders')]);
-    const members = [...afterwards([newcomer('a', 'orders')], alone), newcomer('foreign', 'orders')];
+    const members = [...rejoining([newcomer('a', 'orders')], alone), newcomer('foreign', 'orders')];
     const assignment = assign({ orders: 4 }, members);
     expect([countOf(assignment, 'a'), countOf(assignment, 'foreign')]).toEqual([2, 2]);
   });
 
-  it('leaves out a topic that has no partitions or cannot be looked up', () => {
+  it('leaves out a topic without partitions or without metadata', () => {
     const assignment = assign({ orders: 1 }, [newcomer('a', 'gone', 'orders'), newcomer('b', 'gone')]);
     expect([...assignment]).toEqual([
       ['a', [{ topic: 'orders', partition: 0 }]],
@@ -360,19 +373,19 @@ describe('assignSticky', () => {
     { topics: 1, partitions: 2000 },
     { topics: 100, partitions: 20 },
   ])(
-    'divides 2 000 partitions in $topics topics among 50 members at once',
+    'assigns 2 000 partitions in $topics topics to 50 members within 100 ms',
     ({ topics: topicCount, partitions }) => {
       const names = upTo(topicCount).map((t) => `t${t}`);
       const topics = Object.fromEntries(names.map((name) => [name, partitions]));
       const members = upTo(50).map((m) => newcomer(`m${m}`, ...names));
       const fewer = members.slice(0, 49);
-      const grown = [...afterwards(fewer, assign(topics, fewer)), members[49]!];
+      const grown = [...rejoining(fewer, assign(topics, fewer)), members[49]!];
       const times = upTo(10).map(() => {
         const start = process.cpuUsage();
         assign(topics, grown);
         return process.cpuUsage(start).user / 1000;
       });
-      // The fastest: what else the machine does shall not count.
+      // The fastest run: other load of the machine does not count.
       expect(Math.min(...times)).toBeLessThan(100);
     },
   );
@@ -382,14 +395,14 @@ function reordered<T>(all: readonly T[]): fc.Arbitrary<T[]> {
   return fc.shuffledSubarray([...all], { minLength: all.length });
 }
 
-function firstsIn(assignment: Assignment): number[] {
+function firstPartitionsIn(assignment: Assignment): number[] {
   return [...assignment.values()].map((at) => at.filter(({ partition }) => partition === 0).length);
 }
 
 describe('assignOne', () => {
   const at = { topic: 'orders.reply', partition: 3 };
 
-  it('gives the partition to the first member by id that subscribes to its topic, and nothing to the others', () => {
+  it('assigns the partition to the first subscriber by member id, and nothing to the others', () => {
     const members = [newcomer('c', 'orders.reply'), newcomer('a', 'other'), newcomer('b', 'orders.reply')];
     const expected = new Map([
       ['a', []],
@@ -398,91 +411,5 @@ describe('assignOne', () => {
     ]);
     expect(assignOne(at)(members, () => [0, 1, 2, 3])).toEqual(expected);
     expect(assignOne(at)(members.toReversed(), () => [])).toEqual(expected);
-  });
-});
-
-describe('encodeHeld and decodeHeld', () => {
-  const partitions = fc.array(
-    fc.record({
-      topic: fc.constantFrom('a', 'b.c', '7', '__proto__', 'ü"', 'constructor'),
-      partition: fc.nat(5000),
-    }),
-  );
-
-  it('writes compact JSON', () => {
-    const held = [0, 1].map((partition) => ({ topic: 'orders', partition }));
-    expect(encodeHeld(held).toString()).toBe('{"orders":[0,1]}');
-    expect(encodeHeld([]).toString()).toBe('{}');
-  });
-
-  it('gives back what was held, whatever the topics are called', () => {
-    fc.assert(
-      fc.property(partitions, (held) => {
-        const decoded = decodeHeld(encodeHeld(held));
-        expect(namesOf(decoded).toSorted()).toEqual(namesOf(held).toSorted());
-      }),
-    );
-  });
-
-  it.each([
-    ['one topic', (n: number) => ({ topic: 'orders', partition: n })],
-    ['many topics', (n: number) => ({ topic: `orders-ü-${n}`, partition: n })],
-  ])('leaves out what does not fit into 64 kB, of %s', (_, at) => {
-    const held = upTo(20_000).map(at);
-    const encoded = encodeHeld(held);
-    expect(encoded.length).toBeLessThanOrEqual(64_000);
-    expect(encoded.length).toBeGreaterThan(63_900);
-    const decoded = decodeHeld(encoded);
-    expect(decoded).toEqual(held.slice(0, decoded.length));
-  });
-
-  it('takes nothing from what others write, or is not sound throughout', () => {
-    const texts = [
-      undefined,
-      '',
-      '\0\0\0\u0001',
-      '[]',
-      'null',
-      '7',
-      '"orders"',
-      '[[0]]',
-      '{"orders":0}',
-      '{"orders":{"length":1}}',
-      '{"orders":["0"]}',
-      '{"orders":[-1]}',
-      '{"orders":[1.5]}',
-      '{"orders":[1e300]}',
-      '{"orders":[null]}',
-      '{"orders":[0],"payments":null}',
-      '{"orders":[0]',
-      `{"orders":[${'0,'.repeat(40_000)}0]}`,
-      '['.repeat(60_000),
-    ];
-    for (const text of texts) {
-      const userData = text === undefined ? undefined : Buffer.from(text);
-      expect(decodeHeld(userData), text?.slice(0, 40)).toEqual([]);
-    }
-  });
-
-  it('never throws and tells only what can be a partition, whatever the bytes', () => {
-    const hostile = fc.oneof(
-      fc.uint8Array({ maxLength: 200 }).map((bytes) => Buffer.from(bytes)),
-      fc.json().map((text) => Buffer.from(text)),
-      fc
-        .dictionary(
-          fc.string(),
-          fc.oneof(fc.array(fc.oneof(fc.nat(), fc.double(), fc.integer())), fc.jsonValue()),
-        )
-        .map((value) => Buffer.from(JSON.stringify(value))),
-    );
-    fc.assert(
-      fc.property(hostile, (userData) => {
-        for (const { topic, partition } of decodeHeld(userData)) {
-          expect(typeof topic).toBe('string');
-          expect(Number.isSafeInteger(partition) && partition >= 0).toBe(true);
-        }
-      }),
-      { numRuns: 2000 },
-    );
   });
 });

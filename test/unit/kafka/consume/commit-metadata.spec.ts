@@ -5,7 +5,7 @@ import { decodeCommit, encodeCommit } from '../../../../lib/kafka/consume/commit
 
 const nothing = { settled: [], partitions: undefined };
 
-/** As a watermark tells them: in order, and no two touch. */
+/** Ranges as `OffsetTracker.completedRanges` returns them: in order, and no two touch. */
 function rangesFrom(offset: number, steps: readonly { skip: number; count: number }[]): Range[] {
   const ranges: Range[] = [];
   let next = offset;
@@ -33,7 +33,7 @@ function commitsOf(maxRanges: number) {
     .map(({ offset, steps, partitions }) => ({ offset, settled: rangesFrom(offset, steps), partitions }));
 }
 
-/** The text with its length put right, so that the fields themselves are looked at. */
+/** The text with a matching length, so that the fields themselves are decoded. */
 function guarded(fields: string): string {
   return `stork=${fields.length};${fields}`;
 }
@@ -41,14 +41,14 @@ function guarded(fields: string): string {
 function isOrdered(ranges: readonly Range[], offset: number): boolean {
   let next = offset;
   return ranges.every(({ from, to }) => {
-    const fine = Number.isSafeInteger(from) && Number.isSafeInteger(to) && from >= next && to >= from;
+    const isValid = Number.isSafeInteger(from) && Number.isSafeInteger(to) && from >= next && to >= from;
     next = to + 1;
-    return fine;
+    return isValid;
   });
 }
 
 describe('encodeCommit', () => {
-  it('writes ranges as what they leave out and hold, and the number of partitions', () => {
+  it('writes ranges as the offsets they skip and cover, and the number of partitions', () => {
     const settled = [
       { from: 122, to: 131 },
       { from: 133, to: 133 },
@@ -59,11 +59,11 @@ describe('encodeCommit', () => {
     });
   });
 
-  it('writes no field for what is not known or not there', () => {
+  it('writes no field for an unknown number of partitions or no range', () => {
     expect(encodeCommit({ offset: 0, settled: [], partitions: undefined }).metadata).toBe('stork=8;offset=0');
   });
 
-  it('leaves out the highest ranges beyond 4 000 bytes and tells up to where nothing is missing', () => {
+  it('leaves out the highest ranges beyond 4 000 bytes and returns the highest offset that is covered', () => {
     const settled = rangesFrom(
       5,
       Array.from({ length: 3000 }, () => ({ skip: 0, count: 1 })),
@@ -79,7 +79,7 @@ describe('encodeCommit', () => {
 });
 
 describe('decodeCommit', () => {
-  it('gives back what was encoded', () => {
+  it('decodes what was encoded', () => {
     fc.assert(
       fc.property(commitsOf(60), (commit) => {
         const { metadata, covered } = encodeCommit(commit);
@@ -93,7 +93,7 @@ describe('decodeCommit', () => {
     );
   });
 
-  it('gives back the lowest ranges, and all up to `covered`, where not all of them fit', () => {
+  it('decodes the lowest ranges, and all up to `covered`, where not all of them fit', () => {
     let cut = 0;
     fc.assert(
       fc.property(commitsOf(1500), (commit) => {
@@ -106,31 +106,31 @@ describe('decodeCommit', () => {
         if (settled.length < commit.settled.length) cut++;
         else expect(covered).toBe(Infinity);
       }),
-      // Making such long ones smaller would take minutes.
+      // Shrinking a counterexample of this length would take minutes.
       { numRuns: 100, endOnFailure: true },
     );
     expect(cut).toBeGreaterThan(0);
   });
 
-  it('continues a watermark that takes nothing again', () => {
-    const watermark = new OffsetTracker(100);
-    for (const number of [100, 101, 104, 105, 109]) watermark.track(number);
-    for (const number of [101, 105, 109]) watermark.complete(number);
+  it('continues an offset tracker that skips settled offsets', () => {
+    const tracker = new OffsetTracker(100);
+    for (const number of [100, 101, 104, 105, 109]) tracker.track(number);
+    for (const number of [101, 105, 109]) tracker.complete(number);
     const { metadata } = encodeCommit({
-      offset: watermark.next,
-      settled: watermark.completedRanges(),
+      offset: tracker.next,
+      settled: tracker.completedRanges(),
       partitions: 1,
     });
     const continued = new OffsetTracker(100, decodeCommit(metadata, 100).settled);
     expect([100, 101, 104, 105, 109].filter((number) => continued.track(number))).toEqual([100, 104]);
   });
 
-  it('ignores fields that it does not know', () => {
+  it('ignores unknown fields', () => {
     const fields = 'offset=7;attempts=8:2,9:1;settled=1;later;partitions=4;x=y=z';
     expect(decodeCommit(guarded(fields), 7)).toEqual({ settled: [{ from: 8, to: 8 }], partitions: 4 });
   });
 
-  it('takes nothing from a text that belongs to another offset', () => {
+  it('decodes nothing from the metadata of another offset', () => {
     const { metadata } = encodeCommit({ offset: 10, settled: [{ from: 12, to: 13 }], partitions: 2 });
     expect(decodeCommit(metadata, 9)).toEqual(nothing);
     expect(decodeCommit(metadata, 11)).toEqual(nothing);
@@ -138,7 +138,7 @@ describe('decodeCommit', () => {
     expect(decodeCommit(guarded('offset=NaN;settled=0'), NaN)).toEqual(nothing);
   });
 
-  it('takes nothing from the texts of other clients', () => {
+  it('decodes nothing from the metadata of other clients', () => {
     for (const metadata of [
       null,
       '',
@@ -153,7 +153,7 @@ describe('decodeCommit', () => {
     }
   });
 
-  it('takes nothing from a text that was cut, wherever', () => {
+  it('decodes nothing from truncated metadata', () => {
     fc.assert(
       fc.property(commitsOf(10), (commit) => {
         const { metadata } = encodeCommit(commit);
@@ -192,14 +192,14 @@ describe('decodeCommit', () => {
     'partitions=2.5',
     'partitions=',
     'partitions=9007199254740993',
-  ])('refuses all of a text that says %s', (field) => {
+  ])('rejects all of the metadata with %s', (field) => {
     const other = field.startsWith('settled') ? 'partitions=3' : 'settled=1';
     expect(decodeCommit(guarded(`offset=5;${other};${field}`), 5)).toEqual(nothing);
     expect(decodeCommit(guarded(`offset=5;${field};${other}`), 5)).toEqual(nothing);
-    expect(decodeCommit(guarded(`offset=5;${other}`), 5), 'without it').not.toEqual(nothing);
+    expect(decodeCommit(guarded(`offset=5;${other}`), 5), 'without the field').not.toEqual(nothing);
   });
 
-  it('never throws, and never tells ranges out of order or below the offset, whatever the text', () => {
+  it('never throws, and never returns ranges out of order or below the offset, whatever the text', () => {
     const piece = fc.oneof(
       fc.constantFrom(...'stork= offset= partitions= settled= ; , : - = 0 \n NaN 1e9'.split(' ')),
       fc.nat(20).map(String),
@@ -211,22 +211,22 @@ describe('decodeCommit', () => {
       fc.string({ unit: 'binary' }),
       settled,
       settled.map((text) => guarded(`offset=5;settled=${text}`)),
-      // Mostly sound, or the refusals would be all that is looked at.
+      // Mostly valid, so that the test covers more than rejections.
       fc
         .array(fc.constantFrom('0', '1', '2:3', '7:1', '0:9', '3:0', '9007199254740980', '1:-1'), {
           maxLength: 6,
         })
         .map((ranges) => guarded(`offset=5;settled=${ranges.join(',')}`)),
     );
-    let told = 0;
+    let decodedTexts = 0;
     fc.assert(
       fc.property(texts, (metadata) => {
         const decoded = decodeCommit(metadata, 5);
         expect(isOrdered(decoded.settled, 5) && (decoded.partitions ?? 1) > 0).toBe(true);
-        if (decoded.settled.length > 0) told++;
+        if (decoded.settled.length > 0) decodedTexts++;
       }),
       { numRuns: 3000 },
     );
-    expect(told).toBeGreaterThan(100);
+    expect(decodedTexts).toBeGreaterThan(100);
   });
 });

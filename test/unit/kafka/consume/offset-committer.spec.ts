@@ -5,8 +5,8 @@ import { OffsetCommitter } from '../../../../lib/kafka/consume/offset-committer.
 import { OwnedPartition } from '../../../../lib/kafka/consume/owned-partition.js';
 import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
 
-/** A partition of three records that are all being handled, and who commits for it. */
-function atWork() {
+/** A partition with three dispatched records, and its committer. */
+function newCommitter() {
   const clock = new VirtualClock();
   const startedAt = clock.now();
   const commits: { readonly afterMs: number; readonly offset: number }[] = [];
@@ -17,20 +17,20 @@ function atWork() {
     source: 'orders',
     patternHeader: undefined,
     guessContentType: () => undefined,
-    consume: { order: 'none', delivery: 'at-least-once' },
-    times: undefined,
+    sourceSettings: { order: 'none', delivery: 'at-least-once' },
+    delay: undefined,
     maxOffsetGap: 100,
-    maxBytesBehind: 1_000,
+    maxKeyBacklogBytes: 1_000,
     sink: {
       deliver: (delivery) => void deliveries.push(delivery),
       quiesce: async () => {},
       resume: () => {},
     },
     clock,
-    settled: (urgency) => committer.note(urgency),
-    freed: () => {},
-    copy: async () => {},
-    waitOn: async () => false,
+    scheduleCommit: (urgency) => committer.scheduleCommit(urgency),
+    readyToDispatch: () => {},
+    republish: async () => {},
+    forwardRemainingDelay: async () => false,
   });
   const committer = new OffsetCommitter({
     consumer: {
@@ -44,7 +44,7 @@ function atWork() {
       throw error;
     },
   });
-  partition.start({ offset: 0, metadata: null, knownPartitions: 1, lost: 0 });
+  partition.start({ offset: 0, metadata: null, partitionsAtFirstCommit: 1, lost: 0 });
   const records = ['0', '1', '2'].map((offset) => ({
     offset,
     key: null,
@@ -52,15 +52,15 @@ function atWork() {
     timestamp: '0',
   }));
   partition.add(records, 3);
-  partition.handOver(3, () => true);
+  partition.dispatch(3, () => true);
   return { clock, commits, deliveries };
 }
 
 const deadLetter = { to: 'dead-letter', headers: {} } as const;
 
 describe('OffsetCommitter', () => {
-  it('commits what was handled after a second, all in one', async () => {
-    const { clock, commits, deliveries } = atWork();
+  it('commits handled messages after one second, all in one commit', async () => {
+    const { clock, commits, deliveries } = newCommitter();
     deliveries[0]!.ack();
     await clock.advance(500);
     deliveries[1]!.ack();
@@ -70,8 +70,8 @@ describe('OffsetCommitter', () => {
     expect(commits).toEqual([{ afterMs: 1_000, offset: 2 }]);
   });
 
-  it('commits what was copied sooner: whoever reads it again would write one copy more', async () => {
-    const { clock, commits, deliveries } = atWork();
+  it('commits republished messages sooner: after a crash they would be republished again', async () => {
+    const { clock, commits, deliveries } = newCommitter();
     deliveries[0]!.ack();
     await clock.advance(300);
     await deliveries[1]!.republishThenAck([deadLetter]);
@@ -84,8 +84,8 @@ describe('OffsetCommitter', () => {
     expect(commits[1]).toEqual({ afterMs: 1_400, offset: 3 });
   });
 
-  it('does not put a commit off for each further copy', async () => {
-    const { clock, commits, deliveries } = atWork();
+  it('does not postpone the commit for each further republished message', async () => {
+    const { clock, commits, deliveries } = newCommitter();
     for (const delivery of deliveries) {
       await delivery.republishThenAck([deadLetter]);
       await clock.advance(40);

@@ -11,7 +11,7 @@ function newBench() {
   const producer = withResolvers<KafkaProducer>();
   const transactions = withResolvers<KafkaTransactions>();
   const writer = new TransactionalWriter({
-    place: { source: 'orders', from: 'orders.dlq', group: 'g' },
+    location: { source: 'orders', from: 'orders.dlq', group: 'g' },
     client: { openProducer: () => producer.promise, openTransactions: () => transactions.promise },
     compression: 'none',
     name: 'main',
@@ -22,7 +22,7 @@ function newBench() {
   return { clock, abort, producer, transactions, writer };
 }
 
-/** One that counts how often it is closed. */
+/** A producer that counts how often it is closed. */
 function opened() {
   const one = {
     closes: 0,
@@ -33,15 +33,18 @@ function opened() {
   return one;
 }
 
-it.each(['producer', 'transactions'] as const)('closes %s that open after it has given up', async (what) => {
-  const { clock, abort, writer, ...openings } = newBench();
-  const working = what === 'producer' ? writer.write([]) : writer.openTransactions();
-  const outcome = expect(working).rejects.toThrow('enough');
-  abort.abort(new Error('enough'));
-  await clock.advance(1_000);
-  await outcome;
-  const late = opened();
-  openings[what].resolve(late);
-  await writer.close();
-  expect(late.closes).toBe(1);
-});
+it.each(['producer', 'transactions'] as const)(
+  'closes %s that open after the signal has aborted',
+  async (what) => {
+    const { clock, abort, writer, ...openings } = newBench();
+    const working = what === 'producer' ? writer.write([]) : writer.openTransactions();
+    const outcome = expect(working).rejects.toThrow('enough');
+    abort.abort(new Error('enough'));
+    await clock.advance(1_000);
+    await outcome;
+    const late = opened();
+    openings[what].resolve(late);
+    await writer.close();
+    expect(late.closes).toBe(1);
+  },
+);

@@ -1,9 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { checkKafkaOptions, consumerTimes } from '../../../../lib/kafka/options/options.js';
+import { consumerTimeouts } from '../../../../lib/kafka/options/defaults.js';
+import { validateKafkaOptions } from '../../../../lib/kafka/options/validate-options.js';
 
 const brokers = ['host:9092'];
 const problemsOf = (options: object): readonly string[] =>
-  checkKafkaOptions({ brokers, ...options }, 'p').map(({ name }) => name.slice(2));
+  validateKafkaOptions({ brokers, ...options }, 'p').map(({ name }) => name.slice(2));
 
 const codec = { compress: (bytes: Buffer) => bytes, decompress: (bytes: Buffer) => bytes };
 
@@ -19,7 +20,7 @@ it.each([
   { replyTopic: 'x.reply', replyTopics: ['answers'], wire: 'nest' },
   { sessionTimeoutMs: 6_000, revokeTimeoutMs: 4_000, heartbeatIntervalMs: 2_000 },
   { fetch: { maxWaitMs: 100 }, partitioner: () => 0 },
-])('takes %j', (options) => {
+])('accepts %j', (options) => {
   expect(problemsOf(options)).toEqual([]);
 });
 
@@ -43,11 +44,11 @@ it.each<[string, object]>([
   ['heartbeatIntervalMs', { sessionTimeoutMs: 6_000, heartbeatIntervalMs: 7_000, revokeTimeoutMs: 0 }],
   ['wire', { wire: 'xml' }],
   ['groupID', { groupID: 'x' }],
-])('names %s in %j', (name, options) => {
+])('reports %s in %j', (name, options) => {
   expect(problemsOf(options)).toContain(name);
 });
 
-describe('a login that is wrong', () => {
+describe('invalid SASL credentials', () => {
   it.each([
     [{ mechanism: 'PLAIN', username: 'u', password: 's3cret' }],
     [{ mechanism: 'plain', password: 's3cret' }],
@@ -56,18 +57,18 @@ describe('a login that is wrong', () => {
     [{ mechanism: 'oauthbearer', token: 's3cret' }],
     ['s3cret'],
     [null],
-  ])('is named without its secret', (sasl) => {
-    const problems = checkKafkaOptions({ brokers, sasl }, 'p');
+  ])('are reported without their secret', (sasl) => {
+    const problems = validateKafkaOptions({ brokers, sasl }, 'p');
     expect(problems.map(({ name }) => name)).toEqual(['p.sasl']);
     expect(JSON.stringify(problems)).not.toContain('s3cret');
   });
 });
 
-it('times of a consumer fit one another', () => {
-  expect(consumerTimes({ brokers })).toMatchObject({ heartbeatIntervalMs: 3_000, revokeTimeoutMs: 5_000 });
-  expect(consumerTimes({ brokers, sessionTimeoutMs: 6_000 })).toMatchObject({
+it('the defaults of consumer timeouts fit one another', () => {
+  expect(consumerTimeouts({ brokers })).toMatchObject({ heartbeatIntervalMs: 3_000, revokeTimeoutMs: 5_000 });
+  expect(consumerTimeouts({ brokers, sessionTimeoutMs: 6_000 })).toMatchObject({
     heartbeatIntervalMs: 2_000,
-    longestRevokeMs: 4_000,
+    maxRevokeTimeoutMs: 4_000,
     revokeTimeoutMs: 4_000,
   });
 });

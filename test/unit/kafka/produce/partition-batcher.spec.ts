@@ -3,10 +3,10 @@ import { describe, expect, it } from 'vitest';
 import { PartitionBatcher, PendingRecord, sizeOf } from '../../../../lib/kafka/produce/partition-batcher.js';
 import { newRecord } from '../producer-harness.js';
 
-function newQueue(...values: readonly string[]): PartitionBatcher {
-  const queue = new PartitionBatcher('t', 0);
-  for (const value of values) queue.push(newPending(value));
-  return queue;
+function newBatcher(...values: readonly string[]): PartitionBatcher {
+  const batcher = new PartitionBatcher('t', 0);
+  for (const value of values) batcher.push(newPending(value));
+  return batcher;
 }
 
 function newPending(value: string): PendingRecord {
@@ -20,50 +20,50 @@ function newPending(value: string): PendingRecord {
   );
 }
 
-const begin = (queue: PartitionBatcher, maxRecords = 1_000, maxBytes = 1_000_000): string[] =>
-  queue.begin({ maxRecords, maxBytes }).map(({ value }) => value!.toString());
+const begin = (batcher: PartitionBatcher, maxRecords = 1_000, maxBytes = 1_000_000): string[] =>
+  batcher.beginRequest({ maxRecords, maxBytes }).map(({ value }) => value!.toString());
 const valueOf = ({ record }: PendingRecord): string => record.value!.toString();
 
 describe('PartitionBatcher', () => {
-  it('takes as many as the limits allow, in order, and at least one', () => {
-    const queue = newQueue('a', 'b', 'c', 'd');
-    expect(begin(queue, 3)).toEqual(['a', 'b', 'c']);
-    queue.requeueAfterDelay();
-    expect(begin(queue, 3, 20)).toEqual(['a', 'b']);
-    queue.requeueAfterDelay();
-    expect(begin(queue, 3, 5)).toEqual(['a']);
+  it('sends as many records as the limits allow, in order, and at least one', () => {
+    const batcher = newBatcher('a', 'b', 'c', 'd');
+    expect(begin(batcher, 3)).toEqual(['a', 'b', 'c']);
+    batcher.requeueInFlight();
+    expect(begin(batcher, 3, 20)).toEqual(['a', 'b']);
+    batcher.requeueInFlight();
+    expect(begin(batcher, 3, 5)).toEqual(['a']);
   });
 
-  it('keeps what is under way until it is settled, apart from what comes in between', () => {
-    const queue = newQueue('a', 'b');
-    begin(queue);
-    queue.push(newPending('c'));
-    expect(queue.takeUnsent().map(valueOf)).toEqual(['c']);
-    expect(queue.takeUnderWay().map(valueOf)).toEqual(['a', 'b']);
-    expect(queue.takeUnderWay()).toEqual([]);
-    expect(queue.isEmpty).toBe(true);
+  it('keeps records in flight until they are settled, separate from queued ones', () => {
+    const batcher = newBatcher('a', 'b');
+    begin(batcher);
+    batcher.push(newPending('c'));
+    expect(batcher.takeQueued().map(valueOf)).toEqual(['c']);
+    expect(batcher.takeInFlight().map(valueOf)).toEqual(['a', 'b']);
+    expect(batcher.takeInFlight()).toEqual([]);
+    expect(batcher.isEmpty).toBe(true);
   });
 
-  it('gives only whole batches to who settles, in order', () => {
-    const queue = newQueue('a', 'b', 'c');
-    begin(queue, 2);
-    expect(queue.takeUnderWay().map(valueOf)).toEqual(['a', 'b']);
-    expect(begin(queue)).toEqual(['c']);
+  it('settles whole batches, in order', () => {
+    const batcher = newBatcher('a', 'b', 'c');
+    begin(batcher, 2);
+    expect(batcher.takeInFlight().map(valueOf)).toEqual(['a', 'b']);
+    expect(begin(batcher)).toEqual(['c']);
   });
 
-  it('cuts a batch that is too large down to the records that do not fit, whichever they are', () => {
+  it('splits a too large batch down to the records that exceed the limit, whichever they are', () => {
     fc.assert(
       fc.property(fc.array(fc.boolean(), { minLength: 1, maxLength: 60 }), (fits) => {
-        const queue = newQueue(...fits.map((_, i) => String(i)));
+        const batcher = newBatcher(...fits.map((_, i) => String(i)));
         const written: number[] = [];
         const rejected: number[] = [];
         let requests = 0;
-        while (!queue.isEmpty) {
+        while (!batcher.isEmpty) {
           requests++;
-          const batch = begin(queue).map(Number);
-          if (batch.every((i) => fits[i])) written.push(...queue.takeUnderWay().map(valueOf).map(Number));
+          const batch = begin(batcher).map(Number);
+          if (batch.every((i) => fits[i])) written.push(...batcher.takeInFlight().map(valueOf).map(Number));
           else {
-            const alone = queue.halve();
+            const alone = batcher.splitInFlight();
             if (alone !== undefined) rejected.push(Number(valueOf(alone)));
           }
         }
@@ -75,42 +75,42 @@ describe('PartitionBatcher', () => {
     );
   });
 
-  it('goes on with the pieces after a request that was not done', () => {
-    const queue = newQueue('a', 'b', 'c', 'd');
-    begin(queue);
-    queue.halve();
-    expect(begin(queue)).toEqual(['a', 'b']);
-    queue.requeueAfterDelay();
-    queue.push(newPending('e'));
-    expect(begin(queue)).toEqual(['a', 'b']);
-    queue.takeUnderWay();
-    expect(begin(queue)).toEqual(['c', 'd']);
-    queue.takeUnderWay();
-    expect(begin(queue)).toEqual(['e']);
+  it('keeps the split after a request that wrote nothing', () => {
+    const batcher = newBatcher('a', 'b', 'c', 'd');
+    begin(batcher);
+    batcher.splitInFlight();
+    expect(begin(batcher)).toEqual(['a', 'b']);
+    batcher.requeueInFlight();
+    batcher.push(newPending('e'));
+    expect(begin(batcher)).toEqual(['a', 'b']);
+    batcher.takeInFlight();
+    expect(begin(batcher)).toEqual(['c', 'd']);
+    batcher.takeInFlight();
+    expect(begin(batcher)).toEqual(['e']);
   });
 
-  it('forgets the pieces of what is taken out', () => {
-    const queue = newQueue('a', 'b', 'c', 'd');
-    begin(queue);
-    queue.halve();
-    begin(queue);
-    expect(queue.takeUnsent().map(valueOf)).toEqual(['c', 'd']);
-    for (const value of ['e', 'f', 'g']) queue.push(newPending(value));
-    expect(queue.takeUnderWay().map(valueOf)).toEqual(['a', 'b']);
-    expect(begin(queue)).toEqual(['e', 'f', 'g']);
+  it('forgets the split of queued records that are taken', () => {
+    const batcher = newBatcher('a', 'b', 'c', 'd');
+    begin(batcher);
+    batcher.splitInFlight();
+    begin(batcher);
+    expect(batcher.takeQueued().map(valueOf)).toEqual(['c', 'd']);
+    for (const value of ['e', 'f', 'g']) batcher.push(newPending(value));
+    expect(batcher.takeInFlight().map(valueOf)).toEqual(['a', 'b']);
+    expect(begin(batcher)).toEqual(['e', 'f', 'g']);
   });
 });
 
 describe('sizeOf', () => {
-  it('counts the bytes of key, value and headers, and something for each', () => {
-    const bare = sizeOf({ key: null, value: null, headers: {}, timestamp: 1 });
-    expect(bare).toBeGreaterThanOrEqual(20);
+  it('counts the bytes of key, value and headers, and the overhead of each', () => {
+    const empty = sizeOf({ key: null, value: null, headers: {}, timestamp: 1 });
+    expect(empty).toBeGreaterThanOrEqual(20);
     const sized = sizeOf({
       key: 'ä',
       value: Buffer.alloc(100),
       headers: { a: 'xyz', b: Buffer.alloc(7), c: ['1', Buffer.alloc(2)] },
       timestamp: 1,
     });
-    expect(sized).toBe(bare + 2 + 100 + (1 + 3) + (1 + 7) + (1 + 1) + (1 + 2) + 4 * 10);
+    expect(sized).toBe(empty + 2 + 100 + (1 + 3) + (1 + 7) + (1 + 1) + (1 + 2) + 4 * 10);
   });
 });

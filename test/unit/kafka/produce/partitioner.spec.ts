@@ -5,7 +5,7 @@ import { StorkConfigError } from '../../../../lib/core/runtime/errors.js';
 import { partitionBy, partitionOfKey, type Partitioner } from '../../../../lib/kafka/produce/partitioner.js';
 
 describe('partitionOfKey', () => {
-  it('puts keys where the Java client does', () => {
+  it('chooses the same partition as the Java client', () => {
     // Hashes from the Java client's own test; negative ones lose their sign bit, they are not negated.
     const hashes = { '21': -973932308, foobar: -790332482, 'a-little-bit-long-string': -985981536 };
     for (const [key, hash] of Object.entries(hashes)) {
@@ -14,7 +14,7 @@ describe('partitionOfKey', () => {
     expect(partitionOfKey('abc', 7)).toBe(479470107 % 7);
   });
 
-  it('puts any key where kafkajs puts it, text and bytes alike', () => {
+  it('chooses the same partition as kafkajs for any key, strings and buffers alike', () => {
     const theirs = Partitioners.DefaultPartitioner();
     const place = (key: Buffer | string, partitions: number): number =>
       theirs({
@@ -36,7 +36,7 @@ describe('partitionOfKey', () => {
       fc.property(keys, fc.integer({ min: 1, max: 50 }), (key, partitions) => {
         expect(partitionOfKey(key, partitions)).toBe(place(key, partitions));
       }),
-      // Theirs is slow.
+      // kafkajs's partitioner is slow.
       { numRuns: 30 },
     );
   });
@@ -45,7 +45,7 @@ describe('partitionOfKey', () => {
 describe('partitionBy', () => {
   const message = { topic: 't', key: 'k', partitions: 3 };
 
-  it('takes what the partitioner says, told of topic, key and number of partitions', () => {
+  it('returns what the partitioner returns for topic, key and partition count', () => {
     expect(
       partitionBy(
         ({ topic, key, partitions }) => (topic === 't' && key === 'k' ? partitions - 1 : 0),
@@ -62,7 +62,7 @@ describe('partitionBy', () => {
     ['1', 'string'],
     [undefined, 'undefined'],
     [Promise.resolve(1), 'a promise'],
-  ])('refuses %s by name', (chosen, given) => {
+  ])('refuses %s with a config error', (chosen, given) => {
     const partitioner = (() => chosen) as unknown as Partitioner;
     expect(() => partitionBy(partitioner, message)).toThrow(
       new StorkConfigError([
@@ -71,7 +71,7 @@ describe('partitionBy', () => {
     );
   });
 
-  it('says so where the partitioner throws', () => {
+  it('reports that the partitioner threw', () => {
     const cause = new Error('no such tenant');
     const partitioner = (): number => {
       throw cause;

@@ -5,13 +5,17 @@ import { sizeOf } from '../../../../lib/kafka/produce/partition-batcher.js';
 import { settle } from '../../core/harness.js';
 import { newProducerBench, newRecord, type FakeProducer, type FakeSend } from '../producer-harness.js';
 
-type ReplyWriter = 'confirmed' | 'foreign error' | KafkaFailure;
+type SendOutcome = 'confirmed' | 'foreign error' | KafkaFailure;
 
 type Step =
   | { readonly do: 'publish'; readonly burst: readonly Published[] }
-  | { readonly do: 'answer'; readonly which: number; readonly answer: ReplyWriter }
+  | { readonly do: 'answer'; readonly which: number; readonly answer: SendOutcome }
   | { readonly do: 'advance'; readonly ms: number }
-  | { readonly do: 'break'; readonly what: 'openFailures' | 'askFailures'; readonly failure: KafkaFailure }
+  | {
+      readonly do: 'break';
+      readonly what: 'openFailures' | 'metadataFailures';
+      readonly failure: KafkaFailure;
+    }
   | { readonly do: 'grow' }
   | { readonly do: 'close'; readonly limitMs: number };
 
@@ -26,15 +30,15 @@ const brokerTakes = 900;
 const maxBatchBytes = 1_500;
 const partitions = { a: 2, b: 1 };
 
-/** What the broker and the callers have seen, held against what may be. */
+/** Records what the broker and the publishers have seen, and checks it against the allowed outcomes. */
 class Model {
   readonly bench;
   readonly published = new Map<string, Published>();
-  readonly lastAnswer = new Map<string, ReplyWriter>();
-  /** Values whose request was given up before its answer. */
-  readonly abandoned = new Set<string>();
-  readonly goneTopics = new Set<string>();
-  readonly distrusted = new Set<FakeProducer>();
+  readonly lastAnswer = new Map<string, SendOutcome>();
+  /** Values that were settled before the response of their request. */
+  readonly settledEarly = new Set<string>();
+  readonly deletedTopics = new Set<string>();
+  readonly retiredProducers = new Set<FakeProducer>();
   readonly refusals = new Set<string>();
   readonly logs = new Map<string, number[]>();
   isClosing = false;
@@ -52,52 +56,52 @@ class Model {
     this.bench.kafka.onSend = (send) => this.onSend(send);
   }
 
-  /** Answers after which a record is not written and may be sent again. */
-  get unsent(): (ReplyWriter | undefined)[] {
+  /** Outcomes after which a record is not written and may be sent again. */
+  get unsent(): (SendOutcome | undefined)[] {
     return [undefined, 'too-large', ...(this.idempotent ? [] : (['unavailable'] as const))];
   }
 
   onSend(send: FakeSend): void {
     const { kafka } = this.bench;
-    const sameQueue = kafka.open.filter(
+    const samePartition = kafka.open.filter(
       ({ topic, partition }) => topic === send.topic && partition === send.partition,
     );
-    expect(sameQueue, 'one request under way for a partition').toEqual([send]);
+    expect(samePartition, 'one request in flight per partition').toEqual([send]);
     const bytes = send.records.reduce((sum, record) => sum + sizeOf(record), 0);
     expect(send.records.length).toBeGreaterThan(0);
     if (send.records.length > 1) expect(bytes).toBeLessThanOrEqual(maxBatchBytes);
-    expect(this.distrusted.has(send.producer), 'a retired producer is left alone').toBe(false);
+    expect(this.retiredProducers.has(send.producer), 'a retired producer sends nothing').toBe(false);
     for (const value of send.values) {
-      expect(this.unsent, 'sent again only what was not done').toContain(this.lastAnswer.get(value));
+      expect(this.unsent, 'resends only records that were not written').toContain(this.lastAnswer.get(value));
     }
-    // Not in the tick of the request: nobody has heard of the failures before it yet.
+    // Not in the tick of the request: earlier failures are not processed yet.
     if (this.isHealed) setImmediate(() => this.answer(send, 'confirmed'));
   }
 
-  answer(send: FakeSend, wanted: ReplyWriter): void {
+  answer(send: FakeSend, wanted: SendOutcome): void {
     const bytes = send.records.reduce((sum, record) => sum + sizeOf(record), 0);
     const answer = wanted === 'confirmed' && bytes > brokerTakes ? 'too-large' : wanted;
-    // The broker finds nothing too large that is not.
+    // The broker does not reject a batch within its limit as too large.
     if (answer === 'too-large' && bytes <= brokerTakes) return this.answer(send, 'confirmed');
     for (const value of send.values) {
-      // An answer that comes after the end says nothing any more.
-      if (this.bench.outcomes.has(value)) this.abandoned.add(value);
+      // A response after the record was settled changes nothing.
+      if (this.bench.outcomes.has(value)) this.settledEarly.add(value);
       this.lastAnswer.set(value, answer);
     }
     if (answer === 'confirmed') {
-      this.note(send);
+      this.recordWritten(send);
       return send.confirm();
     }
-    if (answer === 'unknown-topic') this.goneTopics.add(send.topic);
-    if (answer === 'unknown-topic' || this.idempotent) this.distrusted.add(send.producer);
+    if (answer === 'unknown-topic') this.deletedTopics.add(send.topic);
+    if (answer === 'unknown-topic' || this.idempotent) this.retiredProducers.add(send.producer);
     send.fail(answer === 'foreign error' ? new TypeError('of the client') : answer);
     if (!this.idempotent) return;
     for (const other of this.bench.kafka.open) {
-      if (other.producer === send.producer) for (const value of other.values) this.abandoned.add(value);
+      if (other.producer === send.producer) for (const value of other.values) this.settledEarly.add(value);
     }
   }
 
-  note(send: FakeSend): void {
+  recordWritten(send: FakeSend): void {
     const where = `${send.topic}/${send.partition}`;
     const log = this.logs.get(where) ?? [];
     log.push(...send.values.map((value) => Number.parseInt(value, 10)));
@@ -153,12 +157,12 @@ class Model {
     expect(producer.buffered).toEqual({ messages: unsettled.length, bytes });
   }
 
-  /** Everything works from now on. */
+  /** From now on every request succeeds. */
   async heal(): Promise<void> {
     const { kafka, clock, outcomes } = this.bench;
     this.isHealed = true;
     kafka.openFailures.length = 0;
-    kafka.askFailures.length = 0;
+    kafka.metadataFailures.length = 0;
     for (const send of kafka.open) {
       this.answer(send, 'confirmed');
       await settle();
@@ -180,19 +184,19 @@ class Model {
       expect(this.allowed(value), story).toContain(kind);
     }
     for (const one of kafka.producers.slice(0, -1)) {
-      // A request that nobody waits for any more may still be under way there.
+      // Its records may be settled although a request of it is still in flight.
       if (kafka.open.some((send) => send.producer === one)) continue;
       expect(one.isClosed, 'a retired producer closes').toBe(true);
     }
   }
 
-  /** How the publish may have ended. */
+  /** Allowed outcomes of the publish. */
   allowed(value: string): string[] {
     const { topic, partition, key } = this.published.get(value)!;
     for (const refusal of ['ClientClosedError', 'BufferFullError']) {
       if (this.refusals.has(`${value} ${refusal}`)) return [refusal];
     }
-    if (this.abandoned.has(value)) return ['PublishUnconfirmedError'];
+    if (this.settledEarly.has(value)) return ['PublishUnconfirmedError'];
     const last = this.lastAnswer.get(value);
     if (this.bench.kafka.open.some(({ values }) => values.includes(value)))
       return ['PublishUnconfirmedError'];
@@ -206,11 +210,11 @@ class Model {
   }
 
   neverSent(topic: string, partition: number | undefined): string[] {
-    const isNowhere = !this.bench.kafka.topics.has(topic) || (partition ?? 0) > 0;
+    const hasNoRoute = !this.bench.kafka.topics.has(topic) || (partition ?? 0) > 0;
     return [
-      ...(isNowhere || this.goneTopics.has(topic) ? ['NoRouteError'] : []),
+      ...(hasNoRoute || this.deletedTopics.has(topic) ? ['NoRouteError'] : []),
       ...(this.isClosing ? ['ClientClosedError'] : []),
-      // Refused before anything could be sent: to open a producer, or to say what the topic has.
+      // The broker may have refused to open a producer, or to describe the topic.
       'PublishRejectedError',
     ];
   }
@@ -235,7 +239,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.record({
       do: fc.constant('answer' as const),
       which: fc.nat(20),
-      answer: fc.constantFrom<ReplyWriter[]>(
+      answer: fc.constantFrom<SendOutcome[]>(
         'confirmed',
         'confirmed',
         'confirmed',
@@ -257,7 +261,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     weight: 2,
     arbitrary: fc.record({
       do: fc.constant('break' as const),
-      what: fc.constantFrom('openFailures' as const, 'askFailures' as const),
+      what: fc.constantFrom('openFailures' as const, 'metadataFailures' as const),
       failure: fc.constantFrom<KafkaFailure[]>('unavailable', 'unavailable', 'refused'),
     }),
   },
@@ -271,7 +275,7 @@ const close: fc.Arbitrary<Step> = fc.record({
 describe.each([
   ['not idempotent', false],
   ['idempotent', true],
-])('Producer, %s, whatever happens', (_, idempotent) => {
+])('Producer, %s, under random failures', (_, idempotent) => {
   it('settles every publish once, with the right outcome, in order, within its limits', async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 60 }), async (steps) => {
@@ -285,12 +289,12 @@ describe.each([
   });
 
   it('settles every publish when it is closed at any moment', async () => {
-    const runs = fc.tuple(fc.array(step, { maxLength: 40 }), close, fc.array(step, { maxLength: 6 }));
+    const cases = fc.tuple(fc.array(step, { maxLength: 40 }), close, fc.array(step, { maxLength: 6 }));
     await fc.assert(
-      fc.asyncProperty(runs, async ([before, closing, after]) => {
+      fc.asyncProperty(cases, async ([before, closing, after]) => {
         const model = new Model(idempotent);
         for (const one of [...before, closing, ...after]) await model.run(one);
-        // Requests that nobody answers: only the limit ends it.
+        // No request gets a response: only the deadline of close() ends it.
         await model.bench.clock.advance(5_000);
         await model.bench.producer.close(0);
         model.checkEnd();

@@ -10,12 +10,12 @@ const [idle, closed] = [{ value: 'idle' }, { value: 'closed' }];
 /** A bench whose topic is known and whose producer is open. */
 async function newReadyBench(fields: Parameters<typeof newProducerBench>[0] = {}) {
   const bench = newProducerBench(fields);
-  await Promise.all([bench.producer.open(), bench.topics.partitions('t')]);
+  await Promise.all([bench.producer.open(), bench.topics.partitionCount('t')]);
   return bench;
 }
 
 describe('Producer: batches', () => {
-  it('confirms when the broker does, and not before', async () => {
+  it('confirms a record when the broker confirms it, and not before', async () => {
     const { kafka, outcomes, publish, producer } = newProducerBench();
     publish('a', 0);
     await settle();
@@ -26,7 +26,7 @@ describe('Producer: batches', () => {
     expect(producer.buffered).toEqual({ messages: 0, bytes: 0 });
   });
 
-  it('sends what is published together in one request, at once', async () => {
+  it('sends records of the same tick in one request, at once', async () => {
     const { kafka, publish } = await newReadyBench();
     for (const value of ['a', 'b', 'c']) publish(value, 1);
     expect(kafka.sends).toEqual([]);
@@ -34,7 +34,7 @@ describe('Producer: batches', () => {
     expect(kafka.sends).toMatchObject([{ topic: 't', partition: 1, values: ['a', 'b', 'c'] }]);
   });
 
-  it('sends what arrives while a request is under way in the next; other partitions do not wait', async () => {
+  it('sends records that arrive while a request is in flight in the next one; other partitions do not wait', async () => {
     const { kafka, publish } = await newReadyBench();
     publish('a', 0);
     await settle();
@@ -49,7 +49,7 @@ describe('Producer: batches', () => {
     expect(valuesOf(kafka.sends)).toEqual([['a'], ['x'], ['b', 'c']]);
   });
 
-  it('puts at most 1 000 records into a request', async () => {
+  it('sends at most 1 000 records per request', async () => {
     const { kafka, publish } = await newReadyBench();
     for (let i = 0; i < 2_500; i++) publish(`${i}`, 0);
     for (const count of [1_000, 1_000, 500]) {
@@ -59,7 +59,7 @@ describe('Producer: batches', () => {
     }
   });
 
-  it('puts at most maxBatchBytes into a request, and a larger record alone', async () => {
+  it('sends at most maxBatchBytes per request, and a larger record in a request of its own', async () => {
     const { kafka, publish } = await newReadyBench({ maxBatchBytes: 1_000 });
     for (const size of [400, 400, 400, 5_000, 10]) publish('x'.repeat(size), 0);
     const lengths: number[][] = [];
@@ -73,20 +73,20 @@ describe('Producer: batches', () => {
 });
 
 describe('Producer: partitions', () => {
-  it('places by key, as kept by Kafka’s own clients', async () => {
+  it('chooses the partition of a key like the Java client', async () => {
     const { kafka, publish } = await newReadyBench();
     for (const key of ['21', 'foobar', '']) publish(`of ${key}`, undefined, 't', key);
     await settle();
-    const places = Object.fromEntries(
+    const partitionByValue = Object.fromEntries(
       kafka.sends.flatMap(({ values, partition }) => values.map((v) => [v, partition])),
     );
-    expect(places).toMatchObject({
+    expect(partitionByValue).toMatchObject({
       'of 21': (-973932308 & 0x7fffffff) % 3,
       'of foobar': (-790332482 & 0x7fffffff) % 3,
     });
   });
 
-  it('lets records without a key stay together for 16 KiB, and partitions take turns', async () => {
+  it('writes records without a key to a sticky partition, which changes every 16 KiB', async () => {
     const { kafka, publish } = await newReadyBench();
     const places: number[] = [];
     for (let round = 0; round < 6; round++) {
@@ -100,21 +100,21 @@ describe('Producer: partitions', () => {
     expect(places).toEqual([2, 2, 0, 0, 1, 1]);
   });
 
-  it('keeps records without a key away from a partition that cannot be written', async () => {
+  it('moves the sticky partition away from an unavailable one', async () => {
     const { kafka, outcomes, publish, clock } = await newReadyBench();
     kafka.onSend = (send) => (send.partition === 1 ? send.fail('unavailable') : send.confirm());
     for (let i = 0; i < 30; i++) {
       publish(`${i}/${'x'.repeat(16_384)}`);
       await settle();
     }
-    // Only the one that found out is still waiting.
+    // Only the record that was sent to the unavailable partition is pending.
     expect(outcomes.size).toBe(29);
     kafka.onSend = (send) => send.confirm();
     await clock.advance(1_000);
     expect(outcomes.size).toBe(30);
   });
 
-  it('asks the user’s partitioner, and rejects only what it places badly', async () => {
+  it('uses the user’s partitioner, and rejects only records for which it returns no partition', async () => {
     const { kafka, outcomes, publish } = await newReadyBench({
       partitioner: ({ key }) => Number(key),
     });
@@ -128,7 +128,7 @@ describe('Producer: partitions', () => {
     ]);
   });
 
-  it('rejects a partition that does not exist and says how many there are', async () => {
+  it('rejects a partition that does not exist and reports the partition count', async () => {
     const { outcomes, publish, producer } = newProducerBench();
     for (const partition of [3, -1, 0.5]) publish(`${partition}`, partition);
     await settle();
@@ -140,7 +140,7 @@ describe('Producer: partitions', () => {
     expect(producer.buffered).toEqual({ messages: 0, bytes: 0 });
   });
 
-  it('asks whether a partition beyond those known has been added', async () => {
+  it('refreshes the metadata for a partition beyond the cached count', async () => {
     const { kafka, clock, outcomes, publish } = await newReadyBench();
     await clock.advance(1_000);
     kafka.topics.set('t', 4);
@@ -149,7 +149,7 @@ describe('Producer: partitions', () => {
     await settle();
     expect(kafka.sends).toMatchObject([{ partition: 3, values: ['a', 'b'] }]);
     await clock.advance(1_000);
-    kafka.askFailures.push('unavailable');
+    kafka.metadataFailures.push('unavailable');
     publish('c', 4);
     await settle();
     expect(outcomes.get('c')).toBe('NoRouteError: the topic "t" has no partition 4, only 4');
@@ -157,7 +157,7 @@ describe('Producer: partitions', () => {
 });
 
 describe('Producer: topics', () => {
-  it('rejects what goes to a topic that does not exist, and keeps nothing of it', async () => {
+  it('rejects a record to a topic that does not exist, and keeps nothing of it', async () => {
     const { outcomes, publish, producer } = newProducerBench();
     publish('a', undefined, 'none');
     await settle();
@@ -165,9 +165,9 @@ describe('Producer: topics', () => {
     expect(producer.buffered.messages).toBe(0);
   });
 
-  it('keeps the order of what comes before the topic is known', async () => {
+  it('keeps the order of records that arrive before the metadata', async () => {
     const { kafka, publish, clock } = newProducerBench();
-    kafka.askFailures.push('unavailable');
+    kafka.metadataFailures.push('unavailable');
     publish('a', 0);
     await settle();
     publish('b', 0);
@@ -175,7 +175,7 @@ describe('Producer: topics', () => {
     expect(valuesOf(kafka.sends)).toEqual([['a', 'b']]);
   });
 
-  it('keeps the order of what comes in the moment in which the topic becomes known', async () => {
+  it('keeps the order of records that arrive in the tick of the metadata', async () => {
     const { kafka, publish, producer } = newProducerBench();
     await producer.open();
     const values = Array.from({ length: 12 }, (_, i) => `${i}`);
@@ -188,17 +188,17 @@ describe('Producer: topics', () => {
     expect(kafka.sends.flatMap((send) => send.values)).toEqual(values);
   });
 
-  it('rejects where the broker does not say what a topic has', async () => {
+  it('rejects if the broker refuses to describe the topic', async () => {
     const { kafka, outcomes, publish } = newProducerBench();
-    kafka.askFailures.push('refused');
+    kafka.metadataFailures.push('refused');
     publish('a');
     await settle();
     expect(outcomes.get('a')).toBe(
-      'PublishRejectedError: the broker does not say what partitions "t" has: no answer: refused',
+      'PublishRejectedError: the broker refused to describe the topic "t": no answer: refused',
     );
   });
 
-  it('rejects what waits for a topic that has gone, forgets it, and replaces the producer that asks for it', async () => {
+  it('rejects records to a deleted topic, drops its metadata, and replaces the producer that would keep waiting for it', async () => {
     const { kafka, topics, outcomes, publish } = await newReadyBench();
     kafka.topics.set('other', 1);
     publish('a', 0);
@@ -208,7 +208,7 @@ describe('Producer: topics', () => {
     publish('c', 0);
     kafka.sends[0]!.fail('unknown-topic');
     await settle();
-    const why = 'NoRouteError: there is no topic "t", or no partition 0 of it any more';
+    const why = 'NoRouteError: the topic "t" or its partition 0 does not exist any more';
     expect(Object.fromEntries(outcomes)).toEqual({ a: why, c: why });
     expect(topics.known('t')).toBeUndefined();
     expect(kafka.producers.map(({ isClosed }) => isClosed)).toEqual([false, false]);
@@ -225,17 +225,17 @@ describe('Producer: failures', () => {
   it.each([
     [
       'refused',
-      'PublishRejectedError: the broker refused what was sent to partition 0 of "t": the broker: refused',
+      'PublishRejectedError: the broker refused records sent to partition 0 of "t": the broker: refused',
     ],
     [
       'unsupported-codec',
-      'PublishRejectedError: the broker refused what was sent to partition 0 of "t": the broker: unsupported-codec',
+      'PublishRejectedError: the broker refused records sent to partition 0 of "t": the broker: unsupported-codec',
     ],
     [
       'unconfirmed',
-      'PublishUnconfirmedError: what was sent to partition 0 of "t" was not confirmed: the broker: unconfirmed',
+      'PublishUnconfirmedError: records sent to partition 0 of "t" were not confirmed: the broker: unconfirmed',
     ],
-  ] as const)('%s: rejects the batch by name and goes on', async (failure, why) => {
+  ] as const)('%s: rejects the batch with its own error and continues', async (failure, why) => {
     const { kafka, outcomes, publish } = await newReadyBench();
     publish('a', 0);
     publish('b', 0);
@@ -249,7 +249,7 @@ describe('Producer: failures', () => {
     expect(kafka.producers).toHaveLength(1);
   });
 
-  it('takes what is no error of the port for an unknown outcome', async () => {
+  it('treats an error that the client did not classify as an unknown outcome', async () => {
     const { kafka, outcomes, publish } = await newReadyBench();
     publish('a', 0);
     await settle();
@@ -258,7 +258,7 @@ describe('Producer: failures', () => {
     expect(outcomes.get('a')).toMatch(/^PublishUnconfirmedError: .*of undefined$/);
   });
 
-  it('too-large: rejects only the record that does not fit, the others go in order', async () => {
+  it('too-large: rejects only the record that exceeds the limit, and sends the others in order', async () => {
     const { kafka, outcomes, publish } = await newReadyBench();
     const written: string[] = [];
     kafka.onSend = (send) => {
@@ -270,12 +270,12 @@ describe('Producer: failures', () => {
     await settle();
     expect(written).toEqual([...'abcefgh']);
     expect(outcomes.get('D')).toBe(
-      'MessageTooLargeError: a message of about 33 bytes does not fit into partition 0 of "t": the broker: too-large',
+      'MessageTooLargeError: a message of about 33 bytes exceeds the size limit of partition 0 of "t": the broker: too-large',
     );
     expect(outcomes.size).toBe(8);
   });
 
-  it('unavailable: tries again with a growing wait, order kept, and says so', async () => {
+  it('unavailable: retries with a growing back-off in order, and logs it', async () => {
     const { kafka, clock, logger, outcomes, publish, producer } = await newReadyBench();
     const states: unknown[] = [];
     producer.state.changes.subscribe((state) => states.push(state));
@@ -305,12 +305,12 @@ describe('Producer: failures', () => {
       { value: 'ready' },
     ]);
     expect(logger.lines).toEqual([
-      'warn billing: the broker: unavailable; trying again',
-      'log billing: works again',
+      'warn billing: the broker: unavailable; retrying',
+      'log billing: recovered',
     ]);
   });
 
-  it('is ready again when everything is back, not the first of it', async () => {
+  it('is ready again when all partitions have recovered, not the first of them', async () => {
     const { kafka, clock, logger, publish, producer } = await newReadyBench();
     kafka.onSend = (send) => send.fail('unavailable');
     publish('a', 0);
@@ -325,7 +325,7 @@ describe('Producer: failures', () => {
     expect(logger.lines).toHaveLength(2);
   });
 
-  it('waits for a producer while none can be opened', async () => {
+  it('buffers records while no producer can be opened', async () => {
     const { kafka, clock, outcomes, publish, producer } = newProducerBench();
     kafka.openFailures.push('unavailable', 'unavailable');
     publish('a', 0);
@@ -337,7 +337,7 @@ describe('Producer: failures', () => {
     expect([producer.state.current.value, outcomes.size]).toEqual(['ready', 0]);
   });
 
-  it('refuses a publish beyond the bound and takes the next when there is room', async () => {
+  it('refuses a publish beyond maxBufferedMessages and accepts the next after a confirmation', async () => {
     const { kafka, outcomes, publish, producer } = await newReadyBench({ maxBufferedMessages: 2 });
     for (const value of ['a', 'b', 'c']) publish(value, 0);
     await settle();
@@ -351,7 +351,7 @@ describe('Producer: failures', () => {
     expect([outcomes.get('d'), producer.buffered.messages]).toEqual(['ok', 0]);
   });
 
-  it('counts bytes too', async () => {
+  it('refuses a publish beyond maxBufferedBytes', async () => {
     const { outcomes, publish } = await newReadyBench({ maxBufferedBytes: 200 });
     publish('x'.repeat(100));
     publish('y'.repeat(100));
@@ -361,7 +361,7 @@ describe('Producer: failures', () => {
 });
 
 describe('Producer: opening', () => {
-  it('opens before the first publish where it is asked to', async () => {
+  it('opens before the first publish by open()', async () => {
     const { producer, kafka } = newProducerBench();
     expect(producer.state.current).toEqual(idle);
     const opened = producer.open();
@@ -370,21 +370,23 @@ describe('Producer: opening', () => {
     expect([producer.state.current.value, kafka.producers.length]).toEqual(['ready', 1]);
   });
 
-  it('rejects who waits where the broker refuses at first; the next publish tries again', async () => {
+  it('rejects waiting callers if the broker refuses the first producer; the next publish tries again', async () => {
     const { producer, kafka, outcomes, publish } = newProducerBench();
     kafka.openFailures.push('refused', 'refused');
     await expect(producer.open()).rejects.toThrow(
-      'billing: the broker opens no producer: no producer: refused',
+      'billing: the broker refused to open a producer: no producer: refused',
     );
     publish('a', 0);
     await settle();
-    expect(outcomes.get('a')).toMatch(/^PublishRejectedError: billing: the broker opens no producer/);
+    expect(outcomes.get('a')).toMatch(
+      /^PublishRejectedError: billing: the broker refused to open a producer/,
+    );
     publish('b', 0);
     await settle();
     expect(valuesOf(kafka.open)).toEqual([['b']]);
   });
 
-  it('keeps trying where the broker refuses after it once let us in', async () => {
+  it('keeps trying if the broker refuses a producer after a first success', async () => {
     const { kafka, clock, publish } = await newReadyBench(idempotent);
     publish('a', 0);
     await settle();
@@ -399,7 +401,7 @@ describe('Producer: opening', () => {
 });
 
 describe('Producer: idempotent', () => {
-  it('retires the producer of a rejected request: what is on its way is unconfirmed, what waits goes on with a new one', async () => {
+  it('retires the producer of a failed request: requests in flight are unconfirmed, queued records are sent by a new one', async () => {
     const { kafka, outcomes, publish } = await newReadyBench(idempotent);
     publish('a', 0);
     publish('b', 1);
@@ -409,7 +411,7 @@ describe('Producer: idempotent', () => {
     kafka.sends[0]!.fail('unconfirmed');
     await settle();
     expect(Object.fromEntries(outcomes)).toEqual({
-      a: 'PublishUnconfirmedError: what was sent to partition 0 of "t" was not confirmed: the broker: unconfirmed',
+      a: 'PublishUnconfirmedError: records sent to partition 0 of "t" were not confirmed: the broker: unconfirmed',
       b: 'PublishUnconfirmedError: another request of the same idempotent producer failed: the broker: unconfirmed',
     });
     // Partition 1 waits for the old request: the new one must not overtake it.
@@ -423,22 +425,22 @@ describe('Producer: idempotent', () => {
     expect(kafka.producers.map(({ isClosed }) => isClosed)).toEqual([true, false]);
   });
 
-  it('does not send again what may have been done in an earlier try of the client', async () => {
+  it('does not resend records that an earlier attempt of the client may have written', async () => {
     const { kafka, clock, outcomes, publish } = await newReadyBench(idempotent);
     publish('a', 0);
     await settle();
     publish('b', 0);
     kafka.sends[0]!.fail('unavailable');
     await settle();
-    expect(outcomes.get('a')).toMatch(/^PublishUnconfirmedError: what was sent to partition 0/);
+    expect(outcomes.get('a')).toMatch(/^PublishUnconfirmedError: records sent to partition 0/);
     expect(kafka.open).toEqual([]);
     await clock.advance(100);
     expect(kafka.open).toMatchObject([{ values: ['b'], producer: { id: 1 } }]);
   });
 });
 
-describe('Producer: the end', () => {
-  it('flushes: resolves for all who wait when everything is settled, rejected or confirmed', async () => {
+describe('Producer: flush and close', () => {
+  it('flushes: resolves for all callers when every record is rejected or confirmed', async () => {
     const { kafka, publish, producer } = await newReadyBench();
     await producer.flush();
     publish('a', 0);
@@ -453,7 +455,7 @@ describe('Producer: the end', () => {
     expect(flushes.map(({ done }) => done)).toEqual([true, true]);
   });
 
-  it('closes: refuses new ones at once, flushes, closes the client’s producer', async () => {
+  it('closes: refuses new records at once, flushes, closes the client’s producer', async () => {
     const { kafka, clock, outcomes, publish, producer } = await newReadyBench();
     publish('a', 0);
     await settle();
@@ -471,13 +473,13 @@ describe('Producer: the end', () => {
     expect([producer.state.current, clock.pendingTimers]).toEqual([closed, 0]);
   });
 
-  it('rejects at the limit what is on its way as unconfirmed and the rest as never sent', async () => {
+  it('rejects at the deadline requests in flight as unconfirmed and the rest as not sent', async () => {
     const { kafka, clock, outcomes, publish, producer } = await newReadyBench();
     publish('a', 0);
     publish('w', 2);
     await settle();
     publish('b', 0);
-    kafka.askFailures.push('unavailable', 'unavailable', 'unavailable');
+    kafka.metadataFailures.push('unavailable', 'unavailable', 'unavailable');
     publish('u', 0, 'unknown');
     kafka.sends[1]!.fail('unavailable');
     await settle();
@@ -487,7 +489,7 @@ describe('Producer: the end', () => {
     await closing;
     const unsent = 'ClientClosedError: billing: closed before it was sent';
     expect(Object.fromEntries(outcomes)).toEqual({
-      a: 'PublishUnconfirmedError: billing: closed before what was on its way was confirmed',
+      a: 'PublishUnconfirmedError: billing: closed before the request in flight was confirmed',
       b: unsent,
       w: unsent,
       u: unsent,
@@ -498,7 +500,7 @@ describe('Producer: the end', () => {
     expect([producer.state.current, kafka.producers[0]!.isClosed]).toEqual([closed, true]);
   });
 
-  it('ends in time though the client’s producer never closes or opens', async () => {
+  it('closes in time though the client’s producer never closes or opens', async () => {
     const { kafka, clock, producer, publish, outcomes } = await newReadyBench();
     kafka.producers[0]!.close = () => new Promise(() => {});
     const closing = noteWhenDone(producer.close(0));
@@ -516,14 +518,14 @@ describe('Producer: the end', () => {
     expect(outcomes.get('a')).toBe('ClientClosedError: billing: closed');
   });
 
-  it('closes a producer that is opened too late', async () => {
+  it('closes a producer that opens after close()', async () => {
     const { kafka, producer } = newProducerBench();
     const opening = producer.open().catch((error: Error) => error.name);
     await producer.close(1_000);
     expect([await opening, kafka.producers[0]!.isClosed]).toEqual(['ClientClosedError', true]);
   });
 
-  it('survives an opening that throws', async () => {
+  it('handles an openProducer that throws synchronously', async () => {
     const { producer, clock } = newProducerBench({
       client: {
         openProducer() {

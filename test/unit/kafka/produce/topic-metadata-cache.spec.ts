@@ -4,127 +4,127 @@ import { TopicMetadataCache } from '../../../../lib/kafka/produce/topic-metadata
 import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
 import { newGate, settle, type Gate } from '../../core/harness.js';
 
-/** A directory whose questions wait for the test's answers. */
+/** A cache whose metadata requests wait for the test's responses. */
 function newBench() {
-  const questions: { topic: string; gate: Gate<ReadonlyMap<string, number>> }[] = [];
+  const requests: { topic: string; gate: Gate<ReadonlyMap<string, number>> }[] = [];
   const clock = new VirtualClock();
-  const directory = new TopicMetadataCache(
+  const cache = new TopicMetadataCache(
     {
       partitionCounts(topics) {
         const gate = newGate<ReadonlyMap<string, number>>();
-        questions.push({ topic: topics.join(), gate });
+        requests.push({ topic: topics.join(), gate });
         return gate.promise;
       },
     },
     clock,
   );
   const answer = async (partitions?: number): Promise<void> => {
-    const { topic, gate } = questions.shift()!;
+    const { topic, gate } = requests.shift()!;
     gate.open(new Map(partitions === undefined ? [] : [[topic, partitions]]));
     await settle();
   };
   const know = async (topic: string, partitions?: number): Promise<void> => {
-    const asked = directory.partitions(topic);
+    const asked = cache.partitionCount(topic);
     await answer(partitions);
     await asked;
   };
-  return { questions, clock, directory, answer, know };
+  return { requests, clock, cache, answer, know };
 }
 
 describe('TopicMetadataCache', () => {
-  it('asks at once for a topic that it does not know, once for all who want to know', async () => {
-    const { questions, directory, answer } = newBench();
-    expect(directory.known('t')).toBeUndefined();
-    const asked = [directory.partitions('t'), directory.partitions('t'), directory.exists('t')];
-    expect(questions.map(({ topic }) => topic)).toEqual(['t']);
+  it('fetches an unknown topic at once, with one request for all callers', async () => {
+    const { requests, cache, answer } = newBench();
+    expect(cache.known('t')).toBeUndefined();
+    const asked = [cache.partitionCount('t'), cache.partitionCount('t'), cache.exists('t')];
+    expect(requests.map(({ topic }) => topic)).toEqual(['t']);
     await answer(3);
     expect(await Promise.all(asked)).toEqual([3, 3, true]);
-    expect([directory.known('t'), await directory.partitions('t')]).toEqual([3, 3]);
-    expect(questions).toEqual([]);
+    expect([cache.known('t'), await cache.partitionCount('t')]).toEqual([3, 3]);
+    expect(requests).toEqual([]);
   });
 
-  it('remembers for a second that a topic is missing', async () => {
-    const { questions, clock, directory, answer, know } = newBench();
+  it('caches for a second that a topic is missing', async () => {
+    const { requests, clock, cache, answer, know } = newBench();
     await know('t');
     await clock.advance(999);
-    expect([await directory.partitions('t'), await directory.exists('t')]).toEqual([undefined, false]);
-    expect(questions).toEqual([]);
+    expect([await cache.partitionCount('t'), await cache.exists('t')]).toEqual([undefined, false]);
+    expect(requests).toEqual([]);
     await clock.advance(1);
-    const asked = directory.partitions('t');
+    const asked = cache.partitionCount('t');
     await answer(2);
     expect(await asked).toBe(2);
   });
 
-  it('asks again beside after a minute, and answers from memory meanwhile', async () => {
-    const { questions, clock, directory, answer, know } = newBench();
+  it('refreshes in the background after a minute, and returns the cached count meanwhile', async () => {
+    const { requests, clock, cache, answer, know } = newBench();
     await know('t', 3);
     await clock.advance(59_999);
-    expect([directory.known('t'), questions.length]).toEqual([3, 0]);
+    expect([cache.known('t'), requests.length]).toEqual([3, 0]);
     await clock.advance(1);
-    expect([directory.known('t'), directory.known('t'), questions.length]).toEqual([3, 3, 1]);
+    expect([cache.known('t'), cache.known('t'), requests.length]).toEqual([3, 3, 1]);
     await answer(5);
-    expect(directory.known('t')).toBe(5);
+    expect(cache.known('t')).toBe(5);
   });
 
-  it('keeps what it knows where asking again fails, and forgets a topic that is gone', async () => {
-    const { questions, clock, directory, answer, know } = newBench();
+  it('keeps the cached count if a refresh fails, and drops a topic that was deleted', async () => {
+    const { requests, clock, cache, answer, know } = newBench();
     await know('t', 3);
     await clock.advance(60_000);
-    directory.known('t');
-    questions.shift()!.gate.fail(new KafkaClientError('unavailable', 'no broker'));
+    cache.known('t');
+    requests.shift()!.gate.fail(new KafkaClientError('unavailable', 'no broker'));
     await settle();
-    expect(directory.known('t')).toBe(3);
+    expect(cache.known('t')).toBe(3);
     await clock.advance(60_000);
-    directory.known('t');
+    cache.known('t');
     await answer();
-    expect(directory.known('t')).toBeUndefined();
+    expect(cache.known('t')).toBeUndefined();
   });
 
-  it('passes a failure on to all who asked, and asks again for the next', async () => {
-    const { questions, directory, answer } = newBench();
-    const asked = [directory.partitions('t'), directory.exists('t')];
-    questions.shift()!.gate.fail(new KafkaClientError('unavailable', 'no broker'));
+  it('rejects all callers of a failed request, and sends a new one for the next caller', async () => {
+    const { requests, cache, answer } = newBench();
+    const asked = [cache.partitionCount('t'), cache.exists('t')];
+    requests.shift()!.gate.fail(new KafkaClientError('unavailable', 'no broker'));
     const outcomes = await Promise.allSettled(asked);
     expect(outcomes.map(({ status }) => status)).toEqual(['rejected', 'rejected']);
-    const again = directory.partitions('t');
+    const again = cache.partitionCount('t');
     await answer(1);
     expect(await again).toBe(1);
   });
 
-  it('takes a client that rejects for a missing topic at its word', async () => {
-    const { questions, directory } = newBench();
-    const asked = directory.partitions('t');
-    questions.shift()!.gate.fail(new KafkaClientError('unknown-topic', 'no such topic'));
+  it('treats an unknown-topic error as a missing topic', async () => {
+    const { requests, cache } = newBench();
+    const asked = cache.partitionCount('t');
+    requests.shift()!.gate.fail(new KafkaClientError('unknown-topic', 'no such topic'));
     expect(await asked).toBeUndefined();
   });
 
-  it('forgets: the next question is asked, and an older answer is not kept', async () => {
-    const { questions, directory, answer, know } = newBench();
+  it('forgets: the next call sends a request, and the response of an older one is not cached', async () => {
+    const { requests, cache, answer, know } = newBench();
     await know('t', 3);
-    directory.forget('t');
-    const early = directory.partitions('t');
-    directory.forget('t');
-    const late = directory.partitions('t');
-    expect(questions).toHaveLength(2);
+    cache.forget('t');
+    const early = cache.partitionCount('t');
+    cache.forget('t');
+    const late = cache.partitionCount('t');
+    expect(requests).toHaveLength(2);
     await answer(3);
-    expect([await early, directory.known('t')]).toEqual([3, undefined]);
+    expect([await early, cache.known('t')]).toEqual([3, undefined]);
     await answer();
-    expect([await late, directory.known('t')]).toEqual([undefined, undefined]);
+    expect([await late, cache.known('t')]).toEqual([undefined, undefined]);
   });
 
-  it('asks anew where what it knows is not enough, at most once a second', async () => {
-    const { questions, clock, directory, answer, know } = newBench();
+  it('fetches the current count at most once a second', async () => {
+    const { requests, clock, cache, answer, know } = newBench();
     await know('t', 3);
-    expect([await directory.refreshed('t'), questions.length]).toEqual([3, 0]);
+    expect([await cache.currentPartitionCount('t'), requests.length]).toEqual([3, 0]);
     await clock.advance(1_000);
-    const asked = directory.refreshed('t');
+    const asked = cache.currentPartitionCount('t');
     await answer(4);
     expect(await asked).toBe(4);
   });
 
-  it('does not ask for what no topic can be named', async () => {
-    const { questions, directory } = newBench();
-    for (const name of ['a b', '', '..', 'x'.repeat(250)]) expect(await directory.exists(name)).toBe(false);
-    expect(questions).toEqual([]);
+  it('sends no request for an illegal topic name', async () => {
+    const { requests, cache } = newBench();
+    for (const name of ['a b', '', '..', 'x'.repeat(250)]) expect(await cache.exists(name)).toBe(false);
+    expect(requests).toEqual([]);
   });
 });

@@ -16,14 +16,14 @@ const record: FetchedRecord = {
 };
 const delivery = { message: { raw: record } } as unknown as Delivery;
 
-function newBench(delays: readonly number[] = [1_000, 60_000]) {
+function newHarness(delays: readonly number[] = [1_000, 60_000]) {
   const clock = new VirtualClock();
   const logger = new RecordingLogger();
   const written: { topic: string; record: RecordToSend }[] = [];
-  const made: string[] = [];
-  /** What each publish fails with, one after another. */
+  const declared: string[] = [];
+  /** The errors of the next publishes; undefined: it succeeds. */
   const failures: (Error | undefined)[] = [];
-  const copies = new Republisher({
+  const republisher = new Republisher({
     producer: {
       publish: async (topic, sent) => {
         const failure = failures.shift();
@@ -39,9 +39,9 @@ function newBench(delays: readonly number[] = [1_000, 60_000]) {
     clock,
     random: () => 0.5,
     logger,
-    declareManagedTopics: async (source) => void made.push(source),
+    declareManagedTopics: async (source) => void declared.push(source),
   });
-  return { copies, clock, logger, written, made, failures };
+  return { republisher, clock, logger, written, declared, failures };
 }
 
 const headers = {
@@ -54,12 +54,12 @@ const headers = {
 };
 const redelivery: Redelivery = { to: 'redelivery', delayMs: 1_000, headers, isDeferral: false };
 
-describe('a copy', () => {
-  it('goes where it waits, of the current time, with its key and its reply address', async () => {
-    const { copies, clock, written } = newBench();
-    await copies.write('orders', delivery, redelivery);
-    await copies.write('orders', delivery, { ...redelivery, delayMs: 120_000 });
-    await copies.write('orders', delivery, { to: 'dead-letter', headers });
+describe('a republished message', () => {
+  it('goes to the topic of its delay, with the current time, its key and its reply address', async () => {
+    const { republisher, clock, written } = newHarness();
+    await republisher.republish('orders', delivery, redelivery);
+    await republisher.republish('orders', delivery, { ...redelivery, delayMs: 120_000 });
+    await republisher.republish('orders', delivery, { to: 'dead-letter', headers });
     expect(written.map(({ topic }) => topic)).toEqual([
       'orders.retry.g.1000',
       'orders.retry.g.60000',
@@ -71,26 +71,26 @@ describe('a copy', () => {
     expect(written[2]!.record.headers).not.toHaveProperty('kafka_replyTopic');
   });
 
-  it('whose topic is gone has it made, and is written then', async () => {
-    const { copies, written, made, failures } = newBench();
+  it('whose topic was deleted is published after the topic is declared again', async () => {
+    const { republisher, written, declared, failures } = newHarness();
     failures.push(new NoRouteError('gone'));
-    await copies.write('orders', delivery, redelivery);
-    expect([made, written.length]).toEqual([['orders'], 1]);
+    await republisher.republish('orders', delivery, redelivery);
+    expect([declared, written.length]).toEqual([['orders'], 1]);
     failures.push(new NoRouteError('gone'), new NoRouteError('gone'));
-    await expect(copies.write('orders', delivery, redelivery)).rejects.toThrow('gone');
+    await expect(republisher.republish('orders', delivery, redelivery)).rejects.toThrow('gone');
   });
 
-  it('that is too large leaves out what is not needed for reading it', async () => {
-    const { copies, written, failures } = newBench();
+  it('that is too large is published without headers of other programs', async () => {
+    const { republisher, written, failures } = newHarness();
     failures.push(new MessageTooLargeError('large'));
-    await copies.write('orders', delivery, redelivery);
+    await republisher.republish('orders', delivery, redelivery);
     const { tenant: _tenant, ...needed } = headers;
     expect(written[0]!.record.headers).toEqual({ ...needed, 'stork-group': 'g' });
   });
 });
 
-describe('what has to wait on', () => {
-  const waiting = (dueAt: number, signal = new AbortController().signal) => ({
+describe('a record with a remaining delay', () => {
+  const remaining = (dueAt: number, signal = new AbortController().signal) => ({
     source: 'orders',
     delayMs: 5,
     record,
@@ -98,37 +98,37 @@ describe('what has to wait on', () => {
     signal,
   });
 
-  it('goes as it is to the topic of the time that is left', async () => {
-    const { copies, clock, written } = newBench();
-    expect(await copies.waitOn(waiting(clock.now() + 90_000))).toBe(true);
-    expect(await copies.waitOn(waiting(clock.now() + 500))).toBe(true);
+  it('is published unchanged to the topic of its remaining delay', async () => {
+    const { republisher, clock, written } = newHarness();
+    expect(await republisher.forwardRemainingDelay(remaining(clock.now() + 90_000))).toBe(true);
+    expect(await republisher.forwardRemainingDelay(remaining(clock.now() + 500))).toBe(true);
     expect(written.map(({ topic }) => topic)).toEqual(['orders.retry.g.60000', 'orders.retry.g.1000']);
     expect(written[0]!.record).toMatchObject({ headers: record.headers, key: record.key });
   });
 
-  it('stays among those of its delay where none is configured', async () => {
-    const { copies, clock, written } = newBench([]);
-    await copies.waitOn(waiting(clock.now() + 90_000));
+  it('is published to its own topic again where no delay is configured', async () => {
+    const { republisher, clock, written } = newHarness([]);
+    await republisher.forwardRemainingDelay(remaining(clock.now() + 90_000));
     expect(written.map(({ topic }) => topic)).toEqual(['orders.retry.g.5']);
   });
 
-  it('is tried again, and runs from memory once it is due', async () => {
-    const { copies, clock, written, failures, logger } = newBench();
+  it('is published again after a failure, and handled from memory once it is due', async () => {
+    const { republisher, clock, written, failures, logger } = newHarness();
     failures.push(...Array.from({ length: 50 }, () => new Error('no broker')));
-    const outcome = copies.waitOn(waiting(clock.now() + 2_000));
+    const outcome = republisher.forwardRemainingDelay(remaining(clock.now() + 2_000));
     await clock.advance(2_000);
     expect([await outcome, written]).toEqual([false, []]);
     expect(logger.lines.filter((line) => line.includes('no broker'))).toHaveLength(1);
     expect(failures.length).toBeGreaterThan(40);
   });
 
-  it('ends with its partition', async () => {
-    const { copies, clock, failures } = newBench();
-    const lost = new AbortController();
+  it('is no longer published after its partition was revoked', async () => {
+    const { republisher, clock, failures } = newHarness();
+    const revoked = new AbortController();
     failures.push(new Error('no broker'));
-    const outcome = copies.waitOn(waiting(clock.now() + 60_000, lost.signal));
+    const outcome = republisher.forwardRemainingDelay(remaining(clock.now() + 60_000, revoked.signal));
     await Promise.resolve();
-    lost.abort();
+    revoked.abort();
     expect(await outcome).toBe(false);
   });
 });

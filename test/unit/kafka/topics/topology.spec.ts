@@ -11,12 +11,17 @@ interface Broker {
   /** Partitions by topic. */
   readonly topics: Map<string, number>;
   readonly config: Record<string, Record<string, string>>;
-  readonly made: TopicToCreate[];
+  readonly created: TopicToCreate[];
   mayCreate: boolean;
 }
 
 function newBench(topics: Record<string, number> = {}, fields: Partial<TopologyFields> = {}) {
-  const broker: Broker = { topics: new Map(Object.entries(topics)), config: {}, made: [], mayCreate: true };
+  const broker: Broker = {
+    topics: new Map(Object.entries(topics)),
+    config: {},
+    created: [],
+    mayCreate: true,
+  };
   const logger = new RecordingLogger();
   const admin = {
     partitionCounts: async (asked: readonly string[]) =>
@@ -24,7 +29,7 @@ function newBench(topics: Record<string, number> = {}, fields: Partial<TopologyF
     createTopics: async (wanted: readonly TopicToCreate[]) => {
       if (!broker.mayCreate) throw new KafkaClientError('refused', 'TOPIC_AUTHORIZATION_FAILED');
       for (const one of wanted) broker.topics.set(one.topic, one.partitions < 0 ? 4 : one.partitions);
-      broker.made.push(...wanted);
+      broker.created.push(...wanted);
     },
     topicConfig: async (topic: string) => broker.config[topic] ?? {},
   };
@@ -40,8 +45,8 @@ function newBench(topics: Record<string, number> = {}, fields: Partial<TopologyF
   return { broker, topology, logger };
 }
 
-describe('a source', () => {
-  it('is made with its dead letter topic, which has as many partitions and room for headers', async () => {
+describe('a source topic', () => {
+  it('is created with its dead letter topic, which has as many partitions and accepts larger records', async () => {
     const { broker, topology } = newBench({}, { partitions: 3, replicationFactor: 2 });
     broker.config['orders'] = { 'max.message.bytes': '1000000' };
     await topology.declare(['orders'], retries);
@@ -50,24 +55,24 @@ describe('a source', () => {
       'retention.ms': '-1',
       'max.message.bytes': String(1_000_000 + 64 * 1024),
     };
-    expect(broker.made.slice(0, 2)).toEqual([
+    expect(broker.created.slice(0, 2)).toEqual([
       { topic: 'orders', partitions: 3, replicationFactor: 2, config: {} },
       { topic: 'orders.dlq', partitions: 3, replicationFactor: 2, config: deadLetters },
     ]);
     expect(topology.hasCreated('orders')).toBe(true);
   });
 
-  it('that is there is left alone', async () => {
+  it('that exists is not changed', async () => {
     const { broker, topology } = newBench({ orders: 7 });
     await topology.declare(['orders'], retries);
-    expect(broker.made.map(({ topic, partitions }) => [topic, partitions])).toEqual([
+    expect(broker.created.map(({ topic, partitions }) => [topic, partitions])).toEqual([
       ['orders.dlq', 7],
       ['orders.retry.g.0', 7],
     ]);
     expect(topology.hasCreated('orders')).toBe(false);
   });
 
-  it('that may not be made is told with the command that makes it', async () => {
+  it('that may not be created is reported with the command that creates it', async () => {
     const { broker, topology } = newBench({ known: 2 }, { partitions: 3, replicationFactor: 2 });
     broker.mayCreate = false;
     const error = await topology.declare(['orders', 'known'], retries).catch((thrown: unknown) => thrown);
@@ -85,40 +90,40 @@ describe('a source', () => {
   });
 });
 
-describe('a dead letter topic that somebody made', () => {
+describe('an existing dead letter topic', () => {
   const declared = async (config: Record<string, string>) => {
     const { broker, topology, logger } = newBench({ orders: 1, 'orders.dlq': 1, 'orders.retry.g.0': 1 });
     broker.config['orders'] = { 'max.message.bytes': '1000' };
     broker.config['orders.dlq'] = config;
     await topology.declare(['orders'], retries);
-    expect(broker.made).toEqual([]);
+    expect(broker.created).toEqual([]);
     return logger.lines.join('\n');
   };
 
-  it('and that loses letters is warned of, with the command', async () => {
-    const said = await declared({ 'retention.ms': '604800000', 'max.message.bytes': '1000' });
-    expect(said).toContain('kafka-configs.sh --bootstrap-server h:1 --alter --topic orders.dlq');
-    expect(said).toContain(`retention.ms=-1,max.message.bytes=${1_000 + 64 * 1024}`);
+  it('that may lose dead letters is logged with the command that changes it', async () => {
+    const logged = await declared({ 'retention.ms': '604800000', 'max.message.bytes': '1000' });
+    expect(logged).toContain('kafka-configs.sh --bootstrap-server h:1 --alter --topic orders.dlq');
+    expect(logged).toContain(`retention.ms=-1,max.message.bytes=${1_000 + 64 * 1024}`);
     expect(await declared({ 'cleanup.policy': 'compact' })).toContain('cleanup.policy=delete');
   });
 
-  it('and that keeps more is no worse', async () => {
+  it('that keeps more is accepted', async () => {
     const config = { 'cleanup.policy': 'delete', 'retention.ms': '-1', 'max.message.bytes': '9000000' };
     expect(await declared(config)).toBe('');
     expect(await declared({})).toBe('');
   });
 });
 
-it('a reply topic forgets within the hour; one that is there is left alone', async () => {
+it('a reply topic has a retention of one hour; an existing one is not changed', async () => {
   const { broker, topology } = newBench();
   await topology.declareReplies('x.reply', 6);
   await topology.declareReplies('x.reply', 6);
-  expect(broker.made).toMatchObject([
+  expect(broker.created).toMatchObject([
     { topic: 'x.reply', partitions: 6, config: { 'retention.ms': '3600000' } },
   ]);
 });
 
-it('what is found later and cannot get a dead letter topic is logged, not thrown', async () => {
+it('a topic that is found later and may not get a dead letter topic is logged, not thrown', async () => {
   const { broker, topology, logger } = newBench({ late: 2 });
   broker.mayCreate = false;
   await topology.declareManagedTopics(['late'], retries);

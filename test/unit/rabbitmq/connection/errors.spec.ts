@@ -3,15 +3,15 @@ import { ConnectionLostError, StorkConfigError } from '../../../../lib/core/runt
 import {
   addressOf,
   connectError,
-  isRefusal,
+  isAuthError,
   replyCodeOf,
 } from '../../../../lib/rabbitmq/connection/errors.js';
 
 const url = 'amqp://me:s3cret@broker.example:5672/shop?heartbeat=5';
 const coded = (code: unknown, message = ''): Error => Object.assign(new Error(message), { code });
 
-/** What the client says of a refusal: the login's has the code in words, the virtual host's only a raw frame. */
-const refusals = [
+/** amqplib reports the reply code as a field, or in the message text only. */
+const authErrors = [
   coded(403, 'ACCESS_REFUSED'),
   coded(530, 'NOT_ALLOWED'),
   new Error('Handshake terminated by server: 403 (ACCESS-REFUSED) with message "ACCESS_REFUSED - Login"'),
@@ -20,7 +20,7 @@ const refusals = [
   ),
 ];
 
-describe('errors of the client library', () => {
+describe('errors of amqplib', () => {
   it.each([
     [coded(404), 404],
     [coded('ECONNREFUSED', 'connect ECONNREFUSED'), undefined],
@@ -34,20 +34,20 @@ describe('errors of the client library', () => {
     expect(replyCodeOf(error)).toBe(code);
   });
 
-  it.each(refusals)('%s is a refusal', (error) => {
-    expect(isRefusal(error)).toBe(true);
+  it.each(authErrors)('%s is an authentication error', (error) => {
+    expect(isAuthError(error)).toBe(true);
     expect(connectError(url, error)).toBeInstanceOf(StorkConfigError);
   });
 
   it.each([coded(541), coded(320), coded('ECONNREFUSED'), new Error('Heartbeat timeout'), 'closed'])(
-    '%s is not',
+    '%s is a lost connection',
     (error) => {
-      expect(isRefusal(error)).toBe(false);
+      expect(isAuthError(error)).toBe(false);
       expect(connectError(url, error)).toBeInstanceOf(ConnectionLostError);
     },
   );
 
-  it('name the address, and neither password nor parameters', () => {
+  it('contain the address without password and query parameters', () => {
     expect(addressOf(url)).toBe('amqp://***@broker.example:5672/shop');
     expect(addressOf('amqp://me:p@ss/w?rd@host/v')).not.toMatch(/p@ss|rd/);
     const { message } = connectError(url, new Error(`cannot parse ${url}`));
@@ -55,7 +55,7 @@ describe('errors of the client library', () => {
     expect(message).toContain('broker.example:5672');
   });
 
-  it('have something to say when the error has not', () => {
+  it('contain the code of an error without a message, else "no answer"', () => {
     expect(connectError(url, new AggregateError([], '')).message).toMatch(/: no answer$/);
     expect(connectError(url, coded('ECONNREFUSED')).message).toMatch(/ECONNREFUSED$/);
   });

@@ -2,7 +2,7 @@ import * as fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { Acknowledger } from '../../../../lib/rabbitmq/consume/acknowledger.js';
 
-/** A channel as the broker sees it: what is settled, and how. */
+/** The broker's side of a channel: which delivery tags are settled, and how. */
 class Channel {
   readonly settled = new Map<number, 'ack' | 'nack'>();
   frames = 0;
@@ -21,7 +21,7 @@ class Channel {
 
   #settle(tag: number, how: 'ack' | 'nack', isFolded: boolean): void {
     if (this.settled.has(tag)) {
-      // The broker closes the channel on an unknown tag; `multiple` passes over what is settled.
+      // RabbitMQ closes the channel on an unknown tag; `multiple` skips settled tags.
       if (isFolded) return;
       throw new Error(`tag ${tag} settled twice`);
     }
@@ -34,7 +34,7 @@ const steps = fc.array(fc.record({ tag: fc.nat(29), how: fc.constantFrom('ack', 
   maxLength: 60,
 });
 
-it('settles exactly what it was told to, however it folds', () => {
+it('settles every delivery exactly once, as ack or nack, however it batches', () => {
   fc.assert(
     fc.property(steps, (given) => {
       const channel = new Channel(30);
@@ -55,7 +55,7 @@ it('settles exactly what it was told to, however it folds', () => {
   );
 });
 
-it('folds a row into one frame, and does not wait for a gap', () => {
+it('acks a contiguous range with one frame, and does not wait for a gap to close', () => {
   const channel = new Channel(5);
   const acknowledger = new Acknowledger(channel);
   for (const tag of [3, 1, 2, 5]) acknowledger.ack(tag);
@@ -64,7 +64,7 @@ it('folds a row into one frame, and does not wait for a gap', () => {
   expect(channel.frames).toBe(2);
 });
 
-it('sends what a turn has settled by itself, and nothing after the channel is gone', async () => {
+it('sends the acks at the end of the turn, and none after the channel is closed', async () => {
   const channel = new Channel(2);
   const acknowledger = new Acknowledger(channel);
   acknowledger.ack(1);

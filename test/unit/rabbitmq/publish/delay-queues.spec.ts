@@ -3,14 +3,14 @@ import { describe, expect, it } from 'vitest';
 import { roundDelayUp } from '../../../../lib/rabbitmq/publish/delay-queues.js';
 
 const dayMs = 86_400_000;
-/** What a message may ask for: a broker's 32-bit time to live. */
-const longestMs = 2 ** 32 - 1;
+/** RabbitMQ's TTL has 32 bits. */
+const maxTtlMs = 2 ** 32 - 1;
 
 function isStep(ms: number): boolean {
   return ms === dayMs || /^[125]0{2,}$/.test(String(ms));
 }
 
-describe('delays that have queues', () => {
+describe('delays with a queue', () => {
   it('are 1, 2, 5 in each decade from 100 ms to a day', () => {
     const all = new Set<number>();
     for (let ms = 0; ms <= dayMs; ms += 50) all.add(roundDelayUp(ms));
@@ -37,7 +37,7 @@ describe('delays that have queues', () => {
     ]);
   });
 
-  it('are never shorter than asked up to a day, the next step, and a step of their own', () => {
+  it('are the next step, never shorter than requested up to a day, and round to themselves', () => {
     const delays = fc.oneof(fc.integer({ min: 0, max: dayMs }), fc.constantFrom(100, 101, 50_000_000, dayMs));
     fc.assert(
       fc.property(delays, (ms) => {
@@ -50,10 +50,10 @@ describe('delays that have queues', () => {
     );
   });
 
-  it('never shrink as the wish grows', () => {
-    const wish = fc.integer({ min: 0, max: longestMs });
+  it('are monotonic', () => {
+    const delays = fc.integer({ min: 0, max: maxTtlMs });
     fc.assert(
-      fc.property(wish, wish, (a, b) => {
+      fc.property(delays, delays, (a, b) => {
         expect(roundDelayUp(Math.min(a, b))).toBeLessThanOrEqual(roundDelayUp(Math.max(a, b)));
       }),
     );

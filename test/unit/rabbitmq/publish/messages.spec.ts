@@ -7,7 +7,7 @@ import { republishOptions, inboundMessage, inboundReply } from '../../../../lib/
 
 type Properties = Record<string, unknown>;
 
-/** The client's own writer of tables, which it does not export. */
+/** amqplib's encoder of tables, which it does not export. */
 const codec = createRequire(import.meta.url)('../../../../node_modules/amqplib/lib/codec.js') as {
   encodeTable(buffer: Buffer, table: object, offset: number): number;
 };
@@ -18,11 +18,11 @@ function message(properties: Properties, body = 'body'): ConsumeMessage {
   return { fields, properties, content: Buffer.from(body) } as unknown as ConsumeMessage;
 }
 
-const copyOf = (properties: Properties, headers: MessageHeaders = {}) =>
+const republishedOf = (properties: Properties, headers: MessageHeaders = {}) =>
   republishOptions(message(properties), { to: 'dead-letter', headers });
 
-describe("a message's copy", () => {
-  it('carries what an allow-list names, and nothing else', () => {
+describe('a republished message', () => {
+  it('carries the allow-listed properties and no others', () => {
     const properties = {
       contentType: 'a',
       contentEncoding: 'b',
@@ -39,7 +39,7 @@ describe("a message's copy", () => {
       clusterId: 'here',
       headers: {},
     };
-    expect(copyOf(properties)).toEqual({
+    expect(republishedOf(properties)).toEqual({
       contentType: 'a',
       contentEncoding: 'b',
       correlationId: 'c',
@@ -54,69 +54,75 @@ describe("a message's copy", () => {
     });
   });
 
-  it('leaves out every header that the broker owns, and no other', () => {
+  it('omits the broker-owned headers and no others', () => {
     const owned = ['x-death', 'x-first-death-queue', 'x-last-death-reason', 'x-delivery-count'];
     const kept = ['x-deathly', 'xCC', 'CCC', 'cc', 'x-match', 'x-tenant', 'BCCx'];
     const all = Object.fromEntries([...owned, 'x-acquired-count', 'CC', 'BCC', ...kept].map((n) => [n, 'v']));
-    expect(Object.keys(copyOf({ headers: {} }, all).headers as object).toSorted()).toEqual(kept.toSorted());
+    expect(Object.keys(republishedOf({ headers: {} }, all).headers as object).toSorted()).toEqual(
+      kept.toSorted(),
+    );
   });
 
-  it('keeps the first origin', () => {
+  it('preserves the headers of its first origin', () => {
     const properties = { expiration: '10', userId: 'me', headers: { CC: ['a'] } };
     const first = { 'stork-origin-expiration': '99', 'stork-origin-cc': 'b' };
-    expect(copyOf(properties, first).headers).toMatchObject({ ...first, 'stork-origin-user-id': 'me' });
+    expect(republishedOf(properties, first).headers).toMatchObject({
+      ...first,
+      'stork-origin-user-id': 'me',
+    });
   });
 
-  it('shows a CC of any kind as text of bounded length', () => {
+  it('stores a CC header of any type as text of bounded length', () => {
     fc.assert(
       fc.property(fc.oneof(fc.array(fc.string()), fc.string(), fc.jsonValue()), (cc) => {
-        const { headers } = copyOf({ headers: { CC: cc } });
-        const shown = (headers as Record<string, unknown>)['stork-origin-cc'];
-        expect(typeof shown).toBe('string');
-        expect((shown as string).length).toBeLessThanOrEqual(1_024);
+        const { headers } = republishedOf({ headers: { CC: cc } });
+        const originCc = (headers as Record<string, unknown>)['stork-origin-cc'];
+        expect(typeof originCc).toBe('string');
+        expect((originCc as string).length).toBeLessThanOrEqual(1_024);
       }),
     );
   });
 
-  it('fits into the frame that the client writes it in, whatever headers it came with, and keeps all of ours', () => {
+  it('fits into the encode buffer of amqplib, whatever its headers, and keeps all headers of stork', () => {
     const value = fc.oneof(
       fc.string(),
       fc.string({ minLength: 1 }).map((text) => text.repeat(500)),
       fc.integer(),
       fc.uint8Array({ maxLength: 3_000 }).map((bytes) => Buffer.from(bytes)),
       fc.array(fc.string(), { maxLength: 200 }),
-      // To the client `!` names a type of its own.
+      // amqplib reads the key `!` as a type annotation.
       fc.dictionary(
         fc.string().filter((key) => key !== '!'),
         fc.string(),
       ),
     );
-    // AMQP's names have 255 bytes at most.
+    // AMQP limits header names to 255 bytes.
     const name = fc.string({ unit: 'grapheme-ascii', minLength: 1, maxLength: 60 });
     const own = { 'stork-error-message': 'x'.repeat(1_024), 'stork-error-stack': 'y'.repeat(4_096) };
     fc.assert(
       fc.property(fc.dictionary(name, value, { maxKeys: 200, size: 'max' }), (foreign) => {
         const given = { ...foreign, ...own } as MessageHeaders;
-        const { headers } = copyOf({ headers: {} }, given);
+        const { headers } = republishedOf({ headers: {} }, given);
         expect(headers).toMatchObject(own);
         expect(encodedBytes(headers as object)).toBeLessThanOrEqual(64 * 1024);
-        for (const [kept, said] of Object.entries(headers as object)) expect(said).toBe(given[kept]);
+        for (const [header, written] of Object.entries(headers as object))
+          expect(written).toBe(given[header]);
       }),
-      // What is large shrinks for minutes, and says no more.
+      // Shrinking large headers takes minutes and adds nothing.
       { numRuns: 60, endOnFailure: true },
     );
   });
 
   it('has headers without a prototype', () => {
     const hostile = JSON.parse('{"__proto__":{"polluted":1}}') as MessageHeaders;
-    const { headers } = copyOf({ headers: {} }, hostile);
+    const { headers } = republishedOf({ headers: {} }, hostile);
     expect(Object.getPrototypeOf(headers)).toBeNull();
     expect(({} as Record<string, unknown>)['polluted']).toBeUndefined();
   });
 });
 
-describe('what comes in', () => {
-  it('is read whatever kind the properties are of', () => {
+describe('an inbound message', () => {
+  it('is read whatever the types of its properties', () => {
     const odd = fc.oneof(fc.string(), fc.integer(), fc.constant(undefined), fc.constant({}), fc.boolean());
     const properties = fc.record({
       type: odd,
@@ -138,7 +144,7 @@ describe('what comes in', () => {
     );
   });
 
-  it('looks for the pattern in the type, then where it came from, then in the routing key', () => {
+  it('has the patterns of its type, then of its original routing key, then of its routing key', () => {
     const patterns = (properties: Properties) =>
       inboundMessage(message(properties), 'queue', 'stork-key').patterns;
     expect(patterns({})).toEqual(['key']);

@@ -5,7 +5,7 @@ import { MessageTooLargeError } from '../../../../lib/core/runtime/errors.js';
 import type { Connection } from '../../../../lib/rabbitmq/connection/connection.js';
 import { Publisher, type Publication } from '../../../../lib/rabbitmq/publish/publisher.js';
 
-/** A channel that confirms at once, and cannot encode what is called `bad`. */
+/** A channel that confirms at once, and cannot encode messages with the routing key `bad`. */
 class FakeChannel extends EventEmitter {
   readonly sent: string[] = [];
 
@@ -43,16 +43,16 @@ function open() {
 }
 
 describe('the publisher', () => {
-  it('sends what waited before what comes later', async () => {
+  it('sends buffered messages before later ones', async () => {
     const { publisher, channel } = open();
-    const waited = ['a', 'b', 'c'].map((key) => publisher.publish(publication(key)));
+    const buffered = ['a', 'b', 'c'].map((key) => publisher.publish(publication(key)));
     await publisher.start();
-    await Promise.all([...waited, publisher.publish(publication('d'))]);
+    await Promise.all([...buffered, publisher.publish(publication('d'))]);
     expect(channel.sent).toEqual(['a', 'b', 'c', 'd']);
     await publisher.close();
   });
 
-  it('keeps nobody waiting who publishes while the channel comes up', async () => {
+  it('sends a message that is published while buffered messages are sent', async () => {
     const { publisher, channel } = open();
     const again = publisher.publish(publication('bad')).catch((error: unknown) => {
       expect(error).toBeInstanceOf(MessageTooLargeError);
