@@ -7,9 +7,9 @@ import { deadLetterView } from './views/dead-letter-view.js';
 import { safeLine } from './views/safe-text.js';
 import { warn, type Session } from './session.js';
 import { statsView } from './views/stats-view.js';
-import { deadLettersText, placeText } from './views/pluralize.js';
+import { deadLettersText, storeText } from './views/pluralize.js';
 
-/** There is no such letter. */
+/** No dead letter has that id. */
 export class DeadLetterNotFoundError extends Error {}
 
 export async function list(
@@ -18,31 +18,33 @@ export async function list(
   max: number,
 ): Promise<void> {
   const { signal, stdout } = host;
-  // Those that are being looked at are not counted.
+  // Before the scan: RabbitMQ does not count messages that a consumer holds, and the scan holds all of
+  // them.
   const total = await store.count();
   const deadLetters = await listDeadLetters(store, { filter, signal, max });
   if (json) {
     for (const deadLetter of deadLetters) stdout.write(jsonLine(deadLetterJson(deadLetter)));
     return;
   }
-  const place = placeText(store);
-  const matching = isFiltering(filter) ? ' that match' : '';
-  if (deadLetters.length === 0) return stdout.write(`no letters${matching} in ${place}\n`);
+  const stored = storeText(store);
+  const matching = isFiltering(filter) ? 'matching ' : '';
+  if (deadLetters.length === 0) return stdout.write(`no ${matching}dead letters in ${stored}\n`);
   stdout.write(deadLetterTable(deadLetters, stdout.width));
-  const more = deadLetters.length < max ? '' : `; these are the first, --max shows more`;
-  const all = isFiltering(filter) || more !== '' ? `, ${total} lie there` : '';
-  stdout.write(`\n${deadLettersText(deadLetters.length)}${matching} in ${place}${all}${more}\n`);
+  const isCut = deadLetters.length >= max;
+  const all = isFiltering(filter) || isCut ? `, ${total} in total` : '';
+  const more = isCut ? '; only the oldest are shown, use --max for more' : '';
+  stdout.write(`\n${deadLettersText(deadLetters.length, matching)} in ${stored}${all}${more}\n`);
 }
 
 export async function show({ store, host, json }: Session, id: string): Promise<void> {
   const { signal, stdout } = host;
-  const [deadLetter, another] = await listDeadLetters(store, { filter: { ids: [id] }, signal, max: 2 });
+  const [deadLetter, duplicate] = await listDeadLetters(store, { filter: { ids: [id] }, signal, max: 2 });
   if (deadLetter === undefined) {
     throw new DeadLetterNotFoundError(
-      `there is no letter ${safeLine(id)} in ${placeText(store)}; "dlq list" names them`,
+      `there is no dead letter ${safeLine(id)} in ${storeText(store)}; "dlq list" shows their ids`,
     );
   }
-  if (another !== undefined) warn(host, `several letters have the id ${id}: this is the first of them`);
+  if (duplicate !== undefined) warn(host, `several dead letters have the id ${id}: only the first is shown`);
   stdout.write(json ? jsonLine(deadLetterJson(deadLetter)) : deadLetterView(deadLetter));
 }
 

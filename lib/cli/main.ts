@@ -8,7 +8,10 @@ const interrupt = new AbortController();
 const onSigint = (): void => end(new Interruption('SIGINT', 130));
 const onSigterm = (): void => end(new Interruption('SIGTERM', 143));
 
-/** Whoever asks twice does not want to wait: the second signal does what it does to any process. */
+/**
+ * The first signal ends the operation cleanly; the second one has its default action and kills the
+ * process.
+ */
 function end(interruption: Interruption): void {
   process.off('SIGINT', onSigint).off('SIGTERM', onSigterm);
   interrupt.abort(interruption);
@@ -16,8 +19,8 @@ function end(interruption: Interruption): void {
 
 function outputTo(stream: NodeJS.WriteStream): Output {
   stream.on('error', (error: NodeJS.ErrnoException) => {
-    // The reader has seen enough, e.g. `| head`: no failure of ours, and what is being replayed is still replayed.
-    if (error.code !== 'EPIPE') failure = error;
+    // EPIPE: the reader of a pipe has ended, e.g. `| head`. That is no error, and a replay still completes.
+    if (error.code !== 'EPIPE') writeError = error;
   });
   return {
     get width() {
@@ -27,8 +30,8 @@ function outputTo(stream: NodeJS.WriteStream): Output {
   };
 }
 
-/** What could not be written. */
-let failure: Error | undefined;
+/** The last error of standard output or standard error. */
+let writeError: Error | undefined;
 const [stdout, stderr] = [outputTo(process.stdout), outputTo(process.stderr)];
 process.on('SIGINT', onSigint).on('SIGTERM', onSigterm);
 const code = await run(process.argv.slice(2), {
@@ -39,10 +42,10 @@ const code = await run(process.argv.slice(2), {
   signal: interrupt.signal,
   openStore,
 });
-// Everything is written before the process ends, and a client that is still closing does not keep it.
+// Output is flushed before the exit; a client that is still closing does not delay it.
 await Promise.all([process.stdout, process.stderr].map(flushed));
-if (failure !== undefined) stderr.write(`error: ${failure.message}\n`);
-process.exit(failure === undefined ? code : 1);
+if (writeError !== undefined) stderr.write(`error: ${writeError.message}\n`);
+process.exit(writeError === undefined ? code : 1);
 
 function flushed(stream: NodeJS.WriteStream): Promise<void> {
   return new Promise((resolve) => {

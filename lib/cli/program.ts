@@ -2,20 +2,22 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { readFileSync } from 'node:fs';
 import { maxWindow } from '../core/port/dead-letter-store.js';
 import { maskCredentials } from '../core/message/text.js';
-import { discard, replay, type ChangeFlags, type ReplayFlags } from './replay-discard-commands.js';
+import { discard, replay, type OperationFlags, type ReplayFlags } from './replay-discard-commands.js';
 import { readFilter, type FilterFlags, type HeaderFlag } from './input/filter.js';
 import type { Host } from './host.js';
 import { list, show, stats } from './inspect-commands.js';
 import { parseTime } from './input/parse-time.js';
 import { withSession } from './session.js';
-import type { PlaceFlags } from './input/target.js';
+import type { SourceFlags } from './input/target.js';
 
-type CommonFlags = PlaceFlags & { readonly json?: true };
+type CommonFlags = SourceFlags & { readonly json?: true };
 
-/** The command line. What is wrong with it is a `CommanderError`, and so is the end of `--help` and `--version`. */
+/**
+ * The command line. Usage errors are `CommanderError`s, as are the exits after `--help` and `--version`.
+ */
 export function makeProgram(host: Host): Command {
   const program = new Command('nestjs-stork')
-    .description('Looks after dead letters of RabbitMQ queues and Kafka topics.')
+    .description('Inspects, replays and discards dead letters of RabbitMQ queues and Kafka topics.')
     .version(packageVersion(), '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print this help')
     .helpCommand(false)
@@ -31,8 +33,8 @@ export function makeProgram(host: Host): Command {
   const dlq = program
     .command('dlq')
     .helpCommand(false)
-    .description('look at dead letters, send them back to what failed them, or discard them')
-    .addHelpText('after', placeHelp);
+    .description('inspect dead letters, replay them to the queue or group that failed them, or discard them')
+    .addHelpText('after', sourceHelp);
   addList(dlq, host);
   addShow(dlq, host);
   addStats(dlq, host);
@@ -42,13 +44,13 @@ export function makeProgram(host: Host): Command {
 }
 
 function addList(dlq: Command, host: Host): void {
-  const command = dlq.command('list').description('list letters, oldest first; changes nothing');
-  addPlace(command);
+  const command = dlq.command('list').description('list dead letters, oldest first; read-only');
+  addSource(command);
   addFilters(command, host);
   command
     .optionsGroup('Output:')
-    .option('--max <n>', 'list so many at most', positiveInteger, 100)
-    .option('--json', 'print a line of JSON for each letter')
+    .option('--max <n>', 'list at most n', positiveInteger, 100)
+    .option('--json', 'print one line of JSON per dead letter')
     .addHelpText(
       'after',
       examples(
@@ -65,9 +67,9 @@ function addList(dlq: Command, host: Host): void {
 function addShow(dlq: Command, host: Host): void {
   const command = dlq
     .command('show')
-    .argument('<id>', 'the letter, as "dlq list" names it')
-    .description('show one letter with its headers and its body; changes nothing');
-  addPlace(command);
+    .argument('<id>', 'id of the dead letter, as "dlq list" shows it')
+    .description('show one dead letter with its headers and its body; read-only');
+  addSource(command);
   command
     .optionsGroup('Output:')
     .option('--json', 'print a JSON document')
@@ -78,8 +80,8 @@ function addShow(dlq: Command, host: Host): void {
 function addStats(dlq: Command, host: Host): void {
   const command = dlq
     .command('stats')
-    .description('count letters by reason, handler, pattern and error; changes nothing');
-  addPlace(command);
+    .description('count dead letters by reason, handler, pattern and error; read-only');
+  addSource(command);
   addFilters(command, host);
   command
     .optionsGroup('Output:')
@@ -95,14 +97,14 @@ function addReplay(dlq: Command, host: Host): void {
   const command = dlq
     .command('replay')
     .description(
-      'send letters back to the queue, or to the one group, that failed them. Their attempts begin anew. ' +
-        'A dry run unless --yes; it can be ended at any time and run again',
+      'publish dead letters to the queue, or to the one consumer group, that failed them. Attempts are counted ' +
+        'from 1 again. A dry run unless --yes; it can be interrupted at any time and run again',
     );
-  addPlace(command);
+  addSource(command);
   addFilters(command, host);
-  addChange(command, 'replay');
+  addOperation(command, 'replay');
   command
-    .option('--max-replays <n>', 'leave those that were replayed so often', positiveInteger, 3)
+    .option('--max-replays <n>', 'skip dead letters that were replayed n times already', positiveInteger, 3)
     .addHelpText(
       'after',
       examples(
@@ -118,10 +120,12 @@ function addReplay(dlq: Command, host: Host): void {
 }
 
 function addDiscard(dlq: Command, host: Host): void {
-  const command = dlq.command('discard').description('remove letters for good. A dry run unless --yes');
-  addPlace(command);
+  const command = dlq
+    .command('discard')
+    .description('delete dead letters permanently. A dry run unless --yes');
+  addSource(command);
   addFilters(command, host);
-  addChange(command, 'discard');
+  addOperation(command, 'discard');
   command
     .addHelpText(
       'after',
@@ -130,46 +134,49 @@ function addDiscard(dlq: Command, host: Host): void {
         'dlq discard --queue orders --id 9f86d081884c7d65 --yes',
       ),
     )
-    .action((flags: CommonFlags & FilterFlags & ChangeFlags) => {
+    .action((flags: CommonFlags & FilterFlags & OperationFlags) => {
       const filter = readFilter(flags);
       return withSession(host, flags, (session) => discard(session, filter, flags));
     });
 }
 
-function addPlace(command: Command): void {
+function addSource(command: Command): void {
   command
     .optionsGroup('RabbitMQ:')
     .option(
       '--url <url>',
-      'amqp://… or amqps://… (else RABBITMQ_URL, which keeps the password off the screen)',
+      'amqp://… or amqps://… (default: RABBITMQ_URL, which keeps the password out of the command line)',
     )
-    .option('--queue <name>', 'queue that the letters failed in (else QUEUE_NAME)')
+    .option('--queue <name>', 'queue whose messages were dead-lettered (default: QUEUE_NAME)')
     .option(
       '--delivery-limit <n>',
-      'of a quorum queue that this library has not declared: deliveries after which it drops a letter (default: 20 on RabbitMQ 4, else none)',
+      'delivery limit of a quorum queue that stork did not declare: each scan counts as a delivery (default: 20 on RabbitMQ 4, none before)',
       positiveInteger,
     )
     .optionsGroup('Kafka:')
-    .option('--brokers <list>', 'host:port of some brokers, separated by commas (else KAFKA_BROKERS)')
-    .option('--topic <name>', 'topic that the letters failed in')
-    .option('--group <id>', 'group that failed them (else KAFKA_GROUP_ID)')
+    .option(
+      '--brokers <list>',
+      'host:port of bootstrap brokers, separated by commas (default: KAFKA_BROKERS)',
+    )
+    .option('--topic <name>', 'topic whose messages were dead-lettered')
+    .option('--group <id>', 'consumer group that failed them (default: KAFKA_GROUP_ID)')
     .option('--ssl', 'connect with TLS')
     .addOption(
       new Option(
         '--sasl-mechanism <name>',
-        'authenticate; the password is read from KAFKA_SASL_PASSWORD',
+        'SASL mechanism; the password is read from KAFKA_SASL_PASSWORD',
       ).choices(['plain', 'scram-sha-256', 'scram-sha-512']),
     )
-    .option('--sasl-username <name>', 'as whom')
+    .option('--sasl-username <name>', 'SASL user')
     .optionsGroup('Both:')
     .option(
       '--from <name>',
-      'queue or topic in which they lie (else DLQ_NAME where QUEUE_NAME is the queue, else <queue>.dlq or <topic>.dlq)',
+      'dead letter queue or topic (default: DLQ_NAME if the queue is from QUEUE_NAME, else <queue>.dlq or <topic>.dlq)',
     );
 }
 
 function addFilters(command: Command, host: Host): void {
-  const moment = (text: string): Date => {
+  const time = (text: string): Date => {
     const date = parseTime(text, host.clock.now());
     if (date !== undefined) return date;
     throw new InvalidArgumentError(
@@ -177,42 +184,32 @@ function addFilters(command: Command, host: Host): void {
     );
   };
   command
-    .optionsGroup(
-      'Which letters (all that is given must hold; what can be repeated holds where one of it does):',
-    )
-    .option('--id <id>', 'this one; can be repeated', oneMore)
-    .option('--reason <reason>', 'failed for this reason, e.g. retries-exhausted; can be repeated', oneMore)
+    .optionsGroup('Filters (a dead letter must match all of them; of a repeated filter, one value):')
+    .option('--id <id>', 'with this id; can be repeated', oneMore)
+    .option('--reason <reason>', 'with this reason, e.g. retries-exhausted; can be repeated', oneMore)
     .option('--handler <id>', 'failed in this handler; can be repeated', oneMore)
-    .option('--pattern <pattern>', 'of this pattern; can be repeated', oneMore)
+    .option('--pattern <pattern>', 'with this pattern; can be repeated', oneMore)
     .option(
       '--since <time>',
-      'failed then or later: a time (UTC unless it says more) or how long ago, e.g. 2h',
-      moment,
+      'failed at this time or later: a time (UTC without a zone) or how long ago, e.g. 2h',
+      time,
     )
-    .option('--until <time>', 'failed before then', moment)
-    .option(
-      '--header <name=value>',
-      'with this header; can be repeated, and then all must hold',
-      oneMoreHeader,
-    )
-    .option('--text <text>', 'with this text in the body or the error, in whatever case');
+    .option('--until <time>', 'failed before this time', time)
+    .option('--header <name=value>', 'with this header; can be repeated, and all must match', oneMoreHeader)
+    .option('--text <text>', 'with this text in the body or the error, ignoring case');
 }
 
-function addChange(command: Command, name: 'replay' | 'discard'): void {
+function addOperation(command: Command, name: 'replay' | 'discard'): void {
   command
-    .optionsGroup('How:')
-    .option('--yes', `${name} them; without it is only said what would be done`)
-    .option(
-      '--max <n>',
-      `${name} so many at most (default: all that lie there when it begins)`,
-      positiveInteger,
-    )
-    .option('--rate <n>', 'so many a second at most (default: as fast as it goes)', positiveNumber)
+    .optionsGroup('Operation:')
+    .option('--yes', `${name} them; without it nothing is changed (dry run)`)
+    .option('--max <n>', `${name} at most n (default: all that are stored at the start)`, positiveInteger)
+    .option('--rate <n>', 'at most n per second (default: no limit)', positiveNumber)
     .option(
       '--window <n>',
       name === 'replay'
-        ? 'so many at once: on RabbitMQ so many may be doubled if this process is killed, on Kafka they are one transaction (default: 1, on Kafka 100)'
-        : 'so many at once (default: 1, on Kafka 100)',
+        ? 'n at once: on RabbitMQ up to n are replayed twice if this process is killed, on Kafka they are one transaction (default: 1, on Kafka 100)'
+        : 'n at once (default: 1, on Kafka 100)',
       windowSize,
     )
     .option('--json', 'print a JSON document');
@@ -246,11 +243,11 @@ function positiveNumber(text: string): number {
   throw new InvalidArgumentError('Expected a number above 0.');
 }
 
-const placeHelp = `
-Where the letters lie is said by --url and --queue, by --brokers, --topic and --group, or by the environment:
+const sourceHelp = `
+Dead letters are found by --url and --queue, by --brokers, --topic and --group, or by the environment:
 RABBITMQ_URL, QUEUE_NAME, DLQ_NAME, KAFKA_BROKERS, KAFKA_GROUP_ID, KAFKA_SASL_PASSWORD.
 
-Exit code: 0 done, also when nothing was found; 1 failed; 2 wrong usage; 130 or 143 interrupted.
+Exit code: 0 success, also if nothing was found; 1 failure; 2 wrong usage; 130 or 143 interrupted.
 
 Example:
   $ npx nestjs-stork dlq stats --url amqp://localhost --queue orders`;

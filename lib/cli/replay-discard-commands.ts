@@ -8,17 +8,17 @@ import {
 import type { DeadLetterFilter } from '../core/dead-letter/admin/dead-letter-filter.js';
 import { jsonLine } from './views/dead-letter-json.js';
 import { ProgressBar } from './views/progress-bar.js';
-import { planLine, reportView, type Change, type Outcome } from './views/report-view.js';
+import { planLine, reportView, type Operation, type Outcome } from './views/report-view.js';
 import { warn, type Session } from './session.js';
 
-export interface ChangeFlags {
+export interface OperationFlags {
   readonly yes?: true;
   readonly max?: number;
   readonly rate?: number;
   readonly window?: number;
 }
 
-export interface ReplayFlags extends ChangeFlags {
+export interface ReplayFlags extends OperationFlags {
   readonly maxReplays: number;
 }
 
@@ -26,21 +26,25 @@ export async function replay(session: Session, filter: DeadLetterFilter, flags: 
   const { maxReplays } = flags;
   const warnings = await session.store.warnings();
   for (const line of warnings) warn(session.host, line);
-  await change(session, { name: 'replay', done: 'replayed' }, flags, (options) =>
+  await runOperation(session, { name: 'replay', done: 'replayed' }, flags, (options) =>
     replayDeadLetters(session.store, { ...options, filter, maxReplays }),
   );
 }
 
-export async function discard(session: Session, filter: DeadLetterFilter, flags: ChangeFlags): Promise<void> {
-  await change(session, { name: 'discard', done: 'discarded' }, flags, (options) =>
+export async function discard(
+  session: Session,
+  filter: DeadLetterFilter,
+  flags: OperationFlags,
+): Promise<void> {
+  await runOperation(session, { name: 'discard', done: 'discarded' }, flags, (options) =>
     discardDeadLetters(session.store, { ...options, filter }),
   );
 }
 
-async function change(
+async function runOperation(
   session: Session,
-  what: Change,
-  flags: ChangeFlags,
+  operation: Operation,
+  flags: OperationFlags,
   work: (options: Omit<WorkOptions, 'filter'>) => Promise<DeadLetterReport>,
 ): Promise<void> {
   const { store, json } = session;
@@ -48,24 +52,24 @@ async function change(
   const { max = Infinity, rate = Infinity, window } = flags;
   const dryRun = flags.yes !== true;
   const total = await store.count();
-  if (!json) stdout.write(planLine(store, what, { dryRun, total, max }));
-  const bar = new ProgressBar({ output: stderr, clock, total, max, done: what.done });
+  if (!json) stdout.write(planLine(store, operation, { dryRun, total, max }));
+  const bar = new ProgressBar({ output: stderr, clock, total, max, done: operation.done });
   let progress: DeadLetterProgress = { seen: 0, matched: 0, done: 0 };
   const onProgress = (now: DeadLetterProgress): void => {
     progress = now;
     bar.show(now);
   };
-  const tell = (outcome: Outcome): void => {
+  const writeReport = (outcome: Outcome): void => {
     bar.end();
     const { name: from, source, group = null } = store;
-    const document = { action: what.name, from, source, group, ...outcome };
-    stdout.write(json ? jsonLine(document) : reportView(what, outcome));
+    const document = { action: operation.name, from, source, group, ...outcome };
+    stdout.write(json ? jsonLine(document) : reportView(operation, outcome));
   };
   try {
     const report = await work({ signal, dryRun, max, rate, window, clock, onProgress });
-    tell({ ...report, complete: !signal.aborted });
+    writeReport({ ...report, complete: !signal.aborted });
   } catch (error) {
-    tell({ ...progress, dryRun, complete: false });
+    writeReport({ ...progress, dryRun, complete: false });
     throw error;
   } finally {
     bar.end();

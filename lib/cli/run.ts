@@ -6,7 +6,7 @@ import { UsageError } from './usage-error.js';
 
 const exitCodes = { done: 0, failed: 1, wrongUsage: 2 } as const;
 
-/** Does what the arguments say; resolves with the exit code. Never rejects. */
+/** Runs the command of the arguments and resolves with the exit code. Never rejects. */
 export async function run(args: readonly string[], host: Host): Promise<number> {
   try {
     await makeProgram(host).parseAsync(args, { from: 'user' });

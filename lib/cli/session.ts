@@ -3,20 +3,20 @@ import type { DeadLetterStore } from '../core/port/dead-letter-store.js';
 import { maskCredentials } from '../core/message/text.js';
 import type { Host } from './host.js';
 import { safeLine } from './views/safe-text.js';
-import { readTarget, type PlaceFlags } from './input/target.js';
+import { readTarget, type SourceFlags } from './input/target.js';
 
-/** An open place of dead letters and where to tell of it. */
+/** An open dead letter store and the output of the command. */
 export interface Session {
   readonly store: DeadLetterStore;
   readonly host: Host;
-  /** True: standard output is for programs. */
+  /** Whether standard output is JSON. */
   readonly json: boolean;
 }
 
-/** Opens what the command line names, works on it and closes it, however the work ends. */
+/** Opens the store that the command line names, runs `work` and closes the store, also after an error. */
 export async function withSession(
   host: Host,
-  flags: PlaceFlags & { readonly json?: true },
+  flags: SourceFlags & { readonly json?: true },
   work: (session: Session) => Promise<void>,
 ): Promise<void> {
   const { env, clock, signal } = host;

@@ -1,2 +1,2 @@
-/** The command line says something that cannot be done; nothing was begun. */
+/** The arguments are missing, invalid or contradictory; nothing was started. */
 export class UsageError extends Error {}

@@ -1,8 +1,8 @@
 import { combineLatest, type Subscription as RxSubscription } from 'rxjs';
 import { settlesWithin } from '../core/runtime/with-timeout.js';
 import { ConnectionStateCell, worstState } from '../core/port/connection-state.js';
-import { validateTargetsNotConsumed } from '../driver-kit/subscription.js';
-import { validateTargetNames, deadLetterTopic } from '../driver-kit/log/topic-names.js';
+import { validateTargetsNotConsumed } from '../driver-kit/source-settings.js';
+import { validateDeadLetterTopics, deadLetterTopic } from '../driver-kit/log/topic-names.js';
 import type {
   Capabilities,
   DeliverySink,
@@ -144,7 +144,7 @@ export class KafkaDriver implements Driver {
     const selection = new TopicSelection(this.#options, spec);
     const problems = [
       ...findPatternProblems(spec, this.#options, name),
-      ...validateTargetNames(spec.deadLetterTargets, name),
+      ...validateDeadLetterTopics(spec.deadLetterTargets, name),
       ...validateTargetsNotConsumed(spec.deadLetterTargets, (topic) => selection.reads(topic), name),
     ];
     if (this.#options.groupId === undefined) {

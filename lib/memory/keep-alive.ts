@@ -1,4 +1,4 @@
-/** Longer than any process lives; a timer takes no more than 24.8 days. */
+/** The longest delay that Node's timers support, 24.8 days. */
 const longMs = 2 ** 31 - 1;
 
 /** Keeps the process alive, as the socket of a real broker would, until the returned function is called. */

@@ -8,8 +8,8 @@ import { QueueDriver } from './queue/queue-driver.js';
 const applicationBroker = Symbol('stork.memory.broker');
 
 /**
- * A transport over an in-process broker with the semantics of RabbitMQ (`mode: 'queue'`) or Kafka (`mode: 'log'`). Nothing to install;
- * what it holds is gone with the process.
+ * A transport over an in-process broker with the semantics of RabbitMQ (`mode: 'queue'`) or Kafka
+ * (`mode: 'log'`). It needs no installation, and its messages are lost with the process.
  *
  * @publicApi
  */

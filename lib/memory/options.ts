@@ -1,6 +1,6 @@
 import { Allow } from 'class-validator';
 import type { ConfigProblem } from '../core/runtime/errors.js';
-import { legalTopic } from '../driver-kit/log/topic-names.js';
+import { validTopicName } from '../driver-kit/log/topic-names.js';
 import type { MessageDestination } from '../core/port/message.js';
 import { printable } from '../core/message/text.js';
 import type { CommonTransportOptions } from '../nest/transport-options.js';
@@ -15,47 +15,70 @@ import {
 import { MemoryBroker } from './broker/memory-broker.js';
 
 /**
- * Options of `memory()`. In the mode `queue` they mean what they mean on RabbitMQ, in the mode `log` what they mean on Kafka.
+ * Options of `memory()`. They have the meaning of the RabbitMQ options in mode `queue`, of the Kafka
+ * options in mode `log`.
  *
  * @publicApi
  */
 export interface MemoryOptions extends CommonTransportOptions {
   /** @defaultValue 'queue' */
   readonly mode?: 'queue' | 'log';
-  /** Transports that share a broker see each other. @defaultValue one for each application */
+  /** Transports with the same broker exchange messages. @defaultValue one broker per application */
   readonly broker?: MemoryBroker;
 
-  /** Mode `queue`. The queue that handlers consume, declared at start together with `<queue>.dlq`. */
+  /** Mode `queue`. The queue that handlers consume; declared at start together with `<queue>.dlq`. */
   readonly queue?: string | undefined;
-  /** Mode `queue`. Where messages are published with their pattern as routing key; every handler's pattern is bound. */
+  /**
+   * Mode `queue`. Messages are published to it with their pattern as routing key; the pattern of every
+   * handler is bound to it.
+   */
   readonly exchange?: { readonly name: string; readonly type: 'direct' | 'topic' | 'fanout' | 'headers' };
-  /** Mode `queue`. Messages delivered and not settled. @defaultValue 2 × `concurrency` */
+  /** Mode `queue`. Limit of unacknowledged messages. @defaultValue 2 × `concurrency` */
   readonly prefetch?: number;
-  /** Mode `queue`. Deliveries after which the broker itself gives a message up to the dead letters. @defaultValue 100 */
+  /** Mode `queue`. Redeliveries after which the broker itself dead-letters a message. @defaultValue 100 */
   readonly deliveryLimit?: number;
-  /** Mode `queue`. Messages have priorities from 0 to this, higher ones go first. @defaultValue none */
+  /**
+   * Mode `queue`. The highest priority; higher priorities are delivered first.
+   *
+   * @defaultValue none: no priorities
+   */
   readonly maxPriority?: number;
-  /** Mode `queue`. Header in which the key travels. @defaultValue 'stork-key' */
+  /** Mode `queue`. Header that holds the message key. @defaultValue 'stork-key' */
   readonly keyHeader?: string;
-  /** Mode `queue`. Queues that may be named as reply address, besides server-named ones. @defaultValue [] */
+  /** Mode `queue`. Queues allowed as reply addresses, besides server-named ones. @defaultValue [] */
   readonly replyQueues?: readonly string[];
 
-  /** Mode `log`. The one topic of many patterns; without `topic` and `topics` each handler's pattern is a topic. */
+  /**
+   * Mode `log`. One topic for the messages of all patterns. Without `topic` and `topics` the pattern of
+   * each handler is a topic.
+   */
   readonly topic?: string | undefined;
-  /** Mode `log`. Topics to read; a RegExp also takes those made later. */
+  /** Mode `log`. Topics to read; a RegExp matches topics created later as well. */
   readonly topics?: readonly (string | RegExp)[];
   /** Mode `log`. Header that holds the pattern. @defaultValue none: the topic is the pattern */
   readonly patternHeader?: string;
-  /** Mode `log`. Members of one group share the partitions. @defaultValue the transport's name */
+  /**
+   * Mode `log`. Consumer group; its members share the partitions.
+   *
+   * @defaultValue the name of the transport
+   */
   readonly groupId?: string | undefined;
-  /** Mode `log`. Partitions of topics made at start. @defaultValue 3 */
+  /** Mode `log`. Partitions of the topics created at start. @defaultValue 3 */
   readonly partitions?: number;
-  /** Mode `log`. Where a group begins that has committed nothing. @defaultValue false: at the end */
+  /**
+   * Mode `log`. Whether a group without committed offsets starts at the beginning.
+   *
+   * @defaultValue false: at the end
+   */
   readonly fromBeginning?: boolean;
-  /** Mode `log`. Topics that may be named as reply address, besides those that end in `.reply`. @defaultValue [] */
+  /** Mode `log`. Topics allowed as reply addresses, besides those that end in `.reply`. @defaultValue [] */
   readonly replyTopics?: readonly string[];
 
-  /** Where messages go that name no destination. @defaultValue `exchange`, else `queue`; `topic`, else the pattern */
+  /**
+   * Destination of messages without `to`.
+   *
+   * @defaultValue `exchange`, else `queue`; `topic`, else the pattern
+   */
   readonly publishTo?: MessageDestination;
 }
 
@@ -80,7 +103,7 @@ const logOnly = [
 const exchangeTypes = ['direct', 'topic', 'fanout', 'headers'];
 
 const isText = (value: unknown): boolean => typeof value === 'string' && value !== '';
-const isListOfText = (value: unknown): boolean => Array.isArray(value) && value.every(isText);
+const isTextList = (value: unknown): boolean => Array.isArray(value) && value.every(isText);
 
 class MemorySchema extends CommonTransportSchema {
   @OneOf('queue', 'log')
@@ -99,7 +122,7 @@ class MemorySchema extends CommonTransportSchema {
   maxPriority?: unknown;
   @Text()
   keyHeader?: unknown;
-  @OptionalMatching('a list of queue names', isListOfText)
+  @OptionalMatching('a list of queue names', isTextList)
   replyQueues?: unknown;
   @Text()
   topic?: unknown;
@@ -119,7 +142,7 @@ class MemorySchema extends CommonTransportSchema {
   partitions?: unknown;
   @OptionalMatching('true or false', (value) => typeof value === 'boolean')
   fromBeginning?: unknown;
-  @OptionalMatching('a list of topic names', isListOfText)
+  @OptionalMatching('a list of topic names', isTextList)
   replyTopics?: unknown;
   @OptionalMatching('{ queue }, { exchange, routingKey } or { topic }', isDestination)
   publishTo?: unknown;
@@ -147,7 +170,7 @@ export function checkMemoryOptions(options: unknown, path: string): readonly Con
     });
   }
   for (const name of [given.topic, ...(Array.isArray(given.topics) ? (given.topics as unknown[]) : [])]) {
-    if (typeof name !== 'string' || legalTopic.test(name)) continue;
+    if (typeof name !== 'string' || validTopicName.test(name)) continue;
     problems.push({
       name: `${path}.topic`,
       expected: 'letters, digits, _, . and -, at most 249',
@@ -174,7 +197,7 @@ export function checkMemoryOptions(options: unknown, path: string): readonly Con
   return problems;
 }
 
-/** A transport that only sends needs none if it says where to. */
+/** A transport without handlers needs a queue only where no other destination is configured. */
 function needsQueue({ handlers, exchange, publishTo }: MemoryOptions): boolean {
   return handlers !== 'none' || (exchange === undefined && publishTo === undefined);
 }

@@ -6,13 +6,18 @@ interface Timer {
   readonly fire: () => void;
 }
 
-/** Turns of the event loop between two timers: enough for a handler's chain of promises to reach its next timer. */
+/** Turns of the event loop between two timers: enough for a handler's promises to reach its next timer. */
 const turnsBetweenTimers = 5;
 
-/** A clock that stands still until it is told to advance, so that tests of delays take no time and always end the same way. */
+/**
+ * A clock that stands still until `advance` is called, so that tests of delays take no time and are
+ * deterministic.
+ *
+ * @publicApi
+ */
 export class VirtualClock implements StorkClock {
   #nowMs: number;
-  /** In order of creation, which decides between timers due at the same time. */
+  /** In order of creation: timers that are due at the same time fire in this order. */
   readonly #timers = new Set<Timer>();
 
   constructor(startMs: number = Date.UTC(2026, 0, 1)) {
@@ -29,24 +34,25 @@ export class VirtualClock implements StorkClock {
     return () => void this.#timers.delete(timer);
   }
 
-  /** Timers that have neither fired nor been cancelled; a test of closing expects 0. */
+  /** Number of timers that have neither fired nor been cancelled; 0 after a clean close. */
   get pendingTimers(): number {
     return this.#timers.size;
   }
 
   /**
-   * Moves time on by `ms`, stopping at each timer on the way, also at those set on the way. Resolves when what the timers started
-   * has come to rest. `advance(0)` fires what is due now.
+   * Advances by `ms` and fires each timer that is due on the way, timers set by other timers included.
+   * Resolves after the promises that the timers started have had several turns of the event loop.
+   * `advance(0)` fires what is due now.
    */
   async advance(ms: number): Promise<void> {
     if (!(ms >= 0 && ms < Infinity)) throw new RangeError(`Time cannot advance by ${ms} ms`);
     const endMs = this.#nowMs + ms;
-    await rest();
+    await settle();
     for (let timer = this.#nextDue(endMs); timer !== undefined; timer = this.#nextDue(endMs)) {
       this.#timers.delete(timer);
       this.#nowMs = Math.max(this.#nowMs, timer.dueMs);
       timer.fire();
-      await rest();
+      await settle();
     }
     this.#nowMs = Math.max(this.#nowMs, endMs);
   }
@@ -60,6 +66,6 @@ export class VirtualClock implements StorkClock {
   }
 }
 
-async function rest(): Promise<void> {
+async function settle(): Promise<void> {
   for (let turn = 0; turn < turnsBetweenTimers; turn++) await nextTurn();
 }

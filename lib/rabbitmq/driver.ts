@@ -33,7 +33,7 @@ import {
   sourceSettingsOf,
   validateNoPartitionOrder,
   validateTargetsNotConsumed,
-} from '../driver-kit/subscription.js';
+} from '../driver-kit/source-settings.js';
 import type { DriverEnvironment } from '../nest/bootstrap/transport-definition.js';
 import { Connection } from './connection/connection.js';
 import { quorumSettleWindow } from './consume/consumer-channel.js';

@@ -1,60 +1,67 @@
 import { Redis } from 'ioredis';
 import { withTimeout } from '../core/runtime/with-timeout.js';
 import { backoffMs, systemClock } from '../core/runtime/clock.js';
-import { addressOf, saidBy } from './errors.js';
+import { addressOf, describeError } from './errors.js';
 import type { RedisClient } from './options.js';
 
-/** A client that commands can be given to, ours or the user's. */
+/** A connection to Redis, opened by the store or by the user. */
 export interface Connection {
   readonly client: RedisClient;
   /** For error messages. */
-  readonly where: string;
-  /** Resolves when a command would be sent at once; rejects at once while there is no connection and none is being opened. */
+  readonly description: string;
+  /** Resolves when a command can be sent. Rejects at once while the connection is lost. */
   whenReady(): Promise<void>;
-  /** The server did not answer: what waits on this connection fails, and another one is opened. */
+  /** Called when the server does not answer: fails the pending commands and reconnects. */
   reset(): void;
   close(): Promise<void>;
 }
 
-/** States of the client in which a command would lie in a queue for nobody knows how long. */
-const away = new Set(['reconnecting', 'close', 'end']);
-/** Well below the time for which the end of a run is told again. */
+/** States of ioredis in which it would queue a command without a time limit. */
+const disconnectedStates = new Set(['reconnecting', 'close', 'end']);
+/** Well below the time limit within which `complete` and `release` are retried. */
 const backoff = { delayMs: 100, maxDelayMs: 1_000 };
-/** How long the client waits for the server's farewell, which a stalled link does not bring. */
-const farewellMs = 100;
+/**
+ * How long ioredis waits for the server to close the socket, which never happens on a stalled connection.
+ */
+const disconnectTimeoutMs = 100;
 
-export interface OwnConnectionSettings {
+export interface ManagedConnectionSettings {
   readonly url: string;
   readonly connectTimeoutMs: number;
   readonly commandTimeoutMs: number;
 }
 
-/** Connects with the first command, and comes back by itself; it never queues a command. */
-export class OwnConnection implements Connection {
+/**
+ * A connection opened by the store. Connects on the first command and reconnects automatically. Never
+ * queues a command.
+ */
+export class ManagedConnection implements Connection {
   readonly client: Redis;
-  readonly where: string;
-  readonly #settings: OwnConnectionSettings;
+  readonly description: string;
+  readonly #settings: ManagedConnectionSettings;
   #lastError: string | undefined;
   #opening: Promise<void> | undefined;
 
-  constructor(settings: OwnConnectionSettings) {
+  constructor(settings: ManagedConnectionSettings) {
     const { url, connectTimeoutMs } = settings;
     this.#settings = settings;
-    this.where = `Redis at ${addressOf(url)}`;
+    this.description = `Redis at ${addressOf(url)}`;
     this.client = new Redis(url, {
       lazyConnect: true,
       connectTimeout: connectTimeoutMs,
-      disconnectTimeout: farewellMs,
+      disconnectTimeout: disconnectTimeoutMs,
       retryStrategy: (attempt) => backoffMs(attempt, backoff, Math.random),
-      // A server that has become a replica refuses to write for ever: the name may lead to another one by now.
+      // After a failover the old primary is a read-only replica. The host name may resolve to the new
+      // primary.
       reconnectOnError: (error) => error.message.includes('READONLY'),
-      // A command that nobody waits for any more must not take a lease later: it fails with its connection.
+      // A command that is sent after a reconnect could acquire a lease that is no longer wanted: it fails
+      // instead.
       enableOfflineQueue: false,
       autoResendUnfulfilledCommands: false,
       maxRetriesPerRequest: 0,
     });
     this.client.on('error', (error) => {
-      this.#lastError = saidBy(error);
+      this.#lastError = describeError(error);
     });
     this.client.on('ready', () => {
       this.#lastError = undefined;
@@ -63,7 +70,7 @@ export class OwnConnection implements Connection {
 
   whenReady(): Promise<void> {
     if (this.client.status === 'ready') return Promise.resolve();
-    if (away.has(this.client.status)) return Promise.reject(this.#absence());
+    if (disconnectedStates.has(this.client.status)) return Promise.reject(this.#notConnectedError());
     this.#opening ??= this.#open().finally(() => {
       this.#opening = undefined;
     });
@@ -77,7 +84,7 @@ export class OwnConnection implements Connection {
 
   async close(): Promise<void> {
     if (this.client.status === 'ready') {
-      // After the commands before it, so that what is under way gets its answer.
+      // QUIT is answered after the commands before it.
       const { commandTimeoutMs } = this.#settings;
       const quit = () => this.client.quit();
       await withTimeout(quit, { clock: systemClock, limitMs: commandTimeoutMs }).catch(() => {});
@@ -89,19 +96,19 @@ export class OwnConnection implements Connection {
     const { connectTimeoutMs } = this.#settings;
     const timeoutError = () => new Error(`no connection within ${connectTimeoutMs} ms`);
     try {
-      await withTimeout(() => this.#nextState(), {
+      await withTimeout(() => this.#awaitReady(), {
         clock: systemClock,
         limitMs: connectTimeoutMs,
         timeoutError,
       });
     } catch (error) {
-      // The client limits the connection's opening, not the greeting that follows.
+      // `connectTimeout` of ioredis covers the TCP connection, not the handshake that follows.
       this.reset();
       throw error;
     }
   }
 
-  #nextState(): Promise<void> {
+  #awaitReady(): Promise<void> {
     const { client } = this;
     return new Promise((resolve, reject) => {
       const settle = (end: () => void) => (): void => {
@@ -109,28 +116,32 @@ export class OwnConnection implements Connection {
         end();
       };
       const onReady = settle(resolve);
-      const onClose = settle(() => reject(this.#absence()));
+      const onClose = settle(() => reject(this.#notConnectedError()));
       client.on('ready', onReady).on('close', onClose);
       if (client.status === 'wait') client.connect().catch(() => {});
     });
   }
 
-  #absence(): Error {
+  #notConnectedError(): Error {
     return new Error(this.#lastError ?? 'the connection was lost');
   }
 }
 
-/** The user's client: how it connects, queues and ends is the user's affair, as far as nobody waits for it here. */
-export class GivenConnection implements Connection {
+/**
+ * The user's client. The user decides how it connects, queues and closes; the store only refuses to wait
+ * for a lost connection.
+ */
+export class ProvidedConnection implements Connection {
   readonly client: RedisClient;
-  readonly where = 'Redis';
+  readonly description = 'Redis';
 
   constructor(client: RedisClient) {
     this.client = client;
   }
 
   async whenReady(): Promise<void> {
-    if (away.has(this.client.status)) throw new Error(`the client's state is '${this.client.status}'`);
+    if (disconnectedStates.has(this.client.status))
+      throw new Error(`the client's state is '${this.client.status}'`);
   }
 
   reset(): void {}

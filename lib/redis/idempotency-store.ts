@@ -7,21 +7,22 @@ import {
   type ConfigProblem,
 } from '../core/runtime/errors.js';
 import {
-  checkDuration,
-  checkHolder,
+  validateDuration,
+  validateKeyAndOwner,
   type BeginOutcome,
   type IdempotencyStore,
   type StoredReply,
 } from '../core/idempotency/idempotency-store.js';
-import { GivenConnection, OwnConnection, type Connection } from './connection.js';
-import { storeError } from './errors.js';
-import { checkRedisOptions, type RedisIdempotencyStoreOptions } from './options.js';
+import { ProvidedConnection, ManagedConnection, type Connection } from './connection.js';
+import { toStoreError } from './errors.js';
+import { validateRedisOptions, type RedisIdempotencyStoreOptions } from './options.js';
 import * as scripts from './scripts.js';
 
 /**
- * An idempotency store in Redis 6 or newer, for all processes that use it. Needs the package `ioredis`. Connects with the first
- * call. While Redis is away calls reject at once with `StoreUnavailableError`; where it is out of memory, with `StoreFullError`.
- * It remembers as well as that Redis does: a key that Redis evicts, or loses in a restart or failover, is free again.
+ * An idempotency store in Redis 6 or newer, shared by all processes that use the same Redis. Needs the
+ * package `ioredis`. Connects on the first call. While Redis is unavailable, calls reject at once with
+ * `StoreUnavailableError`; when Redis is out of memory, with `StoreFullError`. A key that Redis evicts, or
+ * loses in a restart or failover, is free again.
  *
  * @publicApi
  */
@@ -30,7 +31,8 @@ export function redisIdempotencyStore(options: RedisIdempotencyStoreOptions): Id
 }
 
 /**
- * Like `redisIdempotencyStore()`, with `REDIS_URL` from the environment where the options name neither `url` nor `client`.
+ * Like `redisIdempotencyStore()`, with `url` from the environment variable `REDIS_URL` if the options have
+ * neither `url` nor `client`.
  *
  * @publicApi
  */
@@ -44,7 +46,7 @@ class RedisIdempotencyStore implements IdempotencyStore {
   readonly #keyPrefix: string;
   readonly #connectTimeoutMs: number;
   readonly #commandTimeoutMs: number;
-  readonly #underWay = new Set<Promise<unknown>>();
+  readonly #inFlight = new Set<Promise<unknown>>();
   #connection: Connection | undefined;
   #closing: Promise<void> | undefined;
 
@@ -56,13 +58,13 @@ class RedisIdempotencyStore implements IdempotencyStore {
   }
 
   validate(path: string): readonly ConfigProblem[] {
-    return checkRedisOptions(this.#options, path);
+    return validateRedisOptions(this.#options, path);
   }
 
   async begin(key: string, owner: string, leaseMs: number): Promise<BeginOutcome> {
-    checkHolder(key, owner);
-    checkDuration('leaseMs', leaseMs);
-    const response = await this.#run(scripts.begin, key, owner, leaseMs);
+    validateKeyAndOwner(key, owner);
+    validateDuration('leaseMs', leaseMs);
+    const response = await this.#execute(scripts.begin, key, owner, leaseMs);
     const [state, type, body] = response as [state: Buffer, type?: Buffer | null, body?: Buffer | null];
     if (state.toString() === 'acquired') return { state: 'acquired' };
     if (state.toString() === 'in-progress') return { state: 'in-progress' };
@@ -70,21 +72,21 @@ class RedisIdempotencyStore implements IdempotencyStore {
   }
 
   async renew(key: string, owner: string, leaseMs: number): Promise<boolean> {
-    checkHolder(key, owner);
-    checkDuration('leaseMs', leaseMs);
-    return (await this.#run(scripts.renew, key, owner, leaseMs)) === 1;
+    validateKeyAndOwner(key, owner);
+    validateDuration('leaseMs', leaseMs);
+    return (await this.#execute(scripts.renew, key, owner, leaseMs)) === 1;
   }
 
   async complete(key: string, owner: string, ttlMs: number, reply?: StoredReply): Promise<boolean> {
-    checkHolder(key, owner);
-    checkDuration('ttlMs', ttlMs);
+    validateKeyAndOwner(key, owner);
+    validateDuration('ttlMs', ttlMs);
     const storedReply = reply === undefined ? [] : [reply.contentType, reply.body];
-    return (await this.#run(scripts.complete, key, owner, ttlMs, ...storedReply)) === 1;
+    return (await this.#execute(scripts.complete, key, owner, ttlMs, ...storedReply)) === 1;
   }
 
   async release(key: string, owner: string): Promise<boolean> {
-    checkHolder(key, owner);
-    return (await this.#run(scripts.release, key, owner)) === 1;
+    validateKeyAndOwner(key, owner);
+    return (await this.#execute(scripts.release, key, owner)) === 1;
   }
 
   close(): Promise<void> {
@@ -92,28 +94,32 @@ class RedisIdempotencyStore implements IdempotencyStore {
     return this.#closing;
   }
 
-  /** What was asked before gets its answer; each has its limit. */
+  /** Waits for the calls in flight, each of which has a time limit. */
   async #close(): Promise<void> {
-    await Promise.allSettled(this.#underWay);
+    await Promise.allSettled(this.#inFlight);
     await this.#connection?.close();
   }
 
-  async #run(script: scripts.Script, key: string, ...args: (string | Buffer | number)[]): Promise<unknown> {
-    const connection = this.#open();
-    const call = this.#call(connection, () =>
+  async #execute(
+    script: scripts.Script,
+    key: string,
+    ...args: (string | Buffer | number)[]
+  ): Promise<unknown> {
+    const connection = this.#getConnection();
+    const call = this.#callInTime(connection, () =>
       evaluateScript(connection, script, this.#keyPrefix + key, args),
     );
-    this.#underWay.add(call);
+    this.#inFlight.add(call);
     try {
       return await call;
     } catch (error) {
-      throw storeError(connection.where, error);
+      throw toStoreError(connection.description, error);
     } finally {
-      this.#underWay.delete(call);
+      this.#inFlight.delete(call);
     }
   }
 
-  async #call(connection: Connection, evaluate: () => Promise<unknown>): Promise<unknown> {
+  async #callInTime(connection: Connection, evaluate: () => Promise<unknown>): Promise<unknown> {
     await connection.whenReady();
     const limitMs = this.#commandTimeoutMs;
     const timeoutError = (): Error => {
@@ -123,19 +129,19 @@ class RedisIdempotencyStore implements IdempotencyStore {
     return withTimeout(evaluate, { clock: systemClock, limitMs, timeoutError });
   }
 
-  #open(): Connection {
+  #getConnection(): Connection {
     if (this.#closing !== undefined) throw new ClientClosedError('the idempotency store was closed');
-    this.#connection ??= this.#newConnection();
+    this.#connection ??= this.#createConnection();
     return this.#connection;
   }
 
-  #newConnection(): Connection {
+  #createConnection(): Connection {
     const problems = this.validate('redisIdempotencyStore');
     if (problems.length > 0) throw new StorkConfigError(problems);
     const { client, url } = this.#options;
-    if (client !== undefined) return new GivenConnection(client);
-    return new OwnConnection({
-      // Validated: without a client there is an address.
+    if (client !== undefined) return new ProvidedConnection(client);
+    return new ManagedConnection({
+      // Validated: without `client` there is a `url`.
       url: url!,
       connectTimeoutMs: this.#connectTimeoutMs,
       commandTimeoutMs: this.#commandTimeoutMs,
@@ -143,7 +149,7 @@ class RedisIdempotencyStore implements IdempotencyStore {
   }
 }
 
-/** The server knows a script once it has run it, until it restarts. */
+/** Redis caches a script once it was executed, until it restarts. */
 async function evaluateScript(
   { client }: Connection,
   { sha, source }: scripts.Script,

@@ -4,7 +4,7 @@ import { printable } from '../core/message/text.js';
 import { checkOptions, Integer, OptionalMatching, Text } from '../nest/validation/validate-options.js';
 import { addressOf } from './errors.js';
 
-/** What is needed of a client of `ioredis`: its `Redis` and its `Cluster` fit. @publicApi */
+/** The part of an `ioredis` client that the store uses: a `Redis` or a `Cluster`. @publicApi */
 export interface RedisClient {
   readonly status: string;
   callBuffer(command: string, ...args: (string | Buffer | number)[]): Promise<unknown>;
@@ -14,13 +14,21 @@ export interface RedisClient {
 export interface RedisIdempotencyStoreOptions {
   /** `redis://user:password@host:6379/0`, or `rediss://…` over TLS. */
   readonly url?: string | undefined;
-  /** A client of `ioredis` that stays yours, e.g. for a cluster, sentinels or certificates: neither connected nor closed here. */
+  /**
+   * Your own `ioredis` client, e.g. for a cluster, Sentinel or certificates. The store neither connects nor
+   * closes it.
+   */
   readonly client?: RedisClient;
-  /** What every key begins with. Applications that share a Redis and must not share keys need different ones. @defaultValue 'stork:idempotency:' */
+  /**
+   * Prefix of all keys. Applications that share a Redis but not their keys need different prefixes.
+   * @defaultValue 'stork:idempotency:'
+   */
   readonly keyPrefix?: string;
-  /** How long a connection may take until it can be used; with `url` only. @defaultValue 2 000 */
+  /** Time limit for connecting, in milliseconds; with `url` only. @defaultValue 2 000 */
   readonly connectTimeoutMs?: number;
-  /** How long an answer may take. A connection of ours that is too slow is opened anew. @defaultValue 2 000 */
+  /**
+   * Time limit for a command, in milliseconds. With `url`, the store then reconnects. @defaultValue 2 000
+   */
   readonly commandTimeoutMs?: number;
 }
 
@@ -40,7 +48,7 @@ class RedisIdempotencyStoreSchema {
   commandTimeoutMs?: unknown;
 }
 
-export function checkRedisOptions(options: unknown, path: string): readonly ConfigProblem[] {
+export function validateRedisOptions(options: unknown, path: string): readonly ConfigProblem[] {
   const problems = checkOptions(RedisIdempotencyStoreSchema, options, path);
   if (typeof options !== 'object' || options === null) return problems;
   const { url, client, connectTimeoutMs } = options as Partial<Record<string, unknown>>;
@@ -52,7 +60,7 @@ export function checkRedisOptions(options: unknown, path: string): readonly Conf
     if (!isRedisUrl(url)) add('url', 'redis://… or rediss://…, with a database number or none', given);
     return problems;
   }
-  if (url !== undefined) add('url', 'nothing: client says where to connect', 'one');
+  if (url !== undefined) add('url', 'nothing: client has its own address', 'a URL');
   if (connectTimeoutMs !== undefined) {
     add('connectTimeoutMs', 'nothing: client connects by its own options', printable(connectTimeoutMs));
   }

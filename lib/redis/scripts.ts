@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 
-/** Runs on the server as one step. `KEYS[1]` is the key. */
+/** A Lua script, which Redis executes atomically. `KEYS[1]` is the key. */
 export interface Script {
   readonly source: string;
-  /** What the server knows it by, once it has run it. */
+  /** Id for EVALSHA. */
   readonly sha: string;
 }
 
@@ -11,8 +11,9 @@ function script(source: string): Script {
   return { source, sha: createHash('sha1').update(source).digest('hex') };
 }
 
-// A key is a hash: state ('leased' or 'done'), owner, and of a reply type and body. Its time to live is the lease or what is left of
-// being done, so that the server's clock alone decides. The first write of each script is the one that a full server refuses.
+// A key is a hash: state ('leased' or 'done'), owner, and type and body of the reply. Its time to live is
+// that of the lease or of the completed key, so that only the server's clock decides. When Redis is out of
+// memory it rejects the first write of a script, so that a script never takes effect in part.
 
 /** ARGV: owner, lease in ms. */
 export const begin = script(`
@@ -31,7 +32,7 @@ if state ~= 'leased' or owner ~= ARGV[1] then return 0 end
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])
 `);
 
-/** ARGV: owner, time in ms, and of a reply type and body. */
+/** ARGV: owner, time to live in ms, and type and body of the reply, if there is one. */
 export const complete = script(`
 local state, owner = unpack(redis.call('HMGET', KEYS[1], 'state', 'owner'))
 if state and owner ~= ARGV[1] then return 0 end

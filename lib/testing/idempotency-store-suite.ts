@@ -3,28 +3,26 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { IdempotencyStore } from '../core/idempotency/idempotency-store.js';
 
-/** One test of a suite; give it to any test runner. @publicApi */
+/** One test of a suite, for any test runner. @publicApi */
 export interface SuiteTest {
   readonly name: string;
-  /** Rejects with what is wrong. */
+  /** Rejects if the test fails. */
   readonly run: () => Promise<void>;
 }
 
 /** @publicApi */
 export interface IdempotencyStoreSuiteOptions {
-  /** Lets `ms` milliseconds pass on the store's clock. @defaultValue waits as long */
+  /** Advances the store's clock by `ms` milliseconds. @defaultValue waits in real time */
   readonly passTime?: (ms: number) => Promise<unknown>;
 }
 
 /**
- * What every `IdempotencyStore` must do, as tests for any runner:
+ * Tests of the contract of `IdempotencyStore`, for any test runner:
  *
- * ```ts
- * for (const { name, run } of idempotencyStoreSuite(() => new MyStore())) it(name, run);
- * ```
+ * ```ts for (const { name, run } of idempotencyStoreSuite(() => new MyStore())) it(name, run); ```
  *
- * Each test makes a store, closes it again and uses keys of its own, so the stores may share one database. The longest takes
- * about two seconds where time is real.
+ * Each test creates a store, uses unique keys and closes the store, so that the stores may share one
+ * database. In real time the longest test takes about two seconds.
  *
  * @publicApi
  */
@@ -45,7 +43,7 @@ export function idempotencyStoreSuite(
   }));
 }
 
-interface Given {
+interface TestContext {
   readonly store: IdempotencyStore;
   readonly passTime: (ms: number) => Promise<unknown>;
   readonly key: string;
@@ -56,23 +54,23 @@ interface Given {
 
 /** Longer than any test takes. */
 const long = 600_000;
-/** Over after `passed`, and long enough for a slow machine to do the few calls before. */
+/** Expired after `passed`; long enough for the calls before, even on a slow machine. */
 const short = 1_000;
 const passed = 1_100;
 
-const tests: Readonly<Record<string, (given: Given) => Promise<void>>> = {
-  'lets the first owner work and tells another that it is in progress': async ({ store, key, a, b }) => {
+const tests: Readonly<Record<string, (given: TestContext) => Promise<void>>> = {
+  'leases a free key to the first owner and answers in-progress to another': async ({ store, key, a, b }) => {
     equal(await begin(store, key, a), 'acquired');
     equal(await begin(store, key, b), 'in-progress');
   },
 
-  'lets exactly one of many that begin at once work': async ({ store, key }) => {
+  'leases a key to exactly one of many owners that begin at the same time': async ({ store, key }) => {
     const states = await Promise.all(Array.from({ length: 20 }, () => begin(store, key, randomUUID())));
     equal(states.filter((state) => state === 'acquired').length, 1);
     equal(states.filter((state) => state === 'in-progress').length, 19);
   },
 
-  'lets an owner begin again while its lease runs, and counts the lease from then': async (given) => {
+  'lets an owner begin again while it holds the lease, and extends the lease from then': async (given) => {
     const { store, key, a, b, passTime } = given;
     equal(await begin(store, key, a, short), 'acquired');
     equal(await begin(store, key, a, long), 'acquired');
@@ -80,21 +78,21 @@ const tests: Readonly<Record<string, (given: Given) => Promise<void>>> = {
     equal(await begin(store, key, b), 'in-progress');
   },
 
-  'gives a key whose lease has run out to the next': async ({ store, key, a, b, passTime }) => {
+  'leases a key whose lease has expired to the next owner': async ({ store, key, a, b, passTime }) => {
     await begin(store, key, a, short);
     await passTime(passed);
     equal(await begin(store, key, b), 'acquired');
     equal(await begin(store, key, a), 'in-progress');
   },
 
-  'counts a renewed lease from the renewal': async ({ store, key, a, b, passTime }) => {
+  'extends a renewed lease from the renewal': async ({ store, key, a, b, passTime }) => {
     await begin(store, key, a, short);
     equal(await store.renew(key, a, long), true);
     await passTime(passed);
     equal(await begin(store, key, b), 'in-progress');
   },
 
-  'renews only a lease that runs, for the owner that has it': async ({ store, key, a, b, passTime }) => {
+  'renews only an active lease, for its owner': async ({ store, key, a, b, passTime }) => {
     equal(await store.renew(key, a, long), false);
     await begin(store, key, a, short);
     equal(await store.renew(key, b, long), false);
@@ -106,7 +104,7 @@ const tests: Readonly<Record<string, (given: Given) => Promise<void>>> = {
     equal(await store.renew(key, b, long), false);
   },
 
-  'says done to everybody once the work is completed': async ({ store, key, a, b }) => {
+  'answers done to every owner once the key is completed': async ({ store, key, a, b }) => {
     await begin(store, key, a);
     equal(await store.complete(key, a, long), true);
     for (const owner of [a, b]) {
@@ -116,14 +114,14 @@ const tests: Readonly<Record<string, (given: Given) => Promise<void>>> = {
     }
   },
 
-  'gives back the bytes and the content type of a reply': async ({ store, a, b }) => {
+  'returns the bytes and the content type of a reply': async ({ store, a, b }) => {
     const everyByte = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte));
     for (const body of [everyByte, Buffer.alloc(0), Buffer.alloc(1_048_576, 'ü')]) {
       const key = randomUUID();
       const expected = Buffer.from(body);
       await begin(store, key, a);
       await store.complete(key, a, long, { body, contentType: 'application/x-test' });
-      // Whose buffer it was may use it for something else.
+      // The caller may reuse its buffer.
       body.fill(0);
       const outcome = await store.begin(key, b, long);
       ok(outcome.state === 'done' && outcome.reply !== undefined, 'done, with the reply');
@@ -132,7 +130,7 @@ const tests: Readonly<Record<string, (given: Given) => Promise<void>>> = {
     }
   },
 
-  'forgets what was done after its time, and not before': async ({ store, key, a, b, passTime }) => {
+  'frees a completed key after its time to live, and not before': async ({ store, key, a, b, passTime }) => {
     await begin(store, key, a, short);
     await store.complete(key, a, short * 2);
     await passTime(passed);
@@ -153,7 +151,7 @@ const tests: Readonly<Record<string, (given: Given) => Promise<void>>> = {
     deepEqual(await readReply(store, key), reply('first'));
   },
 
-  'takes the completion of an owner whose lease ran out while nobody took it': async (given) => {
+  'completes a key whose lease has expired if no other owner took it': async (given) => {
     const { store, key, a, b, passTime } = given;
     await begin(store, key, a, short);
     await passTime(passed);
@@ -162,20 +160,20 @@ const tests: Readonly<Record<string, (given: Given) => Promise<void>>> = {
     deepEqual(await readReply(store, key), reply('done'));
   },
 
-  'takes a completion that is told twice, and keeps the first': async ({ store, key, a }) => {
+  'answers a repeated completion with true, and keeps the first reply': async ({ store, key, a }) => {
     await begin(store, key, a);
     equal(await store.complete(key, a, long, reply('first')), true);
     equal(await store.complete(key, a, long, reply('second')), true);
     deepEqual(await readReply(store, key), reply('first'));
   },
 
-  'frees a released key for the next': async ({ store, key, a, b }) => {
+  'leases a released key to the next owner': async ({ store, key, a, b }) => {
     await begin(store, key, a);
     equal(await store.release(key, a), true);
     equal(await begin(store, key, b), 'acquired');
   },
 
-  'releases only a lease, for the owner that has it': async ({ store, key, a, b }) => {
+  'releases only an active lease, for its owner': async ({ store, key, a, b }) => {
     equal(await store.release(key, a), false);
     await begin(store, key, a);
     equal(await store.release(key, b), false);
@@ -185,7 +183,7 @@ const tests: Readonly<Record<string, (given: Given) => Promise<void>>> = {
     equal(await begin(store, key, b), 'done');
   },
 
-  'keeps keys apart, whatever they are made of': async ({ store, a, b }) => {
+  'keeps keys apart, whatever characters they contain': async ({ store, a, b }) => {
     const plain = randomUUID();
     const keys = ['', ' ', ':', '\n', '/ü😀', '*', '__proto__', 'x'.repeat(10_000)].map((end) => plain + end);
     for (const key of keys) equal(await begin(store, key, a), 'acquired');
@@ -194,14 +192,14 @@ const tests: Readonly<Record<string, (given: Given) => Promise<void>>> = {
     for (const key of ['__proto__', 'constructor']) equal(await store.release(key, randomUUID()), false);
   },
 
-  'refuses bad input by name': async ({ store, key, a }) => {
-    await refuses('key', () => store.begin('', a, long));
-    await refuses('owner', () => store.begin(key, '', long));
-    await refuses('owner', () => store.release(key, ''));
+  'rejects an invalid argument and names it': async ({ store, key, a }) => {
+    await rejectsAsInvalid('key', () => store.begin('', a, long));
+    await rejectsAsInvalid('owner', () => store.begin(key, '', long));
+    await rejectsAsInvalid('owner', () => store.release(key, ''));
     for (const duration of [0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY]) {
-      await refuses('leaseMs', () => store.begin(key, a, duration));
-      await refuses('leaseMs', () => store.renew(key, a, duration));
-      await refuses('ttlMs', () => store.complete(key, a, duration));
+      await rejectsAsInvalid('leaseMs', () => store.begin(key, a, duration));
+      await rejectsAsInvalid('leaseMs', () => store.renew(key, a, duration));
+      await rejectsAsInvalid('ttlMs', () => store.complete(key, a, duration));
     }
     equal(await begin(store, key, a), 'acquired');
   },
@@ -222,7 +220,7 @@ async function readReply(store: IdempotencyStore, key: string) {
   return { body: Buffer.from(body), contentType };
 }
 
-async function refuses(name: string, call: () => Promise<unknown>): Promise<void> {
+async function rejectsAsInvalid(name: string, call: () => Promise<unknown>): Promise<void> {
   await rejects(call, (error: { code?: unknown; message?: unknown }) => {
     equal(error.code, 'CONFIG');
     ok(String(error.message).startsWith(`${name}: expected `), `names ${name}: ${String(error.message)}`);

@@ -1,5 +1,5 @@
 import { memory, MemoryBroker } from 'nestjs-stork/memory';
-import { logCapabilities } from '../../lib/memory/log/log-driver.js';
+import { logCapabilities } from '../../lib/driver-kit/log/log-capabilities.js';
 import { driverContract } from './driver-contract.js';
 
 const broker = new MemoryBroker();

@@ -1,6 +1,6 @@
 import { memory, MemoryBroker, type MemoryOptions } from 'nestjs-stork/memory';
 import type { MemoryMessage } from '../../lib/memory/broker/message.js';
-import { queueCapabilities } from '../../lib/memory/queue/queue-driver.js';
+import { queueCapabilities } from '../../lib/driver-kit/queue/queue-capabilities.js';
 import { driverContract } from './driver-contract.js';
 
 const broker = new MemoryBroker();

@@ -74,7 +74,7 @@ describe.skipIf(url === undefined)('the command line on RabbitMQ', () => {
       expect(
         listed.stdout.match(/ retries-exhausted +Worker\.job +1 +TypeError: no way\\x1b\[2J\n/g),
       ).toHaveLength(3);
-      expect(listed.stdout).toContain(`\n3 letters in ${queue}.dlq\n`);
+      expect(listed.stdout).toContain(`\n3 dead letters in ${queue}.dlq\n`);
 
       const first = ids((await dlq(['list', ...at(queue), '--json', '--text', '"n":1']).ended).stdout);
       expect(first).toHaveLength(1);
@@ -92,13 +92,13 @@ describe.skipIf(url === undefined)('the command line on RabbitMQ', () => {
       expect(dry.code).toBe(0);
       expect(dry.stderr).toContain(`the queue "${queue}" has no consumers`);
       expect(dry.stdout).toBe(
-        `dry run: replay from ${queue}.dlq to ${queue}: 3 letters to look at\n` +
-          '3 letters would be replayed\n  retries-exhausted  3\ndry run: nothing was changed; add --yes\n',
+        `dry run: replay from ${queue}.dlq to ${queue}: 3 dead letters to scan\n` +
+          '3 dead letters would be replayed\n  retries-exhausted  3\ndry run: nothing was changed; add --yes\n',
       );
       expect(await raw().count(queue)).toBe(0);
 
       const done = await dlq(['replay', ...at(queue), '--yes']).ended;
-      expect(done.stdout).toContain('3 letters replayed\n  retries-exhausted  3\n');
+      expect(done.stdout).toContain('3 dead letters replayed\n  retries-exhausted  3\n');
       expect(await raw().count(`${queue}.dlq`)).toBe(0);
       const handled: unknown[] = [];
       await startRabbitApp({ controllers: [worker((body) => handled.push(body))], options: { queue } });
@@ -145,8 +145,8 @@ describe.skipIf(url === undefined)('the command line on RabbitMQ', () => {
 
       expect(code, stderr).toBe(130);
       expect(stderr).toContain('interrupted by SIGINT\n');
-      expect(stdout).toContain('run the same command again to go on');
-      const replayed = Number(/(\d+) letters replayed so far/.exec(stdout)![1]);
+      expect(stdout).toContain('run the same command again to continue');
+      const replayed = Number(/(\d+) dead letters replayed so far/.exec(stdout)![1]);
       await eventually(
         async () => ((await raw().count(store)) === 200 - replayed ? true : undefined),
         'the rest',
@@ -168,7 +168,7 @@ describe.skipIf(url === undefined)('the command line on RabbitMQ', () => {
       expect(stdout).toMatch(/\n0\n$/);
 
       const some = await dlq(['discard', ...at(queue), '--max', '299', '--yes', '--window', '50']).ended;
-      expect(some.stdout).toContain('299 letters discarded\n');
+      expect(some.stdout).toContain('299 dead letters discarded\n');
       await expect.poll(() => raw().count(store)).toBe(1);
     },
     limitMs,
@@ -229,7 +229,7 @@ describe.skipIf(brokers === undefined)('the command line on Kafka', () => {
       const listed = await dlq(['list', ...at(topic, group)]).ended;
       expect(listed).toMatchObject({ code: 0, stderr: '' });
       expect(listed.stdout.match(/^\d\/\d +\S+Z +retries-exhausted .* TypeError: no way$/gm)).toHaveLength(3);
-      expect(listed.stdout).toContain(`\n3 letters in ${topic}.dlq, of group ${group}\n`);
+      expect(listed.stdout).toContain(`\n3 dead letters in ${topic}.dlq, of group ${group}\n`);
 
       const [id] = ids((await dlq(['list', ...at(topic, group), '--json', '--max', '1']).ended).stdout);
       const shown = await dlq(['show', id!, ...at(topic, group)]).ended;
@@ -241,7 +241,7 @@ describe.skipIf(brokers === undefined)('the command line on Kafka', () => {
       expect(dry.stdout).toContain(
         `dry run: replay from ${topic}.dlq, of group ${group} to group ${group} of ${topic}`,
       );
-      expect(dry.stdout).toContain('3 letters would be replayed\n');
+      expect(dry.stdout).toContain('3 dead letters would be replayed\n');
 
       const done = await dlq(['replay', ...at(topic, group), '--yes', '--json']).ended;
       expect(done.code, done.stderr).toBe(0);
@@ -331,7 +331,7 @@ describe.skipIf(brokers === undefined)('the command line on Kafka', () => {
 it('wrong usage is told without a broker', async () => {
   const { code, stdout, stderr } = await dlq(['list']).ended;
   expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
-  expect(stderr).toContain('where are the dead letters?');
+  expect(stderr).toContain('no broker is given');
 });
 
 function texts(headers: Readonly<Record<string, unknown>>): Record<string, string> {

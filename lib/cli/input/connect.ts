@@ -10,22 +10,26 @@ import type { TransportDefinition } from '../../nest/bootstrap/transport-definit
 import type { KafkaTarget, RabbitMqTarget, Target } from './target.js';
 import { UsageError } from '../usage-error.js';
 
-/** Opens the dead letters of a target; `close` lets go of the connection too. Rejects where there is no broker or no such queue. */
+/**
+ * Opens the dead letter store of a target. Rejects where the broker, the queue or the topic is not
+ * available.
+ */
 export type OpenStore = (target: Target, fields: OpenFields) => Promise<OpenedStore>;
 
 export interface OpenFields {
   readonly clock: StorkClock;
-  /** For what a person should know; nothing else is said. */
+  /** Prints the driver's warnings and errors; its other log lines are dropped. */
   readonly warn: (line: string) => void;
   readonly signal: AbortSignal;
 }
 
 export interface OpenedStore {
   readonly store: DeadLetterStore;
+  /** Closes the store and the connection. */
   readonly close: () => Promise<void>;
 }
 
-/** How long a broker may take to answer. */
+/** Time limit for connecting and opening the store. */
 const openLimitMs = 10_000;
 const closeLimitMs = 5_000;
 
@@ -53,21 +57,21 @@ export const openStore: OpenStore = async (target, fields) => {
 };
 
 async function open(driver: Driver, target: Target, { clock, signal }: OpenFields): Promise<DeadLetterStore> {
-  const late = new AbortController();
-  const waited = `no answer within ${openLimitMs / 1_000} s`;
-  const cancel = clock.setTimer(openLimitMs, () => late.abort(new ConnectionLostError(waited)));
-  const stop = AbortSignal.any([signal, late.signal]);
+  const timeout = new AbortController();
+  const noAnswer = `no answer within ${openLimitMs / 1_000} s`;
+  const cancel = clock.setTimer(openLimitMs, () => timeout.abort(new ConnectionLostError(noAnswer)));
+  const stop = AbortSignal.any([signal, timeout.signal]);
   const { from } = target;
-  const place =
+  const location =
     target.broker === 'rabbitmq'
       ? { from, source: target.queue, deliveryLimit: target.deliveryLimit }
       : { from, source: target.topic };
   try {
     await driver.connect(stop);
-    return await withTimeout(driver.deadLetters(place), { signal: stop });
+    return await withTimeout(driver.deadLetters(location), { signal: stop });
   } catch (error) {
-    // Of the connection the driver knows more, and says it.
-    if (error === late.signal.reason) throw new ConnectionLostError(`${addressOf(target)}: ${waited}`);
+    // Any other error is the driver's own and says more than the time limit.
+    if (error === timeout.signal.reason) throw new ConnectionLostError(`${addressOf(target)}: ${noAnswer}`);
     if (!(error instanceof StorkConfigError) || error.problems.length === 0) throw error;
     throw new StorkConfigError(problemLines(error.problems, target), { cause: error });
   } finally {
@@ -75,7 +79,7 @@ async function open(driver: Driver, target: Target, { clock, signal }: OpenField
   }
 }
 
-/** Checked. A broker's client is loaded only where it is needed: `--help` answers at once. */
+/** Validated. The broker's client library is imported lazily, so that `--help` starts fast. */
 async function definitionOf(target: Target): Promise<TransportDefinition> {
   const definition =
     target.broker === 'rabbitmq' ? await rabbitMqDefinition(target) : await kafkaDefinition(target);
@@ -102,7 +106,7 @@ function problemLines(problems: readonly ConfigProblem[], target: Target): strin
   return lines.join('\n');
 }
 
-/** What the option of a transport, or of a place, is called on the command line. */
+/** The command line flag of a transport option or a location field. */
 function flagOf(name: string, { broker }: Target): string {
   const option = name.slice(name.lastIndexOf('.') + 1);
   if (option === 'source') return broker === 'rabbitmq' ? '--queue' : '--topic';

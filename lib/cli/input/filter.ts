@@ -1,7 +1,7 @@
 import type { DeadLetterFilter } from '../../core/dead-letter/admin/dead-letter-filter.js';
 import { UsageError } from '../usage-error.js';
 
-/** What the command line says of the letters that are meant. */
+/** Flags that select dead letters. */
 export interface FilterFlags {
   readonly id?: readonly string[];
   readonly reason?: readonly string[];
@@ -15,22 +15,22 @@ export interface FilterFlags {
 
 export type HeaderFlag = readonly [name: string, value: string];
 
-/** @throws UsageError where no letter could be meant */
+/** @throws UsageError where no dead letter can match */
 export function readFilter(flags: FilterFlags): DeadLetterFilter {
   const { id, reason, handler, pattern, since, until, header = [], text } = flags;
   if (since !== undefined && until !== undefined && since >= until)
     throw new UsageError(
-      `--since ${since.toISOString()} is not before --until ${until.toISOString()}: nothing lies between`,
+      `--since ${since.toISOString()} is not before --until ${until.toISOString()}: no time matches both`,
     );
   const names = header.map(([name]) => name);
-  const twice = names.find((name, i) => names.indexOf(name) !== i);
-  if (twice !== undefined)
-    throw new UsageError(`--header ${JSON.stringify(twice)} is given twice: all that is given must hold`);
+  const duplicate = names.find((name, i) => names.indexOf(name) !== i);
+  if (duplicate !== undefined)
+    throw new UsageError(`--header ${JSON.stringify(duplicate)} is given twice: all headers must match`);
   const headers = Object.fromEntries(header);
   return { ids: id, reasons: reason, handlers: handler, patterns: pattern, since, until, headers, text };
 }
 
-/** Whether it names some letters only. */
+/** Whether the filter excludes any dead letter. */
 export function isFiltering(filter: DeadLetterFilter): boolean {
   const { headers = {}, ...others } = filter;
   return Object.keys(headers).length > 0 || Object.values(others).some((value) => value !== undefined);

@@ -1,8 +1,8 @@
 const unitMs = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 } as const;
 
 /**
- * A time as people write it: ISO 8601, UTC where no zone is given, or how long ago, e.g. `30m`, `2h`, `7d`. Undefined where it is
- * neither.
+ * Parses an ISO 8601 time, UTC without a zone, or a duration before `nowMs`, e.g. `30m`, `2h`, `7d`.
+ * Undefined where the text is neither.
  */
 export function parseTime(text: string, nowMs: number): Date | undefined {
   const [, count, unit] = /^(\d+(?:\.\d+)?)([smhdw])$/.exec(text) ?? [];
@@ -19,7 +19,7 @@ function parseIso(text: string): Date | undefined {
   );
   if (parts === null) return undefined;
   const [, day, time = '00:00', zone = 'Z'] = parts;
-  // `Date` makes the 30th of February a day in March.
+  // `Date` turns the 30th of February into a day in March.
   const isDay =
     new Date(`${day}T00:00Z`).getTime() && new Date(`${day}T00:00Z`).toISOString().startsWith(day!);
   return isDay ? new Date(`${day}T${time}${zone.toUpperCase()}`) : undefined;

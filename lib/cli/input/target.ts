@@ -2,7 +2,7 @@ import type { KafkaSasl } from '../../kafka/options/options.js';
 import { printable } from '../../core/message/text.js';
 import { UsageError } from '../usage-error.js';
 
-/** Where dead letters are looked for, as the command line and the environment say. */
+/** The broker and the source of the dead letters, from the command line and the environment. */
 export type Target = RabbitMqTarget | KafkaTarget;
 
 export interface RabbitMqTarget {
@@ -23,8 +23,8 @@ export interface KafkaTarget {
   readonly sasl: KafkaSasl | undefined;
 }
 
-/** What the command line says of the place. */
-export interface PlaceFlags {
+/** Flags that name the broker, the source and the dead letter queue or topic. */
+export interface SourceFlags {
   readonly url?: string;
   readonly queue?: string;
   readonly deliveryLimit?: number;
@@ -50,74 +50,76 @@ const kafkaFlags = {
   saslUsername: '--sasl-username',
 } as const;
 
-/** @throws UsageError where something is missing, or where both brokers could be meant */
-export function readTarget(flags: PlaceFlags, env: Environment): Target {
+/** @throws UsageError where a flag is missing, or where the flags fit both brokers */
+export function readTarget(flags: SourceFlags, env: Environment): Target {
   return brokerOf(flags, env) === 'rabbitmq' ? readRabbitMq(flags, env) : readKafka(flags, env);
 }
 
-function brokerOf(flags: PlaceFlags, env: Environment): Target['broker'] {
-  const rabbitMq = given(flags, rabbitMqFlags);
-  const kafka = given(flags, kafkaFlags);
+function brokerOf(flags: SourceFlags, env: Environment): Target['broker'] {
+  const rabbitMq = firstGiven(flags, rabbitMqFlags);
+  const kafka = firstGiven(flags, kafkaFlags);
   if (rabbitMq !== undefined && kafka !== undefined)
-    throw new UsageError(`${rabbitMq} is for RabbitMQ and ${kafka} for Kafka: which of the two is meant?`);
+    throw new UsageError(`${rabbitMq} is for RabbitMQ and ${kafka} for Kafka: use one of them`);
   if (rabbitMq !== undefined) return 'rabbitmq';
   if (kafka !== undefined) return 'kafka';
-  const hasUrl = isSaid(env['RABBITMQ_URL']);
-  const hasBrokers = isSaid(env['KAFKA_BROKERS']);
+  const hasUrl = isSet(env['RABBITMQ_URL']);
+  const hasBrokers = isSet(env['KAFKA_BROKERS']);
   if (hasUrl && hasBrokers)
     throw new UsageError(
-      'RABBITMQ_URL and KAFKA_BROKERS are both set: which of the two is meant? Add --queue <name> for RabbitMQ or --topic <name> for Kafka',
+      'RABBITMQ_URL and KAFKA_BROKERS are both set. Add --queue <name> for RabbitMQ or --topic <name> for Kafka',
     );
   if (hasUrl) return 'rabbitmq';
   if (hasBrokers) return 'kafka';
   throw new UsageError(
-    'where are the dead letters? Add --url <url> --queue <name> for RabbitMQ or --brokers <list> --topic <name> --group <id> for Kafka, or set RABBITMQ_URL or KAFKA_BROKERS',
+    'no broker is given. Add --url <url> --queue <name> for RabbitMQ or --brokers <list> --topic <name> --group <id> for Kafka, or set RABBITMQ_URL or KAFKA_BROKERS',
   );
 }
 
-function readRabbitMq(flags: PlaceFlags, env: Environment): RabbitMqTarget {
+function readRabbitMq(flags: SourceFlags, env: Environment): RabbitMqTarget {
   const url = flags.url ?? env['RABBITMQ_URL'];
   const queue = flags.queue ?? env['QUEUE_NAME'];
-  if (!isSaid(url)) throw new UsageError('RabbitMQ: which server? Add --url <url> or set RABBITMQ_URL');
-  if (!isSaid(queue)) throw new UsageError('RabbitMQ: which queue? Add --queue <name> or set QUEUE_NAME');
-  // DLQ_NAME goes with QUEUE_NAME, not with another queue.
-  const known = flags.queue === undefined ? env['DLQ_NAME'] : undefined;
-  const from = flags.from ?? (isSaid(known) ? known : undefined);
+  if (!isSet(url))
+    throw new UsageError('RabbitMQ: the server is missing. Add --url <url> or set RABBITMQ_URL');
+  if (!isSet(queue))
+    throw new UsageError('RabbitMQ: the queue is missing. Add --queue <name> or set QUEUE_NAME');
+  // DLQ_NAME is the dead letter queue of QUEUE_NAME, not of a queue given by --queue.
+  const paired = flags.queue === undefined ? env['DLQ_NAME'] : undefined;
+  const from = flags.from ?? (isSet(paired) ? paired : undefined);
   return { broker: 'rabbitmq', url, queue, from, deliveryLimit: flags.deliveryLimit };
 }
 
-function readKafka(flags: PlaceFlags, env: Environment): KafkaTarget {
+function readKafka(flags: SourceFlags, env: Environment): KafkaTarget {
   const list = flags.brokers ?? env['KAFKA_BROKERS'];
   const group = flags.group ?? env['KAFKA_GROUP_ID'];
   const { topic, from, ssl = false } = flags;
-  if (!isSaid(list))
-    throw new UsageError('Kafka: which brokers? Add --brokers <host:port,…> or set KAFKA_BROKERS');
-  if (!isSaid(topic)) throw new UsageError('Kafka: which topic did they fail in? Add --topic <name>');
-  if (!isSaid(group))
-    throw new UsageError('Kafka: which group failed them? Add --group <id> or set KAFKA_GROUP_ID');
+  if (!isSet(list))
+    throw new UsageError('Kafka: the brokers are missing. Add --brokers <host:port,…> or set KAFKA_BROKERS');
+  if (!isSet(topic)) throw new UsageError('Kafka: the source topic is missing. Add --topic <name>');
+  if (!isSet(group))
+    throw new UsageError('Kafka: the consumer group is missing. Add --group <id> or set KAFKA_GROUP_ID');
   const brokers = list.split(',').map((broker) => broker.trim());
-  const strange = brokers.find((broker) => !/^[^\s/:]+:\d{1,5}$/.test(broker));
-  if (strange !== undefined)
-    throw new UsageError(`Kafka: a broker is given as host:port, not as ${printable(strange)}`);
+  const invalid = brokers.find((broker) => !/^[^\s/:]+:\d{1,5}$/.test(broker));
+  if (invalid !== undefined)
+    throw new UsageError(`Kafka: a broker is given as host:port, not as ${printable(invalid)}`);
   return { broker: 'kafka', brokers, topic, group, from, ssl, sasl: readSasl(flags, env) };
 }
 
-function readSasl(flags: PlaceFlags, env: Environment): KafkaSasl | undefined {
+function readSasl(flags: SourceFlags, env: Environment): KafkaSasl | undefined {
   const { saslMechanism: mechanism, saslUsername: username } = flags;
   if (mechanism === undefined && username === undefined) return undefined;
   const password = env['KAFKA_SASL_PASSWORD'];
   if (mechanism === undefined) throw new UsageError('--sasl-username needs --sasl-mechanism <name>');
-  if (!isSaid(username)) throw new UsageError('--sasl-mechanism needs --sasl-username <name>');
-  if (!isSaid(password))
+  if (!isSet(username)) throw new UsageError('--sasl-mechanism needs --sasl-username <name>');
+  if (!isSet(password))
     throw new UsageError('--sasl-mechanism needs the password in the environment, as KAFKA_SASL_PASSWORD');
   return { mechanism, username, password };
 }
 
 /** The first of these flags that is given. */
-function given(flags: PlaceFlags, names: Readonly<Record<string, string>>): string | undefined {
-  return Object.entries(names).find(([name]) => flags[name as keyof PlaceFlags] !== undefined)?.[1];
+function firstGiven(flags: SourceFlags, names: Readonly<Record<string, string>>): string | undefined {
+  return Object.entries(names).find(([name]) => flags[name as keyof SourceFlags] !== undefined)?.[1];
 }
 
-function isSaid(value: string | undefined): value is string {
+function isSet(value: string | undefined): value is string {
   return value !== undefined && value.trim() !== '';
 }

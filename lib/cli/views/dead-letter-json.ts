@@ -2,17 +2,17 @@ import type { HeaderValue } from '../../core/message/headers.js';
 import type { DeadLetterRecord } from '../../core/dead-letter/admin/dead-letter-record.js';
 import { safeJson } from './safe-text.js';
 
-/** Bytes that are no text. */
+/** Bytes that are not UTF-8. */
 interface Base64 {
   readonly base64: string;
 }
 
 type Json = string | number | boolean | null | Base64 | readonly Json[] | { readonly [name: string]: Json };
 
-/** Deeper than anybody writes headers, and shallow enough to be written. */
-const deepest = 100;
+/** Headers nest less deeply; JSON.stringify can still write this depth. */
+const maxDepth = 100;
 
-/** A letter as `--json` gives it: every field is there, `null` where nothing is known. */
+/** A dead letter as `--json` prints it: with every field, `null` where it is unknown. */
 export function deadLetterJson(deadLetter: DeadLetterRecord): Readonly<Record<string, unknown>> {
   const fields = Object.entries(deadLetter).map(
     ([name, value]) => [name, (value as unknown) ?? null] as const,
@@ -51,7 +51,7 @@ function headerJson(value: HeaderValue, depth = 0): Json {
   if (typeof value !== 'object') return value;
   if (value instanceof Uint8Array) return bytesJson(value);
   if (value instanceof Date) return Number.isNaN(value.getTime()) ? null : value.toISOString();
-  if (depth >= deepest) return '…';
+  if (depth >= maxDepth) return '…';
   if (Array.isArray(value)) return (value as readonly HeaderValue[]).map((one) => headerJson(one, depth + 1));
   // Entries, so that a header named `__proto__` is only a header.
   return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, headerJson(one, depth + 1)]));

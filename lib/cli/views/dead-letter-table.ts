@@ -3,11 +3,14 @@ import { cut, safeLine } from './safe-text.js';
 import { errorLine } from './pluralize.js';
 
 const titles = ['ID', 'FAILED AT', 'REASON', 'HANDLER', 'ATTEMPTS', 'ERROR'];
-/** What anybody may have written must not push the rest off the screen. */
-const widest = 40;
+/**
+ * Width limit of a cell: senders choose the texts, and a long one must not push the others off the
+ * screen.
+ */
+const maxCellWidth = 40;
 const gap = '  ';
 
-/** A line for each letter; each is cut to `width`, the terminal's, if it is one. */
+/** One line per dead letter, cut to `width`, the columns of the terminal. */
 export function deadLetterTable(deadLetters: readonly DeadLetterRecord[], width: number | undefined): string {
   const rows = [titles, ...deadLetters.map(cellsOf)];
   const widths = titles.map((_, column) => Math.max(...rows.map((row) => [...row[column]!].length)));
@@ -21,14 +24,14 @@ export function deadLetterTable(deadLetters: readonly DeadLetterRecord[], width:
 }
 
 function cellsOf({ id, failedAt, reason, handler, attempts, error }: DeadLetterRecord): string[] {
-  const said = error === undefined ? '-' : errorLine(error);
+  const errorText = error === undefined ? '-' : errorLine(error);
   return [
-    cut(safeLine(id), widest),
+    cut(safeLine(id), maxCellWidth),
     failedAt?.toISOString() ?? '-',
-    cut(safeLine(reason), widest),
-    cut(safeLine(handler ?? '-'), widest),
+    cut(safeLine(reason), maxCellWidth),
+    cut(safeLine(handler ?? '-'), maxCellWidth),
     attempts === 0 ? '-' : String(attempts),
-    safeLine(said),
+    safeLine(errorText),
   ];
 }
 

@@ -5,18 +5,18 @@ import { cut, safeLine, safeLines } from './safe-text.js';
 import { errorLine } from './pluralize.js';
 
 const indent = '  ';
-/** Of bytes that are no text. */
+/** Limit of the bytes shown of a binary body. */
 const bytesShown = 512;
 const bytesInLine = 16;
 const headerWidth = 1_000;
 
-/** All that is known of one letter, for people. */
+/** All fields of one dead letter, as text. */
 export function deadLetterView(deadLetter: DeadLetterRecord): string {
   const fields: [name: string, value: string | number | Date | undefined][] = [
     ['id', deadLetter.id],
     ['reason', deadLetter.reason],
     ['error', deadLetter.error && errorLine(deadLetter.error)],
-    ['failed in', deadLetter.source],
+    ['source', deadLetter.source],
     ['group', deadLetter.group],
     ['handler', deadLetter.handler],
     ['pattern', deadLetter.pattern],
@@ -56,14 +56,14 @@ function bodyView({ body }: DeadLetterRecord): string {
   if (body.length === 0) return 'body: empty';
   const text = textOf(body);
   const size = `${body.length} ${body.length === 1 ? 'byte' : 'bytes'}`;
-  if (text === undefined) return `body: ${size}, no text\n${hexView(body)}`;
+  if (text === undefined) return `body: ${size}, binary\n${hexView(body)}`;
   const json = prettyJson(text);
   return json === undefined
     ? `body: ${size} of text\n${safeLines(text, indent)}`
     : `body: ${size} of JSON\n${safeLines(json, indent)}`;
 }
 
-/** Undefined for what is no JSON. */
+/** Undefined where the text is not JSON. */
 function prettyJson(text: string): string | undefined {
   try {
     JSON.parse(text);
@@ -78,12 +78,11 @@ function hexView(body: Buffer): string {
   for (let at = 0; at < Math.min(body.length, bytesShown); at += bytesInLine) {
     const bytes = body.subarray(at, Math.min(at + bytesInLine, bytesShown));
     const pairs = [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join(' ');
-    const deadLetters = bytes.toString('latin1').replaceAll(/[^ -~]/g, '.');
+    const characters = bytes.toString('latin1').replaceAll(/[^ -~]/g, '.');
     lines.push(
-      `${indent}${at.toString(16).padStart(4, '0')}  ${pairs.padEnd(bytesInLine * 3)} ${deadLetters}`,
+      `${indent}${at.toString(16).padStart(4, '0')}  ${pairs.padEnd(bytesInLine * 3)} ${characters}`,
     );
   }
-  if (body.length > bytesShown)
-    lines.push(`${indent}… ${body.length - bytesShown} more; --json has them all`);
+  if (body.length > bytesShown) lines.push(`${indent}… ${body.length - bytesShown} more; use --json for all`);
   return lines.join('\n');
 }

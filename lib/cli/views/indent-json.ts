@@ -1,14 +1,14 @@
-/** Deeper levels are not indented further: the text would grow with the square of their number. */
-const deepestIndent = 20;
-/** A string, a mark, a bare word or number. White space lies between. */
+/** Deeper levels are not indented further: the size of the text would grow with the square of the depth. */
+const maxIndent = 20;
+/** A string, a punctuation mark, or a literal or number; white space is skipped. */
 const tokens = /"(?:[^"\\]|\\.)*"|[{}[\],:]|[^\s{}[\],:"]+/gs;
 
-/** Valid JSON on lines of its own, each token as it was written: what is parsed and written anew loses digits and double names. */
+/** Indents valid JSON by its tokens: parsing and stringifying would lose digits and duplicate names. */
 export function indentJson(json: string): string {
   const parts: string[] = [];
   let depth = 0;
   let previous = '';
-  const newLine = (): void => void parts.push(`\n${'  '.repeat(Math.min(depth, deepestIndent))}`);
+  const newLine = (): void => void parts.push(`\n${'  '.repeat(Math.min(depth, maxIndent))}`);
   for (const [token] of json.matchAll(tokens)) {
     const isOpening = previous === '{' || previous === '[';
     if (token === '}' || token === ']') {

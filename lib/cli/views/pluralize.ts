@@ -2,16 +2,17 @@ import type { DeadLetterStore } from '../../core/port/dead-letter-store.js';
 import type { DeadLetterErrorInfo } from '../../core/dead-letter/admin/dead-letter-record.js';
 import { safeLine } from './safe-text.js';
 
-export function deadLettersText(count: number): string {
-  return count === 1 ? '1 letter' : `${count} letters`;
+/** @param adjective with a space behind it */
+export function deadLettersText(count: number, adjective = ''): string {
+  return `${count} ${adjective}dead ${count === 1 ? 'letter' : 'letters'}`;
 }
 
-/** Where they lie, and whose they are. */
-export function placeText({ name, group }: DeadLetterStore): string {
+/** The dead letter queue or topic, and the consumer group that failed the messages. */
+export function storeText({ name, group }: DeadLetterStore): string {
   return group === undefined ? safeLine(name) : `${safeLine(name)}, of group ${safeLine(group)}`;
 }
 
-/** Where replayed ones go. */
+/** The target of a replay. */
 export function destinationText({ source, group }: DeadLetterStore): string {
   return group === undefined ? safeLine(source) : `group ${safeLine(group)} of ${safeLine(source)}`;
 }

@@ -8,14 +8,14 @@ const barWidth = 24;
 export interface ProgressBarFields {
   readonly output: Output;
   readonly clock: StorkClock;
-  /** Letters to look at, and to work on at most. */
+  /** Number of stored dead letters, and the limit of those to replay or discard. */
   readonly total: number;
   readonly max: number;
-  /** What is done to them, e.g. `replayed`. */
+  /** Past participle of the operation, e.g. `replayed`. */
   readonly done: string;
 }
 
-/** One line on a terminal that is drawn over and over; nothing at all where there is none. */
+/** One line that is redrawn on a terminal; without a terminal nothing is written. */
 export class ProgressBar {
   readonly #fields: ProgressBarFields;
   #drawnAt = -Infinity;
@@ -29,11 +29,11 @@ export class ProgressBar {
     const now = clock.now();
     if (output.width === undefined || now - this.#drawnAt < redrawMs) return;
     this.#drawnAt = now;
-    // A line as wide as the terminal would wrap on some.
+    // Some terminals wrap a line that fills the last column.
     output.write(`\r\u001b[K${this.#line(progress).slice(0, output.width - 1)}`);
   }
 
-  /** Leaves nothing behind. */
+  /** Erases the line. */
   end(): void {
     if (this.#drawnAt === -Infinity) return;
     this.#drawnAt = -Infinity;
@@ -45,6 +45,6 @@ export class ProgressBar {
     const share = Math.min(1, Math.max(seen / Math.max(total, 1), done / max));
     const filled = Math.round(share * barWidth);
     const bar = '#'.repeat(filled).padEnd(barWidth, '.');
-    return `[${bar}] ${String(Math.floor(share * 100)).padStart(3)} %  ${seen} of ${total} looked at, ${done} ${doneText}`;
+    return `[${bar}] ${String(Math.floor(share * 100)).padStart(3)} %  ${seen} of ${total} scanned, ${done} ${doneText}`;
   }
 }

@@ -5,57 +5,53 @@ import type {
   SkippedDeadLetter,
 } from '../../core/dead-letter/admin/dead-letter-operations.js';
 import { safeLine } from './safe-text.js';
-import { destinationText, deadLettersText, placeText } from './pluralize.js';
+import { destinationText, deadLettersText, storeText } from './pluralize.js';
 
-/** What is done to letters, and how it is said. */
-export interface Change {
+/** An operation on dead letters, as infinitive and as past participle. */
+export interface Operation {
   readonly name: 'replay' | 'discard';
   readonly done: 'replayed' | 'discarded';
 }
 
-/** What came of it; `complete` is false where it was interrupted or failed, and then not all is known. */
+/**
+ * The result of an operation. `complete` is false after an interruption or failure: only the progress is
+ * known.
+ */
 export interface Outcome
   extends DeadLetterProgress, Partial<Pick<DeadLetterReport, 'byReason' | 'skipped' | 'skippedDeadLetters'>> {
   readonly dryRun: boolean;
   readonly complete: boolean;
 }
 
-/** Letters that stay are named so far; more of the same tell nobody more. */
-const skippedShown = 10;
+/** Limit of the skipped dead letters that are listed. */
+const maxSkippedShown = 10;
 
-/** What is about to happen. */
+/** The first line of output: what the operation is going to do. */
 export function planLine(
   store: DeadLetterStore,
-  { name }: Change,
+  { name }: Operation,
   { dryRun, total, max }: { readonly dryRun: boolean; readonly total: number; readonly max: number },
 ): string {
-  const way =
+  const range =
     name === 'replay'
-      ? `from ${placeText(store)} to ${destinationText(store)}`
-      : `in ${placeText(store)}, for good`;
-  const bound = max === Infinity ? '' : `, at most ${max} of them`;
-  return `${dryRun ? 'dry run: ' : ''}${name} ${way}: ${deadLettersText(total)} to look at${bound}\n`;
+      ? `from ${storeText(store)} to ${destinationText(store)}`
+      : `in ${storeText(store)}, permanently`;
+  const limit = max === Infinity ? '' : `, at most ${max}`;
+  return `${dryRun ? 'dry run: ' : ''}${name} ${range}: ${deadLettersText(total)} to scan${limit}\n`;
 }
 
-/** What came of it, and how to go on. */
-export function reportView({ done }: Change, outcome: Outcome): string {
-  const {
-    dryRun,
-    complete,
-    matched,
-    seen,
-    byReason = {},
-    skipped: kept = 0,
-    skippedDeadLetters = [],
-  } = outcome;
+/** The report after the operation, with how to continue an incomplete one. */
+export function reportView({ done }: Operation, outcome: Outcome): string {
+  const { dryRun, complete, matched, seen, byReason = {}, skipped = 0, skippedDeadLetters = [] } = outcome;
   const would = dryRun ? 'would be ' : '';
-  const stays = dryRun ? 'would stay' : kept === 1 ? 'stays' : 'stay';
   const lines = [`${deadLettersText(outcome.done)} ${would}${done}${complete ? '' : ' so far'}`];
   lines.push(...reasonLines(byReason));
-  if (complete && matched === 0) lines.push(`none of the ${seen} looked at matches`);
-  if (kept > 0) lines.push(`${deadLettersText(kept)} ${stays}:`, ...skippedLines(skippedDeadLetters, kept));
+  if (complete && matched === 0) lines.push(`none of the ${seen} scanned dead letters matches`);
+  if (skipped > 0)
+    lines.push(`${deadLettersText(skipped)} ${would}skipped:`, ...skippedLines(skippedDeadLetters, skipped));
   if (dryRun) lines.push('dry run: nothing was changed; add --yes');
-  else if (!complete) lines.push(`the others lie where they were; run the same command again to go on`);
+  else if (!complete)
+    lines.push(`the other dead letters are unchanged; run the same command again to continue`);
   return `${lines.join('\n')}\n`;
 }
 
@@ -65,9 +61,9 @@ function reasonLines(byReason: Outcome['byReason'] = {}): string[] {
   return rows.map(([reason, count]) => `  ${safeLine(reason).padEnd(wide)}  ${count}`);
 }
 
-function skippedLines(deadLetters: readonly SkippedDeadLetter[], kept: number): string[] {
+function skippedLines(deadLetters: readonly SkippedDeadLetter[], skipped: number): string[] {
   const lines = deadLetters
-    .slice(0, skippedShown)
+    .slice(0, maxSkippedShown)
     .map(({ id, why }) => `  ${safeLine(id)}  ${safeLine(why)}`);
-  return kept > lines.length ? [...lines, `  … and ${kept - lines.length} more`] : lines;
+  return skipped > lines.length ? [...lines, `  … and ${skipped - lines.length} more`] : lines;
 }

@@ -1,4 +1,4 @@
-/** What moves a cursor, colours, hides or turns round text: control and format characters, odd separators, halves of pairs. */
+/** Characters that control a terminal: control, format and separator characters, and lone surrogates. */
 const unsafe = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
 const known: Readonly<Record<string, string>> = {
   '\n': String.raw`\n`,
@@ -6,12 +6,12 @@ const known: Readonly<Record<string, string>> = {
   '\t': String.raw`\t`,
 };
 
-/** Text that anybody may have written, as one line that a terminal only shows. */
+/** Escapes untrusted text to one line without terminal control characters. */
 export function safeLine(text: string): string {
   return text.replaceAll(unsafe, (character) => known[character] ?? escaped(character));
 }
 
-/** The same for text of several lines, each behind `indent`, so that it cannot pass for a line of ours. */
+/** Escapes untrusted text of several lines; `indent` keeps them apart from the lines of this program. */
 export function safeLines(text: string, indent: string): string {
   return text
     .split(/\r?\n/)
@@ -19,7 +19,7 @@ export function safeLines(text: string, indent: string): string {
     .join('\n');
 }
 
-/** At most so many characters, with a mark where it was cut. */
+/** Cuts text to `width` characters and ends it with `…` where it was longer. */
 export function cut(text: string, width: number): string {
   if (text.length <= width) return text;
   const characters = [...text];
@@ -27,7 +27,7 @@ export function cut(text: string, width: number): string {
   return `${characters.slice(0, Math.max(0, width - 1)).join('')}…`;
 }
 
-/** JSON as it is, but no byte of it does anything to a terminal. */
+/** Escapes the characters in JSON that control a terminal; the JSON keeps its value. */
 export function safeJson(json: string): string {
   return json.replaceAll(/[\u007f-\u009f\u2028\u2029\p{Cf}]/gu, (character) =>
     Array.from({ length: character.length }, (_, i) => jsonEscape(character.charCodeAt(i))).join(''),

@@ -1,19 +1,19 @@
 import type { DeadLetterStore } from '../../core/port/dead-letter-store.js';
 import type { DeadLetterStats } from '../../core/dead-letter/admin/dead-letter-operations.js';
 import { cut, safeLine } from './safe-text.js';
-import { deadLettersText, placeText } from './pluralize.js';
+import { deadLettersText, storeText } from './pluralize.js';
 
 const nameWidth = 60;
 const barWidth = 30;
 
-/** How many letters of which kind, for people. */
+/** Counts of dead letters by kind, as text. */
 export function statsView(store: DeadLetterStore, stats: DeadLetterStats): string {
   const { total, replayed, oldest, newest, byReason, byHandler, byPattern, byError } = stats;
-  const lines = [`${deadLettersText(total)} in ${placeText(store)}`];
+  const lines = [`${deadLettersText(total)} in ${storeText(store)}`];
   if (oldest !== undefined && newest !== undefined) {
     lines.push(`oldest  ${oldest.toISOString()}`, `newest  ${newest.toISOString()}`);
   }
-  if (replayed > 0) lines.push(`${replayed} of them replayed before, and back`);
+  if (replayed > 0) lines.push(`${replayed} of them were replayed before and failed again`);
   const parts = [
     histogram('reason', byReason),
     histogram('handler', byHandler),
@@ -23,7 +23,7 @@ export function statsView(store: DeadLetterStore, stats: DeadLetterStats): strin
   return `${[lines.join('\n'), ...parts.filter((part) => part !== '')].join('\n\n')}\n`;
 }
 
-/** Lines of a name, its count and a bar, the largest first. */
+/** One line per name with its count and a bar, the largest count first. */
 function histogram(title: string, counts: Readonly<Partial<Record<string, number>>>): string {
   const rows = Object.entries(counts)
     .map(([name, count = 0]) => ({ name: cut(safeLine(name), nameWidth), count }))

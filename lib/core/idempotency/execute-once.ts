@@ -2,41 +2,55 @@ import type { BeginOutcome, StoredReply } from './idempotency-store.js';
 import { Lease, type LeaseSettings } from './lease.js';
 
 export interface ExecuteOnceSettings extends LeaseSettings {
-  /** When the store cannot say whether the work was done: leave it undone, or do it at the risk of doing it twice. */
+  /**
+   * What happens when `begin` fails, so that it is unknown whether the work was done before. `fail`: the
+   * work is not executed. `process`: it is executed, at the risk of a second execution.
+   */
   readonly onStoreError: 'fail' | 'process';
-  /** Calls back when the work may go on but nobody waits for it any more: its lease is then left to run out. Gives what ends the watch. */
-  readonly onGivenUp?: (stopRenewing: () => void) => () => void;
+  /**
+   * Registers a listener for the moment when the work is abandoned while it still runs. The lease is then
+   * left to expire.
+   *
+   * @returns removes the listener
+   */
+  readonly onAbandoned?: (stopRenewing: () => void) => () => void;
 }
 
-/** What the work came to. */
 export interface WorkResult<T> {
   readonly value: T;
-  /** What its duplicates are answered with. */
+  /** The reply that duplicates get. */
   readonly reply?: StoredReply | undefined;
-  /** Nothing was thrown and yet the work is not done, e.g. because it will be tried again: the key becomes free. */
-  readonly isUndone?: boolean;
+  /**
+   * The work did not throw, but is not completed either, e.g. because it will be retried. The key is
+   * released.
+   */
+  readonly isIncomplete?: boolean;
 }
 
-/** How the store fared meanwhile; none of it changes what the work came to. */
+/** How the lease and the store fared during the work. The result of the work does not depend on it. */
 export interface StoreReport {
-  /** For a while the key was not ours: another owner may have worked at the same time. */
+  /** The lease expired for a while: another owner may have worked at the same time. */
   readonly leaseLost: boolean;
-  /** Why the store does not know of this run or of its end, so that a duplicate may run or wait for the lease; else undefined. */
+  /**
+   * Why the store has no record of the start or of the end of the work, else undefined. A duplicate may
+   * then be executed, or wait until the lease expires.
+   */
   readonly storeError: unknown;
 }
 
 export type ExecuteOnceResult<T> =
-  | ({ readonly kind: 'ran'; readonly value: T } & StoreReport)
+  | ({ readonly kind: 'executed'; readonly value: T } & StoreReport)
   | ({ readonly kind: 'failed'; readonly error: unknown } & StoreReport)
   | { readonly kind: 'duplicate'; readonly reply: StoredReply | undefined }
   | { readonly kind: 'in-progress' }
   | { readonly kind: 'store-unavailable'; readonly error: unknown };
 
 /**
- * Does the work unless it was done before or is being done elsewhere, and has the store remember what became of it. Neither the
- * work's failure nor the store's rejects; the caller decides what each outcome means for the message.
+ * Executes the work unless the store says that it is completed or in progress elsewhere, and records the
+ * outcome in the store. Failures of the work and of the store are results, not rejections: the caller
+ * decides what each means for the message.
  *
- * @throws StorkConfigError for settings that no store can take
+ * @throws StorkConfigError for an invalid key, owner or duration
  */
 export async function executeOnce<T>(
   settings: ExecuteOnceSettings,
@@ -48,23 +62,23 @@ export async function executeOnce<T>(
     begun = await lease.begin();
   } catch (error) {
     if (settings.onStoreError === 'fail') return { kind: 'store-unavailable', error };
-    return toOutcome(await attempt(work), { leaseLost: false, storeError: error });
+    return toResult(await captureOutcome(work), { leaseLost: false, storeError: error });
   }
   if (begun.state === 'in-progress') return { kind: 'in-progress' };
   if (begun.state === 'done') return { kind: 'duplicate', reply: begun.reply };
-  const unwatch = settings.onGivenUp?.(() => lease.stopRenewing());
-  const end = await attempt(work);
-  unwatch?.();
-  const isDone = end.ok && end.result.isUndone !== true;
-  const written = isDone ? await lease.complete(end.result.reply) : await lease.release();
-  const storeError = 'error' in written ? written.error : undefined;
-  return toOutcome(end, { leaseLost: lease.wasLost, storeError });
+  const removeListener = settings.onAbandoned?.(() => lease.stopRenewing());
+  const outcome = await captureOutcome(work);
+  removeListener?.();
+  const isCompleted = outcome.ok && outcome.result.isIncomplete !== true;
+  const write = isCompleted ? await lease.complete(outcome.result.reply) : await lease.release();
+  const storeError = 'error' in write ? write.error : undefined;
+  return toResult(outcome, { leaseLost: lease.wasLost, storeError });
 }
 
-type End<T> =
+type WorkOutcome<T> =
   { readonly ok: true; readonly result: WorkResult<T> } | { readonly ok: false; readonly error: unknown };
 
-async function attempt<T>(work: () => Promise<WorkResult<T>>): Promise<End<T>> {
+async function captureOutcome<T>(work: () => Promise<WorkResult<T>>): Promise<WorkOutcome<T>> {
   try {
     return { ok: true, result: await work() };
   } catch (error) {
@@ -72,8 +86,8 @@ async function attempt<T>(work: () => Promise<WorkResult<T>>): Promise<End<T>> {
   }
 }
 
-function toOutcome<T>(end: End<T>, report: StoreReport): ExecuteOnceResult<T> {
-  return end.ok
-    ? { kind: 'ran', value: end.result.value, ...report }
-    : { kind: 'failed', error: end.error, ...report };
+function toResult<T>(outcome: WorkOutcome<T>, report: StoreReport): ExecuteOnceResult<T> {
+  return outcome.ok
+    ? { kind: 'executed', value: outcome.result.value, ...report }
+    : { kind: 'failed', error: outcome.error, ...report };
 }

@@ -5,45 +5,54 @@ import type { IdempotencyPolicy } from './idempotency-options.js';
 import type { Attempt } from '../consume/attempt.js';
 import { printable } from '../message/text.js';
 
-/** An id that is longer is known by its hash: a sender must not fill the store. */
-const longestId = 256;
+/** Longer ids are replaced by their hash, so that a sender cannot fill the store. */
+const maxIdLength = 256;
 
-/** What one handler of one consumer knows a message by; undefined where nothing tells it from others. */
-export type FoundKey = { readonly key: string | undefined } | { readonly failure: Failure };
+/** `key` is undefined where the message has no id. `failure`: the user's key function failed. */
+export type KeyResult = { readonly key: string | undefined } | { readonly failure: Failure };
 
-export function findKey(run: Attempt, { keyOf }: IdempotencyPolicy, consumerName: string): FoundKey {
-  if (keyOf === undefined) return { key: scoped(idOf(run), run, consumerName) };
-  let given: unknown;
+export function deriveKey(attempt: Attempt, { keyOf }: IdempotencyPolicy, consumerName: string): KeyResult {
+  if (keyOf === undefined) return { key: scopeToHandler(idOf(attempt), attempt, consumerName) };
+  let custom: unknown;
   try {
-    given = keyOf(run);
+    custom = keyOf(attempt);
   } catch (error) {
     return { failure: keyFailure(`failed: ${messageOf(error)}`, error) };
   }
-  if (given !== undefined && (typeof given !== 'string' || given === '')) {
-    return { failure: keyFailure(`gave ${printable(given)}, expected text that is not empty, or undefined`) };
+  if (custom !== undefined && (typeof custom !== 'string' || custom === '')) {
+    return {
+      failure: keyFailure(`returned ${printable(custom)}, expected a non-empty string or undefined`),
+    };
   }
-  return { key: scoped(given, run, consumerName) };
+  return { key: scopeToHandler(custom, attempt, consumerName) };
 }
 
-/** A request's own id; a message's otherwise. */
+/** A request is identified by its correlation id, any other message by its message id. */
 function idOf({ delivery, metadata }: Attempt): string | undefined {
   const { correlationId, messageId } = delivery.message;
   return metadata.reply.kind === 'address' ? (correlationId ?? messageId) : messageId;
 }
 
-/** Neither another handler nor another consumer of the same message has this key. */
-function scoped(id: string | undefined, { handler }: Attempt, consumerName: string): string | undefined {
+/**
+ * Each handler and each consumer of a message has its own key: one of them may be done while another is
+ * not.
+ */
+function scopeToHandler(
+  id: string | undefined,
+  { handler }: Attempt,
+  consumerName: string,
+): string | undefined {
   if (id === undefined) return undefined;
-  const short = id.length <= longestId ? id : `sha256-${createHash('sha256').update(id).digest('hex')}`;
-  // No : of theirs: what follows the second is the id, whatever it holds.
+  const boundedId = id.length <= maxIdLength ? id : `sha256-${createHash('sha256').update(id).digest('hex')}`;
+  // The names must not contain a colon: the id is everything after the second one.
   return (
     [consumerName, handler.id].map((name) => name.replaceAll('%', '%25').replaceAll(':', '%3A')).join(':') +
-    `:${short}`
+    `:${boundedId}`
   );
 }
 
-function keyFailure(what: string, cause?: unknown): Failure {
-  const message = `the key function of @Idempotent() ${what}`;
+function keyFailure(problem: string, cause?: unknown): Failure {
+  const message = `the key function of @Idempotent() ${problem}`;
   const error = Object.assign(new Error(message, { cause }), { name: 'IdempotencyKeyError' });
   return ownFailure(error.name, message, 'retries-exhausted', { error });
 }

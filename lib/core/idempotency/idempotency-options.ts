@@ -2,43 +2,47 @@ import type { HandlerAttempt } from '../consume/handler-attempt.js';
 import type { IdempotencyStore } from './idempotency-store.js';
 import { mergeLayers } from '../runtime/merge-options.js';
 
-/** What of idempotency can be said at every place. */
+/** Settings of idempotency that the module, a transport and a handler can each set. */
 export interface IdempotencyTimes {
-  /** How long a message that is done is remembered, in milliseconds. @defaultValue 86 400 000, a day */
+  /** How long a completed message is remembered, in milliseconds. @defaultValue 86 400 000, a day */
   readonly ttlMs?: number | undefined;
   /**
-   * How long the key stays taken when the process dies while it works, in milliseconds. Renewed while the handler runs, however long that
-   * is. At least 100. @defaultValue 60 000
+   * How long the key stays leased when the process crashes while it handles the message, in milliseconds.
+   * The lease is renewed while the handler runs, however long that takes. At least 100. @defaultValue 60
+   * 000
    */
   readonly leaseMs?: number | undefined;
   /**
-   * When the store cannot be asked. `fail`: the message waits until it can. `process`: the handler runs, at the risk that it does so a
-   * second time. @defaultValue 'fail'
+   * What happens while the store is unavailable. `fail`: the message waits until the store answers.
+   * `process`: the handler is called, at the risk that it handles a message twice. @defaultValue 'fail'
    */
   readonly onStoreError?: 'fail' | 'process' | undefined;
 }
 
 /**
- * Defaults for the handlers that are idempotent: they make none so, `@Idempotent()` does.
+ * Defaults for idempotent handlers. They do not make a handler idempotent: `@Idempotent()` does.
  *
  * @publicApi
  */
 export interface IdempotencyOptions extends IdempotencyTimes {
   /**
-   * Remembers what was done. One that several processes share knows the duplicates of each other. @defaultValue a
-   * `memoryIdempotencyStore()`, with a warning at boot
+   * Where completed messages are remembered. Processes detect each other's duplicates only if they share a
+   * store.
+   * @defaultValue a `memoryIdempotencyStore()`, with a warning at boot
    */
   readonly store?: IdempotencyStore | undefined;
 }
 
-/** Every default filled in. */
+/** The options with every default filled in. */
 export interface IdempotencyPolicy {
   readonly store: IdempotencyStore;
   readonly ttlMs: number;
   readonly leaseMs: number;
   readonly onStoreError: 'fail' | 'process';
-  /** The user's own function, which may throw and give anything. Undefined: the message's id is its key. */
-  readonly keyOf: ((run: HandlerAttempt) => unknown) | undefined;
+  /**
+   * The user's key function, which may throw or return any value. Undefined: the key is the message's id.
+   */
+  readonly keyOf: ((attempt: HandlerAttempt) => unknown) | undefined;
 }
 
 const defaults = {
@@ -47,7 +51,7 @@ const defaults = {
   onStoreError: 'fail',
 } as const satisfies IdempotencyTimes;
 
-/** Merges field by field; the later layer wins where it says anything. */
+/** Merges field by field; a later layer overrides an earlier one. */
 export function resolveIdempotency(
   { store, keyOf }: Pick<IdempotencyPolicy, 'store' | 'keyOf'>,
   ...layers: readonly (IdempotencyTimes | undefined)[]

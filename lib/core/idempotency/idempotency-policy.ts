@@ -3,7 +3,7 @@ import type { StorkLogger } from '../runtime/logger.js';
 import { randomUUID } from 'node:crypto';
 import type { Capabilities } from '../port/driver.js';
 import { ownFailure, type Failure } from '../runtime/failure.js';
-import { findKey } from './idempotency-key.js';
+import { deriveKey } from './idempotency-key.js';
 import type { IdempotencyPolicy } from './idempotency-options.js';
 import type { StoredReply } from './idempotency-store.js';
 import { executeOnce, type ExecuteOnceResult, type ExecuteOnceSettings } from './execute-once.js';
@@ -12,26 +12,34 @@ import type { Attempt } from '../consume/attempt.js';
 import { quoted } from '../message/text.js';
 
 export interface IdempotencyScope extends RetryScope {
-  /** What keys are scoped to, besides the handler. */
+  /** Keys are scoped to the consumer and to the handler. */
   readonly consumerName: string;
   readonly capabilities: Pick<Capabilities, 'requeue'>;
   readonly storeHealth: StoreHealthLog;
 }
 
-/** A message whose other run is under way comes again after a part of the lease. */
-const partOfLease = 3;
-const shortestWaitMs = 100;
-const longestWaitMs = 1_000;
+/**
+ * A message whose key is leased to another owner waits so many times per lease duration, within the bounds
+ * below.
+ */
+const waitsPerLease = 3;
+const minOwnerWaitMs = 100;
+const maxOwnerWaitMs = 1_000;
 
-/** A store that fails is asked again after so long; doubles. */
-const firstStoreWaitMs = 500;
-const longestStoreWaitMs = 30_000;
-/** After so long a message waits in the broker, where it holds up no other. */
+/** First back-off while the store is unavailable; it doubles. */
+const initialStoreWaitMs = 500;
+const maxStoreWaitMs = 30_000;
+/**
+ * A message that has waited this long in process is deferred through the broker, where it occupies no
+ * concurrency slot.
+ */
 const maxInProcessStoreWaitMs = 60_000;
 
 /**
- * A handler's run with all that follow it in place, unless the work is done already or under way elsewhere. Gives the last run, which
- * knows what is to become of the message. Failed, retried, rejected or taken away, it frees the key: only what is handled is done.
+ * Executes an idempotent handler with its retries, unless the message was handled before or another owner
+ * is handling it. Resolves with the last attempt, which holds the outcome. The key is completed only if the
+ * message was handled; if the handler failed, asked for a retry, rejected the message or was aborted, the
+ * key is released.
  */
 export async function executeIdempotently(
   first: Attempt,
@@ -39,75 +47,79 @@ export async function executeIdempotently(
   scope: IdempotencyScope,
 ): Promise<Attempt> {
   first.replyWriter?.bufferSingleValue();
-  const { run, key } = await keyed(first, policy, scope);
-  if (run.failure !== undefined) return run;
+  const { attempt, key } = await resolveKey(first, policy, scope);
+  if (attempt.failure !== undefined) return attempt;
   if (key === undefined) {
     scope.counters.add('no-idempotency-key');
-    return executeWithRetries(run, scope);
+    return executeWithRetries(attempt, scope);
   }
-  const waiting = new Waiting(run, policy, scope);
-  // One for all tries: a store that has taken the question and not answered it gives the lease to the next try.
-  const holder = { key, owner: randomUUID(), isWaiting: policy.onStoreError === 'fail' };
+  const wait = new InProcessWait(attempt, policy, scope);
+  // All calls of `begin` use one owner: a store that has written the lease but not answered grants it to
+  // the next call.
+  const holder: LeaseHolder = { key, owner: randomUUID(), willRetry: policy.onStoreError === 'fail' };
   try {
     for (;;) {
-      const outcome = await executeKeyed(run, holder, { policy, scope });
-      noteStore(outcome, policy, scope);
-      switch (outcome.kind) {
-        case 'ran':
-          if (outcome.leaseLost) noteLostLease(run, policy, scope);
-          return outcome.value;
+      const result = await executeKeyed(attempt, holder, { policy, scope });
+      reportStoreHealth(result, policy, scope);
+      switch (result.kind) {
+        case 'executed':
+          if (result.leaseLost) warnLostLease(attempt, policy, scope);
+          return result.value;
         case 'failed':
-          throw outcome.error;
+          throw result.error;
         case 'duplicate':
-          return repeat(run, outcome.reply, scope);
+          return answerDuplicate(attempt, result.reply, scope);
         case 'in-progress':
-          if (await waiting.forOtherRun()) break;
-          return run;
+          if (await wait.waitForOwner()) break;
+          return attempt;
         case 'store-unavailable':
-          if (await waiting.forStore(outcome.error)) break;
-          freeKey(holder, policy);
-          return run;
+          if (await wait.waitForStore(result.error)) break;
+          releaseKey(holder, policy);
+          return attempt;
       }
     }
   } finally {
-    // What a question that was given up is answered with then is nobody's.
-    holder.isWaiting = false;
+    // From here on, a late `begin` result is released instead of used.
+    holder.willRetry = false;
   }
 }
 
-/** A run whose key cannot be told has failed, and there may be another. */
-async function keyed(
+/** A key function that fails is a failed attempt: it follows the retry policy. */
+async function resolveKey(
   first: Attempt,
   policy: IdempotencyPolicy,
   scope: IdempotencyScope,
-): Promise<{ readonly run: Attempt; readonly key?: string | undefined }> {
-  let run = first;
+): Promise<{ readonly attempt: Attempt; readonly key?: string | undefined }> {
+  let attempt = first;
   for (;;) {
-    const found = findKey(run, policy, scope.consumerName);
-    if ('key' in found) return { run, key: found.key };
-    run.fail(found.failure);
-    const next = await nextAttempt(run, scope);
-    if (next === undefined) return { run };
-    run = next;
+    const result = deriveKey(attempt, policy, scope.consumerName);
+    if ('key' in result) return { attempt, key: result.key };
+    attempt.fail(result.failure);
+    const next = await nextAttempt(attempt, scope);
+    if (next === undefined) return { attempt };
+    attempt = next;
   }
 }
 
-/** The right to work on a message, as the store knows it. */
-interface Holder {
+/** The owner under which this process begins work on a key. */
+interface LeaseHolder {
   readonly key: string;
   readonly owner: string;
-  /** Asks again where it is not answered. */
-  isWaiting: boolean;
+  /** Whether `begin` is called again after it got no answer. */
+  willRetry: boolean;
 }
 
-/** What the store may have given it all the same must not keep the message from its next run. */
-function freeKey({ key, owner }: Holder, { store }: IdempotencyPolicy): void {
+/**
+ * The store may have written the lease although `begin` failed; it must not delay the next delivery of the
+ * message.
+ */
+function releaseKey({ key, owner }: LeaseHolder, { store }: IdempotencyPolicy): void {
   store.release(key, owner).catch(() => {});
 }
 
 function executeKeyed(
-  run: Attempt,
-  holder: Holder,
+  attempt: Attempt,
+  holder: LeaseHolder,
   { policy, scope }: { readonly policy: IdempotencyPolicy; readonly scope: IdempotencyScope },
 ): Promise<ExecuteOnceResult<Attempt>> {
   const { store, leaseMs, ttlMs, onStoreError } = policy;
@@ -115,168 +127,187 @@ function executeKeyed(
     store,
     key: holder.key,
     owner: holder.owner,
-    isAskedAgain: () => holder.isWaiting,
+    willRetry: () => holder.willRetry,
     leaseMs,
     ttlMs,
     onStoreError,
     clock: scope.clock,
-    onGivenUp: (stopRenewing) => whenGivenUp(run, scope, stopRenewing),
+    onAbandoned: (stopRenewing) => onAbandoned(attempt, scope, stopRenewing),
   };
   return executeOnce(settings, async () => {
-    if (isTakenAway(run)) return { value: run, isUndone: true };
-    const last = await executeWithRetries(run, scope);
-    return { value: last, reply: last.replyWriter?.bufferedReply, isUndone: !isDone(last) };
+    if (interruptIfAborted(attempt)) return { value: attempt, isIncomplete: true };
+    const last = await executeWithRetries(attempt, scope);
+    return { value: last, reply: last.replyWriter?.bufferedReply, isIncomplete: !isCompleted(last) };
   });
 }
 
-/** While the store was asked: what its handler would use may be gone. What has no way back runs all the same. */
-function isTakenAway(run: Attempt): boolean {
-  run.interrupted = run.delivery.aborted && !run.delivery.isEarlyAcked;
-  return run.interrupted;
+/**
+ * The delivery may have been aborted while `begin` was awaited; the handler is then not called. A message
+ * that was acknowledged early is handled all the same: the broker does not redeliver it.
+ */
+function interruptIfAborted(attempt: Attempt): boolean {
+  attempt.interrupted = attempt.delivery.aborted && !attempt.delivery.isEarlyAcked;
+  return attempt.interrupted;
 }
 
-/** A lost source leaves its run at work, and the key with it; a shutdown leaves nobody who would wait for it. */
-function whenGivenUp(
+/**
+ * A handler whose source was lost still runs and keeps its lease, so that a redelivery waits for it. During
+ * a shutdown the lease is left to expire: the process ends without waiting for the handler.
+ */
+function onAbandoned(
   { delivery }: Attempt,
   { retryTimers }: Pick<IdempotencyScope, 'retryTimers'>,
   stopRenewing: () => void,
 ): () => void {
-  const look = (): void => {
+  const stopIfAbandoned = (): void => {
     if (delivery.aborted && retryTimers.isOver) stopRenewing();
   };
-  const unwatch = [delivery.onAbort(look), retryTimers.onEnd(look)];
+  const removers = [delivery.onAbort(stopIfAbandoned), retryTimers.onEnd(stopIfAbandoned)];
   return () => {
-    for (const stop of unwatch) stop();
+    for (const remove of removers) remove();
   };
 }
 
-/** Handled, by the run's end or its word, and by a run that nobody has stopped half-way. */
-function isDone(run: Attempt): boolean {
-  if (run.deadLetterCause !== undefined || run.abortObserved) return false;
-  // Said to be handled, and failed then: an event is done, but what the caller is told is an error.
-  return run.failure === undefined || run.replyWriter === undefined;
+/** The handler succeeded or called `ack()`, and did not stop early because of an abort. */
+function isCompleted(attempt: Attempt): boolean {
+  if (attempt.deadLetterCause !== undefined || attempt.abortObserved) return false;
+  // A handler that called `ack()` and then failed: an event counts as handled, but the caller of a request
+  // gets an error.
+  return attempt.failure === undefined || attempt.replyWriter === undefined;
 }
 
-function repeat(run: Attempt, reply: StoredReply | undefined, scope: IdempotencyScope): Attempt {
-  run.isDuplicate = true;
-  run.replyWriter?.repeat(reply);
+function answerDuplicate(attempt: Attempt, reply: StoredReply | undefined, scope: IdempotencyScope): Attempt {
+  attempt.isDuplicate = true;
+  attempt.replyWriter?.repeat(reply);
   scope.counters.add('duplicate');
-  scope.logger.debug(`${scope.subscription}: ${nameOf(run)} was done before and is not run again`);
-  return run;
+  scope.logger.debug(
+    `${scope.subscription}: ${describeMessage(attempt)} is a duplicate and is not handled again`,
+  );
+  return attempt;
 }
 
-/** Waits of a message that must not run now. */
-class Waiting {
-  readonly #run: Attempt;
+/** Waits of a message that must not be handled yet. */
+class InProcessWait {
+  readonly #attempt: Attempt;
   readonly #policy: IdempotencyPolicy;
   readonly #scope: IdempotencyScope;
   readonly #since: number;
-  #storeWaitMs = firstStoreWaitMs;
+  #storeWaitMs = initialStoreWaitMs;
   #isCounted = false;
 
-  constructor(run: Attempt, policy: IdempotencyPolicy, scope: IdempotencyScope) {
-    this.#run = run;
+  constructor(attempt: Attempt, policy: IdempotencyPolicy, scope: IdempotencyScope) {
+    this.#attempt = attempt;
     this.#policy = policy;
     this.#scope = scope;
     this.#since = scope.clock.now();
   }
 
-  /** True when the store is to be asked again; false: the run ends here, and knows why. */
-  async forOtherRun(): Promise<boolean> {
+  /**
+   * Resolves to true when `begin` should be called again. False: the attempt holds the outcome of the
+   * message.
+   */
+  async waitForOwner(): Promise<boolean> {
     const { counters, logger, subscription } = this.#scope;
     if (!this.#isCounted) counters.add('duplicates-in-flight');
     this.#isCounted = true;
-    logger.debug(`${subscription}: ${nameOf(this.#run)} waits: another run of it is under way`);
+    logger.debug(`${subscription}: ${describeMessage(this.#attempt)} waits: it is in progress elsewhere`);
     const waitMs = Math.min(
-      longestWaitMs,
-      Math.max(shortestWaitMs, Math.ceil(this.#policy.leaseMs / partOfLease)),
+      maxOwnerWaitMs,
+      Math.max(minOwnerWaitMs, Math.ceil(this.#policy.leaseMs / waitsPerLease)),
     );
     if (this.#defer(waitMs)) return false;
-    return this.#napBeforeDeadline(waitMs, otherRunAtWork);
+    return this.#delayWithinDeadline(waitMs, ownerStillRunning);
   }
 
-  /** The same for a store that does not answer. */
-  async forStore(error: unknown): Promise<boolean> {
+  /** Like `waitForOwner`, for a store that is unavailable. */
+  async waitForStore(error: unknown): Promise<boolean> {
     const now = this.#scope.clock.now();
-    if (now - this.#since >= maxInProcessStoreWaitMs && this.#defer(longestStoreWaitMs)) return false;
+    if (now - this.#since >= maxInProcessStoreWaitMs && this.#defer(maxStoreWaitMs)) return false;
     const waitMs = this.#storeWaitMs;
-    this.#storeWaitMs = Math.min(waitMs * 2, longestStoreWaitMs);
-    return this.#napBeforeDeadline(waitMs, storeAway(error));
+    this.#storeWaitMs = Math.min(waitMs * 2, maxStoreWaitMs);
+    return this.#delayWithinDeadline(waitMs, storeUnavailable(error));
   }
 
-  async #napBeforeDeadline(waitMs: number, why: Failure): Promise<boolean> {
-    const { deadline } = this.#run.metadata;
-    if (deadline === undefined || this.#scope.clock.now() + waitMs < deadline) return this.#nap(waitMs, why);
-    // Nobody would wait for the answer any more: better the error now.
-    this.#run.fail(why);
+  async #delayWithinDeadline(waitMs: number, failure: Failure): Promise<boolean> {
+    const { deadline } = this.#attempt.metadata;
+    if (deadline === undefined || this.#scope.clock.now() + waitMs < deadline)
+      return this.#delay(waitMs, failure);
+    // The caller would time out during the wait: it gets the error at once.
+    this.#attempt.fail(failure);
     return false;
   }
 
-  /** Through the broker, where that can bring it back: its slot and its lane are others' meanwhile. */
+  /**
+   * Sends the message through the broker if it can be delayed there: it then occupies no slot and blocks no
+   * key here.
+   */
   #defer(delayMs: number): boolean {
     const { capabilities, driver } = this.#scope;
-    if (this.#run.delivery.isEarlyAcked || capabilities.requeue === 'in-process') return false;
-    const brokersMs = driver.roundDelay(delayMs);
-    if (brokersMs === undefined) return false;
-    this.#run.defer(brokersMs);
+    if (this.#attempt.delivery.isEarlyAcked || capabilities.requeue === 'in-process') return false;
+    const brokerDelayMs = driver.roundDelay(delayMs);
+    if (brokerDelayMs === undefined) return false;
+    this.#attempt.defer(brokerDelayMs);
     return true;
   }
 
-  async #nap(waitMs: number, why: Failure): Promise<boolean> {
-    const { delivery } = this.#run;
+  async #delay(waitMs: number, failure: Failure): Promise<boolean> {
+    const { delivery } = this.#attempt;
     if (await this.#scope.retryTimers.sleep(waitMs, delivery)) return true;
-    // What has no way back is kept as a letter instead.
-    if (delivery.isEarlyAcked) this.#run.fail(why);
-    else this.#run.interrupted = true;
+    // The broker does not redeliver a message that was acknowledged early: it is dead-lettered instead.
+    if (delivery.isEarlyAcked) this.#attempt.fail(failure);
+    else this.#attempt.interrupted = true;
     return false;
   }
 }
 
-const otherRunAtWork = ownFailure(
+const ownerStillRunning = ownFailure(
   'InProgressError',
-  'another run of the message had not ended when the application stopped, or its caller no longer waited',
+  'the message was still in progress elsewhere when the application stopped or its caller timed out',
   'retries-exhausted',
 );
 
-function storeAway(error: unknown): Failure {
-  const message = 'the idempotency store cannot be asked whether this was done before';
+function storeUnavailable(error: unknown): Failure {
+  const message = 'the idempotency store is unavailable, so a duplicate cannot be ruled out';
   return ownFailure('StoreUnavailableError', message, 'retries-exhausted', {
     code: errorCodes.storeUnavailable,
     error,
   });
 }
 
-function noteStore(
-  outcome: ExecuteOnceResult<Attempt>,
+function reportStoreHealth(
+  result: ExecuteOnceResult<Attempt>,
   { onStoreError }: IdempotencyPolicy,
   { storeHealth }: IdempotencyScope,
 ): void {
-  const error = storeErrorOf(outcome);
+  const error = storeErrorOf(result);
   if (error === undefined) storeHealth.up();
   else storeHealth.down(error, onStoreError);
 }
 
-function storeErrorOf(outcome: ExecuteOnceResult<Attempt>): unknown {
-  if (outcome.kind === 'store-unavailable') return outcome.error;
-  return outcome.kind === 'ran' || outcome.kind === 'failed' ? outcome.storeError : undefined;
+function storeErrorOf(result: ExecuteOnceResult<Attempt>): unknown {
+  if (result.kind === 'store-unavailable') return result.error;
+  return result.kind === 'executed' || result.kind === 'failed' ? result.storeError : undefined;
 }
 
-function noteLostLease(
-  run: Attempt,
+function warnLostLease(
+  attempt: Attempt,
   { leaseMs }: IdempotencyPolicy,
   { logger, subscription }: IdempotencyScope,
 ): void {
   logger.warn(
-    `${subscription}: ${nameOf(run)} ran while its idempotency key was not its own, so it may have run elsewhere too: ` +
-      `the lease of ${leaseMs} ms was not renewed in time`,
+    `${subscription}: ${describeMessage(attempt)} was processed after its idempotency lease expired ` +
+      `and may have been processed twice (leaseMs=${leaseMs})`,
   );
 }
 
-function nameOf({ handler, delivery }: Attempt): string {
+function describeMessage({ handler, delivery }: Attempt): string {
   return `message ${quoted(delivery.message.messageId)} of the handler ${quoted(handler.id)}`;
 }
 
-/** Says that the idempotency store fails, and that it is back: once for a trouble, not once for each message. */
+/**
+ * Logs that the idempotency store is unavailable and that it has recovered: once for each outage, not for
+ * each message.
+ */
 export class StoreHealthLog {
   readonly #subscription: string;
   readonly #logger: StorkLogger;
@@ -290,21 +321,22 @@ export class StoreHealthLog {
   down(error: unknown, onStoreError: 'fail' | 'process'): void {
     if (this.#isDown) return;
     this.#isDown = true;
-    const why = messageOf(error);
+    const reason = messageOf(error);
     const what = `${this.#subscription}: the idempotency store fails`;
     if (onStoreError === 'process')
       this.#logger.warn(
-        `${what}, idempotent handlers run without it and may run twice for a message: ${why}`,
+        `${what}; idempotent handlers run without it and may process a message twice: ${reason}`,
       );
     else
       this.#logger.error(
-        `${what}: messages of idempotent handlers wait until it works again, and what it was not told of may run twice: ${why}`,
+        `${what}; messages of idempotent handlers wait until it recovers, ` +
+          `and messages whose completion was not stored may be processed twice: ${reason}`,
       );
   }
 
   up(): void {
     if (!this.#isDown) return;
     this.#isDown = false;
-    this.#logger.log(`${this.#subscription}: the idempotency store works again`);
+    this.#logger.log(`${this.#subscription}: the idempotency store has recovered`);
   }
 }

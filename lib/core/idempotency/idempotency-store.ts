@@ -1,16 +1,17 @@
 import { StorkConfigError, type ConfigProblem } from '../runtime/errors.js';
 import { printable } from '../message/text.js';
 
-/** What a request was answered with, so that its duplicate gets the same bytes. @publicApi */
+/** The reply to a request, stored so that a duplicate gets the same bytes. @publicApi */
 export interface StoredReply {
   readonly body: Buffer;
-  /** What the body is written in, e.g. `application/json`. */
+  /** Content type of the body, e.g. `application/json`. */
   readonly contentType: string;
 }
 
 /**
- * Whether a run may begin. `acquired`: the caller holds the lease and works. `in-progress`: another owner does; come again later.
- * `done`: the work was completed; `reply` is what it answered, undefined where it answered nothing.
+ * Whether the work may begin. `acquired`: the caller holds the lease and does the work. `in-progress`:
+ * another owner holds the lease; the caller tries again later. `done`: the work was completed; `reply` is
+ * its reply, undefined if it had none.
  *
  * @publicApi
  */
@@ -20,49 +21,62 @@ export type BeginOutcome =
   | { readonly state: 'done'; readonly reply?: StoredReply | undefined };
 
 /**
- * Remembers which work was done, and lets one owner at a time do it. A key is free, leased to one owner, or done. A lease that has
- * run out is a free key, and so is a done one after its time.
+ * Remembers which work is completed and leases a key to one owner at a time. A key is free, leased to one
+ * owner, or done. A lease that has expired leaves the key free, and so does a completed key after its time
+ * to live.
  *
- * An owner is one run, not a process: a new id for each, never used again. A store is fenced: who has lost the lease to another
- * changes nothing any more. Each call is atomic, whoever else calls at the same time, and safe to repeat when its answer was lost.
- * Durations are whole milliseconds from 1 up, by the store's own clock. Calls reject with `StorkConfigError` for an empty key or
- * owner and for any other duration, and with an error of the store's where it cannot answer; what was asked may then have been
- * done or not.
+ * An owner is one execution of the work, not a process: each execution uses a new id. The store fences
+ * owners: an owner whose lease went to another owner can no longer change the key. Each call is atomic
+ * under concurrent calls, and safe to repeat when its answer was lost. Durations are whole milliseconds
+ * from 1 up, measured by the store's own clock. A call rejects with `StorkConfigError` for an empty key or
+ * owner and for any other duration. It rejects with an error of the store when the store cannot answer;
+ * whether the call took effect is then unknown.
  *
  * `idempotencyStoreSuite()` of `nestjs-stork/testing` checks an implementation.
  *
  * @publicApi
  */
 export interface IdempotencyStore {
-  /** Takes a free key for `leaseMs`. An owner whose lease still runs acquires it again, for `leaseMs` from now. */
+  /**
+   * Leases a free key for `leaseMs`. An owner that already holds the lease acquires it again, for `leaseMs`
+   * from now.
+   */
   begin(key: string, owner: string, leaseMs: number): Promise<BeginOutcome>;
-  /** Lets the owner's lease run for `leaseMs` from now. False: it has none any more; nothing was written. */
+  /**
+   * Extends the owner's lease to `leaseMs` from now. False: the owner has no lease; nothing was written.
+   */
   renew(key: string, owner: string, leaseMs: number): Promise<boolean>;
   /**
-   * Makes the key done for `ttlMs`. True also where the owner's lease had run out and nobody took the key: the work is done all the
-   * same. Repeated by the owner that completed it, it is true and changes nothing. False: the lease was lost to another owner,
-   * or another has completed; nothing was written.
+   * Marks the key as done for `ttlMs`. Resolves to true also if the owner's lease had expired and no other
+   * owner took the key: the work is completed nevertheless. A repeated call of the owner that completed the
+   * key resolves to true and changes nothing. False: another owner took the lease or completed the key;
+   * nothing was written.
    */
   complete(key: string, owner: string, ttlMs: number, reply?: StoredReply): Promise<boolean>;
-  /** Frees the key, for a run that failed. False: the owner has no lease; nothing was written. */
+  /** Frees the key, for work that failed. False: the owner has no lease; nothing was written. */
   release(key: string, owner: string): Promise<boolean>;
-  /** What is wrong with the store's options, for one report at start; `path` is where they stand. No I/O. */
+  /**
+   * Problems of the store's options, for the report at start; `path` is the path of the store in the
+   * module's options. Does no I/O.
+   */
   validate?(path: string): readonly ConfigProblem[];
-  /** Lets go of what the store has opened itself. Called once, when the application ends. */
+  /** Closes the connections that the store itself has opened. Called once, when the application closes. */
   close?(): Promise<void>;
 }
 
-/** @throws StorkConfigError that names what is wrong */
-export function checkHolder(key: string, owner: string): void {
-  if (typeof key !== 'string' || key === '') refuse('key', 'text that is not empty', key);
-  if (typeof owner !== 'string' || owner === '') refuse('owner', 'text that is not empty', owner);
+/** @throws StorkConfigError that names the empty argument */
+export function validateKeyAndOwner(key: string, owner: string): void {
+  if (typeof key !== 'string' || key === '') throwInvalid('key', 'a non-empty string', key);
+  if (typeof owner !== 'string' || owner === '') throwInvalid('owner', 'a non-empty string', owner);
 }
 
-/** @throws StorkConfigError that names what is wrong */
-export function checkDuration(name: string, durationMs: number): void {
-  if (!Number.isSafeInteger(durationMs) || durationMs < 1) refuse(name, 'an integer from 1 up', durationMs);
+/** @throws StorkConfigError that names the duration */
+export function validateDuration(name: string, durationMs: number): void {
+  if (!Number.isSafeInteger(durationMs) || durationMs < 1) {
+    throwInvalid(name, 'an integer from 1 up', durationMs);
+  }
 }
 
-function refuse(name: string, expected: string, given: unknown): never {
+function throwInvalid(name: string, expected: string, given: unknown): never {
   throw new StorkConfigError([{ name, expected, given: printable(given) }]);
 }

@@ -2,8 +2,8 @@ import { withTimeout } from '../runtime/with-timeout.js';
 import { sleep, systemClock, type CancelTimer, type StorkClock } from '../runtime/clock.js';
 import { StoreUnavailableError } from '../runtime/errors.js';
 import {
-  checkDuration,
-  checkHolder,
+  validateDuration,
+  validateKeyAndOwner,
   type BeginOutcome,
   type IdempotencyStore,
   type StoredReply,
@@ -13,92 +13,104 @@ import { printable } from '../message/text.js';
 export interface LeaseSettings {
   readonly store: IdempotencyStore;
   readonly key: string;
-  /** A new id for each run. */
+  /** A new id for each message that is handled. */
   readonly owner: string;
-  /** How long the key stays taken when this process dies while it works, in milliseconds. */
+  /** How long the key stays leased when this process crashes during the work, in milliseconds. */
   readonly leaseMs: number;
   /** How long a completed key is remembered, in milliseconds. */
   readonly ttlMs: number;
-  /** How long the store may take for one step, all tries together, in milliseconds. @defaultValue 5 000 */
+  /**
+   * Time limit for each of begin, complete and release, with all tries, in milliseconds. @defaultValue 5
+   * 000
+   */
   readonly storeTimeoutMs?: number;
   readonly clock?: StorkClock;
-  /** Whether the owner, whose question was not answered, asks again: a lease that it has got all the same is then its own. @defaultValue false */
-  readonly isAskedAgain?: () => boolean;
+  /**
+   * Whether the same owner will call `begin` again after a call without an answer. If so, a lease that the
+   * store grants late is kept for that call; else it is released. @defaultValue false
+   */
+  readonly willRetry?: () => boolean;
 }
 
-/** What the store said at the end of a run, or why it said nothing. */
+/** The store's answer to `complete` or `release`, or the error of the last try. */
 export type StoreWrite = { readonly applied: boolean } | { readonly error: unknown };
 
 const defaultStoreTimeoutMs = 5_000;
-/** Wait before the end of a run is told again to a store that failed. Doubles. */
-const firstPauseMs = 50;
-/** Of the time that a step may take: what is left for the last try. */
-const lastTryShare = 0.1;
+/** Wait before the second try of `complete` or `release`. It doubles. */
+const initialRetryDelayMs = 50;
+/** Fraction of the store's time limit that is reserved for the last try. */
+const lastTryFraction = 0.1;
 
-/** The hold of one run on its key. Every step ends in time, whatever the store does. */
+/**
+ * One owner's lease on a key. Every method settles within a time limit, even if the store never answers.
+ */
 export class Lease {
   readonly #settings: LeaseSettings;
   readonly #clock: StorkClock;
   readonly #storeTimeoutMs: number;
-  #isOver = false;
+  #isStopped = false;
   #cancelRenewal: CancelTimer = () => {};
-  #renewing: Promise<void> | undefined;
+  #pendingRenewal: Promise<void> | undefined;
   #wasLost = false;
 
-  /** @throws StorkConfigError for settings that no store can take */
+  /** @throws StorkConfigError for an invalid key, owner or duration */
   constructor(settings: LeaseSettings) {
     const { key, owner, leaseMs, ttlMs, storeTimeoutMs = defaultStoreTimeoutMs } = settings;
-    checkHolder(key, owner);
-    checkDuration('leaseMs', leaseMs);
-    checkDuration('ttlMs', ttlMs);
-    checkDuration('storeTimeoutMs', storeTimeoutMs);
+    validateKeyAndOwner(key, owner);
+    validateDuration('leaseMs', leaseMs);
+    validateDuration('ttlMs', ttlMs);
+    validateDuration('storeTimeoutMs', storeTimeoutMs);
     this.#settings = settings;
     this.#clock = settings.clock ?? systemClock;
     this.#storeTimeoutMs = storeTimeoutMs;
   }
 
-  /** For a while the key was not ours: another owner may have worked at the same time. */
+  /** True if the lease expired for a while: another owner may have worked at the same time. */
   get wasLost(): boolean {
     return this.#wasLost;
   }
 
-  /** Rejects where the store does not answer. Once acquired, the lease is renewed until it is completed or released. */
+  /**
+   * Rejects when the store does not answer. An acquired lease is renewed until it is completed or released.
+   */
   async begin(): Promise<BeginOutcome> {
     const { store, key, owner } = this.#settings;
-    const asked = this.#begin();
+    const response = this.#begin();
     let outcome: BeginOutcome;
     try {
-      outcome = await this.#within(this.#storeTimeoutMs, () => asked);
+      outcome = await this.#withStoreTimeout(this.#storeTimeoutMs, () => response);
     } catch (error) {
-      // An answer that comes too late must not keep the key from the next run until the lease is over.
-      const isNobodys = (): boolean => this.#settings.isAskedAgain?.() !== true;
-      asked
-        .then(({ state }) => (state === 'acquired' && isNobodys() ? store.release(key, owner) : undefined))
+      // A lease that is granted after the time limit has no owner that works: it would block the key until
+      // it expires.
+      const isUnused = (): boolean => this.#settings.willRetry?.() !== true;
+      response
+        .then(({ state }) => (state === 'acquired' && isUnused() ? store.release(key, owner) : undefined))
         .catch(() => {});
       throw error;
     }
-    if (outcome.state === 'acquired') this.#keepFrom(this.#clock.now());
+    if (outcome.state === 'acquired') this.#scheduleRenewal(this.#clock.now());
     return outcome;
   }
 
-  /** Renews it no more: what still works is on its way out of the process, and must not keep the key from who comes after. */
+  /**
+   * For work that outlives the process's shutdown: its lease expires, and another consumer can take the
+   * key.
+   */
   stopRenewing(): void {
-    this.#isOver = true;
+    this.#isStopped = true;
     this.#cancelRenewal();
   }
 
-  /** Makes the key done. */
   async complete(reply: StoredReply | undefined): Promise<StoreWrite> {
     const { store, key, owner, ttlMs } = this.#settings;
-    const written = await this.#end(() => store.complete(key, owner, ttlMs, reply));
-    if ('applied' in written && !written.applied) this.#wasLost = true;
-    return written;
+    const write = await this.#writeWithRetry(() => store.complete(key, owner, ttlMs, reply));
+    if ('applied' in write && !write.applied) this.#wasLost = true;
+    return write;
   }
 
-  /** Frees the key. */
   async release(): Promise<StoreWrite> {
     const { store, key, owner } = this.#settings;
-    return this.#end(() => store.release(key, owner));
+    return this.#writeWithRetry(() => store.release(key, owner));
   }
 
   async #begin(): Promise<BeginOutcome> {
@@ -114,55 +126,62 @@ export class Lease {
     }
   }
 
-  /** Renewed when a third of it is over, as long as it is kept. */
-  #keepFrom(sinceMs: number): void {
+  /** Renews the lease each time a third of it has passed. */
+  #scheduleRenewal(sinceMs: number): void {
     const periodMs = this.#settings.leaseMs / 3;
     const now = this.#clock.now();
-    // A slow store does not make the next renewal late; a process that slept does not renew many times at once.
+    // Due times are a fixed period apart, so that a slow store does not delay the next renewal. A due time
+    // in the past becomes now, so that a process that was suspended renews once and not many times.
     const dueAtMs = Math.max(sinceMs + periodMs, now);
     this.#cancelRenewal = this.#clock.setTimer(dueAtMs - now, () => {
-      this.#renewing = this.#renew(periodMs).then((shouldDeadLetter) => {
-        if (shouldDeadLetter && !this.#isOver) this.#keepFrom(dueAtMs);
+      this.#pendingRenewal = this.#renew(periodMs).then((isHeld) => {
+        if (isHeld && !this.#isStopped) this.#scheduleRenewal(dueAtMs);
       });
     });
   }
 
-  /** False: another owner has the key, and there is nothing left to keep. */
+  /** Resolves to false when another owner has the key: there is no lease to renew any more. */
   async #renew(periodMs: number): Promise<boolean> {
     const { store, key, owner, leaseMs } = this.#settings;
     const limitMs = Math.min(periodMs, this.#storeTimeoutMs);
     try {
-      if (await this.#within(limitMs, () => store.renew(key, owner, leaseMs))) return true;
+      if (await this.#withStoreTimeout(limitMs, () => store.renew(key, owner, leaseMs))) return true;
       this.#wasLost = true;
-      // The store has forgotten it, by a restart for example: taking it again keeps others out from here on.
-      const { state } = await this.#within(limitMs, () => this.#begin());
+      // The store may have lost the lease, e.g. in a restart: a new one keeps other owners out for the rest
+      // of the work.
+      const { state } = await this.#withStoreTimeout(limitMs, () => this.#begin());
       return state === 'acquired';
     } catch {
-      // The lease may still run: tried again with the next renewal, and the end of the run tells what became of it.
+      // The lease may still be valid. The next renewal tries again, and `complete` detects a lost lease.
       return true;
     }
   }
 
-  /** Tells the store again until it has answered or its time is over: the work was done, and nobody but us can say so. */
-  async #end(tell: () => Promise<boolean>): Promise<StoreWrite> {
+  /**
+   * Retries until the store answers or the time limit passes: only this process knows the outcome of the
+   * work.
+   */
+  async #writeWithRetry(write: () => Promise<boolean>): Promise<StoreWrite> {
     this.stopRenewing();
-    await this.#renewing;
-    const giveUpAtMs = this.#clock.now() + this.#storeTimeoutMs;
-    const lastTryMs = this.#storeTimeoutMs * lastTryShare;
-    for (let pauseMs = firstPauseMs; ; pauseMs *= 2) {
+    await this.#pendingRenewal;
+    const deadlineMs = this.#clock.now() + this.#storeTimeoutMs;
+    const lastTryMs = this.#storeTimeoutMs * lastTryFraction;
+    for (let delayMs = initialRetryDelayMs; ; delayMs *= 2) {
       try {
-        return { applied: await this.#within(Math.max(1, giveUpAtMs - this.#clock.now()), tell) };
+        return {
+          applied: await this.#withStoreTimeout(Math.max(1, deadlineMs - this.#clock.now()), write),
+        };
       } catch (error) {
-        const leftMs = giveUpAtMs - this.#clock.now() - lastTryMs;
+        const leftMs = deadlineMs - this.#clock.now() - lastTryMs;
         if (leftMs <= 0) return { error };
-        await sleep(this.#clock, Math.min(pauseMs, leftMs));
+        await sleep(this.#clock, Math.min(delayMs, leftMs));
       }
     }
   }
 
-  #within<T>(limitMs: number, ask: () => Promise<T>): Promise<T> {
+  #withStoreTimeout<T>(limitMs: number, call: () => Promise<T>): Promise<T> {
     const timeoutError = () =>
       new StoreUnavailableError(`the idempotency store did not answer within ${Math.ceil(limitMs)} ms`);
-    return withTimeout(ask, { clock: this.#clock, limitMs, timeoutError });
+    return withTimeout(call, { clock: this.#clock, limitMs, timeoutError });
   }
 }

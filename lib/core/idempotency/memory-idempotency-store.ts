@@ -1,8 +1,8 @@
 import { systemClock, type StorkClock } from '../runtime/clock.js';
 import { StorkConfigError, StoreFullError, type ConfigProblem } from '../runtime/errors.js';
 import {
-  checkDuration,
-  checkHolder,
+  validateDuration,
+  validateKeyAndOwner,
   type BeginOutcome,
   type IdempotencyStore,
   type StoredReply,
@@ -12,16 +12,19 @@ import { printable } from '../message/text.js';
 /** Options of `memoryIdempotencyStore()`. @publicApi */
 export interface MemoryIdempotencyStoreOptions {
   /**
-   * Keys held at most, an integer from 1 up. At the bound the key that was done longest ago is forgotten, so its duplicate would run
-   * again; a running lease never is. Replies count as one key each, whatever their size. @defaultValue 100 000
+   * Maximum number of keys, an integer from 1 up. At the limit the store evicts the key that was completed
+   * first, so that a later duplicate of it is handled again. Active leases are never evicted. A key counts
+   * once, whatever the size of its reply.
+   * @defaultValue 100 000
    */
   readonly maxKeys?: number;
-  /** Where time comes from. @defaultValue the system's clock */
+  /** @defaultValue the system clock */
   readonly clock?: StorkClock;
 }
 
 /**
- * An idempotency store for one process: what it remembers ends with it, and other processes do not see it.
+ * An idempotency store in the memory of one process: its keys are lost when the process ends, and other
+ * processes do not see them.
  *
  * @publicApi
  */
@@ -29,12 +32,12 @@ export function memoryIdempotencyStore(options: MemoryIdempotencyStoreOptions = 
   return new MemoryIdempotencyStore(options);
 }
 
-interface DeferredSettlement {
+interface LeaseEntry {
   readonly owner: string;
-  readonly endsAtMs: number;
+  readonly expiresAtMs: number;
 }
 
-interface Done extends DeferredSettlement {
+interface CompletedEntry extends LeaseEntry {
   readonly reply: StoredReply | undefined;
 }
 
@@ -44,9 +47,9 @@ class MemoryIdempotencyStore implements IdempotencyStore {
   readonly #options: MemoryIdempotencyStoreOptions;
   readonly #maxKeys: number;
   readonly #clock: StorkClock;
-  readonly #leases = new Map<string, DeferredSettlement>();
-  /** In order of completion: the oldest is the first. */
-  readonly #done = new Map<string, Done>();
+  readonly #leases = new Map<string, LeaseEntry>();
+  /** In order of completion, the oldest first. */
+  readonly #completed = new Map<string, CompletedEntry>();
 
   constructor(options: MemoryIdempotencyStoreOptions) {
     this.#options = options;
@@ -60,95 +63,97 @@ class MemoryIdempotencyStore implements IdempotencyStore {
     return [{ name: `${path}.maxKeys`, expected: 'an integer from 1 up', given: printable(maxKeys) }];
   }
 
-  // Without an await inside, each call is atomic.
+  // Each call is atomic because it awaits nothing.
   async begin(key: string, owner: string, leaseMs: number): Promise<BeginOutcome> {
-    this.#check(key, owner);
-    checkDuration('leaseMs', leaseMs);
-    this.#forgetOutlived();
-    const done = this.#read(this.#done, key);
-    if (done !== undefined) return { state: 'done', reply: copyOf(done.reply) };
-    const lease = this.#read(this.#leases, key);
+    this.#validateCall(key, owner);
+    validateDuration('leaseMs', leaseMs);
+    this.#removeExpired();
+    const done = this.#getLive(this.#completed, key);
+    if (done !== undefined) return { state: 'done', reply: cloneReply(done.reply) };
+    const lease = this.#getLive(this.#leases, key);
     if (lease !== undefined && lease.owner !== owner) return { state: 'in-progress' };
-    if (lease === undefined) this.#makeRoom();
+    if (lease === undefined) this.#evictIfFull();
     this.#lease(key, owner, leaseMs);
     return { state: 'acquired' };
   }
 
   async renew(key: string, owner: string, leaseMs: number): Promise<boolean> {
-    this.#check(key, owner);
-    checkDuration('leaseMs', leaseMs);
-    if (this.#read(this.#leases, key)?.owner !== owner) return false;
+    this.#validateCall(key, owner);
+    validateDuration('leaseMs', leaseMs);
+    if (this.#getLive(this.#leases, key)?.owner !== owner) return false;
     this.#lease(key, owner, leaseMs);
     return true;
   }
 
   async complete(key: string, owner: string, ttlMs: number, reply?: StoredReply): Promise<boolean> {
-    this.#check(key, owner);
-    checkDuration('ttlMs', ttlMs);
-    const done = this.#read(this.#done, key);
+    this.#validateCall(key, owner);
+    validateDuration('ttlMs', ttlMs);
+    const done = this.#getLive(this.#completed, key);
     if (done !== undefined) return done.owner === owner;
-    const lease = this.#read(this.#leases, key);
+    const lease = this.#getLive(this.#leases, key);
     if (lease !== undefined && lease.owner !== owner) return false;
-    if (lease === undefined) this.#makeRoom();
+    if (lease === undefined) this.#evictIfFull();
     this.#leases.delete(key);
-    this.#done.set(key, { owner, endsAtMs: this.#clock.now() + ttlMs, reply: copyOf(reply) });
+    this.#completed.set(key, { owner, expiresAtMs: this.#clock.now() + ttlMs, reply: cloneReply(reply) });
     return true;
   }
 
   async release(key: string, owner: string): Promise<boolean> {
-    this.#check(key, owner);
-    if (this.#read(this.#leases, key)?.owner !== owner) return false;
+    this.#validateCall(key, owner);
+    if (this.#getLive(this.#leases, key)?.owner !== owner) return false;
     return this.#leases.delete(key);
   }
 
-  #check(key: string, owner: string): void {
+  #validateCall(key: string, owner: string): void {
     const problems = this.validate('memoryIdempotencyStore');
     if (problems.length > 0) throw new StorkConfigError(problems);
-    checkHolder(key, owner);
+    validateKeyAndOwner(key, owner);
   }
 
   #lease(key: string, owner: string, leaseMs: number): void {
-    // To the end of the order, so that those that were not renewed for long stand first.
+    // Reinserted at the end, so that the map stays in order of expiry.
     this.#leases.delete(key);
-    this.#leases.set(key, { owner, endsAtMs: this.#clock.now() + leaseMs });
+    this.#leases.set(key, { owner, expiresAtMs: this.#clock.now() + leaseMs });
   }
 
-  /** What has run out is not there. */
-  #read<Entry extends DeferredSettlement>(entries: Map<string, Entry>, key: string): Entry | undefined {
+  /** An expired entry counts as absent. */
+  #getLive<Entry extends LeaseEntry>(entries: Map<string, Entry>, key: string): Entry | undefined {
     const entry = entries.get(key);
-    if (entry === undefined || entry.endsAtMs > this.#clock.now()) return entry;
+    if (entry === undefined || entry.expiresAtMs > this.#clock.now()) return entry;
     entries.delete(key);
     return undefined;
   }
 
-  /** Only from the front, where with equal durations everything that has run out stands: a begin stays cheap. */
-  #forgetOutlived(): void {
+  /** Checks from the oldest entry up to the first that is not expired, so that `begin` stays cheap. */
+  #removeExpired(): void {
     const now = this.#clock.now();
-    for (const entries of [this.#done, this.#leases]) {
-      for (const [key, { endsAtMs }] of entries) {
-        if (endsAtMs > now) break;
+    for (const entries of [this.#completed, this.#leases]) {
+      for (const [key, { expiresAtMs }] of entries) {
+        if (expiresAtMs > now) break;
         entries.delete(key);
       }
     }
   }
 
-  #makeRoom(): void {
-    if (this.#leases.size + this.#done.size < this.#maxKeys) return;
-    const [oldest] = this.#done.keys();
+  #evictIfFull(): void {
+    if (this.#leases.size + this.#completed.size < this.#maxKeys) return;
+    const [oldest] = this.#completed.keys();
     if (oldest !== undefined) {
-      this.#done.delete(oldest);
+      this.#completed.delete(oldest);
       return;
     }
     const now = this.#clock.now();
-    for (const [key, { endsAtMs }] of this.#leases) if (endsAtMs <= now) this.#leases.delete(key);
+    for (const [key, { expiresAtMs }] of this.#leases) if (expiresAtMs <= now) this.#leases.delete(key);
     if (this.#leases.size < this.#maxKeys) return;
     throw new StoreFullError(
-      `memoryIdempotencyStore: ${this.#leases.size} leases run at once, maxKeys is ${this.#maxKeys}`,
+      `memoryIdempotencyStore: ${this.#leases.size} leases are active, maxKeys is ${this.#maxKeys}`,
     );
   }
 }
 
-/** Neither the one who stores it nor the one who reads it may change what the next one gets. */
-function copyOf(reply: StoredReply | undefined): StoredReply | undefined {
+/**
+ * The stored reply is separate from the buffers of its writer and its readers, which may overwrite them.
+ */
+function cloneReply(reply: StoredReply | undefined): StoredReply | undefined {
   return reply && { body: Buffer.from(reply.body), contentType: reply.contentType };
 }

@@ -2,13 +2,13 @@ import { isUtf8 } from 'node:buffer';
 import { messageOf, nameOf } from '../runtime/errors.js';
 import { findUnsafeJson } from './json-guard.js';
 
-/** Turns values into bytes and back for one content type. @publicApi */
+/** Encodes and decodes the bodies of one content type. @publicApi */
 export interface MessageCodec {
-  /** Without parameters, in lower case, e.g. `application/x-protobuf`. */
+  /** In lower case and without parameters, e.g. `application/x-protobuf`. */
   readonly contentType: string;
-  /** Throws where the value cannot be written. */
+  /** Throws if the value cannot be encoded. */
   encode(value: unknown): Uint8Array;
-  /** Throws where the bytes cannot be read; the message is then dead-lettered as `undecodable`. */
+  /** Throws if the bytes cannot be decoded. The message is then dead-lettered as `undecodable`. */
   decode(body: Buffer): unknown;
 }
 
@@ -19,8 +19,8 @@ const jsonCodec: MessageCodec = {
   encode: (value) => Buffer.from(JSON.stringify(value ?? null)),
   decode(body) {
     const text = readUtf8(body);
-    const hostile = findUnsafeJson(body, text);
-    if (hostile !== undefined) throw new SyntaxError(hostile);
+    const problem = findUnsafeJson(body, text);
+    if (problem !== undefined) throw new SyntaxError(problem);
     return JSON.parse(text) as unknown;
   },
 };
@@ -59,37 +59,39 @@ export class Codecs {
   readonly #byType = new Map<string, MessageCodec>();
   readonly #defaultContentType: string;
 
-  /** Later codecs replace earlier ones of the same content type. */
+  /** A codec replaces an earlier one with the same content type. */
   constructor(codecs: readonly MessageCodec[], defaultContentType: string) {
     for (const codec of codecs) this.#byType.set(codec.contentType, codec);
     this.#defaultContentType = defaultContentType;
   }
 
   /**
-   * Bytes pass through as they are, whatever their content type; other values are written by the codec of theirs.
+   * Bytes are not encoded, whatever their content type. Any other value is encoded by the codec of its
+   * content type.
    *
-   * @throws TypeError where there is no codec for the content type or the value cannot be written
+   * @throws TypeError if there is no codec for the content type; the codec's error if it cannot encode the
+   * value
    */
   encode(value: unknown, contentType: string | undefined): { body: Buffer; contentType: string } {
     if (value instanceof Uint8Array) {
-      // A copy: the caller may write into its own bytes after we have returned.
+      // Copied, because the caller may overwrite its bytes before they are sent.
       return { body: Buffer.from(value), contentType: contentType ?? bytesCodec.contentType };
     }
-    const named = contentType ?? this.#defaultContentType;
-    const codec = this.knows(named);
-    if (codec === undefined) throw new TypeError(this.#unknown(named));
-    return { body: asBuffer(codec.encode(value)), contentType: named };
+    const type = contentType ?? this.#defaultContentType;
+    const codec = this.knows(type);
+    if (codec === undefined) throw new TypeError(this.#missingCodec(type));
+    return { body: asBuffer(codec.encode(value)), contentType: type };
   }
 
   decode(body: Buffer | null, contentType: string | undefined, contentEncoding?: string): Decoded {
     if (body === null) return { ok: true, value: null };
-    const named = contentType ?? this.#defaultContentType;
-    const codec = this.knows(named);
-    if (codec === undefined) return { ok: false, error: new TypeError(this.#unknown(named)) };
-    if (!isPlain(contentEncoding)) {
+    const type = contentType ?? this.#defaultContentType;
+    const codec = this.knows(type);
+    if (codec === undefined) return { ok: false, error: new TypeError(this.#missingCodec(type)) };
+    if (!isIdentityEncoding(contentEncoding)) {
       return {
         ok: false,
-        error: new TypeError(`content encoding ${shown(contentEncoding)} is not supported`),
+        error: new TypeError(`content encoding ${excerpt(contentEncoding)} is not supported`),
       };
     }
     try {
@@ -99,13 +101,13 @@ export class Codecs {
     }
   }
 
-  /** The codec for a content type, parameters and case aside. */
+  /** The codec for a content type, ignoring case and parameters. */
   knows(contentType: string): MessageCodec | undefined {
     return this.#byType.get(mediaType(contentType));
   }
 
-  #unknown(contentType: string): string {
-    return `no codec for content type ${shown(contentType)}; known are ${[...this.#byType.keys()].join(', ')}`;
+  #missingCodec(contentType: string): string {
+    return `no codec for content type ${excerpt(contentType)}; known are ${[...this.#byType.keys()].join(', ')}`;
   }
 }
 
@@ -115,12 +117,12 @@ function mediaType(contentType: string): string {
   return (end < 0 ? contentType : contentType.slice(0, end)).trim().toLowerCase();
 }
 
-/** Python clients write the character set where the encoding belongs. */
-function isPlain(contentEncoding: string | undefined): boolean {
+/** Python clients write the charset into the content encoding. */
+function isIdentityEncoding(contentEncoding: string | undefined): boolean {
   return contentEncoding === undefined || /^(|identity|utf-?8|binary)$/i.test(contentEncoding);
 }
 
-function shown(text: string | undefined): string {
+function excerpt(text: string | undefined): string {
   return JSON.stringify((text ?? '').slice(0, 100));
 }
 

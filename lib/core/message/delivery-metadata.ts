@@ -2,21 +2,26 @@ import type { Driver } from '../port/driver.js';
 import { headerNames, readCount, readText, readTime, type MessageHeaders } from './headers.js';
 import { type InboundMessage, noReply, type ReplyTarget } from '../port/message.js';
 
-/** What our own headers say about a message; hostile values count as absent. */
+/**
+ * What the `stork-*` headers and the reply address of a message say. An invalid header counts as absent.
+ */
 export interface DeliveryMetadata {
-  /** Number of the run that comes now, from 1. */
+  /** Number of the next attempt, from 1. */
   readonly attempt: number;
   readonly firstFailedAt: number | undefined;
-  /** Past it a request is not worth running. Milliseconds since the epoch. */
+  /**
+   * When the caller of a request stops waiting, in milliseconds since the Unix epoch. A request is not
+   * handled after it.
+   */
   readonly deadline: number | undefined;
-  /** The one handler that this copy is for; undefined: all. */
+  /** The only handler that a republished message is for. Undefined: all handlers of its pattern. */
   readonly handlerId: string | undefined;
   readonly reply: ReplyTarget;
 }
 
 /**
- * A dead letter that somebody reads like any message is addressed to whoever reads it: the handler, deadline and reply address in it
- * are the story of how it died.
+ * For a dead letter that a handler consumes from the dead letter queue or topic, the target handler, the
+ * deadline and the reply address are ignored: they describe the failed delivery.
  */
 export function readDeliveryMetadata(
   message: InboundMessage,
@@ -35,14 +40,14 @@ function metadataOf(headers: MessageHeaders, reply: ReplyTarget): DeliveryMetada
   return {
     attempt: attempt === undefined || attempt < 1 ? 1 : attempt,
     firstFailedAt: readTime(headers, headerNames.firstFailedAt),
-    // An event has nobody who stops waiting for it.
+    // An event has no caller, so a deadline in its headers has no meaning.
     deadline: reply.kind === 'address' ? readTime(headers, headerNames.deadline) : undefined,
     handlerId: targetHandlerId(headers),
     reply,
   };
 }
 
-/** The one handler that a copy is for; undefined: all. */
+/** The only handler that a republished message is for. Undefined: all handlers of its pattern. */
 export function targetHandlerId(headers: MessageHeaders): string | undefined {
   if (headers[headerNames.handler] === undefined || headers[headerNames.deathReason] !== undefined)
     return undefined;

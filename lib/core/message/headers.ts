@@ -1,4 +1,7 @@
-/** A header's value as brokers carry it: AMQP has types of its own, Kafka only bytes and lists of them. */
+/**
+ * A header value: some protocols have typed values and tables, others only bytes, or a list of bytes for a
+ * repeated header.
+ */
 export type HeaderValue =
   | string
   | number
@@ -11,10 +14,16 @@ export type HeaderValue =
   | readonly HeaderValue[]
   | { readonly [name: string]: HeaderValue };
 
-/** Headers of a message. Objects that we make have no prototype, so a header named `__proto__` is only a header. */
+/**
+ * Headers of a message. Header objects created by the library have no prototype, so that `__proto__` is an
+ * ordinary name.
+ */
 export type MessageHeaders = Readonly<Record<string, HeaderValue>>;
 
-/** Every name of ours on the wire. Text; times ISO 8601 UTC with milliseconds; counts decimal; overwritten, never appended. */
+/**
+ * Names of all headers that the library writes. Values are text: times in ISO 8601 UTC with milliseconds,
+ * counts in decimal. A header is overwritten, never appended.
+ */
 export const headerNames = {
   attempt: 'stork-attempt',
   firstFailedAt: 'stork-first-failed-at',
@@ -47,7 +56,7 @@ export const headerNames = {
   consumer: 'stork-consumer',
 } as const;
 
-/** What a dead letter says of its death. */
+/** Headers that describe why a message was dead-lettered. */
 export const deadLetterHeaders = [
   headerNames.deathReason,
   headerNames.failedAt,
@@ -57,14 +66,14 @@ export const deadLetterHeaders = [
   headerNames.consumer,
 ] as const;
 
-/** Names that only the library may set. */
+/** Prefix of the names that only the library may set. */
 export const reservedPrefix = 'stork-';
 
 export function emptyHeaders(): Record<string, HeaderValue> {
   return Object.create(null) as Record<string, HeaderValue>;
 }
 
-/** Copies own enumerable entries into an object without a prototype. */
+/** Copies own enumerable properties into an object without a prototype. */
 export function copyHeaders(from: MessageHeaders | undefined): Record<string, HeaderValue> {
   const copy = emptyHeaders();
   if (from === undefined) return copy;
@@ -72,7 +81,10 @@ export function copyHeaders(from: MessageHeaders | undefined): Record<string, He
   return copy;
 }
 
-/** Text of a header, at most `maxLength` characters; bytes are read as UTF-8, of a repeated header the first value counts. */
+/**
+ * A header as text, of at most `maxLength` characters; undefined if it is longer or not text. Bytes are
+ * decoded as UTF-8. The first value of a repeated header counts.
+ */
 export function readText(headers: MessageHeaders, name: string, maxLength = 1_024): string | undefined {
   const value = headers[name];
   if (value === undefined) return undefined;
@@ -84,20 +96,26 @@ export function readText(headers: MessageHeaders, name: string, maxLength = 1_02
   return typeof text === 'string' && text.length <= maxLength ? text : undefined;
 }
 
-/** A key, of whatever length; foreign senders may write a number. */
+/** An ordering key, without a limit of its length. Other libraries may write a number. */
 export function readKey(headers: MessageHeaders, name: string): string | undefined {
   const value = headers[name];
   if (typeof value === 'number' || typeof value === 'bigint') return String(value);
   return readText(headers, name, Infinity);
 }
 
-/** A count of ours. Anything but 1 to 9 decimal digits, e.g. `-1` or `NaN`, counts as absent. */
+/**
+ * A count that the library has written. A value other than 1 to 9 decimal digits, e.g. `-1` or `NaN`,
+ * counts as absent.
+ */
 export function readCount(headers: MessageHeaders, name: string): number | undefined {
   const text = readText(headers, name, 9);
   return text !== undefined && /^\d+$/.test(text) ? Number(text) : undefined;
 }
 
-/** A time of ours in milliseconds since the epoch; what is not ISO 8601 counts as absent. */
+/**
+ * A time that the library has written, in milliseconds since the Unix epoch. A value that is not ISO 8601
+ * counts as absent.
+ */
 export function readTime(headers: MessageHeaders, name: string): number | undefined {
   const text = readText(headers, name, 40);
   if (text === undefined || !/^\d{4}-\d\d-\d\dT/.test(text)) return undefined;
@@ -105,10 +123,10 @@ export function readTime(headers: MessageHeaders, name: string): number | undefi
   return Number.isNaN(time) ? undefined : time;
 }
 
-/** The farthest time that a date can hold, in milliseconds since the epoch. */
+/** The latest time that a `Date` can hold, in milliseconds since the Unix epoch. */
 export const latestTimeMs = 8.64e15;
 
-/** The form in which times travel; undefined for what is no time, which a foreign sender may claim. */
+/** A time as header text. Undefined if a `Date` cannot hold it: the sender may have written any number. */
 export function timeText(epochMs: number): string | undefined {
   return Math.abs(epochMs) <= latestTimeMs ? new Date(epochMs).toISOString() : undefined;
 }

@@ -1,4 +1,4 @@
-/** Deeper than any honest document, shallow enough for every recursive walk that a pipe or a handler may do. */
+/** Deeper documents could overflow the stack of recursive pipes and handlers. */
 const maxDepth = 1_000;
 
 const quote = 0x22;
@@ -8,10 +8,13 @@ const closeBracket = 0x5d;
 const openBrace = 0x7b;
 const closeBrace = 0x7d;
 
-/** Why JSON must not be parsed, or undefined. Costs one search for most bodies: short ones cannot be deep. */
+/**
+ * Why the JSON must not be parsed, or undefined. Most bodies cost one search: a short one cannot be too
+ * deep.
+ */
 export function findUnsafeJson(body: Buffer, text: string): string | undefined {
   if (body.length > maxDepth * 2 && isTooDeep(body)) return `nested deeper than ${maxDepth} levels`;
-  return namesPrototype(text) ? 'has a key named __proto__' : undefined;
+  return hasPrototypeKey(text) ? 'has a key named __proto__' : undefined;
 }
 
 function isTooDeep(body: Buffer): boolean {
@@ -33,15 +36,15 @@ function isTooDeep(body: Buffer): boolean {
   return false;
 }
 
-/** A key may be written with escapes; each letter either plain or as four hexadecimal digits. */
-const escaped = [...'__proto__'].map((deadLetter) => {
-  const code = deadLetter.charCodeAt(0).toString(16).padStart(4, '0');
-  return `(?:${deadLetter}|\\\\u${code.replace(/[a-f]/g, (digit) => `[${digit}${digit.toUpperCase()}]`)})`;
+/** Each character of a key may be written plainly or as a `\u` escape of four hexadecimal digits. */
+const escaped = [...'__proto__'].map((character) => {
+  const code = character.charCodeAt(0).toString(16).padStart(4, '0');
+  return `(?:${character}|\\\\u${code.replace(/[a-f]/g, (digit) => `[${digit}${digit.toUpperCase()}]`)})`;
 });
-/** The quote that opens a key never follows a backslash. */
+/** A quote after a backslash does not open a key. */
 const prototypeKey = new RegExp(`(?<!\\\\)"${escaped.join('')}"\\s*:`);
 
-function namesPrototype(text: string): boolean {
+function hasPrototypeKey(text: string): boolean {
   if (!text.includes('__proto__') && !text.includes('\\u00')) return false;
   return prototypeKey.test(text);
 }

@@ -1,10 +1,10 @@
 import { headerNames, readText, timeText, type HeaderValue } from './headers.js';
 import type { InboundMessage, Origin } from '../port/message.js';
 
-/** As much as is known of it. */
-type KnownOrigin = { readonly [Name in keyof Origin]: Origin[Name] | undefined } & Pick<Origin, 'source'>;
+/** Origin of a message; only the source is always known. */
+type PartialOrigin = { readonly [Name in keyof Origin]: Origin[Name] | undefined } & Pick<Origin, 'source'>;
 
-/** Writes a header, or takes it away where there is nothing to say: ours are overwritten, never appended. */
+/** Returns a function that overwrites a header, or deletes it where the text is undefined. */
 export function setterOf(
   headers: Record<string, HeaderValue>,
 ): (name: string, text: string | undefined) => void {
@@ -14,10 +14,12 @@ export function setterOf(
   };
 }
 
-/** The origin is written at the first republish and never changed: a replay must find the first source. */
+/**
+ * Written when a message is first republished and never changed, because a replay goes to the first source.
+ */
 export function writeOrigin(
   headers: Record<string, HeaderValue>,
-  { origin, timestamp }: Pick<InboundMessage, 'timestamp'> & { readonly origin: KnownOrigin },
+  { origin, timestamp }: Pick<InboundMessage, 'timestamp'> & { readonly origin: PartialOrigin },
 ): void {
   if (headers[headerNames.origin] !== undefined) return;
   const set = setterOf(headers);
@@ -30,8 +32,9 @@ export function writeOrigin(
 }
 
 /**
- * The same for a letter. One that names another source than it was consumed from was moved, or claims it, and would not be found among the
- * letters of either; but where letters are read, theirs is the first.
+ * Like `writeOrigin`, for a dead letter. An origin header that names another source than the one that was
+ * consumed is replaced: the message was moved, or the header is forged, and the dead letter would be listed
+ * under neither source. The origin is kept if the consumed source is itself a dead letter queue or topic.
  */
 export function writeDeadLetterOrigin(headers: Record<string, HeaderValue>, message: InboundMessage): void {
   const { source } = message.origin;

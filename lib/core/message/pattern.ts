@@ -1,15 +1,16 @@
 /**
- * What a handler listens to. `*` stands for one word between dots and `#` for any number of them, as on a RabbitMQ topic exchange;
- * they count in patterns written as strings only, never in Nest's normalised form of an object.
+ * Pattern of a handler. In a pattern that was written as a string, `*` matches one word between dots and
+ * `#` any number of words, as in a binding of a topic exchange. In Nest's normalised form of an object
+ * pattern, both are ordinary characters.
  */
 export interface Pattern {
-  /** The text on the wire, or the source of the RegExp. */
+  /** The pattern as it is sent, or the RegExp as text. */
   readonly text: string;
   readonly kind: 'exact' | 'wildcard' | 'regexp';
   readonly regExp?: RegExp;
 }
 
-/** A RabbitMQ routing key and `type` hold at most this many bytes. */
+/** Maximum length of a routing key. */
 export const maxPatternBytes = 255;
 
 export function isPatternLength(text: string): boolean {
@@ -23,7 +24,7 @@ export function patternFromString(text: string): Pattern {
 }
 
 export function patternFromRegExp(regExp: RegExp): Pattern {
-  // `g` and `y` would make a match depend on the one before.
+  // With `g` or `y`, a RegExp keeps its `lastIndex`, and a match would depend on the previous one.
   return {
     text: String(regExp),
     kind: 'regexp',
@@ -42,28 +43,28 @@ export function matches(pattern: Pattern, text: string): boolean {
   }
 }
 
-/** Whether a binding such as `order.*` or `order.#` takes a routing key. */
+/** Whether a binding such as `order.*` or `order.#` matches a routing key. */
 export function matchesWords(binding: string, key: string): boolean {
-  const wanted = binding === '' ? [] : binding.split('.');
-  const given = key === '' ? [] : key.split('.');
-  // reachable[i]: the binding's words so far can stand for the key's first i words.
-  let reachable = [true, ...given.map(() => false)];
-  for (const word of wanted) {
-    const next = given.map(() => false);
+  const bindingWords = binding === '' ? [] : binding.split('.');
+  const keyWords = key === '' ? [] : key.split('.');
+  // reachable[i]: the words of the binding so far match the first i words of the key.
+  let reachable = [true, ...keyWords.map(() => false)];
+  for (const word of bindingWords) {
+    const next = keyWords.map(() => false);
     let nextEmpty = false;
     if (word === '#') {
       nextEmpty = reachable[0]!;
       let seen = nextEmpty;
-      given.forEach((_, i) => {
+      keyWords.forEach((_, i) => {
         seen ||= reachable[i + 1]!;
         next[i] = seen;
       });
     } else {
-      given.forEach((givenWord, i) => {
-        next[i] = reachable[i]! && (word === '*' || word === givenWord);
+      keyWords.forEach((keyWord, i) => {
+        next[i] = reachable[i]! && (word === '*' || word === keyWord);
       });
     }
     reachable = [nextEmpty, ...next];
   }
-  return reachable[given.length]!;
+  return reachable[keyWords.length]!;
 }

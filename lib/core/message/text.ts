@@ -1,24 +1,27 @@
-const cutMark = '…';
+const truncationMark = '…';
 
-/** Cuts text to at most `maxBytes` of UTF-8, at a character, and shows that it was cut. Null characters, which AMQP peers choke on, go. */
+/**
+ * Truncates text to at most `maxBytes` bytes of UTF-8, at a character boundary, and appends `…` if anything
+ * was cut. Removes null characters, which some brokers and clients reject in headers.
+ */
 export function cutToBytes(text: string, maxBytes: number): string {
   const clean = text.replaceAll('\0', '');
   if (clean.length <= maxBytes && Buffer.byteLength(clean) <= maxBytes) return clean;
-  const room = maxBytes - Buffer.byteLength(cutMark);
-  // More than maxBytes characters are never needed: each has at least one byte.
+  const maxContentBytes = maxBytes - Buffer.byteLength(truncationMark);
+  // Each character has at least one byte, so more than maxBytes characters cannot fit.
   const bytes = Buffer.from(clean.slice(0, maxBytes + 1));
-  let end = Math.min(room, bytes.length);
-  // 10xxxxxx continues a character: step back to where it begins.
+  let end = Math.min(maxContentBytes, bytes.length);
+  // Bytes of the form 10xxxxxx continue a character: step back to its first byte.
   while (end > 0 && end < bytes.length && (bytes[end]! & 0xc0) === 0x80) end--;
-  return bytes.toString('utf8', 0, end) + cutMark;
+  return bytes.toString('utf8', 0, end) + truncationMark;
 }
 
-/** Text from the wire as a line of ours may show it. */
+/** Text of a message as a log line may show it: quoted and shortened. */
 export function quoted(text: string | undefined): string {
   return text === undefined ? 'without' : JSON.stringify(text.slice(0, 300));
 }
 
-/** A value as an error message may show it: short, and without the password of a URL. */
+/** A value as an error message may show it: shortened, and without the credentials of a URL. */
 export function printable(value: unknown): string {
   if (typeof value === 'string') return JSON.stringify(maskCredentials(value).slice(0, 100));
   if (value === undefined || value === null) return String(value);
@@ -28,8 +31,8 @@ export function printable(value: unknown): string {
   return `${(value as number | bigint | boolean).toString()} (${typeof value})`;
 }
 
-/** `amqp://user:secret@host` → `amqp://***@host`. */
+/** `scheme://user:secret@host` → `scheme://***@host`. */
 export function maskCredentials(text: string): string {
-  // Up to the last @: people write passwords with @ and / into URLs.
+  // Up to the last @, because passwords in URLs may contain an unescaped @ or /.
   return text.replace(/\/\/\S*@/g, '//***@');
 }

@@ -1,26 +1,35 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 
-/** What the messages that are sent on the way belong to. */
+/** Identifies the message that is being handled, for the messages that its handler sends. */
 export interface CorrelationContext {
-  /** The same for all of it, over services. */
+  /** Shared by all messages that follow from one first message, across services. */
   readonly correlationId: string | undefined;
-  /** Id of the message whose handling sends; undefined where it did not begin with a message. */
+  /**
+   * Id of the message that is being handled, which becomes the causation id of the messages sent; undefined
+   * if it has none.
+   */
   readonly messageId: string | undefined;
 }
 
 const storage = new AsyncLocalStorage<CorrelationContext>();
 /**
- * Once a store was opened, Node before 24 makes every promise of the process dearer, a third of what a message costs: who only
- * receives need not pay for it.
+ * Once an `AsyncLocalStorage` has run, Node before 24 tracks every promise of the process, which adds a
+ * third to the cost of a message. An application that only receives does not need the context.
  */
 let isTracking = false;
 
-/** Called when it is known that something can be sent: from then on what is handled belongs to its conversation. */
+/**
+ * Called when the application has a client. From then on, handlers run in the correlation context of their
+ * message.
+ */
 export function enableCorrelationTracking(): void {
   isTracking = true;
 }
 
-/** Runs `work` so that, where conversations are followed, what it sends, also after its awaits and in the streams that it subscribes to, belongs to the conversation. */
+/**
+ * Calls `work` in the correlation context if tracking is enabled. Messages that `work` sends, also after
+ * its awaits and in the streams that it subscribes to, then carry the context's ids.
+ */
 export function runInCorrelation<Args extends readonly unknown[], Result>(
   correlation: CorrelationContext,
   work: (...args: Args) => Result,

@@ -18,38 +18,53 @@ import { isPatternLength, maxPatternBytes } from '../message/pattern.js';
 import { printable } from '../message/text.js';
 
 /**
- * What may be said about one message. An option that the transport's broker cannot honour is refused by name.
+ * Options of one message. An option that the transport's broker does not support is an error that names the
+ * option.
  *
  * @publicApi
  */
 export interface MessageOptions {
-  /** Headers of your own; names that begin with `stork-` are refused. */
+  /** Application headers. Names that begin with `stork-` are reserved and rejected. */
   readonly headers?: MessageHeaders;
-  /** Messages of one key are handled in order. */
+  /** Messages with the same key are handled in order. */
   readonly key?: string;
-  /** Identifies the message for good, also for recognising duplicates. @defaultValue a fresh UUID */
+  /** Identifies the message permanently; consumers detect duplicates by it. @defaultValue a new UUID */
   readonly messageId?: string;
-  /** Of a request its own id, which no other pending request may have (default: fresh); of an event its conversation. */
+  /**
+   * For a request, its id, which must be unique among the pending requests. @defaultValue a new UUID
+   *
+   * For an event, the correlation id that it shares with related messages. @defaultValue that of the
+   * message being handled
+   */
   readonly correlationId?: string;
-  /** How long a request waits for its reply, or for the next item of a streamed one. @defaultValue 30 000 */
+  /**
+   * Milliseconds that a request waits for its reply, or for the next item of a streamed reply.
+   * @defaultValue 30 000
+   */
   readonly timeoutMs?: number;
-  /** The broker drops the message if nobody has taken it by then; with a dead letter queue it goes there. */
+  /**
+   * Milliseconds after which the broker removes the message if no consumer has received it. If its queue
+   * has a dead letter queue, the broker moves it there.
+   */
   readonly expiresInMs?: number;
-  /** The broker holds the message back so long. */
+  /** Milliseconds for which the broker delays the message before delivery. */
   readonly delayMs?: number;
-  /** False: the broker may lose it in a crash. @defaultValue true */
+  /** False: the broker may lose the message when it crashes. @defaultValue true */
   readonly persistent?: boolean;
-  /** Higher goes first; 0 to 255. */
+  /** 0 to 255; messages with a higher priority are delivered first. */
   readonly priority?: number;
   readonly partition?: number;
   /** @defaultValue the transport's `defaultContentType`; `application/octet-stream` for bytes */
   readonly contentType?: string;
-  /** When it happened, in milliseconds since the epoch. @defaultValue now */
+  /** Time of the event, in milliseconds since the Unix epoch. @defaultValue now */
   readonly timestamp?: number;
   readonly appId?: string;
-  /** Gives the call up: a request stops waiting. What was sent stays sent. */
+  /**
+   * Cancels the call: an aborted request stops waiting for its reply. A message that was already sent is
+   * not withdrawn.
+   */
   readonly signal?: AbortSignal;
-  /** Instead of the transport's own destination. */
+  /** Overrides the transport's default destination. */
   readonly to?: MessageDestination;
 }
 
@@ -60,16 +75,16 @@ export interface OutboundScope {
   readonly clock: StorkClock;
 }
 
-/** What makes a message a request. */
+/** Id and time-out of a request. */
 export interface RequestParts {
   readonly id: string;
   readonly timeoutMs: number;
 }
 
 /**
- * Checks and encodes what a caller wants to send.
+ * Validates and encodes a message.
  *
- * @throws StorkConfigError naming each option that is wrong, or the value that cannot be encoded
+ * @throws StorkConfigError that names each invalid option, or data that cannot be encoded
  */
 export function buildMessage(
   pattern: string,
@@ -78,14 +93,14 @@ export function buildMessage(
   scope: OutboundScope,
   request?: RequestParts,
 ): OutboundMessage {
-  const problems = checkMessage(pattern, options, scope);
+  const problems = validateMessage(pattern, options, scope);
   if (problems.length > 0) throw new StorkConfigError(problems);
   const { body, contentType } = encode(pattern, data, options.contentType, scope);
   const now = scope.clock.now();
   const headers = copyHeaders(options.headers);
   if (request !== undefined) headers[headerNames.deadline] = timeText(now + request.timeoutMs);
   else if (options.correlationId !== undefined) headers[headerNames.correlationId] = options.correlationId;
-  continueCorrelation(headers);
+  propagateCorrelation(headers);
   return {
     pattern,
     body,
@@ -105,8 +120,11 @@ export function buildMessage(
   };
 }
 
-/** What a handler sends belongs to what it handles, unless its caller said to which conversation. */
-function continueCorrelation(headers: Record<string, HeaderValue>): void {
+/**
+ * A message sent by a handler inherits the correlation id of the message being handled, unless the options
+ * name one.
+ */
+function propagateCorrelation(headers: Record<string, HeaderValue>): void {
   const correlation = currentCorrelation();
   if (correlation === undefined) return;
   const { correlationId, messageId } = correlation;
@@ -127,13 +145,13 @@ function encode(pattern: string, data: unknown, contentType: string | undefined,
   }
 }
 
-/** Said by a caller who says nothing: there is nothing to check. */
+/** Shared default: identity comparison lets the hot path skip validation. */
 export const noOptions: MessageOptions = {};
 
-/** What a broker's 32-bit time to live holds, 49 days. */
-const longestMs = 2 ** 32 - 1;
+/** Maximum of a broker's 32-bit time to live, 49 days. */
+const maxDurationMs = 2 ** 32 - 1;
 
-/** Every option of a message: a misspelt one must not be taken in silence. */
+/** All message options, to reject misspelt ones. */
 const optionNames: Readonly<Record<keyof MessageOptions, true>> = {
   headers: true,
   key: true,
@@ -152,7 +170,7 @@ const optionNames: Readonly<Record<keyof MessageOptions, true>> = {
   to: true,
 };
 
-const optional: readonly OptionalMessageOption[] = [
+const brokerDependentOptions: readonly OptionalMessageOption[] = [
   'delayMs',
   'expiresInMs',
   'priority',
@@ -161,7 +179,7 @@ const optional: readonly OptionalMessageOption[] = [
   'appId',
 ];
 
-function checkMessage(pattern: string, options: MessageOptions, scope: OutboundScope): ConfigProblem[] {
+function validateMessage(pattern: string, options: MessageOptions, scope: OutboundScope): ConfigProblem[] {
   const problems: ConfigProblem[] = [];
   const expect = (holds: boolean, name: string, expected: string, given: unknown): void => {
     if (!holds) problems.push({ name, expected, given: printable(given) });
@@ -173,16 +191,16 @@ function checkMessage(pattern: string, options: MessageOptions, scope: OutboundS
     pattern,
   );
   if (options === noOptions) return problems;
-  for (const name of optional) {
-    const honoured = options[name] === undefined || scope.capabilities.messageOptions.has(name);
+  for (const name of brokerDependentOptions) {
+    const isSupported = options[name] === undefined || scope.capabilities.messageOptions.has(name);
     expect(
-      honoured,
+      isSupported,
       name,
-      `nothing: the transport ${JSON.stringify(scope.transport)} cannot honour it`,
+      `nothing: the transport ${JSON.stringify(scope.transport)} does not support it`,
       options[name],
     );
   }
-  expectKinds(options, expect);
+  expectValues(options, expect);
   for (const name of Object.keys(options))
     expect(Object.hasOwn(optionNames, name), name, 'no such option', name);
   if (options.to !== undefined) expectDestination(options.to, scope, expect);
@@ -199,18 +217,18 @@ function checkMessage(pattern: string, options: MessageOptions, scope: OutboundS
 
 type Expect = (holds: boolean, name: string, expected: string, given: unknown) => void;
 
-function expectKinds(options: MessageOptions, expect: Expect): void {
-  type Whole = 'timeoutMs' | 'expiresInMs' | 'delayMs' | 'partition' | 'timestamp';
-  const whole = (name: Whole, least: number, most: number): void => {
+function expectValues(options: MessageOptions, expect: Expect): void {
+  type IntegerOption = 'timeoutMs' | 'expiresInMs' | 'delayMs' | 'partition' | 'timestamp';
+  const expectInteger = (name: IntegerOption, least: number, most: number): void => {
     const value = options[name];
     const fits = value === undefined || (Number.isSafeInteger(value) && value >= least && value <= most);
     expect(fits, name, `an integer from ${least} to ${most}`, value);
   };
-  whole('timeoutMs', 1, longestMs);
-  whole('expiresInMs', 0, longestMs);
-  whole('delayMs', 0, longestMs);
-  whole('partition', 0, 2 ** 31 - 1);
-  whole('timestamp', 0, latestTimeMs);
+  expectInteger('timeoutMs', 1, maxDurationMs);
+  expectInteger('expiresInMs', 0, maxDurationMs);
+  expectInteger('delayMs', 0, maxDurationMs);
+  expectInteger('partition', 0, 2 ** 31 - 1);
+  expectInteger('timestamp', 0, latestTimeMs);
   const { priority } = options;
   const isPriority =
     priority === undefined || (Number.isInteger(priority) && priority >= 0 && priority <= 255);
@@ -219,7 +237,7 @@ function expectKinds(options: MessageOptions, expect: Expect): void {
     const value = options[name];
     const fits =
       value === undefined || (typeof value === 'string' && value !== '' && Buffer.byteLength(value) <= 255);
-    expect(fits, name, 'text of 1 to 255 bytes', value);
+    expect(fits, name, 'a string of 1 to 255 bytes', value);
   }
 }
 

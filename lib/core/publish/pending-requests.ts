@@ -3,30 +3,36 @@ import type { Counters } from '../runtime/counters.js';
 import { RequestTimeoutError, StorkConfigError, TooManyPendingError } from '../runtime/errors.js';
 import type { InboundReply } from '../port/message.js';
 
-/** Whoever waits for the answer to one request. `reply` may be called many times, `fail` ends it. */
-export interface Waiter {
+/**
+ * Receives the reply to one request. `reply` is called once for each reply message; after `fail` no more
+ * calls follow.
+ */
+export interface ReplyReceiver {
   reply(reply: InboundReply): void;
   fail(error: Error): void;
 }
 
-interface Pending {
-  readonly waiter: Waiter;
+interface PendingRequest {
+  readonly receiver: ReplyReceiver;
   readonly timeoutMs: number;
   readonly describe: () => string;
   dueAt: number;
 }
 
-/** Of so many requests that were given up a late answer is recognised. */
+/** Number of cancelled and timed-out requests whose late replies are counted as `late-replies`. */
 const maxCancelledIds = 10_000;
 
-/** Requests without a full answer, by their id. One timer serves all of them: most requests never see it fire. */
+/**
+ * Requests whose reply is not complete, by their id. They share one timer, because most replies arrive
+ * before it fires.
+ */
 export class PendingRequests {
-  readonly #pending = new Map<string, Pending>();
+  readonly #pending = new Map<string, PendingRequest>();
   readonly #maxPending: number;
   readonly #clock: StorkClock;
   readonly #counters: Counters;
-  /** Ids whose answer would come too late, oldest first. */
-  readonly #givenUp = new Set<string>();
+  /** Ids of cancelled and timed-out requests, oldest first. */
+  readonly #cancelledIds = new Set<string>();
   #timer: { readonly dueAt: number; readonly cancel: CancelTimer } | undefined;
 
   constructor(maxPending: number, clock: StorkClock, counters: Counters) {
@@ -40,47 +46,46 @@ export class PendingRequests {
   }
 
   /**
-   * To be called before the request's bytes leave, or a fast answer finds nobody.
+   * Called before the request is sent: a fast reply would be dropped otherwise.
    *
-   * @throws TooManyPendingError, or StorkConfigError where the id is already waiting
+   * @throws TooManyPendingError, or StorkConfigError if a pending request has the same id
    */
-  register(id: string, waiter: Waiter, timeoutMs: number, describe: () => string): void {
+  register(id: string, receiver: ReplyReceiver, timeoutMs: number, describe: () => string): void {
     if (this.#pending.has(id)) {
       throw new StorkConfigError(
-        `a request with the correlation id ${JSON.stringify(id)} is already waiting for its reply`,
+        `a request with the correlation id ${JSON.stringify(id)} is already pending`,
       );
     }
     if (this.#pending.size >= this.#maxPending) {
-      throw new TooManyPendingError(
-        `${this.#pending.size} requests wait for a reply, maxPending allows no more`,
-      );
+      throw new TooManyPendingError(`${this.#pending.size} requests are pending, maxPending allows no more`);
     }
     const dueAt = this.#clock.now() + timeoutMs;
-    this.#pending.set(id, { waiter, timeoutMs, describe, dueAt });
+    this.#pending.set(id, { receiver: receiver, timeoutMs, describe, dueAt });
     this.#arm(dueAt);
   }
 
-  /** Forgets a request whose caller lost interest; another one with the same id stays. */
-  forget(id: string, waiter: Waiter): void {
-    if (this.#pending.get(id)?.waiter !== waiter) return;
+  /** Removes a request that its caller has cancelled. A newer request with the same id stays. */
+  cancel(id: string, receiver: ReplyReceiver): void {
+    if (this.#pending.get(id)?.receiver !== receiver) return;
     this.#remove(id);
     this.#rememberCancelled(id);
   }
 
-  settle(reply: InboundReply): void {
+  handleReply(reply: InboundReply): void {
     const pending = this.#pending.get(reply.correlationId);
     if (pending === undefined) {
-      // On a shared reply topic most of what we never asked for is somebody else's answer.
-      if (this.#givenUp.has(reply.correlationId)) this.#counters.add('late-replies');
+      // A reply to an unknown id is not an error: clients that share a reply topic receive each other's
+      // replies.
+      if (this.#cancelledIds.has(reply.correlationId)) this.#counters.add('late-replies');
       return;
     }
     if (reply.kind === 'item') {
-      // A stream lives as long as its items keep coming.
+      // Each item of a stream restarts the time-out.
       pending.dueAt = this.#clock.now() + pending.timeoutMs;
     } else {
       this.#remove(reply.correlationId);
     }
-    pending.waiter.reply(reply);
+    pending.receiver.reply(reply);
   }
 
   failAll(error: Error): void {
@@ -88,16 +93,16 @@ export class PendingRequests {
     this.#pending.clear();
     this.#timer?.cancel();
     this.#timer = undefined;
-    for (const { waiter } of all) waiter.fail(error);
+    for (const { receiver } of all) receiver.fail(error);
   }
 
   #rememberCancelled(id: string): void {
-    this.#givenUp.add(id);
-    if (this.#givenUp.size <= maxCancelledIds) return;
-    for (const oldest of this.#givenUp) return void this.#givenUp.delete(oldest);
+    this.#cancelledIds.add(id);
+    if (this.#cancelledIds.size <= maxCancelledIds) return;
+    for (const oldest of this.#cancelledIds) return void this.#cancelledIds.delete(oldest);
   }
 
-  /** Without anybody waiting no timer may keep the process alive. */
+  /** Without a pending request no timer may keep the process alive. */
   #remove(id: string): void {
     this.#pending.delete(id);
     if (this.#pending.size > 0) return;
@@ -120,7 +125,7 @@ export class PendingRequests {
       if (pending.dueAt <= now) {
         this.#pending.delete(id);
         this.#rememberCancelled(id);
-        pending.waiter.fail(new RequestTimeoutError(pending.describe()));
+        pending.receiver.fail(new RequestTimeoutError(pending.describe()));
       } else {
         nextDueAt = Math.min(nextDueAt, pending.dueAt);
       }

@@ -12,16 +12,16 @@ import {
 import type { Codecs } from '../message/codec.js';
 import type { OutboundMessage, InboundReply } from '../port/message.js';
 import { buildMessage, type MessageOptions, type OutboundScope } from './outgoing-message.js';
-import { PendingRequests, type Waiter } from './pending-requests.js';
+import { PendingRequests, type ReplyReceiver } from './pending-requests.js';
 
-/** Whoever listens to the answer of one request. After `complete` or `error` nothing more comes. */
+/** Observes the reply to one request. After `complete` or `error` no more calls follow. */
 export interface ReplyObserver {
   next(value: unknown): void;
   complete(): void;
   error(error: Error): void;
 }
 
-export interface RequestClientFields {
+export interface RequestClientSettings {
   readonly driver: Driver;
   readonly outbound: OutboundScope;
   readonly maxPending: number;
@@ -33,75 +33,84 @@ export interface RequestClientFields {
 interface BuiltRequest {
   readonly message: OutboundMessage;
   readonly timeoutMs: number;
-  /** What a time-out says. */
+  /** Text of the time-out error. */
   readonly describe: () => string;
 }
 
 const defaultTimeoutMs = 30_000;
 
-/** The caller's side of request and reply. */
+/** The client side of request and reply: sends requests and matches replies to them. */
 export class RequestClient {
-  readonly #fields: RequestClientFields;
+  readonly #settings: RequestClientSettings;
   readonly #pending: PendingRequests;
   #inbox: Promise<ReplyInbox> | undefined;
   #closed: ClientClosedError | undefined;
 
-  constructor(fields: RequestClientFields) {
-    this.#fields = fields;
-    this.#pending = new PendingRequests(fields.maxPending, fields.outbound.clock, fields.counters);
+  constructor(settings: RequestClientSettings) {
+    this.#settings = settings;
+    this.#pending = new PendingRequests(settings.maxPending, settings.outbound.clock, settings.counters);
   }
 
   get pending(): number {
     return this.#pending.size;
   }
 
-  /** Sends a request; everything that happens to it, a refusal included, is told to the observer. Returns how to give it up. */
+  /**
+   * Sends a request. The observer receives the reply and every error, also that of an invalid option.
+   *
+   * @returns cancels the request
+   */
   request(pattern: string, data: unknown, options: MessageOptions, observer: ReplyObserver): () => void {
     const id = options.correlationId ?? randomUUID();
-    const call = new Call(observer, this.#fields.outbound.codecs, options.signal, () =>
-      this.#pending.forget(id, call),
+    const pendingReply = new PendingReply(observer, this.#settings.outbound.codecs, options.signal, () =>
+      this.#pending.cancel(id, pendingReply),
     );
-    if (!call.over) void this.#send(call, id, () => this.#build(pattern, data, options, id));
-    return () => call.giveUp();
+    if (!pendingReply.isSettled)
+      void this.#send(pendingReply, id, () => this.#build(pattern, data, options, id));
+    return () => pendingReply.cancel();
   }
 
-  /** Rejects whatever waits, and every later request. */
+  /** Fails all pending requests, and every later one. */
   close(error: ClientClosedError): void {
     this.#closed ??= error;
     this.#pending.failAll(error);
   }
 
   #build(pattern: string, data: unknown, options: MessageOptions, id: string): BuiltRequest {
-    const { outbound } = this.#fields;
+    const { outbound } = this.#settings;
     const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
     const message = buildMessage(pattern, data, options, outbound, { id, timeoutMs });
     const describe = (): string => {
-      const target = this.#fields.driver.describeTarget?.(message);
-      const what = `no reply to ${JSON.stringify(pattern)} on transport ${JSON.stringify(outbound.transport)} within ${timeoutMs} ms`;
-      return target === undefined ? what : `${what}; ${target}`;
+      const target = this.#settings.driver.describeTarget?.(message);
+      const timeout = `no reply to ${JSON.stringify(pattern)} on transport ${JSON.stringify(outbound.transport)} within ${timeoutMs} ms`;
+      return target === undefined ? timeout : `${timeout}; ${target}`;
     };
     return { message, timeoutMs, describe };
   }
 
-  async #send(call: Call, id: string, build: () => BuiltRequest): Promise<void> {
+  async #send(pendingReply: PendingReply, id: string, build: () => BuiltRequest): Promise<void> {
     try {
       if (this.#closed !== undefined) throw this.#closed;
       const { message, timeoutMs, describe } = build();
-      // Registered before anything is awaited: the time-out counts from now, and the answer may be here before the broker's confirmation.
-      this.#pending.register(id, call, timeoutMs, describe);
-      await this.#fields.connect();
+      // Registered before the first await: the time-out counts from now, and the reply may arrive before
+      // the broker's confirm.
+      this.#pending.register(id, pendingReply, timeoutMs, describe);
+      await this.#settings.connect();
       const inbox = await this.#openInbox();
-      if (!call.over) await this.#fields.driver.publish({ ...message, replyTo: inbox.address });
+      if (!pendingReply.isSettled)
+        await this.#settings.driver.publish({ ...message, replyTo: inbox.address });
     } catch (error) {
-      this.#pending.forget(id, call);
-      call.fail(error instanceof Error ? error : new StorkError(remoteCodes.handlerFailed, messageOf(error)));
+      this.#pending.cancel(id, pendingReply);
+      pendingReply.fail(
+        error instanceof Error ? error : new StorkError(remoteCodes.handlerFailed, messageOf(error)),
+      );
     }
   }
 
   #openInbox(): Promise<ReplyInbox> {
-    this.#inbox ??= this.#fields.driver
+    this.#inbox ??= this.#settings.driver
       .openReplies({
-        onReply: (reply) => this.#pending.settle(reply),
+        onReply: (reply) => this.#pending.handleReply(reply),
         onLost: (error) => this.#pending.failAll(error),
       })
       .catch((error: unknown) => {
@@ -113,33 +122,38 @@ export class RequestClient {
   }
 }
 
-/** One request that waits; after its end nothing more is told. */
-class Call implements Waiter {
+/** One request that waits for its reply. Once it is settled, its observer is not called again. */
+class PendingReply implements ReplyReceiver {
   readonly #observer: ReplyObserver;
   readonly #codecs: Codecs;
   readonly #signal: AbortSignal | undefined;
-  readonly #forget: () => void;
-  #over = false;
+  readonly #unregister: () => void;
+  #isSettled = false;
 
-  constructor(observer: ReplyObserver, codecs: Codecs, signal: AbortSignal | undefined, forget: () => void) {
+  constructor(
+    observer: ReplyObserver,
+    codecs: Codecs,
+    signal: AbortSignal | undefined,
+    unregister: () => void,
+  ) {
     this.#observer = observer;
     this.#codecs = codecs;
     this.#signal = signal;
-    this.#forget = forget;
+    this.#unregister = unregister;
     if (signal?.aborted) this.fail(abortError(signal));
-    else signal?.addEventListener('abort', this.#aborted, { once: true });
+    else signal?.addEventListener('abort', this.#onAbort, { once: true });
   }
 
-  get over(): boolean {
-    return this.#over;
+  get isSettled(): boolean {
+    return this.#isSettled;
   }
 
-  giveUp(): void {
-    if (this.#end()) this.#forget();
+  cancel(): void {
+    if (this.#settle()) this.#unregister();
   }
 
   fail(error: Error): void {
-    if (this.#end()) this.#observer.error(error);
+    if (this.#settle()) this.#observer.error(error);
   }
 
   reply(reply: InboundReply): void {
@@ -147,30 +161,30 @@ class Call implements Waiter {
     if (reply.kind === 'end') return this.#complete();
     const decoded = this.#codecs.decode(reply.body, reply.contentType);
     if (!decoded.ok) {
-      this.#forget();
+      this.#unregister();
       const { name, message } = decoded.error;
       return this.fail(
         new RemoteError({ ...undecodable, name, message: `the reply cannot be decoded: ${message}` }),
       );
     }
-    if (this.#over) return;
+    if (this.#isSettled) return;
     this.#observer.next(decoded.value);
     if (reply.kind === 'value') this.#complete();
   }
 
   #complete(): void {
-    if (this.#end()) this.#observer.complete();
+    if (this.#settle()) this.#observer.complete();
   }
 
-  readonly #aborted = (): void => {
-    this.#forget();
+  readonly #onAbort = (): void => {
+    this.#unregister();
     this.fail(abortError(this.#signal!));
   };
 
-  #end(): boolean {
-    if (this.#over) return false;
-    this.#over = true;
-    this.#signal?.removeEventListener('abort', this.#aborted);
+  #settle(): boolean {
+    if (this.#isSettled) return false;
+    this.#isSettled = true;
+    this.#signal?.removeEventListener('abort', this.#onAbort);
     return true;
   }
 }
@@ -181,18 +195,18 @@ function abortError({ reason }: AbortSignal): Error {
 
 const undecodable = { code: remoteCodes.undecodable, retryable: false };
 
-/** Total: a peer may send anything as an error. */
+/** Never throws: a peer may send anything as an error. */
 function readEnvelope({ body }: InboundReply, codecs: Codecs): ErrorEnvelope {
-  const text = (field: unknown, otherwise: string): string => (typeof field === 'string' ? field : otherwise);
+  const text = (field: unknown, fallback: string): string => (typeof field === 'string' ? field : fallback);
   const decoded = codecs.decode(body, 'application/json');
-  const said: unknown = decoded.ok ? decoded.value : (body ?? '').toString().slice(0, 1_000);
-  const fields =
-    typeof said === 'object' && said !== null ? (said as Record<string, unknown>) : { message: said };
+  const value: unknown = decoded.ok ? decoded.value : (body ?? '').toString().slice(0, 1_000);
+  const settings =
+    typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : { message: value };
   return {
-    name: text(fields['name'], 'Error'),
-    message: text(fields['message'], 'the handler failed'),
-    code: text(fields['code'], remoteCodes.handlerFailed),
-    details: fields['details'],
-    retryable: fields['retryable'] === true,
+    name: text(settings['name'], 'Error'),
+    message: text(settings['message'], 'the handler failed'),
+    code: text(settings['code'], remoteCodes.handlerFailed),
+    details: settings['details'],
+    retryable: settings['retryable'] === true,
   };
 }

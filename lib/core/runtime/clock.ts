@@ -1,16 +1,19 @@
-/** Stops a timer that has not fired; harmless afterwards. */
+/** Cancels a timer that has not fired. No effect afterwards. */
 export type CancelTimer = () => void;
 
-/** Time as the library sees it, so that tests and the in-memory broker can run on a virtual one. */
+/** The library's source of time, so that tests and the in-memory broker can use a virtual clock. */
 export interface StorkClock {
   /** Milliseconds since the Unix epoch. */
   now(): number;
-  /** Calls `fire` once, `delayMs` from now. A pending timer keeps the process alive: somebody waits for it. */
+  /**
+   * Calls `fire` once, after `delayMs`. A pending timer keeps the process alive, because an operation waits
+   * for it.
+   */
   setTimer(delayMs: number, fire: () => void): CancelTimer;
 }
 
-/** `setTimeout` fires at once for anything longer than this, 24.8 days. */
-const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
+/** Maximum delay of `setTimeout`, 24.8 days; it fires a longer timer at once. */
+const maxTimeoutMs = 2 ** 31 - 1;
 
 export const systemClock: StorkClock = {
   now: () => Date.now(),
@@ -18,7 +21,7 @@ export const systemClock: StorkClock = {
     const dueAt = Date.now() + delayMs;
     let handle: NodeJS.Timeout;
     const arm = (remainingMs: number): void => {
-      const step = Math.min(remainingMs, LONGEST_TIMEOUT_MS);
+      const step = Math.min(remainingMs, maxTimeoutMs);
       handle = setTimeout(() => (step < remainingMs ? arm(dueAt - Date.now()) : fire()), Math.max(0, step));
     };
     arm(delayMs);
@@ -26,7 +29,7 @@ export const systemClock: StorkClock = {
   },
 };
 
-/** Resolves after `delayMs`, or at once when `signal` aborts; it never rejects: the caller looks at the signal. */
+/** Resolves after `delayMs`, or when `signal` aborts. Never rejects: the caller checks the signal. */
 export function sleep(clock: StorkClock, delayMs: number, signal?: AbortSignal): Promise<void> {
   if (signal?.aborted) return Promise.resolve();
   return new Promise((resolve) => {
@@ -40,15 +43,18 @@ export function sleep(clock: StorkClock, delayMs: number, signal?: AbortSignal):
   });
 }
 
-/** How long to wait between tries. */
+/** Exponential back-off. */
 export interface BackoffOptions {
-  /** Longest wait before the second try, in milliseconds. */
+  /** Upper bound of the wait before the second try, in milliseconds. It doubles with each try. */
   readonly delayMs: number;
-  /** What the wait grows to at most. */
+  /** Maximum of the upper bound, in milliseconds. */
   readonly maxDelayMs: number;
 }
 
-/** Full jitter over a doubling bound: clients that lost one broker together do not come back together. `attempt` counts from 1. */
+/**
+ * Full jitter below a doubling bound, so that clients that lost the same broker do not reconnect at the
+ * same time. `attempt` counts from 1.
+ */
 export function backoffMs(attempt: number, options: BackoffOptions, random: () => number): number {
   const bound = Math.min(options.maxDelayMs, options.delayMs * 2 ** Math.min(attempt - 1, 30));
   return Math.ceil(bound * random());

@@ -1,30 +1,30 @@
-/** Everything that happens to messages of a transport and would otherwise go unseen. */
+/** Events of a transport's messages that are counted. */
 export type CounterName =
   | 'received'
   | 'handled'
   | 'failed'
-  /** Further runs in place. */
+  /** In-process retries. */
   | 'retried'
-  /** Further runs that go through the broker. */
+  /** Retries through the broker. */
   | 'redelivered'
   | 'dead-lettered'
-  /** Messages whose handler keeps no dead letters. */
+  /** Failed messages of handlers whose dead letters are disabled. */
   | 'dropped'
   | 'skipped'
-  /** Messages that an idempotent handler had done before: settled without a run. */
+  /** Duplicates of messages that an idempotent handler has handled; settled without calling it. */
   | 'duplicate'
-  /** Messages that waited for another run of theirs to end. */
+  /** Duplicates that waited because the same message was in progress elsewhere. */
   | 'duplicates-in-flight'
-  /** Messages of idempotent handlers that ran without a key. */
+  /** Messages of idempotent handlers that were handled without a key. */
   | 'no-idempotency-key'
   | 'expired'
   | 'requeued'
   | 'stale-settlements'
   | 'reply-undeliverable'
   | 'late-replies'
-  /** Times that a consumer's group gave out its partitions anew. */
+  /** Rebalances of the consumer group. */
   | 'rebalances'
-  /** Records that the broker had deleted before they were read. */
+  /** Records that the broker deleted before they were consumed. */
   | 'offset-out-of-range';
 
 /** Counts since the start of the process. */

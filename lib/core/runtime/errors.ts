@@ -1,4 +1,4 @@
-/** What a caller can branch on; stable over versions. */
+/** Values of `StorkError.code`; stable across versions. */
 export const errorCodes = {
   config: 'CONFIG',
   noRoute: 'NO_ROUTE',
@@ -15,7 +15,7 @@ export const errorCodes = {
   handlerTimeout: 'HANDLER_TIMEOUT',
 } as const;
 
-/** Codes that a server's error reply carries, besides those that a handler sets itself. */
+/** Codes of a server's error reply, besides those that a handler sets itself. */
 export const remoteCodes = {
   handlerFailed: 'HANDLER_FAILED',
   noHandler: 'NO_HANDLER',
@@ -27,13 +27,13 @@ export const remoteCodes = {
 const brand = Symbol.for('nestjs-stork.error');
 
 /**
- * Base of every error that this library creates.
+ * Base class of all errors of this library.
  *
  * @publicApi
  */
 export class StorkError extends Error {
   readonly [brand] = true;
-  /** Stable, e.g. `REQUEST_TIMEOUT`; a `RemoteError` carries the server's. */
+  /** Stable, e.g. `REQUEST_TIMEOUT`. A `RemoteError` has the code of the server's error. */
   readonly code: string;
 
   constructor(code: string, message: string, options?: ErrorOptions) {
@@ -43,23 +43,24 @@ export class StorkError extends Error {
   }
 }
 
-/** Recognises our errors even when two copies of the package are installed. @publicApi */
+/** Recognises errors of this library even when two copies of the package are installed. @publicApi */
 export function isStorkError(error: unknown): error is StorkError {
   return typeof error === 'object' && error !== null && brand in error;
 }
 
-/** One thing wrong with the options: where, what was expected, what was given. @publicApi */
+/** One problem of the options: the option, what was expected and what was given. @publicApi */
 export interface ConfigProblem {
   /** Path of the option, e.g. `transports.orders.queue`. */
   readonly name: string;
   readonly expected: string;
-  /** Printable and without secrets. */
+  /** The given value in short, without credentials. */
   readonly given: string;
 }
 
 /**
- * The code or the options must change; the transport does not start and the call is not sent. `problems` lists everything
- * that is wrong, not only the first thing.
+ * Invalid options or an invalid call. The transport does not start; the message is not sent. `problems`
+ * lists all problems, not only the first.
+ *
  *
  * @publicApi
  */
@@ -77,91 +78,105 @@ function describeProblems(problems: readonly ConfigProblem[]): string {
   return lines.length === 1 ? lines[0]! : `${lines.length} problems:\n  ${lines.join('\n  ')}`;
 }
 
-/** Nothing is bound where the message was sent: no such queue, no binding for the key, or no such topic. @publicApi */
+/**
+ * The message reached no queue or topic: it does not exist, or no binding matches the routing key.
+ * @publicApi
+ */
 export class NoRouteError extends StorkError {
   constructor(message: string, options?: ErrorOptions) {
     super(errorCodes.noRoute, message, options);
   }
 }
 
-/** No reply came in time; the handler may still be running, or have run. @publicApi */
+/** No reply arrived in time. The handler may be running still, or may have finished. @publicApi */
 export class RequestTimeoutError extends StorkError {
   constructor(message: string, options?: ErrorOptions) {
     super(errorCodes.requestTimeout, message, options);
   }
 }
 
-/** The connection went away while the call was under way; whether it was handled is unknown. @publicApi */
+/** The connection was lost during the call. It is unknown whether the message was handled. @publicApi */
 export class ConnectionLostError extends StorkError {
   constructor(message: string, options?: ErrorOptions) {
     super(errorCodes.connectionLost, message, options);
   }
 }
 
-/** The client was closed, by the application's shutdown or by `close()`. @publicApi */
+/** The client was closed by the application's shutdown or by `close()`. @publicApi */
 export class ClientClosedError extends StorkError {
   constructor(message: string, options?: ErrorOptions) {
     super(errorCodes.closed, message, options);
   }
 }
 
-/** The broker refused the message, e.g. because a queue is full. It is not stored. @publicApi */
+/** The broker rejected the message, e.g. because a queue is full. It is not stored. @publicApi */
 export class PublishRejectedError extends StorkError {
   constructor(message: string, options?: ErrorOptions) {
     super(errorCodes.publishRejected, message, options);
   }
 }
 
-/** Whether the broker has stored the message is unknown; sending it again may double it. @publicApi */
+/** It is unknown whether the broker stored the message. Publishing it again may duplicate it. @publicApi */
 export class PublishUnconfirmedError extends StorkError {
   constructor(message: string, options?: ErrorOptions) {
     super(errorCodes.publishUnconfirmed, message, options);
   }
 }
 
-/** The message does not fit through the broker, whatever is done. It was not sent. @publicApi */
+/** The message exceeds the broker's size limit. It was not sent. @publicApi */
 export class MessageTooLargeError extends StorkError {
   constructor(message: string, options?: ErrorOptions) {
     super(errorCodes.tooLarge, message, options);
   }
 }
 
-/** Too many messages wait for a broker that is away or slow. This one was not sent. @publicApi */
+/**
+ * The publish buffer is full, because the broker is unavailable or slow. The message was not sent.
+ *
+ * @publicApi
+ */
 export class BufferFullError extends StorkError {
   constructor(message: string, options?: ErrorOptions) {
     super(errorCodes.bufferFull, message, options);
   }
 }
 
-/** More requests without an answer than `maxPending` allows. Nothing was sent. @publicApi */
+/** More pending requests than `maxPending` allows. The request was not sent. @publicApi */
 export class TooManyPendingError extends StorkError {
   constructor(message: string, options?: ErrorOptions) {
     super(errorCodes.tooManyPending, message, options);
   }
 }
 
-/** The idempotency store did not answer, or refused. What it was asked may have been done or not. @publicApi */
+/**
+ * The idempotency store did not answer, or failed. It is unknown whether the call took effect. @publicApi
+ */
 export class StoreUnavailableError extends StorkError {
   constructor(message: string, options?: ErrorOptions) {
     super(errorCodes.storeUnavailable, message, options);
   }
 }
 
-/** The idempotency store has no room. What it was asked was not done. @publicApi */
+/** The idempotency store is full. The call had no effect. @publicApi */
 export class StoreFullError extends StorkError {
   constructor(message: string, options?: ErrorOptions) {
     super(errorCodes.storeFull, message, options);
   }
 }
 
-/** A run of a handler took longer than its `timeoutMs`. Its caller gets it by its code; `retryOn` and `failOn` may name it. @publicApi */
+/**
+ * A handler took longer than its `timeoutMs`. The caller of a request gets the code `HANDLER_TIMEOUT`.
+ * `retryOn` and `failOn` may name this class.
+ *
+ * @publicApi
+ */
 export class HandlerTimeoutError extends StorkError {
   constructor(message: string, options?: ErrorOptions) {
     super(errorCodes.handlerTimeout, message, options);
   }
 }
 
-/** What travels in an error reply. */
+/** Content of an error reply. */
 export interface ErrorEnvelope {
   readonly name: string;
   readonly message: string;
@@ -171,17 +186,17 @@ export interface ErrorEnvelope {
 }
 
 /**
- * The server's handler answered with an error. `code` is the server's own, else `HANDLER_FAILED`; `NO_HANDLER`, `UNDECODABLE`,
- * `INVALID` and `TOO_LARGE` (the reply) come from the server's transport.
+ * The server replied with an error. `code` is that of the handler's error, else `HANDLER_FAILED`. The
+ * server's transport itself sets `NO_HANDLER`, `UNDECODABLE`, `INVALID` and `TOO_LARGE` (of the reply).
  *
  * @publicApi
  */
 export class RemoteError extends StorkError {
-  /** Name of the error's class on the server. */
+  /** Class name of the error on the server. */
   readonly remoteName: string;
-  /** What the server's error said beyond its message, e.g. the list of invalid fields. */
+  /** Details of the server's error besides its message, e.g. the list of invalid fields. */
   readonly details: unknown;
-  /** False where sending the same request again cannot help. */
+  /** False if the same request would fail again. */
   readonly retryable: boolean;
 
   constructor(envelope: ErrorEnvelope) {
@@ -192,7 +207,7 @@ export class RemoteError extends StorkError {
   }
 }
 
-/** Message of anything that was thrown. Total: getters that throw and values without a message are survived. */
+/** Message of any thrown value. Never throws, even if a getter does. */
 export function messageOf(error: unknown): string {
   try {
     if (typeof error === 'object' && error !== null && 'message' in error) return String(error.message);
@@ -202,7 +217,7 @@ export function messageOf(error: unknown): string {
   }
 }
 
-/** Class name of anything that was thrown. Total, like `messageOf`. */
+/** Class name of any thrown value. Never throws. */
 export function nameOf(error: unknown): string {
   try {
     if (typeof error === 'object' && error !== null && 'name' in error && typeof error.name === 'string') {
@@ -214,7 +229,7 @@ export function nameOf(error: unknown): string {
   }
 }
 
-/** Stack of anything that was thrown, if it has one. Total, like `messageOf`. */
+/** Stack of any thrown value, if it has one. Never throws. */
 export function stackOf(error: unknown): string | undefined {
   try {
     if (error instanceof Error && typeof error.stack === 'string') return error.stack;

@@ -1,27 +1,30 @@
 import { remoteCodes, type ErrorEnvelope } from './errors.js';
 
-/** Why a message became a dead letter; what `stork-death-reason` holds. @publicApi */
+/** Why a message was dead-lettered; the value of the header `stork-death-reason`. @publicApi */
 export type FailureReason =
-  /** The handler failed and has no attempt left. */
+  /** The handler failed and has no attempts left. */
   | 'retries-exhausted'
-  /** The handler's failure was one that no further attempt can mend. */
+  /** The handler failed with an error that is not retried. */
   | 'fatal'
-  /** The body cannot be read. */
+  /** The body cannot be decoded. */
   | 'undecodable'
-  /** The message is readable and wrong: refused by validation, too large, or with a reply address that is not one. */
+  /**
+   * The message was decoded but is invalid: it failed validation, is too large, or has an invalid reply
+   * address.
+   */
   | 'invalid'
-  /** Nothing here listens to its pattern. */
+  /** No handler matches its pattern. */
   | 'no-handler'
-  /** The handler's last run took longer than its `timeoutMs`. */
+  /** The last attempt took longer than the handler's `timeoutMs`. */
   | 'timeout'
-  /** The handler said `nack({ requeue: false })`. */
+  /** The handler called `nack({ requeue: false })`. */
   | 'rejected';
 
-/** A handler's failure, named by the layer that knows the error. */
+/** A failed attempt, as the layer that knows the error describes it. */
 export interface Failure {
   readonly error: unknown;
   readonly reason: FailureReason;
-  /** What a caller is told. */
+  /** Content of the error reply to the caller. */
   readonly envelope: ErrorEnvelope;
 }
 
@@ -30,11 +33,11 @@ interface OwnFailureDetails {
   readonly retryable?: boolean;
   /** @defaultValue HANDLER_FAILED */
   readonly code?: string;
-  /** Where there is one with more to tell, e.g. a stack. */
+  /** The original error, e.g. for its stack. */
   readonly error?: unknown;
 }
 
-/** What the library itself finds wrong with a run. */
+/** A failure that the library itself detects. */
 export function ownFailure(
   name: string,
   message: string,

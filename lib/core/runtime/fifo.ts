@@ -1,4 +1,7 @@
-/** A queue whose `shift` does not move what stays. `undefined` cannot be an item. */
+/**
+ * A first-in, first-out queue whose `shift` does not move the remaining items. Items must not be
+ * `undefined`.
+ */
 export class Fifo<T> {
   #items: T[] = [];
   #head = 0;
@@ -7,7 +10,7 @@ export class Fifo<T> {
     return this.#items.length - this.#head;
   }
 
-  /** The item that `shift` would take out. */
+  /** The item that `shift` returns next. */
   get first(): T | undefined {
     return this.#items[this.#head];
   }

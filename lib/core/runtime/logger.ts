@@ -1,4 +1,6 @@
-/** Where core writes its lines; Nest's `Logger` fits. No payload and no credential is ever passed to it. */
+/**
+ * Interface of Nest's `Logger`, as far as core uses it. Core never passes it a message body or credentials.
+ */
 export interface StorkLogger {
   debug(line: string): void;
   log(line: string): void;

@@ -1,4 +1,4 @@
-/** Merges field by field: a later layer wins where it says anything; `undefined` says nothing. */
+/** Merges field by field: a later layer overrides an earlier one, except where its field is `undefined`. */
 export function mergeLayers(...layers: readonly (object | undefined)[]): Record<string, unknown> {
   const merged: Record<string, unknown> = {};
   for (const layer of layers) {

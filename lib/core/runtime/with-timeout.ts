@@ -1,19 +1,20 @@
 import type { CancelTimer, StorkClock } from './clock.js';
 
-/** When to stop waiting; at least one of `limitMs` and `signal`. */
+/** When to stop waiting: a time limit, a signal, or both. */
 export interface WaitLimit {
-  /** Needed with `limitMs`. */
+  /** Required with `limitMs`. */
   readonly clock?: StorkClock;
   readonly limitMs?: number;
-  /** What `withTimeout` rejects with when the limit passes. @defaultValue an error that says after how long */
+  /** Creates the error for the time limit. @defaultValue an error that names the limit */
   readonly timeoutError?: () => Error;
-  /** `withTimeout` rejects with its reason when it aborts. */
+  /** On abort, `withTimeout` rejects with the signal's reason. */
   readonly signal?: AbortSignal;
 }
 
 /**
- * Settles as the work does, or rejects when the time limit passes or the signal aborts first. The work itself goes on; its result is
- * then ignored. A function is called at once; what it throws is a rejection.
+ * Settles like `work`, or rejects when the time limit passes or the signal aborts first. The work is not
+ * cancelled: its late result or rejection is ignored. A function is called synchronously; an exception that
+ * it throws becomes a rejection.
  */
 export function withTimeout<T>(
   work: PromiseLike<T> | (() => T | PromiseLike<T>),
@@ -21,39 +22,40 @@ export function withTimeout<T>(
 ): Promise<T> {
   return new Promise((resolve, reject) => {
     let cancelTimer: CancelTimer | undefined;
-    const abort = (): void => settle(() => reject(signal!.reason));
     const settle = (how: () => void): void => {
       cancelTimer?.();
       signal?.removeEventListener('abort', abort);
       how();
     };
-    const late = (): Error => timeoutError?.() ?? new Error(`no result within ${limitMs} ms`);
-    const started = typeof work === 'function' ? Promise.resolve(work()) : work;
-    started.then(
+    // In a microtask: work that settled before the abort has its reaction queued already and wins.
+    const abort = (): void => queueMicrotask(() => settle(() => reject(signal!.reason)));
+    Promise.resolve(typeof work === 'function' ? work() : work).then(
       (value) => settle(() => resolve(value)),
       (error: unknown) => settle(() => reject(error)),
     );
-    // A microtask later: work that has settled already takes precedence.
-    if (signal?.aborted) queueMicrotask(abort);
+    if (signal?.aborted) abort();
     else signal?.addEventListener('abort', abort, { once: true });
-    if (clock !== undefined && limitMs !== undefined) {
-      cancelTimer = clock.setTimer(limitMs, () => settle(() => reject(late())));
-    }
+    if (clock === undefined || limitMs === undefined) return;
+    const newError = timeoutError ?? ((): Error => new Error(`no result within ${limitMs} ms`));
+    cancelTimer = clock.setTimer(limitMs, () => settle(() => reject(newError())));
   });
 }
 
-/** True when `work` ended in time, false when `limitMs` passed first. `work` must not reject. */
+/**
+ * Resolves to true when `work` resolved in time, to false when `limitMs` passed first. `work` must not
+ * reject.
+ */
 export async function settlesWithin(
   clock: StorkClock,
   work: Promise<unknown>,
   limitMs: number,
 ): Promise<boolean> {
   let cancel: CancelTimer = () => {};
-  const late = new Promise<false>((resolve) => {
+  const timeout = new Promise<false>((resolve) => {
     cancel = clock.setTimer(limitMs, () => resolve(false));
   });
   try {
-    return await Promise.race([work.then(() => true), late]);
+    return await Promise.race([work.then(() => true), timeout]);
   } finally {
     cancel();
   }

@@ -1,14 +1,15 @@
 import { headerNames, readText } from '../../core/message/headers.js';
 import type { LogRecord } from './log-record.js';
 
-// A log keeps its letters; which of them are done with, a second topic remembers beside it: the same on Kafka and in memory.
+// A record cannot be removed from a log. A second topic, the markers topic, records which dead letters were
+// replayed or discarded, on Kafka and in the memory log broker.
 
-/** What was done to a letter. */
+/** Records that a dead letter was replayed or discarded. */
 export interface DeadLetterMarker {
   readonly action: 'replayed' | 'discarded';
   /** ISO 8601 UTC. */
   readonly at: string;
-  /** Who did it: `<hostname>/<pid>`. */
+  /** Process that did it: `<hostname>/<pid>`. */
   readonly by: string;
 }
 
@@ -16,8 +17,11 @@ export function markersTopic(deadLetterTopic: string): string {
   return `${deadLetterTopic}.marks`;
 }
 
-/** The time is part of it: a topic that is made anew begins at offset 0 again, and must not inherit marks. */
-export function markKey({
+/**
+ * The time of failure is part of the key: offsets of a recreated topic start at 0 again, and old markers
+ * must not apply to it.
+ */
+export function markerKeyOf({
   partition,
   offset,
   headers,
@@ -25,6 +29,6 @@ export function markKey({
   return `${partition}/${offset}/${readText(headers, headerNames.failedAt) ?? ''}`;
 }
 
-export function writeMark(mark: DeadLetterMarker): Buffer {
-  return Buffer.from(JSON.stringify(mark));
+export function encodeMarker(marker: DeadLetterMarker): Buffer {
+  return Buffer.from(JSON.stringify(marker));
 }

@@ -8,22 +8,25 @@ import {
 } from '../../core/message/headers.js';
 import type { InboundMessage, Origin, OutboundMessage } from '../../core/port/message.js';
 
-// What messages look like as records of a partitioned log, and how its companions are named: the same on Kafka and in memory.
+// Maps messages to the records of a partitioned log and back, on Kafka and in the memory log broker.
 
-/** A record as it lies in a partition. */
+/** A record of a partition. */
 export interface LogRecord {
   readonly topic: string;
   readonly partition: number;
   readonly offset: number;
   readonly key: string | undefined;
-  /** null is a tombstone. */
+  /** `null` is a tombstone. */
   readonly value: Buffer | null;
   readonly headers: MessageHeaders;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since the Unix epoch. */
   readonly timestamp: number;
 }
 
-/** Names that Nest's own Kafka transport writes: its clients can ask us, and ours them. */
+/**
+ * Headers of Nest's own Kafka transport, so that requests work between its clients and servers and those of
+ * this library.
+ */
 export const kafkaHeaders = {
   correlationId: 'kafka_correlationId',
   replyTopic: 'kafka_replyTopic',
@@ -32,13 +35,16 @@ export const kafkaHeaders = {
   isDisposed: 'kafka_nest-is-disposed',
 } as const;
 
-/** A partition of a reply topic that one client reads. */
+/** The partition of a reply topic that one client consumes. */
 export interface LogReplyAddress {
   readonly topic: string;
   readonly partition: number | undefined;
 }
 
-/** A record as core sees it. What few handlers ask for is read when they do: it would cost each message. */
+/**
+ * A record as an inbound message. Fields that few handlers read are getters, to keep the cost of a message
+ * low.
+ */
 export class RecordMessage implements InboundMessage {
   readonly body: Buffer | null;
   readonly headers: MessageHeaders;
@@ -47,12 +53,13 @@ export class RecordMessage implements InboundMessage {
   readonly raw: unknown;
   readonly #record: LogRecord;
   readonly #source: string;
-  /** Where the record itself says nothing. */
+  /** Default if the record has no content type header. */
   readonly #contentType: string | undefined;
 
   /**
-   * @param raw the client library's own object
-   * @param source the topic that it was read for: its own, but on a retry topic
+   * @param raw the record as an object of the client library
+   * @param source the topic that it belongs to: for a record of a retry topic, the topic that it was first
+   * consumed from
    */
   constructor(
     record: LogRecord,
@@ -62,11 +69,11 @@ export class RecordMessage implements InboundMessage {
     source = record.topic,
   ) {
     const { headers } = record;
-    const named = patternHeader === undefined ? undefined : readText(headers, patternHeader);
+    const pattern = patternHeader === undefined ? undefined : readText(headers, patternHeader);
     this.body = record.value;
     this.headers = headers;
     this.key = record.key;
-    this.patterns = named === undefined ? patternsOf(headers, source) : [named];
+    this.patterns = pattern === undefined ? patternsOf(headers, source) : [pattern];
     this.raw = raw;
     this.#record = record;
     this.#source = source;
@@ -78,15 +85,15 @@ export class RecordMessage implements InboundMessage {
   }
 
   get messageId(): string {
-    const said = readText(this.headers, headerNames.messageId);
-    return said === undefined || said === '' ? originId(this.#record) : said;
+    const id = readText(this.headers, headerNames.messageId);
+    return id === undefined || id === '' ? originId(this.#record) : id;
   }
 
   get correlationId(): string | undefined {
     return readText(this.headers, kafkaHeaders.correlationId);
   }
 
-  /** Below zero a record says that it has none. */
+  /** A negative timestamp means that the record has none. */
   get timestamp(): number | undefined {
     return this.#record.timestamp < 0 ? undefined : this.#record.timestamp;
   }
@@ -97,30 +104,33 @@ export class RecordMessage implements InboundMessage {
   }
 }
 
-/** Whoever reads letters may name what they were sent to, or where they lie. */
+/** A handler that consumes dead letters may name their original topic or the dead letter topic. */
 function patternsOf(headers: MessageHeaders, source: string): readonly string[] {
   const origin = readText(headers, headerNames.origin);
   return origin === undefined || origin === source ? [source] : [origin, source];
 }
 
-/** FastStream writes an empty one where it knows none. */
+/** FastStream writes an empty content type if it knows none. */
 export function contentTypeOf(headers: MessageHeaders): string | undefined {
   const text = readText(headers, headerNames.contentType);
   return text === '' ? undefined : text;
 }
 
-/** The place where a record was first written, which no retry changes. Half a place is none: others would have the same. */
+/**
+ * Topic, partition and offset at which the record was first written, which no retry changes. If the origin
+ * headers are incomplete, the current position counts: an incomplete origin would not be unique.
+ */
 function originId({ headers, topic, partition, offset }: LogRecord): string {
-  const place = [headerNames.originPartition, headerNames.originOffset].map((name) =>
+  const position = [headerNames.originPartition, headerNames.originOffset].map((name) =>
     readText(headers, name),
   );
   const source = readText(headers, headerNames.origin);
-  const isWhole =
-    source !== undefined && place.every((number) => number !== undefined && /^\d+$/.test(number));
-  return isWhole ? [source, ...place].join('/') : `${topic}/${partition}/${offset}`;
+  const isComplete =
+    source !== undefined && position.every((number) => number !== undefined && /^\d+$/.test(number));
+  return isComplete ? [source, ...position].join('/') : `${topic}/${partition}/${offset}`;
 }
 
-/** Headers of a message that we send. */
+/** Headers of a published message. */
 export function outboundHeaders(
   message: OutboundMessage,
   patternHeader: string | undefined,
@@ -137,11 +147,14 @@ export function outboundHeaders(
   return headers;
 }
 
-/** A letter has no reply address: whoever waited there was told, or is gone. */
-export function republishedHeaders(copy: RepublishedMessage, group: string): Record<string, HeaderValue> {
-  const headers = copyHeaders(copy.headers);
+/** A dead letter has no reply address: its caller got an error reply or has timed out. */
+export function republishedHeaders(
+  republished: RepublishedMessage,
+  group: string,
+): Record<string, HeaderValue> {
+  const headers = copyHeaders(republished.headers);
   headers[headerNames.group] = group;
-  if (copy.to === 'redelivery') return headers;
+  if (republished.to === 'redelivery') return headers;
   delete headers[kafkaHeaders.replyTopic];
   delete headers[kafkaHeaders.replyPartition];
   return headers;

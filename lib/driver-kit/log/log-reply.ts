@@ -16,8 +16,8 @@ import {
 import { contentTypeOf, kafkaHeaders, type LogRecord, type LogReplyAddress } from './log-record.js';
 
 /**
- * What a record says about where its answer goes. A reply topic is one by name or by the user's word and is none that we consume;
- * whether it exists, only its broker knows.
+ * Reads the reply address of a request. A reply topic must end in `.reply` or be listed in `replyTopics`,
+ * and must not be consumed by this transport. Whether it exists is not checked here.
  */
 export function replyTargetOf(
   headers: MessageHeaders,
@@ -26,22 +26,25 @@ export function replyTargetOf(
 ): ReplyTarget & { readonly topic?: string } {
   if (headers[kafkaHeaders.replyTopic] === undefined) return noReply;
   const topic = readText(headers, kafkaHeaders.replyTopic, 249);
-  const shown = JSON.stringify(topic?.slice(0, 100) ?? 'no text');
+  const quotedTopic = JSON.stringify(topic?.slice(0, 100) ?? 'no text');
   if (topic === undefined || !(topic.endsWith('.reply') || replyTopics.includes(topic))) {
-    const why = `${shown} is not a reply topic; it must end in .reply or be on the transport's replyTopics`;
+    const why = `${quotedTopic} is not a reply topic; it must end in .reply or be on the transport's replyTopics`;
     return { kind: 'forged', why };
   }
-  if (isConsumed(topic)) return { kind: 'forged', why: `the reply topic ${shown} is consumed here` };
+  if (isConsumed(topic)) return { kind: 'forged', why: `the reply topic ${quotedTopic} is consumed here` };
   const text = readText(headers, kafkaHeaders.replyPartition, 9);
   const partition = text !== undefined && /^\d+$/.test(text) ? Number(text) : undefined;
   return { kind: 'address', topic, address: { topic, partition } satisfies LogReplyAddress };
 }
 
-export function noSuchReplyTopic(topic: string): ReplyTarget {
+export function missingReplyTopic(topic: string): ReplyTarget {
   return { kind: 'forged', why: `the reply topic ${JSON.stringify(topic)} does not exist` };
 }
 
-/** Nest's clients know an error and the end by its own headers, ours by `stork-reply`. */
+/**
+ * Nest's clients recognise an error and the end of a stream by Nest's own headers, clients of this library
+ * by `stork-reply`.
+ */
 export function replyHeaders({
   kind,
   correlationId,
@@ -58,15 +61,18 @@ export function replyHeaders({
   return written;
 }
 
-/** @param bare what a reply is that says nothing of itself: Nest's servers write one item of a stream so, others the whole answer */
-export function inboundLogReply(
+/**
+ * @param defaultKind the kind of a reply without headers: Nest's servers send the items of a stream without
+ * headers, other servers the whole reply
+ */
+export function readLogReply(
   { headers, value }: Pick<LogRecord, 'headers' | 'value'>,
-  bare: 'value' | 'item' = 'value',
+  defaultKind: 'value' | 'item' = 'value',
 ): InboundReply {
-  const said = readText(headers, headerNames.reply);
-  const nestError = said === undefined ? readText(headers, kafkaHeaders.error, Infinity) : undefined;
+  const kind = readText(headers, headerNames.reply);
+  const nestError = kind === undefined ? readText(headers, kafkaHeaders.error, Infinity) : undefined;
   return {
-    kind: said === undefined ? foreignReplyKind(headers, value, bare) : readReplyKind(said),
+    kind: kind === undefined ? nestReplyKind(headers, value, defaultKind) : readReplyKind(kind),
     correlationId: readText(headers, kafkaHeaders.correlationId) ?? '',
     body: nestError === undefined ? value : errorBody(nestError),
     contentType: contentTypeOf(headers),
@@ -74,13 +80,17 @@ export function inboundLogReply(
   };
 }
 
-/** Nest writes an object as JSON and text as it is, also text that reads like a number. */
+/** Nest encodes an object as JSON and sends a string as it is, also one like `1`. */
 function errorBody(text: string): Buffer {
   return Buffer.from(text.startsWith('{') ? text : JSON.stringify({ message: text }));
 }
 
-function foreignReplyKind(headers: MessageHeaders, value: Buffer | null, bare: 'value' | 'item'): ReplyKind {
+function nestReplyKind(
+  headers: MessageHeaders,
+  value: Buffer | null,
+  defaultKind: 'value' | 'item',
+): ReplyKind {
   if (headers[kafkaHeaders.error] !== undefined) return 'error';
-  if (headers[kafkaHeaders.isDisposed] === undefined) return bare;
+  if (headers[kafkaHeaders.isDisposed] === undefined) return defaultKind;
   return value === null ? 'end' : 'value';
 }

@@ -1,6 +1,9 @@
 const m = 0x5bd1e995;
 
-/** The hash that Kafka's own clients place keys by, so that a key lands in the same partition here as there. Unsigned. */
+/**
+ * The hash by which Kafka's Java client assigns keys to partitions, so that a key has the same partition
+ * here. Unsigned.
+ */
 export function murmur2(bytes: Uint8Array): number {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const wholeWords = bytes.length & ~3;

@@ -1,112 +1,122 @@
-/** Numbers from `from` to `to`, both included. */
-export interface Range {
+/** Offsets from `from` to `to`, both included. */
+export interface OffsetRange {
   readonly from: number;
   readonly to: number;
 }
 
-const none: readonly Range[] = [];
+const none: readonly OffsetRange[] = [];
 
 /**
- * Where a log may be continued after a restart: everything below `next` is settled. Numbers are taken in rising order, with gaps where the
- * log has none for us; they settle in any order.
+ * Tracks which offset of a partition can be committed: all records below `committable` are completed.
+ * Offsets are tracked in ascending order, with gaps where the log has no records for the consumer (e.g.
+ * after compaction); they complete in any order.
  */
 export class OffsetTracker {
-  #next: number;
-  #reached: number;
-  /** Taken, in order; those before `#head` are settled. */
-  #taken: number[] = [];
+  #committable: number;
+  #position: number;
+  /** Tracked offsets in order; those before `#head` are completed. */
+  #tracked: number[] = [];
   #head = 0;
   readonly #unsettled = new Set<number>();
-  /** Settled before a restart and not yet passed again, in order. */
-  #settledBefore: readonly Range[];
+  /** Completed before a restart and still ahead of `#position`, in order. */
+  #completedBefore: readonly OffsetRange[];
 
   /**
-   * @param first where to continue if nothing is taken
-   * @param settledBefore what need not be taken again, from `first` on, as `settledAbove` tells it
+   * @param first the committed offset
+   * @param completedBefore ranges from `first` on that are completed already, as `completedRanges` returned
+   * them
    */
-  constructor(first: number, settledBefore: readonly Range[] = []) {
-    this.#next = first;
-    this.#reached = first;
-    this.#settledBefore = settledBefore;
+  constructor(first: number, completedBefore: readonly OffsetRange[] = []) {
+    this.#committable = first;
+    this.#position = first;
+    this.#completedBefore = completedBefore;
   }
 
-  /** The first number that is taken and not settled; without one, the number after the last that was passed. */
-  get next(): number {
-    return this.#next;
+  /** The offset to commit: the first that is tracked and not completed, else `position`. */
+  get committable(): number {
+    return this.#committable;
   }
 
-  /** The number after the last that was taken or passed. */
+  /** The offset after the last that was tracked or skipped. */
   get position(): number {
-    return this.#reached;
+    return this.#position;
   }
 
-  /** Numbers between the first that is unsettled and the last that was passed, both included. */
+  /** Distance between `committable` and `position`. */
   get gap(): number {
-    return this.#reached - this.#next;
+    return this.#position - this.#committable;
   }
 
-  get unsettled(): number {
+  get unsettledCount(): number {
     return this.#unsettled.size;
   }
 
-  /** False, and nothing is taken, for what was settled before a restart. */
-  track(number: number): boolean {
-    if (this.#wasSettled(number)) {
-      this.skipTo(number + 1);
+  /** False, without tracking the offset, if it was completed before a restart. */
+  track(offset: number): boolean {
+    if (this.#wasCompletedBefore(offset)) {
+      this.skipTo(offset + 1);
       return false;
     }
-    this.#taken.push(number);
-    this.#unsettled.add(number);
-    if (this.#unsettled.size === 1) this.#next = number;
-    this.#reached = number + 1;
+    this.#tracked.push(offset);
+    this.#unsettled.add(offset);
+    if (this.#unsettled.size === 1) this.#committable = offset;
+    this.#position = offset + 1;
     return true;
   }
 
-  /** Notes that the log has nothing for us below `reached` but what was taken. */
-  skipTo(reached: number): void {
-    if (reached <= this.#reached) return;
-    this.#reached = reached;
-    if (this.#unsettled.size === 0) this.#next = reached;
+  /** Moves `position` over offsets at which the log has no records for the consumer. */
+  skipTo(position: number): void {
+    if (position <= this.#position) return;
+    this.#position = position;
+    if (this.#unsettled.size === 0) this.#committable = position;
   }
 
-  /** True if `next` moved. Settling twice, or what was never taken, changes nothing. */
-  complete(number: number): boolean {
-    if (!this.#unsettled.delete(number) || number !== this.#next) return false;
-    while (this.#head < this.#taken.length && !this.#unsettled.has(this.#taken[this.#head]!)) this.#head++;
-    this.#next = this.#taken[this.#head] ?? this.#reached;
-    if (this.#head * 2 > this.#taken.length) {
-      this.#taken = this.#taken.slice(this.#head);
+  /**
+   * True if `committable` moved. Completing an offset twice, or one that was never tracked, has no effect.
+   */
+  complete(offset: number): boolean {
+    if (!this.#unsettled.delete(offset) || offset !== this.#committable) return false;
+    while (this.#head < this.#tracked.length && !this.#unsettled.has(this.#tracked[this.#head]!))
+      this.#head++;
+    this.#committable = this.#tracked[this.#head] ?? this.#position;
+    if (this.#head * 2 > this.#tracked.length) {
+      this.#tracked = this.#tracked.slice(this.#head);
       this.#head = 0;
     }
     return true;
   }
 
-  /** What from `next` on need not be taken again: settled, or not there. In rising order; no two touch. */
-  completedRanges(): readonly Range[] {
-    // The common case: everything settles in its order.
-    if (this.gap === this.#unsettled.size && this.#settledBefore.length === 0) return none;
-    const ranges: Range[] = [];
-    let from = this.#next;
+  /**
+   * Ranges from `committable` on that are completed or have no records. In ascending order; adjacent ranges
+   * are merged.
+   */
+  completedRanges(): readonly OffsetRange[] {
+    // The common case: records complete in order.
+    if (this.gap === this.#unsettled.size && this.#completedBefore.length === 0) return none;
+    const ranges: OffsetRange[] = [];
+    let from = this.#committable;
     const close = (end: number): void => {
       if (end > from) ranges.push({ from, to: end - 1 });
       from = end + 1;
     };
-    for (let i = this.#head; i < this.#taken.length; i++) {
-      if (this.#unsettled.has(this.#taken[i]!)) close(this.#taken[i]!);
+    for (let i = this.#head; i < this.#tracked.length; i++) {
+      if (this.#unsettled.has(this.#tracked[i]!)) close(this.#tracked[i]!);
     }
-    const ahead = this.#settledBefore.filter(({ to }) => to >= this.#reached);
-    // What was settled before a restart may go on from here, or be passed in part: one range, or it would be told twice.
-    const goesOn = ahead[0] !== undefined && ahead[0].from <= this.#reached ? ahead.shift() : undefined;
-    close(goesOn === undefined ? this.#reached : goesOn.to + 1);
+    const ahead = this.#completedBefore.filter(({ to }) => to >= this.#position);
+    // A range from before the restart that begins at or before `position` continues the last range: they
+    // are merged.
+    const continuation =
+      ahead[0] !== undefined && ahead[0].from <= this.#position ? ahead.shift() : undefined;
+    close(continuation === undefined ? this.#position : continuation.to + 1);
     return [...ranges, ...ahead];
   }
 
-  #wasSettled(number: number): boolean {
-    let [range] = this.#settledBefore;
-    while (range !== undefined && range.to < number) {
-      this.#settledBefore = this.#settledBefore.slice(1);
-      [range] = this.#settledBefore;
+  #wasCompletedBefore(offset: number): boolean {
+    let [range] = this.#completedBefore;
+    while (range !== undefined && range.to < offset) {
+      this.#completedBefore = this.#completedBefore.slice(1);
+      [range] = this.#completedBefore;
     }
-    return range !== undefined && range.from <= number;
+    return range !== undefined && range.from <= offset;
   }
 }

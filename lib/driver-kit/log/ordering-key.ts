@@ -3,8 +3,9 @@ import type { InboundMessage } from '../../core/port/message.js';
 import { kafkaHeaders } from './log-record.js';
 
 /**
- * The lane of a message of a log; a record without a key takes its partition's order. A request without one runs free: each caller waits
- * for its own answer, and would wait for all those before it.
+ * Messages with the same ordering key are handled one after another. A record without a key is handled in
+ * the order of its partition, except a request: its caller would wait until all earlier records of the
+ * partition are handled.
  */
 export function orderingKeyOf(
   order: DeliveryOrder,

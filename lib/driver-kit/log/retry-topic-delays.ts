@@ -2,76 +2,85 @@ import { headerNames, readTime } from '../../core/message/headers.js';
 import type { LogRecord } from './log-record.js';
 import { maxRequestedDelayMs } from '../../core/retry/retry-policy.js';
 
-// How long messages wait in the retry topics of a log: the same on Kafka and in memory.
+// Delays of the retry topics of a log, on Kafka and in the memory log broker.
 
-/** Of the retry topic that dead letters are replayed to: what is there runs at once. */
+/** Delay of the retry topic that dead letters are replayed to: its messages are handled at once. */
 export const replayDelayMs = 0;
 
 /** The delays for which a subscription to a log has retry topics. */
 export class RetryTopicDelays {
   readonly #declared: readonly number[];
 
-  /** @param declared rising, each from 1 */
+  /** @param declared in ascending order, each from 1 */
   constructor(declared: readonly number[]) {
     this.#declared = declared;
   }
 
-  /** One topic each. */
-  get ofTopics(): readonly number[] {
+  /** Delays of all retry topics of a source, including the one for replays. */
+  get topicDelaysMs(): readonly number[] {
     return [replayDelayMs, ...this.#declared];
   }
 
   /**
-   * The next longer delay that was declared, beyond the longest a multiple of it: a message goes round until it is due, and due times within a
-   * topic rise, or it would wait behind others. Undefined where none was declared.
+   * Rounds a delay up to a declared one, or to a multiple of the longest. A message with a longer delay
+   * passes through the longest topic several times. Rounding keeps the due times within a topic in
+   * ascending order; otherwise a message could wait behind others that are due later. Undefined if no delay
+   * was declared.
    */
-  round(delayMs: number): number | undefined {
+  roundUp(delayMs: number): number | undefined {
     const longest = this.#declared.at(-1);
     if (longest === undefined) return undefined;
     return this.#declared.find((declared) => declared >= delayMs) ?? Math.ceil(delayMs / longest) * longest;
   }
 
-  /** The delay of the topic in which a message waits, or begins to. Undefined where none was declared. */
-  topicFor(delayMs: number): number | undefined {
+  /** The delay of the topic in which a message waits first. Undefined if no delay was declared. */
+  topicDelayFor(delayMs: number): number | undefined {
     return this.#declared.find((declared) => declared >= delayMs) ?? this.#declared.at(-1);
   }
 }
 
-/** How the reader of a retry topic sees time. */
-export interface DueContext {
-  /** The topic's. */
+/** Time as the consumer of a retry topic sees it. */
+export interface RetryTopicTiming {
+  /** Delay of the topic, in milliseconds. */
   readonly delayMs: number;
   readonly now: number;
-  /** How far the writer's clock may be ahead of ours. */
+  /** How far the clock of the writer may be ahead of this process's clock, in milliseconds. */
   readonly clockSkewMs: number;
 }
 
 /**
- * When a record of a retry topic is to be taken up: when it is due, and no later than its topic's delay after it was written. What is not
- * due then goes round. A due time that nobody of ours writes, e.g. of the year 9999, counts as none.
+ * When the consumer of a retry topic may process a record: at its due time, but no later than the topic's
+ * delay after it was written. A record that is not due then is republished to the retry topic for the rest
+ * of its delay. A due time beyond the maximum delay, e.g. in the year 9999, counts as absent.
  */
-export function eligibleAt(record: Pick<LogRecord, 'headers' | 'timestamp'>, scope: DueContext): number {
-  const { delayMs, now, clockSkewMs } = scope;
+export function eligibleAt(
+  record: Pick<LogRecord, 'headers' | 'timestamp'>,
+  timing: RetryTopicTiming,
+): number {
+  const { delayMs, now, clockSkewMs } = timing;
   if (delayMs === replayDelayMs) return now;
   const { timestamp } = record;
-  // Below zero a record says that it has none.
-  const written = timestamp < 0 ? now : Math.min(timestamp, now + clockSkewMs);
-  return Math.min(dueAtOf(record, scope) ?? Infinity, written + delayMs);
+  // A negative timestamp means that the record has none.
+  const writtenAt = timestamp < 0 ? now : Math.min(timestamp, now + clockSkewMs);
+  return Math.min(dueAtOf(record, timing) ?? Infinity, writtenAt + delayMs);
 }
 
-/** When a record of a retry topic that was taken up is due, if that is still to come. */
+/** The due time of an eligible record that is not due yet; undefined if it is due. */
 export function remainingDueAt(
   record: Pick<LogRecord, 'headers'>,
-  scope: Pick<DueContext, 'delayMs' | 'now'>,
+  timing: Pick<RetryTopicTiming, 'delayMs' | 'now'>,
 ): number | undefined {
-  const dueAt = scope.delayMs === replayDelayMs ? undefined : dueAtOf(record, scope);
-  return dueAt !== undefined && dueAt > scope.now ? dueAt : undefined;
+  const dueAt = timing.delayMs === replayDelayMs ? undefined : dueAtOf(record, timing);
+  return dueAt !== undefined && dueAt > timing.now ? dueAt : undefined;
 }
 
-/** A handler may ask for a day, and beyond the longest delay that is rounded up to a multiple of it. */
+/**
+ * The requested delay is limited, and rounding adds less than the longest topic delay: a later due time is
+ * forged.
+ */
 function dueAtOf(
   { headers }: Pick<LogRecord, 'headers'>,
-  { delayMs, now }: Pick<DueContext, 'delayMs' | 'now'>,
+  { delayMs, now }: Pick<RetryTopicTiming, 'delayMs' | 'now'>,
 ): number | undefined {
   const dueAt = readTime(headers, headerNames.dueAt);
   return dueAt === undefined || dueAt > now + maxRequestedDelayMs + delayMs ? undefined : dueAt;

@@ -2,54 +2,62 @@ import { createHash } from 'node:crypto';
 import { printable } from '../../core/message/text.js';
 import type { ConfigProblem } from '../../core/runtime/errors.js';
 
-/** What Kafka takes as a topic's name. */
-export const legalTopic = /^(?!\.\.?$)[\w.-]{1,249}$/;
+/** Kafka's rule for topic names. */
+export const validTopicName = /^(?!\.\.?$)[\w.-]{1,249}$/;
 
-/** Companions of ours: never read by a RegExp, or their messages would be dead-lettered again without end. */
+/**
+ * Dead letter, markers, reply and retry topics, and internal topics of Kafka. A RegExp pattern never
+ * subscribes to them: their messages would be dead-lettered again and again.
+ */
 export function isManagedTopic(topic: string): boolean {
   return /(\.dlq|\.dlq\.marks|\.reply)$|\.retry\.|^__/.test(topic);
 }
 
 export function deadLetterTopic(topic: string): string {
-  return `${legalName(topic)}.dlq`;
+  return `${toValidName(topic)}.dlq`;
 }
 
-/** The topic whose letters lie there; undefined for any other. */
+/** The source of a dead letter topic; undefined for any other topic. */
 export function sourceOfDeadLetterTopic(topic: string): string | undefined {
   return topic.endsWith('.dlq') ? topic.slice(0, -'.dlq'.length) : undefined;
 }
 
 /**
- * Characters that no topic's name may have, and names that are too long, become a hash: two of them must not fall together.
+ * Replaces invalid characters and truncates a long name. A changed name gets a hash, so that two names do
+ * not become the same topic.
  *
- * @param whole what it stands for, where something was left out
- * @param isAmbiguous whether another name could differ from it by `.` and `_` alone, which the broker takes for the same
+ * @param whole the complete name, if `text` is already shortened
+ * @param isAmbiguous whether another name could differ from it only by `.` and `_`, which Kafka rejects as
+ * a collision
  */
-function legalName(text: string, whole = text, isAmbiguous = false): string {
-  const legal = text.replaceAll(/[^\w.-]/g, '-').slice(0, longestPrefix);
-  if (legal === whole && !isAmbiguous) return whole;
-  return `${legal}-${createHash('sha256').update(whole).digest('hex').slice(0, 8)}`;
+function toValidName(text: string, whole = text, isAmbiguous = false): string {
+  const valid = text.replaceAll(/[^\w.-]/g, '-').slice(0, maxPrefixLength);
+  if (valid === whole && !isAmbiguous) return whole;
+  return `${valid}-${createHash('sha256').update(whole).digest('hex').slice(0, 8)}`;
 }
 
-/** Leaves room for the hash and for what companions append. */
-const longestPrefix = 220;
-/** Characters of a group that stay in a name that is too long. */
-const groupLeft = 60;
+/** Leaves room for the hash and for the suffix of dead letter and retry topics. */
+const maxPrefixLength = 220;
+/** Characters of the group that are kept when the name is too long. */
+const minGroupLength = 60;
 
-/** Where messages of a group wait for their next run, apart from those of other groups and of other delays. */
+/**
+ * The topic in which messages of a group wait for their next attempt. Each group and each delay has its
+ * own.
+ */
 export function retryTopic(topic: string, group: string, delayMs: number): string {
   return `${retryPrefix(topic, group)}${delayMs}`;
 }
 
-/** What a topic is to whoever reads it. */
+/** A consumed topic: a source or a retry topic. */
 export interface ConsumedTopic {
-  /** The topic whose messages it holds: its own name, but on a retry topic. */
+  /** The topic itself, or the source of a retry topic. */
   readonly source: string;
-  /** How long messages wait in a retry topic; undefined on a source. */
+  /** Delay of a retry topic, in milliseconds; undefined for a source. */
   readonly delayMs: number | undefined;
 }
 
-/** Which of these names are retry topics of the group, and whose. */
+/** The retry topics of the group among these names. */
 export function findRetryTopics(
   names: readonly string[],
   sources: readonly string[],
@@ -66,17 +74,20 @@ export function findRetryTopics(
   return found;
 }
 
-/** Two sources cannot differ by `.` and `_` alone; two groups can. What is between the two tells a companion, so that stays. */
+/**
+ * Kafka does not allow two topics that differ only by `.` and `_`, but two groups may. `.retry.` is never
+ * truncated, because it identifies a retry topic.
+ */
 function retryPrefix(topic: string, group: string): string {
   const infix = '.retry.';
-  const room = longestPrefix - infix.length - Math.min(group.length, groupLeft);
+  const room = maxPrefixLength - infix.length - Math.min(group.length, minGroupLength);
   const text = topic.slice(0, room) + infix + group;
-  return `${legalName(text, topic + infix + group, group.includes('_'))}.`;
+  return `${toValidName(text, topic + infix + group, group.includes('_'))}.`;
 }
 
-export function validateTargetNames(targets: readonly string[], transport: string): ConfigProblem[] {
+export function validateDeadLetterTopics(targets: readonly string[], transport: string): ConfigProblem[] {
   return targets
-    .filter((target) => !legalTopic.test(target))
+    .filter((target) => !validTopicName.test(target))
     .map((target) => ({
       name: `@DeadLetter({ topic }) on the transport ${JSON.stringify(transport)}`,
       expected: 'a topic name: 1 to 249 letters, digits, _, . and -',

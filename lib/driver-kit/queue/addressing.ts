@@ -7,48 +7,50 @@ import {
   type ReplyTarget,
 } from '../../core/port/message.js';
 
-// Where the messages and answers of a queue transport go: the same on RabbitMQ and in memory.
+// Destinations of messages and replies on RabbitMQ and in the memory queue broker.
 
 /**
- * What a client consumes to be answered directly, and writes into a request: the broker puts an address in its place, this, a dot and
- * more, and refuses it from anybody else.
+ * RabbitMQ's direct reply-to pseudo-queue. A client consumes from it and names it as `replyTo` of a
+ * request. The broker replaces the name with an address that begins with `amq.rabbitmq.reply-to.`, and
+ * rejects a publish with the plain name from any other channel.
  */
 export const directReplyQueue = 'amq.rabbitmq.reply-to';
 
 export interface QueueAddress {
-  /** `''`: the exchange that leads to the queue of the routing key's name. */
+  /** `''` is the default exchange: it routes to the queue whose name is the routing key. */
   readonly exchange: string;
   readonly routingKey: string;
 }
 
-/** What a transport's options say of where it sends. */
+/** Destinations in a transport's options. */
 export interface QueueDestinations {
   readonly queue?: string | undefined;
   readonly exchange?: { readonly name: string; readonly type: string } | undefined;
   readonly publishTo?: MessageDestination | undefined;
 }
 
-/** @throws NoRouteError for a topic */
+/** @throws NoRouteError if the destination is a topic */
 export function queueAddress(
   { to, pattern }: Pick<OutboundMessage, 'to' | 'pattern'>,
   { queue, exchange, publishTo }: QueueDestinations,
 ): QueueAddress {
   const own: MessageDestination =
     exchange === undefined ? { queue: queue ?? '' } : { exchange: exchange.name };
-  const where = to ?? publishTo ?? own;
-  if ('queue' in where) return { exchange: '', routingKey: where.queue };
-  if ('exchange' in where) return { exchange: where.exchange, routingKey: where.routingKey ?? pattern };
-  throw new NoRouteError(`a queue transport cannot send to the topic "${where.topic}"`);
+  const destination = to ?? publishTo ?? own;
+  if ('queue' in destination) return { exchange: '', routingKey: destination.queue };
+  if ('exchange' in destination)
+    return { exchange: destination.exchange, routingKey: destination.routingKey ?? pattern };
+  throw new NoRouteError(`a queue transport cannot send to the topic "${destination.topic}"`);
 }
 
-/** Names that only the broker gives: an address of that form was made for one client that waits there. */
+/** Whether the broker has generated the name, for the reply queue of one client. */
 export function isServerNamed(address: string): boolean {
   return (
     address.length <= 255 && (address.startsWith(`${directReplyQueue}.`) || address.startsWith('amq.gen-'))
   );
 }
 
-/** @param replyQueues queues of fixed names that answers may be sent to */
+/** @param replyQueues queues with fixed names that replies may be sent to */
 export function replyTarget(address: unknown, replyQueues: readonly string[] = []): ReplyTarget {
   if (typeof address !== 'string' || address === '') return noReply;
   if (isServerNamed(address) || replyQueues.includes(address)) return { kind: 'address', address };
@@ -59,7 +61,10 @@ export function replyTarget(address: unknown, replyQueues: readonly string[] = [
   };
 }
 
-/** Patterns that no binding of the exchange stands for. A fanout exchange sends everything anyway, and without one nothing is bound. */
+/**
+ * Patterns that cannot be a binding of the exchange. A fanout exchange ignores routing keys; without an
+ * exchange, nothing is bound.
+ */
 export function validateBindable(
   patterns: readonly SubscribedPattern[],
   exchange: QueueDestinations['exchange'],

@@ -3,22 +3,22 @@ import type { BrokerDeadLetterCause, StoredDeadLetter } from '../../core/port/de
 import { headerNames, readText, type MessageHeaders, type HeaderValue } from '../../core/message/headers.js';
 import type { InboundMessage } from '../../core/port/message.js';
 
-// What dead letters look like in a queue: the same on RabbitMQ and in memory.
+// Reads dead letters from queues of RabbitMQ and of the memory queue broker.
 
-/** A letter as it lies in a queue. Total: whatever its headers hold. */
-export function queueDeadLetter(message: InboundMessage): StoredDeadLetter {
-  const isOurs = readText(message.headers, headerNames.deathReason) !== undefined;
-  const brokerCause = isOurs ? undefined : brokerCauseOf(message.headers);
-  return { id: idOf(message, brokerCause), message: withKeyOf(brokerCause, message), brokerCause };
+/** Never throws, whatever the headers contain. */
+export function readQueueDeadLetter(message: InboundMessage): StoredDeadLetter {
+  const isByConsumer = readText(message.headers, headerNames.deathReason) !== undefined;
+  const brokerCause = isByConsumer ? undefined : brokerCauseOf(message.headers);
+  return { id: idOf(message, brokerCause), message: withRoutingKey(brokerCause, message), brokerCause };
 }
 
-/** A queue has no places: a letter is known by what it says. Two that say the same are one to us. */
+/** A queue has no offsets: the id is a hash of the content. Identical dead letters have the same id. */
 function idOf(
   { messageId, headers, body }: InboundMessage,
-  death: BrokerDeadLetterCause | undefined,
+  brokerCause: BrokerDeadLetterCause | undefined,
 ): string {
   const handler = readText(headers, headerNames.handler);
-  const failedAt = readText(headers, headerNames.failedAt) ?? death?.at;
+  const failedAt = readText(headers, headerNames.failedAt) ?? brokerCause?.at;
   return createHash('sha256')
     .update(JSON.stringify([messageId, handler, failedAt]))
     .update(body ?? '')
@@ -26,10 +26,16 @@ function idOf(
     .slice(0, 16);
 }
 
-/** Where the broker has put a message away, its routing key is the name of the box. */
-function withKeyOf(death: BrokerDeadLetterCause | undefined, message: InboundMessage): InboundMessage {
-  if (death?.routingKey === undefined) return message;
-  return { ...message, patterns: [...message.patterns.slice(0, -1), death.routingKey] };
+/**
+ * When the broker dead-letters a message, its routing key becomes the name of the dead letter queue;
+ * `x-death` has the original.
+ */
+function withRoutingKey(
+  brokerCause: BrokerDeadLetterCause | undefined,
+  message: InboundMessage,
+): InboundMessage {
+  if (brokerCause?.routingKey === undefined) return message;
+  return { ...message, patterns: [...message.patterns.slice(0, -1), brokerCause.routingKey] };
 }
 
 const reasons: ReadonlyMap<string | undefined, BrokerDeadLetterCause['reason']> = new Map([
@@ -40,8 +46,9 @@ const reasons: ReadonlyMap<string | undefined, BrokerDeadLetterCause['reason']> 
 ]);
 
 /**
- * The last death that the broker itself has noted, which stands first: `x-first-death-*` would tell of a wait in a retry queue. What is
- * not as a broker writes it counts as absent: anybody may write the header.
+ * Reads the first entry of `x-death`, which is the latest. `x-first-death-*` may describe the expiry in a
+ * retry queue. Any publisher can write the header: an entry that is not of the broker's form counts as
+ * absent.
  */
 function brokerCauseOf(headers: MessageHeaders): BrokerDeadLetterCause | undefined {
   const deaths = headers['x-death'];
@@ -58,7 +65,10 @@ function brokerCauseOf(headers: MessageHeaders): BrokerDeadLetterCause | undefin
   };
 }
 
-/** In memory a date; RabbitMQ's client reads a timestamp as a table of its own, and AMQP counts in seconds. */
+/**
+ * The memory broker writes a `Date`. amqplib decodes an AMQP timestamp as a table whose `value` is in
+ * seconds.
+ */
 function timeOf(value: HeaderValue): number | undefined {
   if (value instanceof Date) return value.getTime();
   const seconds = isTable(value) ? value['value'] : undefined;

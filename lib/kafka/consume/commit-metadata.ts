@@ -1,4 +1,4 @@
-import type { Range } from '../../driver-kit/log/offset-tracker.js';
+import type { OffsetRange } from '../../driver-kit/log/offset-tracker.js';
 
 /**
  * The metadata of a committed offset, as text: fields `name=value` joined by `;`. A reader ignores fields
@@ -20,7 +20,7 @@ const guardBytes = 'stork=0000;'.length;
 export interface CommitToEncode {
   readonly offset: number;
   /** Settled ranges from `offset` on, in rising order, without overlap. */
-  readonly settled: readonly Range[];
+  readonly settled: readonly OffsetRange[];
   /** Partitions that the topic had when the group first committed. */
   readonly partitions: number | undefined;
 }
@@ -32,7 +32,7 @@ export interface EncodedCommit {
 }
 
 export interface DecodedCommit {
-  readonly settled: Range[];
+  readonly settled: OffsetRange[];
   readonly partitions: number | undefined;
 }
 
@@ -77,8 +77,8 @@ function fieldsOf(metadata: string): ReadonlyMap<string, string | undefined> | u
 }
 
 /** Undefined if one range is malformed: then the others cannot be trusted either. */
-function decodeRanges(value: string | undefined, offset: number): Range[] | undefined {
-  const ranges: Range[] = [];
+function decodeRanges(value: string | undefined, offset: number): OffsetRange[] | undefined {
+  const ranges: OffsetRange[] = [];
   if (value === undefined) return ranges;
   let next = offset;
   for (const range of value.split(',')) {

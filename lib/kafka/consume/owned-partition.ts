@@ -1,6 +1,6 @@
 import { setMaxListeners } from 'node:events';
 import type { StorkClock } from '../../core/runtime/clock.js';
-import type { SourceSettings } from '../../driver-kit/subscription.js';
+import type { SourceSettings } from '../../driver-kit/source-settings.js';
 import { orderingKeyOf } from '../../driver-kit/log/ordering-key.js';
 import {
   Delivery,
@@ -135,7 +135,7 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
   }
 
   get oldestUnsettledOffset(): number {
-    return this.#tracker?.next ?? this.#position;
+    return this.#tracker?.committable ?? this.#position;
   }
 
   start({ offset, metadata, partitionsAtFirstCommit }: StartOffset): void {
@@ -256,9 +256,9 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
   prepareCommit(): { readonly offset: OffsetToCommit; readonly committed: () => void } | undefined {
     const tracker = this.#tracker;
     if (tracker === undefined || !this.assignment.isActive) return undefined;
-    if (!this.#isDirty && this.#committed === tracker.next) return undefined;
+    if (!this.#isDirty && this.#committed === tracker.committable) return undefined;
     this.#isDirty = false;
-    const offset = tracker.next;
+    const offset = tracker.committable;
     const settled = tracker.completedRanges();
     const partitions = this.#partitionsAtFirstCommit;
     const { metadata, covered } = encodeCommit({ offset, settled, partitions });

@@ -1,6 +1,6 @@
 import { hostname } from 'node:os';
 import type { MessageHeaders } from '../../core/message/headers.js';
-import { writeMark, type DeadLetterMarker } from '../../driver-kit/log/dead-letter-markers.js';
+import { encodeMarker, type DeadLetterMarker } from '../../driver-kit/log/dead-letter-markers.js';
 import { republishedHeaders } from '../../driver-kit/log/log-record.js';
 import type { FetchedRecord, PartitionBatch, RecordToSend } from '../client/client.js';
 import { sizeOf } from '../produce/partition-batcher.js';
@@ -39,7 +39,7 @@ export function replayedRecord(
 }
 
 export function markerRecord(key: string, action: DeadLetterMarker['action'], nowMs: number): RecordToSend {
-  const value = writeMark({ action, at: new Date(nowMs).toISOString(), by: operator });
+  const value = encodeMarker({ action, at: new Date(nowMs).toISOString(), by: operator });
   return { key, value, headers: {}, timestamp: nowMs };
 }
 

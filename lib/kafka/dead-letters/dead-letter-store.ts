@@ -9,7 +9,7 @@ import type {
 } from '../../core/port/dead-letter-store.js';
 import { ClientClosedError, messageOf } from '../../core/runtime/errors.js';
 import type { MessageHeaders } from '../../core/message/headers.js';
-import { markKey } from '../../driver-kit/log/dead-letter-markers.js';
+import { markerKeyOf } from '../../driver-kit/log/dead-letter-markers.js';
 import type { StorkLogger } from '../../core/runtime/logger.js';
 import type {
   ConsumerSettings,
@@ -168,7 +168,7 @@ export class KafkaDeadLetterStore implements DeadLetterStore {
     for await (const { partition, record } of this.#readRecords(ends, signal)) {
       const deadLetter = this.#storedDeadLetter(partition, record);
       const { headers } = deadLetter.message;
-      const markerKey = markKey({ partition, offset: Number(record.offset), headers });
+      const markerKey = markerKeyOf({ partition, offset: Number(record.offset), headers });
       if (ledger.has(markerKey)) continue;
       const action = await this.#decide(visitor, deadLetter, replayer, signal);
       if (action === 'stop') return;

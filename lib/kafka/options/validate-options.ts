@@ -1,6 +1,6 @@
 import { Allow } from 'class-validator';
 import type { ConfigProblem } from '../../core/runtime/errors.js';
-import { legalTopic } from '../../driver-kit/log/topic-names.js';
+import { validTopicName } from '../../driver-kit/log/topic-names.js';
 import { printable } from '../../core/message/text.js';
 import {
   CommonTransportSchema,
@@ -18,7 +18,7 @@ const isText = (value: unknown): value is string => typeof value === 'string' &&
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null;
 const isPositive = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) > 0;
-const isTopic = (value: unknown): boolean => typeof value === 'string' && legalTopic.test(value);
+const isTopic = (value: unknown): boolean => typeof value === 'string' && validTopicName.test(value);
 const isBoolean = (value: unknown): boolean => typeof value === 'boolean';
 const topicText = 'a topic name: letters, digits, _, . and -, at most 249';
 

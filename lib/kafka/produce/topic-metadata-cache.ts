@@ -1,5 +1,5 @@
 import type { StorkClock } from '../../core/runtime/clock.js';
-import { legalTopic } from '../../driver-kit/log/topic-names.js';
+import { validTopicName } from '../../driver-kit/log/topic-names.js';
 import { KafkaClientError, type KafkaAdmin } from '../client/client.js';
 
 /** Age at which the partition count of a topic is fetched again: partitions may have been added. */
@@ -71,7 +71,7 @@ export class TopicMetadataCache {
   }
 
   #isKnownMissing(topic: string): boolean {
-    if (!legalTopic.test(topic)) return true;
+    if (!validTopicName.test(topic)) return true;
     const sinceMs = this.#missingSinceMs.get(topic);
     return sinceMs !== undefined && this.#clock.now() - sinceMs < freshForMs;
   }

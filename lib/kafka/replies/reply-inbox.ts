@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { backoffMs, type BackoffOptions, sleep, type StorkClock } from '../../core/runtime/clock.js';
 import { ConnectionLostError, messageOf } from '../../core/runtime/errors.js';
-import { inboundLogReply } from '../../driver-kit/log/log-reply.js';
+import { readLogReply } from '../../driver-kit/log/log-reply.js';
 import type { LogReplyAddress } from '../../driver-kit/log/log-record.js';
 import type { ReplyListener } from '../../core/port/driver.js';
 import type { StorkLogger } from '../../core/runtime/logger.js';
@@ -127,7 +127,7 @@ export class KafkaReplyInbox {
   #fetched(records: readonly FetchedRecord[], nextOffset: number): void {
     for (const { offset, headers = {}, value } of records) {
       if (Number(offset) < this.#nextOffset) continue;
-      const reply = inboundLogReply({ headers, value }, this.#fields.untaggedReplyKind);
+      const reply = readLogReply({ headers, value }, this.#fields.untaggedReplyKind);
       this.#listener.onReply({ ...reply, contentType: reply.contentType ?? nestContentType(reply.body) });
     }
     this.#nextOffset = Math.max(this.#nextOffset, nextOffset);

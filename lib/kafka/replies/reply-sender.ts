@@ -5,7 +5,8 @@ import {
   PublishRejectedError,
   StorkConfigError,
 } from '../../core/runtime/errors.js';
-import { noSuchReplyTopic, replyHeaders, replyTargetOf } from '../../driver-kit/log/log-reply.js';
+import { missingReplyTopic, replyHeaders, replyTargetOf } from '../../driver-kit/log/log-reply.js';
+import { replyValue } from '../../driver-kit/log/reply-record.js';
 import type { LogReplyAddress } from '../../driver-kit/log/log-record.js';
 import type {
   InboundMessage,
@@ -20,22 +21,23 @@ import { headersToSend } from '../records.js';
 import type { TopicMetadataCache } from '../produce/topic-metadata-cache.js';
 import { isNestRequest, nestBody } from '../wire.js';
 
-/** What it takes to answer requests. */
 export interface ReplySenderFields {
   readonly options: Pick<KafkaOptions, 'replyTopics' | 'wire'>;
   readonly topics: TopicMetadataCache;
   readonly producer: Producer;
   readonly clock: StorkClock;
-  /** Whether we read that topic ourselves: then it is no place for replies. */
+  /** Whether this transport consumes a topic: a reply there would be handled as a message. */
   readonly isConsumed: (topic: string) => boolean;
 }
 
-/** A reply address, and whether whoever waits there is a client of Nest's own transport. */
+/** A reply address, and whether its caller is a client of Nest's own Kafka transport. */
 interface KafkaReplyAddress extends LogReplyAddress {
   readonly isNest?: boolean;
 }
 
-/** The answering side of requests: whether a request says where its reply may go, and sending it there. */
+/**
+ * The server side of request-reply: validates the reply address of a request and publishes replies to it.
+ */
 export class ReplySender {
   readonly #fields: ReplySenderFields;
 
@@ -53,9 +55,9 @@ export class ReplySender {
     const address: KafkaReplyAddress = { ...(target.address as LogReplyAddress), isNest };
     const found: ReplyTarget = { kind: 'address', address };
     if (topics.known(topic) !== undefined) return found;
-    // Where the broker cannot be asked, sending the reply will tell.
+    // Without metadata the topic counts as existing; the publish of the reply then fails if it does not.
     return topics.exists(topic).then(
-      (exists) => (exists ? found : noSuchReplyTopic(topic)),
+      (exists) => (exists ? found : missingReplyTopic(topic)),
       () => found,
     );
   }
@@ -65,7 +67,7 @@ export class ReplySender {
     const { topic, partition, isNest = false } = to as KafkaReplyAddress;
     const record = {
       key: null,
-      value: bodyOf(reply, isNest),
+      value: valueOf(reply, isNest),
       headers: headersToSend(replyHeaders(reply)),
       timestamp: clock.now(),
     };
@@ -80,14 +82,16 @@ export class ReplySender {
   }
 }
 
-/** A sender chooses where its answer goes: what can never be written there must not run its handler again and again. */
+/**
+ * The caller chooses the reply topic. An error that no retry can help must not redeliver the request, or
+ * its handler would run again and again.
+ */
 function canNeverBeSent(error: unknown): boolean {
   const kinds = [NoRouteError, PublishRejectedError, StorkConfigError];
   return kinds.some((kind) => error instanceof kind);
 }
 
-function bodyOf({ body, contentType, kind }: OutboundReply, isNest: boolean): Buffer | null {
-  // Nest's clients take a body as one value more.
-  if (kind === 'end') return null;
-  return isNest ? nestBody(body, contentType) : body;
+function valueOf(reply: OutboundReply, isNest: boolean): Buffer | null {
+  const value = replyValue(reply);
+  return isNest && value !== null ? nestBody(value, reply.contentType) : value;
 }

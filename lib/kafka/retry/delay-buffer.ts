@@ -1,10 +1,10 @@
 import { Fifo } from '../../core/runtime/fifo.js';
-import { eligibleAt, type DueContext } from '../../driver-kit/log/retry-topic-delays.js';
+import { eligibleAt, type RetryTopicTiming } from '../../driver-kit/log/retry-topic-delays.js';
 import type { FetchedRecord } from '../client/client.js';
 import { carriedHeaders } from '../records.js';
 
 /** The delay of a retry topic, and how far the clock of a record's producer may be ahead. */
-export type RetryTopicDelay = Omit<DueContext, 'now'>;
+export type RetryTopicDelay = Omit<RetryTopicTiming, 'now'>;
 
 /** Limits of what a delay buffer holds. */
 export interface DelayBufferBounds {

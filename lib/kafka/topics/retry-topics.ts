@@ -17,13 +17,13 @@ export class RetryTopics {
 
   /** The delay, rounded up to one that retry topics can provide; undefined without declared delays. */
   round(delayMs: number): number | undefined {
-    return this.#delays.round(delayMs);
+    return this.#delays.roundUp(delayMs);
   }
 
   /** Retry topics that the source topic must have, with their delays. */
   of(source: string): ReadonlyMap<string, number> {
     return new Map(
-      this.#delays.ofTopics.map((delayMs) => [retryTopic(source, this.#group, delayMs), delayMs]),
+      this.#delays.topicDelaysMs.map((delayMs) => [retryTopic(source, this.#group, delayMs), delayMs]),
     );
   }
 
@@ -34,7 +34,7 @@ export class RetryTopics {
    * delay is declared
    */
   topicFor(source: string, delayMs: number, currentDelayMs = delayMs): string {
-    return retryTopic(source, this.#group, this.#delays.topicFor(delayMs) ?? currentDelayMs);
+    return retryTopic(source, this.#group, this.#delays.topicDelayFor(delayMs) ?? currentDelayMs);
   }
 
   /**

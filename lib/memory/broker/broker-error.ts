@@ -1,4 +1,4 @@
-/** What a real broker would answer with a closed channel. `code` is the AMQP reply code: 403, 404 or 406. */
+/** An error for which RabbitMQ closes the channel. `code` is the AMQP reply code: 403, 404 or 406. */
 export class BrokerError extends Error {
   override readonly name = 'BrokerError';
   readonly code: 403 | 404 | 406;

@@ -2,18 +2,18 @@ export interface Connection {
   close(): void;
 }
 
-/** Who is connected, so that a test can cut everybody off. */
+/** The open connections of a broker; tests drop them all at once. */
 export class Connections {
   readonly #open = new Set<() => void>();
 
   open(onLost: () => void): Connection {
-    // Its own function each time: one callback may serve two connections.
+    // A new function for each connection: two connections can have the same callback.
     const lose = (): void => onLost();
     this.#open.add(lose);
     return { close: () => void this.#open.delete(lose) };
   }
 
-  /** Each connection hears of its loss once; one that is opened meanwhile stays. */
+  /** Calls `onLost` of every open connection once. Connections opened by such a callback stay open. */
   dropAll(): void {
     const lost = [...this.#open];
     this.#open.clear();

@@ -1,14 +1,17 @@
-/** After this many deliveries in microtasks one waits for the event loop, so that messages going in circles cannot starve timers. */
-const microtasksInARow = 1_000;
+/**
+ * After so many drains in microtasks one waits for the event loop: cycling messages must not starve
+ * timers.
+ */
+const microtaskDrains = 1_000;
 
-/** Taken when the module loads: a test that fakes the global must not stop the broker. */
-const laterTurn = setImmediate;
+/** Captured when the module loads, so that fake timers of a test do not stop the broker. */
+const nextTurn = setImmediate;
 
-/** Hands items over in order, each after the stack that posted it has unwound. */
+/** Delivers items in order and asynchronously: each after the call stack that posted it has returned. */
 export class Mailbox<T> {
   readonly #deliver: (item: T) => void;
   #items: T[] = [];
-  /** Index of the first item not handed over. */
+  /** Index of the first item that is not delivered yet. */
   #next = 0;
   #scheduled = false;
   #drains = 0;
@@ -22,7 +25,7 @@ export class Mailbox<T> {
     this.#schedule();
   }
 
-  /** Takes back what has not been handed over. */
+  /** Removes and returns the items that are not delivered yet. */
   withdraw(): T[] {
     const rest = this.#items.slice(this.#next);
     this.#items = [];
@@ -34,13 +37,13 @@ export class Mailbox<T> {
     if (this.#scheduled) return;
     this.#scheduled = true;
     this.#drains += 1;
-    if (this.#drains % microtasksInARow === 0) laterTurn(this.#drain);
+    if (this.#drains % microtaskDrains === 0) nextTurn(this.#drain);
     else queueMicrotask(this.#drain);
   }
 
   readonly #drain = (): void => {
     this.#scheduled = false;
-    // What a delivery posts waits for the next drain; else an endless circle would be an endless loop.
+    // Items posted by a delivery wait for the next drain: messages that cycle would make this loop endless.
     const end = this.#items.length;
     try {
       while (this.#next < Math.min(end, this.#items.length)) this.#deliver(this.#items[this.#next++]!);

@@ -3,7 +3,7 @@ import { copyHeaders, type MessageHeaders } from '../../core/message/headers.js'
 import { BrokerError } from './broker-error.js';
 import { Connections, type Connection } from './connections.js';
 import type { ConsumerGroup } from './topics/consumer-group.js';
-import { deadLettered, goesInCircle, type BrokerDeadLetterReason } from './queues/dead-letter.js';
+import { deadLettered, isDeadLetterCycle, type BrokerDeadLetterReason } from './queues/dead-letter.js';
 import { Exchange, type ExchangeType } from './queues/exchange.js';
 import { MemoryQueue, type QueueHost } from './queues/memory-queue.js';
 import { type MemoryQueueOptions, assertSameSettings, type QueueSettings } from './queues/queue-settings.js';
@@ -15,14 +15,14 @@ import { TopicStore } from './topics/topic-store.js';
 
 export interface MemoryBrokerOptions {
   readonly clock?: StorkClock | undefined;
-  /** For names that the broker gives. Numbers from 0 up to, but never, 1. */
+  /** Source of randomness for server-named queues and reply addresses, in the range [0, 1). */
   readonly random?: (() => number) | undefined;
 }
 
-/** `rejected`: at least one queue was full and refuses publishes; the others have the message. */
+/** `rejected`: at least one queue is full and has `reject-publish`; the other queues got the message. */
 export type PublishOutcome = 'routed' | 'unrouted' | 'rejected';
 
-/** RabbitMQ's queues and Kafka's topics in one process, on one clock. The two have nothing else in common. */
+/** RabbitMQ's queues and Kafka's topics in one process. The two halves share the clock and nothing else. */
 export class MemoryBroker {
   readonly clock: StorkClock;
   readonly #random: () => number;
@@ -55,7 +55,11 @@ export class MemoryBroker {
     return this.#topics.names;
   }
 
-  /** Idempotent; other options than at the first time are refused. `''` asks for a name. */
+  /**
+   * Idempotent. `''` asks for a server-named queue.
+   *
+   * @throws BrokerError 406 where the queue exists with other settings
+   */
   declareQueue(name: string, settings: QueueSettings = {}): MemoryQueue {
     this.#assertOpen();
     const existing = this.#queues.get(name);
@@ -63,9 +67,9 @@ export class MemoryBroker {
       assertSameSettings(existing.options, settings);
       return existing;
     }
-    const chosen = name === '' ? randomName('amq.gen-', this.#random, (n) => this.#queues.has(n)) : name;
-    const queue = new MemoryQueue({ ...settings, name: chosen }, this.#queueHost);
-    this.#queues.set(chosen, queue);
+    const queueName = name === '' ? randomName('amq.gen-', this.#random, (n) => this.#queues.has(n)) : name;
+    const queue = new MemoryQueue({ ...settings, name: queueName }, this.#queueHost);
+    this.#queues.set(queueName, queue);
     return queue;
   }
 
@@ -91,14 +95,17 @@ export class MemoryBroker {
   }
 
   bind(exchange: string, queue: string, routingKey: string, args?: MessageHeaders): void {
-    this.#bindable(exchange, queue).bind(queue, routingKey, args);
+    this.#bindableExchange(exchange, queue).bind(queue, routingKey, args);
   }
 
   unbind(exchange: string, queue: string, routingKey: string, args?: MessageHeaders): void {
-    this.#bindable(exchange, queue).unbind(queue, routingKey, args);
+    this.#bindableExchange(exchange, queue).unbind(queue, routingKey, args);
   }
 
-  /** With `delayMs` the message is held that long and then routed; the answer is `routed` at once, whatever becomes of it. */
+  /**
+   * With `delayMs` the message is routed after that delay. The outcome is then `routed` at once, also
+   * where no queue takes the message later.
+   */
   publish(
     exchange: string,
     routingKey: string,
@@ -128,7 +135,7 @@ export class MemoryBroker {
     return this.#inboxes.open(onMessage);
   }
 
-  /** False when nobody listens at the address. */
+  /** False where no client has an inbox at the address. */
   deliverToInbox(address: string, message: MemoryMessage): boolean {
     return this.#inboxes.deliver(address, message);
   }
@@ -147,29 +154,34 @@ export class MemoryBroker {
     this.#topics.delete(name);
   }
 
-  /** `listener` hears the name of each new topic, after the stack that created it. */
+  /**
+   * Calls `listener` with the name of each new topic, after the call stack that created it has returned.
+   */
   onTopic(listener: (name: string) => void): () => void {
     return this.#topics.onCreated(listener);
   }
 
-  /** Created at first use. */
+  /** The consumer group of that id, created at first use. */
   group(groupId: string): ConsumerGroup {
     this.#assertOpen();
     return this.#topics.group(groupId);
   }
 
-  /** What is consumed or open does not depend on it: whoever loses a connection closes what went through it. */
+  /**
+   * Consumers and inboxes do not depend on the connection: when `onLost` is called, the client closes
+   * those that it opened.
+   */
   connect(onLost: () => void): Connection {
     this.#assertOpen();
     return this.#connections.open(onLost);
   }
 
-  /** Cuts all connections, as a broker that restarts. What it holds stays. */
+  /** Drops all connections, as a restart of the broker does. Queues, topics and offsets stay. */
   dropConnections(): void {
     this.#connections.dropAll();
   }
 
-  /** Ends everything: no timer is left, consumers of queues hear that they are cancelled. Idempotent. */
+  /** Deletes everything, cancels every timer and every consumer of a queue. Idempotent. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -187,7 +199,7 @@ export class MemoryBroker {
       return this.#inboxes.deliver(message.routingKey, message) ? 'routed' : 'unrouted';
     }
     const targets = this.#targets(message);
-    // All are served before the answer: one full queue keeps no other from its copy.
+    // A full queue must not keep the message from the other queues.
     const outcomes = targets.map((queue) => queue.enqueue({ ...message }));
     if (outcomes.includes('rejected')) return 'rejected';
     return targets.length === 0 ? 'unrouted' : 'routed';
@@ -197,11 +209,11 @@ export class MemoryBroker {
     if (this.#closed || from.deadLetterExchange === undefined) return;
     const dead = deadLettered(message, from, reason, this.clock.now());
     for (const queue of this.#targets(dead)) {
-      if (!goesInCircle(dead.headers, queue.name)) queue.enqueue({ ...dead });
+      if (!isDeadLetterCycle(dead.headers, queue.name)) queue.enqueue({ ...dead });
     }
   }
 
-  /** Nothing where the exchange does not exist: only a publisher can be told, a dead letter vanishes. */
+  /** Empty where the exchange does not exist. RabbitMQ drops dead letters in that case, too. */
   #targets({ exchange, routingKey, headers }: MemoryMessage): readonly MemoryQueue[] {
     const names =
       exchange === '' ? [routingKey] : (this.#exchanges.get(exchange)?.route(routingKey, headers) ?? []);
@@ -219,7 +231,7 @@ export class MemoryBroker {
     return exchange;
   }
 
-  #bindable(exchange: string, queue: string): Exchange {
+  #bindableExchange(exchange: string, queue: string): Exchange {
     if (exchange === '') throw new BrokerError(403, 'The default exchange cannot be bound');
     if (!this.#queues.has(queue)) throw new BrokerError(404, `No queue "${queue}"`);
     return this.#exchange(exchange);

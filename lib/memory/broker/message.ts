@@ -1,6 +1,6 @@
 import type { MessageHeaders } from '../../core/message/headers.js';
 
-/** AMQP's basic properties, with times in milliseconds. */
+/** The basic properties of AMQP, with times in milliseconds. */
 export interface MemoryProperties {
   readonly contentType?: string | undefined;
   readonly contentEncoding?: string | undefined;
@@ -9,14 +9,16 @@ export interface MemoryProperties {
   readonly correlationId?: string | undefined;
   readonly replyTo?: string | undefined;
   readonly appId?: string | undefined;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since the Unix epoch. */
   readonly timestamp?: number | undefined;
   readonly expirationMs?: number | undefined;
   readonly priority?: number | undefined;
   readonly persistent?: boolean | undefined;
 }
 
-/** A message in a queue. Body and headers are shared by all queues it was routed to: treat both as immutable. */
+/**
+ * A message in a queue. All queues that it was routed to share its body and headers: both are immutable.
+ */
 export interface MemoryMessage {
   readonly body: Buffer;
   readonly headers: MessageHeaders;
@@ -25,7 +27,7 @@ export interface MemoryMessage {
   readonly routingKey: string;
 }
 
-/** What a publisher hands in; where it goes is said beside it. */
+/** What is published; exchange and routing key are arguments of `publish`. */
 export interface MemoryContent {
   readonly body: Buffer;
   readonly headers?: MessageHeaders | undefined;

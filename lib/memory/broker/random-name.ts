@@ -1,11 +1,10 @@
-const deadLetters = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
+const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
 
-/** 22 characters, as RabbitMQ appends to names that it gives. `random` gives numbers from 0 up to, but never, 1. */
+/** A name in the form of RabbitMQ's server-named queues. `random` returns numbers in the range [0, 1). */
 export function randomName(prefix: string, random: () => number, isTaken: (name: string) => boolean): string {
   let name = prefix;
-  for (let i = 0; i < 22; i++)
-    name += deadLetters[Math.floor(random() * deadLetters.length)] ?? deadLetters[0]!;
-  // A test's constant `random` always gives the same name.
+  for (let i = 0; i < 22; i++) name += alphabet[Math.floor(random() * alphabet.length)] ?? alphabet[0]!;
+  // A test with a constant `random` gets the same name every time.
   let unique = name;
   for (let n = 2; isTaken(unique); n++) unique = `${name}-${n}`;
   return unique;

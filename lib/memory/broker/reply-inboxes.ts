@@ -3,14 +3,14 @@ import type { MemoryMessage } from './message.js';
 import { randomName } from './random-name.js';
 
 export interface ReplyInbox {
-  /** What a request carries as `replyTo`. */
+  /** The `replyTo` of requests whose replies go to this inbox. */
   readonly address: string;
   close(): void;
 }
 
 export const inboxPrefix = 'amq.rabbitmq.reply-to.';
 
-/** Places that answers go to directly, without a queue, as RabbitMQ's direct reply-to. */
+/** Inboxes that replies are delivered to without a queue, as RabbitMQ's direct reply-to does. */
 export class ReplyInboxes {
   readonly #random: () => number;
   readonly #open = new Map<string, Mailbox<MemoryMessage>>();
@@ -26,14 +26,14 @@ export class ReplyInboxes {
     return {
       address,
       close: () => {
-        // A later inbox may have been given the same address.
+        // With a constant `random` a later inbox can have the same address.
         if (this.#open.get(address) === mailbox) this.#open.delete(address);
         mailbox.withdraw();
       },
     };
   }
 
-  /** False when nobody listens there. */
+  /** False where no inbox is open at the address. */
   deliver(address: string, message: MemoryMessage): boolean {
     const mailbox = this.#open.get(address);
     mailbox?.post(message);

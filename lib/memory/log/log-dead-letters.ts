@@ -10,9 +10,9 @@ import type {
 import { NoRouteError, StorkConfigError } from '../../core/runtime/errors.js';
 import type { MessageHeaders } from '../../core/message/headers.js';
 import {
-  markKey,
+  markerKeyOf,
   markersTopic,
-  writeMark,
+  encodeMarker,
   type DeadLetterMarker,
 } from '../../driver-kit/log/dead-letter-markers.js';
 import { republishedHeaders, RecordMessage } from '../../driver-kit/log/log-record.js';
@@ -24,10 +24,13 @@ export interface LogDeadLettersFields {
   readonly broker: MemoryBroker;
   readonly group: string;
   readonly patternHeader: string | undefined;
-  readonly place: DeadLetterLocation;
+  readonly location: DeadLetterLocation;
 }
 
-/** The dead letters of a topic in memory, those of one group. A log keeps them; marks say which are done with. */
+/**
+ * The dead letters of one group in a topic in memory. Their records stay; markers say which of them are
+ * settled.
+ */
 export class LogDeadLetters implements DeadLetterStore {
   readonly name: string;
   readonly source: string;
@@ -36,11 +39,11 @@ export class LogDeadLetters implements DeadLetterStore {
   readonly #fields: LogDeadLettersFields;
   readonly #topic: MemoryTopic;
 
-  /** @throws StorkConfigError where there is no such topic, or nobody says which */
+  /** @throws StorkConfigError where no topic is named, or the dead letter topic does not exist */
   constructor(fields: LogDeadLettersFields) {
-    const { broker, group, place } = fields;
+    const { broker, group, location: place } = fields;
     if (place.source === undefined) {
-      const expected = 'the topic whose dead letters are meant';
+      const expected = 'the topic whose messages were dead-lettered';
       throw new StorkConfigError([{ name: 'source', expected, given: 'nothing' }]);
     }
     this.source = place.source;
@@ -53,7 +56,7 @@ export class LogDeadLetters implements DeadLetterStore {
   }
 
   async count(): Promise<number> {
-    return this.#open().length;
+    return this.#unsettled().length;
   }
 
   async warnings(): Promise<readonly string[]> {
@@ -61,37 +64,41 @@ export class LogDeadLetters implements DeadLetterStore {
     if (broker.topic(this.source) === undefined)
       return [`the topic ${JSON.stringify(this.source)} does not exist: nothing can be replayed`];
     if (broker.group(group).members > 0) return [];
-    return [`the group ${JSON.stringify(group)} has no members: replayed letters wait`];
+    return [`the group ${JSON.stringify(group)} has no members: replayed dead letters wait`];
   }
 
   async scan(visitor: DeadLetterVisitor, { signal }: ScanOptions): Promise<void> {
-    for (const record of this.#open()) {
+    for (const record of this.#unsettled()) {
       signal.throwIfAborted();
       const message = new RecordMessage(record, this.#fields.patternHeader, record);
       const deadLetter = { id: `${record.partition}/${record.offset}`, message };
-      const verdict = await visitor.decide(deadLetter);
-      if (verdict === 'stop') return;
-      if (verdict !== 'keep') visitor.settled(deadLetter, this.#settle(record, verdict));
+      const action = await visitor.decide(deadLetter);
+      if (action === 'stop') return;
+      if (action !== 'keep') visitor.settled(deadLetter, this.#settle(record, action));
     }
   }
 
   async close(): Promise<void> {}
 
-  /** In one tick: whoever reads the replayed message finds the mark. */
-  #settle(record: MemoryRecord, verdict: Exclude<DeadLetterAction, 'keep' | 'stop'>): DeadLetterOutcome {
-    if (this.#marked().has(markKey(record)))
-      return { skipped: new Error('somebody else has settled it meanwhile') };
-    if (verdict === 'discard') {
+  /** Synchronous: a consumer that reads the replayed message finds its marker as well. */
+  #settle(record: MemoryRecord, action: Exclude<DeadLetterAction, 'keep' | 'stop'>): DeadLetterOutcome {
+    if (this.#settledKeys().has(markerKeyOf(record)))
+      return { skipped: new Error('another operation has settled it meanwhile') };
+    if (action === 'discard') {
       this.#mark(record, 'discarded');
       return 'discarded';
     }
-    const kept = this.#replay(record, verdict.replay);
-    if (kept !== undefined) return { skipped: kept };
+    const failure = this.#replay(record, action.replay);
+    if (failure !== undefined) return { skipped: failure };
     this.#mark(record, 'replayed');
     return 'replayed';
   }
 
-  /** Why it could not be. To a topic that nobody but the group reads. */
+  /**
+   * Publishes to the retry topic without delay, which only this group consumes.
+   *
+   * @returns why the dead letter cannot be replayed; undefined where it was
+   */
   #replay({ key, value }: MemoryRecord, headers: MessageHeaders): Error | undefined {
     const { broker, group } = this.#fields;
     const source = broker.topic(this.source);
@@ -107,20 +114,24 @@ export class LogDeadLetters implements DeadLetterStore {
   #mark(record: MemoryRecord, action: DeadLetterMarker['action']): void {
     const { broker } = this.#fields;
     const now = broker.clock.now();
-    const value = writeMark({ action, at: new Date(now).toISOString(), by: `${hostname()}/${process.pid}` });
-    const marks = broker.createTopic(markersTopic(this.name), { partitions: this.#topic.partitionCount });
-    marks.append({ key: markKey(record), value, headers: {}, timestamp: now });
+    const value = encodeMarker({
+      action,
+      at: new Date(now).toISOString(),
+      by: `${hostname()}/${process.pid}`,
+    });
+    const markers = broker.createTopic(markersTopic(this.name), { partitions: this.#topic.partitionCount });
+    markers.append({ key: markerKeyOf(record), value, headers: {}, timestamp: now });
   }
 
-  /** Letters that are not done with. */
-  #open(): readonly MemoryRecord[] {
-    const marked = this.#marked();
-    return recordsOf(this.#topic).filter((record) => !marked.has(markKey(record)));
+  /** Records of dead letters that were neither replayed nor discarded. */
+  #unsettled(): readonly MemoryRecord[] {
+    const settled = this.#settledKeys();
+    return recordsOf(this.#topic).filter((record) => !settled.has(markerKeyOf(record)));
   }
 
-  #marked(): ReadonlySet<string | undefined> {
-    const marks = this.#fields.broker.topic(markersTopic(this.name));
-    return new Set(marks === undefined ? [] : recordsOf(marks).map(({ key }) => key));
+  #settledKeys(): ReadonlySet<string | undefined> {
+    const markers = this.#fields.broker.topic(markersTopic(this.name));
+    return new Set(markers === undefined ? [] : recordsOf(markers).map(({ key }) => key));
   }
 }
 

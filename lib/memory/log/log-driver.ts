@@ -1,22 +1,18 @@
 import { ConnectionStateCell } from '../../core/port/connection-state.js';
+import { validateTargetsNotConsumed } from '../../driver-kit/source-settings.js';
+import { logCapabilities } from '../../driver-kit/log/log-capabilities.js';
+import { destinationOf, outboundContent } from '../../driver-kit/log/outbound-record.js';
+import { replyPartitions, replyValue } from '../../driver-kit/log/reply-record.js';
 import {
-  validateTargetsNotConsumed,
-  sourceSettingsOf,
-  findConflicts,
-  findConflictsByPattern,
-} from '../../driver-kit/subscription.js';
-import {
-  validateTargetNames,
+  validateDeadLetterTopics,
   deadLetterTopic,
   findRetryTopics,
-  isManagedTopic,
-  legalTopic,
   retryTopic,
   type ConsumedTopic,
 } from '../../driver-kit/log/topic-names.js';
+import { findPatternProblems, onlyTopic, TopicSelection } from '../../driver-kit/log/topic-selection.js';
 import type { DeadLetterStore, DeadLetterLocation } from '../../core/port/dead-letter-store.js';
 import type {
-  Capabilities,
   DeliverySink,
   Driver,
   ReplyInbox,
@@ -25,7 +21,6 @@ import type {
   SubscriptionSpec,
 } from '../../core/port/driver.js';
 import { ClientClosedError, NoRouteError, type ConfigProblem } from '../../core/runtime/errors.js';
-import { patternFromRegExp } from '../../core/message/pattern.js';
 import type {
   InboundMessage,
   OutboundMessage,
@@ -35,10 +30,10 @@ import type {
 } from '../../core/port/message.js';
 import type { DriverEnvironment } from '../../nest/bootstrap/transport-definition.js';
 import type { MemoryBroker } from '../broker/memory-broker.js';
-import { outboundHeaders, type LogReplyAddress } from '../../driver-kit/log/log-record.js';
+import type { LogReplyAddress } from '../../driver-kit/log/log-record.js';
 import {
-  inboundLogReply,
-  noSuchReplyTopic,
+  readLogReply,
+  missingReplyTopic,
   replyHeaders,
   replyTargetOf,
 } from '../../driver-kit/log/log-reply.js';
@@ -49,17 +44,8 @@ import { keepAlive } from '../keep-alive.js';
 import type { MemoryOptions } from '../options.js';
 
 const defaultPartitions = 3;
-const replyPartitions = 6;
 
-export const logCapabilities: Capabilities = {
-  messageOptions: new Set(['partition']),
-  destinations: new Set(['topic']),
-  pausesWithoutRedelivery: true,
-  requeue: 'in-process',
-  exclusiveSource: false,
-};
-
-/** The driver of `memory({ mode: 'log' })`: partitioned topics read by consumer groups. */
+/** The driver of `memory({ mode: 'log' })`: partitioned topics that consumer groups read. */
 export class LogDriver implements Driver {
   readonly capabilities = logCapabilities;
   readonly consumerName: string;
@@ -68,7 +54,7 @@ export class LogDriver implements Driver {
   readonly #options: MemoryOptions;
   readonly #name: string;
   #connection: { close(): void } | undefined;
-  #stayAlive: (() => void) | undefined;
+  #releaseKeepAlive: (() => void) | undefined;
   #subscription: LogSubscription | undefined;
   #stopReplies: (() => void) | undefined;
   #delays = new RetryTopicDelays([]);
@@ -83,34 +69,13 @@ export class LogDriver implements Driver {
 
   validate(spec: SubscriptionSpec | undefined): readonly ConfigProblem[] {
     if (spec === undefined) return [];
-    const { topic } = this.#options;
     const { deadLetterTargets } = spec;
-    const problems = [
-      ...validateTargetNames(deadLetterTargets, this.#name),
-      ...validateTargetsNotConsumed(deadLetterTargets, (name) => this.#isSource(name, spec), this.#name),
+    const selection = new TopicSelection(this.#options, spec);
+    return [
+      ...findPatternProblems(spec, this.#options, this.#name),
+      ...validateDeadLetterTopics(deadLetterTargets, this.#name),
+      ...validateTargetsNotConsumed(deadLetterTargets, (name) => selection.reads(name), this.#name),
     ];
-    if (this.#sharesSource) {
-      const source = topic === undefined ? 'the topics' : `the topic "${topic}"`;
-      return [...problems, ...findConflicts(spec.patterns, source)];
-    }
-    return [...problems, ...findConflictsByPattern(spec.patterns), ...this.#illegalTopics(spec)];
-  }
-
-  /** Whether every pattern may be in every topic; else each pattern is a topic. */
-  get #sharesSource(): boolean {
-    const { topic, topics } = this.#options;
-    return topic !== undefined || topics !== undefined;
-  }
-
-  #illegalTopics({ patterns }: SubscriptionSpec): ConfigProblem[] {
-    return patterns
-      .filter(({ kind, text }) => kind !== 'regexp' && !legalTopic.test(text))
-      .map(({ text }) => ({
-        name: `pattern ${text} on the transport ${JSON.stringify(this.#name)}`,
-        expected:
-          'a topic name of letters, digits, _, . and -; or topic with patternHeader, or via() another transport',
-        given: text,
-      }));
   }
 
   async connect(): Promise<void> {
@@ -118,33 +83,33 @@ export class LogDriver implements Driver {
     if (this.#connection !== undefined) return;
     this.state.move({ value: 'connecting' });
     this.#connection = this.#broker.connect(() => this.#lost());
-    this.#stayAlive ??= keepAlive();
+    this.#releaseKeepAlive ??= keepAlive();
     this.state.move({ value: 'ready' });
   }
 
   async declare(spec: SubscriptionSpec): Promise<void> {
     const partitions = this.#options.partitions ?? defaultPartitions;
-    for (const topic of this.#sources(spec)) {
-      if (typeof topic === 'string') this.#declareTopic(topic, partitions);
-    }
+    const selection = new TopicSelection(this.#options, spec);
+    for (const topic of selection.names) this.#declareTopic(topic, partitions);
     this.#delays = new RetryTopicDelays(spec.redeliverDelaysMs);
     this.#deadLetterTargets = spec.deadLetterTargets;
-    for (const topic of this.#subscribed(spec)) this.#declareManagedTopics(topic);
+    for (const topic of this.#subscribed(selection)) this.#declareManagedTopics(topic);
   }
 
   async subscribe(spec: SubscriptionSpec, sink: DeliverySink): Promise<Subscription> {
+    const selection = new TopicSelection(this.#options, spec);
     this.#subscription = new LogSubscription({
       broker: this.#broker,
       group: this.consumerName,
       patternHeader: this.#options.patternHeader,
       fromBeginning: this.#options.fromBeginning ?? false,
       sink,
-      topics: () => [...this.#subscribed(spec), ...this.#retryTopics(spec)],
-      sourceSettingsOf: (topic) => sourceSettingsOf(spec.patterns, this.#sharesSource ? undefined : topic),
-      homeOf: (topic) => this.#homeOf(topic, spec),
+      topics: () => [...this.#subscribed(selection), ...this.#retryTopics(selection)],
+      sourceSettingsOf: (topic) => selection.sourceSettingsOf(topic),
+      consumedTopicOf: (topic) => this.#consumedTopicOf(topic, selection),
       declareManagedTopics: (topic) => this.#declareManagedTopics(topic),
       retryTopicFor: (source, delayMs) =>
-        retryTopic(source, this.consumerName, this.#delays.topicFor(delayMs) ?? delayMs),
+        retryTopic(source, this.consumerName, this.#delays.topicDelayFor(delayMs) ?? delayMs),
     });
     await this.#subscription.open();
     return this.#subscription;
@@ -152,8 +117,9 @@ export class LogDriver implements Driver {
 
   async publish(message: OutboundMessage): Promise<void> {
     this.#assertOpen();
-    const topic = this.#broker.topic(this.#destination(message));
-    if (topic === undefined) throw new NoRouteError(`there is no topic "${this.#destination(message)}"`);
+    const name = destinationOf(message, this.#options);
+    const topic = this.#broker.topic(name);
+    if (topic === undefined) throw new NoRouteError(`there is no topic ${JSON.stringify(name)}`);
     const { partition } = message;
     if (partition !== undefined && partition >= topic.partitionCount) {
       throw new NoRouteError(
@@ -162,15 +128,14 @@ export class LogDriver implements Driver {
     }
     topic.append({
       key: message.key,
-      value: message.body,
-      headers: outboundHeaders(message, this.#options.patternHeader),
+      ...outboundContent(message, name, this.#options.patternHeader),
       timestamp: message.timestamp,
       ...(partition === undefined ? {} : { partition }),
     });
   }
 
   roundDelay(delayMs: number): number | undefined {
-    return this.#delays.round(delayMs);
+    return this.#delays.roundUp(delayMs);
   }
 
   async openReplies(listener: ReplyListener): Promise<ReplyInbox> {
@@ -178,12 +143,12 @@ export class LogDriver implements Driver {
     const name = `${this.consumerName}.reply`;
     const topic = this.#broker.createTopic(name, { partitions: replyPartitions });
     const partition = Math.floor(Math.random() * topic.partitionCount);
-    // No group: a partition read from its end by this client alone, which no rebalance can take away.
+    // Without a group no rebalance revokes the partition: this client reads it from its end on.
     let next = topic.endOffset(partition);
     this.#stopReplies = topic.onAppend(() => {
       for (const record of topic.read(partition, next, Infinity)) {
         next = record.offset + 1;
-        queueMicrotask(() => listener.onReply(inboundLogReply(record)));
+        queueMicrotask(() => listener.onReply(readLogReply(record)));
       }
     });
     return { address: { topic: name, partition } satisfies LogReplyAddress };
@@ -193,7 +158,7 @@ export class LogDriver implements Driver {
     const isConsumed = (topic: string): boolean => this.#subscription?.reads(topic) ?? false;
     const target = replyTargetOf(message.headers, this.#options.replyTopics ?? [], isConsumed);
     const isMissing = target.topic !== undefined && this.#broker.topic(target.topic) === undefined;
-    return isMissing ? noSuchReplyTopic(target.topic) : target;
+    return isMissing ? missingReplyTopic(target.topic) : target;
   }
 
   async reply(to: ReplyAddress, reply: OutboundReply): Promise<'confirmed' | 'undeliverable'> {
@@ -203,7 +168,7 @@ export class LogDriver implements Driver {
       return 'undeliverable';
     topic.append({
       key: undefined,
-      value: reply.body,
+      value: replyValue(reply),
       headers: replyHeaders(reply),
       timestamp: this.#broker.clock.now(),
       ...(partition === undefined ? {} : { partition }),
@@ -211,37 +176,33 @@ export class LogDriver implements Driver {
     return 'confirmed';
   }
 
-  async deadLetters({ source = this.#onlyTopic, from }: DeadLetterLocation): Promise<DeadLetterStore> {
+  async deadLetters({
+    source = onlyTopic(this.#options),
+    from,
+  }: DeadLetterLocation): Promise<DeadLetterStore> {
     this.#assertOpen();
     const { patternHeader } = this.#options;
     return new LogDeadLetters({
       broker: this.#broker,
       group: this.consumerName,
       patternHeader,
-      place: { source, from },
+      location: { source, from },
     });
-  }
-
-  /** Undefined where it is not the options that name the topics, or they name several. */
-  get #onlyTopic(): string | undefined {
-    const { topic, topics = [] } = this.#options;
-    const [first] = topics;
-    return topic ?? (topics.length === 1 && typeof first === 'string' ? first : undefined);
   }
 
   async close(): Promise<void> {
     this.#stopReplies?.();
     await this.#subscription?.close();
     this.#connection?.close();
-    this.#stayAlive?.();
+    this.#releaseKeepAlive?.();
     this.state.move({ value: 'closed' });
   }
 
-  /** Replies stay in their topic; the group's partitions are given out anew. */
+  /** Replies stay in their topic; the consumer rejoins its group. */
   #lost(): void {
     this.#connection = undefined;
     void this.connect();
-    // It fails only where the broker itself is closed.
+    // Rejects only where the broker is closed.
     this.#subscription?.reopen().catch(() => {});
   }
 
@@ -253,44 +214,23 @@ export class LogDriver implements Driver {
     const { partitionCount } = this.#broker.topic(topic)!;
     for (const deadLetters of [deadLetterTopic(topic), ...this.#deadLetterTargets])
       this.#declareTopic(deadLetters, partitionCount);
-    for (const delayMs of this.#delays.ofTopics)
+    for (const delayMs of this.#delays.topicDelaysMs)
       this.#declareTopic(retryTopic(topic, this.consumerName, delayMs), partitionCount);
   }
 
-  /** Those of delays that nobody asks for any more too: they may hold messages. */
-  #retryTopics(spec: SubscriptionSpec): readonly string[] {
-    return [...findRetryTopics(this.#broker.topicNames, this.#subscribed(spec), this.consumerName).keys()];
+  /** Includes topics of delays that no policy uses any more: they can still hold messages. */
+  #retryTopics(selection: TopicSelection): readonly string[] {
+    const sources = this.#subscribed(selection);
+    return [...findRetryTopics(this.#broker.topicNames, sources, this.consumerName).keys()];
   }
 
-  #homeOf(name: string, spec: SubscriptionSpec): ConsumedTopic {
-    const home = findRetryTopics([name], this.#subscribed(spec), this.consumerName).get(name);
-    return home ?? { source: name, delayMs: undefined };
+  #consumedTopicOf(name: string, selection: TopicSelection): ConsumedTopic {
+    const retry = findRetryTopics([name], this.#subscribed(selection), this.consumerName).get(name);
+    return retry ?? { source: name, delayMs: undefined };
   }
 
-  /** What the user or the handlers name: one topic, several, or each pattern as a topic. */
-  #sources(spec: SubscriptionSpec): readonly (string | RegExp)[] {
-    const { topic, topics } = this.#options;
-    if (topic !== undefined) return [topic];
-    if (topics === undefined) return spec.patterns.map(({ text, regExp }) => regExp ?? text);
-    // `g` and `y` would make a match depend on the one before.
-    return topics.map((name) => (typeof name === 'string' ? name : patternFromRegExp(name).regExp!));
-  }
-
-  #subscribed(spec: SubscriptionSpec): readonly string[] {
-    return this.#broker.topicNames.filter((name) => this.#isSource(name, spec));
-  }
-
-  #isSource(name: string, spec: SubscriptionSpec): boolean {
-    return this.#sources(spec).some((source) =>
-      typeof source === 'string' ? source === name : source.test(name) && !isManagedTopic(name),
-    );
-  }
-
-  #destination(message: OutboundMessage): string {
-    const { publishTo, topic } = this.#options;
-    const to = message.to ?? publishTo;
-    if (to !== undefined && 'topic' in to) return to.topic;
-    return topic ?? message.pattern;
+  #subscribed(selection: TopicSelection): readonly string[] {
+    return this.#broker.topicNames.filter((name) => selection.reads(name));
   }
 
   #assertOpen(): void {

@@ -8,13 +8,17 @@ import type {
 } from '../../core/port/dead-letter-store.js';
 import { NoRouteError, PublishRejectedError, StorkConfigError } from '../../core/runtime/errors.js';
 import type { MessageHeaders } from '../../core/message/headers.js';
-import { queueDeadLetter } from '../../driver-kit/queue/broker-dead-letter.js';
+import { readQueueDeadLetter } from '../../driver-kit/queue/broker-dead-letter.js';
 import type { MemoryBroker } from '../broker/memory-broker.js';
 import type { MemoryQueue } from '../broker/queues/memory-queue.js';
 import type { MemoryMessage } from '../broker/message.js';
-import { copyOf, deadLetterQueue, inboundMessage } from './queue-messages.js';
+import { deadLetterQueue } from '../../driver-kit/queue/queue-topology.js';
+import { inboundMessage, republishedMessage } from './queue-messages.js';
 
-/** The dead letters of a queue in memory. Nothing can go away between two steps, so each letter is replayed or stays. */
+/**
+ * The dead letters of a queue in memory. Replay and removal are one synchronous step, so neither can fail
+ * alone.
+ */
 export class QueueDeadLetters implements DeadLetterStore {
   readonly name: string;
   readonly source: string;
@@ -24,10 +28,10 @@ export class QueueDeadLetters implements DeadLetterStore {
   readonly #queue: MemoryQueue;
   readonly #keyHeader: string;
 
-  /** @throws StorkConfigError where there is no such queue, or nobody says which */
+  /** @throws StorkConfigError where no queue is named, or the dead letter queue does not exist */
   constructor(broker: MemoryBroker, { source, from }: DeadLetterLocation, keyHeader: string) {
     if (source === undefined) {
-      const expected = 'the queue whose dead letters are meant';
+      const expected = 'the queue whose messages were dead-lettered';
       throw new StorkConfigError([{ name: 'source', expected, given: 'nothing' }]);
     }
     this.source = source;
@@ -47,38 +51,38 @@ export class QueueDeadLetters implements DeadLetterStore {
     const source = this.#broker.queue(this.source);
     const named = `the queue ${JSON.stringify(this.source)}`;
     if (source === undefined) return [`${named} does not exist: nothing can be replayed`];
-    return source.consumers === 0 ? [`nobody consumes ${named}: replayed letters wait`] : [];
+    return source.consumers === 0 ? [`${named} has no consumers: replayed dead letters wait`] : [];
   }
 
   async scan(visitor: DeadLetterVisitor, { signal }: ScanOptions): Promise<void> {
     for (const raw of this.#queue.peek()) {
       signal.throwIfAborted();
-      const deadLetter = queueDeadLetter(inboundMessage(raw, this.name, this.#keyHeader));
-      const verdict = await visitor.decide(deadLetter);
-      if (verdict === 'stop') return;
-      if (verdict !== 'keep') visitor.settled(deadLetter, this.#settle(raw, verdict));
+      const deadLetter = readQueueDeadLetter(inboundMessage(raw, this.name, this.#keyHeader));
+      const action = await visitor.decide(deadLetter);
+      if (action === 'stop') return;
+      if (action !== 'keep') visitor.settled(deadLetter, this.#settle(raw, action));
     }
   }
 
   async close(): Promise<void> {}
 
-  /** In one tick, so that neither a consumer nor another operator can come between. */
-  #settle(raw: MemoryMessage, verdict: Exclude<DeadLetterAction, 'keep' | 'stop'>): DeadLetterOutcome {
-    if (!this.#queue.peek().includes(raw)) return { skipped: new Error('somebody else has it') };
-    if (verdict === 'discard') {
+  /** Synchronous: no consumer and no other operation can take the message between its steps. */
+  #settle(raw: MemoryMessage, action: Exclude<DeadLetterAction, 'keep' | 'stop'>): DeadLetterOutcome {
+    if (!this.#queue.peek().includes(raw)) return { skipped: new Error('another consumer has it') };
+    if (action === 'discard') {
       this.#queue.remove(raw);
       return 'discarded';
     }
-    const kept = this.#replay(raw, verdict.replay);
-    if (kept !== undefined) return { skipped: kept };
+    const failure = this.#replay(raw, action.replay);
+    if (failure !== undefined) return { skipped: failure };
     this.#queue.remove(raw);
     return 'replayed';
   }
 
-  /** Why it could not be. */
+  /** @returns why the dead letter cannot be replayed; undefined where it was */
   #replay(raw: MemoryMessage, headers: MessageHeaders): Error | undefined {
-    const copy = copyOf(raw, { to: 'dead-letter', headers });
-    const outcome = this.#broker.publish('', this.source, copy);
+    const message = republishedMessage(raw, { to: 'dead-letter', headers });
+    const outcome = this.#broker.publish('', this.source, message);
     if (outcome === 'routed') return undefined;
     const named = `the queue ${JSON.stringify(this.source)}`;
     return outcome === 'unrouted'

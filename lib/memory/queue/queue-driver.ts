@@ -1,13 +1,7 @@
 import { ConnectionStateCell } from '../../core/port/connection-state.js';
-import {
-  validateTargetsNotConsumed,
-  sourceSettingsOf,
-  findConflicts,
-  validateNoPartitionOrder,
-} from '../../driver-kit/subscription.js';
+import { sourceSettingsOf } from '../../driver-kit/source-settings.js';
 import type { DeadLetterStore, DeadLetterLocation } from '../../core/port/dead-letter-store.js';
 import type {
-  Capabilities,
   DeliverySink,
   Driver,
   ReplyInbox,
@@ -32,46 +26,33 @@ import type {
   OutboundReply,
   ReplyTarget,
 } from '../../core/port/message.js';
+import { queueAddress, replyTarget, type QueueAddress } from '../../driver-kit/queue/addressing.js';
+import { describeAddress } from '../../driver-kit/queue/describe-address.js';
+import { queueCapabilities } from '../../driver-kit/queue/queue-capabilities.js';
 import {
-  queueAddress,
-  validateBindable,
-  replyTarget,
-  type QueueAddress,
-} from '../../driver-kit/queue/addressing.js';
+  bindingKeys,
+  deadLetterDeliveryLimit,
+  deadLetterQueue,
+  defaultDeliveryLimit,
+  isDeadLetterQueue,
+} from '../../driver-kit/queue/queue-topology.js';
+import { validateQueueSubscription } from '../../driver-kit/queue/validate-subscription.js';
 import type { DriverEnvironment } from '../../nest/bootstrap/transport-definition.js';
 import { BrokerError } from '../broker/broker-error.js';
-import type { MemoryBroker } from '../broker/memory-broker.js';
+import type { MemoryBroker, PublishOutcome } from '../broker/memory-broker.js';
 import type { QueueSettings } from '../broker/queues/queue-settings.js';
 import { keepAlive } from '../keep-alive.js';
-import {
-  deadLetterQueue,
-  declareRetryQueue,
-  isDeadLetterQueue,
-  inboundReply,
-  outboundReply,
-  rawOf,
-  type Publishable,
-} from './queue-messages.js';
+import { declareRetryQueue, inboundReply, outboundReply, rawOf, type Publishable } from './queue-messages.js';
 import type { MemoryOptions } from '../options.js';
 import { QueueDeadLetters } from './queue-dead-letters.js';
 import { QueueSubscription } from './queue-subscription.js';
 
-const defaultDeliveryLimit = 100;
+const deadLetterSettings: QueueSettings = { deliveryLimit: deadLetterDeliveryLimit };
+
 /**
- * Dead letters are looked at and replayed, not worked off: their own limit only ends a reader that crashes without end. A transport may
- * read them like any queue, so whoever declares a queue of such a name declares it so.
+ * The driver of `memory({ mode: 'queue' })`: one queue with its dead letter queue, bound to the exchange
+ * if given.
  */
-const deadLetterSettings: QueueSettings = { deliveryLimit: 1_000_000 };
-
-export const queueCapabilities: Capabilities = {
-  messageOptions: new Set(['delayMs', 'expiresInMs', 'priority', 'persistent', 'appId']),
-  destinations: new Set(['queue', 'exchange']),
-  pausesWithoutRedelivery: false,
-  requeue: 'broker',
-  exclusiveSource: true,
-};
-
-/** The driver of `memory({ mode: 'queue' })`: a queue with its dead letter queue, bound to an exchange if there is one. */
 export class QueueDriver implements Driver {
   readonly capabilities = queueCapabilities;
   readonly consumerName: string | undefined;
@@ -81,7 +62,7 @@ export class QueueDriver implements Driver {
   readonly #name: string;
   readonly #keyHeader: string;
   #connection: { close(): void } | undefined;
-  #stayAlive: (() => void) | undefined;
+  #releaseKeepAlive: (() => void) | undefined;
   #subscription: QueueSubscription | undefined;
   #inbox: { readonly address: string; close(): void } | undefined;
   #replies: ReplyListener | undefined;
@@ -96,16 +77,7 @@ export class QueueDriver implements Driver {
 
   validate(spec: SubscriptionSpec | undefined): readonly ConfigProblem[] {
     if (spec === undefined) return [];
-    return [
-      ...validateNoPartitionOrder(spec.patterns, this.#name),
-      ...findConflicts(spec.patterns, `the queue "${this.#options.queue}"`),
-      ...validateTargetsNotConsumed(
-        spec.deadLetterTargets,
-        (name) => name === this.#options.queue,
-        this.#name,
-      ),
-      ...validateBindable(spec.patterns, this.#options.exchange, this.#name),
-    ];
+    return validateQueueSubscription(spec, this.#options, this.#name);
   }
 
   async connect(): Promise<void> {
@@ -113,7 +85,7 @@ export class QueueDriver implements Driver {
     if (this.#connection !== undefined) return;
     this.state.move({ value: 'connecting' });
     this.#connection = this.#broker.connect(() => this.#lost());
-    this.#stayAlive ??= keepAlive();
+    this.#releaseKeepAlive ??= keepAlive();
     this.state.move({ value: 'ready' });
   }
 
@@ -131,7 +103,7 @@ export class QueueDriver implements Driver {
       queue: this.#options.queue!,
       keyHeader: this.#keyHeader,
       prefetch: this.#options.prefetch ?? spec.concurrency * 2,
-      consume: sourceSettingsOf(spec.patterns),
+      settings: sourceSettingsOf(spec.patterns),
       sink,
       declare: () => this.#declare(spec),
     });
@@ -160,15 +132,12 @@ export class QueueDriver implements Driver {
     const body = message.body ?? Buffer.alloc(0);
     const delay = message.delayMs === undefined ? {} : { delayMs: message.delayMs };
     const outcome = this.#publish(to, { body, headers, properties }, delay);
-    const where =
-      to.exchange === ''
-        ? `the queue "${to.routingKey}"`
-        : `"${to.exchange}" with the key "${to.routingKey}"`;
+    const where = describeAddress(to);
     if (outcome === 'unrouted') throw new NoRouteError(`no queue takes what was sent to ${where}`);
     if (outcome === 'rejected') throw new PublishRejectedError(`a queue behind ${where} is full`);
   }
 
-  /** A queue for each delay costs nothing here. */
+  /** Exact: in memory a retry queue for every delay costs nothing. */
   roundDelay(delayMs: number): number {
     return delayMs;
   }
@@ -201,11 +170,11 @@ export class QueueDriver implements Driver {
     await this.#subscription?.close();
     this.#inbox?.close();
     this.#connection?.close();
-    this.#stayAlive?.();
+    this.#releaseKeepAlive?.();
     this.state.move({ value: 'closed' });
   }
 
-  /** The connection broke: what was unsettled goes back, pending requests fail, and everything comes back as it was. */
+  /** Requeues unsettled messages, fails pending requests and reconnects with the same subscription. */
   #lost(): void {
     this.#connection = undefined;
     const error = new ConnectionLostError(
@@ -217,13 +186,12 @@ export class QueueDriver implements Driver {
     void this.connect();
   }
 
-  /** To an exchange that does not exist nothing is routed. */
-  #publish(to: QueueAddress, content: Publishable, delay: { delayMs?: number }) {
+  #publish(to: QueueAddress, content: Publishable, delay: { delayMs?: number }): PublishOutcome {
     try {
       return this.#broker.publish(to.exchange, to.routingKey, content, delay);
     } catch (error) {
-      if (error instanceof BrokerError && error.code === 404) return 'unrouted';
-      throw error;
+      if (!(error instanceof BrokerError && error.code === 404)) throw error;
+      throw new NoRouteError(`there is no exchange "${to.exchange}"`, { cause: error });
     }
   }
 
@@ -239,10 +207,9 @@ export class QueueDriver implements Driver {
     );
     if (exchange === undefined) return;
     this.#broker.declareExchange(exchange.name, exchange.type);
-    for (const { text } of spec.patterns) {
-      const args =
-        exchange.type === 'headers' ? { 'x-match': 'all', [headerNames.pattern]: text } : undefined;
-      this.#broker.bind(exchange.name, queue, text, args);
+    for (const key of bindingKeys(exchange.type, spec.patterns)) {
+      const args = exchange.type === 'headers' ? { 'x-match': 'all', [headerNames.pattern]: key } : undefined;
+      this.#broker.bind(exchange.name, queue, key, args);
     }
   }
 

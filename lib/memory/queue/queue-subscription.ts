@@ -1,4 +1,4 @@
-import type { SourceSettings } from '../../driver-kit/subscription.js';
+import type { SourceSettings } from '../../driver-kit/source-settings.js';
 import type { DeliverySink, Subscription } from '../../core/port/driver.js';
 import {
   type RepublishedMessage,
@@ -9,40 +9,42 @@ import {
 import { PublishUnconfirmedError } from '../../core/runtime/errors.js';
 import type { MemoryBroker } from '../broker/memory-broker.js';
 import type { QueueConsumer, QueueDelivery } from '../broker/queues/memory-queue.js';
-import { copyOf, deadLetterQueue, declareRetryQueue, inboundMessage, rawOf } from './queue-messages.js';
+import { deadLetterQueue } from '../../driver-kit/queue/queue-topology.js';
+import { declareRetryQueue, inboundMessage, rawOf, republishedMessage } from './queue-messages.js';
 
 export interface QueueSubscriptionFields {
   readonly broker: MemoryBroker;
   readonly queue: string;
   readonly keyHeader: string;
   readonly prefetch: number;
-  readonly consume: SourceSettings;
+  readonly settings: SourceSettings;
   readonly sink: DeliverySink;
-  /** Makes the queue and its companions again where they are gone. */
+  /** Declares the queue, its retry queues and its dead letter queue again where they were deleted. */
   readonly declare: () => void;
 }
 
-/** Consumes one queue: a channel at a time, a new one after every loss. */
+/** Consumes one queue through one channel; after a loss it opens a new one. */
 export class QueueSubscription implements Subscription {
   readonly #fields: QueueSubscriptionFields;
-  /** Channels that may still have unsettled deliveries, the newest last. */
+  /** Channels with unsettled deliveries; the newest is last. */
   #channels: QueueChannel[] = [];
-  #state: 'flowing' | 'paused' | 'stopped' = 'paused';
+  #state: 'consuming' | 'paused' | 'stopped' = 'paused';
 
   constructor(fields: QueueSubscriptionFields) {
     this.#fields = fields;
   }
 
   open(): void {
-    this.#state = 'flowing';
+    this.#state = 'consuming';
     this.#fields.declare();
-    // A deleted queue ends its consumer; like a channel that the broker closed, it comes back with its topology.
+    // A deleted queue cancels its consumer. The queue is declared again, as after a channel that RabbitMQ
+    // closed.
     const channel = new QueueChannel(this.#fields, () => queueMicrotask(() => this.reopen()));
     this.#channels = [...this.#channels.filter(({ isDone }) => !isDone), channel];
   }
 
   pause(): void {
-    if (this.#state !== 'flowing') return;
+    if (this.#state !== 'consuming') return;
     this.#state = 'paused';
     this.#channels.at(-1)?.cancel();
   }
@@ -56,10 +58,10 @@ export class QueueSubscription implements Subscription {
     this.#state = 'stopped';
   }
 
-  /** After the loss of the connection: nothing of the old channels can be settled any more. */
+  /** After the loss of the connection: deliveries of the old channels cannot be settled any more. */
   reopen(): void {
     this.#closeChannels();
-    if (this.#state === 'flowing') this.open();
+    if (this.#state === 'consuming') this.open();
   }
 
   async close(): Promise<void> {
@@ -73,7 +75,7 @@ export class QueueSubscription implements Subscription {
   }
 }
 
-/** One consumer with the epoch of its deliveries. */
+/** One consumer and the session of its deliveries. */
 class QueueChannel implements DeliverySource {
   readonly #fields: QueueSubscriptionFields;
   readonly #session = new SourceSession();
@@ -86,12 +88,12 @@ class QueueChannel implements DeliverySource {
     const queue = fields.broker.queue(fields.queue)!;
     this.#consumer = queue.consume({
       prefetch: fields.prefetch,
-      onDelivery: (delivery) => this.#take(delivery),
+      onDelivery: (delivery) => this.#deliver(delivery),
       onCancelled,
     });
   }
 
-  /** True once it takes nothing more and has nothing to settle. */
+  /** True once it is cancelled and all its deliveries are settled. */
   get isDone(): boolean {
     return this.#isCancelled && this.#unsettled === 0;
   }
@@ -110,22 +112,23 @@ class QueueChannel implements DeliverySource {
     this.#consumer.nack(delivery.tag, true);
   }
 
-  async republish(delivery: Delivery, copy: RepublishedMessage): Promise<void> {
-    const target = this.#companionFor(copy);
-    const outcome = this.#fields.broker.publish('', target, copyOf(rawOf(delivery.message), copy));
+  async republish(delivery: Delivery, republished: RepublishedMessage): Promise<void> {
+    const target = this.#targetOf(republished);
+    const message = republishedMessage(rawOf(delivery.message), republished);
+    const outcome = this.#fields.broker.publish('', target, message);
     if (outcome === 'routed') return;
-    throw new PublishUnconfirmedError(`the queue "${target}" did not take a copy: ${outcome}`);
+    throw new PublishUnconfirmedError(`the queue "${target}" did not take a republished message: ${outcome}`);
   }
 
-  #companionFor(copy: RepublishedMessage): string {
+  #targetOf(republished: RepublishedMessage): string {
     const { broker, queue, declare } = this.#fields;
-    if (copy.to === 'redelivery') return declareRetryQueue(broker, queue, copy.delayMs);
-    const deadLetters = copy.target ?? deadLetterQueue(queue);
+    if (republished.to === 'redelivery') return declareRetryQueue(broker, queue, republished.delayMs);
+    const deadLetters = republished.target ?? deadLetterQueue(queue);
     if (broker.queue(deadLetters) === undefined) declare();
     return deadLetters;
   }
 
-  /** Takes nothing more; what was delivered can still be settled. */
+  /** Stops deliveries; those that it has can still be settled. */
   cancel(): void {
     this.#isCancelled = true;
     this.#consumer.cancel();
@@ -136,8 +139,8 @@ class QueueChannel implements DeliverySource {
     this.#consumer.close();
   }
 
-  #take({ tag, message, redelivered }: QueueDelivery): void {
-    const { queue, keyHeader, consume, sink } = this.#fields;
+  #deliver({ tag, message, redelivered }: QueueDelivery): void {
+    const { queue, keyHeader, settings: consume, sink } = this.#fields;
     this.#unsettled++;
     const inbound = inboundMessage(message, queue, keyHeader);
     const fields = {

@@ -7,7 +7,7 @@ import {
 } from '../../core/port/delivery.js';
 import type { DeliverySink, SubscriptionSpec } from '../../core/port/driver.js';
 import type { StorkClock } from '../../core/runtime/clock.js';
-import { sourceSettingsOf, type SourceSettings } from '../../driver-kit/subscription.js';
+import { sourceSettingsOf, type SourceSettings } from '../../driver-kit/source-settings.js';
 import { inboundMessage } from '../publish/messages.js';
 import type { Publisher } from '../publish/publisher.js';
 import type { QueueTopology } from '../topology/topology.js';

@@ -9,7 +9,7 @@ import type {
 } from '../../core/port/dead-letter-store.js';
 import { ConnectionLostError } from '../../core/runtime/errors.js';
 import type { MessageHeaders } from '../../core/message/headers.js';
-import { queueDeadLetter } from '../../driver-kit/queue/broker-dead-letter.js';
+import { readQueueDeadLetter } from '../../driver-kit/queue/broker-dead-letter.js';
 import type { ScanChannel } from './scan-channel.js';
 import { deliveriesLeft, deliveryLimitNearError } from './delivery-limit.js';
 import { republishOptions, inboundMessage } from '../publish/messages.js';
@@ -94,7 +94,7 @@ export class DeadLetterScan {
         this.#remaining = 0;
         return;
       }
-      const deadLetter = queueDeadLetter(inboundMessage(message, queue, keyHeader));
+      const deadLetter = readQueueDeadLetter(inboundMessage(message, queue, keyHeader));
       if (takeOne(visited, deadLetter.id)) channel.keep(message);
       else await this.#visit(deadLetter, message, channel);
     }

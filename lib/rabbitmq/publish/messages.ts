@@ -3,22 +3,25 @@ import type { RepublishedMessage } from '../../core/port/delivery.js';
 import {
   copyHeaders,
   emptyHeaders,
-  headerNames,
   readKey,
-  readText,
   reservedPrefix,
-  type MessageHeaders,
   type HeaderValue,
+  type MessageHeaders,
 } from '../../core/message/headers.js';
 import { StorkConfigError } from '../../core/runtime/errors.js';
-import {
-  type InboundMessage,
-  type OutboundMessage,
-  readReplyKind,
-  type InboundReply,
-  type OutboundReply,
+import type {
+  InboundMessage,
+  InboundReply,
+  OutboundMessage,
+  OutboundReply,
 } from '../../core/port/message.js';
-import { directReplyQueue } from '../../driver-kit/queue/addressing.js';
+import {
+  patternsOf,
+  propertyText,
+  republishedHeaders,
+  republishedReplyTo,
+} from '../../driver-kit/queue/queue-message.js';
+import { inboundQueueReply, queueReplyHeaders } from '../../driver-kit/queue/queue-reply.js';
 
 const noHeaders: MessageHeaders = emptyHeaders();
 
@@ -28,29 +31,16 @@ export function inboundMessage(message: ConsumeMessage, queue: string, keyHeader
   return {
     body: content,
     headers,
-    patterns: patternsOf(properties.type as unknown, headers, fields.routingKey),
-    contentType: text(properties.contentType),
-    contentEncoding: text(properties.contentEncoding),
-    messageId: text(properties.messageId),
-    correlationId: text(properties.correlationId),
+    patterns: patternsOf(properties.type, headers, fields.routingKey),
+    contentType: propertyText(properties.contentType),
+    contentEncoding: propertyText(properties.contentEncoding),
+    messageId: propertyText(properties.messageId),
+    correlationId: propertyText(properties.correlationId),
     key: readKey(headers, keyHeader),
     timestamp: typeof properties.timestamp === 'number' ? properties.timestamp * 1_000 : undefined,
     origin: { source: queue, exchange: fields.exchange, routingKey: fields.routingKey },
     raw: message,
   };
-}
-
-/** A republish through the default exchange leaves the queue's name as routing key: the original one is in a header then. */
-function patternsOf(type: unknown, headers: MessageHeaders, routingKey: string): readonly string[] {
-  const named = text(type);
-  const origin = readText(headers, headerNames.originRoutingKey);
-  if (origin === undefined) return named === undefined ? [routingKey] : [named, routingKey];
-  return named === undefined ? [origin, routingKey] : [named, origin, routingKey];
-}
-
-/** An empty property says nothing. */
-function text(value: unknown): string | undefined {
-  return typeof value === 'string' && value !== '' ? value : undefined;
 }
 
 export function publishOptions(message: OutboundMessage, keyHeader: string): Options.Publish {
@@ -62,7 +52,7 @@ export function publishOptions(message: OutboundMessage, keyHeader: string): Opt
     contentType: message.contentType,
     type: message.pattern,
     messageId: message.messageId,
-    // AMQP counts in seconds.
+    // AMQP timestamps are in seconds.
     timestamp: Math.floor(message.timestamp / 1_000),
     persistent: message.persistent ?? true,
     mandatory: true,
@@ -74,31 +64,24 @@ export function publishOptions(message: OutboundMessage, keyHeader: string): Opt
 }
 
 /**
- * Headers that a broker reads or writes. A copied `x-death` made a message vanish in what looked like a circle, a copied `CC` delivered
- * it a second time.
+ * A message on its way to a retry or dead letter queue, or a dead letter on its way to its source queue.
  */
-const brokerOwned = /^(x-(death|delivery-count|acquired-count)|x-(first|last)-death-.*|CC|BCC)$/;
-
-/** A copy for a companion, or a letter's for its source. */
-interface CopiedAs {
+interface Republish {
   readonly to: RepublishedMessage['to'] | 'replay';
   readonly headers: MessageHeaders;
 }
 
 /**
- * Properties of a message's copy, built from what may be carried on. No expiration, no user id: the broker would act on them; what a
- * reader may want of them is kept as text. A reply address goes only with a request that comes back.
+ * Properties of a republished message: an allow-list. Expiration and user id are not on it, because the
+ * broker would act on them again; headers keep them as text.
  */
-export function republishOptions(message: ConsumeMessage, copy: CopiedAs): Options.Publish {
+export function republishOptions(
+  message: ConsumeMessage,
+  { to, headers: given }: Republish,
+): Options.Publish {
   const { properties } = message;
-  const headers = copyHeaders(copy.headers);
-  for (const name of Object.keys(headers)) if (brokerOwned.test(name)) delete headers[name];
-  const keep = (name: string, value: unknown): void => {
-    if (value !== undefined && headers[name] === undefined) headers[name] = shown(value);
-  };
-  keep(headerNames.originExpiration, properties.expiration);
-  keep(headerNames.originUserId, properties.userId);
-  keep(headerNames.originCc, properties.headers?.['CC']);
+  const { expiration, userId } = properties;
+  const headers = republishedHeaders(given, { expiration, userId, cc: properties.headers?.['CC'] });
   fitHeaders(headers);
   const options: Options.Publish = { headers, persistent: true, mandatory: true };
   for (const name of [
@@ -114,15 +97,21 @@ export function republishOptions(message: ConsumeMessage, copy: CopiedAs): Optio
   }
   if (typeof properties.timestamp === 'number') options.timestamp = properties.timestamp;
   if (typeof properties.priority === 'number') options.priority = properties.priority;
-  const replyTo = copy.to === 'redelivery' ? text(properties.replyTo) : undefined;
-  if (replyTo !== undefined && replyTo !== directReplyQueue) options.replyTo = replyTo;
+  const replyTo = republishedReplyTo(to, properties.replyTo);
+  if (replyTo !== undefined) options.replyTo = replyTo;
   return options;
 }
 
-/** What the client writes of headers at most, 64 KiB, less what the other properties need. */
+/**
+ * amqplib encodes headers and properties in one frame of at most 64 KiB; the rest is for the other
+ * properties.
+ */
 const maxHeaderBytes = 60 * 1024;
 
-/** A letter that cannot be written would never leave its queue: the longest foreign headers stay behind, never the body. */
+/**
+ * Drops the longest foreign headers until the others fit into a frame. A dead letter that cannot be
+ * encoded would never leave its source queue; its body and the stork headers are always kept.
+ */
 function fitHeaders(headers: Record<string, HeaderValue>): void {
   const sizes = Object.entries(headers).map(([name, value]) => ({ name, bytes: sizeOf(name, value) }));
   let total = sizes.reduce((sum, { bytes }) => sum + bytes, 0);
@@ -136,7 +125,7 @@ function fitHeaders(headers: Record<string, HeaderValue>): void {
   }
 }
 
-/** Never less than AMQP needs for it; of a nested value about what its text needs. */
+/** An upper bound of the encoded size; nested values are estimated by their JSON. */
 function sizeOf(name: string, value: HeaderValue): number {
   const bytes =
     typeof value === 'string' ? Buffer.byteLength(value) : value instanceof Uint8Array ? value.length : 16;
@@ -148,16 +137,12 @@ function jsonOf(value: unknown): string {
   try {
     return JSON.stringify(value) ?? '';
   } catch {
-    // Too deep to look at, so too deep to carry.
+    // Nested too deeply for JSON, so too deeply for amqplib as well: counted as too large, which drops it.
     return ' '.repeat(maxHeaderBytes);
   }
 }
 
-function shown(value: unknown): string {
-  return (typeof value === 'string' ? value : (JSON.stringify(value) ?? '')).slice(0, 1_024);
-}
-
-/** Kinds of values that the client takes for plain objects, or not at all. */
+/** Converts values that amqplib would encode as empty tables, or refuse: dates, byte arrays, bigints. */
 function amqpHeaders(given: MessageHeaders): Record<string, HeaderValue> {
   const headers = copyHeaders(given);
   for (const name of Object.keys(headers)) {
@@ -175,30 +160,27 @@ function amqpHeaders(given: MessageHeaders): Record<string, HeaderValue> {
   return headers;
 }
 
-/** The client writes whole numbers in 64 bits, others as they are. */
+/** amqplib encodes integers in 64 bits and other numbers as doubles. */
 function isAmqpNumber(value: number): boolean {
   return Number.isFinite(value) && (!Number.isInteger(value) || Math.abs(value) < 2 ** 63);
 }
 
-/** The least that a letter can be: its body and our own headers, which are text. */
+/** The smallest form of a dead letter: its body and the stork headers, which are text. */
 export function minimalProperties(copy: RepublishedMessage): Options.Publish {
   const own = Object.entries(copy.headers).filter(([name]) => name.startsWith(reservedPrefix));
   return { headers: Object.fromEntries(own), persistent: true, mandatory: true };
 }
 
-export function replyOptions({ kind, correlationId, contentType, headers }: OutboundReply): Options.Publish {
-  const written = copyHeaders(headers);
-  if (kind !== 'value') written[headerNames.reply] = kind;
-  return { headers: written, contentType, correlationId, persistent: false };
+export function replyOptions(reply: OutboundReply): Options.Publish {
+  const { contentType, correlationId } = reply;
+  return { headers: queueReplyHeaders(reply), contentType, correlationId, persistent: false };
 }
 
 export function inboundReply({ properties, content }: ConsumeMessage): InboundReply {
-  const headers = properties.headers ?? noHeaders;
-  return {
-    kind: readReplyKind(readText(headers, headerNames.reply)),
-    correlationId: text(properties.correlationId) ?? '',
+  return inboundQueueReply({
     body: content,
-    contentType: text(properties.contentType),
-    headers,
-  };
+    headers: properties.headers ?? noHeaders,
+    correlationId: properties.correlationId,
+    contentType: properties.contentType,
+  });
 }

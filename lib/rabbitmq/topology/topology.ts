@@ -1,15 +1,24 @@
 import type { Channel, Options } from 'amqplib';
 import type { SubscriptionSpec } from '../../core/port/driver.js';
 import { StorkConfigError, messageOf } from '../../core/runtime/errors.js';
+import {
+  bindingKeys,
+  deadLetterDeliveryLimit,
+  deadLetterQueue,
+  isDeadLetterQueue,
+  retryQueue,
+} from '../../driver-kit/queue/queue-topology.js';
 import { queueExpiresAfterMs } from '../publish/delay-queues.js';
 import { replyCodeOf, replyCodes } from '../connection/errors.js';
+
+export { deadLetterQueue, isDeadLetterQueue, retryQueue };
 
 export interface Exchange {
   readonly name: string;
   readonly type: 'direct' | 'topic' | 'fanout';
 }
 
-/** What one transport consumes, as far as the broker must know it. */
+/** The queue of one transport, as it is declared on the broker. */
 export interface QueueTopology {
   readonly queue: string;
   readonly queueType: 'quorum' | 'classic';
@@ -19,20 +28,9 @@ export interface QueueTopology {
 }
 
 /**
- * Dead letters are looked at and replayed, not worked off: their own limit only ends a reader that crashes without end. The default of
- * RabbitMQ 4 would drop a letter at its 21st reading.
+ * Declares the dead letter queue and the retry queues before their source queue, which never exists
+ * without them.
  */
-const deadLetterDeliveryLimit = 1_000_000;
-
-export function deadLetterQueue(queue: string): string {
-  return `${queue}.dlq`;
-}
-
-export function isDeadLetterQueue(queue: string): boolean {
-  return queue.endsWith(deadLetterQueue(''));
-}
-
-/** Declares in the order in which nothing can be lost: a source never exists without its companions. Idempotent. */
 export async function declareTopology(
   channel: Channel,
   topology: QueueTopology,
@@ -42,34 +40,33 @@ export async function declareTopology(
   for (const deadLetters of [deadLetterQueue(queue), ...spec.deadLetterTargets])
     await declareDeadLetters(channel, deadLetters);
   for (const delayMs of spec.redeliverDelaysMs) await declareRetries(channel, queue, delayMs);
-  // A transport may read dead letters like any queue: whoever declares a queue of such a name declares it so.
+  // A transport can consume a dead letter queue as well: it is declared with the same arguments everywhere.
   const options = isDeadLetterQueue(queue) ? deadLetterOptions() : sourceOptions(topology);
   await declareQueue(channel, queue, options);
   if (exchange === undefined) return;
   await declared(`the exchange "${exchange.name}"`, () =>
     channel.assertExchange(exchange.name, exchange.type, { durable: true }),
   );
-  // A fanout exchange looks at no key.
-  const keys = exchange.type === 'fanout' ? [''] : spec.patterns.map(({ text }) => text);
-  for (const key of keys) await channel.bindQueue(queue, exchange.name, key);
+  for (const key of bindingKeys(exchange.type, spec.patterns))
+    await channel.bindQueue(queue, exchange.name, key);
 }
 
-/** @param queue where letters lie, whatever its name */
+/** @param queue any name: handlers can name their own dead letter queue */
 export async function declareDeadLetters(channel: Channel, queue: string): Promise<void> {
   await declareQueue(channel, queue, deadLetterOptions());
 }
 
-export function retryQueue(queue: string, delayMs: number): string {
-  return `${queue}.retry.${delayMs}`;
-}
-
-/** Holds messages back for so long and gives them to their queue again. Declaring it renews its lease, publishing does not. */
+/**
+ * Declares the retry queue, whose messages return to their source queue after `delayMs`. Only a declare
+ * resets the queue's expiry (`x-expires`); a publish does not.
+ */
 export async function declareRetries(channel: Channel, queue: string, delayMs: number): Promise<void> {
   await declareQueue(channel, retryQueue(queue, delayMs), {
     durable: true,
     arguments: {
       'x-queue-type': 'quorum',
-      // Nobody consumes it; a reader at the broker's console must not use up a message's returns.
+      // No application consumes it; reading in the management UI must not reach the delivery limit of its
+      // messages.
       'x-delivery-limit': deadLetterDeliveryLimit,
       'x-message-ttl': delayMs,
       'x-expires': delayMs + queueExpiresAfterMs,
@@ -85,15 +82,15 @@ async function declareQueue(channel: Channel, queue: string, options: Options.As
   await declared(`the queue "${queue}"`, () => channel.assertQueue(queue, options));
 }
 
-/** The broker names the first difference only. */
+/** RabbitMQ's error names the first differing argument only. */
 async function declared(what: string, declare: () => Promise<unknown>): Promise<void> {
   try {
     await declare();
   } catch (error) {
     const code = replyCodeOf(error);
     if (code !== replyCodes.preconditionFailed && code !== replyCodes.resourceLocked) throw error;
-    const said = messageOf(error).replace(/^.*?(PRECONDITION_FAILED|RESOURCE_LOCKED) - /s, '');
-    throw new StorkConfigError(`${what} exists with other arguments: ${said}`, { cause: error });
+    const difference = messageOf(error).replace(/^.*?(PRECONDITION_FAILED|RESOURCE_LOCKED) - /s, '');
+    throw new StorkConfigError(`${what} exists with other arguments: ${difference}`, { cause: error });
   }
 }
 
@@ -116,7 +113,7 @@ function sourceOptions({ queue, queueType, deliveryLimit, maxPriority }: QueueTo
       'x-queue-type': 'quorum',
       'x-delivery-limit': deliveryLimit,
       ...target,
-      // Without `reject-publish` the broker falls back to at-most-once and says nothing.
+      // Without `reject-publish` RabbitMQ silently falls back to at-most-once dead-lettering.
       'x-dead-letter-strategy': 'at-least-once',
       'x-overflow': 'reject-publish',
     },

@@ -163,9 +163,9 @@ function events(harness: DriverHarness, start: Start): void {
   });
 
   it.each<[string, () => unknown, string]>([
-    ['is no text', () => 7, 'gave 7 (number), expected text that is not empty, or undefined'],
-    ['is empty', () => '', 'gave "", expected text that is not empty, or undefined'],
-    ['is a promise', async () => 'k', 'gave an object, expected text that is not empty, or undefined'],
+    ['is no text', () => 7, 'returned 7 (number), expected a non-empty string or undefined'],
+    ['is empty', () => '', 'returned "", expected a non-empty string or undefined'],
+    ['is a promise', async () => 'k', 'returned an object, expected a non-empty string or undefined'],
     [
       'cannot be told',
       () => {

@@ -170,7 +170,7 @@ describe('start', () => {
     }).compile();
     const app = testing.createNestMicroservice({ ...storkMicroservice(), logger: false });
     await expect(app.listen()).rejects.toThrow(
-      /pattern {"cmd":"quote"} on the transport "audit".*patternHeader.*via\(\)/,
+      /pattern {"cmd":"quote"} of Orders.quote on the transport "audit".*patternHeader.*via\(\)/,
     );
   });
 

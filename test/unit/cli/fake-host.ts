@@ -11,7 +11,7 @@ import type {
 } from '../../../lib/core/port/dead-letter-store.js';
 import type { MessageHeaders } from '../../../lib/core/message/headers.js';
 
-export interface LetterFields {
+export interface DeadLetterFields {
   readonly id: string;
   readonly body?: Buffer | string | null;
   readonly headers?: MessageHeaders;
@@ -25,7 +25,7 @@ export function deadLetter({
   headers = {},
   source = 'orders',
   reason,
-}: LetterFields): StoredDeadLetter {
+}: DeadLetterFields): StoredDeadLetter {
   return {
     id,
     message: {
@@ -48,8 +48,8 @@ export function deadLetter({
   };
 }
 
-/** Letters in a list; what is replayed or discarded leaves it. */
-export class FakeBox implements DeadLetterStore {
+/** A store over a list, from which replayed and discarded dead letters are removed. */
+export class FakeStore implements DeadLetterStore {
   readonly name = 'orders.dlq';
   readonly source = 'orders';
   readonly group: string | undefined;
@@ -57,9 +57,9 @@ export class FakeBox implements DeadLetterStore {
   readonly replayed: string[] = [];
   readonly discarded: string[] = [];
   readonly windows: number[] = [];
-  said: string[] = [];
+  warningLines: string[] = [];
   isClosed = false;
-  /** Called before each letter is asked about. */
+  /** Called before each dead letter is passed to the visitor. */
   beforeVisit: (deadLetter: StoredDeadLetter) => void = () => {};
   deadLetters: StoredDeadLetter[];
 
@@ -73,7 +73,7 @@ export class FakeBox implements DeadLetterStore {
   }
 
   async warnings(): Promise<readonly string[]> {
-    return this.said;
+    return this.warningLines;
   }
 
   async scan(visitor: DeadLetterVisitor, { window, signal }: ScanOptions): Promise<void> {
@@ -81,12 +81,12 @@ export class FakeBox implements DeadLetterStore {
     for (const stored of this.deadLetters) {
       this.beforeVisit(stored);
       signal.throwIfAborted();
-      const verdict = await visitor.decide(stored);
-      if (verdict === 'stop') break;
-      if (verdict === 'keep') continue;
+      const action = await visitor.decide(stored);
+      if (action === 'stop') break;
+      if (action === 'keep') continue;
       this.deadLetters = this.deadLetters.filter((other) => other !== stored);
-      (verdict === 'discard' ? this.discarded : this.replayed).push(stored.id);
-      visitor.settled(stored, verdict === 'discard' ? 'discarded' : 'replayed');
+      (action === 'discard' ? this.discarded : this.replayed).push(stored.id);
+      visitor.settled(stored, action === 'discard' ? 'discarded' : 'replayed');
     }
     signal.throwIfAborted();
   }
@@ -100,22 +100,22 @@ export interface Ran {
   readonly code: number;
   readonly stdout: string;
   readonly stderr: string;
-  /** Where it looked; undefined where it came to nothing. */
+  /** The target that it opened; undefined where it opened none. */
   readonly target: Target | undefined;
 }
 
-export interface AttemptFields {
+export interface RunFields {
   readonly env?: Host['env'];
   readonly width?: number;
   readonly signal?: AbortSignal;
   readonly open?: () => Promise<OpenedStore>;
 }
 
-export const somewhere = { RABBITMQ_URL: 'amqp://user:hunter2@localhost', QUEUE_NAME: 'orders' };
+export const rabbitMqEnv = { RABBITMQ_URL: 'amqp://user:hunter2@localhost', QUEUE_NAME: 'orders' };
 
-/** The command line over a box that is no broker's. */
-export async function runOver(store: FakeBox, args: string, fields: AttemptFields = {}): Promise<Ran> {
-  const { env = somewhere, width, signal = new AbortController().signal } = fields;
+/** Runs the command line over a fake store. */
+export async function runOver(store: FakeStore, args: string, fields: RunFields = {}): Promise<Ran> {
+  const { env = rabbitMqEnv, width, signal = new AbortController().signal } = fields;
   const text = { stdout: '', stderr: '' };
   let target: Target | undefined;
   const opened = async (): Promise<OpenedStore> => ({ store, close: () => store.close() });

@@ -1,50 +1,52 @@
 import { expect, it } from 'vitest';
 import { Interruption } from '../../../lib/cli/host.js';
 import { ConnectionLostError } from '../../../lib/core/runtime/errors.js';
-import { FakeBox, deadLetter, runOver } from './fake-host.js';
+import { FakeStore, deadLetter, runOver } from './fake-host.js';
 
-const threeLetters = [
+const threeDeadLetters = [
   deadLetter({ id: 'a', headers: { 'stork-handler': 'Orders.created', 'stork-attempt': '4' } }),
   deadLetter({ id: 'b', reason: 'fatal', headers: { 'stork-error-name': 'TypeError', tenant: 'x=y' } }),
   deadLetter({ id: 'c', headers: { 'stork-replay-count': '3' } }),
 ];
 
-it('lists letters in a table with a line of totals', async () => {
-  const ran = await runOver(new FakeBox(threeLetters), 'dlq list');
+it('lists dead letters in a table, with totals', async () => {
+  const ran = await runOver(new FakeStore(threeDeadLetters), 'dlq list');
   expect(ran.stdout).toBe(
     'ID  FAILED AT                 REASON             HANDLER         ATTEMPTS  ERROR\n' +
       'a   2026-01-31T09:30:00.000Z  retries-exhausted  Orders.created  4         -\n' +
       'b   2026-01-31T09:30:00.000Z  fatal              -               -         TypeError\n' +
       'c   2026-01-31T09:30:00.000Z  retries-exhausted  -               -         -\n' +
-      '\n3 letters in orders.dlq\n',
+      '\n3 dead letters in orders.dlq\n',
   );
   expect(ran).toMatchObject({ code: 0, stderr: '' });
 });
 
-it('says that there are more than --max', async () => {
-  const { stdout } = await runOver(new FakeBox(threeLetters), 'dlq list --max 2');
-  expect(stdout).toContain('2 letters in orders.dlq, 3 lie there; these are the first, --max shows more\n');
+it('reports the total where --max cuts the list', async () => {
+  const { stdout } = await runOver(new FakeStore(threeDeadLetters), 'dlq list --max 2');
+  expect(stdout).toContain(
+    '2 dead letters in orders.dlq, 3 in total; only the oldest are shown, use --max for more\n',
+  );
 });
 
-it('cuts lines to the terminal, whatever is in them', async () => {
+it('cuts lines to the width of the terminal and escapes control characters', async () => {
   const hostile = deadLetter({
     id: 'a',
     reason: `\u001b[31m${'r'.repeat(200)}`,
     headers: { 'stork-error-name': 'E', 'stork-error-message': `\u001b]0;owned\u0007\n${'x'.repeat(5_000)}` },
   });
-  const { stdout } = await runOver(new FakeBox([hostile]), 'dlq list', { width: 80 });
+  const { stdout } = await runOver(new FakeStore([hostile]), 'dlq list', { width: 80 });
   const lines = stdout.split('\n');
   expect(lines.every((line) => [...line].length <= 80)).toBe(true);
   expect(lines[1]).toMatch(/^a .* \\x1b\[31mr+… /);
   expect(stdout).not.toMatch(/[^\P{Cc}\n]/u);
-  const whole = await runOver(new FakeBox([hostile]), 'dlq list');
+  const whole = await runOver(new FakeStore([hostile]), 'dlq list');
   expect(whole.stdout).toMatch(/ {2}E: \\x1b\]0;owned\\x07\\nx{5000}\n/);
   expect(whole.stdout).not.toMatch(/[^\P{Cc}\n]/u);
 });
 
-it('filters by what is given', async () => {
+it('filters by every filter flag', async () => {
   const ids = async (args: string): Promise<string> => {
-    const { stdout } = await runOver(new FakeBox(threeLetters), `dlq list --json ${args}`);
+    const { stdout } = await runOver(new FakeStore(threeDeadLetters), `dlq list --json ${args}`);
     const lines = stdout.split('\n').filter((line) => line !== '');
     return lines.map((line) => (JSON.parse(line) as { id: string }).id).join('');
   };
@@ -59,9 +61,9 @@ it('filters by what is given', async () => {
   expect(await ids('--until 2026-01-31T09:30')).toBe('');
 });
 
-it('prints a letter as JSON: text as text, bytes as base64', async () => {
+it('prints a dead letter as JSON: text as text, binary as base64', async () => {
   const headers = { bytes: Buffer.from([0xff]), text: Buffer.from('ok'), big: 2n ** 60n, ['__proto__']: 1 };
-  const store = new FakeBox([
+  const store = new FakeStore([
     deadLetter({ id: 'a', body: 'Grüße\u009b', headers }),
     deadLetter({ id: 'b', body: Buffer.from([0xff, 0]) }),
     deadLetter({ id: 'c', body: null }),
@@ -85,14 +87,14 @@ it('prints a letter as JSON: text as text, bytes as base64', async () => {
   expect(c).toMatchObject({ body: null });
 });
 
-it('shows a letter, none of whose parts can pass for another', async () => {
+it('shows a dead letter, no part of which can imitate another', async () => {
   const headers = {
     'x-evil\u001b[2J': 'value\nid  forged',
     'stork-error-name': 'TypeError',
     'stork-error-message': 'no',
     'stork-error-stack': 'TypeError: no\n    at x\u001b[1A',
   };
-  const store = new FakeBox([deadLetter({ id: 'a', body: '{"total":1.0}', headers })]);
+  const store = new FakeStore([deadLetter({ id: 'a', body: '{"total":1.0}', headers })]);
   const { stdout, code } = await runOver(store, 'dlq show a');
   expect(code).toBe(0);
   expect(stdout).toContain('error            TypeError: no\n');
@@ -101,37 +103,43 @@ it('shows a letter, none of whose parts can pass for another', async () => {
   expect(stdout).toContain('body: 13 bytes of JSON\n  {\n    "total": 1.0\n  }\n');
 });
 
-it('says that a letter that it shows is not the only one of its id', async () => {
-  const twins = new FakeBox([deadLetter({ id: 'a', body: 'one' }), deadLetter({ id: 'a', body: 'other' })]);
-  const { stdout, stderr, code } = await runOver(twins, 'dlq show a');
+it('warns where several dead letters have the id that it shows', async () => {
+  const duplicates = new FakeStore([
+    deadLetter({ id: 'a', body: 'one' }),
+    deadLetter({ id: 'a', body: 'other' }),
+  ]);
+  const { stdout, stderr, code } = await runOver(duplicates, 'dlq show a');
   expect(stdout).toContain('one');
-  expect([code, stderr]).toEqual([0, 'warning: several letters have the id a: this is the first of them\n']);
+  expect([code, stderr]).toEqual([
+    0,
+    'warning: several dead letters have the id a: only the first is shown\n',
+  ]);
 });
 
-it('shows text as text, bytes as hex, and what is empty', async () => {
+it('shows text as text, binary as hex, and empty bodies', async () => {
   const view = async (body: Buffer | string | null): Promise<string> =>
-    (await runOver(new FakeBox([deadLetter({ id: 'a', body })]), 'dlq show a')).stdout;
+    (await runOver(new FakeStore([deadLetter({ id: 'a', body })]), 'dlq show a')).stdout;
   expect(await view('a\nid  b')).toContain('body: 7 bytes of text\n  a\n  id  b\n');
   expect(await view(Buffer.from([0xff, 0x41, 0x1b]))).toMatch(
-    /body: 3 bytes, no text\n {2}0000 {2}ff 41 1b +\.A\.\n/,
+    /body: 3 bytes, binary\n {2}0000 {2}ff 41 1b +\.A\.\n/,
   );
   expect(await view(Buffer.alloc(600, 0xff))).toContain('… 88 more');
   expect(await view('')).toContain('body: empty');
   expect(await view(null)).toContain('body: none, a tombstone');
 });
 
-it('says that a letter is not there', async () => {
-  const ran = await runOver(new FakeBox(threeLetters), 'dlq show nobody');
+it('fails for an unknown id', async () => {
+  const ran = await runOver(new FakeStore(threeDeadLetters), 'dlq show unknown');
   expect(ran).toMatchObject({ code: 1, stdout: '' });
-  expect(ran.stderr).toContain('there is no letter nobody in orders.dlq');
+  expect(ran.stderr).toContain('there is no dead letter unknown in orders.dlq');
 });
 
-it('counts letters by kind', async () => {
-  const { stdout } = await runOver(new FakeBox(threeLetters), 'dlq stats');
-  expect(stdout).toContain('3 letters in orders.dlq\noldest  2026-01-31T09:30:00.000Z\n');
-  expect(stdout).toContain('1 of them replayed before, and back');
+it('counts dead letters by kind', async () => {
+  const { stdout } = await runOver(new FakeStore(threeDeadLetters), 'dlq stats');
+  expect(stdout).toContain('3 dead letters in orders.dlq\noldest  2026-01-31T09:30:00.000Z\n');
+  expect(stdout).toContain('1 of them were replayed before and failed again');
   expect(stdout).toMatch(/by reason\n {2}retries-exhausted {2}2 {2}#{30}\n {2}fatal {14}1 {2}#{15}\n/);
-  const json = await runOver(new FakeBox(threeLetters, 'billing'), 'dlq stats --json');
+  const json = await runOver(new FakeStore(threeDeadLetters, 'billing'), 'dlq stats --json');
   expect(JSON.parse(json.stdout)).toMatchObject({
     from: 'orders.dlq',
     source: 'orders',
@@ -140,17 +148,17 @@ it('counts letters by kind', async () => {
   });
 });
 
-it('changes nothing without --yes, and says what it would do', async () => {
-  const store = new FakeBox(threeLetters);
-  store.said = ['nobody consumes orders'];
+it('changes nothing without --yes, and reports what it would do', async () => {
+  const store = new FakeStore(threeDeadLetters);
+  store.warningLines = ['orders has no consumers'];
   const ran = await runOver(store, 'dlq replay');
-  expect(ran).toMatchObject({ code: 0, stderr: 'warning: nobody consumes orders\n' });
+  expect(ran).toMatchObject({ code: 0, stderr: 'warning: orders has no consumers\n' });
   expect(ran.stdout).toBe(
-    'dry run: replay from orders.dlq to orders: 3 letters to look at\n' +
-      '2 letters would be replayed\n' +
+    'dry run: replay from orders.dlq to orders: 3 dead letters to scan\n' +
+      '2 dead letters would be replayed\n' +
       '  retries-exhausted  1\n' +
       '  fatal              1\n' +
-      '1 letter would stay:\n' +
+      '1 dead letter would be skipped:\n' +
       '  c  it was replayed 3 times already, maxReplays allows 3\n' +
       'dry run: nothing was changed; add --yes\n',
   );
@@ -158,8 +166,8 @@ it('changes nothing without --yes, and says what it would do', async () => {
   expect(store.isClosed).toBe(true);
 });
 
-it('replays with --yes, and says what stays', async () => {
-  const store = new FakeBox(threeLetters);
+it('replays with --yes, and reports what is skipped', async () => {
+  const store = new FakeStore(threeDeadLetters);
   const ran = await runOver(store, 'dlq replay --yes --json --window 7');
   expect(ran.code).toBe(0);
   expect(JSON.parse(ran.stdout)).toMatchObject({
@@ -178,59 +186,59 @@ it('replays with --yes, and says what stays', async () => {
   expect(store).toMatchObject({ replayed: ['a', 'b'], windows: [7], isClosed: true });
 });
 
-it('replays those that came back, where --max-replays allows it', async () => {
-  const store = new FakeBox(threeLetters);
+it('replays dead letters again where --max-replays allows it', async () => {
+  const store = new FakeStore(threeDeadLetters);
   await runOver(store, 'dlq replay --yes --max-replays 4 --id c');
   expect(store.replayed).toEqual(['c']);
 });
 
-it('discards with --yes, so many as --max says', async () => {
-  const store = new FakeBox(threeLetters);
+it('discards at most --max with --yes', async () => {
+  const store = new FakeStore(threeDeadLetters);
   const ran = await runOver(store, 'dlq discard --yes --max 1');
   expect(ran.stdout).toContain(
-    'discard in orders.dlq, for good: 3 letters to look at, at most 1 of them\n1 letter discarded\n',
+    'discard in orders.dlq, permanently: 3 dead letters to scan, at most 1\n1 dead letter discarded\n',
   );
   expect(store.discarded).toEqual(['a']);
   expect((await runOver(store, 'dlq discard')).stdout).toContain('dry run: nothing was changed; add --yes');
   expect(store.deadLetters).toHaveLength(2);
 });
 
-it('finding nothing is no failure', async () => {
+it('exits with 0 where nothing is found', async () => {
   const none = { code: 0, stderr: '' };
-  expect(await runOver(new FakeBox([]), 'dlq list')).toMatchObject({
+  expect(await runOver(new FakeStore([]), 'dlq list')).toMatchObject({
     ...none,
-    stdout: 'no letters in orders.dlq\n',
+    stdout: 'no dead letters in orders.dlq\n',
   });
-  expect(await runOver(new FakeBox([]), 'dlq list --json')).toMatchObject({ ...none, stdout: '' });
-  expect(await runOver(new FakeBox(threeLetters), 'dlq list --id z')).toMatchObject({
+  expect(await runOver(new FakeStore([]), 'dlq list --json')).toMatchObject({ ...none, stdout: '' });
+  expect(await runOver(new FakeStore(threeDeadLetters), 'dlq list --id z')).toMatchObject({
     ...none,
-    stdout: 'no letters that match in orders.dlq\n',
+    stdout: 'no matching dead letters in orders.dlq\n',
   });
-  expect(await runOver(new FakeBox([]), 'dlq stats')).toMatchObject(none);
-  const replay = await runOver(new FakeBox([]), 'dlq replay --yes');
+  expect(await runOver(new FakeStore([]), 'dlq stats')).toMatchObject(none);
+  const replay = await runOver(new FakeStore([]), 'dlq replay --yes');
   expect(replay).toMatchObject(none);
-  expect(replay.stdout).toContain('0 letters replayed\n');
+  expect(replay.stdout).toContain('0 dead letters replayed\n');
 });
 
 it.each([
   ['SIGINT', 130],
   ['SIGTERM', 143],
-] as const)('ended by %s it says how far it came and how to go on', async (name, code) => {
+] as const)('on %s it reports the progress and how to continue', async (name, code) => {
   const interrupt = new AbortController();
-  const store = new FakeBox(threeLetters);
+  const store = new FakeStore(threeDeadLetters);
   store.beforeVisit = ({ id }) => {
     if (id === 'b') interrupt.abort(new Interruption(name, code));
   };
   const ran = await runOver(store, 'dlq replay --yes', { signal: interrupt.signal });
   expect(ran).toMatchObject({ code, stderr: `interrupted by ${name}\n` });
   expect(ran.stdout).toContain(
-    '1 letter replayed so far\nthe others lie where they were; run the same command again to go on\n',
+    '1 dead letter replayed so far\nthe other dead letters are unchanged; run the same command again to continue\n',
   );
   expect(store).toMatchObject({ replayed: ['a'], isClosed: true });
 });
 
-it('where the connection is lost it says so, how far it came and how to go on', async () => {
-  const store = new FakeBox(threeLetters);
+it('on the loss of the connection it reports the error, the progress and how to continue', async () => {
+  const store = new FakeStore(threeDeadLetters);
   store.beforeVisit = ({ id }) => {
     if (id === 'b') throw new ConnectionLostError('amqp://user:hunter2@localhost: gone\u001b[2J');
   };
@@ -239,11 +247,11 @@ it('where the connection is lost it says so, how far it came and how to go on', 
   expect(JSON.parse(ran.stdout)).toMatchObject({ complete: false, done: 1 });
 });
 
-it('draws progress on a terminal only, and wipes it', async () => {
-  const quiet = await runOver(new FakeBox(threeLetters), 'dlq replay --yes');
+it('draws progress on a terminal only, and erases it', async () => {
+  const quiet = await runOver(new FakeStore(threeDeadLetters), 'dlq replay --yes');
   expect(quiet.stderr).toBe('');
-  const drawn = await runOver(new FakeBox(threeLetters), 'dlq replay --yes', { width: 60 });
-  expect(drawn.stderr).toMatch(/\[#+\.+\] +\d+ % {2}\d of 3 looked at/);
+  const drawn = await runOver(new FakeStore(threeDeadLetters), 'dlq replay --yes', { width: 60 });
+  expect(drawn.stderr).toMatch(/\[#+\.+\] +\d+ % {2}\d of 3 scanned/);
   expect(drawn.stderr.endsWith('\r\u001b[K')).toBe(true);
 });
 
@@ -256,15 +264,15 @@ it.each([
   ['dlq replay --rate fast', 'Expected a number above 0.'],
   ['dlq list --header tenant', 'Expected name=value.'],
   ['dlq list --since yesterday', 'Expected a time such as'],
-  ['dlq list --since 1h --until 2h', 'nothing lies between'],
+  ['dlq list --since 1h --until 2h', 'no time matches both'],
   ['dlq list --header a=1 --header a=2', 'given twice'],
   ['dlq show', "missing required argument 'id'"],
-  ['dlq list --topic t', 'which of the two is meant'],
+  ['dlq list --topic t', 'use one of them'],
   ['dlq list --nonsense', "unknown option '--nonsense'"],
 ])('%s is wrong usage', async (args, says) => {
   const env = args.includes('--topic') ? {} : undefined;
   const ran = await runOver(
-    new FakeBox(threeLetters),
+    new FakeStore(threeDeadLetters),
     args.replace('--topic', '--queue q --topic'),
     env && { env },
   );
@@ -275,7 +283,7 @@ it.each([
 it.each(['', 'list', 'show', 'stats', 'replay', 'discard'])(
   'dlq %s --help has an example',
   async (command) => {
-    const ran = await runOver(new FakeBox([]), `dlq ${command} --help`.replace('  ', ' '));
+    const ran = await runOver(new FakeStore([]), `dlq ${command} --help`.replace('  ', ' '));
     expect(ran).toMatchObject({ code: 0, stderr: '' });
     expect(ran.stdout).toMatch(/Examples?:\n {2}\$ npx nestjs-stork dlq /);
   },

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { inboundLogReply, replyTargetOf } from '../../../lib/driver-kit/log/log-reply.js';
+import { readLogReply, replyTargetOf } from '../../../lib/driver-kit/log/log-reply.js';
 import { guessContentType, isNestRequest, nestBody, nestContentType } from '../../../lib/kafka/wire.js';
 
 describe('a request comes from a Nest client', () => {
@@ -54,7 +54,7 @@ it.each([
 describe('a reply', () => {
   const value = Buffer.from('1');
   const of = (headers: Record<string, string>, body: Buffer | null = value, untagged?: 'value' | 'item') =>
-    inboundLogReply({ headers: { kafka_correlationId: 'c', ...headers }, value: body }, untagged);
+    readLogReply({ headers: { kafka_correlationId: 'c', ...headers }, value: body }, untagged);
 
   it('has the kind that the stork header or the headers of Nest give', () => {
     expect(of({}).kind).toBe('value');

@@ -26,7 +26,7 @@ export function texts(messages: readonly MemoryMessage[]): string[] {
   return messages.map(({ body }) => body.toString());
 }
 
-/** Lets everything run that waits for no timer. */
+/** Waits for all promises that need no timer. */
 export async function settle(): Promise<void> {
   await nextTurn();
   await nextTurn();
@@ -38,7 +38,7 @@ export interface Reader {
   readonly texts: () => string[];
 }
 
-/** A consumer that only notes what it gets. */
+/** A consumer that records its deliveries. */
 export function read(queue: MemoryQueue, prefetch = 0): Reader {
   const deliveries: QueueDelivery[] = [];
   const consumer = queue.consume({ prefetch, onDelivery: (delivery) => void deliveries.push(delivery) });

@@ -69,7 +69,7 @@ describe('VirtualClock', () => {
     expect(fired).toBe(2);
   });
 
-  it.each([-1, Number.NaN, Infinity])('refuses to advance by %d ms', async (ms) => {
+  it.each([-1, Number.NaN, Infinity])('throws on an advance by %d ms', async (ms) => {
     await expect(new VirtualClock().advance(ms)).rejects.toThrow(RangeError);
   });
 });

@@ -1,24 +1,24 @@
 import { headerText, type DeadLetterRecord } from './dead-letter-record.js';
 
 /**
- * Which letters are meant: those for which everything holds that is given. A list holds where any of its entries does.
+ * Selects dead letters that match all given fields. A list matches if any of its entries does.
  *
  * @publicApi
  */
 export interface DeadLetterFilter {
   readonly ids?: readonly string[] | undefined;
-  /** E.g. `retries-exhausted`. */
+  /** Dead letter reasons, e.g. `retries-exhausted`. */
   readonly reasons?: readonly string[] | undefined;
-  /** Ids of handlers. */
+  /** Handler ids. */
   readonly handlers?: readonly string[] | undefined;
   readonly patterns?: readonly string[] | undefined;
-  /** Failed then or later. A letter without a time is never meant. */
+  /** Failed at this time or later. A dead letter without a time of failure does not match. */
   readonly since?: Date | undefined;
-  /** Failed before then. A letter without a time is never meant. */
+  /** Failed before this time. A dead letter without a time of failure does not match. */
   readonly until?: Date | undefined;
-  /** Headers by name, each with the text that it has. */
+  /** Header names and the text that each must have. */
   readonly headers?: Readonly<Record<string, string>> | undefined;
-  /** Found, in whatever case, in the body read as UTF-8, or in the error's name or message. */
+  /** Text in the body, decoded as UTF-8, or in the error's name or message. Case-insensitive. */
   readonly text?: string | undefined;
 }
 
@@ -33,7 +33,7 @@ export function matchesFilter(deadLetter: DeadLetterRecord, filter: DeadLetterFi
     (since === undefined || (failedAt !== undefined && failedAt >= since)) &&
     (until === undefined || (failedAt !== undefined && failedAt < until)) &&
     Object.entries(headers ?? {}).every(([name, value]) => hasHeader(deadLetter, name, value)) &&
-    (text === undefined || holdsText(deadLetter, text.toLowerCase()))
+    (text === undefined || containsText(deadLetter, text.toLowerCase()))
   );
 }
 
@@ -47,7 +47,7 @@ function hasHeader({ headers }: DeadLetterRecord, name: string, wanted: string):
   return (Array.isArray(value) ? value : [value]).some((one) => headerText(one) === wanted);
 }
 
-function holdsText({ body, error }: DeadLetterRecord, text: string): boolean {
-  const places = [body?.toString(), error?.name, error?.message];
-  return places.some((place) => place?.toLowerCase().includes(text));
+function containsText({ body, error }: DeadLetterRecord, text: string): boolean {
+  const texts = [body?.toString(), error?.name, error?.message];
+  return texts.some((each) => each?.toLowerCase().includes(text));
 }

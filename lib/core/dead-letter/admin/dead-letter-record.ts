@@ -10,26 +10,30 @@ import {
 } from '../../message/headers.js';
 
 /**
- * Why a message is a dead letter: a consumer's reason, or the broker's own. `unknown`: nobody who wrote it says.
+ * Why a message was dead-lettered, by a consumer or by the broker. `unknown`: neither recorded a reason.
  *
  * @publicApi
  */
 export type DeadLetterReason = FailureReason | 'expired' | 'max-length' | 'delivery-limit' | 'unknown';
 
 /**
- * A dead letter as it lies in its queue or topic. Every field but `id`, `body` and `headers` is what its writer claims.
+ * A dead letter as it is stored in its queue or topic. All fields except `id` and `body` come from headers,
+ * which any publisher can forge.
  *
  * @publicApi
  */
 export interface DeadLetterRecord {
-  /** Names it for `show`, `replay` and `discard`: on a log `partition/offset`; on a queue made of what the letter says. */
+  /**
+   * Identifies it for `show`, `replay` and `discard`: `partition/offset` on a log, a hash of its content on
+   * a queue.
+   */
   readonly id: string;
   readonly reason: DeadLetterReason;
-  /** Queue or topic in which it failed; undefined where nobody says. */
+  /** Queue or topic in which it failed; undefined if not recorded. */
   readonly source: string | undefined;
-  /** The group that failed it; undefined on a queue. */
+  /** Consumer group in which it failed; undefined on a queue. */
   readonly group: string | undefined;
-  /** Id of the handler that failed; undefined where it came to none. */
+  /** Id of the handler that failed; undefined if no handler was called. */
   readonly handler: string | undefined;
   readonly pattern: string;
   readonly messageId: string | undefined;
@@ -37,33 +41,33 @@ export interface DeadLetterRecord {
   readonly key: string | undefined;
   readonly failedAt: Date | undefined;
   readonly firstFailedAt: Date | undefined;
-  /** Number of its last run, from 1; 0 where it is not said. */
+  /** Number of the last attempt, from 1; 0 if not recorded. */
   readonly attempts: number;
-  /** How often it was replayed before. */
+  /** Number of earlier replays. */
   readonly replays: number;
   readonly error: DeadLetterErrorInfo | undefined;
-  /** Who failed it: `<hostname>/<pid>/<transport>`. */
+  /** Consumer that failed it: `<hostname>/<pid>/<transport>`. */
   readonly consumer: string | undefined;
   readonly contentType: string | undefined;
-  /** When the message was sent, as its sender says. */
+  /** Timestamp of the message, set by its sender. */
   readonly sentAt: Date | undefined;
-  /** `null` is a Kafka tombstone. */
+  /** `null` is a tombstone of a log. */
   readonly body: Buffer | null;
-  /** All of them, ours included, as the broker's client decoded them. */
+  /** All headers, including `stork-*`, as the broker's client decoded them. */
   readonly headers: MessageHeaders;
 }
 
-/** What is known of the error that killed it. @publicApi */
+/** The error of the last attempt. @publicApi */
 export interface DeadLetterErrorInfo {
   readonly name: string;
   readonly message: string;
   readonly stack: string | undefined;
 }
 
-/** As long as a letter's error can be. */
-const longestText = 16_384;
+/** Maximum length of an error message or stack in the headers. */
+const maxErrorTextLength = 16_384;
 
-/** Total: whatever the headers hold, a letter. */
+/** Never throws, whatever the headers contain. */
 export function readDeadLetter({ id, message, brokerCause }: StoredDeadLetter): DeadLetterRecord {
   const { headers } = message;
   const reason = readText(headers, headerNames.deathReason);
@@ -92,20 +96,20 @@ export function readDeadLetter({ id, message, brokerCause }: StoredDeadLetter): 
 
 function errorOf(headers: MessageHeaders): DeadLetterErrorInfo | undefined {
   const name = readText(headers, headerNames.errorName);
-  const message = readText(headers, headerNames.errorMessage, longestText);
+  const message = readText(headers, headerNames.errorMessage, maxErrorTextLength);
   if (name === undefined && message === undefined) return undefined;
-  const stack = readText(headers, headerNames.errorStack, longestText);
+  const stack = readText(headers, headerNames.errorStack, maxErrorTextLength);
   return { name: name ?? 'Error', message: message ?? '', stack };
 }
 
-/** A foreign sender's time may be none that a date can hold. */
+/** Undefined for a number that a `Date` cannot hold: the sender may have written any. */
 function dateOf(epochMs: number | undefined): Date | undefined {
   if (epochMs === undefined) return undefined;
   const date = new Date(epochMs);
   return Number.isNaN(date.getTime()) ? undefined : date;
 }
 
-/** A header's value as people write it. */
+/** A header value as readable text. */
 export function headerText(value: HeaderValue): string {
   if (typeof value === 'string') return value;
   if (value instanceof Uint8Array)
@@ -119,7 +123,7 @@ function jsonOf(value: object): string {
   try {
     return JSON.stringify(value, (_, part: unknown) => (typeof part === 'bigint' ? String(part) : part));
   } catch {
-    // Nested too deep to be written.
+    // Nested too deep for `JSON.stringify`.
     return '…';
   }
 }

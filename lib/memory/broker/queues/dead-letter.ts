@@ -4,12 +4,12 @@ import type { MemoryMessage } from '../message.js';
 
 export type BrokerDeadLetterReason = 'rejected' | 'expired' | 'maxlen' | 'delivery_limit';
 
-/** One entry of `x-death`: all deaths of a message in one queue for one reason. */
-interface DeathRecord {
+/** One entry of `x-death`: how often a message was dead-lettered from one queue for one reason. */
+interface DeathEntry {
   readonly [field: string]: HeaderValue;
 }
 
-/** The message as it goes to the dead letter exchange, with its history written into its headers as RabbitMQ does. */
+/** The message as RabbitMQ publishes it to the dead letter exchange, with its history in `x-death`. */
 export function deadLettered(
   message: MemoryMessage,
   { name: queue, deadLetterExchange = '', deadLetterRoutingKey = message.routingKey }: MemoryQueueOptions,
@@ -30,7 +30,7 @@ export function deadLettered(
     headers['x-first-death-reason'] = reason;
     headers['x-first-death-exchange'] = message.exchange;
   }
-  // Else it would expire again wherever it is kept.
+  // RabbitMQ removes the expiration: the message would expire again in the next queue.
   const { expirationMs: _, ...properties } = message.properties;
   return {
     body: message.body,
@@ -42,10 +42,11 @@ export function deadLettered(
 }
 
 /**
- * Whether a dead-lettered message has been in `queue` before and no consumer has rejected it since. RabbitMQ drops such a message;
- * here it would go round for ever within one call.
+ * Whether a message is dead-lettered into a queue that it was dead-lettered from before, without a
+ * rejection by a consumer since. RabbitMQ drops such a message; here it would cycle without end inside
+ * one call.
  */
-export function goesInCircle(headers: MessageHeaders, queue: string): boolean {
+export function isDeadLetterCycle(headers: MessageHeaders, queue: string): boolean {
   const history = deathsOf(headers);
   const last = history.findIndex((death) => death['queue'] === queue);
   return last >= 0 && history.slice(0, last + 1).every((death) => death['reason'] !== 'rejected');
@@ -56,7 +57,7 @@ function firstDeath(
   queue: string,
   reason: BrokerDeadLetterReason,
   nowMs: number,
-): DeathRecord {
+): DeathEntry {
   return {
     queue,
     reason,
@@ -67,14 +68,14 @@ function firstDeath(
   };
 }
 
-/** A publisher can write anything into this header; what is no table is left out. */
-function deathsOf(headers: MessageHeaders): DeathRecord[] {
+/** A publisher can write any value into `x-death`; entries that are not tables are ignored. */
+function deathsOf(headers: MessageHeaders): DeathEntry[] {
   const value = headers['x-death'];
   if (!Array.isArray(value)) return [];
   return (value as readonly HeaderValue[]).filter(isTable);
 }
 
-function isTable(value: HeaderValue): value is DeathRecord {
+function isTable(value: HeaderValue): value is DeathEntry {
   return (
     typeof value === 'object' &&
     value !== null &&
@@ -84,7 +85,7 @@ function isTable(value: HeaderValue): value is DeathRecord {
   );
 }
 
-function countOf(death: DeathRecord): number {
+function countOf(death: DeathEntry): number {
   const count = Number(death['count']);
   return Number.isSafeInteger(count) && count > 0 ? count : 1;
 }

@@ -11,7 +11,7 @@ interface Binding {
   readonly args: MessageHeaders;
 }
 
-/** Knows which queues a message goes to. */
+/** Routes messages to the queues that are bound to it. */
 export class Exchange {
   readonly name: string;
   readonly type: ExchangeType;
@@ -22,7 +22,7 @@ export class Exchange {
     this.type = type;
   }
 
-  /** Idempotent. On a headers exchange bindings that differ in `args` only are different bindings. */
+  /** Idempotent. Bindings of a headers exchange can differ in `args` alone. */
   bind(queue: string, routingKey: string, args: MessageHeaders = {}): void {
     const mode = args['x-match'];
     if (this.type === 'headers' && mode !== undefined && mode !== 'all' && mode !== 'any') {
@@ -32,7 +32,7 @@ export class Exchange {
       );
     }
     const binding: Binding = { queue, routingKey, args: { ...args } };
-    // Services bind again at each start; the list must not grow by it.
+    // An application binds again at each start, which must not add bindings.
     if (this.#bindings.some((other) => isDeepStrictEqual(other, binding))) return;
     this.#bindings = [...this.#bindings, binding];
   }
@@ -42,18 +42,18 @@ export class Exchange {
     this.#bindings = this.#bindings.filter((other) => !isDeepStrictEqual(other, binding));
   }
 
-  /** For a queue that is deleted. */
+  /** Removes all bindings of a deleted queue. */
   unbindAll(queue: string): void {
     this.#bindings = this.#bindings.filter((binding) => binding.queue !== queue);
   }
 
-  /** Names of the queues, each once however many of its bindings match. */
+  /** Names of the matching queues, each once, also where several of its bindings match. */
   route(routingKey: string, headers: MessageHeaders): ReadonlySet<string> {
-    const matching = this.#bindings.filter((binding) => this.#takes(binding, routingKey, headers));
+    const matching = this.#bindings.filter((binding) => this.#matches(binding, routingKey, headers));
     return new Set(matching.map((binding) => binding.queue));
   }
 
-  #takes(binding: Binding, routingKey: string, headers: MessageHeaders): boolean {
+  #matches(binding: Binding, routingKey: string, headers: MessageHeaders): boolean {
     switch (this.type) {
       case 'fanout':
         return true;
@@ -68,7 +68,7 @@ export class Exchange {
 }
 
 function matchesHeaders(args: MessageHeaders, headers: MessageHeaders): boolean {
-  // As on RabbitMQ, names with x- direct the broker and are not compared.
+  // As on RabbitMQ: arguments whose names begin with `x-` are not compared with headers.
   const wanted = Object.keys(args).filter((name) => !name.startsWith('x-'));
   const has = (name: string): boolean => {
     const value = args[name];

@@ -5,7 +5,7 @@ import type { MemoryMessage } from '../message.js';
 import {
   AttachedConsumer,
   type ConsumeOptions,
-  type ConsumerHome,
+  type ConsumerCallbacks,
   type QueueConsumer,
 } from './queue-consumer.js';
 import type { MemoryQueueOptions } from './queue-settings.js';
@@ -13,7 +13,7 @@ import { ReadyList, type QueueEntry } from './ready-list.js';
 
 export type { ConsumeOptions, QueueConsumer, QueueDelivery } from './queue-consumer.js';
 
-/** What a queue needs of its broker. */
+/** The broker, as its queues call it. */
 export interface QueueHost {
   readonly clock: StorkClock;
   deadLetter(queue: MemoryQueueOptions, message: MemoryMessage, reason: BrokerDeadLetterReason): void;
@@ -21,20 +21,21 @@ export interface QueueHost {
 }
 
 /**
- * A queue that behaves like a RabbitMQ quorum queue. Which consumer gets a message is decided at once, so that lengths and limits
- * are exact; the consumer hears of it after the current stack.
+ * A queue that behaves like a RabbitMQ quorum queue. A message is assigned to a consumer synchronously,
+ * so that lengths and limits are exact; the consumer's callback runs after the current call stack has
+ * returned.
  */
 export class MemoryQueue {
   readonly options: MemoryQueueOptions;
   readonly #host: QueueHost;
   readonly #ready = new ReadyList();
-  /** Whoever was served last stands last. */
+  /** Round robin: the consumer that got the last message is last. */
   readonly #consumers: AttachedConsumer[] = [];
   #unacked = 0;
   #lastSequence = 0;
   #deleted = false;
   #cancelExpiry: CancelTimer | undefined;
-  #watchedMs: number | undefined;
+  #scheduledExpiryMs: number | undefined;
 
   constructor(options: MemoryQueueOptions, host: QueueHost) {
     this.options = options;
@@ -49,7 +50,7 @@ export class MemoryQueue {
     return this.#ready.length;
   }
 
-  /** Delivered, or on its way to a consumer, and not settled. */
+  /** Messages assigned to consumers and not settled. */
   get unacked(): number {
     return this.#unacked;
   }
@@ -58,12 +59,12 @@ export class MemoryQueue {
     return this.#consumers.length;
   }
 
-  /** Ready messages in order, consuming nothing. */
+  /** Ready messages in order of delivery. Does not consume them. */
   peek(): readonly MemoryMessage[] {
     return this.#ready.messages();
   }
 
-  /** Takes one ready message out. False: it is not there, or a consumer has it. */
+  /** Removes a ready message. False where the queue does not hold it or a consumer has it. */
   remove(message: MemoryMessage): boolean {
     return this.#ready.remove(message);
   }
@@ -78,7 +79,7 @@ export class MemoryQueue {
       redelivered: false,
       deliveryCount: 0,
     });
-    // Before anything expires: a message that lives 0 ms still reaches a consumer that is free now.
+    // Before expiry: as on RabbitMQ, a message with a TTL of 0 ms reaches a consumer that is free now.
     this.#assignFirst();
     this.#progress();
     return 'stored';
@@ -86,13 +87,13 @@ export class MemoryQueue {
 
   consume(options: ConsumeOptions): QueueConsumer {
     if (this.#deleted) throw new BrokerError(404, `Queue "${this.name}" is deleted`);
-    const consumer = new AttachedConsumer(this.name, options, this.#home);
+    const consumer = new AttachedConsumer(this.name, options, this.#callbacks);
     this.#consumers.push(consumer);
     this.#progress();
     return consumer;
   }
 
-  /** Drops ready messages without dead-lettering them; what is unacknowledged stays. Returns how many. */
+  /** Drops ready messages without dead-lettering them; unacknowledged ones stay. @returns how many */
   purge(): number {
     const count = this.#ready.length;
     this.#ready.clear();
@@ -100,7 +101,7 @@ export class MemoryQueue {
     return count;
   }
 
-  /** Consumers are told, messages vanish; no dead-lettering, as on RabbitMQ. */
+  /** Cancels the consumers and drops all messages without dead-lettering, as RabbitMQ does. */
   delete(): void {
     if (this.#deleted) return;
     this.#deleted = true;
@@ -112,7 +113,7 @@ export class MemoryQueue {
     for (const consumer of consumers) consumer.queueDeleted();
   }
 
-  readonly #home: ConsumerHome = {
+  readonly #callbacks: ConsumerCallbacks = {
     settled: () => {
       if (this.#deleted) return;
       this.#unacked -= 1;
@@ -124,18 +125,18 @@ export class MemoryQueue {
       this.#deadLetter(entry, 'rejected');
       this.#progress();
     },
-    givenBack: (returned, unseen) => {
+    returned: (delivered, undelivered) => {
       if (this.#deleted) return;
-      const spent: QueueEntry[] = [];
-      for (const entry of returned) {
+      const overLimit: QueueEntry[] = [];
+      for (const entry of delivered) {
         entry.redelivered = true;
         entry.deliveryCount += 1;
-        if (entry.deliveryCount > (this.options.deliveryLimit ?? Infinity)) spent.push(entry);
+        if (entry.deliveryCount > (this.options.deliveryLimit ?? Infinity)) overLimit.push(entry);
         else this.#ready.insert(entry);
       }
-      for (const entry of unseen) this.#ready.insert(entry);
-      this.#unacked -= returned.length + unseen.length;
-      for (const entry of spent) this.#deadLetter(entry, 'delivery_limit');
+      for (const entry of undelivered) this.#ready.insert(entry);
+      this.#unacked -= delivered.length + undelivered.length;
+      for (const entry of overLimit) this.#deadLetter(entry, 'delivery_limit');
       this.#progress();
     },
     detached: (consumer) => {
@@ -144,13 +145,16 @@ export class MemoryQueue {
     },
   };
 
-  /** Does all that has become possible. Dead-lettering may come back here, so each step leaves the queue consistent. */
+  /**
+   * Expires, assigns and drops messages until none of it is possible. Dead-lettering can enqueue into
+   * this very queue and call this method again, so the queue is consistent after each step.
+   */
   #progress(): void {
     if (this.#deleted) return;
     do this.#dropExpired();
     while (this.#assignFirst());
-    this.#dropSurplus();
-    this.#watchFirst();
+    this.#dropOverflow();
+    this.#scheduleExpiry();
   }
 
   #assignFirst(): boolean {
@@ -164,7 +168,7 @@ export class MemoryQueue {
     return true;
   }
 
-  /** Only at the head, as on RabbitMQ: behind a message that lives longer an expired one waits its turn. */
+  /** As on RabbitMQ, messages expire only at the head of the queue. */
   #dropExpired(): void {
     const nowMs = this.#host.clock.now();
     for (let first = this.#ready.first; first !== undefined; first = this.#ready.first) {
@@ -174,22 +178,22 @@ export class MemoryQueue {
     }
   }
 
-  #dropSurplus(): void {
+  #dropOverflow(): void {
     const { maxLength, overflow } = this.options;
     if (maxLength === undefined || overflow === 'reject-publish') return;
     while (this.#ready.length > maxLength) this.#deadLetter(this.#ready.takeFirst()!, 'maxlen');
   }
 
-  #watchFirst(): void {
+  #scheduleExpiry(): void {
     const expiresAtMs = this.#ready.first?.expiresAtMs;
-    if (expiresAtMs === this.#watchedMs) return;
+    if (expiresAtMs === this.#scheduledExpiryMs) return;
     this.#cancelExpiry?.();
-    this.#watchedMs = expiresAtMs;
+    this.#scheduledExpiryMs = expiresAtMs;
     if (expiresAtMs === undefined) return;
     const { clock } = this.#host;
     this.#cancelExpiry = clock.setTimer(expiresAtMs - clock.now(), () => {
-      // Forgotten first: a timer that fires early must be set again.
-      this.#watchedMs = undefined;
+      // A timer that fires early must be scheduled again.
+      this.#scheduledExpiryMs = undefined;
       this.#progress();
     });
   }

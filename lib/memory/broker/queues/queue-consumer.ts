@@ -4,18 +4,18 @@ import type { MemoryMessage } from '../message.js';
 import type { QueueEntry } from './ready-list.js';
 
 export interface QueueDelivery {
-  /** Names the delivery to its consumer; counts from 1. */
+  /** Delivery tag: unique per consumer, from 1. */
   readonly tag: number;
   readonly message: MemoryMessage;
   readonly redelivered: boolean;
-  /** Deliveries before this one that were given back; 0 at the first. */
+  /** Earlier deliveries of the message that were requeued; 0 on the first. */
   readonly deliveryCount: number;
 }
 
 export interface ConsumeOptions {
-  /** Deliveries that may be unacknowledged at once; 0 for any number. */
+  /** Limit of unacknowledged deliveries; 0 for no limit. */
   readonly prefetch: number;
-  /** Called with nothing of the broker on the stack. Must not throw. */
+  /** Called asynchronously, never from within a call of the broker. Must not throw. */
   onDelivery(delivery: QueueDelivery): void;
   /** The queue was deleted. */
   onCancelled?: (() => void) | undefined;
@@ -24,36 +24,36 @@ export interface ConsumeOptions {
 export interface QueueConsumer {
   ack(tag: number): void;
   nack(tag: number, requeue: boolean): void;
-  /** No more deliveries. What is unacknowledged can still be settled. */
+  /** Stops deliveries. Unacknowledged messages can still be settled. */
   cancel(): void;
-  /** `cancel`, and everything unacknowledged goes back. */
+  /** Cancels, and requeues every unacknowledged message. */
   close(): void;
 }
 
-/** What a consumer tells its queue. */
-export interface ConsumerHome {
+/** The queue, as its consumers call it. */
+export interface ConsumerCallbacks {
   settled(): void;
   rejected(entry: QueueEntry): void;
-  /** `returned` were delivered and come again; `unseen` were only on their way. */
-  givenBack(returned: readonly QueueEntry[], unseen: readonly QueueEntry[]): void;
+  /** Requeues messages; only those that were `delivered` count as redelivered. */
+  returned(delivered: readonly QueueEntry[], undelivered: readonly QueueEntry[]): void;
   detached(consumer: AttachedConsumer): void;
 }
 
-/** The queue's view of one consumer: its prefetch window and what lies in it. */
+/** One consumer of a queue, with its prefetch window and its unacknowledged messages. */
 export class AttachedConsumer implements QueueConsumer {
   readonly #queueName: string;
   readonly #options: ConsumeOptions;
-  readonly #home: ConsumerHome;
+  readonly #callbacks: ConsumerCallbacks;
   readonly #unacked = new Map<number, QueueEntry>();
   readonly #outbox: Mailbox<number>;
   #lastTag = 0;
   #state: 'active' | 'cancelled' | 'closed' = 'active';
 
-  constructor(queueName: string, options: ConsumeOptions, home: ConsumerHome) {
+  constructor(queueName: string, options: ConsumeOptions, home: ConsumerCallbacks) {
     this.#queueName = queueName;
     this.#options = options;
-    this.#home = home;
-    this.#outbox = new Mailbox((tag) => this.#handOver(tag));
+    this.#callbacks = home;
+    this.#outbox = new Mailbox((tag) => this.#deliver(tag));
   }
 
   get hasRoom(): boolean {
@@ -69,34 +69,35 @@ export class AttachedConsumer implements QueueConsumer {
 
   ack(tag: number): void {
     this.#settle(tag);
-    this.#home.settled();
+    this.#callbacks.settled();
   }
 
   nack(tag: number, requeue: boolean): void {
     const entry = this.#settle(tag);
-    if (requeue) this.#home.givenBack([entry], []);
-    else this.#home.rejected(entry);
+    if (requeue) this.#callbacks.returned([entry], []);
+    else this.#callbacks.rejected(entry);
   }
 
   cancel(): void {
     if (this.#state !== 'active') return;
     this.#state = 'cancelled';
-    this.#home.detached(this);
-    this.#home.givenBack([], this.#withdraw());
+    this.#callbacks.detached(this);
+    this.#callbacks.returned([], this.#withdraw());
   }
 
   close(): void {
     if (this.#state === 'closed') return;
-    if (this.#state === 'active') this.#home.detached(this);
+    if (this.#state === 'active') this.#callbacks.detached(this);
     this.#state = 'closed';
-    const unseen = this.#withdraw();
-    const returned = [...this.#unacked.values()];
+    const undelivered = this.#withdraw();
+    const delivered = [...this.#unacked.values()];
     this.#unacked.clear();
-    // In one go: one by one, another consumer could get the second before the first is back.
-    this.#home.givenBack(returned, unseen);
+    // All in one call: otherwise another consumer could get the second message before the first is
+    // requeued.
+    this.#callbacks.returned(delivered, undelivered);
   }
 
-  /** The queue is gone; what was delivered may still be settled, to no effect. */
+  /** Called when the queue was deleted: settling a message has no effect any more. */
   queueDeleted(): void {
     if (this.#state !== 'active') return;
     this.#state = 'cancelled';
@@ -104,7 +105,7 @@ export class AttachedConsumer implements QueueConsumer {
     this.#options.onCancelled?.();
   }
 
-  #handOver(tag: number): void {
+  #deliver(tag: number): void {
     const { message, redelivered, deliveryCount } = this.#unacked.get(tag)!;
     this.#options.onDelivery({ tag, message, redelivered, deliveryCount });
   }

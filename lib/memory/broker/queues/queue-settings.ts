@@ -2,22 +2,22 @@ import { BrokerError } from '../broker-error.js';
 
 export interface MemoryQueueOptions {
   readonly name: string;
-  /** `''` is the default exchange. Without it, what would be dead-lettered vanishes. */
+  /** `''` is the default exchange. Without it, dead-lettered messages are dropped. */
   readonly deadLetterExchange?: string | undefined;
-  /** The message's own routing key unless given. */
+  /** @defaultValue the routing key of the message */
   readonly deadLetterRoutingKey?: string | undefined;
-  /** A message that was given back more often than this is dead-lettered. */
+  /** A message that is requeued more often than this is dead-lettered. */
   readonly deliveryLimit?: number | undefined;
   readonly messageTtlMs?: number | undefined;
-  /** Counts ready messages only. */
+  /** Limit of ready messages; unacknowledged ones do not count. */
   readonly maxLength?: number | undefined;
-  /** `drop-head` unless given. */
+  /** @defaultValue 'drop-head' */
   readonly overflow?: 'reject-publish' | 'drop-head' | undefined;
-  /** Without it priorities are ignored. */
+  /** @defaultValue none: priorities are ignored */
   readonly maxPriority?: number | undefined;
 }
 
-/** `name` counts for nothing here: the queue's name is given beside its settings. */
+/** A `name` is ignored: the name of the queue is an argument of `declareQueue`. */
 export type QueueSettings = Omit<MemoryQueueOptions, 'name'> & { readonly name?: string | undefined };
 
 const names = [
@@ -30,7 +30,7 @@ const names = [
   'maxPriority',
 ] as const satisfies readonly Exclude<keyof QueueSettings, 'name'>[];
 
-/** Throws on the first setting in which a queue differs from what is declared now. Left out is not the same as given. */
+/** @throws BrokerError 406 that names the first setting which differs from those of the existing queue */
 export function assertSameSettings(existing: MemoryQueueOptions, given: QueueSettings): void {
   for (const name of names) {
     if (existing[name] === given[name]) continue;

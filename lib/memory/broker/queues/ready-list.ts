@@ -1,9 +1,9 @@
 import type { MemoryMessage } from '../message.js';
 
-/** A message as a queue keeps it. */
+/** A message in a queue. */
 export interface QueueEntry {
   readonly message: MemoryMessage;
-  /** Position in the queue, kept over redeliveries. */
+  /** Position in the queue; a requeued message keeps it. */
   readonly sequence: number;
   readonly priority: number;
   readonly expiresAtMs: number | undefined;
@@ -11,10 +11,10 @@ export interface QueueEntry {
   deliveryCount: number;
 }
 
-/** Consumed places at the front are given up in blocks: `Array.shift` would move a long list at each message. */
+/** Consumed entries are removed in blocks: `Array.shift` would move a long list for each message. */
 const blockSize = 1_024;
 
-/** Entries in the order in which they are to be delivered: higher priority first, then by sequence. */
+/** Entries in order of delivery: higher priority first, then by sequence. */
 export class ReadyList {
   #entries: (QueueEntry | undefined)[] = [];
   #start = 0;
@@ -30,7 +30,7 @@ export class ReadyList {
   insert(entry: QueueEntry): void {
     let low = this.#start;
     let high = this.#entries.length;
-    // Most entries are the newest of all; a look at the last one saves the search.
+    // Most entries go to the end; comparing with the last one avoids the search.
     if (high > low && goesBefore(this.#entries[high - 1]!, entry)) low = high;
     while (low < high) {
       const middle = (low + high) >>> 1;

@@ -2,8 +2,9 @@
 export type Shares<M> = ReadonlyMap<M, readonly number[]>;
 
 /**
- * Gives each partition of one topic to one member, counts differing by at most 1. A partition stays with its owner as long as that
- * keeps the counts even. `load` is what a member has of other topics: of those with an equal claim, the least loaded gets one more.
+ * Assigns each partition of one topic to one member; the counts differ by at most 1. A partition stays
+ * with its owner as long as the counts stay even. `load` is the number of partitions that a member has of
+ * other topics: of members with equally many partitions of this topic, the least loaded gets one more.
  */
 export function assignPartitions<M>(
   partitionCount: number,
@@ -21,14 +22,14 @@ export function assignPartitions<M>(
   }
   const base = Math.floor(partitionCount / members.length);
   const withOneMore = partitionCount % members.length;
-  // Who has most may keep one more: that moves the fewest.
-  const byClaim = members.toSorted(
+  // Members with the most partitions keep one more, which moves the fewest partitions.
+  const byShareSize = members.toSorted(
     (a, b) => shares.get(b)!.length - shares.get(a)!.length || load(a) - load(b),
   );
   const quota = (rank: number): number => (rank < withOneMore ? base + 1 : base);
-  byClaim.forEach((member, rank) => unowned.push(...shares.get(member)!.splice(quota(rank))));
+  byShareSize.forEach((member, rank) => unowned.push(...shares.get(member)!.splice(quota(rank))));
   unowned.sort((a, b) => a - b);
-  byClaim.forEach((member, rank) => {
+  byShareSize.forEach((member, rank) => {
     const share = shares.get(member)!;
     share.push(...unowned.splice(0, quota(rank) - share.length));
   });

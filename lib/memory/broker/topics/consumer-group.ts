@@ -1,30 +1,30 @@
 import type { StorkClock } from '../../../core/runtime/clock.js';
 import { settlesWithin } from '../../../core/runtime/with-timeout.js';
-import type { Range } from '../../../driver-kit/log/offset-tracker.js';
+import type { OffsetRange } from '../../../driver-kit/log/offset-tracker.js';
 import { assignPartitions } from './assign-partitions.js';
 import type { MemoryTopic, TopicPartition } from './memory-topic.js';
 
 export type { TopicPartition } from './memory-topic.js';
 
 export interface GroupMember {
-  /** Names subscribed to now. */
+  /** Names of the topics that the member subscribes to now. */
   topics(): readonly string[];
-  /** Starts no more handlers; resolves when none runs. */
+  /** Starts no further handler; resolves when none is running. */
   quiesce(): Promise<void>;
-  /** The whole of what the member owns from now on; follows each `halt`. Must not throw. */
+  /** All partitions of the member from now on; called after each `quiesce`. Must not throw. */
   assigned(partitions: readonly TopicPartition[]): void;
-  /** How long a rebalance waits for `halt`. */
+  /** How long a rebalance waits for `quiesce`. */
   readonly revokeTimeoutMs: number;
 }
 
 export interface Membership {
-  /** Gives the partitions up at once; resolves when the other members have them. */
+  /** Revokes the partitions at once; resolves when they are assigned to the other members. */
   leave(): Promise<void>;
-  /** What `topics()` gives has changed. Resolves after the rebalance. */
+  /** Rebalances after a change of `topics()`. Resolves after the rebalance. */
   refresh(): Promise<void>;
 }
 
-/** What a group needs of its broker. */
+/** The broker, as its groups call it. */
 export interface GroupHost {
   readonly clock: StorkClock;
   topic(name: string): MemoryTopic | undefined;
@@ -32,32 +32,33 @@ export interface GroupHost {
 
 interface Committed {
   readonly offset: number;
-  readonly settledAbove: readonly Range[];
+  readonly completedAbove: readonly OffsetRange[];
 }
 
-const none: readonly Range[] = [];
+const none: readonly OffsetRange[] = [];
 
-interface Seat {
+interface MemberEntry {
   readonly member: GroupMember;
-  /** Resolves when the member leaves, so that nobody waits for it. */
+  /** Resolves when the member leaves: a rebalance must not wait for it any longer. */
   readonly left: Promise<void>;
   markLeft(): void;
 }
 
 /**
- * A Kafka consumer group with eager rebalances: all members halt, partitions are dealt again, all go on. A partition stays where it
- * is as long as that is even.
+ * A Kafka consumer group with eager rebalances: all members quiesce, all partitions are assigned again,
+ * all members resume. The assignment is sticky: a partition stays with its member as long as the counts
+ * stay even.
  */
 export class ConsumerGroup {
   readonly id: string;
   readonly #host: GroupHost;
-  readonly #seats = new Map<GroupMember, Seat>();
+  readonly #entries = new Map<GroupMember, MemberEntry>();
   readonly #owners = new Map<string, Map<number, GroupMember>>();
   readonly #offsets = new Map<string, Map<number, Committed>>();
-  /** Ends with the last rebalance asked for; never rejects. */
-  #last: Promise<void> = Promise.resolve();
-  /** Asked for and not begun: further requests join it. */
-  #waiting: Promise<void> | undefined;
+  /** Settles with the last requested rebalance; never rejects. */
+  #lastRebalance: Promise<void> = Promise.resolve();
+  /** A requested rebalance that has not started: further requests share it. */
+  #pendingRebalance: Promise<void> | undefined;
   #closed = false;
 
   constructor(id: string, host: GroupHost) {
@@ -66,47 +67,47 @@ export class ConsumerGroup {
   }
 
   get members(): number {
-    return this.#seats.size;
+    return this.#entries.size;
   }
 
   async join(member: GroupMember): Promise<Membership> {
     if (this.#closed) throw new Error(`Group "${this.id}" is closed`);
-    if (this.#seats.has(member)) throw new Error(`This member is in group "${this.id}" already`);
-    const seat = newSeat(member);
-    this.#seats.set(member, seat);
+    if (this.#entries.has(member)) throw new Error(`This member is in group "${this.id}" already`);
+    const entry = newEntry(member);
+    this.#entries.set(member, entry);
     await this.#rebalance();
     return {
-      leave: () => this.#leave(seat),
-      refresh: () => (this.#sits(seat) ? this.#rebalance() : Promise.resolve()),
+      leave: () => this.#leave(entry),
+      refresh: () => (this.#isMember(entry) ? this.#rebalance() : Promise.resolve()),
     };
   }
 
-  /** Where the group goes on reading; undefined before the first commit. */
+  /** The committed offset; undefined before the first commit. */
   committed(topic: string, partition: number): number | undefined {
     return this.#offsets.get(topic)?.get(partition)?.offset;
   }
 
-  /** What above the committed offset need not be read again. */
-  settledAbove(topic: string, partition: number): readonly Range[] {
-    return this.#offsets.get(topic)?.get(partition)?.settledAbove ?? none;
+  /** Offsets above the committed one that are completed and need not be read again. */
+  completedAbove(topic: string, partition: number): readonly OffsetRange[] {
+    return this.#offsets.get(topic)?.get(partition)?.completedAbove ?? none;
   }
 
-  /** False, and nothing happens, when the partition is not the member's now. */
+  /** False, without effect, where the partition is not assigned to the member. */
   commit(
     topic: string,
     partition: number,
     offset: number,
     member: GroupMember,
-    settledAbove: readonly Range[] = none,
+    completedAbove: readonly OffsetRange[] = none,
   ): boolean {
     if (this.#owners.get(topic)?.get(partition) !== member) return false;
     const offsets = this.#offsets.get(topic) ?? new Map<number, Committed>();
-    offsets.set(partition, { offset, settledAbove });
+    offsets.set(partition, { offset, completedAbove: completedAbove });
     this.#offsets.set(topic, offsets);
     return true;
   }
 
-  /** Records not committed, over all partitions. */
+  /** Records without commit, in all partitions. */
   lag(topicName: string): number {
     const topic = this.#host.topic(topicName);
     let lag = 0;
@@ -116,62 +117,64 @@ export class ConsumerGroup {
     return lag;
   }
 
-  /** A topic was created, has grown or was deleted. Resolves after the rebalance, if any member reads it. */
+  /**
+   * Rebalances after a topic was created, got partitions or was deleted, where a member subscribes to it.
+   */
   topicChanged(topic: string): Promise<void> {
     if (this.#host.topic(topic) === undefined) this.#offsets.delete(topic);
-    const concerned = [...this.#seats.keys()].some((member) => member.topics().includes(topic));
-    return concerned || this.#owners.has(topic) ? this.#rebalance() : Promise.resolve();
+    const isSubscribed = [...this.#entries.keys()].some((member) => member.topics().includes(topic));
+    return isSubscribed || this.#owners.has(topic) ? this.#rebalance() : Promise.resolve();
   }
 
-  /** All members are out; none is waited for or told. */
+  /** Removes all members without notice. */
   close(): void {
     this.#closed = true;
-    for (const seat of this.#seats.values()) seat.markLeft();
-    this.#seats.clear();
+    for (const entry of this.#entries.values()) entry.markLeft();
+    this.#entries.clear();
     this.#owners.clear();
   }
 
-  async #leave(seat: Seat): Promise<void> {
-    if (!this.#sits(seat)) return;
-    this.#seats.delete(seat.member);
+  async #leave(entry: MemberEntry): Promise<void> {
+    if (!this.#isMember(entry)) return;
+    this.#entries.delete(entry.member);
     for (const owners of this.#owners.values()) {
-      for (const [partition, owner] of owners) if (owner === seat.member) owners.delete(partition);
+      for (const [partition, owner] of owners) if (owner === entry.member) owners.delete(partition);
     }
-    seat.markLeft();
+    entry.markLeft();
     await this.#rebalance();
   }
 
-  #sits(seat: Seat): boolean {
-    return this.#seats.get(seat.member) === seat;
+  #isMember(entry: MemberEntry): boolean {
+    return this.#entries.get(entry.member) === entry;
   }
 
-  /** One at a time. What is asked for during a rebalance is one more after it, however often it is asked for. */
+  /** Rebalances run one after another. All requests during a rebalance share the next one. */
   #rebalance(): Promise<void> {
-    if (this.#waiting === undefined) {
-      this.#waiting = this.#last.then(() => {
-        this.#waiting = undefined;
-        return this.#run();
+    if (this.#pendingRebalance === undefined) {
+      this.#pendingRebalance = this.#lastRebalance.then(() => {
+        this.#pendingRebalance = undefined;
+        return this.#runRebalance();
       });
-      this.#last = this.#waiting.catch(() => {});
+      this.#lastRebalance = this.#pendingRebalance.catch(() => {});
     }
-    return this.#waiting;
+    return this.#pendingRebalance;
   }
 
-  async #run(): Promise<void> {
-    const seats = [...this.#seats.values()];
-    await Promise.all(seats.map((seat) => this.#quiesce(seat)));
-    // Who joined meanwhile has not halted for this round and is dealt in by the next.
-    const present = seats.filter((seat) => this.#sits(seat)).map((seat) => seat.member);
-    const assignments = this.#deal(present);
+  async #runRebalance(): Promise<void> {
+    const entries = [...this.#entries.values()];
+    await Promise.all(entries.map((entry) => this.#quiesce(entry)));
+    // A member that joined meanwhile has not quiesced: the next rebalance includes it.
+    const present = entries.filter((entry) => this.#isMember(entry)).map((entry) => entry.member);
+    const assignments = this.#assign(present);
     for (const member of present) member.assigned(assignments.get(member) ?? []);
   }
 
-  async #quiesce(seat: Seat): Promise<void> {
-    const quiesced = (async () => seat.member.quiesce())().catch(() => {});
-    await settlesWithin(this.#host.clock, Promise.race([quiesced, seat.left]), seat.member.revokeTimeoutMs);
+  async #quiesce(entry: MemberEntry): Promise<void> {
+    const quiesced = (async () => entry.member.quiesce())().catch(() => {});
+    await settlesWithin(this.#host.clock, Promise.race([quiesced, entry.left]), entry.member.revokeTimeoutMs);
   }
 
-  #deal(members: readonly GroupMember[]): ReadonlyMap<GroupMember, readonly TopicPartition[]> {
+  #assign(members: readonly GroupMember[]): ReadonlyMap<GroupMember, readonly TopicPartition[]> {
     const assignments = new Map<GroupMember, TopicPartition[]>(members.map((member) => [member, []]));
     const subscriptions = new Map(members.map((member) => [member, new Set(member.topics())]));
     const before = new Map(this.#owners);
@@ -196,7 +199,7 @@ export class ConsumerGroup {
   }
 }
 
-function newSeat(member: GroupMember): Seat {
+function newEntry(member: GroupMember): MemberEntry {
   let markLeft = (): void => {};
   const left = new Promise<void>((resolve) => {
     markLeft = resolve;

@@ -11,10 +11,10 @@ export interface TopicPartition {
 export interface MemoryRecord extends TopicPartition {
   readonly offset: number;
   readonly key: string | undefined;
-  /** null is a tombstone. */
+  /** `null` is a tombstone. */
   readonly value: Buffer | null;
   readonly headers: MessageHeaders;
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since the Unix epoch. */
   readonly timestamp: number;
 }
 
@@ -26,7 +26,7 @@ export interface RecordToAppend {
   readonly partition?: number | undefined;
 }
 
-/** A Kafka topic: append-only partitions, read by offset. Nothing is ever compacted or dropped. */
+/** A Kafka topic: append-only partitions that are read by offset, without compaction and retention. */
 export class MemoryTopic {
   readonly name: string;
   readonly #partitions: MemoryRecord[][] = [];
@@ -42,7 +42,7 @@ export class MemoryTopic {
     return this.#partitions.length;
   }
 
-  /** Adds partitions up to `count`; there are never fewer. True when it added any. */
+  /** Adds partitions up to `count`; partitions are never removed. True where it added any. */
   grow(count: number): boolean {
     if (!Number.isSafeInteger(count) || count < 1) {
       throw new RangeError(`Topic "${this.name}" cannot have ${count} partitions`);
@@ -53,7 +53,7 @@ export class MemoryTopic {
   }
 
   append(record: RecordToAppend): { partition: number; offset: number } {
-    const partition = record.partition ?? this.#choose(record.key);
+    const partition = record.partition ?? this.#choosePartition(record.key);
     const log = this.#log(partition);
     const stored: MemoryRecord = {
       topic: this.name,
@@ -69,7 +69,7 @@ export class MemoryTopic {
     return { partition, offset: stored.offset };
   }
 
-  /** The offset that the next record of the partition will get. */
+  /** The offset of the partition's next record. */
   endOffset(partition: number): number {
     return this.#log(partition).length;
   }
@@ -78,7 +78,10 @@ export class MemoryTopic {
     return this.#log(partition).slice(Math.max(0, offset), Math.max(0, offset) + max);
   }
 
-  /** `listener` hears of each record after the stack that appended it. Must not throw. */
+  /**
+   * Calls `listener` with each record after the call stack that appended it has returned. It must not
+   * throw.
+   */
   onAppend(listener: (record: MemoryRecord) => void): () => void {
     const mailbox = new Mailbox(listener);
     this.#listeners.add(mailbox);
@@ -88,15 +91,15 @@ export class MemoryTopic {
     };
   }
 
-  /** Listeners hear nothing more. */
+  /** Removes all listeners. */
   close(): void {
     for (const mailbox of this.#listeners) mailbox.withdraw();
     this.#listeners.clear();
   }
 
-  #choose(key: string | undefined): number {
+  #choosePartition(key: string | undefined): number {
     if (key === undefined) return this.#nextWithoutKey++ % this.partitionCount;
-    // Kafka clears the sign bit rather than negating.
+    // As Kafka's partitioner does: clears the sign bit.
     return (murmur2(Buffer.from(key)) & 0x7fffffff) % this.partitionCount;
   }
 

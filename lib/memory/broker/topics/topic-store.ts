@@ -2,7 +2,7 @@ import type { StorkClock } from '../../../core/runtime/clock.js';
 import { ConsumerGroup, type GroupHost } from './consumer-group.js';
 import { MemoryTopic } from './memory-topic.js';
 
-/** The Kafka side of the broker: topics, and the groups that hear when one comes, grows or goes. */
+/** The Kafka half of the broker: topics, and the consumer groups that rebalance when topics change. */
 export class TopicStore implements GroupHost {
   readonly clock: StorkClock;
   readonly #topics = new Map<string, MemoryTopic>();
@@ -43,12 +43,12 @@ export class TopicStore implements GroupHost {
   }
 
   onCreated(listener: (name: string) => void): () => void {
-    // Its own function each time: the same listener may be added twice.
-    const hear = (name: string): void => {
-      if (this.#listeners.has(hear)) listener(name);
+    // A new function for each call: the same listener can be added twice.
+    const notify = (name: string): void => {
+      if (this.#listeners.has(notify)) listener(name);
     };
-    this.#listeners.add(hear);
-    return () => void this.#listeners.delete(hear);
+    this.#listeners.add(notify);
+    return () => void this.#listeners.delete(notify);
   }
 
   close(): void {
@@ -59,7 +59,7 @@ export class TopicStore implements GroupHost {
   }
 
   #changed(name: string): void {
-    // Nobody waits for these rebalances; a member that fails in one has its own way to say so.
+    // A rebalance fails only in a callback of a member, which reports its failures itself.
     for (const group of this.#groups.values()) void group.topicChanged(name).catch(() => {});
   }
 }

@@ -34,6 +34,6 @@ it.each([
   '2026-01-31T25:00',
   '31.01.2026',
   '2026',
-])('%j is none', (text) => {
+])('%j is not a time', (text) => {
   expect(parseTime(text, now)).toBeUndefined();
 });

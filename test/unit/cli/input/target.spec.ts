@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { readTarget, type PlaceFlags } from '../../../../lib/cli/input/target.js';
+import { readTarget, type SourceFlags } from '../../../../lib/cli/input/target.js';
 
 const rabbitMq = { RABBITMQ_URL: 'amqp://env', QUEUE_NAME: 'env-queue', DLQ_NAME: 'env-dead' };
 const kafka = { KAFKA_BROKERS: 'a:1, b:2', KAFKA_GROUP_ID: 'env-group' };
@@ -16,7 +16,7 @@ it('takes RabbitMQ from the command line, else from the environment', () => {
   expect(readTarget({ from: 'other' }, rabbitMq)).toEqual({ ...fromEnv, from: 'other' });
 });
 
-it('does not look for letters of another queue in DLQ_NAME', () => {
+it('does not use DLQ_NAME for a queue given by --queue', () => {
   expect(readTarget({ queue: 'q' }, rabbitMq)).toMatchObject({ queue: 'q', from: undefined });
 });
 
@@ -30,22 +30,18 @@ it('takes Kafka from the command line, else from the environment', () => {
   });
 });
 
-it('takes the password from the environment alone', () => {
-  const flags: PlaceFlags = { topic: 't', saslMechanism: 'scram-sha-256', saslUsername: 'u' };
+it('takes the password from the environment only', () => {
+  const flags: SourceFlags = { topic: 't', saslMechanism: 'scram-sha-256', saslUsername: 'u' };
   expect(readTarget(flags, { ...kafka, KAFKA_SASL_PASSWORD: 'p' })).toMatchObject({
     sasl: { mechanism: 'scram-sha-256', username: 'u', password: 'p' },
   });
   expect(() => readTarget(flags, kafka)).toThrow('KAFKA_SASL_PASSWORD');
 });
 
-const wrong: [flags: PlaceFlags, env: Record<string, string>, says: string][] = [
-  [{}, {}, 'where are the dead letters?'],
-  [
-    { queue: 'q', topic: 't' },
-    {},
-    '--queue is for RabbitMQ and --topic for Kafka: which of the two is meant?',
-  ],
-  [{}, { ...rabbitMq, ...kafka }, 'RABBITMQ_URL and KAFKA_BROKERS are both set: which of the two is meant?'],
+const wrong: [flags: SourceFlags, env: Record<string, string>, says: string][] = [
+  [{}, {}, 'no broker is given. Add --url'],
+  [{ queue: 'q', topic: 't' }, {}, '--queue is for RabbitMQ and --topic for Kafka: use one of them'],
+  [{}, { ...rabbitMq, ...kafka }, 'RABBITMQ_URL and KAFKA_BROKERS are both set. Add --queue'],
   [{ queue: 'q' }, {}, 'RABBITMQ_URL'],
   [{ url: 'amqp://x' }, {}, 'QUEUE_NAME'],
   [{ topic: 't' }, {}, 'KAFKA_BROKERS'],
@@ -57,6 +53,6 @@ const wrong: [flags: PlaceFlags, env: Record<string, string>, says: string][] = 
   [{ url: ' ', queue: 'q' }, {}, 'RABBITMQ_URL'],
 ];
 
-it.each(wrong)('%j with %j is not enough', (flags, env, says) => {
+it.each(wrong)('%j with %j is wrong usage', (flags, env, says) => {
   expect(() => readTarget(flags, env)).toThrow(says);
 });

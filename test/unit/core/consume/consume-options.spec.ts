@@ -9,7 +9,7 @@ import {
   findConflicts,
   findConflictsByPattern,
   validateNoPartitionOrder,
-} from '../../../../lib/driver-kit/subscription.js';
+} from '../../../../lib/driver-kit/source-settings.js';
 import { orderingKeyOf } from '../../../../lib/driver-kit/log/ordering-key.js';
 import type { ConsumeSettings, Handler } from '../../../../lib/core/consume/handler.js';
 import { patternFromRegExp, patternFromString } from '../../../../lib/core/message/pattern.js';
@@ -78,12 +78,12 @@ describe('what handlers cannot wish for together', () => {
     expect(findConflicts(patterns, 'the queue "q"')).toEqual([
       {
         name: '@Consume({ order }) of b',
-        expected: `the same as of a, which reads the queue "q" too: 'key'`,
+        expected: `the same as of a, which consumes the queue "q" too: 'key'`,
         given: `'none'`,
       },
       {
         name: '@Consume({ delivery }) of c',
-        expected: `the same as of a, which reads the queue "q" too: 'at-least-once'`,
+        expected: `the same as of a, which consumes the queue "q" too: 'at-least-once'`,
         given: `'manual'`,
       },
     ]);
@@ -94,7 +94,7 @@ describe('what handlers cannot wish for together', () => {
     expect(findConflictsByPattern(subscribedPatterns(apart))).toEqual([]);
     const meeting = [...apart, newHandler('c', /^y/)];
     expect(findConflictsByPattern(subscribedPatterns(meeting))).toMatchObject([
-      { name: '@Consume({ order }) of c', expected: expect.stringContaining('of b, which reads y') },
+      { name: '@Consume({ order }) of c', expected: expect.stringContaining('of b, which consumes y') },
     ]);
     const same = [newHandler('a', 'x'), newHandler('b', 'x', { delivery: 'manual' })];
     expect(findConflictsByPattern(subscribedPatterns(same))).toHaveLength(1);

@@ -27,22 +27,25 @@ const succeed: Behaviour = async () => undefined;
 interface BenchOptions extends IdempotencyTimes {
   readonly behaviour?: Behaviour;
   readonly kind?: 'event' | 'message';
-  readonly keyOf?: (run: HandlerAttempt) => unknown;
+  readonly keyOf?: (attempt: HandlerAttempt) => unknown;
   readonly scope?: Partial<PipelineScope>;
 }
 
-/** A handler with its store, and the store's calls; `isDown` makes them fail; `isMute` does what is asked and loses the answer. */
+/**
+ * An idempotent handler with its store, and the calls of the store. While `faults.isDown`, each call fails; while `faults.isMute`, it
+ * takes effect but its answer is lost.
+ */
 function newIdempotent({ behaviour = succeed, kind = 'event', keyOf, scope, ...times }: BenchOptions = {}) {
   const clock = new VirtualClock();
   const inner = memoryIdempotencyStore({ clock });
   const calls: string[] = [];
-  const trouble = { isDown: false, isMute: false };
-  const call = async <T>(name: string, ask: () => Promise<T>): Promise<T> => {
+  const faults = { isDown: false, isMute: false };
+  const call = async <T>(name: string, forward: () => Promise<T>): Promise<T> => {
     calls.push(name);
-    if (trouble.isDown) throw new Error('the store is away');
-    const replyWriter = await ask();
-    if (trouble.isMute) throw new Error('the answer was lost');
-    return replyWriter;
+    if (faults.isDown) throw new Error('the store is down');
+    const answer = await forward();
+    if (faults.isMute) throw new Error('the answer was lost');
+    return answer;
   };
   const store: IdempotencyStore = {
     begin: (...args) => call(`begin ${args[0]}`, () => inner.begin(...args)),
@@ -56,13 +59,13 @@ function newIdempotent({ behaviour = succeed, kind = 'event', keyOf, scope, ...t
     retry: resolveRetry({ maxRetries: 0 }),
     deadLetter: resolveDeadLetter(),
   });
-  return { handler, calls, trouble, inner, ...newBench([handler], { ...scope }, clock) };
+  return { handler, calls, faults, inner, ...newBench([handler], { ...scope }, clock) };
 }
 
 describe('a key', () => {
   it.each<[string, Parameters<typeof newMessage>[0], string]>([
     ['of an event is its message id', {}, 'orders:Orders.paid:m-1'],
-    ['keeps what the id holds', { messageId: 'a:b%' }, 'orders:Orders.paid:a:b%'],
+    ['keeps colons and percent signs of the id', { messageId: 'a:b%' }, 'orders:Orders.paid:a:b%'],
     [
       'of a long id is its hash',
       { messageId: 'x'.repeat(257) },
@@ -74,14 +77,14 @@ describe('a key', () => {
     expect(calls).toEqual([`begin ${key}`, 'complete']);
   });
 
-  it('of a request is its own id', async () => {
+  it('of a request is its correlation id', async () => {
     const { calls, driver, scope } = newIdempotent({ kind: 'message' });
     driver.target = asked;
     await processDelivery(deliveryOf({ correlationId: 'r-1' }).delivery, scope);
     expect(calls[0]).toBe('begin orders:Orders.paid:r-1');
   });
 
-  it('cannot be that of another consumer whose name ends in what a handler begins with', async () => {
+  it('escapes colons of the consumer name, so that it cannot equal the key of another consumer', async () => {
     const { calls, scope } = newIdempotent({ scope: { consumerName: 'a:Orders.paid' } });
     await processDelivery(deliveryOf().delivery, scope);
     expect(calls[0]).toBe('begin a%3AOrders.paid:Orders.paid:m-1');
@@ -103,16 +106,16 @@ describe('a reply', () => {
       order.push(...calls.splice(0), 'reply');
       return 'confirmed';
     };
-    const ask = () => processDelivery(deliveryOf({ correlationId: 'r-1' }).delivery, scope);
-    await ask();
+    const request = () => processDelivery(deliveryOf({ correlationId: 'r-1' }).delivery, scope);
+    await request();
     expect(order).toEqual(['begin orders:Orders.paid:r-1', 'complete', 'reply']);
-    await ask();
+    await request();
     expect(driver.told).toEqual(['value {"n":1}', 'value {"n":1}']);
     expect(driver.replies[1]!.contentType).toBe('application/json');
     expect(handler.runs.length).toBe(1);
   });
 
-  it('that was not confirmed comes again from the store', async () => {
+  it('that was not confirmed is sent again from the store', async () => {
     const { driver, scope, handler, clock } = newIdempotent({
       kind: 'message',
       behaviour: async (run) => {
@@ -134,13 +137,13 @@ describe('a reply', () => {
     expect(handler.runs.length).toBe(1);
   });
 
-  it('of several values is refused, and nothing of it is sent', async () => {
+  it('of several values is an error, and none of them is sent', async () => {
     const emitted: boolean[] = [];
     const { driver, scope, calls } = newIdempotent({
       kind: 'message',
       behaviour: async (run) => {
         emitted.push(run.emit(1));
-        // A turn in which a stream's first item would go out.
+        // A turn in which the first item of a stream would be sent.
         await settle();
         emitted.push(run.emit(2));
         return undefined;
@@ -153,7 +156,7 @@ describe('a reply', () => {
     expect(calls.at(-1)).toBe('release');
   });
 
-  it('is an error after ctx.ack() and a failure: not stored, run again', async () => {
+  it('is an error, which is not stored, when the handler fails after ctx.ack()', async () => {
     const { driver, scope, calls } = newIdempotent({
       kind: 'message',
       behaviour: async (run) => {
@@ -168,8 +171,8 @@ describe('a reply', () => {
   });
 });
 
-describe('another run under way', () => {
-  it('sends the message through the broker, with the number that it had, uncounted', async () => {
+describe('a message in progress elsewhere', () => {
+  it('is sent through the broker, without an increment of its attempt', async () => {
     const { scope, inner, counters, handler } = newIdempotent();
     await inner.begin('orders:Orders.paid:m-1', 'another', 60_000);
     const test = deliveryOf({ headers: { 'stork-attempt': '3' } });
@@ -188,7 +191,7 @@ describe('another run under way', () => {
     [900, 300],
     [100, 100],
   ])(
-    'waits in place where the source cannot take it back; with a lease of %i ms %i ms at a time',
+    'waits in process where the source cannot requeue it; with a lease of %i ms for %i ms at a time',
     async (leaseMs, waitMs) => {
       const capabilities = { requeue: 'in-process', destinations: new Set([]) } as const;
       const { scope, inner, calls, clock, counters, handler } = newIdempotent({
@@ -214,7 +217,7 @@ describe('another run under way', () => {
     },
   );
 
-  it('leaves its message to the source when the application stops', async () => {
+  it('is requeued when the application stops', async () => {
     const capabilities = { requeue: 'in-process', destinations: new Set([]) } as const;
     const { scope, inner, clock } = newIdempotent({ scope: { capabilities } });
     await inner.begin('orders:Orders.paid:m-1', 'another', 60_000);
@@ -227,7 +230,7 @@ describe('another run under way', () => {
     expect(clock.pendingTimers).toBe(0);
   });
 
-  it('fails a request whose caller would be gone when its turn came', async () => {
+  it('fails a request whose caller would time out during the wait', async () => {
     const { scope, driver, inner, clock, handler } = newIdempotent({
       kind: 'message',
       scope: { capabilities: { requeue: 'in-process', destinations: new Set([]) } },
@@ -247,7 +250,7 @@ describe('another run under way', () => {
     expect(test.source.events).toEqual(['ack 1']);
   });
 
-  it('makes a letter at the end of the application of what has no way back', async () => {
+  it('is dead-lettered when the application stops, if it was acknowledged early', async () => {
     const { scope, inner } = newIdempotent();
     await inner.begin('orders:Orders.paid:m-1', 'another', 60_000);
     const test = newDelivery({ message: newMessage(), mode: 'at-most-once' });
@@ -260,36 +263,37 @@ describe('another run under way', () => {
 });
 
 describe('a store that fails', () => {
-  it('is asked again after 500 ms, doubling; after a minute the message waits in the broker', async () => {
-    const { scope, calls, trouble, clock, logger } = newIdempotent();
-    trouble.isDown = true;
+  it('is called again after 500 ms, doubling; after a minute the message is deferred through the broker', async () => {
+    const { scope, calls, faults, clock, logger } = newIdempotent();
+    faults.isDown = true;
     const test = deliveryOf();
     const done = noteWhenDone(processDelivery(test.delivery, scope));
-    const asks: number[] = [];
+    const triedAt: number[] = [];
     for (let half = 0; half <= 62 * 2; half++) {
       await settle();
       const begun = calls.filter((call) => call.startsWith('begin'));
-      if (begun.length > asks.length) asks.push(half / 2);
+      if (begun.length > triedAt.length) triedAt.push(half / 2);
       await clock.advance(500);
     }
     expect(done.done).toBe(true);
-    expect(asks).toEqual([0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5, 61.5]);
+    expect(triedAt).toEqual([0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5, 61.5]);
     expect(test.source.events).toEqual(['copy 1', 'ack 1']);
     expect(test.source.copied[0]).toMatchObject({ to: 'redelivery', delayMs: 30_000 });
     expect(test.source.copied[0]!.headers['stork-attempt']).toBe('1');
     expect(logger.lines.filter((line) => line.startsWith('error'))).toEqual([
-      'error orders: the idempotency store fails: messages of idempotent handlers wait until it works again, and what it was not told of may run twice: the store is away',
+      'error orders: the idempotency store fails; messages of idempotent handlers wait until it recovers, ' +
+        'and messages whose completion was not stored may be processed twice: the store is down',
     ]);
     expect(clock.pendingTimers).toBe(0);
   });
 
-  it('and has given the lease all the same gives it to the next try, which need not wait for its end', async () => {
-    const { scope, calls, trouble, clock, handler } = newIdempotent();
-    trouble.isMute = true;
+  it('but has written the lease grants it to the next try, which need not wait until it expires', async () => {
+    const { scope, calls, faults, clock, handler } = newIdempotent();
+    faults.isMute = true;
     const test = deliveryOf();
     const done = noteWhenDone(processDelivery(test.delivery, scope));
     await settle();
-    trouble.isMute = false;
+    faults.isMute = false;
     await clock.advance(500);
     await settle();
     expect(done.done).toBe(true);
@@ -298,9 +302,9 @@ describe('a store that fails', () => {
     expect(test.source.events).toEqual(['ack 1']);
   });
 
-  it('and has given the lease all the same keeps it from nobody, once the message is given back', async () => {
-    const { scope, trouble, inner } = newIdempotent();
-    trouble.isMute = true;
+  it('but has written the lease is told to release it when the message is requeued', async () => {
+    const { scope, faults, inner } = newIdempotent();
+    faults.isMute = true;
     const test = deliveryOf();
     const done = noteWhenDone(processDelivery(test.delivery, scope));
     await settle();
@@ -310,9 +314,9 @@ describe('a store that fails', () => {
     expect(await inner.begin('orders:Orders.paid:m-1', 'another', 60_000)).toEqual({ state: 'acquired' });
   });
 
-  it('is told of once for all messages, and when it is back', async () => {
-    const { scope, trouble, clock, logger, handler } = newIdempotent();
-    trouble.isDown = true;
+  it('is logged once for all messages, and so is its recovery', async () => {
+    const { scope, faults, clock, logger, handler } = newIdempotent();
+    faults.isDown = true;
     const ids = ['m-1', 'm-2', 'm-3'];
     const all = Promise.all(
       ids.map((messageId) => processDelivery(deliveryOf({ messageId }).delivery, scope)),
@@ -320,19 +324,19 @@ describe('a store that fails', () => {
     await settle();
     await clock.advance(500);
     await settle();
-    trouble.isDown = false;
+    faults.isDown = false;
     await clock.advance(1_000);
     await all;
     expect(handler.runs.length).toBe(3);
     expect(logger.lines.map((line) => line.slice(0, 44))).toEqual([
-      'error orders: the idempotency store fails: m',
-      'log orders: the idempotency store works agai',
+      'error orders: the idempotency store fails; m',
+      'log orders: the idempotency store has recove',
     ]);
   });
 
-  it('ends the wait at once with the application', async () => {
-    const { scope, trouble, clock } = newIdempotent();
-    trouble.isDown = true;
+  it('does not delay the shutdown: the message is requeued', async () => {
+    const { scope, faults, clock } = newIdempotent();
+    faults.isDown = true;
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
     await settle();
@@ -342,9 +346,9 @@ describe('a store that fails', () => {
     expect(clock.pendingTimers).toBe(0);
   });
 
-  it('fails a request whose caller would be gone by the next try', async () => {
-    const { scope, trouble, driver, clock } = newIdempotent({ kind: 'message' });
-    trouble.isDown = true;
+  it('fails a request whose caller would time out before the next try', async () => {
+    const { scope, faults, driver, clock } = newIdempotent({ kind: 'message' });
+    faults.isDown = true;
     driver.target = asked;
     const deadline = new Date(clock.now() + 400).toISOString();
     const test = deliveryOf({ correlationId: 'r-1', headers: { 'stork-deadline': deadline } });
@@ -353,19 +357,19 @@ describe('a store that fails', () => {
     expect(test.source.events).toEqual(['ack 1']);
   });
 
-  it('is done without, said once, where the handler says so', async () => {
-    const { scope, trouble, handler, logger } = newIdempotent({ onStoreError: 'process' });
-    trouble.isDown = true;
+  it('is bypassed with onStoreError "process", which is logged once', async () => {
+    const { scope, faults, handler, logger } = newIdempotent({ onStoreError: 'process' });
+    faults.isDown = true;
     for (const messageId of ['m-1', 'm-2']) await processDelivery(deliveryOf({ messageId }).delivery, scope);
     expect(handler.runs.length).toBe(2);
     expect(logger.lines).toEqual([
-      'warn orders: the idempotency store fails, idempotent handlers run without it and may run twice for a message: the store is away',
+      'warn orders: the idempotency store fails; idempotent handlers run without it and may process a message twice: the store is down',
     ]);
   });
 });
 
-describe('a run whose message is taken away', () => {
-  it('is done where it could not know, so that the message is not run again', async () => {
+describe('an aborted delivery', () => {
+  it('completes its key when the handler did not read the signal, so that the message is not handled again', async () => {
     const gate = newGate();
     const { scope, calls } = newIdempotent({ behaviour: () => gate.promise.then(() => undefined) });
     const test = deliveryOf();
@@ -377,7 +381,7 @@ describe('a run whose message is taken away', () => {
     expect(calls.at(-1)).toBe('complete');
   });
 
-  it('is not where somebody looked at its signal: it may have stopped half-way', async () => {
+  it('releases its key when the handler read the signal: it may have stopped early', async () => {
     const gate = newGate();
     const { scope, calls } = newIdempotent({
       behaviour: async ({ signal }) => {
@@ -395,7 +399,7 @@ describe('a run whose message is taken away', () => {
     expect(calls.at(-1)).toBe('release');
   });
 
-  it('keeps its key as long as it runs, but not after a shutdown has given it up', async () => {
+  it('keeps its lease while the handler runs, but not after a shutdown has abandoned it', async () => {
     const gate = newGate();
     const { scope, calls, clock } = newIdempotent({
       leaseMs: 300,
@@ -416,7 +420,7 @@ describe('a run whose message is taken away', () => {
     await done;
   });
 
-  it('nor where the source was lost long before the shutdown', async () => {
+  it('lets its lease expire when the source was lost before the shutdown', async () => {
     const gate = newGate();
     const { scope, clock } = newIdempotent({ behaviour: () => gate.promise.then(() => undefined) });
     const test = deliveryOf();
@@ -430,7 +434,7 @@ describe('a run whose message is taken away', () => {
     await done;
   });
 
-  it('does not begin where that happened while the store was asked, and frees its key', async () => {
+  it('does not call the handler when it was aborted during begin, and releases its key', async () => {
     const { scope, calls, handler } = newIdempotent();
     const test = deliveryOf();
     const done = processDelivery(test.delivery, scope);
@@ -440,24 +444,24 @@ describe('a run whose message is taken away', () => {
     expect(calls).toEqual(['begin orders:Orders.paid:m-1', 'release']);
   });
 
-  it('tells of a lease that was lost meanwhile', async () => {
+  it('warns of a lease that was lost while the handler ran', async () => {
     const gate = newGate();
-    const { scope, trouble, inner, logger, clock } = newIdempotent({
+    const { scope, faults, inner, logger, clock } = newIdempotent({
       leaseMs: 300,
       behaviour: () => gate.promise.then(() => undefined),
     });
     const done = processDelivery(deliveryOf().delivery, scope);
     await settle();
-    trouble.isDown = true;
+    faults.isDown = true;
     await clock.advance(301);
     await settle();
-    trouble.isDown = false;
+    faults.isDown = false;
     await inner.begin('orders:Orders.paid:m-1', 'another', 60_000);
     gate.open();
     await done;
     expect(logger.lines.filter((line) => line.startsWith('warn'))).toEqual([
-      'warn orders: message "m-1" of the handler "Orders.paid" ran while its idempotency key was not its own, so it may have run ' +
-        'elsewhere too: the lease of 300 ms was not renewed in time',
+      'warn orders: message "m-1" of the handler "Orders.paid" was processed after its idempotency lease expired ' +
+        'and may have been processed twice (leaseMs=300)',
     ]);
   });
 });

@@ -17,7 +17,7 @@ describe('memoryIdempotencyStore passes the suite', () => {
 });
 
 describe('memoryIdempotencyStore', () => {
-  it('never has two owners at work, keeps what is done, and is fenced, in any order of calls', async () => {
+  it('leases to one owner at a time, keeps completed keys, and fences owners, in any order of calls', async () => {
     await fc.assert(
       fc.asyncProperty(steps, async (all) => {
         let now = 0;
@@ -30,7 +30,7 @@ describe('memoryIdempotencyStore', () => {
     );
   });
 
-  it('forgets the oldest done key at its bound, and no running lease', async () => {
+  it('evicts the oldest completed key at maxKeys, and no active lease', async () => {
     const store = memoryIdempotencyStore({ maxKeys: 3 });
     await store.begin('working', 'w', long);
     for (const key of ['first', 'second']) {
@@ -43,13 +43,13 @@ describe('memoryIdempotencyStore', () => {
     expect((await store.begin('first', 'other', long)).state).toBe('acquired');
   });
 
-  it('refuses to begin by name when every key is a running lease, until one runs out', async () => {
+  it('rejects begin while maxKeys leases are active, until one expires', async () => {
     const clock = new VirtualClock();
     const store = memoryIdempotencyStore({ maxKeys: 2, clock });
     await store.begin('long', 'o', long);
     await store.begin('short', 'o', 1_000);
     await expect(store.begin('third', 'o', long)).rejects.toThrow(StoreFullError);
-    await expect(store.begin('third', 'o', long)).rejects.toThrow(/2 leases run at once, maxKeys is 2/);
+    await expect(store.begin('third', 'o', long)).rejects.toThrow(/2 leases are active, maxKeys is 2/);
     expect((await store.begin('long', 'o', long)).state, 'those that run go on').toBe('acquired');
     expect(await store.renew('short', 'o', 1_000)).toBe(true);
     await clock.advance(1_000);
@@ -64,7 +64,7 @@ describe('memoryIdempotencyStore', () => {
     expect(clock.pendingTimers).toBe(0);
   });
 
-  it('gives each duplicate bytes of its own', async () => {
+  it('returns a separate buffer to each duplicate', async () => {
     const store = memoryIdempotencyStore();
     await store.begin('k', 'o', long);
     await store.complete('k', 'o', long, { body: Buffer.from('reply'), contentType: 'text/plain' });
@@ -85,7 +85,7 @@ describe('memoryIdempotencyStore', () => {
     );
   });
 
-  it('has nothing to say against good options', () => {
+  it('reports no problem for valid options', () => {
     expect(memoryIdempotencyStore().validate?.('x')).toEqual([]);
     expect(memoryIdempotencyStore({ maxKeys: 1 }).validate?.('x')).toEqual([]);
   });

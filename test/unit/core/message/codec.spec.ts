@@ -44,7 +44,7 @@ describe('JSON', () => {
     expect(() => codecs.encode(value, undefined)).toThrow(TypeError);
   });
 
-  it('cannot write a circle, which is a TypeError', () => {
+  it('rejects a circular value with a TypeError', () => {
     const circle: { self?: unknown } = {};
     circle.self = circle;
     expect(() => codecs.encode(circle, undefined)).toThrow(TypeError);
@@ -148,22 +148,22 @@ describe('bytes', () => {
   });
 });
 
-describe('a body that is not there', () => {
+describe('an absent body', () => {
   it('is null, whatever its content type says', () => {
     expect(codecs.decode(null, 'image/png')).toEqual({ ok: true, value: null });
     expect(codecs.decode(null, undefined, 'gzip')).toEqual({ ok: true, value: null });
   });
 });
 
-describe('a content type that nobody knows', () => {
-  it('is refused with the names of those that are known', () => {
+describe('an unknown content type', () => {
+  it('is an error with the names of the known ones', () => {
     const expected =
       'no codec for content type "image/png"; known are application/json, text/plain, application/octet-stream';
     expect(() => codecs.encode('a', 'image/png')).toThrow(new TypeError(expected));
     expect(errorOf(decodeText('a', 'image/png'))).toBe(expected);
   });
 
-  it('is repeated no further than its first 100 characters', () => {
+  it('is quoted up to its first 100 characters', () => {
     const message = errorOf(decodeText('a', 'x'.repeat(10_000)));
     expect(message).toContain('"' + 'x'.repeat(100) + '"');
     expect(message).not.toContain('x'.repeat(101));

@@ -21,7 +21,7 @@ function read(headers: MessageHeaders) {
 }
 
 describe('readDeliveryMetadata', () => {
-  it('takes a message without our headers for a first attempt for everybody', () => {
+  it('reads a message without stork headers as a first attempt for all handlers', () => {
     expect(read({})).toEqual({
       attempt: 1,
       firstFailedAt: undefined,
@@ -31,7 +31,7 @@ describe('readDeliveryMetadata', () => {
     });
   });
 
-  it('reads what our headers say', () => {
+  it('reads the stork headers', () => {
     const headers = {
       'stork-attempt': '3',
       'stork-first-failed-at': '2026-01-01T00:00:00.000Z',
@@ -47,7 +47,7 @@ describe('readDeliveryMetadata', () => {
     });
   });
 
-  it('takes hostile values for absent', () => {
+  it('treats invalid values as absent', () => {
     const headers: MessageHeaders = {
       'stork-attempt': '-4',
       'stork-first-failed-at': 'yesterday',
@@ -85,7 +85,7 @@ describe('readDeliveryMetadata', () => {
     });
   });
 
-  it('does not even ask for the reply address of a dead letter', () => {
+  it('does not parse the reply address of a dead letter', () => {
     const asked = {
       parseReplyAddress: (): ReplyTarget => {
         throw new Error('asked');
@@ -95,7 +95,7 @@ describe('readDeliveryMetadata', () => {
     expect(metadataOf(message, asked).reply).toEqual({ kind: 'none' });
   });
 
-  it('reads a deadline only where somebody waits for an answer', () => {
+  it('reads the deadline of a request only', () => {
     const headers = { 'stork-deadline': '2026-01-01T00:01:00.000Z' };
     const targets: ReplyTarget[] = [{ kind: 'none' }, { kind: 'forged', why: 'no inbox' }];
     for (const target of targets) {
@@ -105,7 +105,7 @@ describe('readDeliveryMetadata', () => {
     expect(read(headers).deadline).toBe(Date.UTC(2026, 0, 1, 0, 1));
   });
 
-  it('hands a forged reply address on as the driver judged it', () => {
+  it('returns a forged reply address as the driver reports it', () => {
     const forged: ReplyTarget = { kind: 'forged', why: 'no inbox' };
     expect(metadataOf(newMessage(), { parseReplyAddress: () => forged }).reply).toBe(forged);
   });

@@ -66,7 +66,7 @@ describe('readText', () => {
     expect(text(Buffer.from([0xff, 0x61]))).toBe('\uFFFDa');
   });
 
-  it('knows absence', () => {
+  it('returns undefined for an absent header', () => {
     expect(readText({}, 'h')).toBeUndefined();
     expect(readText({ h: undefined }, 'h')).toBeUndefined();
     expect(readText(emptyHeaders(), 'toString')).toBeUndefined();
@@ -109,7 +109,7 @@ describe('readCount', () => {
 });
 
 describe('readTime', () => {
-  it('reads the form in which times travel', () => {
+  it('reads times as timeText writes them', () => {
     const at = Date.UTC(2026, 1, 3, 4, 5, 6, 7);
     expect(timeText(at)).toBe('2026-02-03T04:05:06.007Z');
     expect(time(timeText(at))).toBe(at);
@@ -149,13 +149,13 @@ describe('timeText', () => {
     expect(timeText(epochMs)).toBeUndefined();
   });
 
-  it('reaches to the farthest time that a date can hold', () => {
+  it('covers all times that a Date can hold', () => {
     expect(timeText(latestTimeMs)).toBe('+275760-09-13T00:00:00.000Z');
   });
 });
 
 describe('readKey', () => {
-  it('reads text of whatever length, bytes and the numbers of foreign senders', () => {
+  it('reads text of any length, bytes, and numbers of other libraries', () => {
     const values: HeaderValue[] = ['x'.repeat(5_000), Buffer.from('k'), 7, 7n, ['a', 'b']];
     const keys = values.map((value) => readKey({ h: value }, 'h'));
     expect(keys).toEqual(['x'.repeat(5_000), 'k', '7', '7', 'a']);
@@ -190,13 +190,13 @@ describe('copyHeaders', () => {
   });
 });
 
-describe('our names', () => {
+describe('headerNames', () => {
   it('all begin with the reserved prefix, but for the content type', () => {
     const others = Object.values(headerNames).filter((name) => !name.startsWith(reservedPrefix));
     expect(others).toEqual(['content-type']);
   });
 
-  it('are each their own', () => {
+  it('are unique', () => {
     const names = Object.values(headerNames);
     expect(new Set(names).size).toBe(names.length);
   });

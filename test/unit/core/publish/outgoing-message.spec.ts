@@ -45,7 +45,7 @@ function thrownBy(act: () => unknown): unknown {
   return undefined;
 }
 
-/** Names of the options that are refused. */
+/** Names of the rejected options. */
 function refused(options: MessageOptions, scope = newScope(), pattern = 'order.paid'): string[] {
   const error = thrownBy(() => buildMessage(pattern, {}, options, scope));
   if (error === undefined) return [];
@@ -67,7 +67,7 @@ describe('a message', () => {
     expect(Object.keys(message.headers)).toEqual([]);
   });
 
-  it('has a fresh id each time', () => {
+  it('has a new id each time', () => {
     const ids = [1, 2].map(() => buildMessage('a', {}, {}, newScope()).messageId);
     expect(ids[0]).not.toBe(ids[1]);
   });
@@ -90,7 +90,7 @@ describe('a message', () => {
     expect(buildMessage('a', 'text', options, newScope())).toMatchObject(options);
   });
 
-  it('has headers of its own, without a prototype', () => {
+  it('has a copy of the headers, without a prototype', () => {
     const headers = { tenant: 'a' };
     const message = buildMessage('a', {}, { headers }, newScope());
     expect(message.headers).not.toBe(headers);
@@ -98,19 +98,19 @@ describe('a message', () => {
     expect({ ...message.headers }).toEqual({ tenant: 'a' });
   });
 
-  it('that is an event tells its conversation in a header, for brokers that have no field for it', () => {
+  it('that is an event has its correlation id also in a header, for brokers without a field for it', () => {
     const { headers, correlationId } = buildMessage('a', {}, { correlationId: 'c' }, newScope());
     expect([{ ...headers }, correlationId]).toEqual([{ 'stork-correlation-id': 'c' }, 'c']);
   });
 
-  it('that is a request has its id, and the deadline that its caller waits for', () => {
+  it('that is a request has its id, and the deadline of its caller', () => {
     const request = { id: 'r-1', timeoutMs: 1_500 };
     const message = buildMessage('a', {}, { correlationId: 'r-1' }, newScope(), request);
     expect(message.correlationId).toBe('r-1');
     expect({ ...message.headers }).toEqual({ 'stork-deadline': '2026-01-01T00:00:01.500Z' });
   });
 
-  it('that cannot be encoded is refused with the pattern and the reason', () => {
+  it('that cannot be encoded is an error with the pattern and the reason', () => {
     const error = thrownBy(() => buildMessage('order.paid', 1n, {}, newScope()));
     expect(error).toBeInstanceOf(StorkConfigError);
     expect(error).toMatchObject({ cause: expect.any(TypeError) as TypeError });
@@ -128,7 +128,7 @@ describe('a pattern', () => {
   });
 });
 
-describe('an option that the broker cannot honour', () => {
+describe('an option that the broker does not support', () => {
   const values: Required<Pick<MessageOptions, OptionalMessageOption>> = {
     delayMs: 1,
     expiresInMs: 1,
@@ -138,17 +138,17 @@ describe('an option that the broker cannot honour', () => {
     appId: 'a',
   };
 
-  it.each(optional)('is refused by name: %s', (name) => {
+  it.each(optional)('is rejected by name: %s', (name) => {
     const others = new Set(optional.filter((other) => other !== name));
     const options = { [name]: values[name] };
     expect(refused(options, newScope({ messageOptions: others }))).toEqual([name]);
     expect(refused(options, newScope({ messageOptions: new Set([name]) }))).toEqual([]);
     expect(
       String(thrownBy(() => buildMessage('a', {}, options, newScope({ messageOptions: others })))),
-    ).toContain(`${name}: expected nothing: the transport "shop" cannot honour it`);
+    ).toContain(`${name}: expected nothing: the transport "shop" does not support it`);
   });
 
-  it('is not missed where it is undefined', () => {
+  it('is accepted if it is undefined', () => {
     const options = { delayMs: undefined } as unknown as MessageOptions;
     expect(refused(options, newScope({ messageOptions: new Set() }))).toEqual([]);
   });
@@ -177,7 +177,7 @@ describe('the value of an option', () => {
     for (const value of bad) expect(refused({ [name]: value })).toEqual([name]);
   });
 
-  it('is refused together with every other that is wrong', () => {
+  it('is reported together with all other invalid options', () => {
     const options: MessageOptions = {
       priority: 300,
       delayMs: -1,
@@ -193,20 +193,20 @@ describe('the value of an option', () => {
     ]);
   });
 
-  it('is shown without the secrets that it may hold', () => {
+  it('is shown without credentials', () => {
     const key = `amqp://user:secret@host/${'x'.repeat(300)}`;
     const error = thrownBy(() => buildMessage('a', {}, { key }, newScope()));
-    expect(String(error)).toContain('key: expected text of 1 to 255 bytes');
+    expect(String(error)).toContain('key: expected a string of 1 to 255 bytes');
     expect(String(error)).not.toContain('secret');
   });
 
-  it('is refused beyond its bounds with both of them', () => {
+  it('is rejected beyond its bounds, with both bounds', () => {
     const error = thrownBy(() => buildMessage('a', {}, { timeoutMs: 2 ** 32 }, newScope()));
     expect(String(error)).toContain('timeoutMs: expected an integer from 1 to 4294967295, given 4294967296');
   });
 });
 
-describe('an option that there is not', () => {
+describe('an unknown option', () => {
   it.each(['timeout', 'Priority', 'replyTo', 'toString', 'constructor', '__proto__'])(
     'is refused by name, not taken in silence: %s',
     (name) => {
@@ -216,7 +216,7 @@ describe('an option that there is not', () => {
 });
 
 describe('a destination', () => {
-  it('is refused with those that the broker has', () => {
+  it('is rejected with the list of supported kinds', () => {
     const scope = newScope({ destinations: new Set(['topic']) });
     expect(refused({ to: { topic: 't' } }, scope)).toEqual([]);
     expect(String(thrownBy(() => buildMessage('a', {}, { to: { queue: 'q' } }, scope)))).toContain(
@@ -226,11 +226,11 @@ describe('a destination', () => {
 });
 
 describe('headers', () => {
-  it.each(['stork-attempt', 'stork-', 'stork-of-mine'])('named %s are ours', (name) => {
+  it.each(['stork-attempt', 'stork-', 'stork-of-mine'])('named %s are reserved', (name) => {
     expect(refused({ headers: { [name]: 'x' } })).toEqual([`headers.${name}`]);
   });
 
-  it.each(['x-stork-attempt', 'stork', 'tenant', '__proto__'])('named %s are yours', (name) => {
+  it.each(['x-stork-attempt', 'stork', 'tenant', '__proto__'])('named %s are accepted', (name) => {
     const headers = Object.fromEntries([[name, 'x']]);
     expect(refused({ headers })).toEqual([]);
   });

@@ -7,11 +7,11 @@ import {
   StorkConfigError,
   TooManyPendingError,
 } from '../../../../lib/core/runtime/errors.js';
-import { PendingRequests, type Waiter } from '../../../../lib/core/publish/pending-requests.js';
+import { PendingRequests, type ReplyReceiver } from '../../../../lib/core/publish/pending-requests.js';
 import type { InboundReply, ReplyKind } from '../../../../lib/core/port/message.js';
 import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
 
-class RecordingWaiter implements Waiter {
+class RecordingWaiter implements ReplyReceiver {
   readonly kinds: ReplyKind[] = [];
   readonly errors: Error[] = [];
   reply(reply: InboundReply): void {
@@ -42,80 +42,78 @@ describe('a reply', () => {
   it.each<ReplyKind>(['value', 'end', 'error'])('of the kind %s ends its request and no other', (kind) => {
     const { pending, register } = newBench();
     const [a, b] = [register('a'), register('b')];
-    pending.settle(reply('a', kind));
+    pending.handleReply(reply('a', kind));
     expect([a.kinds, b.kinds, pending.size]).toEqual([[kind], [], 1]);
   });
 
-  it('that is an item leaves its request waiting for more', () => {
+  it('that is an item leaves its request pending', () => {
     const { pending, register } = newBench();
     const waiter = register('a');
-    for (const kind of ['item', 'item', 'end'] as const) pending.settle(reply('a', kind));
+    for (const kind of ['item', 'item', 'end'] as const) pending.handleReply(reply('a', kind));
     expect([waiter.kinds, pending.size]).toEqual([['item', 'item', 'end'], 0]);
   });
 
-  it('that comes after its request was given up or timed out is counted late; one that was never asked for is not', async () => {
+  it('to a cancelled or timed-out request is counted as late; a reply to an unknown id is not', async () => {
     const { clock, counters, pending, register } = newBench();
-    pending.settle(reply('unknown'));
+    pending.handleReply(reply('unknown'));
     const repeated = register('repeated');
-    pending.settle(reply('repeated'));
-    pending.settle(reply('repeated'));
+    pending.handleReply(reply('repeated'));
+    pending.handleReply(reply('repeated'));
     const givenUp = register('given up');
-    pending.forget('given up', givenUp);
-    pending.settle(reply('given up', 'item'));
+    pending.cancel('given up', givenUp);
+    pending.handleReply(reply('given up', 'item'));
     const timedOut = register('timed out');
     await clock.advance(1_000);
-    pending.settle(reply('timed out'));
+    pending.handleReply(reply('timed out'));
     expect(counters.get('late-replies')).toBe(2);
     expect([repeated.kinds, givenUp.kinds, timedOut.kinds]).toEqual([['value'], [], []]);
   });
 
-  it.each(['__proto__', 'constructor', ''])("with the hostile id %j is nobody's", (id) => {
+  it.each(['__proto__', 'constructor', ''])('with the id %j settles no request', (id) => {
     const { counters, pending } = newBench();
-    pending.settle(reply(id));
+    pending.handleReply(reply(id));
     expect(counters.get('late-replies')).toBe(0);
   });
 });
 
 describe('a request', () => {
-  it('whose id is already waiting is refused, and the one that waits goes on', () => {
+  it('with the id of a pending request is rejected, and the pending one continues', () => {
     const { pending, register } = newBench();
     const first = register('a');
     expect(() => register('a')).toThrow(StorkConfigError);
-    expect(() => register('a')).toThrow(
-      'a request with the correlation id "a" is already waiting for its reply',
-    );
-    pending.settle(reply('a'));
+    expect(() => register('a')).toThrow('a request with the correlation id "a" is already pending');
+    pending.handleReply(reply('a'));
     expect(first.kinds).toEqual(['value']);
   });
 
-  it('may take an id again that is free again', () => {
+  it('may reuse the id of a settled request', () => {
     const { pending, register } = newBench();
     register('a');
-    pending.settle(reply('a'));
+    pending.handleReply(reply('a'));
     const second = register('a');
-    pending.settle(reply('a'));
+    pending.handleReply(reply('a'));
     expect(second.kinds).toEqual(['value']);
   });
 
-  it('beyond maxPending is refused until another has ended', () => {
+  it('beyond maxPending is rejected until another is settled', () => {
     const { pending, register } = newBench(2);
     register('a');
     register('b');
     expect(() => register('c')).toThrow(TooManyPendingError);
-    pending.settle(reply('a', 'item'));
-    expect(() => register('c')).toThrow('2 requests wait for a reply, maxPending allows no more');
-    pending.settle(reply('a', 'end'));
+    pending.handleReply(reply('a', 'item'));
+    expect(() => register('c')).toThrow('2 requests are pending, maxPending allows no more');
+    pending.handleReply(reply('a', 'end'));
     expect(register('c').errors).toEqual([]);
     expect(pending.size).toBe(2);
   });
 
-  it('that is forgotten hears nothing more; another one with the same id stays', async () => {
+  it('that is cancelled receives nothing more; a newer one with the same id stays', async () => {
     const { clock, pending, register } = newBench();
     const first = register('a');
-    pending.forget('a', first);
+    pending.cancel('a', first);
     expect(pending.size).toBe(0);
     const second = register('a');
-    pending.forget('a', first);
+    pending.cancel('a', first);
     expect(pending.size).toBe(1);
     await clock.advance(1_000);
     expect([first.errors.length, second.errors.length]).toEqual([0, 1]);
@@ -123,7 +121,7 @@ describe('a request', () => {
 });
 
 describe('a time-out', () => {
-  it('comes when its time is over and not before, with the description', async () => {
+  it('occurs after timeoutMs and not before, with the description', async () => {
     const { clock, pending, register } = newBench();
     const waiter = register('a', 1_000);
     await clock.advance(999);
@@ -134,7 +132,7 @@ describe('a time-out', () => {
     expect(pending.size).toBe(0);
   });
 
-  it('comes for each request in its own time, whatever the order of registering', async () => {
+  it('occurs for each request after its own timeoutMs, in whatever order they were registered', async () => {
     const { clock, register } = newBench();
     const waiters = [3_000, 1_000, 2_000, 1_000].map((timeoutMs, i) => register(String(i), timeoutMs));
     const timedOut = (): number[] => waiters.map(({ errors }) => errors.length);
@@ -147,12 +145,12 @@ describe('a time-out', () => {
     expect(clock.pendingTimers).toBe(0);
   });
 
-  it('is put off by each item, and by nothing else', async () => {
+  it('is restarted by each item, and by nothing else', async () => {
     const { clock, pending, register } = newBench();
     const [stream, other] = [register('stream', 1_000), register('other', 1_500)];
     for (let i = 0; i < 5; i++) {
       await clock.advance(900);
-      pending.settle(reply('stream', 'item'));
+      pending.handleReply(reply('stream', 'item'));
     }
     expect([stream.errors.length, other.errors.length]).toEqual([0, 1]);
     await clock.advance(999);
@@ -161,7 +159,7 @@ describe('a time-out', () => {
     expect(stream.errors).toHaveLength(1);
   });
 
-  it('takes one timer for all requests, which is gone when all have timed out', async () => {
+  it('uses one timer for all requests, which is cancelled when all have timed out', async () => {
     const { clock, register } = newBench();
     for (let i = 0; i < 50; i++) {
       register(String(i), 1_000 + ((i * 37) % 50));
@@ -173,22 +171,22 @@ describe('a time-out', () => {
     expect(clock.pendingTimers).toBe(0);
   });
 
-  it('leaves no timer behind when nobody waits any more, however the last one ended', () => {
+  it('leaves no timer when no request is pending, however the last one was settled', () => {
     const { clock, pending, register } = newBench();
     for (const kind of ['value', 'end', 'error'] as const) {
       register('a');
       const other = register('b');
-      pending.settle(reply('a', kind));
+      pending.handleReply(reply('a', kind));
       expect(clock.pendingTimers).toBe(1);
-      pending.forget('b', other);
+      pending.cancel('b', other);
       expect(clock.pendingTimers).toBe(0);
     }
   });
 
-  it('comes in time also for a request that is the first again', async () => {
+  it('occurs in time for a request registered after all others were settled', async () => {
     const { clock, pending, register } = newBench();
     register('a', 1_000);
-    pending.settle(reply('a'));
+    pending.handleReply(reply('a'));
     await clock.advance(500);
     const waiter = register('b', 1_000);
     await clock.advance(999);
@@ -197,7 +195,7 @@ describe('a time-out', () => {
     expect(waiter.errors).toHaveLength(1);
   });
 
-  it('sets no timer for a request that comes after the one that is set', () => {
+  it('sets no timer for a request that is due after the timer', () => {
     const virtual = new VirtualClock();
     let timers = 0;
     const clock: StorkClock = {
@@ -212,10 +210,10 @@ describe('a time-out', () => {
     expect(timers).toBe(1);
   });
 
-  it('reaches also a request that another one makes when it times out', async () => {
+  it('occurs also for a request registered while another times out', async () => {
     const { clock, pending } = newBench();
     const second = new RecordingWaiter();
-    const first: Waiter = {
+    const first: ReplyReceiver = {
       reply: () => {},
       fail: () => pending.register('again', second, 500, () => 'again'),
     };
@@ -228,7 +226,7 @@ describe('a time-out', () => {
 });
 
 describe('failAll', () => {
-  it('fails everything that waits, once, and leaves no timer', async () => {
+  it('fails every pending request once, and leaves no timer', async () => {
     const { clock, pending, register } = newBench();
     const waiters = [register('a'), register('b')];
     const error = new ConnectionLostError('gone');
@@ -238,10 +236,13 @@ describe('failAll', () => {
     expect([pending.size, clock.pendingTimers]).toEqual([0, 0]);
   });
 
-  it('leaves alone what is registered afterwards, also while it fails the others', async () => {
+  it('does not fail requests registered afterwards, or while it fails the others', async () => {
     const { clock, pending, register } = newBench();
     const second = new RecordingWaiter();
-    const first: Waiter = { reply: () => {}, fail: () => pending.register('a', second, 500, () => 'a') };
+    const first: ReplyReceiver = {
+      reply: () => {},
+      fail: () => pending.register('a', second, 500, () => 'a'),
+    };
     pending.register('a', first, 1_000, () => 'a');
     pending.failAll(new ConnectionLostError('gone'));
     expect([pending.size, second.errors]).toEqual([1, []]);

@@ -22,7 +22,7 @@ import { RequestClient, type ReplyObserver } from '../../../../lib/core/publish/
 import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
 import { newCodecs, newGate, settle } from '../harness.js';
 
-/** A driver of which only the client's side is used. */
+/** A driver for requests only. */
 class ClientDriver implements Driver {
   readonly consumerName = undefined;
   readonly capabilities = {
@@ -117,7 +117,7 @@ function newBench(maxPending = 100) {
 }
 
 describe('a request', () => {
-  it('goes out with its id, the address of the inbox and the deadline of its caller', async () => {
+  it('is published with its id, the address of the inbox and its deadline', async () => {
     const { driver, ask } = newBench();
     ask({ timeoutMs: 2_000, correlationId: 'r-1' });
     await settle();
@@ -131,7 +131,7 @@ describe('a request', () => {
     ]);
   });
 
-  it('has a fresh id and 30 seconds where its caller says nothing', async () => {
+  it('has a new id and a time-out of 30 seconds by default', async () => {
     const { driver, clock, ask } = newBench();
     const { observer } = ask();
     ask();
@@ -144,7 +144,7 @@ describe('a request', () => {
     expect(observer.errors[0]).toBeInstanceOf(RequestTimeoutError);
   });
 
-  it('opens the inbox once for all, at the first of them', async () => {
+  it('opens the inbox once, for the first of all requests', async () => {
     const { driver, ask } = newBench();
     expect(driver.opened).toBe(0);
     for (let i = 0; i < 5; i++) ask();
@@ -154,7 +154,7 @@ describe('a request', () => {
     expect([driver.opened, driver.published.length]).toEqual([1, 6]);
   });
 
-  it('that cannot be sent is told so, and waits for nothing', async () => {
+  it('that is invalid fails and is not pending', async () => {
     const { driver, requestClient, clock, ask } = newBench();
     const unwritable = ask({}, 1n).observer;
     const refused = ask({ delayMs: 5 }).observer;
@@ -164,7 +164,7 @@ describe('a request', () => {
     expect([driver.published, requestClient.pending, clock.pendingTimers]).toEqual([[], 0, 0]);
   });
 
-  it('whose id is already waiting is refused, without harm to the one that waits', async () => {
+  it('with the id of a pending request fails, and the pending one continues', async () => {
     const { requestClient, ask, replyWriter } = newBench();
     const first = ask({ correlationId: 'r-1' }).observer;
     const second = ask({ correlationId: 'r-1' }).observer;
@@ -175,7 +175,7 @@ describe('a request', () => {
     expect([first.told, second.told]).toEqual([[1, 'complete'], []]);
   });
 
-  it('beyond maxPending is refused unsent', async () => {
+  it('beyond maxPending fails and is not published', async () => {
     const { driver, ask } = newBench(1);
     ask();
     const { observer } = ask();
@@ -184,7 +184,7 @@ describe('a request', () => {
     expect(driver.published).toHaveLength(1);
   });
 
-  it('that the broker refuses fails with its reason and waits no longer', async () => {
+  it('that the broker rejects fails with the reason and is no longer pending', async () => {
     const { driver, requestClient, ask } = newBench();
     const reason = new NoRouteError('no queue');
     driver.confirming = () => Promise.reject(reason);
@@ -194,8 +194,8 @@ describe('a request', () => {
   });
 });
 
-describe('an answer', () => {
-  it('of one value is that value and the end', async () => {
+describe('a reply', () => {
+  it('of one value is emitted and completes', async () => {
     const { requestClient, ask, replyWriter } = newBench();
     const { observer } = ask({ correlationId: 'r-1' });
     await settle();
@@ -207,7 +207,7 @@ describe('an answer', () => {
     ]);
   });
 
-  it('of nothing is the end', async () => {
+  it('without a value completes', async () => {
     const { ask, replyWriter } = newBench();
     const { observer } = ask({ correlationId: 'r-1' });
     await settle();
@@ -215,7 +215,7 @@ describe('an answer', () => {
     expect(observer.told).toEqual(['complete']);
   });
 
-  it('of several is each of them and the end, however long it takes as long as items keep coming', async () => {
+  it('of several items emits each and completes; each item restarts the time-out', async () => {
     const { clock, ask, replyWriter } = newBench();
     const { observer } = ask({ correlationId: 'r-1', timeoutMs: 1_000 });
     await settle();
@@ -227,7 +227,7 @@ describe('an answer', () => {
     expect([observer.told, observer.errors]).toEqual([[0, 1, 2, 3, 'complete'], []]);
   });
 
-  it('fails a stream whose next item does not come in time, after the items that came', async () => {
+  it('times out when the next item is late, after the items before it', async () => {
     const { clock, ask, replyWriter } = newBench();
     const { observer } = ask({ correlationId: 'r-1', timeoutMs: 1_000 });
     await settle();
@@ -237,7 +237,7 @@ describe('an answer', () => {
     expect(observer.errors[0]).toBeInstanceOf(RequestTimeoutError);
   });
 
-  it('that is here before the broker has confirmed the request counts, and the confirmation changes nothing', async () => {
+  it('that arrives before the broker confirms the request is emitted, and the confirm changes nothing', async () => {
     for (const outcome of ['confirmed', 'refused']) {
       const { driver, ask, replyWriter } = newBench();
       const gate = newGate();
@@ -255,7 +255,7 @@ describe('an answer', () => {
     }
   });
 
-  it('that comes twice or after the end is dropped, and is not late', async () => {
+  it('that arrives twice or after the end is dropped, and is not counted as late', async () => {
     const { counters, ask, replyWriter } = newBench();
     const { observer } = ask({ correlationId: 'r-1' });
     await settle();
@@ -284,7 +284,7 @@ describe('an answer', () => {
   );
 });
 
-describe('an answer that is an error', () => {
+describe('an error reply', () => {
   async function failWith(body: string | Buffer | null): Promise<RemoteError> {
     const { driver, ask } = newBench();
     const { observer } = ask({ correlationId: 'r-1' });
@@ -300,7 +300,7 @@ describe('an answer that is an error', () => {
     return observer.remote;
   }
 
-  it('says what the server said', async () => {
+  it("has the fields of the server's error", async () => {
     const envelope = {
       name: 'NoStock',
       message: 'none',
@@ -325,7 +325,7 @@ describe('an answer that is an error', () => {
     'true',
     '{"name":5,"message":{},"code":null,"retryable":"true"}',
     '[{"message":"inside"}]',
-  ])('has our own words where a peer sent %s', async (body) => {
+  ])('has defaults where a peer sent %s', async (body) => {
     expect(await failWith(body)).toMatchObject({
       remoteName: 'Error',
       message: 'the handler failed',
@@ -334,12 +334,12 @@ describe('an answer that is an error', () => {
     });
   });
 
-  it('is not believed where it reaches for the prototype: it is text then', async () => {
+  it('with a __proto__ key is not parsed: it is read as text', async () => {
     const body = '{"__proto__":{"name":"Evil","message":"evil","code":"EVIL","retryable":true}}';
     expect(await failWith(body)).toMatchObject({ message: body, code: 'HANDLER_FAILED', retryable: false });
   });
 
-  it('may be text, as JSON or as it is', async () => {
+  it('may be text, as JSON or plain', async () => {
     expect(await failWith('"no stock"')).toMatchObject({ message: 'no stock', code: 'HANDLER_FAILED' });
     expect(await failWith('no stock')).toMatchObject({ message: 'no stock', code: 'HANDLER_FAILED' });
     expect((await failWith('x'.repeat(100_000))).message).toHaveLength(1_000);
@@ -354,14 +354,14 @@ describe('an answer that is an error', () => {
 });
 
 describe('a time-out', () => {
-  it('names the pattern, the transport and the time', async () => {
+  it('names the pattern, the transport and the time limit', async () => {
     const { clock, ask } = newBench();
     const { observer } = ask({ timeoutMs: 1_500 });
     await clock.advance(1_500);
     expect(observer.errors[0]?.message).toBe('no reply to "order.get" on transport "shop" within 1500 ms');
   });
 
-  it('comes also while the inbox is still opening, and then nothing is sent', async () => {
+  it('occurs also while the inbox is opening, and then nothing is published', async () => {
     const { driver, clock, requestClient, ask } = newBench();
     const gate = newGate();
     driver.opening = gate.promise;
@@ -373,7 +373,7 @@ describe('a time-out', () => {
     expect([driver.published, requestClient.pending, observer.errors.length]).toEqual([[], 0, 1]);
   });
 
-  it('comes also while the broker keeps its confirmation to itself', async () => {
+  it('occurs also while the broker does not confirm', async () => {
     const { driver, clock, ask } = newBench();
     driver.confirming = () => newGate().promise;
     const { observer } = ask({ timeoutMs: 1_000 });
@@ -383,7 +383,7 @@ describe('a time-out', () => {
 });
 
 describe('a connection', () => {
-  it('is waited for before the inbox is opened and the request sent', async () => {
+  it('is awaited before the inbox is opened and the request published', async () => {
     const { driver, connecting, ask } = newBench();
     const gate = newGate();
     connecting.connect = () => gate.promise;
@@ -395,7 +395,7 @@ describe('a connection', () => {
     expect([driver.opened, driver.published.length]).toEqual([1, 1]);
   });
 
-  it('that takes too long times the request out from the moment of asking, and nothing is sent later', async () => {
+  it('that takes too long lets the request time out, and nothing is published later', async () => {
     const { driver, clock, connecting, ask } = newBench();
     const gate = newGate();
     connecting.connect = () => gate.promise;
@@ -407,7 +407,7 @@ describe('a connection', () => {
     expect([driver.published, observer.errors.length]).toEqual([[], 1]);
   });
 
-  it('that fails fails the request, which waits no longer', async () => {
+  it('that fails lets the request fail, which is no longer pending', async () => {
     const { driver, clock, requestClient, connecting, ask } = newBench();
     const reason = new ConnectionLostError('no broker');
     connecting.connect = () => Promise.reject(reason);
@@ -423,7 +423,7 @@ describe('a connection', () => {
 });
 
 describe('an inbox that cannot be opened', () => {
-  it('fails the requests that wait for it, and the next request tries again', async () => {
+  it('fails the requests that await it, and the next request opens it again', async () => {
     const { driver, ask, replyWriter } = newBench();
     const reason = new ConnectionLostError('no');
     driver.opening = Promise.reject(reason);
@@ -437,7 +437,7 @@ describe('an inbox that cannot be opened', () => {
     expect([third.told, driver.opened]).toEqual([[3, 'complete'], 2]);
   });
 
-  it('that is lost later fails what waits, and requests afterwards go on', async () => {
+  it('that is lost later fails the pending requests, and later requests work', async () => {
     const { driver, ask, replyWriter } = newBench();
     const { observer } = ask();
     await settle();
@@ -451,8 +451,8 @@ describe('an inbox that cannot be opened', () => {
   });
 });
 
-describe('giving up', () => {
-  it('tells the observer nothing more and counts what comes as late', async () => {
+describe('a cancelled request', () => {
+  it('does not call its observer again and counts its reply as late', async () => {
     const { counters, clock, requestClient, ask, replyWriter } = newBench();
     const { observer, giveUp } = ask({ correlationId: 'r-1' });
     await settle();
@@ -464,7 +464,7 @@ describe('giving up', () => {
     expect([observer.told, observer.errors, counters.get('late-replies')]).toEqual([[], [], 1]);
   });
 
-  it('before the inbox is open leaves the request unsent', async () => {
+  it('is not published if the inbox is not open yet', async () => {
     const { driver, ask } = newBench();
     const { giveUp } = ask();
     giveUp();
@@ -472,7 +472,7 @@ describe('giving up', () => {
     expect(driver.published).toEqual([]);
   });
 
-  it('does no harm to a later request with the same id', async () => {
+  it('does not affect a later request with the same id', async () => {
     const { ask, replyWriter } = newBench();
     const first = ask({ correlationId: 'r-1' });
     first.giveUp();
@@ -485,7 +485,7 @@ describe('giving up', () => {
 });
 
 describe('an abort', () => {
-  it('fails the request with its reason, and nothing comes after it', async () => {
+  it('fails the request with its reason, and the observer is not called again', async () => {
     const { requestClient, counters, ask, replyWriter } = newBench();
     const controller = new AbortController();
     const reason = new Error('user left');
@@ -497,7 +497,7 @@ describe('an abort', () => {
     expect([requestClient.pending, counters.get('late-replies')]).toEqual([0, 1]);
   });
 
-  it('with a reason that is no error becomes one, with the reason as its cause', async () => {
+  it('with a reason that is not an error becomes an error with the reason as cause', async () => {
     const { ask } = newBench();
     const controller = new AbortController();
     const { observer } = ask({ signal: controller.signal });
@@ -505,7 +505,7 @@ describe('an abort', () => {
     expect(observer.errors[0]).toMatchObject({ message: 'the request was aborted', cause: 'enough' });
   });
 
-  it('from before sends nothing', async () => {
+  it('before the request publishes nothing', async () => {
     const { driver, requestClient, ask } = newBench();
     const reason = new Error('too late');
     const { observer } = ask({ signal: AbortSignal.abort(reason) });
@@ -518,7 +518,7 @@ describe('an abort', () => {
     ]);
   });
 
-  it('while the inbox is opening sends nothing', async () => {
+  it('while the inbox is opening publishes nothing', async () => {
     const { driver, ask } = newBench();
     const gate = newGate();
     driver.opening = gate.promise;
@@ -530,7 +530,7 @@ describe('an abort', () => {
     expect([observer.errors.length, driver.published]).toEqual([1, []]);
   });
 
-  it('after the end is not told', async () => {
+  it('after the end has no effect', async () => {
     const { ask, replyWriter } = newBench();
     const controller = new AbortController();
     const { observer } = ask({ correlationId: 'r-1', signal: controller.signal });
@@ -542,7 +542,7 @@ describe('an abort', () => {
 });
 
 describe('close', () => {
-  it('fails what waits and every later request, with the first reason', async () => {
+  it('fails every pending and every later request, with the first reason', async () => {
     const { driver, clock, requestClient, ask } = newBench();
     const { observer } = ask();
     await settle();
@@ -555,7 +555,7 @@ describe('close', () => {
     expect([later.errors, driver.published.length]).toEqual([[reason], 1]);
   });
 
-  it('while the inbox is opening sends nothing afterwards', async () => {
+  it('while the inbox is opening publishes nothing afterwards', async () => {
     const { driver, requestClient, ask } = newBench();
     const gate = newGate();
     driver.opening = gate.promise;

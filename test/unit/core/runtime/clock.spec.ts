@@ -1,29 +1,11 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { sleep, systemClock } from '../../../../lib/core/runtime/clock.js';
-import { settlesWithin } from '../../../../lib/core/runtime/with-timeout.js';
 import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
-import { newGate, noteWhenDone, settle } from '../harness.js';
-
-/** Counts who listens for the abort. */
-function newSignal() {
-  const controller = new AbortController();
-  const { signal } = controller;
-  let listeners = 0;
-  const add = signal.addEventListener.bind(signal);
-  const remove = signal.removeEventListener.bind(signal);
-  signal.addEventListener = (...args: Parameters<typeof add>): void => {
-    listeners++;
-    add(...args);
-  };
-  signal.removeEventListener = (...args: Parameters<typeof remove>): void => {
-    listeners--;
-    remove(...args);
-  };
-  return { controller, signal, listeners: () => listeners };
-}
+import { noteWhenDone, settle } from '../harness.js';
+import { newCountedSignal } from './counted-signal.js';
 
 describe('sleep', () => {
-  it('resolves when the time is over', async () => {
+  it('resolves when the time has passed', async () => {
     const clock = new VirtualClock();
     const note = noteWhenDone(sleep(clock, 1_000));
     await clock.advance(999);
@@ -34,7 +16,7 @@ describe('sleep', () => {
 
   it('resolves at once on abort and leaves no timer and no listener', async () => {
     const clock = new VirtualClock();
-    const { controller, signal, listeners } = newSignal();
+    const { controller, signal, listeners } = newCountedSignal();
     const note = noteWhenDone(sleep(clock, 1_000, signal));
     expect([clock.pendingTimers, listeners()]).toEqual([1, 1]);
     controller.abort(new Error('never seen'));
@@ -42,9 +24,9 @@ describe('sleep', () => {
     expect([note.done, clock.pendingTimers, listeners()]).toEqual([true, 0, 0]);
   });
 
-  it('leaves no listener when its time is over', async () => {
+  it('leaves no listener when the time has passed', async () => {
     const clock = new VirtualClock();
-    const { signal, listeners } = newSignal();
+    const { signal, listeners } = newCountedSignal();
     void sleep(clock, 1_000, signal);
     await clock.advance(1_000);
     expect(listeners()).toBe(0);
@@ -57,41 +39,16 @@ describe('sleep', () => {
   });
 });
 
-describe('settlesWithin', () => {
-  it('is true when the work ends in time, and leaves no timer', async () => {
-    const clock = new VirtualClock();
-    const gate = newGate();
-    const result = settlesWithin(clock, gate.promise, 1_000);
-    await clock.advance(999);
-    gate.open();
-    expect(await result).toBe(true);
-    expect(clock.pendingTimers).toBe(0);
-  });
-
-  it('is false when the time is over first', async () => {
-    const clock = new VirtualClock();
-    const result = settlesWithin(clock, newGate().promise, 1_000);
-    await clock.advance(1_000);
-    expect(await result).toBe(false);
-    expect(clock.pendingTimers).toBe(0);
-  });
-
-  it('is true for work that has already ended, even without any time', async () => {
-    const clock = new VirtualClock();
-    expect(await settlesWithin(clock, Promise.resolve(), 0)).toBe(true);
-  });
-});
-
 describe('systemClock', () => {
   beforeEach(() => void vi.useFakeTimers());
   afterEach(() => void vi.useRealTimers());
 
-  it('tells the time of the system', () => {
+  it('returns the system time', () => {
     vi.setSystemTime(Date.UTC(2026, 0, 1));
     expect(systemClock.now()).toBe(Date.UTC(2026, 0, 1));
   });
 
-  it('fires once, when it is due', () => {
+  it('fires once, after the delay', () => {
     const fire = vi.fn<() => void>();
     systemClock.setTimer(1_000, fire);
     vi.advanceTimersByTime(999);
@@ -100,7 +57,7 @@ describe('systemClock', () => {
     expect(fire).toHaveBeenCalledTimes(1);
   });
 
-  it.each([0, -5])('fires after %d ms in the next turn, never on the stack', (delayMs) => {
+  it.each([0, -5])('fires after %d ms in the next turn, never synchronously', (delayMs) => {
     const fire = vi.fn<() => void>();
     systemClock.setTimer(delayMs, fire);
     expect(fire).not.toHaveBeenCalled();
@@ -123,7 +80,7 @@ describe('systemClock', () => {
 
   const longMs = 60 * 24 * 3_600_000;
 
-  it('waits for longer than a timer of the system can', () => {
+  it('waits longer than the maximum of `setTimeout`', () => {
     const fire = vi.fn<() => void>();
     systemClock.setTimer(longMs, fire);
     vi.advanceTimersByTime(longMs - 1);
@@ -132,7 +89,7 @@ describe('systemClock', () => {
     expect(fire).toHaveBeenCalledTimes(1);
   });
 
-  it('keeps the process alive while a timer is pending: somebody waits for it', () => {
+  it('keeps the process alive while a timer is pending', () => {
     vi.useRealTimers();
     const timers = (): number =>
       process.getActiveResourcesInfo().filter((resource) => resource === 'Timeout').length;
@@ -143,7 +100,7 @@ describe('systemClock', () => {
     expect([pending, timers()]).toEqual([before + 1, before]);
   });
 
-  it('cancels such a long timer also after its first part', () => {
+  it('cancels a longer timer after its first part', () => {
     const fire = vi.fn<() => void>();
     const cancel = systemClock.setTimer(longMs, fire);
     vi.advanceTimersByTime(longMs / 2);

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { Counters } from '../../../../lib/core/runtime/counters.js';
 
 describe('Counters', () => {
-  it('counts each name by itself, from 0', () => {
+  it('counts each name separately, from 0', () => {
     const counters = new Counters();
     expect(counters.get('stale-settlements')).toBe(0);
     counters.add('received');
@@ -13,7 +13,7 @@ describe('Counters', () => {
     ]);
   });
 
-  it('shows what has happened and nothing else, as it was at that moment', () => {
+  it('takes a snapshot of the names that were counted', () => {
     const counters = new Counters();
     expect(counters.snapshot()).toEqual({});
     counters.add('handled');

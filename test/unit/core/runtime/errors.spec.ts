@@ -22,7 +22,7 @@ const revoked = Proxy.revocable({}, {});
 revoked.revoke();
 
 describe('StorkError', () => {
-  it('bears the name of its class and a code, and is recognised by its brand', () => {
+  it('has the name of its class and a code, and is recognised by its brand', () => {
     const error = new NoRouteError('nothing bound', { cause: 'x' });
     expect(error).toMatchObject({
       name: 'NoRouteError',
@@ -44,7 +44,7 @@ describe('StorkError', () => {
 });
 
 describe('StorkConfigError', () => {
-  it('lists everything that is wrong', () => {
+  it('lists all problems', () => {
     const problems = [
       { name: 'a', expected: 'x', given: 'y' },
       { name: 'b', expected: 'x', given: 'y' },
@@ -58,7 +58,7 @@ describe('StorkConfigError', () => {
 });
 
 describe('RemoteError', () => {
-  it('bears what the server said', () => {
+  it('has the fields of the error reply', () => {
     const envelope = { name: 'NoStock', message: 'none', code: 'NO_STOCK', details: [1], retryable: true };
     expect(new RemoteError(envelope)).toMatchObject({
       name: 'RemoteError',
@@ -105,13 +105,13 @@ const thrown: Record<string, { make: () => unknown; message: string; name: strin
   },
 };
 
-describe('what is told of anything that was thrown', () => {
-  it.each(Object.keys(thrown))('covers %s', (kind) => {
+describe('messageOf, nameOf and stackOf', () => {
+  it.each(Object.keys(thrown))('accept %s', (kind) => {
     const { make, message, name } = thrown[kind]!;
     expect([messageOf(make()), nameOf(make())]).toEqual([message, name]);
   });
 
-  it('has a stack only where an error has one', () => {
+  it('return a stack only for an error that has one', () => {
     const broken = new Error('x');
     Object.defineProperty(broken, 'stack', {
       get() {

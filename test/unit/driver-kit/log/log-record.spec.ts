@@ -4,12 +4,12 @@ import {
   deadLetterTopic,
   findRetryTopics,
   isManagedTopic,
-  legalTopic,
+  validTopicName,
   retryTopic,
 } from '../../../../lib/driver-kit/log/topic-names.js';
 
-describe('names of companions', () => {
-  it('say of what they are', () => {
+describe('names of retry and dead letter topics', () => {
+  it('contain the name of their source', () => {
     expect(deadLetterTopic('orders')).toBe('orders.dlq');
     expect(retryTopic('orders', 'billing', 5_000)).toBe('orders.retry.billing.5000');
   });
@@ -21,7 +21,7 @@ describe('names of companions', () => {
     ['both', 't'.repeat(249), 'g'.repeat(300)],
   ])('are legal for %s, and known for ours', (_what, topic, group) => {
     const names = [deadLetterTopic(topic), retryTopic(topic, group, 28 * 86_400_000)];
-    for (const name of [...names, `${deadLetterTopic(topic)}.marks`]) expect(name).toMatch(legalTopic);
+    for (const name of [...names, `${deadLetterTopic(topic)}.marks`]) expect(name).toMatch(validTopicName);
     expect(names.filter((name) => !isManagedTopic(name))).toEqual([]);
     expect(names.filter((name) => !name.startsWith(topic.slice(0, 153)))).toEqual([]);
     expect(findRetryTopics(names, [topic], group)).toEqual(
@@ -29,7 +29,7 @@ describe('names of companions', () => {
     );
   });
 
-  it('keep apart what would fall together', () => {
+  it('differ for sources and groups whose truncated names are equal', () => {
     const groups = ['a.b', 'a_b', 'a/b', 'a:b', 'g'.repeat(230), 'g'.repeat(231)];
     // What the broker compares.
     const names = groups.map((group) => retryTopic('orders', group, 1).replaceAll('.', '_'));
@@ -37,7 +37,7 @@ describe('names of companions', () => {
     expect(deadLetterTopic('t'.repeat(248))).not.toBe(deadLetterTopic('t'.repeat(249)));
   });
 
-  it('are found among others, whatever their delay', () => {
+  it('are found among other topics, with any delay', () => {
     const names = [
       'orders',
       'orders.dlq',
@@ -73,7 +73,7 @@ describe('a record of a retry topic', () => {
   const patternsOf = (headers: Record<string, string>, patternHeader?: string) =>
     new RecordMessage(record(headers), patternHeader, undefined, undefined, 'orders').patterns;
 
-  it('has the pattern of its header, else of where it was first, else of its source', () => {
+  it('has the pattern of its header, else of its origin, else of its source', () => {
     expect(patternsOf({ kind: 'paid', 'stork-origin': 'first' }, 'kind')).toEqual(['paid']);
     expect(patternsOf({ 'stork-origin': 'first' }, 'kind')).toEqual(['first', 'orders']);
     expect(patternsOf({ 'stork-origin': 'orders' })).toEqual(['orders']);
@@ -89,7 +89,7 @@ describe('a record of a retry topic', () => {
     expect(message.messageId).toBe('orders.retry.g.0/1/2');
   });
 
-  it('that nobody wrote before is known by its own place', () => {
+  it('without origin headers is identified by its own position', () => {
     const message = new RecordMessage(record({}), undefined, undefined, undefined, 'orders');
     expect(message.messageId).toBe('orders.retry.g.0/1/2');
     expect(message.origin).toEqual({ source: 'orders', partition: 1, offset: '2' });

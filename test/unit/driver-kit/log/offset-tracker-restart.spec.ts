@@ -1,13 +1,13 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { OffsetTracker, type Range } from '../../../../lib/driver-kit/log/offset-tracker.js';
+import { OffsetTracker, type OffsetRange } from '../../../../lib/driver-kit/log/offset-tracker.js';
 
-/** A reader of a log who notes by number what became of each record, and starts again from what a watermark tells. */
+/** Consumes a log, records which offsets are completed, and restarts from the committed state of its tracker. */
 class Reader {
-  watermark: OffsetTracker;
-  /** Where it reads on. */
+  tracker: OffsetTracker;
+  /** Offset of the next record to consume. */
   #position: number;
-  /** Numbers that the watermark was given when this life began. */
+  /** Offsets that the tracker was given as completed at the last restart. */
   #remembered = new Set<number>();
   readonly #running = new Set<number>();
   readonly #settled = new Set<number>();
@@ -18,7 +18,7 @@ class Reader {
     this.#started = log[0]!;
     this.#position = this.#started;
     this.#reached = this.#started;
-    this.watermark = new OffsetTracker(this.#started);
+    this.tracker = new OffsetTracker(this.#started);
   }
 
   get end(): number {
@@ -39,17 +39,17 @@ class Reader {
     if (record === undefined) return false;
     const wanted = !this.#remembered.has(record);
     if (wanted) this.#running.add(record);
-    expect(this.watermark.track(record)).toBe(wanted);
+    expect(this.tracker.track(record)).toBe(wanted);
     this.#position = record + 1;
     this.#reached = record + 1;
     return true;
   }
 
-  /** The log says that there is nothing up to its next record, or to a place before it. */
+  /** The log reports a gap up to its next record, or to an offset before it. */
   pass(atMost: number): void {
     const record = this.log.find((number) => number >= this.#position) ?? this.end;
     const reached = Math.min(record, this.#position + atMost);
-    this.watermark.skipTo(reached);
+    this.tracker.skipTo(reached);
     this.#reached = Math.max(this.#reached, reached);
   }
 
@@ -57,13 +57,13 @@ class Reader {
     const before = this.#next;
     const ran = this.#running.delete(number);
     if (ran) this.#settled.add(number);
-    expect(this.watermark.complete(number)).toBe(ran && this.#next > before);
+    expect(this.tracker.complete(number)).toBe(ran && this.#next > before);
   }
 
   restart(keptRanges: number): void {
-    const kept = this.watermark.completedRanges().slice(0, keptRanges);
-    const next = this.watermark.next;
-    this.watermark = new OffsetTracker(next, kept);
+    const kept = this.tracker.completedRanges().slice(0, keptRanges);
+    const next = this.tracker.committable;
+    this.tracker = new OffsetTracker(next, kept);
     this.#remembered = new Set(numbersOf(kept));
     this.#running.clear();
     this.#started = next;
@@ -72,19 +72,21 @@ class Reader {
   }
 
   check(): void {
-    const { watermark } = this;
-    expect([watermark.next, watermark.position, watermark.gap, watermark.unsettled]).toEqual([
+    const { tracker } = this;
+    expect([tracker.committable, tracker.position, tracker.gap, tracker.unsettledCount]).toEqual([
       this.#next,
       this.#reached,
       this.#reached - this.#next,
       this.#running.size,
     ]);
-    expect(this.log.filter((number) => number < watermark.next && !this.#settled.has(number))).toEqual([]);
-    this.#checkRanges(watermark.completedRanges());
+    expect(this.log.filter((number) => number < tracker.committable && !this.#settled.has(number))).toEqual(
+      [],
+    );
+    this.#checkRanges(tracker.completedRanges());
   }
 
-  #checkRanges(ranges: readonly Range[]): void {
-    let last = watermarkFloor(this.watermark);
+  #checkRanges(ranges: readonly OffsetRange[]): void {
+    let last = trackerFloor(this.tracker);
     const apart = ranges.every(({ from, to }) => {
       const beyond = from > last && to >= from;
       // Two that touch would be one.
@@ -93,7 +95,7 @@ class Reader {
     });
     if (!apart) expect.fail(`not in order, or not apart: ${JSON.stringify(ranges)}`);
     const told = new Set(numbersOf(ranges));
-    const above = this.log.filter((number) => number >= this.watermark.next);
+    const above = this.log.filter((number) => number >= this.tracker.committable);
     expect(above.filter((number) => told.has(number))).toEqual(above.filter((number) => this.#known(number)));
   }
 
@@ -109,11 +111,11 @@ class Reader {
 }
 
 /** A range may begin at `next` itself: where nothing runs, and what comes next was settled before the restart. */
-function watermarkFloor(watermark: OffsetTracker): number {
-  return watermark.unsettled === 0 ? watermark.next - 1 : watermark.next;
+function trackerFloor(tracker: OffsetTracker): number {
+  return tracker.unsettledCount === 0 ? tracker.committable - 1 : tracker.committable;
 }
 
-function numbersOf(ranges: readonly Range[]): number[] {
+function numbersOf(ranges: readonly OffsetRange[]): number[] {
   return ranges.flatMap(({ from, to }) => Array.from({ length: to - from + 1 }, (_, i) => from + i));
 }
 
@@ -168,8 +170,8 @@ function perform(reader: Reader, step: Step): void {
   }
 }
 
-describe('Watermark over restarts', () => {
-  it('skips nothing that is not settled, takes nothing again that it remembers, and tells both right', () => {
+describe('OffsetTracker across restarts', () => {
+  it('skips no record that is not completed, and tracks no record again that it knows as completed', () => {
     fc.assert(
       fc.property(logs, steps, (log, schedule) => {
         const reader = new Reader(log);
@@ -182,7 +184,7 @@ describe('Watermark over restarts', () => {
     );
   });
 
-  it('has every record of the log settled once what runs is let end, wherever it was restarted', () => {
+  it('has every record completed in the end, wherever it was restarted', () => {
     fc.assert(
       fc.property(logs, steps, (log, schedule) => {
         const reader = new Reader(log);
@@ -191,27 +193,27 @@ describe('Watermark over restarts', () => {
         while (reader.take());
         for (const number of reader.running) reader.settle(number);
         expect([...reader.settled].toSorted((a, b) => a - b)).toEqual(log);
-        expect([reader.watermark.next, reader.watermark.completedRanges()]).toEqual([reader.end, []]);
+        expect([reader.tracker.committable, reader.tracker.completedRanges()]).toEqual([reader.end, []]);
       }),
       { numRuns: 1000 },
     );
   });
 
-  it('tells once what was settled before and lies partly behind it', () => {
-    const watermark = new OffsetTracker(0, [{ from: 2, to: 9 }]);
-    expect([watermark.track(0), watermark.track(2), watermark.track(3)]).toEqual([true, false, false]);
-    expect(watermark.completedRanges()).toEqual([{ from: 1, to: 9 }]);
-    watermark.complete(0);
-    expect([watermark.next, watermark.completedRanges()]).toEqual([4, [{ from: 4, to: 9 }]]);
+  it('merges a range from before the restart that is partly behind its position', () => {
+    const tracker = new OffsetTracker(0, [{ from: 2, to: 9 }]);
+    expect([tracker.track(0), tracker.track(2), tracker.track(3)]).toEqual([true, false, false]);
+    expect(tracker.completedRanges()).toEqual([{ from: 1, to: 9 }]);
+    tracker.complete(0);
+    expect([tracker.committable, tracker.completedRanges()]).toEqual([4, [{ from: 4, to: 9 }]]);
   });
 
-  it('tells the ranges between what runs, holes included, and those ahead', () => {
-    const watermark = new OffsetTracker(0, [{ from: 20, to: 22 }]);
-    for (const number of [0, 1, 5, 6]) watermark.track(number);
-    watermark.skipTo(9);
-    watermark.complete(1);
-    watermark.complete(6);
-    expect(watermark.completedRanges()).toEqual([
+  it('returns the ranges between running records, gaps included, and those ahead', () => {
+    const tracker = new OffsetTracker(0, [{ from: 20, to: 22 }]);
+    for (const number of [0, 1, 5, 6]) tracker.track(number);
+    tracker.skipTo(9);
+    tracker.complete(1);
+    tracker.complete(6);
+    expect(tracker.completedRanges()).toEqual([
       { from: 1, to: 4 },
       { from: 6, to: 8 },
       { from: 20, to: 22 },

@@ -30,65 +30,65 @@ function newWatermark(first: number, ...taken: readonly number[]): OffsetTracker
   return watermark;
 }
 
-describe('Watermark', () => {
-  it('is at its first number while nothing is taken', () => {
-    expect(new OffsetTracker(7).next).toBe(7);
+describe('OffsetTracker', () => {
+  it('commits its first offset while nothing is tracked', () => {
+    expect(new OffsetTracker(7).committable).toBe(7);
   });
 
-  it('is at the first number that is taken, though it lies beyond a gap', () => {
+  it('commits the first tracked offset, even beyond a gap', () => {
     const watermark = newWatermark(7, 9);
-    expect(watermark.next).toBe(9);
+    expect(watermark.committable).toBe(9);
     watermark.track(12);
-    expect(watermark.next).toBe(9);
+    expect(watermark.committable).toBe(9);
   });
 
-  it('grows with numbers that settle in order and says so', () => {
+  it('advances with offsets that complete in order, and returns true', () => {
     const watermark = newWatermark(5, 5, 6);
     expect([watermark.complete(5), watermark.complete(6)]).toEqual([true, true]);
-    expect(watermark.next).toBe(7);
+    expect(watermark.committable).toBe(7);
   });
 
-  it('waits for what is not settled and then takes in everything that had overtaken it', () => {
+  it('stops at an incomplete offset, and then advances over all that completed after it', () => {
     const watermark = newWatermark(0, 0, 1, 2, 8);
     expect([watermark.complete(2), watermark.complete(1)]).toEqual([false, false]);
-    expect(watermark.next).toBe(0);
+    expect(watermark.committable).toBe(0);
     expect(watermark.complete(0)).toBe(true);
-    expect(watermark.next).toBe(8);
+    expect(watermark.committable).toBe(8);
   });
 
-  it('passes gaps: after the last number it is one beyond that, until another is taken', () => {
+  it('advances over gaps: after the last offset it is one beyond it, until another is tracked', () => {
     const watermark = newWatermark(0, 3, 10);
-    expect([watermark.complete(3), watermark.next]).toEqual([true, 10]);
-    expect([watermark.complete(10), watermark.next]).toEqual([true, 11]);
+    expect([watermark.complete(3), watermark.committable]).toEqual([true, 10]);
+    expect([watermark.complete(10), watermark.committable]).toEqual([true, 11]);
     watermark.track(20);
-    expect([watermark.next, watermark.complete(20), watermark.next]).toEqual([20, true, 21]);
+    expect([watermark.committable, watermark.complete(20), watermark.committable]).toEqual([20, true, 21]);
   });
 
-  it('changes nothing when a number settles twice, out of turn or in it', () => {
+  it('ignores an offset that completes twice, in or out of order', () => {
     const watermark = newWatermark(0, 0, 1);
     watermark.complete(1);
     expect(watermark.complete(1)).toBe(false);
     watermark.complete(0);
     expect([watermark.complete(0), watermark.complete(1)]).toEqual([false, false]);
-    expect(watermark.next).toBe(2);
+    expect(watermark.committable).toBe(2);
   });
 
-  it('changes nothing for what was never taken: below, in a gap, or above', () => {
+  it('ignores an offset that was never tracked: below, in a gap, or above', () => {
     const watermark = newWatermark(10, 12, 15);
     expect([0, 10, 13, 16].map((number) => watermark.complete(number))).toEqual([false, false, false, false]);
-    expect(watermark.next).toBe(12);
+    expect(watermark.committable).toBe(12);
     expect(new OffsetTracker(3).complete(3)).toBe(false);
   });
 
-  it('does not take a number for settled that was settled before it was taken', () => {
+  it('ignores a completion that comes before the offset is tracked', () => {
     const watermark = newWatermark(0, 1);
     watermark.complete(2);
     watermark.track(2);
     watermark.complete(1);
-    expect(watermark.next).toBe(2);
+    expect(watermark.committable).toBe(2);
   });
 
-  it('agrees with searching from the beginning, whatever is taken with gaps and settles in whichever order', () => {
+  it('equals a search from the beginning, with any gaps and any order of completion', () => {
     const step = fc.oneof(
       fc.record({ take: fc.integer({ min: 1, max: 4 }) }),
       // Of those that are taken, counted from the last.
@@ -112,14 +112,14 @@ describe('Watermark', () => {
             naive.settle(number);
             expect(watermark.complete(number)).toBe(naive.next > before);
           }
-          expect(watermark.next).toBe(naive.next);
+          expect(watermark.committable).toBe(naive.next);
         }
       }),
       { numRuns: 500 },
     );
   });
 
-  it('has passed everything once all have settled, in any order', () => {
+  it('is at the end once all offsets are completed, in any order', () => {
     const orders = fc
       .uniqueArray(fc.nat(500), { minLength: 1, maxLength: 60 })
       .map((numbers) => ({ taken: numbers.toSorted((a, b) => a - b), order: numbers }));
@@ -127,7 +127,7 @@ describe('Watermark', () => {
       fc.property(orders, ({ taken, order }) => {
         const watermark = newWatermark(0, ...taken);
         for (const number of order) watermark.complete(number);
-        expect(watermark.next).toBe(taken.at(-1)! + 1);
+        expect(watermark.committable).toBe(taken.at(-1)! + 1);
       }),
     );
   });

@@ -8,35 +8,35 @@ const risingDelays = fc
   .uniqueArray(fc.integer({ min: 1, max: 28 * dayMs }), { minLength: 1, maxLength: 5 })
   .map((delays) => delays.toSorted((a, b) => a - b));
 
-describe('a delay that is asked for', () => {
-  it('becomes the next longer one, beyond the longest a multiple of it', () => {
+describe('a requested delay', () => {
+  it('is rounded up to a declared delay, or to a multiple of the longest', () => {
     const delays = new RetryTopicDelays([1_000, 60_000]);
-    expect([0, 1, 1_000, 1_001, 60_000, 60_001, 150_000].map((ms) => delays.round(ms))).toEqual([
+    expect([0, 1, 1_000, 1_001, 60_000, 60_001, 150_000].map((ms) => delays.roundUp(ms))).toEqual([
       1_000, 1_000, 1_000, 60_000, 60_000, 120_000, 180_000,
     ]);
-    expect([1_000, 1_001, 120_000].map((ms) => delays.topicFor(ms))).toEqual([1_000, 60_000, 60_000]);
+    expect([1_000, 1_001, 120_000].map((ms) => delays.topicDelayFor(ms))).toEqual([1_000, 60_000, 60_000]);
   });
 
-  it('without delays is not for the broker', () => {
+  it('is undefined if no delay is declared', () => {
     const none = new RetryTopicDelays([]);
-    expect([none.round(1), none.topicFor(1), none.ofTopics]).toEqual([undefined, undefined, [0]]);
+    expect([none.roundUp(1), none.topicDelayFor(1), none.topicDelaysMs]).toEqual([undefined, undefined, [0]]);
   });
 
-  it('is never rounded down, nor again, and waits in a topic that there is', () => {
+  it('is never rounded down or twice, and has a topic that exists', () => {
     fc.assert(
       fc.property(risingDelays, fc.nat(dayMs), (declared, asked) => {
         const delays = new RetryTopicDelays(declared);
-        const rounded = delays.round(asked)!;
+        const rounded = delays.roundUp(asked)!;
         expect(rounded).toBeGreaterThanOrEqual(asked);
-        expect(delays.round(rounded)).toBe(rounded);
-        expect(delays.ofTopics).toContain(delays.topicFor(rounded));
-        expect(rounded % delays.topicFor(rounded)!).toBe(0);
+        expect(delays.roundUp(rounded)).toBe(rounded);
+        expect(delays.topicDelaysMs).toContain(delays.topicDelayFor(rounded));
+        expect(rounded % delays.topicDelayFor(rounded)!).toBe(0);
       }),
     );
   });
 });
 
-it('what is taken up goes round for as long as it says, if any of ours could have said so', () => {
+it('an eligible record is republished until its due time, if the due time is plausible', () => {
   const laterAt = (dueAt: string | number, delayMs: number): number | undefined => {
     const text = typeof dueAt === 'number' ? new Date(dueAt).toISOString() : dueAt;
     return remainingDueAt({ headers: { 'stork-due-at': text } }, { delayMs, now });

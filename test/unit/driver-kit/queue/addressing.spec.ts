@@ -9,7 +9,7 @@ import {
   replyTarget,
 } from '../../../../lib/driver-kit/queue/addressing.js';
 
-describe('where a message of a queue transport goes', () => {
+describe('the destination of a message of a queue transport', () => {
   const exchange = { name: 'x', type: 'topic' };
   const pattern = 'order.placed';
 
@@ -38,12 +38,12 @@ describe('where a message of a queue transport goes', () => {
     expect(queueAddress({ pattern, ...message }, options)).toEqual(expected);
   });
 
-  it('no topic', () => {
+  it('is never a topic', () => {
     expect(() => queueAddress({ pattern, to: { topic: 't' } }, { queue: 'q' })).toThrow(NoRouteError);
   });
 });
 
-describe('where an answer goes', () => {
+describe('the destination of a reply', () => {
   it.each([
     ['amq.gen-JzTY20BRgKO-HjmUJj0wLg', true],
     ['amq.rabbitmq.reply-to.g1h2AA.x==', true],
@@ -61,16 +61,16 @@ describe('where an answer goes', () => {
     expect(replyTarget(address)).toEqual({ kind: 'none' });
   });
 
-  it('to a queue that the transport names', () => {
+  it('may be a queue of replyQueues', () => {
     expect(replyTarget('answers', ['answers'])).toEqual({ kind: 'address', address: 'answers' });
   });
 
-  it('never repeats all of a forged address', () => {
+  it('quotes only the beginning of a forged address', () => {
     expect(replyTarget('x'.repeat(10_000))).toMatchObject({ why: expect.stringMatching(/^"x{100}" is not/) });
   });
 });
 
-describe('what an exchange can bind', () => {
+describe('patterns that an exchange can bind', () => {
   const all = [patternFromString('a.b'), patternFromString('a.*'), patternFromRegExp(/^a/)].map(
     (pattern): SubscribedPattern => ({
       ...pattern,

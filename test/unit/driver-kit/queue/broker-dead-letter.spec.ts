@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { MessageHeaders, HeaderValue } from '../../../../lib/core/message/headers.js';
 import type { InboundMessage } from '../../../../lib/core/port/message.js';
-import { queueDeadLetter } from '../../../../lib/driver-kit/queue/broker-dead-letter.js';
+import { readQueueDeadLetter } from '../../../../lib/driver-kit/queue/broker-dead-letter.js';
 
 const death = {
   count: 1,
@@ -24,10 +24,10 @@ const message = (headers: MessageHeaders): InboundMessage => ({
   raw: undefined,
 });
 const deadLetter = (xDeath: unknown, more: MessageHeaders = {}) =>
-  queueDeadLetter(message({ 'x-death': xDeath as HeaderValue, ...more }));
+  readQueueDeadLetter(message({ 'x-death': xDeath as HeaderValue, ...more }));
 const read = (xDeath: unknown) => deadLetter(xDeath).brokerCause;
 
-describe('a letter that the broker has put away', () => {
+describe('a message that the broker dead-lettered', () => {
   it.each([
     ['rejected', 'rejected'],
     ['expired', 'expired'],
@@ -45,7 +45,7 @@ describe('a letter that the broker has put away', () => {
     });
   });
 
-  it('takes the last death, which stands first', () => {
+  it('is described by the first entry of x-death, which is the latest', () => {
     const retried = { ...death, queue: 'orders.retry.500' };
     expect(read([{ ...death, reason: 'delivery_limit' }, retried])).toMatchObject({
       reason: 'delivery-limit',
@@ -70,7 +70,7 @@ describe('a letter that the broker has put away', () => {
     expect(read(xDeath)).toBeUndefined();
   });
 
-  it('leaves out what is not as a broker writes it', () => {
+  it('ignores entries that are not of the form of a broker', () => {
     const odd = { queue: 'orders', exchange: 5, 'routing-keys': 7, time: { value: Infinity } };
     expect(read([odd])).toEqual({ reason: 'unknown', source: 'orders' });
     expect(read([{ ...odd, 'routing-keys': [{}], time: 'now' }])).toEqual({
@@ -79,13 +79,13 @@ describe('a letter that the broker has put away', () => {
     });
   });
 
-  it('has the pattern that it was sent with, and the same id each time', () => {
+  it('has its original pattern, and the same id each time', () => {
     expect(deadLetter([death]).message.patterns).toEqual(['order.made']);
     expect(deadLetter([death]).id).toBe(deadLetter([death]).id);
     expect(deadLetter([death]).id).not.toBe(deadLetter([{ ...death, time: { value: 1 } }]).id);
   });
 
-  it('is a consumer of ours who killed it where that has signed it', () => {
+  it('has the reason of the consumer if the consumer dead-lettered it', () => {
     expect(deadLetter([death], { 'stork-death-reason': 'fatal' }).brokerCause).toBeUndefined();
   });
 });

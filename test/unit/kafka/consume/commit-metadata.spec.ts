@@ -1,13 +1,13 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { OffsetTracker, type Range } from '../../../../lib/driver-kit/log/offset-tracker.js';
+import { OffsetTracker, type OffsetRange } from '../../../../lib/driver-kit/log/offset-tracker.js';
 import { decodeCommit, encodeCommit } from '../../../../lib/kafka/consume/commit-metadata.js';
 
 const nothing = { settled: [], partitions: undefined };
 
 /** Ranges as `OffsetTracker.completedRanges` returns them: in order, and no two touch. */
-function rangesFrom(offset: number, steps: readonly { skip: number; count: number }[]): Range[] {
-  const ranges: Range[] = [];
+function rangesFrom(offset: number, steps: readonly { skip: number; count: number }[]): OffsetRange[] {
+  const ranges: OffsetRange[] = [];
   let next = offset;
   for (const { skip, count } of steps) {
     const from = next + skip + (next === offset ? 0 : 1);
@@ -38,7 +38,7 @@ function guarded(fields: string): string {
   return `stork=${fields.length};${fields}`;
 }
 
-function isOrdered(ranges: readonly Range[], offset: number): boolean {
+function isOrdered(ranges: readonly OffsetRange[], offset: number): boolean {
   let next = offset;
   return ranges.every(({ from, to }) => {
     const isValid = Number.isSafeInteger(from) && Number.isSafeInteger(to) && from >= next && to >= from;
@@ -117,7 +117,7 @@ describe('decodeCommit', () => {
     for (const number of [100, 101, 104, 105, 109]) tracker.track(number);
     for (const number of [101, 105, 109]) tracker.complete(number);
     const { metadata } = encodeCommit({
-      offset: tracker.next,
+      offset: tracker.committable,
       settled: tracker.completedRanges(),
       partitions: 1,
     });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { SourceSettings } from '../../../../lib/driver-kit/subscription.js';
+import type { SourceSettings } from '../../../../lib/driver-kit/source-settings.js';
 import type { Delivery } from '../../../../lib/core/port/delivery.js';
 import { LogSubscription } from '../../../../lib/memory/log/log-subscription.js';
 import type { MemoryBroker } from '../../../../lib/memory/broker/memory-broker.js';
@@ -20,7 +20,7 @@ async function join(broker: MemoryBroker, consume: Partial<SourceSettings> = {},
     },
     topics: () => ['t'],
     sourceSettingsOf: () => ({ order: 'key', delivery: 'at-least-once', ...consume }),
-    homeOf: (source) => ({ source, delayMs }),
+    consumedTopicOf: (source) => ({ source, delayMs }),
     declareManagedTopics: () => {},
     retryTopicFor: (source, delayMs) => `${source}.retry.g.${delayMs}`,
   });
@@ -39,7 +39,7 @@ function newLog(records: number) {
   return { broker, append };
 }
 
-describe('a partition that changes hands', () => {
+describe('a partition that is assigned to another member', () => {
   it.each(['ack', 'ackEarly'] as const)(
     'repeats nothing that was settled out of order (%s)',
     async (settling) => {
@@ -55,11 +55,11 @@ describe('a partition that changes hands', () => {
       const third = await join(broker);
       expect(third.offsets()).toEqual([2, 5, 6]);
       for (const delivery of third.deliveries) delivery.ack();
-      expect([broker.group('g').lag('t'), broker.group('g').settledAbove('t', 0)]).toEqual([0, []]);
+      expect([broker.group('g').lag('t'), broker.group('g').completedAbove('t', 0)]).toEqual([0, []]);
     },
   );
 
-  it('refuses to forgo what is not ours any more', async () => {
+  it('rejects an early ack for a revoked partition', async () => {
     const { broker } = newLog(1);
     const { deliveries, subscription } = await join(broker);
     const source = deliveries[0]!;
@@ -94,7 +94,7 @@ describe('a retry topic', () => {
     return { clock, offsets };
   };
 
-  it('of more than a day holds its records that long', async () => {
+  it('with a delay of more than a day delays its records that long', async () => {
     const { clock, offsets } = await waiting(3 * dayMs, [{ dueIn: 3 * dayMs }]);
     await clock.advance(3 * dayMs - 1);
     expect(offsets()).toEqual([]);
@@ -102,7 +102,7 @@ describe('a retry topic', () => {
     expect(offsets()).toEqual([0]);
   });
 
-  it('lets nobody wait for longer than its delay, whatever a record says', async () => {
+  it('delays no record for longer than its delay, whatever its headers say', async () => {
     const { clock, offsets } = await waiting(1_000, [
       { dueIn: 400 * dayMs },
       { writtenIn: 9 * dayMs },
@@ -111,12 +111,12 @@ describe('a retry topic', () => {
     ]);
     await clock.advance(999);
     expect(offsets()).toEqual([]);
-    // One that claims to be of the future is looked at when it is the first.
+    // The eligible time of a record with a future timestamp is computed when it is the first.
     await clock.advance(1_001);
     expect(offsets()).toEqual([0, 1, 2, 3]);
   });
 
-  it('of no delay is never waited in', async () => {
+  it('without delay delivers at once', async () => {
     const { offsets } = await waiting(0, [{ dueIn: dayMs }, { writtenIn: dayMs }]);
     expect(offsets()).toEqual([0, 1]);
   });

@@ -5,7 +5,7 @@ import {
   replayDeadLetters,
   type ReplayOptions,
 } from '../../../../../lib/core/dead-letter/admin/dead-letter-operations.js';
-import { FakeBox, deadLetter } from '../../../cli/fake-host.js';
+import { FakeStore, deadLetter } from '../../../cli/fake-host.js';
 
 const options: ReplayOptions = {
   filter: {},
@@ -18,15 +18,15 @@ const options: ReplayOptions = {
   onProgress: () => {},
 };
 
-describe('work on dead letters', () => {
-  it('ends in good order where its listener throws, with what that threw', async () => {
-    const store = new FakeBox(['1', '2', '3'].map((id) => deadLetter({ id })));
+describe('an operation on dead letters', () => {
+  it('stops and rejects with the error that onProgress throws', async () => {
+    const store = new FakeStore(['1', '2', '3'].map((id) => deadLetter({ id })));
     const thrown = new Error('the terminal is gone');
     const rejected: unknown[] = [];
-    const pass = store.scan.bind(store);
-    // A driver is promised that neither rejects: it would not know what is done.
-    store.scan = (visitor, passOptions) =>
-      pass(visitor, passOptions).catch((error: unknown) => {
+    const scan = store.scan.bind(store);
+    // Neither method of the visitor may reject: the driver would not know which actions are done.
+    store.scan = (visitor, scanOptions) =>
+      scan(visitor, scanOptions).catch((error: unknown) => {
         rejected.push(error);
         throw error;
       });
@@ -38,8 +38,8 @@ describe('work on dead letters', () => {
     expect(rejected).toEqual([]);
   });
 
-  it.each(['constructor', '__proto__', 'toString'])('counts the reason %s as any other', async (reason) => {
-    const store = new FakeBox([deadLetter({ id: '1', reason }), deadLetter({ id: '2', reason })]);
+  it.each(['constructor', '__proto__', 'toString'])('counts the reason %s like any other', async (reason) => {
+    const store = new FakeStore([deadLetter({ id: '1', reason }), deadLetter({ id: '2', reason })]);
     const { byReason } = await discardDeadLetters(store, options);
     expect(Object.entries(byReason)).toEqual([[reason, 2]]);
   });

@@ -3,7 +3,7 @@ import type { QueueDelivery } from '../../../../../lib/memory/broker/queues/memo
 import { fill, message, newQueue, read, settle, texts } from '../../harness.js';
 
 describe('the end of a consumer', () => {
-  it('cancelled, it gets nothing more, and what it holds can still be settled', async () => {
+  it('cancelled, it gets no more messages, and unacknowledged ones can still be settled', async () => {
     const queue = newQueue();
     const reader = read(queue);
     fill(queue, 'a', 'b');
@@ -19,7 +19,7 @@ describe('the end of a consumer', () => {
     expect(queue.unacked).toBe(0);
   });
 
-  it('closed, everything it holds goes back in order', async () => {
+  it('closed, its unacknowledged messages are requeued in order', async () => {
     const queue = newQueue();
     const reader = read(queue, 3);
     fill(queue, 'a', 'b', 'c', 'd');
@@ -31,7 +31,7 @@ describe('the end of a consumer', () => {
     expect(() => reader.consumer.ack(1)).toThrow(/the consumer is closed/);
   });
 
-  it('closed after it was cancelled, everything it holds goes back, too', async () => {
+  it('closed after it was cancelled, its unacknowledged messages are requeued, too', async () => {
     const queue = newQueue();
     const reader = read(queue);
     fill(queue, 'a');
@@ -41,7 +41,7 @@ describe('the end of a consumer', () => {
     expect([queue.ready, queue.unacked]).toEqual([1, 0]);
   });
 
-  it('hands what it gives back to the others in order', async () => {
+  it('its requeued messages are delivered to other consumers in order', async () => {
     const queue = newQueue();
     const first = read(queue);
     fill(queue, 'a', 'b', 'c');
@@ -75,7 +75,7 @@ describe('the end of a consumer', () => {
 });
 
 describe('a queue', () => {
-  it('can be purged of what is ready', async () => {
+  it('can be purged of ready messages', async () => {
     const queue = newQueue();
     const reader = read(queue, 1);
     fill(queue, 'a', 'b', 'c');
@@ -87,7 +87,7 @@ describe('a queue', () => {
     expect(reader.texts()).toEqual(['a', 'a']);
   });
 
-  it('deleted, tells its consumers, and late settling has no effect', async () => {
+  it('deleted, cancels its consumers, and settling has no effect any more', async () => {
     const queue = newQueue({ deadLetterExchange: '', deadLetterRoutingKey: 'q' });
     const delivered: QueueDelivery[] = [];
     let told = 0;

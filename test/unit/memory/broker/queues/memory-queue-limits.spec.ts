@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { read, settle, texts, workAndDead } from '../../harness.js';
 
 describe('the delivery limit', () => {
-  it('dead-letters a message that was given back more often than that', async () => {
+  it('dead-letters a message that is requeued more often', async () => {
     const { work, dead, publish } = workAndDead({ deliveryLimit: 2 });
     publish('a');
     const { consumer, deliveries } = read(work);
@@ -16,7 +16,7 @@ describe('the delivery limit', () => {
     expect(dead.peek()[0]!.headers).toMatchObject({ 'x-first-death-reason': 'delivery_limit' });
   });
 
-  it('counts the close of a consumer', async () => {
+  it('counts a requeue by the close of a consumer', async () => {
     const { work, dead, publish } = workAndDead({ deliveryLimit: 0 });
     publish('a');
     const { consumer } = read(work);
@@ -63,7 +63,7 @@ describe('time to live', () => {
     expect(texts(dead.peek())).toEqual(['short']);
   });
 
-  it('does not end while the message is unacknowledged, but when it comes back', async () => {
+  it('does not end while the message is unacknowledged, but when it is requeued', async () => {
     const { clock, work, dead, publish } = workAndDead({ messageTtlMs: 100 });
     publish('a');
     const { consumer, deliveries } = read(work);
@@ -75,16 +75,16 @@ describe('time to live', () => {
     expect(texts(dead.peek())).toEqual(['a']);
   });
 
-  it('of 0 ms is enough for a consumer that is free, and for nobody else', async () => {
+  it('of 0 ms reaches a consumer that is free, and no later one', async () => {
     const { work, dead, publish } = workAndDead({ messageTtlMs: 0 });
-    publish('nobody here');
+    publish('no consumer');
     expect(work.ready).toBe(0);
     const { texts: received } = read(work, 1);
     publish('taken');
-    publish('nobody free');
+    publish('no free consumer');
     await settle();
     expect(received()).toEqual(['taken']);
-    expect(texts(dead.peek())).toEqual(['nobody here', 'nobody free']);
+    expect(texts(dead.peek())).toEqual(['no consumer', 'no free consumer']);
   });
 
   it('leaves no timer behind when the queue is emptied or deleted', async () => {
@@ -110,13 +110,13 @@ describe('the maximal length', () => {
     }
   });
 
-  it('refuses what is published with reject-publish', () => {
+  it('rejects publishes with reject-publish', () => {
     const { work, dead, publish } = workAndDead({ maxLength: 1, overflow: 'reject-publish' });
     expect([publish('a'), publish('b')]).toEqual(['routed', 'rejected']);
     expect([work.ready, dead.ready]).toEqual([1, 0]);
   });
 
-  it('counts ready messages only, so what a free consumer takes at once is never too much', async () => {
+  it('counts ready messages only, so a message for a free consumer is never rejected', async () => {
     const { work, publish } = workAndDead({ maxLength: 1, overflow: 'reject-publish' });
     const { texts: received } = read(work, 3);
     const outcomes = ['a', 'b', 'c', 'd', 'e'].map((text) => publish(text));

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { ConsumerGroup } from '../../../../../lib/memory/broker/topics/consumer-group.js';
 import { newBroker } from '../../harness.js';
-import { newMember, type TestMember } from '../../test-member.js';
+import { newMember, type TestMember } from './test-member.js';
 
 describe('offsets', () => {
   async function twoMembers(): Promise<{ group: ConsumerGroup; one: TestMember; two: TestMember }> {
@@ -25,7 +25,7 @@ describe('offsets', () => {
     expect(group.commit('none', 0, 5, one)).toBe(false);
   });
 
-  it('can still be committed while the member halts, and not after it has lost the partition', async () => {
+  it('can be committed while the member quiesces, and not after the partition is revoked', async () => {
     const { broker, clock } = newBroker();
     broker.createTopic('a', { partitions: 2 });
     const group = broker.group('g');
@@ -40,7 +40,7 @@ describe('offsets', () => {
     expect([group.commit('a', 0, 2, one), group.commit('a', 1, 2, one)].filter(Boolean)).toHaveLength(1);
   });
 
-  it('belong to nobody once the owner has left, and outlive it', async () => {
+  it('cannot be committed once the owner has left, and are kept', async () => {
     const { broker } = newBroker();
     broker.createTopic('a', { partitions: 1 });
     const group = broker.group('g');
@@ -53,7 +53,7 @@ describe('offsets', () => {
     expect(group.committed('a', 0)).toBe(3);
   });
 
-  it('are each group’s own, can be committed inside assigned, and go with their topic', async () => {
+  it('are separate for each group, can be committed inside assigned, and are deleted with their topic', async () => {
     const { broker } = newBroker();
     broker.createTopic('a', { partitions: 1 });
     const [one, two] = [newMember('a'), newMember('a')];
@@ -71,20 +71,20 @@ describe('offsets', () => {
     expect(broker.group('g1').committed('a', 0)).toBeUndefined();
   });
 
-  it('carry what was settled above them, until the next commit', async () => {
+  it('carry the completed ranges above them, until the next commit', async () => {
     const { broker } = newBroker();
     broker.createTopic('a', { partitions: 1 });
     const group = broker.group('g');
     const member = newMember('a');
     await group.join(member);
-    expect(group.settledAbove('a', 0)).toEqual([]);
+    expect(group.completedAbove('a', 0)).toEqual([]);
     group.commit('a', 0, 3, member, [{ from: 5, to: 6 }]);
-    expect([group.committed('a', 0), group.settledAbove('a', 0)]).toEqual([3, [{ from: 5, to: 6 }]]);
+    expect([group.committed('a', 0), group.completedAbove('a', 0)]).toEqual([3, [{ from: 5, to: 6 }]]);
     group.commit('a', 0, 7, member);
-    expect(group.settledAbove('a', 0)).toEqual([]);
+    expect(group.completedAbove('a', 0)).toEqual([]);
   });
 
-  it('make the lag: what is in the topic and not committed', async () => {
+  it('define the lag: records without commit', async () => {
     const { broker } = newBroker();
     const topic = broker.createTopic('a', { partitions: 2 });
     for (const partition of [0, 0, 0, 1]) {

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { newBroker, settle } from '../../harness.js';
-import { counts, newMember } from '../../test-member.js';
+import { counts, newMember } from './test-member.js';
 
 describe('a rebalance', () => {
-  it('waits until every member has halted before it assigns anything', async () => {
+  it('waits until every member has quiesced before it assigns anything', async () => {
     const { broker } = newBroker();
     broker.createTopic('a', { partitions: 2 });
     const group = broker.group('g');
@@ -35,7 +35,7 @@ describe('a rebalance', () => {
     expect(clock.pendingTimers).toBe(0);
   });
 
-  it('goes on when halt rejects or throws', async () => {
+  it('continues when quiesce rejects or throws', async () => {
     const { broker } = newBroker();
     broker.createTopic('a', { partitions: 1 });
     const group = broker.group('g');
@@ -49,7 +49,7 @@ describe('a rebalance', () => {
     expect(counts(one, two)).toEqual([1, 0]);
   });
 
-  it('is one at a time; all requests during one are answered by one more', async () => {
+  it('runs one at a time; all requests during one share the next', async () => {
     const { broker } = newBroker();
     broker.createTopic('a', { partitions: 6 });
     const group = broker.group('g');
@@ -60,16 +60,16 @@ describe('a rebalance', () => {
     await settle();
     const more = [group.join(newMember('a')), group.join(newMember('a')), membership.refresh()];
     await settle();
-    expect(one.halts).toBe(2);
+    expect(one.quiesceCalls).toBe(2);
     goOn();
     await Promise.all([running, ...more]);
-    expect(one.halts).toBe(3);
+    expect(one.quiesceCalls).toBe(3);
     expect(one.assignments.map((names) => names.length)).toEqual([6, 6, 2]);
   });
 });
 
 describe('leaving', () => {
-  it('does not wait for the member that leaves, even if it is being waited for', async () => {
+  it('does not wait for the member that leaves, even in a running rebalance', async () => {
     const { broker, clock } = newBroker();
     broker.createTopic('a', { partitions: 2 });
     const group = broker.group('g');
@@ -86,19 +86,19 @@ describe('leaving', () => {
     expect(group.members).toBe(1);
   });
 
-  it('halts the member that leaves no more and assigns it nothing more', async () => {
+  it('neither quiesces a member that has left nor assigns partitions to it', async () => {
     const { broker } = newBroker();
     broker.createTopic('a', { partitions: 2 });
     const group = broker.group('g');
     const [one, two] = [newMember('a'), newMember('a')];
     const first = await group.join(one);
     await group.join(two);
-    const before = [one.halts, one.assignments.length];
+    const before = [one.quiesceCalls, one.assignments.length];
     await first.leave();
     await first.leave();
     await first.refresh();
-    expect([one.halts, one.assignments.length]).toEqual(before);
-    expect(two.halts).toBe(2);
+    expect([one.quiesceCalls, one.assignments.length]).toEqual(before);
+    expect(two.quiesceCalls).toBe(2);
   });
 
   it('lets the member join again', async () => {
@@ -115,7 +115,7 @@ describe('leaving', () => {
     expect(group.members).toBe(1);
   });
 
-  it('is done to all when the broker closes, without waiting for anybody', async () => {
+  it('happens to all members when the broker closes, without waiting for any', async () => {
     const { broker, clock } = newBroker();
     broker.createTopic('a', { partitions: 1 });
     const group = broker.group('g');

@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { content, newBroker, read, settle, workAndDead } from './harness.js';
+import { content, newBroker, read, settle, workAndDead } from '../../harness.js';
 
 describe('dead-lettering', () => {
-  it('tells queue, reason, exchange, routing keys, count and time, and takes the expiration away', async () => {
+  it('writes queue, reason, exchange, routing keys, count and time, and removes the expiration', async () => {
     const { broker, clock, work, dead } = workAndDead({});
     broker.declareExchange('orders', 'topic');
     broker.bind('orders', 'work', 'order.#');
@@ -84,14 +84,14 @@ describe('dead-lettering', () => {
     expect(work.ready + work.unacked).toBe(0);
   });
 
-  it('ends a circle in which nobody rejects, where RabbitMQ drops the message', () => {
+  it('drops a message in a cycle without a rejection, as RabbitMQ does', () => {
     const self = { deadLetterExchange: '', deadLetterRoutingKey: 'work' };
     const { work, publish } = workAndDead({ ...self, messageTtlMs: 0 });
     expect(publish('a')).toBe('routed');
     expect(work.ready).toBe(0);
   });
 
-  it('lets a rejected message come back to its queue', async () => {
+  it('lets a rejected message return to its queue', async () => {
     const { work, publish } = workAndDead({ deadLetterRoutingKey: 'work' });
     publish('a');
     const { consumer, deliveries } = read(work);

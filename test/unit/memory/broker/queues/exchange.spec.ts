@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Exchange } from '../../../lib/memory/broker/queues/exchange.js';
+import { Exchange } from '../../../../../lib/memory/broker/queues/exchange.js';
 
 describe('Exchange', () => {
   it('direct: takes the routing key literally', () => {
@@ -25,7 +25,7 @@ describe('Exchange', () => {
     expect([...exchange.route('anything', {})]).toEqual(['q1', 'q2']);
   });
 
-  it('headers: wants all of the arguments, or any of them, and reads no x- name as a header', () => {
+  it('headers: matches all of the arguments, or any of them, and ignores x- arguments', () => {
     const exchange = new Exchange('e', 'headers');
     exchange.bind('default', '', { a: 1, b: 'x' });
     exchange.bind('all', '', { 'x-match': 'all', a: 1, b: 'x' });

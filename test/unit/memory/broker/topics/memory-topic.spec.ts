@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { MemoryTopic, type RecordToAppend } from '../../../lib/memory/broker/topics/memory-topic.js';
-import { murmur2 } from '../../../lib/driver-kit/log/murmur2.js';
-import { settle } from './harness.js';
+import { MemoryTopic, type RecordToAppend } from '../../../../../lib/memory/broker/topics/memory-topic.js';
+import { murmur2 } from '../../../../../lib/driver-kit/log/murmur2.js';
+import { settle } from '../../harness.js';
 
 function record(text: string, more: Partial<RecordToAppend> = {}): RecordToAppend {
   return { value: Buffer.from(text), headers: {}, timestamp: 1, ...more };
@@ -32,7 +32,7 @@ describe('MemoryTopic', () => {
     ]);
   });
 
-  it('goes round the partitions without a key; an empty key is a key', () => {
+  it('is round robin over the partitions without a key; an empty key is a key', () => {
     const topic = new MemoryTopic('t', 3);
     const place = (key?: string): number => topic.append(record('x', { key })).partition;
     expect([place(), place(), place(), place()]).toEqual([0, 1, 2, 0]);
@@ -48,7 +48,7 @@ describe('MemoryTopic', () => {
     expect(() => new MemoryTopic('t', 0)).toThrow(RangeError);
   });
 
-  it('reads from an offset, at most so many, nothing beyond the end', () => {
+  it('reads from an offset, up to a limit, nothing beyond the end', () => {
     const topic = new MemoryTopic('t', 1);
     for (const text of ['a', 'b', 'c']) topic.append(record(text));
     const read = (offset: number, max: number): string[] =>
@@ -75,7 +75,7 @@ describe('MemoryTopic', () => {
     expect(stored!.headers['h']).toBe('1');
   });
 
-  it('tells listeners of each record after the stack that appended it, until they unsubscribe', async () => {
+  it('calls listeners with each record after the appending call stack, until they unsubscribe', async () => {
     const topic = new MemoryTopic('t', 1);
     const heard: number[] = [];
     const stop = topic.onAppend(({ offset }) => void heard.push(offset));

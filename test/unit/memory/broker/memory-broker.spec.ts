@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { MemoryBroker } from '../../../lib/memory/broker/memory-broker.js';
-import { content, message, newBroker, read, settle, texts } from './harness.js';
+import { MemoryBroker } from '../../../../lib/memory/broker/memory-broker.js';
+import { content, message, newBroker, read, settle, texts } from '../harness.js';
 
 describe('declaring', () => {
   it('a queue again with the same options gives the same queue', () => {
@@ -22,7 +22,7 @@ describe('declaring', () => {
     expect(again({ deliveryLimit: 3 })).toThrow('deadLetterRoutingKey "dead", declared now with none');
   });
 
-  it('a queue without a name gets one that the broker chooses', () => {
+  it('a queue without a name is server-named', () => {
     const broker = new MemoryBroker({ clock: newBroker().clock, random: () => 0.5 });
     const one = broker.declareQueue('');
     const two = broker.declareQueue('');
@@ -39,7 +39,7 @@ describe('declaring', () => {
     expect(() => broker.declareExchange('', 'direct')).toThrow(/403/);
   });
 
-  it('a binding of what does not exist fails', () => {
+  it('a binding of a missing queue or exchange fails', () => {
     const { broker } = newBroker();
     broker.declareQueue('q');
     broker.declareExchange('e', 'direct');
@@ -65,7 +65,7 @@ describe('publishing', () => {
     expect(() => broker.publish('none', 'k', content('a'), { delayMs: 5 })).toThrow(/404/);
   });
 
-  it('stores once in each queue, a message of its own with the same body and copied headers', () => {
+  it('stores one message in each queue, with the same body and copied headers', () => {
     const { broker } = newBroker();
     broker.declareExchange('e', 'fanout');
     const queues = ['q1', 'q2'].map((name) => broker.declareQueue(name));
@@ -83,7 +83,7 @@ describe('publishing', () => {
     expect(Object.getPrototypeOf(one![0]!.headers)).toBeNull();
   });
 
-  it('is rejected when one of the queues is full, and the others have it', () => {
+  it('is rejected when one of the queues is full, and stored in the others', () => {
     const { broker } = newBroker();
     broker.declareExchange('e', 'fanout');
     broker.declareQueue('full', { maxLength: 0, overflow: 'reject-publish' });
@@ -93,7 +93,7 @@ describe('publishing', () => {
     expect(open.ready).toBe(1);
   });
 
-  it('with a delay answers at once and routes later', async () => {
+  it('with a delay resolves at once and routes later', async () => {
     const { broker, clock } = newBroker();
     const queue = broker.declareQueue('q');
     expect(broker.publish('', 'q', content('late'), { delayMs: 100 })).toBe('routed');
@@ -120,7 +120,7 @@ describe('deleting a queue', () => {
     expect(broker.publish('e', '', content('a'))).toBe('unrouted');
   });
 
-  it('lets a consumer declare it again when it hears of it', async () => {
+  it('lets a consumer declare it again when it is cancelled', async () => {
     const { broker } = newBroker();
     const queue = broker.declareQueue('q');
     queue.consume({ prefetch: 1, onDelivery: () => {}, onCancelled: () => void broker.declareQueue('q') });
@@ -131,7 +131,7 @@ describe('deleting a queue', () => {
 });
 
 describe('reply inboxes', () => {
-  it('get what is sent to their address, after the stack of the sender', async () => {
+  it('get messages to their address, after the call stack of the sender', async () => {
     const { broker } = newBroker();
     const received: string[] = [];
     const inbox = broker.openInbox(({ body }) => void received.push(body.toString()));
@@ -143,7 +143,7 @@ describe('reply inboxes', () => {
     expect(received).toEqual(['a', 'b']);
   });
 
-  it('get nothing once closed, not even what was on its way', async () => {
+  it('get nothing once closed, not even a message that is being delivered', async () => {
     const { broker } = newBroker();
     const received: string[] = [];
     const inbox = broker.openInbox(({ body }) => void received.push(body.toString()));
@@ -155,7 +155,7 @@ describe('reply inboxes', () => {
     expect(received).toEqual([]);
   });
 
-  it('have addresses of their own', () => {
+  it('have unique addresses', () => {
     const broker = new MemoryBroker({ random: () => 0.1 });
     expect(broker.openInbox(() => {}).address).not.toBe(broker.openInbox(() => {}).address);
   });
@@ -174,7 +174,7 @@ describe('topics', () => {
     expect(broker.topic('t')).toBeUndefined();
   });
 
-  it('are told of to those who ask, each new one once', async () => {
+  it('are announced to listeners, each new one once', async () => {
     const { broker } = newBroker();
     const heard: string[] = [];
     const stop = broker.onTopic((name) => void heard.push(name));
@@ -190,7 +190,7 @@ describe('topics', () => {
 });
 
 describe('connections', () => {
-  it('hear once that they were dropped, unless they were closed before', () => {
+  it('are notified once that they were dropped, unless they were closed before', () => {
     const { broker } = newBroker();
     const lost: string[] = [];
     const onLost = (): void => {

@@ -3,20 +3,20 @@ import { matches } from '../core/message/pattern.js';
 import type { SubscribedPattern } from '../core/port/driver.js';
 import type { ConfigProblem } from '../core/runtime/errors.js';
 
-/** How the messages of one source are handed over. */
+/** Order and delivery mode of one source's messages. */
 export type SourceSettings = Pick<SubscribedPattern, 'order' | 'delivery'>;
 
 /**
- * How a source is consumed that `findConflicts` has nothing to say about.
+ * The settings of a source whose patterns do not conflict; see `findConflicts`.
  *
- * @param source where each pattern is a source of its own: which one
+ * @param source the source's name, where each pattern is a separate source
  */
 export function sourceSettingsOf(patterns: readonly SubscribedPattern[], source?: string): SourceSettings {
   const found = source === undefined ? patterns[0] : patterns.find((pattern) => matches(pattern, source));
   return found ?? defaultSourceSettings;
 }
 
-/** What is wrong where these patterns share one source: its messages are handed over in one way only. */
+/** Differences between patterns that share one source: a source has one order and one delivery mode. */
 export function findConflicts(patterns: readonly SubscribedPattern[], source: string): ConfigProblem[] {
   const [first] = patterns;
   return (['order', 'delivery'] as const).flatMap((name) => {
@@ -24,13 +24,16 @@ export function findConflicts(patterns: readonly SubscribedPattern[], source: st
     if (other === undefined) return [];
     return {
       name: `@Consume({ ${name} }) of ${other.handlerNames[0]}`,
-      expected: `the same as of ${first!.handlerNames[0]}, which reads ${source} too: '${first![name]}'`,
+      expected: `the same as of ${first!.handlerNames[0]}, which consumes ${source} too: '${first![name]}'`,
       given: `'${other[name]}'`,
     };
   });
 }
 
-/** The same where each pattern is a source of its own. */
+/**
+ * Like `findConflicts`, where each pattern is a separate source: patterns that match the same source must
+ * agree.
+ */
 export function findConflictsByPattern(patterns: readonly SubscribedPattern[]): ConfigProblem[] {
   const found = patterns.flatMap((one) => {
     const sharing = patterns.filter((pattern) => overlaps(pattern, one));
@@ -39,27 +42,29 @@ export function findConflictsByPattern(patterns: readonly SubscribedPattern[]): 
   return [...new Map(found.map((problem) => [`${problem.name} ${problem.expected}`, problem])).values()];
 }
 
-/** A queue has no partitions whose order could be kept. */
+/** A queue has no partitions, so `order: 'partition'` is invalid. */
 export function validateNoPartitionOrder(
   patterns: readonly SubscribedPattern[],
   transport: string,
 ): ConfigProblem[] {
-  const places = patterns.flatMap(({ order, handlerNames: places }) => (order === 'partition' ? places : []));
-  return [...new Set(places)].map((place) => ({
+  const handlers = patterns.flatMap(({ order, handlerNames: places }) =>
+    order === 'partition' ? places : [],
+  );
+  return [...new Set(handlers)].map((place) => ({
     name: `@Consume({ order }) of ${place}`,
     expected: `'key' or 'none' on the transport ${JSON.stringify(transport)}, whose queue has no partitions`,
     given: `'partition'`,
   }));
 }
 
-/** A letter in its own source would be handled, and fail, without end. */
+/** A dead letter in a consumed queue or topic would be handled again and fail again, forever. */
 export function validateTargetsNotConsumed(
   targets: readonly string[],
-  isRead: (name: string) => boolean,
+  isConsumed: (name: string) => boolean,
   transport: string,
 ): ConfigProblem[] {
   return targets
-    .filter((target) => isRead(target))
+    .filter((target) => isConsumed(target))
     .map((target) => ({
       name: `@DeadLetter() on the transport ${JSON.stringify(transport)}`,
       expected: 'a queue or topic that the transport does not itself consume',

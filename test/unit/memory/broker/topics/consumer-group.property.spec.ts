@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import { expect, it } from 'vitest';
-import type { Membership } from '../../../lib/memory/broker/topics/consumer-group.js';
-import { newBroker, settle } from './harness.js';
+import type { Membership } from '../../../../../lib/memory/broker/topics/consumer-group.js';
+import { newBroker, settle } from '../../harness.js';
 import { newMember, type TestMember } from './test-member.js';
 
 const topics = { a: 5, b: 3, c: 1 } as const;
@@ -34,7 +34,7 @@ function check(members: readonly TestMember[]): void {
   }
 }
 
-it('gives every partition exactly one owner among its subscribers, whoever joins and leaves', async () => {
+it('assigns every partition to exactly one subscriber, whichever members join and leave', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 20 }), async (steps) => {
       const { broker } = newBroker();

@@ -1,15 +1,15 @@
-import type { GroupMember, TopicPartition } from '../../../lib/memory/broker/topics/consumer-group.js';
+import type { GroupMember, TopicPartition } from '../../../../../lib/memory/broker/topics/consumer-group.js';
 
 export interface TestMember extends GroupMember {
   quiesce: () => Promise<void>;
   onAssigned: () => void;
   /** Every assignment so far, as `topic/partition`. */
   readonly assignments: string[][];
-  halts: number;
+  quiesceCalls: number;
   /** The last assignment, sorted. */
   owned(): string[];
   subscribe(...topics: string[]): void;
-  /** From now on `halt` resolves only when the returned function is called. */
+  /** From now on `quiesce` resolves only when the returned function is called. */
   beBusy(): () => void;
 }
 
@@ -19,11 +19,11 @@ export function newMember(...topics: string[]): TestMember {
   const member: TestMember = {
     revokeTimeoutMs: 1_000,
     assignments: [],
-    halts: 0,
+    quiesceCalls: 0,
     onAssigned: () => {},
     topics: () => subscribed,
     quiesce: () => {
-      member.halts += 1;
+      member.quiesceCalls += 1;
       return idle;
     },
     assigned: (partitions: readonly TopicPartition[]) => {

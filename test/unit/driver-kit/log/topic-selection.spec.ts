@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import type { SubscribedPattern, SubscriptionSpec } from '../../../../lib/core/port/driver.js';
 import { patternFromString, patternFromRegExp } from '../../../../lib/core/message/pattern.js';
-import { findPatternProblems, TopicSelection } from '../../../../lib/kafka/topics/topic-selection.js';
+import { findPatternProblems, TopicSelection } from '../../../../lib/driver-kit/log/topic-selection.js';
 
 type Wishes = Partial<Pick<SubscribedPattern, 'order' | 'delivery' | 'handlerNames'>>;
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { fill, message, newQueue, read, settle, texts } from './harness.js';
+import { fill, message, newQueue, read, settle, texts } from '../../harness.js';
 
 describe('delivery', () => {
   it('is first in, first out', async () => {
@@ -12,7 +12,7 @@ describe('delivery', () => {
     expect(reader.deliveries[0]).toMatchObject({ redelivered: false, deliveryCount: 0 });
   });
 
-  it('never happens on the stack of enqueue, consume or ack, and takes one microtask', async () => {
+  it('never happens within enqueue, consume or ack, and takes one microtask', async () => {
     const queue = newQueue();
     fill(queue, 'a');
     const reader = read(queue, 1);
@@ -50,7 +50,7 @@ describe('delivery', () => {
     expect(texts(queue.peek())).toEqual(['a', 'b']);
   });
 
-  it('leaves no more than the prefetch unacknowledged', async () => {
+  it('never exceeds the prefetch', async () => {
     const queue = newQueue();
     const reader = read(queue, 2);
     fill(queue, 'a', 'b', 'c', 'd');
@@ -62,7 +62,7 @@ describe('delivery', () => {
     expect(reader.texts()).toEqual(['a', 'b', 'c']);
   });
 
-  it('goes round the consumers and passes over those whose window is full', async () => {
+  it('is round robin over the consumers and skips those whose prefetch window is full', async () => {
     const queue = newQueue();
     const one = read(queue, 1);
     const two = read(queue, 0);

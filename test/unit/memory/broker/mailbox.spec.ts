@@ -1,9 +1,9 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import { Mailbox } from '../../../lib/memory/broker/mailbox.js';
+import { Mailbox } from '../../../../lib/memory/broker/mailbox.js';
 
 describe('Mailbox', () => {
-  it('hands items over in order, in a microtask and never on the stack that posted them', async () => {
+  it('delivers items in order, in a microtask and never within post', async () => {
     const seen: number[] = [];
     const mailbox = new Mailbox<number>((item) => void seen.push(item));
     mailbox.post(1);
@@ -13,7 +13,7 @@ describe('Mailbox', () => {
     expect(seen).toEqual([1, 2]);
   });
 
-  it('hands over nothing that was withdrawn, also in the middle of handing over', async () => {
+  it('does not deliver withdrawn items, also during a delivery', async () => {
     const seen: number[] = [];
     let rest: number[] = [];
     const mailbox = new Mailbox<number>((item) => {

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check';
 import { expect, it } from 'vitest';
-import type { MemoryQueue } from '../../../lib/memory/broker/queues/memory-queue.js';
-import { message, newBroker, read, settle, texts, type Reader } from './harness.js';
+import type { MemoryQueue } from '../../../../../lib/memory/broker/queues/memory-queue.js';
+import { message, newBroker, read, settle, texts, type Reader } from '../../harness.js';
 
 type Step =
   | { readonly kind: 'publish' }
@@ -130,7 +130,7 @@ class Model {
   }
 }
 
-it('loses and doubles no message and keeps the order, whatever publishers and consumers do', async () => {
+it('neither loses nor duplicates a message and keeps the order, whatever publishers and consumers do', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 60, size: 'max' }), async (steps) => {
       const queue = newBroker().broker.declareQueue('q');

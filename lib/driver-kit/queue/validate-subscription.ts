@@ -1,0 +1,18 @@
+import type { SubscriptionSpec } from '../../core/port/driver.js';
+import type { ConfigProblem } from '../../core/runtime/errors.js';
+import { findConflicts, validateNoPartitionOrder, validateTargetsNotConsumed } from '../source-settings.js';
+import { validateBindable, type QueueDestinations } from './addressing.js';
+
+/** What no queue can do for the handlers of a transport, whichever the broker. */
+export function validateQueueSubscription(
+  { patterns, deadLetterTargets }: SubscriptionSpec,
+  { queue, exchange }: QueueDestinations,
+  transport: string,
+): ConfigProblem[] {
+  return [
+    ...validateNoPartitionOrder(patterns, transport),
+    ...findConflicts(patterns, `the queue "${queue}"`),
+    ...validateTargetsNotConsumed(deadLetterTargets, (name) => name === queue, transport),
+    ...validateBindable(patterns, exchange, transport),
+  ];
+}
