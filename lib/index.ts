@@ -79,5 +79,9 @@ export type { IdempotencyOptions } from './core/idempotency/idempotency-options.
 export type { BeginOutcome, IdempotencyStore, StoredReply } from './core/idempotency/idempotency-store.js';
 export { memoryIdempotencyStore } from './core/idempotency/memory-idempotency-store.js';
 export type { MemoryIdempotencyStoreOptions } from './core/idempotency/memory-idempotency-store.js';
+export type { BackoffOptions } from './core/runtime/clock.js';
+export type { CounterName } from './core/runtime/counters.js';
+export type { DeliveryMode } from './core/port/delivery.js';
+export type { DeliveryOrder } from './core/port/driver.js';
 export type { MessageDestination } from './core/port/message.js';
 export type { MessageOptions } from './core/publish/outgoing-message.js';

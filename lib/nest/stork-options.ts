@@ -11,42 +11,87 @@ import type { TransportDefinition } from './bootstrap/transport-definition.js';
  * @publicApi
  */
 export interface StorkModuleOptions {
-  /** Name → `rabbitmq({…})`, `kafka({…})` or `memory({…})`. The name is what `via()` and `@InjectClient()` say. */
+  /**
+   * Transports by the name that `via()` and `@InjectClient()` use: `rabbitmq({…})`, `kafka({…})` or
+   * `memory({…})`.
+   */
   readonly transports: Readonly<Record<string, TransportDefinition>>;
-  /** Whether clients can be injected without importing the module again. @defaultValue true */
+  /**
+   * Whether the module is global, so that other modules inject clients without importing it.
+   *
+   * @defaultValue true
+   */
   readonly isGlobal?: boolean;
-  /** Body codecs for every transport; one for a built-in content type replaces it. @defaultValue [] */
+  /**
+   * Body codecs for all transports. A codec for a built-in content type replaces the built-in one.
+   *
+   * @defaultValue []
+   */
   readonly codecs?: readonly MessageCodec[];
-  /** How long a shutdown waits for handlers at work before it aborts them. @defaultValue 30 000 */
+  /**
+   * How long a shutdown waits for running handlers before it aborts them, in milliseconds.
+   *
+   * @defaultValue 30 000
+   */
   readonly drainTimeoutMs?: number;
-  /** How long the start waits for a broker before `listen()` rejects. @defaultValue 60 000 */
+  /**
+   * How long the start waits for a broker before `listen()` rejects, in milliseconds.
+   *
+   * @defaultValue 60 000
+   */
   readonly startTimeoutMs?: number;
-  /** What happens after a run of any handler has failed. @defaultValue three more in place, after 1, 2 and 4 seconds at most */
+  /**
+   * How failed attempts are retried.
+   *
+   * @defaultValue 3 in-process retries, after at most 1, 2 and 4 seconds
+   */
   readonly retry?: RetryOptions | undefined;
-  /** What is kept of messages whose handler has failed for good. @defaultValue all of events, nothing of requests */
+  /**
+   * How messages are dead-lettered when the last attempt has failed.
+   *
+   * @defaultValue events are dead-lettered; requests are not, their callers get the error
+   */
   readonly deadLetter?: DeadLetterOptions | undefined;
-  /** Defaults for handlers that are `@Idempotent()`. @defaultValue a store in memory, which knows this process alone */
+  /**
+   * Defaults for `@Idempotent()` handlers.
+   *
+   * @defaultValue a store in memory, which other processes do not share
+   */
   readonly idempotency?: IdempotencyOptions | undefined;
 }
 
-/** What a factory class of `forRootAsync({ useClass | useExisting })` implements. @publicApi */
+/** Interface of the factory class of `forRootAsync({ useClass | useExisting })`. @publicApi */
 export interface StorkOptionsFactory {
+  /** Returns the options; called once when the module is created. */
   createStorkOptions(): StorkModuleOptions | Promise<StorkModuleOptions>;
 }
 
 /**
- * Options of `StorkModule.forRootAsync()`. One of `useFactory`, `useClass`, `useExisting` is needed.
+ * Options of `StorkModule.forRootAsync()`. One of `useFactory`, `useClass` and `useExisting` is required.
  *
  * @publicApi
  */
 export interface StorkModuleAsyncOptions extends Pick<ModuleMetadata, 'imports'> {
-  /** Names of the transports that the factory will return: Nest must know what can be injected before it runs. */
+  /**
+   * Names of the transports that the factory returns: Nest registers the clients' tokens before the
+   * factory runs.
+   */
   readonly transports: readonly string[];
+  /**
+   * Whether the module is global, so that other modules inject clients without importing it.
+   *
+   * @defaultValue true
+   */
   readonly isGlobal?: boolean;
-  // oxlint-disable-next-line typescript/no-explicit-any -- the factory's parameters are whatever `inject` names, as in Nest's own modules
+  /** Returns the options; its parameters are the providers of `inject`. */
+  // oxlint-disable-next-line typescript/no-explicit-any -- `inject` determines the parameters
   readonly useFactory?: (...args: any[]) => StorkModuleOptions | Promise<StorkModuleOptions>;
+  /** Tokens of the providers that `useFactory` gets. @defaultValue [] */
   readonly inject?: NonNullable<Extract<Provider, { useFactory: unknown }>['inject']>;
+  /** A class that the module instantiates. */
   readonly useClass?: Type<StorkOptionsFactory>;
+  /** A class that `imports` or `extraProviders` provide. */
   readonly useExisting?: Type<StorkOptionsFactory>;
+  /** Further providers of the module, e.g. dependencies of the factory. @defaultValue [] */
   readonly extraProviders?: readonly Provider[];
 }

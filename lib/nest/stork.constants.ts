@@ -1,6 +1,6 @@
-/** Injection tokens that only the library uses. */
+/** Injection tokens of the library's own providers; not exported. */
 export const STORK_OPTIONS = Symbol('stork.options');
 export const STORK_DECLARED_TRANSPORTS = Symbol('stork.declared-transports');
 
-/** The module's clock: a test module may override it. Provides a `StorkClock`. */
+/** Provides the `StorkClock`; tests override it with a virtual clock. */
 export const STORK_CLOCK = Symbol('stork.clock');

@@ -13,24 +13,29 @@ import { STORK_CLOCK, STORK_DECLARED_TRANSPORTS, STORK_OPTIONS } from './stork.c
 import { TransportRegistry } from './bootstrap/transport-registry.js';
 
 /**
- * Everything that the library provides. Import it once, with all transports in it.
+ * Provides the transports, their clients, `StorkService` and `DeadLetterService`. Import it once in an
+ * application, with all transports.
  *
  * @publicApi
  */
 @Module({})
 export class StorkModule {
   /**
-   * Records the transports; they are checked when the application starts, so that a mistake rejects `app.listen()` or
-   * `app.startAllMicroservices()` with one `StorkConfigError` that lists everything.
+   * Configures the transports. The options are validated when the application starts: `app.listen()` or
+   * `app.startAllMicroservices()` rejects with one `StorkConfigError` that lists every problem.
    *
-   * Each call makes a module of its own: keep the result in a constant where several modules import it.
+   * Each call creates a separate module, and two of them in one application are an error: if several
+   * modules import it, keep the result in a constant.
    */
   static forRoot(options: StorkModuleOptions): DynamicModule {
     const names = Object.keys(options?.transports ?? {});
     return assemble(names, options?.isGlobal, [{ provide: STORK_OPTIONS, useValue: options ?? null }]);
   }
 
-  /** Like `forRoot()`, with options made by a factory that may inject. `transports` names what it will return. */
+  /**
+   * Like `forRoot()`, with options from a factory that may inject providers. `transports` lists the names
+   * of the transports that the factory returns.
+   */
   static forRootAsync(options: StorkModuleAsyncOptions): DynamicModule {
     const providers = [...optionsProviders(options), ...(options.extraProviders ?? [])];
     return assemble(options.transports ?? [], options.isGlobal, providers, options.imports);
@@ -40,7 +45,7 @@ export class StorkModule {
 function assemble(
   names: readonly string[],
   isGlobal: boolean | undefined,
-  optionsProvidersGiven: readonly Provider[],
+  optionsSource: readonly Provider[],
   imports: DynamicModule['imports'] = [],
 ): DynamicModule {
   const clients = clientProviders(names);
@@ -49,7 +54,7 @@ function assemble(
     global: isGlobal ?? true,
     imports: [DiscoveryModule, ...imports],
     providers: [
-      ...optionsProvidersGiven,
+      ...optionsSource,
       { provide: STORK_DECLARED_TRANSPORTS, useValue: names },
       { provide: STORK_CLOCK, useValue: systemClock },
       TransportRegistry,
@@ -64,15 +69,15 @@ function assemble(
   };
 }
 
-/** One for each transport; with a single one `StorkClient` itself can be injected too. */
+/** One client for each transport. With a single transport, `StorkClient` is an alias of its client. */
 function clientProviders(names: readonly string[]) {
   const clients = names.map((name) => ({
     provide: getClientToken(name),
     useFactory: (registry: TransportRegistry) => new StorkClient(registry, name),
     inject: [TransportRegistry],
   }));
-  const only = names.length === 1 ? [{ provide: StorkClient, useExisting: getClientToken(names[0]!) }] : [];
-  return [...clients, ...only];
+  const alias = names.length === 1 ? [{ provide: StorkClient, useExisting: getClientToken(names[0]!) }] : [];
+  return [...clients, ...alias];
 }
 
 function optionsProviders({
@@ -86,7 +91,7 @@ function optionsProviders({
   if (factory === undefined) return [{ provide: STORK_OPTIONS, useValue: null }];
   const fromFactory: Provider = {
     provide: STORK_OPTIONS,
-    useFactory: (made: StorkOptionsFactory) => made.createStorkOptions(),
+    useFactory: (instance: StorkOptionsFactory) => instance.createStorkOptions(),
     inject: [factory],
   };
   return useExisting === undefined ? [fromFactory, factory] : [fromFactory];

@@ -4,18 +4,19 @@ import type { CounterName } from '../core/runtime/counters.js';
 import { StorkServer } from './server/stork.server.js';
 import { TransportRegistry } from './bootstrap/transport-registry.js';
 
-/** What one transport is doing now. @publicApi */
+/** State of one transport. @publicApi */
 export interface TransportState {
+  /** State of the broker connection. */
   readonly connection: ConnectionState;
-  /** Messages taken and not settled. */
+  /** Messages received and not yet settled. */
   readonly inFlight: number;
-  /** Requests sent and not answered. */
+  /** Requests that wait for their reply. */
   readonly pendingRequests: number;
-  /** What has happened to messages since the start of the process; a count of 0 is absent. */
+  /** Counters since the start of the process; counters at 0 are absent. */
   readonly counts: Readonly<Partial<Record<CounterName, number>>>;
 }
 
-/** Runtime control over the transports of the application. @publicApi */
+/** State and control of the application's transports at runtime. @publicApi */
 @Injectable()
 export class StorkService {
   readonly #registry: TransportRegistry;
@@ -26,7 +27,7 @@ export class StorkService {
     this.#server = server;
   }
 
-  /** A snapshot by transport. */
+  /** Returns a snapshot of the state of each transport, by name. */
   state(): Readonly<Record<string, TransportState>> {
     return Object.fromEntries(
       [...this.#registry.all()].map(([name, transport]) => [
@@ -42,10 +43,12 @@ export class StorkService {
   }
 
   /**
-   * Stops consuming for good, on every transport: no new messages, handlers at work get `timeoutMs`, then `ctx.signal` aborts and their
-   * messages go back. Sending still works. Shutdown does this by itself; call it with `timeoutMs: 0` where there is no time.
+   * Stops consuming on every transport; it cannot be resumed. Running handlers get `timeoutMs` to finish;
+   * then `ctx.signal` aborts and their messages are requeued. Sending still works. The application's
+   * shutdown drains by itself. Resolves when all handlers have ended or the time limit has passed.
    *
-   * @param options `timeoutMs` is the module's `drainTimeoutMs` unless given
+   * @param options `timeoutMs` in milliseconds, 0 to stop at once; defaults to the module's
+   * `drainTimeoutMs`
    */
   async drain(options: { readonly timeoutMs?: number } = {}): Promise<void> {
     await this.#server.drain(options.timeoutMs ?? this.#registry.drainTimeoutMs);

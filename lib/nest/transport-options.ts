@@ -4,35 +4,57 @@ import type { MessageCodec } from '../core/message/codec.js';
 import type { RetryOptions } from '../core/retry/retry-options.js';
 
 /**
- * Options that every transport takes, whatever its broker.
+ * Options of every transport.
  *
  * @publicApi
  */
 export interface CommonTransportOptions {
   /**
-   * `all`: handlers that name no transport are on this one too. `explicit`: only those that name it. `none`: nothing is consumed or
-   * declared, for a transport that only sends. @defaultValue 'all'
+   * Which handlers the transport serves.
+   *
+   * - `all`: handlers without `via()`, and those whose `via()` or `@Via()` names this transport.
+   * - `explicit`: only those whose `via()` or `@Via()` names this transport.
+   * - `none`: no handlers; nothing is declared or consumed, for a transport that only sends.
+   *
+   * @defaultValue 'all'
    */
   readonly handlers?: 'all' | 'explicit' | 'none';
-  /** Handlers at work at once. @defaultValue 10 */
+  /** Maximum number of messages handled concurrently. @defaultValue 10 */
   readonly concurrency?: number;
-  /** A message with a longer body is dead-lettered unread. @defaultValue 16 MiB */
+  /**
+   * Maximum length of a message body, in bytes. A longer one is dead-lettered with the reason `invalid`,
+   * without being decoded.
+   *
+   * @defaultValue 16 777 216 (16 MiB)
+   */
   readonly maxBodyBytes?: number;
-  /** Requests that may wait for their reply at once. @defaultValue 10 000 */
+  /**
+   * Maximum number of requests that wait for their reply; a further one rejects with
+   * `TooManyPendingError`.
+   *
+   * @defaultValue 10 000
+   */
   readonly maxPending?: number;
   /**
-   * What a message gets whose pattern no handler listens to. @defaultValue 'dead-letter' where the source is ours alone, 'skip'
-   * (counted) where others read it too
+   * What happens to a message whose pattern has no handler: it is dead-lettered with the reason
+   * `no-handler`, or acknowledged and counted as `skipped`.
+   *
+   * @defaultValue 'dead-letter' on RabbitMQ, whose queue has no other readers; 'skip' on Kafka, where
+   * other consumer groups read the topic too
    */
   readonly onUnhandled?: 'dead-letter' | 'skip';
-  /** Body codecs of this transport; they win over the module's. @defaultValue [] */
+  /** Body codecs of this transport; they override the module's. @defaultValue [] */
   readonly codecs?: readonly MessageCodec[];
-  /** Content type of what we send, and of what comes without one. @defaultValue 'application/json' */
+  /**
+   * Content type of sent messages, and assumed for received messages without one.
+   *
+   * @defaultValue 'application/json'
+   */
   readonly defaultContentType?: string;
-  /** Field by field over the module's. */
+  /** Retry options; each field overrides the module's. */
   readonly retry?: RetryOptions | undefined;
-  /** Field by field over the module's. */
+  /** Dead letter options; each field overrides the module's. */
   readonly deadLetter?: DeadLetterOptions | undefined;
-  /** Field by field over the module's. */
+  /** Idempotency options; each field overrides the module's. */
   readonly idempotency?: IdempotencyOptions | undefined;
 }

@@ -12,7 +12,7 @@ import {
   type StorkModuleOptions,
 } from 'nestjs-stork';
 import { headerNames, readText } from '../../lib/core/message/headers.js';
-import type { DriverHarness, RawLetter } from './harness.js';
+import type { DriverHarness, RawDeadLetter } from './harness.js';
 
 export interface AppOptions {
   readonly controllers: readonly Type[];
@@ -20,7 +20,7 @@ export interface AppOptions {
   readonly module?: Omit<StorkModuleOptions, 'transports'>;
   readonly pipes?: readonly PipeTransform[];
   readonly interceptors?: readonly NestInterceptor[];
-  /** @defaultValue a fresh one */
+  /** Name of the queue or topic. @defaultValue a unique name */
   readonly source?: string;
 }
 
@@ -29,11 +29,14 @@ export interface RunningApp {
   readonly client: StorkClient;
   readonly service: StorkService;
   readonly source: string;
-  /** Resolves when that many dead letters are there, at once if so. */
-  readonly deadLetters: (count: number) => Promise<readonly RawLetter[]>;
-  /** Resolves when nothing of the source is unsettled. */
+  /** Resolves when at least that many dead letters are stored. */
+  readonly deadLetters: (count: number) => Promise<readonly RawDeadLetter[]>;
+  /** Resolves when no message of the source is unsettled. */
   readonly settled: () => Promise<void>;
-  /** Resolves when so many messages wait in the source: for an application that is closed, all that it has not settled. */
+  /**
+   * Resolves when exactly that many messages are in the source; after `close()`, those that the
+   * application did not settle.
+   */
   readonly left: (count: number) => Promise<unknown>;
   readonly close: () => Promise<void>;
 }
@@ -42,12 +45,12 @@ export function uniqueName(): string {
   return `contract.${randomUUID().slice(0, 13)}`;
 }
 
-/** Starts an application with the one transport `main`; it is closed when the test ends. */
+/** Starts an application with one transport, `main`. It is closed when the test ends. */
 export async function startApp(harness: DriverHarness, options: AppOptions): Promise<RunningApp> {
   const source = options.source ?? uniqueName();
   const transports = { main: harness.transport(source, options.transport) };
   const testing = await Test.createTestingModule({
-    // One run, unless it is retry that a test is about: what fails is a dead letter at once.
+    // One attempt, except in the retry tests: a failed message becomes a dead letter at once.
     imports: [StorkModule.forRoot({ transports, retry: { maxRetries: 0 }, ...options.module })],
     controllers: [...options.controllers],
   }).compile();
@@ -72,7 +75,8 @@ export async function startApp(harness: DriverHarness, options: AppOptions): Pro
     settled: async () => {
       const isSettled = async (): Promise<true | undefined> => {
         const isIdle = (): boolean => service.state()['main']!.inFlight === 0;
-        // Before and after: what leaves the queue while it is looked at is in neither.
+        // Checked twice: a message delivered during the check is in neither `waiting` nor the first
+        // `isIdle()`.
         return isIdle() && (await harness.waiting(source)) === 0 && isIdle() ? true : undefined;
       };
       await eventually(isSettled, 'nothing unsettled');
@@ -86,24 +90,24 @@ export async function startApp(harness: DriverHarness, options: AppOptions): Pro
   };
 }
 
-const patienceMs = 60_000;
+const waitLimitMs = 60_000;
 
-/** Asks until there is an answer: what a broker holds can only be looked at, it tells nobody. */
+/** Polls until there is a result: a broker does not notify about the content of a queue. */
 export async function eventually<T>(
-  ask: () => Promise<T | undefined>,
+  poll: () => Promise<T | undefined>,
   what: string,
-  limitMs = patienceMs,
+  limitMs = waitLimitMs,
 ): Promise<T> {
   const until = Date.now() + limitMs;
   for (;;) {
-    const answer = await ask();
+    const answer = await poll();
     if (answer !== undefined) return answer;
     if (Date.now() > until) throw new Error(`waited ${limitMs} ms for ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }
 
-/** Something that a handler of a test tells and the test awaits. */
+/** Items that a test's handler records and the test awaits. */
 export class Seen<T> {
   readonly all: T[] = [];
   readonly #waiting: { readonly count: number; readonly resolve: () => void }[] = [];
@@ -116,7 +120,7 @@ export class Seen<T> {
   async count(count: number): Promise<readonly T[]> {
     if (this.all.length < count) {
       await new Promise<void>((resolve, reject) => {
-        const timer = setTimeout(() => reject(new Error(`saw ${this.all.length} of ${count}`)), patienceMs);
+        const timer = setTimeout(() => reject(new Error(`saw ${this.all.length} of ${count}`)), waitLimitMs);
         this.#waiting.push({
           count,
           resolve: () => {
@@ -130,7 +134,7 @@ export class Seen<T> {
   }
 }
 
-/** A door that handlers of a test wait at until the test opens it. */
+/** Blocks a test's handlers until the test opens it. */
 export class Gate {
   #open!: () => void;
   readonly opened = new Promise<void>((resolve) => {
@@ -142,10 +146,10 @@ export class Gate {
   }
 }
 
-/** Text of a letter's header, as an operator would read it. */
-export function headerText(deadLetter: RawLetter | undefined, name: string): string | undefined {
+/** A dead letter's header as text. */
+export function headerText(deadLetter: RawDeadLetter | undefined, name: string): string | undefined {
   return deadLetter === undefined ? undefined : readText(deadLetter.headers, name, Infinity);
 }
 
-export const deathReason = (deadLetter: RawLetter): string | undefined =>
+export const deathReason = (deadLetter: RawDeadLetter): string | undefined =>
   headerText(deadLetter, headerNames.deathReason);

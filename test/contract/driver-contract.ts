@@ -17,8 +17,8 @@ import { routingContract } from './suite/routing.js';
 import { timeLimitContract } from './suite/time-limits.js';
 
 /**
- * The product's definition: what every driver does, whatever its broker. No test of the common table can be left out; what differs
- * between brokers stands in the table of capabilities.
+ * The contract of every driver. No driver may skip a test under `common`; `capabilities` has the options
+ * that only some brokers support.
  */
 export function driverContract(harness: DriverHarness): void {
   describe.skipIf(harness.skip)(`contract: ${harness.name}`, () => {

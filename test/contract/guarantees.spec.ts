@@ -7,8 +7,8 @@ import { guarantees } from './guarantees.js';
 const sourceOf = (file: string): string =>
   readFileSync(fileURLToPath(new URL(`../${file}`, import.meta.url)), 'utf8');
 
-/** Nothing below such a call is run, or it has to fail. */
-const proofless = ['skip', 'todo', 'fails'];
+/** Modifiers whose tests do not run, or are expected to fail. */
+const disablingModifiers = ['skip', 'todo', 'fails'];
 
 /** `it.each(table)('title', …)` → `['it', 'each']`. */
 function namesOf(called: ts.Expression): readonly string[] {
@@ -18,14 +18,14 @@ function namesOf(called: ts.Expression): readonly string[] {
   return ts.isIdentifier(called) ? [called.text] : [];
 }
 
-/** Titles of the tests that are run, as they stand in the source. */
+/** Titles of the tests that run, as written in the source. */
 function titlesIn(source: string): ReadonlySet<string> {
   const titles = new Set<string>();
   const visit = (node: ts.Node): void => {
     if (ts.isCallExpression(node)) {
       const [root, ...how] = namesOf(node.expression);
       const isOfTests = root === 'it' || root === 'describe';
-      if (isOfTests && how.some((name) => proofless.includes(name))) return;
+      if (isOfTests && how.some((name) => disablingModifiers.includes(name))) return;
       const [title] = node.arguments;
       if (root === 'it' && title !== undefined && ts.isStringLiteralLike(title)) titles.add(title.text);
     }
@@ -35,7 +35,7 @@ function titlesIn(source: string): ReadonlySet<string> {
   return titles;
 }
 
-describe('what is promised', () => {
+describe('a guarantee', () => {
   it.each(guarantees)('is tested: $what', ({ tests }) => {
     const named = Object.entries(tests);
     expect(named.flatMap(([, titles]) => titles).length).toBeGreaterThan(0);
@@ -43,7 +43,7 @@ describe('what is promised', () => {
       expect([...titlesIn(sourceOf(file))]).toEqual(expect.arrayContaining([...titles]));
   });
 
-  it('is tested on every driver: the suite of the contract runs each file that is named here', () => {
+  it('is tested on every driver: the contract runs each suite file that a guarantee names', () => {
     const contract = sourceOf('contract/driver-contract.ts');
     const suites = guarantees
       .flatMap(({ tests }) => Object.keys(tests))
@@ -52,7 +52,7 @@ describe('what is promised', () => {
       expect(contract).toContain(`./${file.slice('contract/'.length, -'.ts'.length)}.js`);
   });
 
-  it('is looked for: a title that no test has is found missing', () => {
+  it('names titles of existing tests only', () => {
     const titles = titlesIn("it('one', () => {});\n  it.each([1])('two %s', () => {});\n  xit('three', f);");
     expect([...titles]).toEqual(['one', 'two %s']);
   });
@@ -65,7 +65,7 @@ describe('what is promised', () => {
     "describe.skip('several', () => { it('one', f); })",
     "// it('one', f)",
     "/* it('one', f) */",
-  ])('is not proven by what is not run: %s', (source) => {
+  ])('is not proven by a test that does not run: %s', (source) => {
     expect([...titlesIn(source)]).toEqual([]);
   });
 });

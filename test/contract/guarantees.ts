@@ -1,4 +1,4 @@
-/** What the library promises, each with tests that fail where it does not hold. */
+/** A guarantee of the library, with the tests that fail if it does not hold. */
 export interface Guarantee {
   readonly what: string;
   /** File below `test/` → titles of tests in it. */
@@ -19,36 +19,36 @@ export const guarantees: readonly Guarantee[] = [
     what: 'At least once: acknowledged after the handler and after any reply, retry or dead letter is confirmed',
     tests: {
       [loss]: [
-        'delivers again what was unsettled when the connection broke, and drops the late settlement',
-        'gives what a consumer left unsettled to another one',
+        'redelivers what was unsettled when the connection was lost, and drops the late settlement',
+        'redelivers what a consumer left unsettled to another consumer',
       ],
       [kills.rabbitmq]: [
         'loses nothing and repeats no more than was in flight: %s',
-        'keeps every letter, and no more of them twice than were in flight: letter-published',
+        'loses no dead letter, and duplicates no more than were in flight: dead-letter-published',
       ],
       [kills.kafka]: [
         'loses nothing and repeats only what was settled since the last commit: %s',
-        'keeps every letter, and only those twice that failed since the last commit: letter-published',
+        'loses no dead letter, and duplicates only those that failed since the last commit: dead-letter-published',
       ],
     },
   },
   {
-    what: 'At most once: settled before the handler runs; retried in place, never redelivered',
+    what: 'At most once: settled before the handler starts; retried in process, never redelivered',
     tests: {
       [modes]: [
-        'settles the message before its handler runs',
-        'does not repeat what runs when the connection breaks, lets it go on, and keeps it where it fails',
-        'keeps what its handler gives back: it has no way back',
+        'settles the message before its handler starts',
+        'neither repeats nor aborts a handler when the connection is lost, and dead-letters the message if it fails',
+        'dead-letters what its handler nacks: an acknowledged message cannot be requeued',
       ],
-      'e2e/nest/policies.spec.ts': ['leaves redeliveries out where a message has no way back'],
+      'e2e/nest/policies.spec.ts': ['ignores redeliverDelaysMs under at-most-once'],
     },
   },
   {
     what: 'Manual: settled once, by the handler',
     tests: {
       [modes]: [
-        'settles when the handler says so, though it has returned long ago; its lane and its slot are free',
-        'gives back at shutdown what nobody has settled; a verb afterwards does nothing',
+        'settles on ack() after the handler has returned; its key and its concurrency slot are free',
+        'requeues unsettled messages at shutdown; a later ack or nack has no effect',
       ],
     },
   },
@@ -56,20 +56,22 @@ export const guarantees: readonly Guarantee[] = [
     what: 'Order: per key within a process, by default',
     tests: {
       'contract/suite/concurrency.ts': [
-        'handles messages of one key one after another, in order, while other keys go on',
-        'does not let a slow key hold up another one',
+        'handles messages of one key one after another, in order, while other keys continue',
+        'does not let a slow key delay another key',
       ],
-      [retry]: ['keeps the order of a key while it waits, and holds up no other'],
+      [retry]: ['keeps the order of a key during back-off, and delays no other key'],
     },
   },
   {
-    what: 'Nothing configured: three further runs in place, then the dead letter queue',
-    tests: { [retry]: ['runs a handler four times and then keeps the message, where nothing is configured'] },
+    what: 'Nothing configured: three in-process retries, then the dead letter queue',
+    tests: {
+      [retry]: ['attempts a handler four times and then dead-letters the message, with nothing configured'],
+    },
   },
   {
-    what: 'Broker away: messages wait or fail by a bounded buffer; consumers come back by themselves',
+    what: 'Broker unavailable: messages wait or fail by a bounded buffer; consumers reconnect by themselves',
     tests: {
-      [loss]: ['comes back by itself after a broken connection: consuming, publishing, asking'],
+      [loss]: ['reconnects after a lost connection: consuming, publishing, requests'],
       'e2e/rabbitmq/publish.spec.ts': [
         'keeps what is sent while the broker is away, in order and within the bound',
       ],
@@ -79,19 +81,19 @@ export const guarantees: readonly Guarantee[] = [
     },
   },
   {
-    what: 'Retry: one chain of numbered runs, in place first, then through the broker; never early, at most a second late',
+    what: 'Retry: numbered attempts, in process first, then through the broker; never early, at most a second late',
     tests: {
       [retry]: [
-        'runs a handler again until it succeeds, each run with its number',
-        'comes back after each delay, never early, and is the same message',
-        'brings it back to the handler that failed, and to no other',
+        'retries a handler until it succeeds, each attempt with its number',
+        'redelivers after each delay, never early, the same message',
+        'redelivers to the handler that failed, and to no other',
       ],
     },
   },
   {
-    what: 'Retry: neither a restart nor a rebalance resets what is counted on the message',
+    what: 'Retry: neither a restart nor a rebalance resets the attempts counted on the message',
     tests: {
-      [retry]: ['goes on with its number after a restart'],
+      [retry]: ['continues counting attempts after a restart'],
       'e2e/kafka/retry-topics.spec.ts': [
         'a restart resets neither the due time nor the number of the run',
         'a rebalance changes nothing for what waits',
@@ -99,9 +101,9 @@ export const guarantees: readonly Guarantee[] = [
     },
   },
   {
-    what: 'Retry: a long delay holds up neither the source nor a shorter one',
+    what: 'Retry: a long delay delays neither the source nor a shorter delay',
     tests: {
-      [retry]: ['holds up neither the source nor a shorter delay'],
+      [retry]: ['delays neither the source nor a shorter delay'],
       'e2e/rabbitmq/retry-delays.spec.ts': [
         'of a second and of a minute at once: never early, at most a second late, and nothing is held up',
       ],
@@ -111,54 +113,54 @@ export const guarantees: readonly Guarantee[] = [
     },
   },
   {
-    what: 'Retry: fatal by nature, or by failOn, runs once; deliberate answers are no failures',
+    what: 'Retry: a failure that is fatal, by its kind or by failOn, is attempted once; deliberate error answers are no failures',
     tests: {
       [retry]: [
-        'runs once what no run can mend, and says so: %s',
-        'never runs again what validation or a guard has refused; a guard that fails is an ordinary failure',
-        'gives a deliberate answer at once and keeps nothing of it, unless retryOn names it',
+        'attempts a fatal failure once and records the reason: %s',
+        'never retries what validation or a guard has refused; a guard that throws is an ordinary failure',
+        'sends a deliberate error answer at once and creates no dead letter, unless retryOn names it',
       ],
     },
   },
   {
-    what: 'Retry: waits end at once on shutdown and with a lost source, and the message goes back uncounted',
+    what: 'Retry: back-off ends at once on shutdown and on loss of the channel or partition, and the message is requeued uncounted',
     tests: {
       [retry]: [
-        'ends its wait at once with the application; the message stays, its attempts uncounted',
-        'ends its wait with the connection, and the message comes again',
+        'ends the back-off at shutdown; the message stays in its source, the attempt uncounted',
+        'ends the back-off when the connection is lost, and the message is redelivered',
       ],
     },
   },
   {
-    what: 'Retry: onRetry is told the wait that is waited, and changes nothing by failing',
+    what: 'Retry: onRetry gets the actual delay, and an exception in it changes nothing',
     tests: {
       [retry]: [
-        'tells onRetry which run failed, why, and how long it waits; what that throws changes nothing',
+        'passes the failed attempt, the error and the delay to onRetry; an exception there changes nothing',
       ],
     },
   },
   {
-    what: 'Time-outs: a failure like any other; the letter says so; the lane waits for the aborted run',
+    what: 'Timeouts: a failure like any other; the dead letter has the reason; the key waits for the aborted attempt',
     tests: {
       'contract/suite/time-limits.ts': [
-        'aborts a run that takes too long, each with a signal of its own, and keeps the message as a time-out',
-        'runs again after a time-out; a message that then succeeds is handled',
-        'lets what follows of its key wait until the run has ended',
+        'aborts an attempt that exceeds timeoutMs, each with its own signal, and dead-letters the message with the reason timeout',
+        'retries after a timeout; a message that then succeeds is handled',
+        'delays the next message of its key until the timed-out attempt has ended',
       ],
     },
   },
   {
-    what: 'Retry: a worst case in place that the broker would not wait for is refused at boot, with the numbers',
+    what: "Retry: in-process waits beyond the broker's consumer timeout are refused at boot, with the numbers",
     tests: {
       'e2e/nest/policies.spec.ts': [
-        'refuses waits in place that the broker would not wait for, with the numbers',
+        "refuses in-process waits beyond the broker's consumer timeout, with the numbers",
       ],
     },
   },
   {
-    what: 'Every queue has the broker put away what is returned too often, where it is kept and can be replayed',
+    what: 'Every queue has a delivery limit, and messages beyond it are dead-lettered where they can be replayed',
     tests: {
-      'e2e/rabbitmq/letters.spec.ts': [
+      'e2e/rabbitmq/dead-letters-write.spec.ts': [
         'of headers nested 5 000 deep come by the delivery limit, while healthy messages are handled',
       ],
       'e2e/rabbitmq/restarts.spec.ts': [
@@ -170,65 +172,71 @@ export const guarantees: readonly Guarantee[] = [
     },
   },
   {
-    what: 'Dead letter: body and headers unchanged, ours added within a budget, whatever was thrown',
+    what: 'Dead letter: body and headers unchanged, stork headers added within a byte budget, whatever was thrown',
     tests: {
       [failures]: [
-        'keeps the message of a failing event handler with its bytes and headers, and says why',
-        'survives every kind of thrown thing, and still keeps the message',
-        'takes hostile values in its own headers for absent',
+        'dead-letters the message of a failing event handler with its bytes, its headers and the reason',
+        'survives every kind of thrown value, and still dead-letters the message',
+        'treats invalid values in stork headers as absent',
       ],
-      'e2e/rabbitmq/letters.spec.ts': ['of a message with $what are written, and the source goes on'],
-      'e2e/kafka/hostile.spec.ts': ['keeps key, body and headers of its own in a letter, byte for byte'],
+      'e2e/rabbitmq/dead-letters-write.spec.ts': [
+        'of a message with $what are written, and the source goes on',
+      ],
+      'e2e/kafka/hostile.spec.ts': ['keeps key, body and its own headers in a dead letter, byte for byte'],
     },
   },
   {
-    what: 'Dead letter: where it cannot be written the message waits, nothing is dropped, and it goes on by itself',
+    what: 'Dead letter: while it cannot be written the message waits, nothing is dropped, and writing resumes by itself',
     tests: {
-      'e2e/rabbitmq/letters.spec.ts': [
+      'e2e/rabbitmq/dead-letters-write.spec.ts': [
         'are written again after their queue was deleted',
         'wait while their queue refuses them, and are written when it takes them again',
       ],
-      'e2e/kafka/hostile.spec.ts': ['that no letter can hold stays where it is and blocks nothing else'],
+      'e2e/kafka/hostile.spec.ts': [
+        'that no dead letter can hold stays in its partition and blocks nothing else',
+      ],
     },
   },
   {
-    what: 'Dead letter: of requests only where somebody asks for it; undecodable ones are kept and answered',
+    what: 'Dead letter: requests are dead-lettered only if enabled; undecodable ones are dead-lettered and answered',
     tests: {
       [retry]: [
-        'answers with the error when no run is left, and keeps nothing',
-        'keeps a failed request too where @DeadLetter() or the module asks for it',
+        'answers with the error when no attempt is left, and creates no dead letter',
+        'dead-letters a failed request too if @DeadLetter() or the module enables it',
       ],
-      [requests]: ['answers an undecodable request, and keeps it'],
+      [requests]: ['answers an undecodable request, and dead-letters it'],
       [idempotency]: [
-        '%s: a request whose handler fails twice runs three times, is answered, and leaves nothing',
-        '%s: a request that always fails runs four times, gets the error, and leaves %i letters',
+        '%s: a request whose handler fails twice gets three attempts and a reply, and leaves no dead letter',
+        '%s: a request that always fails gets four attempts and an error, and leaves %i dead letters',
       ],
     },
   },
   {
-    what: 'Dead letter: secrets stay out of it',
+    what: 'Dead letter: secrets are redacted',
     tests: {
-      [retry]: ['redacts, leaves the stack out, and tells of the letter once it is stored'],
+      [retry]: ['redacts, leaves out the stack, and calls onDeadLetter once the dead letter is stored'],
       [failures]: [
-        'redacts and tells of what no handler may see as the transport and the module say',
-        'redacts what no handler may see as an interceptor of the whole application says',
+        'applies redact and onDeadLetter of the transport and the module to messages that no handler gets',
+        'applies redact of a global interceptor to messages that no handler gets',
       ],
     },
   },
   {
-    what: 'Looking at letters loses, settles and reorders nothing',
+    what: 'Browsing dead letters loses, settles and reorders nothing',
     tests: {
-      [replay]: ['shows them oldest first, as often as it is asked, and changes nothing'],
-      'e2e/rabbitmq/dead-letters.spec.ts': ['shows %i letters in the same order 50 times, and moves none'],
+      [replay]: ['lists dead letters oldest first, repeatedly, and changes nothing'],
+      'e2e/rabbitmq/dead-letters.spec.ts': [
+        'lists %i dead letters in the same order 50 times, and moves none',
+      ],
       'e2e/kafka/dead-letters.spec.ts': [
         'finds what a failing handler left, the same each time, and commits nothing',
       ],
     },
   },
   {
-    what: 'Replay: reaches only the queue or group, and the handler, that failed; runs begin anew',
+    what: 'Replay: reaches only the queue or group, and the handler, that failed; attempts start at 1',
     tests: {
-      [replay]: ['sends each back once, in order, as it was, and its runs begin anew'],
+      [replay]: ['replays each once, in order, unchanged, and its attempts start at 1'],
       'e2e/rabbitmq/dead-letters.spec.ts': [
         'replays only to the queue that failed, though an exchange fills two, and begins anew',
       ],
@@ -238,13 +246,13 @@ export const guarantees: readonly Guarantee[] = [
     },
   },
   {
-    what: 'Replay: dry unless told otherwise, bounded, resumable, and ends what goes round',
+    what: 'Replay: a dry run by default, bounded, resumable, with a limit on repeated replays',
     tests: {
       [replay]: [
-        'says what it would do, and does nothing unless told to',
-        'lets a letter stay that was sent back often enough',
-        'leaves off when it is told to, and what was done is done',
-        'keeps to a rate',
+        'reports what it would do, and does nothing unless dryRun is false',
+        'skips a dead letter that was replayed maxReplays times',
+        'stops when signal aborts, and what was replayed stays replayed',
+        'respects rate',
       ],
       'e2e/kafka/dead-letters.spec.ts': [
         'does none twice and none not at all, whenever its process is killed',
@@ -253,49 +261,49 @@ export const guarantees: readonly Guarantee[] = [
         'loses nothing where the link is cut in a replay, and doubles at most the $window in hand',
       ],
       'e2e/cli.e2e.spec.ts': [
-        'killed in the middle of a replay and run again it loses nothing and doubles one letter at most',
-        'killed in the middle of a replay and run again it neither loses nor doubles a letter',
+        'killed during a replay and run again it loses nothing and duplicates at most one dead letter',
+        'killed during a replay and run again it neither loses nor duplicates a dead letter',
       ],
     },
   },
   {
-    what: 'Idempotency: done is settled without running, and a request gets the same reply',
+    what: 'Idempotency: a duplicate is settled without calling the handler, and a request gets the same reply',
     tests: {
       [idempotency]: [
-        'handles a message that comes twice once, and settles the second',
-        'answers a duplicate with the same reply and does not run',
-        'repeats a reply as it was: bytes, text, null, nothing',
-        'does nothing twice after a restart, where the store remembers',
+        'handles a message that is delivered twice once, and settles the second',
+        'answers a duplicate with the same reply without calling the handler',
+        'repeats a reply unchanged: bytes, text, null, nothing',
+        'handles nothing twice after a restart if the store persists',
       ],
       [kills.rabbitmq]: ['runs no message again of which the store knows that it is done: begun'],
       [kills.kafka]: ['runs no record again of which the store knows that it is done: begun'],
     },
   },
   {
-    what: 'Idempotency: in progress comes later, and is never settled as done',
+    what: 'Idempotency: a duplicate of an attempt in progress waits, and is never settled as done',
     tests: {
       [idempotency]: [
-        'keeps the second waiting, uncounted, and never settles it as done before the first is',
-        'makes a duplicate wait for the answer of the run that is under way',
+        'keeps a duplicate waiting, uncounted, and never settles it before the first is done',
+        'makes a duplicate wait for the reply of the attempt in progress',
       ],
     },
   },
   {
-    what: 'Idempotency: what fails, or asks for another run, frees its key; error replies are not stored',
+    what: 'Idempotency: a failed or retried attempt releases its key; error replies are not stored',
     tests: {
       [idempotency]: [
-        'runs again after a failure, by its retry policy and by another copy',
-        'runs again after ctx.%s',
-        'stores no error: the next one runs',
+        'handles a message again after a failure, by the retry policy and by a duplicate',
+        'handles a message again after ctx.%s',
+        'stores no error: the next request is handled',
       ],
     },
   },
   {
-    what: 'Idempotency: a store that is away makes messages wait, or is done without, as asked',
+    what: 'Idempotency: without its store a message waits, or is handled, as onStoreError says',
     tests: {
       [idempotency]: [
-        'keeps its messages waiting until it is back',
-        'does without it where the handler says so',
+        'keeps messages waiting until the store has recovered',
+        'handles messages without the store if the handler allows it',
       ],
       'e2e/redis/faults.spec.ts': [
         'is killed and started again: fails by name meanwhile, keeps nothing waiting, remembers what it stored',
@@ -304,33 +312,33 @@ export const guarantees: readonly Guarantee[] = [
     },
   },
   {
-    what: 'Requests: no route fails at once, late replies are counted, errors have names, replies go to nobody of an attacker',
+    what: 'Requests: no route fails at once, late replies are counted, errors have names, forged reply addresses get no reply',
     tests: {
       [requests]: [
-        'rejects a request to a place that does not exist at once',
-        'gives up when no reply comes in time, and counts the late one',
-        'tells deliberate answers from failures',
-        'answers nobody at an address that a client cannot have written, and keeps the message',
+        'rejects a request to a destination that does not exist at once',
+        'times out when no reply arrives in time, and counts the late reply',
+        'distinguishes deliberate error answers from failures',
+        'sends no reply to a forged reply address, and dead-letters the message',
       ],
     },
   },
   {
-    what: 'Concurrency: so many handlers at once and no more',
+    what: 'Concurrency: at most that many handlers at once',
     tests: {
       'contract/suite/concurrency.ts': [
-        'runs no more handlers at once than concurrency allows, and holds a bounded number of messages',
+        'calls no more handlers at once than concurrency allows, and holds a bounded number of messages',
       ],
       'contract/suite/consumption.ts': [
-        'holds a handler to its own concurrency, and holds up no other handler by it',
+        'limits a handler to its own concurrency without delaying other handlers',
       ],
     },
   },
   {
-    what: 'Shutdown: finishes what is at work, aborts the rest in time and gives it back',
+    what: 'Shutdown: waits for running handlers, aborts the rest in time and requeues their messages',
     tests: {
       [loss]: [
-        'waits at shutdown for handlers at work and settles their messages',
-        'aborts handlers that outlive the drain time and loses nothing',
+        'waits at shutdown for running handlers and settles their messages',
+        'aborts handlers that exceed the drain timeout and loses nothing',
       ],
       'e2e/nest/lifecycle.spec.ts': [
         'drains before the database of a %s module is closed (stork global: %s, imported first: %s)',
@@ -338,7 +346,7 @@ export const guarantees: readonly Guarantee[] = [
     },
   },
   {
-    what: 'Never silently dead: what the broker closes or deletes comes back',
+    what: 'Never silently dead: consumers recover from closed channels and deleted queues and topics',
     tests: {
       'e2e/rabbitmq/server-loss.spec.ts': [
         'comes back when the broker ends the channel because of consumer_timeout',
@@ -354,7 +362,10 @@ export const guarantees: readonly Guarantee[] = [
   {
     what: 'Hostile input: an error and a dead letter, never a crash',
     tests: {
-      [failures]: ['keeps what cannot be decoded: %s', 'keeps a body above maxBodyBytes unread'],
+      [failures]: [
+        'dead-letters a message that cannot be decoded: %s',
+        'dead-letters a body above maxBodyBytes without decoding it',
+      ],
       'e2e/rabbitmq/requests.spec.ts': [
         'and events of other programs are read whatever their properties say',
       ],

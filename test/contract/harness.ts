@@ -4,7 +4,7 @@ import type { CommonTransportOptions } from '../../lib/nest/transport-options.js
 import type { Capabilities } from '../../lib/core/port/driver.js';
 import type { MessageHeaders } from '../../lib/core/message/headers.js';
 
-/** A message as a program writes it that has never heard of this library. */
+/** A message as written by a program that does not use the library. */
 export interface RawMessage {
   readonly body: Buffer;
   readonly pattern?: string;
@@ -12,51 +12,51 @@ export interface RawMessage {
   readonly headers?: MessageHeaders;
   readonly messageId?: string;
   readonly key?: string;
-  /** Milliseconds since the epoch, as the sender claims. */
+  /** Milliseconds since the Unix epoch. */
   readonly timestamp?: number;
-  /** Text that claims to be a reply address. */
+  /** Reply address, possibly forged. */
   readonly replyTo?: string;
 }
 
-export interface RawLetter {
+export interface RawDeadLetter {
   readonly body: Buffer | null;
   readonly headers: MessageHeaders;
 }
 
 /**
- * What a driver brings to the contract suite. The suite consumes one queue by the default exchange, or one topic with
- * `patternHeader: 'stork-pattern'` and `onUnhandled: 'dead-letter'`.
+ * What the contract suite needs of a driver. The suite consumes one queue through the default exchange, or
+ * one topic with `patternHeader: 'stork-pattern'` and `onUnhandled: 'dead-letter'`.
  */
 export interface DriverHarness {
   readonly name: string;
   readonly capabilities: Capabilities;
-  /** A transport that consumes `source`. Two with the same source share its messages between them. */
+  /** A transport that consumes `source`. Two transports with the same source share its messages. */
   transport(source: string, options?: CommonTransportOptions): TransportDefinition;
   publishRaw(source: string, message: RawMessage): Promise<void>;
-  /** Everything dead-lettered from `source`, oldest first; takes nothing away. */
-  deadLetters(source: string): Promise<readonly RawLetter[]>;
-  /** Name of the source in which dead letters of `source` lie. */
+  /** Everything dead-lettered from `source`, oldest first, without consuming it. */
+  deadLetters(source: string): Promise<readonly RawDeadLetter[]>;
+  /** Name of the dead letter queue or topic of `source`. */
   deadLetterSource(source: string): string;
-  /** Messages of `source` that no consumer has; brokers that know more may count what consumers have not settled too. */
+  /** Messages of `source` that are not delivered; a driver may include delivered, unsettled ones. */
   waiting(source: string): Promise<number>;
   /**
-   * Breaks every connection to the broker, as a network would, for long enough that it gives up on consumers whose transport is
-   * `impatient`.
+   * Breaks every connection to the broker, as a network failure does, until the broker has removed the
+   * consumers of transports with the options `impatient`.
    */
   dropConnections(): Promise<void>;
-  /** Addresses that are not reply addresses, `source` itself among them. */
+  /** Addresses to which no reply may be sent, `source` itself among them. */
   forgedReplyAddresses(source: string): readonly string[];
-  /** A well-formed reply address at which nobody listens. */
+  /** A well-formed reply address without a consumer. */
   readonly deserted: string;
-  /** Transport options with which the broker soon gives up on a consumer that is away. */
+  /** Transport options by which the broker soon removes a disconnected consumer. */
   readonly impatient: CommonTransportOptions;
-  /** Transport options with which the broker hands over one message at a time. */
+  /** Transport options by which the broker delivers one message at a time. */
   readonly oneAtATime: CommonTransportOptions;
-  /** Transport options with which priorities count. */
+  /** Transport options that enable priorities. */
   readonly withPriority: CommonTransportOptions;
-  /** What the broker's own properties of a message say. */
+  /** The message properties that the broker stores. */
   propertiesOf(context: StorkContext): { appId: unknown; persistent: unknown };
-  /** True where the broker is left out on purpose: every test is then counted as skipped. */
+  /** True if the broker is left out on purpose: every test counts as skipped. */
   readonly skip?: boolean;
   open(): Promise<void>;
   close(): Promise<void>;

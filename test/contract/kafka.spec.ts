@@ -11,21 +11,27 @@ import { driverContract } from './driver-contract.js';
 const patternHeader = 'stork-pattern';
 const deserted = 'deserted.reply';
 const reconnect = { delayMs: 50, maxDelayMs: 200 };
-/** A consumer that is away for longer loses its partitions. Long: what a busy machine holds up is not away. */
+/**
+ * Kafka revokes the partitions of a consumer after this time. Long, because a busy machine delays
+ * heartbeats.
+ */
 const times = { sessionTimeoutMs: 15_000, heartbeatIntervalMs: 300 };
 const soonMs = 2_000;
 const impatient: Partial<KafkaOptions> = { ...times, sessionTimeoutMs: soonMs };
 const partitions = 3;
-/** The suite sends 5 MB, and times of a far future, and waits for sessions to end; by default Kafka takes one, an hour, and 6 s at least. */
+/**
+ * The suite sends 5 MB, timestamps in the far future, and waits for sessions to expire. Kafka's defaults
+ * allow 1 MB, an hour, and sessions of at least 6 s.
+ */
 const config = [
   `message.max.bytes=${8 * 1024 * 1024}`,
   'group.min.session.timeout.ms=1000',
   'log.message.timestamp.after.max.ms=9223372036854775807',
 ];
-/** What publishRaw has made sure of. */
+/** Topics that `publishRaw` has created. */
 const topics = new Map<string, Promise<void>>();
 let own: ProxiedKafka;
-/** Beside the proxy: what foreign programs do. */
+/** Connected without the proxy, as foreign programs are. */
 let admin: Admin;
 let producer: Producer;
 let reader: KafkaTopicReader;
@@ -36,7 +42,7 @@ function ensureTopic(topic: string, numPartitions = partitions): Promise<void> {
   return ensured;
 }
 
-// A broker is started, which takes longer on a busy machine than a hook may by default.
+// Starting a broker may take longer on a busy machine than vitest's default timeout of hooks.
 vi.setConfig({ hookTimeout: 240_000 });
 
 driverContract({
@@ -58,7 +64,7 @@ driverContract({
     reader = new KafkaTopicReader(foreign);
     await Promise.all([admin.connect(), producer.connect(), reader.connect()]);
     await ensureTopic(deserted, 1);
-    // The first group that is asked for makes the topic of all groups, which takes a moment.
+    // Looking up the first group creates `__consumer_offsets`, which takes a moment.
     await committedOffsets(admin, 'first', deserted);
   },
   transport: (topic, options) =>
@@ -84,7 +90,7 @@ driverContract({
         'stork-message-id': messageId,
         kafka_correlationId: messageId,
         kafka_replyTopic: replyTo,
-        // No topic here has so many: whoever answers there is told that nobody listens.
+        // No topic has that many partitions: a reply there is undeliverable.
         kafka_replyPartition: replyTo === undefined ? undefined : '7',
       }).filter((entry): entry is [string, string] => entry[1] !== undefined),
     );
@@ -104,7 +110,8 @@ driverContract({
     return records.filter(({ partition, offset }) => offset >= (committed.get(partition) ?? 0)).length;
   },
   impatient,
-  // A connection that comes back at once costs a member of a group nothing. So it stays away until others would have its partitions.
+  // A member that reconnects at once keeps its partitions, so the connection stays cut until its session
+  // has expired.
   dropConnections: async () => {
     own.proxy.breakOff();
     await sleep(soonMs + 500);

@@ -6,24 +6,24 @@ import { rabbitMqCapabilities } from '../../lib/rabbitmq/driver.js';
 import { startProxy, type TcpProxy } from '../support/tcp-proxy.js';
 import { eventually } from './app.js';
 import { driverContract } from './driver-contract.js';
-import type { RawLetter } from './harness.js';
+import type { RawDeadLetter } from './harness.js';
 import { targetSuffix } from './suite/dead-letter-targets.js';
 import { redeliveryDelays } from './suite/retry.js';
 
 const rabbitmqUrl = inject('rabbitmqUrl');
 const driverOptions = (options: Partial<RabbitMqOptions>): Partial<RabbitMqOptions> => options;
-/** What the suite has declared, to be deleted in the end. */
+/** Queues that the suite has declared and deletes at the end. */
 const queues = new Set<string>();
 const reconnect = { delayMs: 50, maxDelayMs: 200 };
 let proxy: TcpProxy;
-/** Through the proxy, which can be cut. */
+/** Connected through the proxy, which can be cut. */
 let url: string;
-/** Beside it: what foreign programs do. */
+/** Connected without the proxy, as foreign programs are. */
 let connection: ChannelModel;
 let channel: Channel;
 
-/** Looks at a queue's messages without settling any: their order stays, their delivery count rises by one. */
-async function list(queue: string): Promise<readonly RawLetter[]> {
+/** Reads a queue without settling: messages keep their order, and their delivery count rises by one. */
+async function list(queue: string): Promise<readonly RawDeadLetter[]> {
   const looking = await connection.createChannel();
   // A queue that does not exist closes the channel.
   looking.on('error', () => {});
@@ -42,10 +42,10 @@ async function list(queue: string): Promise<readonly RawLetter[]> {
     looking.consume(queue, onMessage).catch(reject);
   });
   await looking.close();
-  // They are given back a moment later.
+  // RabbitMQ requeues the messages shortly after the channel has closed.
   await eventually(
     async () => ((await channel.checkQueue(queue)).messageCount >= messages.length ? true : undefined),
-    'the letters to be back',
+    'the dead letters to be requeued',
   );
   return messages.map(({ content, properties }) => ({
     body: content,

@@ -5,7 +5,7 @@ import { EventPattern, Payload } from '@nestjs/microservices';
 import { describe, expect, it } from 'vitest';
 import { Consume } from 'nestjs-stork';
 import { brokers, eventually, startKafkaApp, useRaw as useKafka } from './kafka/support.js';
-import { fillBox, letterHeaders, takeAll } from './rabbitmq/boxes.js';
+import { fillDeadLetterQueue, deadLetterHeaders, takeAll } from './rabbitmq/dead-letter-queues.js';
 import { startRabbitApp, url, useRaw as useRabbitMq } from './rabbitmq/support.js';
 import { root, run, type Running } from './tour-support.js';
 
@@ -109,24 +109,24 @@ describe.skipIf(url === undefined)('the command line on RabbitMQ', () => {
   );
 
   it(
-    'killed in the middle of a replay and run again it loses nothing and doubles one letter at most',
+    'killed during a replay and run again it loses nothing and duplicates at most one dead letter',
     async () => {
-      const { queue, dlq: box } = await fillBox(raw(), many);
+      const { queue, dlq: store } = await fillDeadLetterQueue(raw(), many);
       const killed = dlq(['replay', ...at(queue), '--yes', '--rate', '50']);
       await eventually(async () => ((await raw().count(queue)) >= 100 ? true : undefined), '100 replayed');
       killed.child.kill('SIGKILL');
       expect((await killed.ended).code).toBeNull();
       // The broker gives back what the killed process held once it sees that it is gone.
       await eventually(
-        async () => ((await raw().count(queue)) + (await raw().count(box)) >= many ? true : undefined),
+        async () => ((await raw().count(queue)) + (await raw().count(store)) >= many ? true : undefined),
         'every letter to be back',
       );
-      expect(await raw().count(box)).toBeGreaterThan(0);
+      expect(await raw().count(store)).toBeGreaterThan(0);
 
       const again = await dlq(['replay', ...at(queue), '--yes', '--json']).ended;
       expect(again.code, again.stderr).toBe(0);
       expect(JSON.parse(again.stdout)).toMatchObject({ complete: true, skipped: 0 });
-      expect(await raw().count(box)).toBe(0);
+      expect(await raw().count(store)).toBe(0);
       const bodies = (await takeAll(raw(), queue)).map(({ content }) => content.toString());
       expect(new Set(bodies).size).toBe(many);
       expect(bodies.length - many).toBeLessThanOrEqual(1);
@@ -137,7 +137,7 @@ describe.skipIf(url === undefined)('the command line on RabbitMQ', () => {
   it(
     'interrupted it says how far it came and how to go on',
     async () => {
-      const { queue, dlq: box } = await fillBox(raw(), 200);
+      const { queue, dlq: store } = await fillDeadLetterQueue(raw(), 200);
       const running = dlq(['replay', ...at(queue), '--yes', '--rate', '20']);
       await eventually(async () => ((await raw().count(queue)) >= 3 ? true : undefined), '3 replayed');
       running.child.kill('SIGINT');
@@ -148,7 +148,7 @@ describe.skipIf(url === undefined)('the command line on RabbitMQ', () => {
       expect(stdout).toContain('run the same command again to continue');
       const replayed = Number(/(\d+) dead letters replayed so far/.exec(stdout)![1]);
       await eventually(
-        async () => ((await raw().count(box)) === 200 - replayed ? true : undefined),
+        async () => ((await raw().count(store)) === 200 - replayed ? true : undefined),
         'the rest',
       );
       expect(await raw().count(queue)).toBe(replayed);
@@ -159,9 +159,9 @@ describe.skipIf(url === undefined)('the command line on RabbitMQ', () => {
   it(
     'discards, and does not mind a reader that has seen enough',
     async () => {
-      const { queue, dlq: box } = await fillBox(raw(), 300);
+      const { queue, dlq: store } = await fillDeadLetterQueue(raw(), 300);
       const command = `"${process.execPath}" dist/cli/main.js dlq list --max 300 --json | head -n 1; echo "\${PIPESTATUS[0]}"`;
-      const env = { RABBITMQ_URL: url!, QUEUE_NAME: queue, DLQ_NAME: box, KAFKA_BROKERS: '' };
+      const env = { RABBITMQ_URL: url!, QUEUE_NAME: queue, DLQ_NAME: store, KAFKA_BROKERS: '' };
       const { stdout, stderr } = await run('bash', ['-c', command], { limitMs, env }).ended;
       expect(stderr).toBe('');
       expect(stdout.split('\n')).toHaveLength(3);
@@ -169,13 +169,13 @@ describe.skipIf(url === undefined)('the command line on RabbitMQ', () => {
 
       const some = await dlq(['discard', ...at(queue), '--max', '299', '--yes', '--window', '50']).ended;
       expect(some.stdout).toContain('299 dead letters discarded\n');
-      await expect.poll(() => raw().count(box)).toBe(1);
+      await expect.poll(() => raw().count(store)).toBe(1);
     },
     limitMs,
   );
 
   it(
-    'finds no queue, no broker, and no letter for a wrong password',
+    'reports a missing queue, a missing broker and a wrong password',
     async () => {
       const queue = raw().queue();
       const noQueue = await dlq(['list', ...at(queue)]).ended;
@@ -258,7 +258,7 @@ describe.skipIf(brokers === undefined)('the command line on Kafka', () => {
   );
 
   it(
-    'killed in the middle of a replay and run again it neither loses nor doubles a letter',
+    'killed during a replay and run again it neither loses nor duplicates a dead letter',
     async () => {
       const topic = await raw().topic(2);
       const group = raw().name();
@@ -269,7 +269,7 @@ describe.skipIf(brokers === undefined)('the command line on Kafka', () => {
           key: `k${n % 20}`,
           value: String(n),
           headers: {
-            ...texts(letterHeaders(topic, n)),
+            ...texts(deadLetterHeaders(topic, n)),
             'stork-handler': topic,
             'stork-group': group,
             'content-type': 'application/json',

@@ -1,7 +1,7 @@
 import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
 import { Consume, via, type StorkClient, type StorkContext } from 'nestjs-stork';
 
-/** Compiled under `strict` by `npm run types`: what must compile does, and what must not is expected to fail. */
+/** Compiled under `strict` by `npm run types`; lines that must not compile carry `@ts-expect-error`. */
 class Order {
   id!: string;
 }
@@ -22,7 +22,8 @@ export class Handlers {
     return order.id;
   }
 
-  // Nest's overload for typed events: why `via()` claims to return `symbol | undefined`, and samples write `<string>` without it.
+  // Nest's overload for typed events: the reason why `via()` returns `symbol | undefined`, and why samples
+  // without `via()` write `@EventPattern<string>`.
   // @ts-expect-error -- parameters after the first are `unknown` there
   @EventPattern('plain')
   typedContextPlain(@Payload() _order: Order, @Ctx() _context: StorkContext): void {}

@@ -4,8 +4,8 @@ import { StorkLifecycle } from './lifecycle.js';
 import { StorkServer } from '../server/stork.server.js';
 
 /**
- * The strategy for `NestFactory.createMicroservice(AppModule, storkMicroservice())`. The module it is given to must import
- * `StorkModule`.
+ * Options for a worker: `NestFactory.createMicroservice(AppModule, storkMicroservice())`. `AppModule` must
+ * import `StorkModule`, directly or through another module.
  *
  * @publicApi
  */
@@ -19,15 +19,21 @@ export function storkMicroservice(): AsyncMicroserviceOptions {
   };
 }
 
-/** @publicApi */
+/** Options of `connectStork()`. @publicApi */
 export interface ConnectStorkOptions {
-  /** Whether message handlers get the application's global pipes, guards, interceptors and filters. @defaultValue true */
+  /**
+   * Whether the application's global pipes, guards, interceptors and filters also apply to message
+   * handlers.
+   *
+   * @defaultValue true
+   */
   readonly inheritAppConfig?: boolean;
 }
 
 /**
- * Adds the transports to an HTTP application, after every `app.useGlobal…()` and before `app.startAllMicroservices()`. Consuming begins
- * when the application has bootstrapped, that is with `app.listen()` or `app.init()`.
+ * Adds the transports to an HTTP application (a hybrid application in Nest's terms). Call it after every
+ * `app.useGlobal…()` and before `app.startAllMicroservices()`. Handlers receive messages once the
+ * application has bootstrapped, that is after `app.listen()` or `app.init()`.
  *
  * @publicApi
  */
@@ -35,6 +41,6 @@ export function connectStork(
   app: INestApplication,
   { inheritAppConfig = true }: ConnectStorkOptions = {},
 ): INestMicroservice {
-  if (inheritAppConfig) app.get(StorkLifecycle, { strict: false }).connectedInheriting();
+  if (inheritAppConfig) app.get(StorkLifecycle, { strict: false }).snapshotGlobals();
   return app.connectMicroservice(storkMicroservice(), { inheritAppConfig });
 }

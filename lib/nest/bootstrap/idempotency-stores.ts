@@ -5,12 +5,14 @@ import type { IdempotencyStore } from '../../core/idempotency/idempotency-store.
 import type { StorkLogger } from '../../core/runtime/logger.js';
 import { memoryIdempotencyStore } from '../../core/idempotency/memory-idempotency-store.js';
 
-/** The stores that an application's handlers use: the user's own, and one in memory where none was given. */
+/**
+ * The idempotency stores of one application: those in its options, and one in memory for handlers without.
+ */
 export class IdempotencyStores {
   readonly #clock: StorkClock;
   readonly #logger: StorkLogger;
   readonly #given = new Set<IdempotencyStore>();
-  #own: IdempotencyStore | undefined;
+  #memoryStore: IdempotencyStore | undefined;
   #closing: Promise<void> | undefined;
 
   constructor(clock: StorkClock, logger: StorkLogger) {
@@ -18,23 +20,25 @@ export class IdempotencyStores {
     this.#logger = logger;
   }
 
-  /** What the user gave is ours to close, whether handlers need it or not. */
+  /** The application's shutdown closes a configured store, whether handlers use it or not. */
   add(given: IdempotencyStore | undefined): void {
     if (given !== undefined) this.#given.add(given);
   }
 
-  /** For handlers whose transport and module have none. */
+  /** For handlers whose transport and module configure no store. */
   inMemory(): IdempotencyStore {
-    if (this.#own !== undefined) return this.#own;
+    if (this.#memoryStore !== undefined) return this.#memoryStore;
     this.#logger.warn(
-      'idempotent handlers have no store: what they did is known to this process alone, and forgotten with it; ' +
-        'StorkModule.forRoot({ idempotency: { store: redisIdempotencyStore({ url }) } }) shares it',
+      'idempotent handlers have no store: handled messages are remembered in memory, by this process only and until it ends; ' +
+        'share them with StorkModule.forRoot({ idempotency: { store: redisIdempotencyStore({ url }) } })',
     );
-    this.#own = memoryIdempotencyStore({ clock: this.#clock });
-    return this.#own;
+    this.#memoryStore = memoryIdempotencyStore({ clock: this.#clock });
+    return this.#memoryStore;
   }
 
-  /** Each once, however many transports share it. Idempotent; never rejects. */
+  /**
+   * Closes each configured store once, also one that several transports share. Idempotent; never rejects.
+   */
   close(limitMs: number): Promise<void> {
     this.#closing ??= Promise.all([...this.#given].map((store) => this.#close(store, limitMs))).then(
       () => {},

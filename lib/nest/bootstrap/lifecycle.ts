@@ -12,7 +12,7 @@ import { HandlerExplorer } from '../server/handler-explorer.js';
 import { StorkServer } from '../server/stork.server.js';
 import { TransportRegistry } from './transport-registry.js';
 
-/** The connections get this long to flush and close. */
+/** Time limit for connections and stores to flush and close at shutdown. */
 const closeTimeoutMs = 5_000;
 
 const globals = {
@@ -24,8 +24,14 @@ const globals = {
 type GlobalsCount = Record<keyof typeof globals, number>;
 
 /**
- * Ties the transports to Nest's hooks: checks at module init, consumes after everybody's bootstrap, drains before anybody's destroy,
- * closes at the very end, when nobody sends any more.
+ * Ties the transports to Nest's lifecycle hooks:
+ *
+ * - `onModuleInit` validates the options.
+ * - `onApplicationBootstrap`, after the hooks of all other modules, starts consuming: handlers may use any
+ *   provider.
+ * - `onModuleDestroy`, before the hooks of all other modules, drains: no handler runs when databases are
+ *   closed.
+ * - `onApplicationShutdown` closes the connections: until then `onModuleDestroy` hooks may still send.
  */
 @Injectable()
 export class StorkLifecycle
@@ -36,7 +42,7 @@ export class StorkLifecycle
   readonly #explorer: HandlerExplorer;
   readonly #config: ApplicationConfig;
   readonly #logger = new Logger('Stork');
-  #atConnect: GlobalsCount | undefined;
+  #globalsAtConnect: GlobalsCount | undefined;
 
   constructor(
     registry: TransportRegistry,
@@ -49,20 +55,21 @@ export class StorkLifecycle
     this.#server = server;
     this.#explorer = explorer;
     this.#config = config;
-    // Nest runs hooks by distance from the root, and a global module's are destroyed last, when the databases are closed. Below 0 we
-    // bootstrap after everybody and are destroyed before everybody.
+    // Nest orders hooks by a module's distance from the root module and destroys global modules last, when
+    // databases are closed already. A distance below 0 makes this module bootstrap last and be destroyed
+    // first.
     for (const module of modules.values()) if (module.providers.has(StorkLifecycle)) module.distance = -1;
   }
 
   onModuleInit(): void {
     this.#registry.all();
-    const idle = this.#explorer.idlePolicies();
-    if (idle.length > 0) throw new StorkConfigError(idle);
+    const unused = this.#explorer.unusedPolicies();
+    if (unused.length > 0) throw new StorkConfigError(unused);
   }
 
   async onApplicationBootstrap(): Promise<void> {
-    if (this.#atConnect !== undefined) this.#refuseLateGlobals(this.#atConnect);
-    if (!this.#server.isConnected) this.#warnOfUnserved();
+    if (this.#globalsAtConnect !== undefined) this.#rejectLateGlobals(this.#globalsAtConnect);
+    if (!this.#server.isConnected) this.#warnNotConnected();
     await this.#server.bootstrapped();
   }
 
@@ -75,9 +82,12 @@ export class StorkLifecycle
     await this.#registry.closeStores(closeTimeoutMs);
   }
 
-  /** Remembers what a hybrid application's microservice has inherited: Nest binds handlers at that moment. */
-  connectedInheriting(): void {
-    this.#atConnect = this.#countGlobals();
+  /**
+   * Counts the global enhancers that a hybrid application's microservice inherits. Nest binds handlers
+   * when the microservice is connected, so enhancers registered later would not apply to them.
+   */
+  snapshotGlobals(): void {
+    this.#globalsAtConnect = this.#countGlobals();
   }
 
   #countGlobals(): GlobalsCount {
@@ -87,21 +97,21 @@ export class StorkLifecycle
     return Object.fromEntries(counts) as GlobalsCount;
   }
 
-  #refuseLateGlobals(before: GlobalsCount): void {
+  #rejectLateGlobals(before: GlobalsCount): void {
     const now = this.#countGlobals();
     const late = (Object.keys(globals) as (keyof GlobalsCount)[]).filter((name) => now[name] > before[name]);
     if (late.length === 0) return;
     throw new StorkConfigError(
-      `${late.map((name) => `${name}()`).join(' and ')} was called after connectStork(app): message handlers would run without it; ` +
+      `${late.map((name) => `${name}()`).join(' and ')} was called after connectStork(app) and would not apply to message handlers; ` +
         'call connectStork(app) after every app.useGlobal…()',
     );
   }
 
-  #warnOfUnserved(): void {
-    const places = this.#explorer.ours().map(({ place }) => place);
-    if (places.length === 0) return;
+  #warnNotConnected(): void {
+    const names = this.#explorer.storkMethods().map(({ name }) => name);
+    if (names.length === 0) return;
     this.#logger.warn(
-      `no strategy is connected, so these handlers receive nothing: ${places.join(', ')}; ` +
+      `no strategy is connected, so these handlers receive nothing: ${names.join(', ')}; ` +
         'use NestFactory.createMicroservice(AppModule, storkMicroservice()) or connectStork(app)',
     );
   }

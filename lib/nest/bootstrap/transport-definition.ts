@@ -6,31 +6,33 @@ import type { StorkLogger } from '../../core/runtime/logger.js';
 import type { StorkContext } from '../context/stork.context.js';
 import type { CommonTransportOptions } from '../transport-options.js';
 
-/** What an application gives to the drivers of its transports. */
+/** What the application provides to a driver. */
 export interface DriverEnvironment {
   /** The transport's name. */
   readonly name: string;
   readonly clock: StorkClock;
   readonly logger: StorkLogger;
-  /** The transport's own. */
+  /** Counters of this transport. */
   readonly counters: Counters;
-  /** One for each application: what its transports share, e.g. the in-memory broker. */
+  /** Shared by the transports of one application, e.g. the in-memory broker. */
   readonly shared: Map<symbol, unknown>;
 }
 
 /**
- * A transport as `memory()` and its like record it: no I/O, no check yet, so that wrong options reject `app.listen()` instead of
- * ending the process while modules load.
+ * A transport as `rabbitmq()`, `kafka()` and `memory()` describe it. Creating a definition does no I/O and
+ * no validation: module decorators are evaluated while files load, where an exception would end the
+ * process. Wrong options reject `app.listen()` or `app.startAllMicroservices()` instead.
  *
  * @publicApi
  */
 export interface TransportDefinition {
+  /** Options that every transport has. */
   readonly common: CommonTransportOptions;
-  /** What handlers get by `@Ctx()`, where the broker has more to tell. @defaultValue StorkContext */
+  /** Class of the object that handlers get by `@Ctx()`. @defaultValue StorkContext */
   readonly context?: typeof StorkContext;
-  /** Everything wrong with the options, each name with `path` before it. */
+  /** Returns every problem of the options; each name starts with `path`. */
   validate(path: string): readonly ConfigProblem[];
-  /** Called once, after `validate` found nothing. No I/O. */
+  /** Called once for each application, after `validate` returned no problem. Does no I/O. */
   createDriver(environment: DriverEnvironment): Driver;
 }
 

@@ -16,7 +16,10 @@ const defaultDrainTimeoutMs = 30_000;
 const defaultStartTimeoutMs = 60_000;
 const defaultMaxBodyBytes = 16 * 1024 * 1024;
 
-/** The transports of one application. Made without I/O and without a check: wrong options must not end the process while modules load. */
+/**
+ * The transports of one application. The constructor does no I/O and no validation, so that wrong options
+ * reject `app.listen()` or `app.startAllMicroservices()` and not the creation of the application.
+ */
 @Injectable()
 export class TransportRegistry {
   readonly drainTimeoutMs: number;
@@ -57,12 +60,12 @@ export class TransportRegistry {
     return this.all().get(name)!;
   }
 
-  /** Whether handlers that name no transport are on this one, only named ones, or none. */
+  /** The transport's `handlers` option. */
   handlersOn(name: string): 'all' | 'explicit' | 'none' {
     return this.#options.transports[name]!.common.handlers ?? 'all';
   }
 
-  /** What the module and then the transport say of policies. */
+  /** Policies of the module, then of the transport, which override them. */
   policiesOf(name: string): BasePolicyOptions {
     const { common } = this.#options.transports[name]!;
     return {
@@ -72,30 +75,34 @@ export class TransportRegistry {
     };
   }
 
-  /** Where idempotent handlers of a transport remember what they did. */
+  /** The store of a transport's idempotent handlers: its own, else the module's, else one in memory. */
   idempotencyStoreOf(name: string): IdempotencyStore {
     const { common } = this.#options.transports[name]!;
     return common.idempotency?.store ?? this.#options.idempotency?.store ?? this.#stores.inMemory();
   }
 
-  /** Once, after the last run. Never rejects. */
+  /** Called when all transports are closed, so that no handler uses a store any more. Never rejects. */
   closeStores(limitMs: number): Promise<void> {
     return this.#stores.close(limitMs);
   }
 
-  /** What handlers on this transport get by `@Ctx()`. */
+  /** Class of the object that handlers of this transport get by `@Ctx()`. */
   contextOf(name: string): typeof StorkContext {
     return this.#options.transports[name]!.context ?? StorkContext;
   }
 
-  /** Every transport by name. @throws StorkConfigError with everything that is wrong with the options */
+  /**
+   * All transports by name; creates them on the first call.
+   *
+   * @throws StorkConfigError with every problem of the options
+   */
   all(): ReadonlyMap<string, StorkTransport> {
     this.#check();
     if (this.#transports.size === 0) this.#create();
     return this.#transports;
   }
 
-  /** Those that were made already: what a shutdown has to close. */
+  /** The transports created so far: the ones that a shutdown must close. */
   created(): Iterable<StorkTransport> {
     return this.#transports.values();
   }
@@ -107,16 +114,16 @@ export class TransportRegistry {
 
   #findProblems(): ConfigProblem[] {
     const problems = checkModuleOptions(this.#options, this.#declared);
-    // Providers of this module exist once for each forRoot() in the application.
-    const mine = [...this.#modules.values()].filter((module) =>
+    // Nest instantiates this module's providers once for each forRoot() call in the application.
+    const storkModules = [...this.#modules.values()].filter((module) =>
       [...module.providers.values()].some(({ metatype, token }) => (metatype ?? token) === TransportRegistry),
     );
-    if (mine.length > 1) {
-      const importers = importersOf(mine[0]!.metatype, this.#modules);
+    if (storkModules.length > 1) {
+      const importers = importersOf(storkModules[0]!.metatype, this.#modules);
       problems.push({
         name: 'StorkModule',
         expected: 'one in an application, with all transports in it',
-        given: `${mine.length}, imported by ${importers.join(' and ')}`,
+        given: `${storkModules.length}, imported by ${importers.join(' and ')}`,
       });
     }
     return problems;
@@ -151,7 +158,10 @@ export class TransportRegistry {
   }
 }
 
-/** Classes of the modules whose decorator names it: a global module stands in the `imports` of every other one. */
+/**
+ * Class names of the modules that import it. Read from the decorators' metadata, because Nest adds a
+ * global module to the resolved `imports` of every other module.
+ */
 function importersOf(imported: unknown, modules: ModulesContainer): string[] {
   const names = [...modules.values()].flatMap(({ metatype }) => {
     const imports = (Reflect.getMetadata('imports', metatype) ?? []) as readonly unknown[];

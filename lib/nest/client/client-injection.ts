@@ -7,22 +7,25 @@ import type { ModulesContainer } from '@nestjs/core';
 import { StorkClient } from './stork.client.js';
 import { getClientToken } from './inject-client.decorator.js';
 
-/** Whether anything of the application has one of the clients injected. */
+/** Whether a provider, controller or injectable of the application injects one of the clients. */
 export function injectsClient(modules: ModulesContainer, transports: readonly string[]): boolean {
   const tokens = new Set<unknown>([StorkClient, ...transports.map(getClientToken)]);
   const isClient = (token: unknown): boolean => tokens.has(tokenOf(token));
   for (const { providers, controllers, injectables } of modules.values()) {
     for (const wrapper of [...providers.values(), ...controllers.values(), ...injectables.values()]) {
-      // The clients' own providers name one another.
+      // With a single transport, the provider `StorkClient` is an alias that injects the named client.
       if (tokens.has(wrapper.token)) continue;
-      const wanted = wrapper.inject ?? dependenciesOf(wrapper.metatype);
-      if (wanted.some(isClient)) return true;
+      const dependencies = wrapper.inject ?? dependenciesOf(wrapper.metatype);
+      if (dependencies.some(isClient)) return true;
     }
   }
   return false;
 }
 
-/** What the constructor and the properties of a class want, as Nest's injector reads it. Of a plain value nothing. */
+/**
+ * The constructor and property dependencies of a class, from the metadata that Nest's injector reads; of a
+ * value none.
+ */
 function dependenciesOf(target: unknown): unknown[] {
   if (typeof target !== 'function') return [];
   const list = (key: string, of: object): readonly unknown[] =>
@@ -36,7 +39,7 @@ function dependenciesOf(target: unknown): unknown[] {
   ];
 }
 
-/** An optional dependency is an object around its token; one that is declared later, a function behind another. */
+/** Unwraps `{ token, optional }` and `forwardRef(() => token)`. */
 function tokenOf(dependency: unknown): unknown {
   if (typeof dependency !== 'object' || dependency === null) return dependency;
   if ('token' in dependency) return dependency.token;

@@ -2,7 +2,7 @@ import type { MessageHeaders } from '../../core/message/headers.js';
 import type { MessageDestination } from '../../core/port/message.js';
 import type { MessageOptions } from '../../core/publish/outgoing-message.js';
 
-/** Data together with what is to be said about its message. Made by `StorkRecordBuilder`. @publicApi */
+/** Data with the options of its message. Made by `StorkRecordBuilder`. @publicApi */
 export class StorkRecord<T = unknown> {
   readonly data: T;
   readonly options: MessageOptions;
@@ -14,7 +14,7 @@ export class StorkRecord<T = unknown> {
 }
 
 /**
- * Builds the `data` argument of Nest's `send()` and `emit()` where a message needs options.
+ * Builds the `data` argument of `send()` and `emit()` for a message with options.
  *
  * @example
  * ```ts
@@ -36,68 +36,93 @@ export class StorkRecordBuilder<T = unknown> {
     return this;
   }
 
-  /** Several at once; each replaces what was set before. */
+  /** Sets several options; each given option replaces the previous value. */
   setOptions(options: MessageOptions): this {
     this.#options = { ...this.#options, ...options };
     return this;
   }
 
+  /**
+   * Headers of the application; replaces the headers set before. Names that begin with `stork-` are
+   * refused.
+   */
   setHeaders(headers: MessageHeaders): this {
     return this.setOptions({ headers });
   }
 
+  /** Ordering key: messages with the same key are handled in order. */
   setKey(key: string): this {
     return this.setOptions({ key });
   }
 
+  /** Id of the message, by which consumers recognise duplicates. @defaultValue a fresh UUID */
   setMessageId(messageId: string): this {
     return this.setOptions({ messageId });
   }
 
+  /** Of a request its own id, unique among the pending requests; of an event the correlation id. */
   setCorrelationId(correlationId: string): this {
     return this.setOptions({ correlationId });
   }
 
+  /**
+   * How long a request waits for its reply, or for the next item of a streamed one, in ms.
+   *
+   * @defaultValue 30 000
+   */
   setTimeoutMs(timeoutMs: number): this {
     return this.setOptions({ timeoutMs });
   }
 
+  /**
+   * Time to live in milliseconds: the broker drops or dead-letters the message if it was not consumed by
+   * then.
+   */
   setExpiresInMs(expiresInMs: number): this {
     return this.setOptions({ expiresInMs });
   }
 
+  /** How long the broker delays the delivery, in milliseconds. */
   setDelayMs(delayMs: number): this {
     return this.setOptions({ delayMs });
   }
 
+  /** False: the message may be lost when the broker restarts. @defaultValue true */
   setPersistent(persistent: boolean): this {
     return this.setOptions({ persistent });
   }
 
+  /** Priority from 0 to 255; the broker delivers higher ones first. */
   setPriority(priority: number): this {
     return this.setOptions({ priority });
   }
 
+  /** Kafka partition, instead of the one chosen by the key. */
   setPartition(partition: number): this {
     return this.setOptions({ partition });
   }
 
+  /** Content type, which selects the codec. @defaultValue the transport's `defaultContentType` */
   setContentType(contentType: string): this {
     return this.setOptions({ contentType });
   }
 
+  /** Time of the event, in milliseconds since the Unix epoch. @defaultValue now */
   setTimestamp(timestamp: number): this {
     return this.setOptions({ timestamp });
   }
 
+  /** Name of the sending application. */
   setAppId(appId: string): this {
     return this.setOptions({ appId });
   }
 
+  /** Cancels a request that waits for its reply. A message that was sent stays sent. */
   setSignal(signal: AbortSignal): this {
     return this.setOptions({ signal });
   }
 
+  /** Queue, exchange or topic, instead of the transport's own destination. */
   setTo(to: MessageDestination): this {
     return this.setOptions({ to });
   }

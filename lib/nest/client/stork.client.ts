@@ -8,18 +8,18 @@ import type { StorkTransport } from '../../core/stork-transport.js';
 import { StorkRecord } from './record-builder.js';
 import type { TransportRegistry } from '../bootstrap/transport-registry.js';
 
-/** The client emits no events of its own; its `status` tells the connection's state. */
-// oxlint-disable-next-line typescript/no-generated-empty-object-type -- the shape that Nest's ClientProxy uses for no events
+/** The client emits no events; `status` has the connection state. */
+// oxlint-disable-next-line typescript/no-generated-empty-object-type -- as in Nest's ClientProxy
 type NoEvents = Record<never, never>;
 
-/** Pattern → what is sent and what comes back. @publicApi */
+/** A contract of a service: pattern → type of the data and of the reply. @publicApi */
 export type StorkContract = Record<string, { readonly request: unknown; readonly reply?: unknown }>;
 
-/** Any pattern with any data: what a client without a contract accepts. @publicApi */
-// oxlint-disable-next-line typescript/no-explicit-any -- untyped use takes and gives anything, like Nest's own ClientProxy
+/** The contract of an untyped client: any pattern with any data. @publicApi */
+// oxlint-disable-next-line typescript/no-explicit-any -- untyped, like Nest's ClientProxy
 export type AnyContract = Record<string, { readonly request: any; readonly reply?: any }>;
 
-/** A pattern of Nest's that is not text, e.g. `{ cmd: 'sum' }`. @publicApi */
+/** A Nest pattern that is not a string, e.g. `{ cmd: 'sum' }`. @publicApi */
 export type ObjectPattern = number | Readonly<Record<string, unknown>>;
 
 type PatternOf<C> = AnyContract extends C ? string | ObjectPattern : keyof C & string;
@@ -30,12 +30,12 @@ type RequestOf<C, P> = P extends keyof C
   : unknown;
 type ReplyOf<C, P> = P extends keyof C ? (C[P] extends { readonly reply: infer R } ? R : void) : unknown;
 
-/** What `request<T>()` without a contract and what a contract says are two overloads of one method. */
+/** Makes the type argument of `request<T>()` available only to clients without a contract. */
 type Untyped<C> = AnyContract extends C ? unknown : never;
 
 /**
- * Sends messages over one transport. `send()` and `emit()` behave as in Nest; `request()` and `publish()` add promises that
- * tell the truth: a reply or a named error, a broker's confirmation or a named error.
+ * Sends messages over one transport. `send()` and `emit()` behave as in Nest. `request()` resolves with
+ * the reply and `publish()` with the broker's confirmation; both reject with a named error.
  *
  * `StorkClient<Contract>` checks patterns and data against a map of pattern → `{ request, reply }`.
  *
@@ -46,14 +46,14 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, C
   readonly #name: string;
   #closed = false;
 
-  /** Made by `StorkModule`; inject it. */
+  /** Called by `StorkModule`. Inject the client instead, by `@InjectClient()`. */
   constructor(registry: TransportRegistry, name: string) {
     super();
     this.#registry = registry;
     this.#name = name;
   }
 
-  /** Connects ahead of the first message, so that a wrong address is known now. */
+  /** Connects before the first message is sent, so that a wrong broker address is reported early. */
   override async connect(): Promise<void> {
     this.#assertOpen();
     const transport = this.#registry.get(this.#name);
@@ -61,7 +61,10 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, C
     await transport.connect();
   }
 
-  /** This client sends no more; the transport's connections end with the application. */
+  /**
+   * Closes this client: later calls reject with `ClientClosedError`. The connections of the transport stay
+   * open until the application shuts down.
+   */
   override close(): void {
     this.#closed = true;
   }
@@ -72,11 +75,19 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, C
   }
 
   /**
-   * Sends a request and resolves with its reply; of a streamed reply with the last item, of an empty one with `undefined`.
+   * Sends a request and resolves with its reply: the last item of a streamed reply, `undefined` for an
+   * empty one.
    *
-   * @param options `timeoutMs` is 30 000 unless given
-   * @throws RemoteError where the handler failed, RequestTimeoutError, NoRouteError where nobody can ever answer, ConnectionLostError,
-   * ClientClosedError, TooManyPendingError, StorkConfigError where the call itself is wrong
+   * @param options options of the message; `timeoutMs` defaults to 30 000
+   * @throws RemoteError if the handler failed
+   * @throws RequestTimeoutError if no reply arrived within `timeoutMs`
+   * @throws NoRouteError if the broker routed the request to no queue, or the topic does not exist
+   * @throws ConnectionLostError if the connection was lost; whether the request was handled is unknown
+   * @throws TooManyPendingError if `maxPending` requests are waiting for their replies; nothing was sent
+   * @throws BufferFullError if too many messages wait for the broker; nothing was sent
+   * @throws MessageTooLargeError if the message exceeds a limit of the broker; nothing was sent
+   * @throws ClientClosedError if the client or the application is closed
+   * @throws StorkConfigError if the pattern, the data or an option is invalid
    */
   async request<T = never, P extends PatternOf<Contract> = PatternOf<Contract>>(
     pattern: P,
@@ -87,7 +98,7 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, C
     const call = this.#withMetadata(pattern, data, options);
     const { promise, resolve, reject } = withResolvers<unknown>();
     let last: unknown;
-    this.#sending().request(call.pattern, call.data, call.options, {
+    this.#transport().request(call.pattern, call.data, call.options, {
       next: (value) => {
         last = value;
       },
@@ -98,17 +109,25 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, C
   }
 
   /**
-   * Sends an event; resolves when the broker has confirmed it and something is bound where it went. With `delayMs` it resolves when the
-   * message is stored; whether anything takes it is known only when it is due.
+   * Publishes an event. Resolves when the broker has confirmed and routed it. With `delayMs` it resolves
+   * when the broker has stored the message; the broker routes it only when the delay has passed.
    *
-   * @throws NoRouteError, PublishRejectedError, PublishUnconfirmedError, ConnectionLostError, ClientClosedError, StorkConfigError
+   * @param options options of the message
+   * @throws NoRouteError if the broker routed the message to no queue, or the topic does not exist
+   * @throws PublishRejectedError if the broker refused the message, e.g. because a queue is full
+   * @throws PublishUnconfirmedError if no confirmation arrived; the broker may have stored the message
+   * @throws ConnectionLostError if the connection was lost
+   * @throws BufferFullError if too many messages wait for the broker; nothing was sent
+   * @throws MessageTooLargeError if the message exceeds a limit of the broker; nothing was sent
+   * @throws ClientClosedError if the client or the application is closed
+   * @throws StorkConfigError if the pattern, the data or an option is invalid
    */
   override publish<P extends PatternOf<Contract>>(
     pattern: P,
     data: RequestOf<Contract, P>,
     options?: MessageOptions,
   ): Promise<void>;
-  /** What Nest's `send()` calls; not for applications. */
+  /** Called by Nest's `send()`; not for applications. */
   override publish(packet: ReadPacket, callback: (packet: WritePacket) => void): () => void;
   override publish(...args: readonly unknown[]): Promise<void> | (() => void) {
     if (args.length === 2 && typeof args[1] === 'function' && typeof args[0] === 'object') {
@@ -118,39 +137,42 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, C
   }
 
   protected override async dispatchEvent<T>(packet: ReadPacket): Promise<T> {
-    const call = this.#ofPacket(packet);
-    return this.#sending().publish(call.pattern, call.data, call.options) as Promise<T>;
+    const call = this.#fromPacket(packet);
+    return this.#transport().publish(call.pattern, call.data, call.options) as Promise<T>;
   }
 
   async #publishEvent(pattern: unknown, data: unknown, options?: MessageOptions): Promise<void> {
     this.#assertOpen();
     const call = this.#withMetadata(pattern, data, options);
-    await this.#sending().publish(call.pattern, call.data, call.options);
+    await this.#transport().publish(call.pattern, call.data, call.options);
   }
 
   #sendPacket(packet: ReadPacket, callback: (packet: WritePacket) => void): () => void {
-    const call = this.#ofPacket(packet);
-    return this.#sending().request(call.pattern, call.data, call.options, {
+    const call = this.#fromPacket(packet);
+    return this.#transport().request(call.pattern, call.data, call.options, {
       next: (response) => callback({ response }),
       complete: () => callback({ isDisposed: true }),
       error: (err) => callback({ err }),
     });
   }
 
-  /** Whoever sends once may send from a handler: not every use of a client can be seen when handlers are bound. */
-  #sending(): StorkTransport {
+  /**
+   * Enables correlation tracking on first use: a client got by `moduleRef.get()` is not found by the
+   * search for injected clients at boot.
+   */
+  #transport(): StorkTransport {
     enableCorrelationTracking();
     return this.#registry.get(this.#name);
   }
 
-  /** Runs the dispatch hook, as Nest's own `send()` and `emit()` have done already for theirs. */
-  #withMetadata(pattern: unknown, data: unknown, options: MessageOptions = noOptions): Call {
-    const call = this.#ofPacket(this.createPacket(pattern, data));
+  /** Runs Nest's dispatch hook, which `send()` and `emit()` of `ClientProxy` run themselves. */
+  #withMetadata(pattern: unknown, data: unknown, options: MessageOptions = noOptions): OutgoingCall {
+    const call = this.#fromPacket(this.createPacket(pattern, data));
     if (options === noOptions) return call;
-    return { ...call, options: { ...call.options, ...options, ...mergedHeaders(call.options, options) } };
+    return { ...call, options: { ...call.options, ...options, ...mergeHeaders(call.options, options) } };
   }
 
-  #ofPacket({ pattern, data, metadata }: ReadPacket): Call {
+  #fromPacket({ pattern, data, metadata }: ReadPacket): OutgoingCall {
     const isRecord = data instanceof StorkRecord;
     const options = isRecord ? data.options : noOptions;
     return {
@@ -174,13 +196,13 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, C
   }
 }
 
-/** What a dispatch hook or a record attached stays beside what the call says. */
-function mergedHeaders(attached: MessageOptions, said: MessageOptions): MessageOptions {
-  if (attached.headers === undefined && said.headers === undefined) return noOptions;
-  return { headers: { ...attached.headers, ...said.headers } };
+/** Headers from the dispatch hook or the record are kept next to those of the call, which override them. */
+function mergeHeaders(attached: MessageOptions, given: MessageOptions): MessageOptions {
+  if (attached.headers === undefined && given.headers === undefined) return noOptions;
+  return { headers: { ...attached.headers, ...given.headers } };
 }
 
-interface Call {
+interface OutgoingCall {
   readonly pattern: string;
   readonly data: unknown;
   readonly options: MessageOptions;

@@ -6,9 +6,9 @@ import type { InboundMessage } from '../../core/port/message.js';
 import { maxRequestedDelayMs } from '../../core/retry/retry-policy.js';
 import { printable } from '../../core/message/text.js';
 
-/** What the library writes on a context and nobody else reads. */
+/** Internal data of one attempt, kept beside the context so that handlers cannot see it. */
 export interface AttemptRecord {
-  /** The error before Nest's exception filters turned it into something else. */
+  /** The error as thrown, before Nest's exception filters replaced it. */
   original: { readonly error: unknown } | undefined;
 }
 
@@ -19,118 +19,142 @@ const requeued: Verb = { kind: 'requeue' };
 const rejected: Verb = { kind: 'reject' };
 
 /**
- * What a handler gets by `@Ctx()`: one run of one handler for one delivery.
+ * The context that a handler gets by `@Ctx()`: the metadata of the message and the calls that settle it.
+ * Each attempt of each handler has its own.
  *
  * @publicApi
  */
 export class StorkContext extends BaseRpcContext<[InboundMessage]> {
-  /** Name of the transport that the message came by. */
+  /** Name of the transport that received the message. */
   readonly transport: string;
-  /** The pattern that selected the handler, as the sender wrote it. */
+  /** The pattern of the message, as the sender wrote it. */
   readonly pattern: string;
-  readonly #run: HandlerAttempt;
+  readonly #attempt: HandlerAttempt;
 
-  constructor(transport: string, run: HandlerAttempt) {
-    super([run.delivery.message]);
+  /** Called by the library for each attempt. */
+  constructor(transport: string, attempt: HandlerAttempt) {
+    super([attempt.delivery.message]);
     this.transport = transport;
-    this.pattern = run.pattern;
-    this.#run = run;
+    this.pattern = attempt.pattern;
+    this.#attempt = attempt;
   }
 
-  /** The sender's id; on a log without one `topic/partition/offset`; undefined on a queue without one. The same on every delivery. */
+  /**
+   * Id of the message, set by the sender; the same on every delivery. For a message without one it is
+   * `topic/partition/offset` on Kafka and undefined on RabbitMQ.
+   */
   get messageId(): string | undefined {
     return this.#message.messageId;
   }
 
-  /** Of a request, its own id; undefined on events. */
+  /** Id of the request; undefined for events. */
   get requestId(): string | undefined {
-    if (this.#run.metadata.reply.kind !== 'address') return undefined;
+    if (this.#attempt.metadata.reply.kind !== 'address') return undefined;
     return this.#message.correlationId ?? this.#message.messageId;
   }
 
-  /** Identifies the conversation over services; for a message without one it begins with the message itself. */
+  /**
+   * Correlation id, shared by all messages that result from one original message or HTTP request, across
+   * services. A message that carries none starts a correlation with its own id.
+   */
   get correlationId(): string | undefined {
     const correlation = readText(this.#message.headers, headerNames.correlationId);
     if (correlation !== undefined) return correlation;
-    return this.#run.metadata.reply.kind === 'none'
+    return this.#attempt.metadata.reply.kind === 'none'
       ? (this.#message.correlationId ?? this.#message.messageId)
       : this.#message.messageId;
   }
 
-  /** Id of the message whose handling sent this one. */
+  /** Id of the message whose handler sent this message; undefined if no message handler did. */
   get causationId(): string | undefined {
     return readText(this.#message.headers, headerNames.causationId);
   }
 
-  /** Messages of one key are handled in order. */
+  /** Ordering key: messages with the same key are handled in order. */
   get key(): string | undefined {
     return this.#message.key;
   }
 
-  /** As the broker's client decoded them: AMQP values have types, Kafka's are bytes. */
+  /** Headers as the client library decoded them: RabbitMQ's are typed values, Kafka's are bytes. */
   get headers(): MessageHeaders {
     return this.#message.headers;
   }
 
-  /** 1 on the first run, over retries in place and redeliveries. */
+  /** Number of this attempt, from 1; in-process retries and redeliveries both count. */
   get attempt(): number {
-    return this.#run.number;
+    return this.#attempt.number;
   }
 
-  /** How many runs there can be, by the handler's retry policy. */
+  /** Maximum number of attempts, by the handler's retry policy. */
   get maxAttempts(): number {
-    return this.#run.maxAttempts;
+    return this.#attempt.maxAttempts;
   }
 
-  /** When a run of this message first failed, in milliseconds since the epoch. */
+  /**
+   * Time of the first failed attempt, in milliseconds since the Unix epoch; undefined if none has failed.
+   */
   get firstFailedAt(): number | undefined {
-    return this.#run.firstFailedAt;
+    return this.#attempt.firstFailedAt;
   }
 
-  /** True if the broker knows that it has delivered the message before. */
+  /** True if the broker reports that it delivered the message before. */
   get redelivered(): boolean {
-    return this.#run.delivery.redelivered;
+    return this.#attempt.delivery.redelivered;
   }
 
-  /** When it was sent, in milliseconds since the epoch, as the sender says. */
+  /** Time set by the sender, in milliseconds since the Unix epoch. */
   get timestamp(): number | undefined {
     return this.#message.timestamp;
   }
 
-  /** Aborts when the outcome no longer counts: the time of the run is over, the source was lost, or the shutdown's patience is over. */
+  /**
+   * Aborted on handler timeout, on loss of the channel or partition, or when the shutdown deadline passes.
+   */
   get signal(): AbortSignal {
-    return this.#run.signal;
+    return this.#attempt.signal;
   }
 
   /**
-   * Says that the message is handled, whatever the handler does afterwards: an error thrown later is logged and keeps no dead letter. A
-   * caller still gets the reply. Under `manual` the message is settled at once, otherwise when the handler has ended.
+   * Marks the message as handled. A later error of the handler is logged and creates no dead letter; a
+   * caller still gets the reply. With `delivery: 'manual'` the message is acknowledged at once, otherwise
+   * when the handler has ended.
    *
-   * @returns true if it counts; false after another verb, and where the message is settled or was taken away
+   * @returns false if the call has no effect: another verb came first, or the message is settled, or its
+   * channel or partition was lost
    */
   ack(): boolean {
-    return this.#run.decide(acknowledged);
+    return this.#attempt.decide(acknowledged);
   }
 
   /**
-   * Says that the message is not handled, whatever the handler does afterwards. `requeue: true` (default): it comes again about a second
-   * after the handler has ended, for all its handlers, and a caller gets no reply yet. `requeue: false`: it is kept as a dead letter
-   * `rejected`, and a caller gets an error; so it is under `at-most-once` in both cases, where a message has no way back. Under `manual`
-   * it may be said after the handler has returned.
+   * Marks the message as not handled, whatever the handler does afterwards. With `delivery: 'manual'` it
+   * may be called after the handler has returned.
    *
-   * @returns true if it counts; false after another verb, and where the message is settled or was taken away
+   * - `requeue: true`: the message is redelivered to all its handlers about a second after the handler has
+   *   ended; a caller gets no reply yet.
+   * - `requeue: false`: the message becomes a dead letter with the reason `rejected`; a caller gets an
+   *   error. With `delivery: 'at-most-once'` this happens in both cases, because the message is
+   *   acknowledged already.
+   *
+   * @param options `requeue` defaults to true
+   * @returns false if the call has no effect: another verb came first, or the message is settled, or its
+   * channel or partition was lost
    */
   nack({ requeue = true }: { readonly requeue?: boolean | undefined } = {}): boolean {
-    return this.#run.decide(requeue ? requeued : rejected);
+    return this.#attempt.decide(requeue ? requeued : rejected);
   }
 
   /**
-   * Asks for the next of the handler's runs, as a failure would, whatever the handler does afterwards; where none is left, the message
-   * becomes a dead letter, or its caller gets an error. With `delayMs`, 0 to a day, it comes back through the broker where that can bring
-   * it back, rounded up to a delay that the broker has; else it waits in place.
+   * Requests the next attempt, as a failure does, whatever the handler does afterwards. If no attempt is
+   * left, an event becomes a dead letter and the caller of a request gets an error.
    *
-   * @returns true if it counts; false after another verb, and where the message is settled or was taken away
-   * @throws StorkConfigError where `delayMs` is no such number
+   * @param options `delayMs`, from 0 to 86 400 000 (a day): the message is redelivered through the broker,
+   * with the delay rounded up to one that the broker has a retry queue or topic for; where the broker
+   * cannot redeliver it, the message waits in process. Without `delayMs` the handler's retry policy
+   * applies.
+   * @returns false if the call has no effect: another verb came first, or the message is settled, or its
+   * channel or partition was lost
+   * @throws StorkConfigError if `delayMs` is not an integer in that range
    */
   retry({ delayMs }: { readonly delayMs?: number | undefined } = {}): boolean {
     if (
@@ -140,25 +164,30 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
       const expected = `an integer from 0 to ${maxRequestedDelayMs}, a day`;
       throw new StorkConfigError([{ name: 'ctx.retry({ delayMs })', expected, given: printable(delayMs) }]);
     }
-    return this.#run.decide({ kind: 'retry', delayMs });
+    return this.#attempt.decide({ kind: 'retry', delayMs });
   }
 
   /**
-   * Keeps the message as a dead letter `rejected`, with the reason as its error's message, whatever the handler does afterwards; a caller
-   * gets an error that says the same.
+   * Dead-letters the message with the reason `rejected`, whatever the handler does afterwards. A caller
+   * gets an error.
    *
-   * @returns true if it counts; false after another verb, and where the message is settled or was taken away
+   * @param reason error message of the dead letter and of the caller's error
+   * @returns false if the call has no effect: another verb came first, or the message is settled, or its
+   * channel or partition was lost
    */
   deadLetter(reason: string): boolean {
-    return this.#run.decide({ kind: 'reject', why: reason });
+    return this.#attempt.decide({ kind: 'reject', why: reason });
   }
 
-  /** The client library's own objects for this message. */
+  /** The message as the client library delivered it; `RabbitMqContext` and `KafkaContext` type it. */
   get raw(): unknown {
     return this.#message.raw;
   }
 
-  /** What a client attached by `setOnDispatchHook`: the message's headers that are text and not the library's. */
+  /**
+   * Metadata that a Nest client attached by `setOnDispatchHook`: all text headers without the prefix
+   * `stork-`.
+   */
   getMetadata(): PacketMetadata {
     const metadata: PacketMetadata = {};
     for (const name of Object.keys(this.headers)) {
@@ -169,7 +198,7 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
   }
 
   get #message(): InboundMessage {
-    return this.#run.delivery.message;
+    return this.#attempt.delivery.message;
   }
 }
 

@@ -9,10 +9,10 @@ import {
   Text,
 } from '../validation/validate-options.js';
 
-const isTexts = (value: unknown): boolean =>
-  Array.isArray(value) && value.every((one) => typeof one === 'string');
+const isStrings = (value: unknown): boolean =>
+  Array.isArray(value) && value.every((item) => typeof item === 'string');
 const isTime = (value: unknown): boolean => value instanceof Date && !Number.isNaN(value.getTime());
-const texts = 'a list of texts';
+const strings = 'a list of strings';
 const time = 'a valid Date';
 
 class DeadLetterQuerySchema {
@@ -26,21 +26,21 @@ class DeadLetterQuerySchema {
   deliveryLimit?: unknown;
   @OptionalMatching('an AbortSignal', (value) => value instanceof AbortSignal)
   signal?: unknown;
-  @OptionalMatching(texts, isTexts)
+  @OptionalMatching(strings, isStrings)
   ids?: unknown;
-  @OptionalMatching(texts, isTexts)
+  @OptionalMatching(strings, isStrings)
   reasons?: unknown;
-  @OptionalMatching(texts, isTexts)
+  @OptionalMatching(strings, isStrings)
   handlers?: unknown;
-  @OptionalMatching(texts, isTexts)
+  @OptionalMatching(strings, isStrings)
   patterns?: unknown;
   @OptionalMatching(time, isTime)
   since?: unknown;
   @OptionalMatching(time, isTime)
   until?: unknown;
   @OptionalMatching(
-    'texts by header name',
-    (value) => isRecord(value) && Object.values(value).every((one) => typeof one === 'string'),
+    'strings by header name',
+    (value) => isRecord(value) && Object.values(value).every((item) => typeof item === 'string'),
   )
   headers?: unknown;
   @Text()
@@ -59,7 +59,7 @@ class DeadLetterQuerySchema {
   onProgress?: unknown;
 }
 
-/** A filter that is misspelt would mean every letter. */
+/** Refuses unknown fields: a misspelt filter would match every dead letter. */
 export function checkDeadLetterQuery(given: unknown): ConfigProblem[] {
   return checkOptions(DeadLetterQuerySchema, given, 'query');
 }

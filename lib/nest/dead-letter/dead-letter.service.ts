@@ -16,49 +16,62 @@ import { printable } from '../../core/message/text.js';
 import { checkDeadLetterQuery } from './dead-letter-query.js';
 import { TransportRegistry } from '../bootstrap/transport-registry.js';
 
-/** Which letters are meant, and where they lie. @publicApi */
+/** Which dead letters a call applies to, and where they are stored. @publicApi */
 export interface DeadLetterQuery extends DeadLetterFilter {
-  /** Name of the transport that failed them. @defaultValue the only one */
+  /**
+   * Name of the transport whose messages were dead-lettered.
+   *
+   * @defaultValue the transport, if there is only one
+   */
   readonly transport?: string | undefined;
-  /** Queue or topic that they failed in. @defaultValue the transport's own, where it names one */
+  /**
+   * Queue or topic in which the messages failed.
+   *
+   * @defaultValue the queue or topic of the transport's options
+   */
   readonly source?: string | undefined;
-  /** Queue or topic in which they lie. @defaultValue `<source>.dlq` */
+  /** Dead letter queue or topic. @defaultValue `<source>.dlq` */
   readonly from?: string | undefined;
   /**
-   * On RabbitMQ, of a quorum queue that this library has not declared: deliveries of a letter after which the queue drops it, from 1. Each
-   * look is one; looks that come near it are refused. @defaultValue 20 on RabbitMQ 4, else none
+   * RabbitMQ, for a quorum queue that stork did not declare: the queue's delivery limit, from 1, after
+   * which it drops a message. Browsing counts as a delivery, so a call that comes near the limit is
+   * refused.
+   *
+   * @defaultValue 20 on RabbitMQ 4, none before
    */
   readonly deliveryLimit?: number | undefined;
-  /** Ends the work; what was done by then is done. */
+  /** Cancels the call. Dead letters that were replayed or discarded by then stay so. */
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Which letters are returned, and how many. @publicApi */
+/** Query of `DeadLetterService.list()`. @publicApi */
 export interface DeadLetterListQuery extends DeadLetterQuery {
-  /** Letters that are returned at most. @defaultValue 100 */
+  /** Maximum number of dead letters in the result. @defaultValue 100 */
   readonly max?: number | undefined;
 }
 
-/** Which letters are removed, and how. @publicApi */
+/** Query of `DeadLetterService.discard()`. @publicApi */
 export interface DeadLetterDiscardQuery extends DeadLetterQuery {
-  /** True: nothing is changed, the report says what would be. @defaultValue true */
+  /** True: the call changes nothing, and the report tells what it would change. @defaultValue true */
   readonly dryRun?: boolean | undefined;
-  /** Letters that are worked on at most. @defaultValue all that lie there when it begins */
+  /** Maximum number of dead letters to process. @defaultValue all that are stored when the call starts */
   readonly max?: number | undefined;
-  /** Letters a second at most. @defaultValue as fast as it goes */
+  /** Maximum number of dead letters a second. @defaultValue no limit */
   readonly rate?: number | undefined;
   /**
-   * Letters on their way at once. On RabbitMQ so many can be replayed twice where the process dies in between. On Kafka they are
-   * replayed in one transaction. From 1 to 1 000, on Kafka at most 100. @defaultValue 1, on Kafka 100
+   * Dead letters processed concurrently, from 1 to 1 000, on Kafka to 100. On RabbitMQ up to this many may
+   * be replayed twice if the process crashes. On Kafka this many are replayed in one transaction.
+   *
+   * @defaultValue 1 on RabbitMQ, 100 on Kafka
    */
   readonly window?: number | undefined;
-  /** Told after each letter. What it throws ends the work, which then rejects with it; what was done by then is done. */
+  /** Called after each dead letter. An exception ends the call, which rejects with it. */
   readonly onProgress?: ((progress: DeadLetterProgress) => void) | undefined;
 }
 
-/** Which letters are sent back, and how. @publicApi */
+/** Query of `DeadLetterService.replay()`. @publicApi */
 export interface DeadLetterReplayQuery extends DeadLetterDiscardQuery {
-  /** Letters that were replayed so often stay where they are. @defaultValue 3 */
+  /** Dead letters that were replayed this many times are skipped. @defaultValue 3 */
   readonly maxReplays?: number | undefined;
 }
 
@@ -66,15 +79,24 @@ const defaultListed = 100;
 const defaultMaxReplays = 3;
 
 /**
- * Looks at dead letters, sends them back to what failed them, discards them. `npx nestjs-stork dlq` does the same from a terminal.
+ * Lists, replays and discards dead letters. `npx nestjs-stork dlq` does the same on the command line.
  *
- * On RabbitMQ listed letters are invisible to other readers while they are looked at, and their delivery count rises by one.
+ * On RabbitMQ, browsed dead letters are unacknowledged meanwhile, so that other consumers do not see them,
+ * and their delivery count rises by one.
  *
- * Every call rejects with `StorkConfigError` where the query is wrong or there is no such transport, queue or topic; with
- * `ConnectionLostError` where the broker goes away, `ClientClosedError` where the application ends; with the reason of `signal` where
- * that aborts. Replaying and discarding on Kafka reject with `PublishRejectedError` where the right is missing or another replay of the
- * group has begun, `NoRouteError` where a topic is gone, and `PublishUnconfirmedError` where it is not known what became of the last.
- * What was done by then is done.
+ * Every call rejects with
+ *
+ * - `StorkConfigError` if the query is invalid, or the transport, queue or topic does not exist
+ * - `ConnectionLostError` if the connection is lost, `ClientClosedError` if the application shuts down
+ * - the reason of `signal` if that aborts.
+ *
+ * `replay` and `discard` on Kafka also reject with
+ *
+ * - `PublishRejectedError` if an ACL is missing or another replay of the same group has started
+ * - `NoRouteError` if a topic was deleted
+ * - `PublishUnconfirmedError` if the outcome of the last transaction is unknown.
+ *
+ * Dead letters that were replayed or discarded before a rejection stay so.
  *
  * @publicApi
  */
@@ -86,47 +108,53 @@ export class DeadLetterService {
     this.#registry = registry;
   }
 
-  /** The first that are meant, oldest first; on a log, oldest first within each partition. Settles nothing. */
+  /**
+   * Lists matching dead letters, oldest first; on Kafka oldest first within each partition. Changes
+   * nothing.
+   */
   async list(query: DeadLetterListQuery = {}): Promise<DeadLetterRecord[]> {
     const { max = defaultListed } = query;
-    return this.#withStore(query, (store) => listDeadLetters(store, { ...lookOf(query), max }));
+    return this.#withStore(query, (store) => listDeadLetters(store, { ...browseOptionsOf(query), max }));
   }
 
-  /** Counts all that are meant. Settles nothing. */
+  /** Counts the matching dead letters. Changes nothing. */
   async stats(query: DeadLetterQuery = {}): Promise<DeadLetterStats> {
-    return this.#withStore(query, (store) => countDeadLetters(store, lookOf(query)));
+    return this.#withStore(query, (store) => countDeadLetters(store, browseOptionsOf(query)));
   }
 
   /**
-   * Sends them back to the queue, or to the group, that failed them, to the handler that failed; attempts begin anew, the message id stays.
-   * A dry run unless `dryRun: false`. It can be repeated at any time: what was replayed is not there any more.
+   * Sends matching dead letters back to the queue or consumer group in which they failed, for the handler
+   * that failed. The message keeps its id, and its attempts start at 1. A dry run unless `dryRun: false`.
+   * The call is safe to repeat: it does not find replayed dead letters again.
    */
   async replay(query: DeadLetterReplayQuery = {}): Promise<DeadLetterReport> {
     const { maxReplays = defaultMaxReplays } = query;
     return this.#withStore(query, (store) =>
-      replayDeadLetters(store, { ...this.#workOf(query), maxReplays }),
+      replayDeadLetters(store, { ...this.#changeOptionsOf(query), maxReplays }),
     );
   }
 
-  /** Removes them for good. A dry run unless `dryRun: false`. */
+  /** Deletes matching dead letters. A dry run unless `dryRun: false`. */
   async discard(query: DeadLetterDiscardQuery = {}): Promise<DeadLetterReport> {
-    return this.#withStore(query, (store) => discardDeadLetters(store, this.#workOf(query)));
+    return this.#withStore(query, (store) => discardDeadLetters(store, this.#changeOptionsOf(query)));
   }
 
-  async #withStore<T>(query: DeadLetterQuery, work: (store: DeadLetterStore) => Promise<T>): Promise<T> {
+  async #withStore<T>(query: DeadLetterQuery, operation: (store: DeadLetterStore) => Promise<T>): Promise<T> {
     const problems = checkDeadLetterQuery(query);
     if (problems.length > 0) throw new StorkConfigError(problems);
     const { source, from, deliveryLimit, signal } = query;
     signal?.throwIfAborted();
-    const store = await this.#registry.get(this.#nameOf(query)).deadLetters({ source, from, deliveryLimit });
+    const store = await this.#registry
+      .get(this.#transportOf(query))
+      .deadLetters({ source, from, deliveryLimit });
     try {
-      return await work(store);
+      return await operation(store);
     } finally {
       await store.close();
     }
   }
 
-  #nameOf({ transport }: DeadLetterQuery): string {
+  #transportOf({ transport }: DeadLetterQuery): string {
     const { names } = this.#registry;
     const name = transport ?? (names.length === 1 ? names[0]! : undefined);
     if (name !== undefined && names.includes(name)) return name;
@@ -134,12 +162,12 @@ export class DeadLetterService {
     throw new StorkConfigError([{ name: 'transport', expected, given: printable(transport) }]);
   }
 
-  #workOf(query: DeadLetterDiscardQuery) {
+  #changeOptionsOf(query: DeadLetterDiscardQuery) {
     const { dryRun = true, max = Infinity, rate = Infinity, window, onProgress = () => {} } = query;
-    return { ...lookOf(query), dryRun, max, rate, window, onProgress, clock: this.#registry.clock };
+    return { ...browseOptionsOf(query), dryRun, max, rate, window, onProgress, clock: this.#registry.clock };
   }
 }
 
-function lookOf(query: DeadLetterQuery) {
+function browseOptionsOf(query: DeadLetterQuery) {
   return { filter: query, signal: query.signal ?? new AbortController().signal };
 }

@@ -4,35 +4,60 @@ import type { DeliveryMode } from '../../core/port/delivery.js';
 import type { ConfigProblem } from '../../core/runtime/errors.js';
 import { checkOptions, Integer, OneOf, Text } from '../validation/validate-options.js';
 
-/** How a handler consumes. Handlers that read one queue or topic must agree in `order` and `delivery`. @publicApi */
+/**
+ * Options of `@Consume()`. Handlers that read the same queue or topic must use the same `order` and
+ * `delivery`.
+ *
+ * @publicApi
+ */
 export interface ConsumeOptions {
   /**
-   * Names the handler on the wire, in dead letters and logs; unique in the application. Set it before renaming a class or method whose
-   * messages may still be on their way. @defaultValue `<Class>.<method>`
+   * The handler's id in message headers, dead letters and logs; unique within the application. Set it
+   * before you rename a class or method while retries or dead letters that carry the old name still exist.
+   *
+   * @defaultValue `<Class>.<method>`
    */
   readonly id?: string;
   /**
-   * What runs one after another, in the order of the source. `key`: messages of one key; those without a key run free on a queue, and in
-   * their partition's order on a log. `partition`: all messages of a partition; on a log only. `none`: nothing. @defaultValue 'key'
+   * Which messages are handled one after another, in the order of the queue or partition.
+   *
+   * - `key`: messages with the same key. Messages without a key run concurrently on RabbitMQ; on Kafka
+   *   they keep the order of their partition.
+   * - `partition`: all messages of a partition. Kafka only.
+   * - `none`: every message runs concurrently.
+   *
+   * @defaultValue 'key'
    */
   readonly order?: DeliveryOrder;
   /**
-   * When the message is settled. `at-least-once`: when the handler has ended and its reply or dead letter is confirmed; it may run
-   * twice. `at-most-once`: before the handler begins; after a crash the message is gone. `manual`: when the handler says so, by
-   * `ctx.ack()` or `ctx.nack()`, which it may do after it has returned; until then the message counts as in flight. One handler for an
-   * event only. @defaultValue 'at-least-once'
+   * When a message is acknowledged (RabbitMQ) or its offset committed (Kafka).
+   *
+   * - `at-least-once`: after the handler has completed and its reply or dead letter is confirmed. After a
+   *   crash the message may be handled twice.
+   * - `at-most-once`: before the handler starts. After a crash the message is lost.
+   * - `manual`: when the handler calls `ctx.ack()` or `ctx.nack()`, also after it has returned. Until then
+   *   the message counts as in flight. Only one handler may subscribe to such an event.
+   *
+   * @defaultValue 'at-least-once'
    */
   readonly delivery?: DeliveryMode;
   /**
-   * Runs of this handler at once, 1 to the transport's `concurrency`. Its messages wait beside the others and hold up none but those of
-   * their key, as long as what waits fits into what the transport takes at once (on a queue, `prefetch`). @defaultValue the transport's
+   * Concurrent calls of this handler, from 1 to the transport's `concurrency`. A message that waits for
+   * this limit delays only messages of its own key, as long as the waiting messages fit into what the
+   * transport fetches ahead (on RabbitMQ, `prefetch`).
+   *
+   * @defaultValue the transport's `concurrency`
    */
   readonly concurrency?: number;
   /**
-   * How long a run may take, in milliseconds. Past it `ctx.signal` aborts and the run counts as failed, with `HandlerTimeoutError`: it is
-   * retried as any other failure, and the letter of a last run says `timeout`. What it says or emits later is nobody's; what waits for
-   * it, e.g. its key's next message, goes on when it has ended, or 5 s later. On RabbitMQ the runs and waits of a message must fit into
-   * `consumerTimeoutMs`. @defaultValue as long as it likes
+   * Time limit of one attempt, in milliseconds. When it passes, `ctx.signal` aborts and the attempt fails
+   * with `HandlerTimeoutError`: it is retried like any other failure, and a dead letter has the reason
+   * `timeout` if the last attempt timed out. The result of a timed-out attempt is ignored: its return
+   * value, emitted items and ack/nack calls have no effect. The next message of its key starts when the
+   * attempt has ended, or 5 s after the timeout. On RabbitMQ the attempts and waits of a message must fit
+   * into `consumerTimeoutMs`.
+   *
+   * @defaultValue no limit
    */
   readonly timeoutMs?: number;
 }
@@ -40,7 +65,7 @@ export interface ConsumeOptions {
 const ConsumeMetadata = Reflector.createDecorator<ConsumeOptions>();
 
 /**
- * Says how a handler consumes.
+ * Sets id, order, delivery mode, concurrency and time limit of a handler.
  *
  * @example
  * ```ts
@@ -70,10 +95,10 @@ class ConsumeSchema {
   timeoutMs?: unknown;
 }
 
-/** @param place the method that carries it */
-export function checkConsume(given: unknown, place: string): ConfigProblem[] {
+/** @param target the decorated method, as error texts name it */
+export function checkConsume(given: unknown, target: string): ConfigProblem[] {
   return checkOptions(ConsumeSchema, given, '').map(({ name, ...problem }) => ({
-    name: name === '' ? `@Consume() of ${place}` : `@Consume({ ${name.slice(1)} }) of ${place}`,
+    name: name === '' ? `@Consume() of ${target}` : `@Consume({ ${name.slice(1)} }) of ${target}`,
     ...problem,
   }));
 }

@@ -6,8 +6,10 @@ import { checkOptions, isFunction, OptionalMatching, Text } from '../validation/
 const DeadLetterMetadata = Reflector.createDecorator<DeadLetterOptions>();
 
 /**
- * Says what is kept of messages that a handler has failed for good, requests included; on a class, of all its handlers. Field by field a
- * method's word wins over its class's, and that over the transport's and the module's.
+ * Sets how messages are dead-lettered when the handler's last attempt has failed. On a class it applies to
+ * all its handlers. Requests are dead-lettered too, unless `requests: false`.
+ *
+ * Options merge field by field: module < transport < class < method.
  *
  * @publicApi
  */

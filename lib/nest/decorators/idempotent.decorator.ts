@@ -15,15 +15,19 @@ import {
 } from '../validation/validate-options.js';
 
 /**
- * How an idempotent handler knows its duplicates. What is left out is taken from the class, the transport, the module.
+ * Options of `@Idempotent()`. Omitted fields come from the class, then the transport, then the module.
  *
  * @publicApi
  */
 export interface IdempotentOptions<Payload = unknown> extends IdempotencyTimes {
   /**
-   * By what a message is known, of the payload as it was decoded, before any pipe; undefined: this one has nothing, and runs. Other
-   * handlers, and other queues or groups, keep keys of their own. What it throws, and anything but text, fails the run. @defaultValue a
-   * request's own id, else `messageId`, on a log without one `topic/partition/offset`
+   * Derives the idempotency key from the decoded payload, before any pipe. Messages with the same key are
+   * duplicates. `undefined`: the message has no key and is handled without idempotency. Keys are scoped to
+   * the handler and to the queue (RabbitMQ) or consumer group (Kafka). An exception, or a result that is
+   * not a string, fails the attempt.
+   *
+   * @defaultValue the request id of a request, the `messageId` of an event; on Kafka without a `messageId`
+   * `topic/partition/offset`
    */
   readonly key?: ((payload: Payload, context: StorkContext) => string | undefined) | undefined;
 }
@@ -31,10 +35,13 @@ export interface IdempotentOptions<Payload = unknown> extends IdempotencyTimes {
 const IdempotentMetadata = Reflector.createDecorator<IdempotentOptions>();
 
 /**
- * A message that comes again is not handled again; on a class, for all its handlers. The duplicate of an event is settled without a run,
- * that of a request gets the same reply; one that comes while the first still runs waits. Only what was handled counts: a run that
- * failed, was rejected or asks for another leaves the message to be run. Field by field a method's word wins over its class's, and that
- * over the transport's and the module's.
+ * Skips messages that the handler has already handled. On a class it applies to all its handlers.
+ *
+ * A duplicate event is acknowledged without calling the handler; a duplicate request gets the stored
+ * reply. A duplicate that arrives while the first is still being handled waits. Only success is recorded:
+ * after a failed or rejected attempt, or after `ctx.retry()`, the message is handled again.
+ *
+ * Options merge field by field: module < transport < class < method.
  *
  * @example
  * ```ts
@@ -53,13 +60,13 @@ export function Idempotent<Payload = unknown>(
 
 export const idempotentMetadataKey: string = IdempotentMetadata.KEY;
 
-/** Less would be renewed all the time. */
-const shortestLeaseMs = 100;
+/** A shorter lease would be renewed almost without a pause. */
+const minLeaseMs = 100;
 
 class TimesSchema {
   @Integer(1)
   ttlMs?: unknown;
-  @Integer(shortestLeaseMs)
+  @Integer(minLeaseMs)
   leaseMs?: unknown;
   @OneOf('fail', 'process')
   onStoreError?: unknown;
@@ -79,7 +86,7 @@ export function checkIdempotent(given: unknown, path: string): ConfigProblem[] {
   return checkOptions(IdempotentSchema, given, path);
 }
 
-/** The module's, or a transport's. */
+/** Validates the `idempotency` option of the module or of a transport. */
 export function checkIdempotency(given: unknown, path: string): ConfigProblem[] {
   const problems = checkOptions(IdempotencySchema, given, path);
   const store = isRecord(given) ? given['store'] : undefined;

@@ -13,120 +13,142 @@ import {
 } from '../interceptors/policy.interceptors.js';
 import { checkRetry, retryMetadataKey } from './retry.decorator.js';
 
-/** What one decorator, or one interceptor bound by hand, says of a policy; unchecked. */
+/** Options that one decorator or interceptor gives for a policy, before validation. */
 export interface Layer<Options> {
-  /** How it is told to people, e.g. `@Retry()`. */
-  readonly what: string;
-  /** The class or method that carries it. */
-  readonly place: string;
+  /** As error texts name it, e.g. `@Retry`. */
+  readonly decoration: string;
+  /** The decorated class or method. */
+  readonly target: string;
   readonly options: Options;
 }
 
-/** Each list from the weakest word to the strongest. */
+/** Each list is in ascending precedence. */
 export interface PolicyLayers {
   readonly retry: readonly Layer<RetryOptions>[];
   readonly deadLetter: readonly Layer<DeadLetterOptions>[];
   readonly idempotency: readonly Layer<IdempotentOptions>[];
-  /** Interceptors of ours that only Nest could make: what they would say is not known when handlers are bound. */
-  readonly unread: readonly Layer<unknown>[];
+  /**
+   * Subclasses of the policy interceptors: Nest instantiates them after the handlers are bound, so their
+   * options are unknown.
+   */
+  readonly unresolved: readonly Layer<unknown>[];
 }
 
-/** Checked, from the weakest word to the strongest. */
+/** Validated options in ascending precedence. */
 export interface PolicyOptions {
   readonly retry: readonly (RetryOptions | undefined)[];
   readonly deadLetter: readonly (DeadLetterOptions | undefined)[];
 }
 
-/** What handlers and interceptors say: that of idempotency makes a handler so, which its module cannot. */
+/**
+ * Options of handlers and interceptors. Any entry of `idempotency` makes the handler idempotent; the
+ * module's options do not.
+ */
 export interface BoundPolicyOptions extends PolicyOptions {
   readonly idempotency: readonly IdempotentOptions[];
 }
 
-/** What a transport and its module say. */
+/** Options of the module and the transport. */
 export interface BasePolicyOptions extends PolicyOptions {
   readonly idempotency: readonly (IdempotencyTimes | undefined)[];
 }
 
-/** What a class or a method says. An interceptor bound by hand is the weaker word: it may stand for many. */
-export function layersOf(target: object, place: string): PolicyLayers {
-  const bound = Reflect.getMetadata(INTERCEPTORS_METADATA, target) as readonly unknown[] | undefined;
-  const byHand = layersOfInterceptors(bound ?? [], place);
-  const retry = Reflect.getMetadata(retryMetadataKey, target) as RetryOptions | undefined;
-  const deadLetter = Reflect.getMetadata(deadLetterMetadataKey, target) as DeadLetterOptions | undefined;
-  const idempotent = Reflect.getMetadata(idempotentMetadataKey, target) as IdempotentOptions | undefined;
+/** Options of a class or a method. Decorators override interceptors. */
+export function policyLayersOf(decorated: object, target: string): PolicyLayers {
+  const interceptors = Reflect.getMetadata(INTERCEPTORS_METADATA, decorated) as
+    readonly unknown[] | undefined;
+  const fromInterceptors = layersOfInterceptors(interceptors ?? [], target);
+  const retry = Reflect.getMetadata(retryMetadataKey, decorated) as RetryOptions | undefined;
+  const deadLetter = Reflect.getMetadata(deadLetterMetadataKey, decorated) as DeadLetterOptions | undefined;
+  const idempotent = Reflect.getMetadata(idempotentMetadataKey, decorated) as IdempotentOptions | undefined;
   return {
-    unread: byHand.unread,
-    retry: [...byHand.retry, ...(retry === undefined ? [] : [{ what: '@Retry', place, options: retry }])],
+    unresolved: fromInterceptors.unresolved,
+    retry: [
+      ...fromInterceptors.retry,
+      ...(retry === undefined ? [] : [{ decoration: '@Retry', target, options: retry }]),
+    ],
     deadLetter: [
-      ...byHand.deadLetter,
-      ...(deadLetter === undefined ? [] : [{ what: '@DeadLetter', place, options: asking(deadLetter) }]),
+      ...fromInterceptors.deadLetter,
+      ...(deadLetter === undefined
+        ? []
+        : [{ decoration: '@DeadLetter', target, options: withRequestsEnabled(deadLetter) }]),
     ],
     idempotency: [
-      ...byHand.idempotency,
-      ...(idempotent === undefined ? [] : [{ what: '@Idempotent', place, options: idempotent }]),
+      ...fromInterceptors.idempotency,
+      ...(idempotent === undefined ? [] : [{ decoration: '@Idempotent', target, options: idempotent }]),
     ],
   };
 }
 
-export function layersOfInterceptors(interceptors: readonly unknown[], place: string): PolicyLayers {
+export function layersOfInterceptors(interceptors: readonly unknown[], target: string): PolicyLayers {
   const retry: Layer<RetryOptions>[] = [];
   const deadLetter: Layer<DeadLetterOptions>[] = [];
   const idempotency: Layer<IdempotentOptions>[] = [];
-  const unread: Layer<unknown>[] = [];
-  for (const one of interceptors) {
-    if (isSubclass(one)) unread.push({ what: '@UseInterceptors', place, options: one });
-    if (one instanceof RetryInterceptor)
-      retry.push({ what: 'new RetryInterceptor', place, options: one.options });
-    const deadLetters = one === DeadLetterInterceptor ? new DeadLetterInterceptor() : one;
-    if (deadLetters instanceof DeadLetterInterceptor)
-      deadLetter.push({ what: 'new DeadLetterInterceptor', place, options: asking(deadLetters.options) });
-    const once = one === IdempotencyInterceptor ? new IdempotencyInterceptor() : one;
-    if (once instanceof IdempotencyInterceptor)
-      idempotency.push({ what: 'new IdempotencyInterceptor', place, options: once.options });
+  const unresolved: Layer<unknown>[] = [];
+  for (const interceptor of interceptors) {
+    if (isSubclass(interceptor)) {
+      unresolved.push({ decoration: '@UseInterceptors', target, options: interceptor });
+    }
+    if (interceptor instanceof RetryInterceptor) {
+      retry.push({ decoration: 'new RetryInterceptor', target, options: interceptor.options });
+    }
+    const deadLetters = interceptor === DeadLetterInterceptor ? new DeadLetterInterceptor() : interceptor;
+    if (deadLetters instanceof DeadLetterInterceptor) {
+      const options = withRequestsEnabled(deadLetters.options);
+      deadLetter.push({ decoration: 'new DeadLetterInterceptor', target, options });
+    }
+    const idempotent = interceptor === IdempotencyInterceptor ? new IdempotencyInterceptor() : interceptor;
+    if (idempotent instanceof IdempotencyInterceptor) {
+      idempotency.push({ decoration: 'new IdempotencyInterceptor', target, options: idempotent.options });
+    }
   }
-  return { retry, deadLetter, idempotency, unread };
+  return { retry, deadLetter, idempotency, unresolved };
 }
 
-/** A class whose constructor says what the policy is, named instead of called. */
-function isSubclass(one: unknown): boolean {
-  if (typeof one !== 'function') return false;
-  const ours = [RetryInterceptor, DeadLetterInterceptor, IdempotencyInterceptor];
-  return ours.some((base) => one.prototype instanceof base);
+/** A subclass sets its options in its constructor, which has not run when only the class is known. */
+function isSubclass(interceptor: unknown): boolean {
+  if (typeof interceptor !== 'function') return false;
+  const policyInterceptors = [RetryInterceptor, DeadLetterInterceptor, IdempotencyInterceptor];
+  return policyInterceptors.some((base) => interceptor.prototype instanceof base);
 }
 
+/** @param all in ascending precedence */
 export function joinLayers(...all: readonly PolicyLayers[]): PolicyLayers {
   return {
     retry: all.flatMap(({ retry }) => retry),
     deadLetter: all.flatMap(({ deadLetter }) => deadLetter),
     idempotency: all.flatMap(({ idempotency }) => idempotency),
-    unread: all.flatMap(({ unread }) => unread),
+    unresolved: all.flatMap(({ unresolved }) => unresolved),
   };
 }
 
-export function checkLayers({ retry, deadLetter, idempotency, unread }: PolicyLayers): ConfigProblem[] {
+export function checkLayers({ retry, deadLetter, idempotency, unresolved }: PolicyLayers): ConfigProblem[] {
   return [
     ...retry.flatMap((layer) => problemsOf(layer, checkRetry)),
     ...deadLetter.flatMap((layer) => problemsOf(layer, checkDeadLetter)),
     ...idempotency.flatMap((layer) => problemsOf(layer, checkIdempotent)),
-    ...unread.map(({ what, place, options }) => ({
-      name: `${what}(${(options as Type).name}) of ${place}`,
+    ...unresolved.map(({ decoration, target, options }) => ({
+      name: `${decoration}(${(options as Type).name}) of ${target}`,
       expected:
-        'an instance, made with `new`: what it says is read when handlers are bound, and Nest makes one later',
+        'an instance, made with `new`: its options are read when handlers are bound, before Nest instantiates the class',
       given: 'the class',
     })),
   ];
 }
 
-/** Those that nothing is wrong with, as options: what is wrong is told once. */
-export function soundOptions({ retry, deadLetter, idempotency }: PolicyLayers): BoundPolicyOptions {
+/**
+ * Leaves invalid options out: `checkLayers` reports them, and nothing derived from them may add a second
+ * problem.
+ */
+export function validOptions({ retry, deadLetter, idempotency }: PolicyLayers): BoundPolicyOptions {
   return {
-    retry: soundOnes(retry, checkRetry),
-    deadLetter: soundOnes(deadLetter, checkDeadLetter),
-    idempotency: soundOnes(idempotency, checkIdempotent),
+    retry: onlyValid(retry, checkRetry),
+    deadLetter: onlyValid(deadLetter, checkDeadLetter),
+    idempotency: onlyValid(idempotency, checkIdempotent),
   };
 }
 
-function soundOnes<Options>(
+function onlyValid<Options>(
   layers: readonly Layer<Options>[],
   check: (given: unknown, path: string) => ConfigProblem[],
 ): Options[] {
@@ -134,17 +156,20 @@ function soundOnes<Options>(
 }
 
 function problemsOf(
-  { what, place, options }: Layer<unknown>,
+  { decoration, target, options }: Layer<unknown>,
   check: (given: unknown, path: string) => ConfigProblem[],
 ): ConfigProblem[] {
   return check(options, '').map(({ name, ...problem }) => ({
-    name: name === '' ? `${what}() of ${place}` : `${what}({ ${name.slice(1)} }) of ${place}`,
+    name: name === '' ? `${decoration}() of ${target}` : `${decoration}({ ${name.slice(1)} }) of ${target}`,
     ...problem,
   }));
 }
 
-/** Who writes it on a handler of requests wants their letters. What is no object stays as it is, to be refused. */
-function asking(options: DeadLetterOptions): DeadLetterOptions {
+/**
+ * `@DeadLetter()` and its interceptor cover requests too, unlike the module's options. Leaves non-objects
+ * to validation.
+ */
+function withRequestsEnabled(options: DeadLetterOptions): DeadLetterOptions {
   const isObject = typeof options === 'object' && options !== null && !Array.isArray(options);
   return isObject ? { requests: true, ...options } : options;
 }

@@ -12,8 +12,9 @@ import {
 const RetryMetadata = Reflector.createDecorator<RetryOptions>();
 
 /**
- * Says what happens after a run of a handler has failed; on a class, of all its handlers. Field by field a method's word wins over its
- * class's, and that over the transport's and the module's.
+ * Sets how failed attempts of a handler are retried. On a class it applies to all its handlers.
+ *
+ * Options merge field by field: module < transport < class < method.
  *
  * @example
  * ```ts
@@ -30,13 +31,16 @@ export function Retry(options: RetryOptions): MethodDecorator & ClassDecorator {
 
 export const retryMetadataKey: string = RetryMetadata.KEY;
 
-/** A queue's own lease ends with 49 days. */
-const longestRedeliveryMs = 28 * 24 * 60 * 60 * 1_000;
+/**
+ * RabbitMQ accepts 2^32 - 1 ms (49 days) for `x-expires`. The expiry of a retry queue exceeds its message
+ * TTL, so a delay must stay clearly below that.
+ */
+const maxRedeliveryDelayMs = 28 * 24 * 60 * 60 * 1_000;
 
 const isFunctions = (value: unknown): boolean => Array.isArray(value) && value.every(isFunction);
 const isDelay = (value: unknown): boolean =>
-  Number.isInteger(value) && (value as number) >= 1 && (value as number) <= longestRedeliveryMs;
-const matchers = 'a list of error classes and of functions that say whether an error is meant';
+  Number.isInteger(value) && (value as number) >= 1 && (value as number) <= maxRedeliveryDelayMs;
+const matchers = 'a list of error classes and of functions that tell whether an error matches';
 
 class RetrySchema {
   @Integer(0, 100_000)
@@ -60,7 +64,7 @@ class RetrySchema {
   @OptionalMatching('a function', isFunction)
   onRetry?: unknown;
   @OptionalMatching(
-    `a list of integers from 1 to ${longestRedeliveryMs}, 28 days`,
+    `a list of integers from 1 to ${maxRedeliveryDelayMs}, 28 days`,
     (value) => Array.isArray(value) && value.every(isDelay),
   )
   redeliverDelaysMs?: unknown;

@@ -3,37 +3,40 @@ import type { MetadataScanner } from '@nestjs/core';
 import { PATTERN_METADATA, TRANSPORT_METADATA } from '@nestjs/microservices/constants.js';
 import type { ConfigProblem } from '../../core/runtime/errors.js';
 import { consumeMetadataKey } from './consume.decorator.js';
-import { layersOf } from './policy-metadata.js';
+import { policyLayersOf } from './policy-metadata.js';
 import { namesOfVia } from './via.decorator.js';
 
-/** Whether Nest takes message handlers from a class. */
+/** Nest looks for message handlers in controllers, not in providers. */
 export type ClassRole = 'controller' | 'provider';
 
 const expected = 'a handler: a method of a controller with @EventPattern() or @MessagePattern()';
 
-/** What a class and its methods say of policies where no message of ours comes by: it would never run. */
-export function idlePolicies(target: Type, role: ClassRole, scanner: MetadataScanner): ConfigProblem[] {
-  const prototype = target.prototype as Record<string, object>;
+/**
+ * Policies and `@Consume()` on a class or a method that receives no messages through stork: they would
+ * have no effect.
+ */
+export function findUnusedPolicies(type: Type, role: ClassRole, scanner: MetadataScanner): ConfigProblem[] {
+  const prototype = type.prototype as Record<string, object>;
   const methods = scanner.getAllMethodNames(prototype).map((name) => ({
-    place: `${target.name}.${name}`,
+    target: `${type.name}.${name}`,
     callback: prototype[name]!,
   }));
-  const idle = methods.flatMap(({ place, callback }) => {
-    const given = whyNoHandler(callback, role);
-    return given === undefined ? [] : problemsOf(wordsOf(callback, place), given);
+  const unused = methods.flatMap(({ target, callback }) => {
+    const reason = whyNotHandler(callback, role);
+    return reason === undefined ? [] : problemsOf(decorationsOf(callback, target), reason);
   });
-  if (methods.some(({ callback }) => whyNoHandler(callback, role) === undefined)) return idle;
-  return [...problemsOf(ownWordsOf(target), 'a class without handlers'), ...idle];
+  if (methods.some(({ callback }) => whyNotHandler(callback, role) === undefined)) return unused;
+  return [...problemsOf(ownDecorationsOf(type), 'a class without handlers'), ...unused];
 }
 
-/** What a base class says may be meant for others that extend it. */
-function ownWordsOf(target: Type): string[] {
-  const inherited = new Set(wordsOf(Object.getPrototypeOf(target) as object, target.name));
-  return wordsOf(target, target.name).filter((word) => !inherited.has(word));
+/** Without those of the base class, which may be meant for other subclasses. */
+function ownDecorationsOf(type: Type): string[] {
+  const inherited = new Set(decorationsOf(Object.getPrototypeOf(type) as object, type.name));
+  return decorationsOf(type, type.name).filter((decoration) => !inherited.has(decoration));
 }
 
-/** Undefined for a handler of ours. */
-function whyNoHandler(callback: object, role: ClassRole): string | undefined {
+/** Undefined for a handler that stork can serve. */
+function whyNotHandler(callback: object, role: ClassRole): string | undefined {
   if (!Reflect.hasMetadata(PATTERN_METADATA, callback)) return 'a method that receives no messages';
   if (role === 'provider') return 'a method of a provider, where Nest looks for no handlers';
   const transport: unknown = Reflect.getMetadata(TRANSPORT_METADATA, callback);
@@ -41,13 +44,17 @@ function whyNoHandler(callback: object, role: ClassRole): string | undefined {
   return 'a handler of a transport that is not of this library';
 }
 
-function problemsOf(words: readonly string[], given: string): ConfigProblem[] {
-  return words.map((name) => ({ name, expected, given }));
+function problemsOf(decorations: readonly string[], given: string): ConfigProblem[] {
+  return decorations.map((name) => ({ name, expected, given }));
 }
 
-/** The decorators and interceptors by which it says something, as they are told to people. */
-function wordsOf(target: object, place: string): string[] {
-  const layers = Object.values(layersOf(target, place)) as readonly (readonly { readonly what: string }[])[];
-  const consume = Reflect.hasMetadata(consumeMetadataKey, target) ? ['@Consume'] : [];
-  return [...layers.flat().map(({ what }) => what), ...consume].map((what) => `${what}() of ${place}`);
+/** The policy decorators and interceptors of a class or a method, as error texts name them. */
+function decorationsOf(decorated: object, target: string): string[] {
+  const layers = Object.values(policyLayersOf(decorated, target)) as readonly (readonly {
+    readonly decoration: string;
+  }[])[];
+  const consume = Reflect.hasMetadata(consumeMetadataKey, decorated) ? ['@Consume'] : [];
+  return [...layers.flat().map(({ decoration }) => decoration), ...consume].map(
+    (decoration) => `${decoration}() of ${target}`,
+  );
 }

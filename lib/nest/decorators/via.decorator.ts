@@ -3,11 +3,12 @@ import { Reflector } from '@nestjs/core';
 const prefix = 'stork.transport:';
 
 /**
- * Binds a handler to the named transports only: `@EventPattern('order.created', via('orders'))`. Names are those of
- * `StorkModule.forRoot({ transports })`; an unknown one rejects the start.
+ * Binds a handler to the named transports only: `@EventPattern('order.created', via('orders'))`. The names
+ * are the keys of `StorkModule.forRoot({ transports })`; an unknown name rejects the start with a
+ * `StorkConfigError`.
  *
- * Declared as `symbol | undefined` on purpose: it selects Nest's untyped overload of `@EventPattern`, so that a handler with a
- * typed `@Ctx()` compiles under `strict`.
+ * The return type `symbol | undefined` selects Nest's untyped overload of `@EventPattern`, so that a
+ * handler with a typed `@Ctx()` compiles under `strict`.
  *
  * @publicApi
  */
@@ -15,7 +16,7 @@ export function via(...transports: readonly [string, ...string[]]): symbol | und
   return Symbol.for(prefix + transports.join(','));
 }
 
-/** The names in what `via()` made; undefined for anything else, e.g. another library's transport. */
+/** The transport names in a symbol made by `via()`; undefined for any other value, e.g. `Transport.TCP`. */
 export function namesOfVia(transport: unknown): readonly string[] | undefined {
   if (typeof transport !== 'symbol') return undefined;
   const key = Symbol.keyFor(transport);
@@ -25,7 +26,8 @@ export function namesOfVia(transport: unknown): readonly string[] | undefined {
 const ViaMetadata = Reflector.createDecorator<readonly string[]>();
 
 /**
- * On a controller: `via(…)` for each of its handlers that names no transport.
+ * Binds the handlers of a controller to the named transports. A handler with its own `via()` or
+ * `Transport` keeps it.
  *
  * @example
  * ```ts

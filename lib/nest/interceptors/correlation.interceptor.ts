@@ -11,16 +11,18 @@ import { printable } from '../../core/message/text.js';
 
 /** Options of `CorrelationInterceptor`. @publicApi */
 export interface CorrelationOptions {
-  /** Header of an HTTP request that names its conversation; letter case does not matter. @defaultValue 'x-correlation-id' */
+  /** HTTP request header with the correlation id; case-insensitive. @defaultValue 'x-correlation-id' */
   readonly header?: string | undefined;
 }
 
 /**
- * Opens a conversation for what does not come by a message, e.g. an HTTP request: `@UseInterceptors(CorrelationInterceptor)` or
- * `app.useGlobalInterceptors(new CorrelationInterceptor())`. What its handler sends carries the conversation's id, that of the request's
- * header or a new one. Handlers of messages are in a conversation already, and pass.
+ * Opens a correlation context for work that does not start with a message, e.g. an HTTP request:
+ * `@UseInterceptors(CorrelationInterceptor)` or `app.useGlobalInterceptors(new CorrelationInterceptor())`.
  *
- * @throws StorkConfigError where the header is no name
+ * Messages sent by the handler carry the correlation id of the request's header, or a new UUID. Message
+ * handlers already run in the correlation context of their message; for them the interceptor does nothing.
+ *
+ * @throws StorkConfigError if `header` is not a non-empty string
  * @publicApi
  */
 export class CorrelationInterceptor implements NestInterceptor {
@@ -45,7 +47,10 @@ export class CorrelationInterceptor implements NestInterceptor {
     );
   }
 
-  /** What a foreign client claims is taken as long as it can be an id. */
+  /**
+   * Any HTTP client can set the header, so only 1 to 255 printable ASCII characters without spaces are
+   * accepted.
+   */
   #idFrom(context: ExecutionContext): string | undefined {
     if (context.getType() !== 'http') return undefined;
     const { headers } = context.switchToHttp().getRequest<{ readonly headers?: Record<string, unknown> }>();

@@ -5,10 +5,13 @@ import type { RetryOptions } from '../../core/retry/retry-options.js';
 import type { IdempotentOptions } from '../decorators/idempotent.decorator.js';
 
 /**
- * For those who bind by hand: `@UseInterceptors(new RetryInterceptor({ maxRetries: 5 }))` on a method or class, or
- * `app.useGlobalInterceptors(…)`, says what `@Retry()` says. It is read when handlers are bound; the policy itself runs around guards,
- * interceptors, pipes, handler and filters, once for each delivery, so that this class lets everything pass. An HTTP handler that it is
- * bound to gets nothing of it.
+ * The options of `@Retry()` in the form of an interceptor: `@UseInterceptors(new RetryInterceptor({
+ * maxRetries: 5 }))` on a class or method, or `app.useGlobalInterceptors(new RetryInterceptor({
+ * maxRetries: 5 }))`.
+ *
+ * The options are read when handlers are bound. The retry policy wraps guards, interceptors, pipes,
+ * handler and filters of each delivery, so `intercept()` itself only calls the next handler. HTTP handlers
+ * are not retried.
  *
  * @publicApi
  */
@@ -25,8 +28,8 @@ export class RetryInterceptor implements NestInterceptor {
 }
 
 /**
- * For those who bind by hand, what `@DeadLetter()` says; like `RetryInterceptor` it is read when handlers are bound and lets everything
- * pass.
+ * The options of `@DeadLetter()` in the form of an interceptor. They are read when handlers are bound, as
+ * those of `RetryInterceptor` are; `intercept()` itself only calls the next handler.
  *
  * @publicApi
  */
@@ -43,8 +46,8 @@ export class DeadLetterInterceptor implements NestInterceptor {
 }
 
 /**
- * For those who bind by hand, what `@Idempotent()` says; like `RetryInterceptor` it is read when handlers are bound and lets everything
- * pass.
+ * The options of `@Idempotent()` in the form of an interceptor. They are read when handlers are bound, as
+ * those of `RetryInterceptor` are; `intercept()` itself only calls the next handler.
  *
  * @publicApi
  */

@@ -4,35 +4,39 @@ import { runInCorrelation } from '../../core/publish/correlation-context.js';
 import type { Failure } from '../../core/runtime/failure.js';
 import type { HandlerAttempt } from '../../core/consume/handler-attempt.js';
 import { recordOf, type StorkContext } from '../context/stork.context.js';
-import { describeFailure, unmask } from './error-mapping.js';
+import { describeFailure, unmaskError } from './error-mapping.js';
 
-/** Nest's processing hooks around one run; `body` gets the function that ends it. What the hooks return says nothing of the run. */
+/**
+ * Runs Nest's processing start and end hooks around one attempt. `body` gets the function that calls the
+ * end hook. The hooks' return value does not affect the outcome of the attempt.
+ */
 export type ProcessingHooks = (
   context: StorkContext,
   body: (runEndHook: () => void) => Promise<void>,
 ) => void | Promise<void>;
 
-/** A handler as Nest bound it, with what is the same for all its runs. */
+/** A handler as Nest bound it. */
 export interface BoundHandler {
   readonly transport: string;
   readonly handler: MessageHandler;
-  /** The transport's own kind of context. */
+  /** Class of the context, e.g. `RabbitMqContext`. */
   readonly context: typeof StorkContext;
-  /** Undefined where nobody has set a hook. */
+  /** Undefined if the application has set no hook. */
   readonly withHooks: ProcessingHooks | undefined;
 }
 
-/** Runs a handler for one delivery, with a context of its own. Resolves when it has completed; never rejects. */
-export function runHandler(bound: BoundHandler, run: HandlerAttempt): Promise<Failure | undefined> {
-  const context = new bound.context(bound.transport, run);
+/** Calls a handler once, with a new context. Resolves when the handler has completed; never rejects. */
+export function callHandler(bound: BoundHandler, attempt: HandlerAttempt): Promise<Failure | undefined> {
+  const context = new bound.context(bound.transport, attempt);
   const { withHooks } = bound;
-  // Most applications set none, and each costs two promises.
-  if (withHooks === undefined) return runInCorrelation(context, callHandler, bound.handler, context, run);
+  // Most applications set no hooks, and the hooked path costs two more promises a message.
+  if (withHooks === undefined)
+    return runInCorrelation(context, invokeHandler, bound.handler, context, attempt);
   return new Promise((resolve) => {
-    // A hook that throws, or never calls its body, must not keep the message's slot.
+    // A hook that throws before it calls `body` would otherwise occupy the concurrency slot forever.
     const failByHook = (error: unknown): void => resolve(describeFailure(error));
     const body = async (runEndHook: () => void): Promise<void> => {
-      const failure = await runInCorrelation(context, callHandler, bound.handler, context, run);
+      const failure = await runInCorrelation(context, invokeHandler, bound.handler, context, attempt);
       resolve(failure);
       runEndHook();
     };
@@ -46,49 +50,50 @@ export function runHandler(bound: BoundHandler, run: HandlerAttempt): Promise<Fa
 }
 
 /**
- * Calls a handler as Nest bound it, guards to filters, and waits until it has completed: a promise is done when it resolves, a
- * stream when it completes, empty or not. What counts is the final outcome, so an exception filter can turn failure into success.
+ * Calls the handler with its guards, interceptors, pipes and filters and waits for completion: of a
+ * promise, that it resolves; of an Observable, that it completes, empty or not. Filters run inside the
+ * call, so an exception filter can turn a failure into a success.
  */
-async function callHandler(
+async function invokeHandler(
   handler: MessageHandler,
   context: StorkContext,
-  run: HandlerAttempt,
+  attempt: HandlerAttempt,
 ): Promise<Failure | undefined> {
   try {
-    const result: unknown = await handler(run.value, context);
-    if (isObservable(result)) await drainStream(result, run);
-    else run.emit(result);
+    const result: unknown = await handler(attempt.value, context);
+    if (isObservable(result)) await drainStream(result, attempt);
+    else attempt.emit(result);
     return undefined;
   } catch (error) {
-    return describeFailure(unmask(error, recordOf(context).original));
+    return describeFailure(unmaskError(error, recordOf(context).original));
   }
 }
 
-/** Hands every value on; leaves a stream that nobody listens to any more, and one whose outcome no longer counts. */
-function drainStream(stream: Observable<unknown>, run: HandlerAttempt): Promise<void> {
+/** Emits every value. Unsubscribes when no more values are wanted and when the attempt is aborted. */
+function drainStream(stream: Observable<unknown>, attempt: HandlerAttempt): Promise<void> {
   return new Promise((resolve, reject) => {
-    let hasLeft = false;
-    // The first values may come before `subscribe` has returned.
+    let isStopped = false;
+    // A synchronous stream emits before `subscribe` returns.
     let subscription: Subscription | undefined;
-    const leave = (): void => {
-      hasLeft = true;
+    const stop = (): void => {
+      isStopped = true;
       subscription?.unsubscribe();
       resolve();
     };
     subscription = stream.subscribe({
       next: (value) => {
-        if (hasLeft) return;
+        if (isStopped) return;
         try {
-          if (!run.emit(value)) leave();
+          if (!attempt.emit(value)) stop();
         } catch (error) {
           reject(error);
-          leave();
+          stop();
         }
       },
       error: reject,
       complete: resolve,
     });
-    if (hasLeft) subscription.unsubscribe();
-    else if (!subscription.closed) run.onAbort(leave);
+    if (isStopped) subscription.unsubscribe();
+    else if (!subscription.closed) attempt.onAbort(stop);
   });
 }

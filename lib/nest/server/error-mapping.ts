@@ -3,32 +3,36 @@ import { RpcException } from '@nestjs/microservices';
 import { messageOf, nameOf, remoteCodes, type ErrorEnvelope } from '../../core/runtime/errors.js';
 import type { Failure } from '../../core/runtime/failure.js';
 
-/** What Nest's guard consumer says when `canActivate` was false. */
+/** Message of the `RpcException` that Nest throws when a guard's `canActivate` returns false. */
 const guardRefusal = 'Forbidden resource';
-/** What Nest's default exception filter makes of any error that is not an `RpcException`. */
+/** Message by which Nest's default exception filter replaces any error that is not an `RpcException`. */
 const maskedMessage = 'Internal server error';
-/** Client errors that the same request can survive later: time-out, too early, too many requests. */
-const passing = new Set([408, 425, 429]);
+/**
+ * 4xx statuses that a later attempt may not meet: 408 Request Timeout, 425 Too Early, 429 Too Many
+ * Requests.
+ */
+const transientStatuses = new Set([408, 425, 429]);
 
 /**
- * The error that counts: what an exception filter of the user's made of it; where only Nest's own filter has spoken, the original.
+ * The error to classify: the result of the user's exception filter if one took the error, else the
+ * original error behind the `{ status: 'error', message }` object of Nest's default filter.
  */
-export function unmask(final: unknown, original: { readonly error: unknown } | undefined): unknown {
+export function unmaskError(final: unknown, original: { readonly error: unknown } | undefined): unknown {
   if (original === undefined || final === original.error) return final;
   const { error } = original;
   if (isInstance(error, RpcException)) {
-    const told: unknown = error.getError();
-    return final === told || isStatusError(final, messageOf(told)) ? error : final;
+    const content: unknown = error.getError();
+    return final === content || isStatusError(final, messageOf(content)) ? error : final;
   }
   return isStatusError(final, maskedMessage) ? error : final;
 }
 
 function isStatusError(value: unknown, message: string): boolean {
   if (isInstance(value, Error)) return false;
-  return field(value, 'status') === 'error' && field(value, 'message') === message;
+  return propertyOf(value, 'status') === 'error' && propertyOf(value, 'message') === message;
 }
 
-/** Total: whatever was thrown, also what resists being looked at. */
+/** Never throws, also for thrown values whose getters or proxies throw. */
 export function describeFailure(error: unknown): Failure {
   try {
     return { error, reason: reasonOf(error), envelope: envelopeOf(error) };
@@ -56,45 +60,45 @@ function reasonOf(error: unknown): Failure['reason'] {
 function envelopeOf(error: unknown): ErrorEnvelope {
   const envelope = {
     name: nameOf(error),
-    message: describe(error),
-    code: codeOf(error),
+    message: detailedMessageOf(error),
+    code: errorCodeOf(error),
     retryable: isRetryable(error),
   };
   const details = detailsOf(error);
   return details === undefined ? envelope : { ...envelope, details };
 }
 
-/** A validation pipe's message says only that something is wrong; what is wrong stands in its response. */
-function describe(error: unknown): string {
-  const listed = error instanceof HttpException ? field(error.getResponse(), 'message') : undefined;
+/** A validation pipe throws `Bad Request Exception`; the failed constraints are only in its response. */
+function detailedMessageOf(error: unknown): string {
+  const listed = error instanceof HttpException ? propertyOf(error.getResponse(), 'message') : undefined;
   if (!Array.isArray(listed)) return messageOf(error);
   return listed.map((line) => (typeof line === 'string' ? line : messageOf(line))).join('; ');
 }
 
-/** The error's own `code` or that of what an `RpcException` carries; else what kind of failure it was. */
-function codeOf(error: unknown): string {
+/** The `code` of the error or of the object in an `RpcException`; else a code by the kind of failure. */
+function errorCodeOf(error: unknown): string {
   if (error instanceof HttpException) {
     return reasonOf(error) === 'invalid' ? remoteCodes.invalid : remoteCodes.handlerFailed;
   }
   const carrier = error instanceof RpcException ? error.getError() : error;
-  const code = field(carrier, 'code');
+  const code = propertyOf(carrier, 'code');
   return typeof code === 'string' && code !== '' ? code : remoteCodes.handlerFailed;
 }
 
 function detailsOf(error: unknown): unknown {
   if (error instanceof HttpException) return error.getResponse();
-  return field(error instanceof RpcException ? error.getError() : error, 'details');
+  return propertyOf(error instanceof RpcException ? error.getError() : error, 'details');
 }
 
-/** Deliberate answers are final; any other failure may pass. */
+/** An `RpcException` and most 4xx statuses are deliberate answers: another attempt would give the same. */
 function isRetryable(error: unknown): boolean {
   if (error instanceof RpcException) return false;
   if (!(error instanceof HttpException)) return true;
   const status = error.getStatus();
-  return status < 400 || status > 499 || passing.has(status);
+  return status < 400 || status > 499 || transientStatuses.has(status);
 }
 
-/** Total: what was thrown may refuse to be asked for its class. */
+/** Never throws: `instanceof` throws on a revoked proxy. */
 function isInstance<T>(value: unknown, type: abstract new (...args: never[]) => T): value is T {
   try {
     return value instanceof type;
@@ -103,8 +107,8 @@ function isInstance<T>(value: unknown, type: abstract new (...args: never[]) => 
   }
 }
 
-/** Total: a getter of the user's may throw. */
-function field(value: unknown, name: string): unknown {
+/** Never throws: a getter of the thrown object may. */
+function propertyOf(value: unknown, name: string): unknown {
   try {
     return typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[name] : undefined;
   } catch {

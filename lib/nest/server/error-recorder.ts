@@ -5,16 +5,19 @@ import { recordOf, StorkContext } from '../context/stork.context.js';
 let isRecording = false;
 
 /**
- * Nest's RPC exception filter turns every error into `Internal server error` before a transport sees it. Here it writes the original on
- * the context first, for our messages alone, and does what it always did. Whatever fails ends there, in workers and in hybrid
- * applications, unless the user's own filter takes it: then that filter's word counts. A pre-request hook sees the same errors, but while
- * one is registered Nest wraps each message in six Observables, which doubles its price.
+ * Nest's `BaseRpcExceptionFilter` replaces every error by `Internal server error` before the transport
+ * sees it. The patched filter first records the original error on the context, only for messages of stork
+ * transports, and then works as before. Every error reaches this filter, in workers and in hybrid
+ * applications, unless a user's filter catches it; then the result of that filter decides.
+ *
+ * A pre-request hook would see the same errors, but while one is registered Nest wraps each message in six
+ * Observables, which doubles the cost of a message.
  */
 export function recordOriginalErrors(): void {
   if (isRecording) return;
   isRecording = true;
   const filter = BaseRpcExceptionFilter.prototype;
-  // oxlint-disable-next-line typescript/unbound-method -- it is called with the filter that it is called on
+  // oxlint-disable-next-line typescript/unbound-method -- called below with `this` of the patched method
   const original = filter.catch;
   filter.catch = function recordThenCatch(exception: unknown, host: ArgumentsHost) {
     const context: unknown = host.switchToRpc().getContext();

@@ -13,13 +13,13 @@ import type { StorkContext } from '../context/stork.context.js';
 import type { IdempotentOptions } from '../decorators/idempotent.decorator.js';
 import {
   checkLayers,
-  soundOptions,
+  validOptions,
   type BasePolicyOptions,
   type BoundPolicyOptions,
 } from '../decorators/policy-metadata.js';
 import type { TransportRegistry } from '../bootstrap/transport-registry.js';
 
-/** A controller's method with all its patterns. */
+/** A controller method with all its patterns. */
 export interface BoundMethod {
   readonly method: DecoratedMethod;
   readonly handler: MessageHandler;
@@ -27,7 +27,10 @@ export interface BoundMethod {
   readonly patterns: readonly Pattern[];
 }
 
-/** Joins the patterns of one method: Nest binds each by itself. Methods of foreign transports are left out. */
+/**
+ * Groups the patterns of each method: Nest binds every pattern separately. Skips methods of foreign
+ * transports.
+ */
 export function groupByMethod(
   joined: readonly { readonly method: DecoratedMethod; readonly binding: NestBinding }[],
   normalize: (pattern: unknown) => string,
@@ -44,67 +47,67 @@ export function groupByMethod(
 }
 
 function toPattern(pattern: unknown, normalize: (pattern: unknown) => string): Pattern {
-  // Nest's own normalising would make `{}` of it.
+  // Nest's `normalizePattern` turns a RegExp into `{}`.
   if (pattern instanceof RegExp) return patternFromRegExp(pattern);
   if (typeof pattern === 'string') return patternFromString(pattern);
   return { text: normalize(pattern), kind: 'exact' };
 }
 
-/** What is wrong with the handlers as a whole. */
+/** Problems of the decorators and conflicts between handlers. */
 export function checkMethods(methods: readonly BoundMethod[], registry: TransportRegistry): ConfigProblem[] {
   return [
-    ...methods.flatMap(({ method }) => problemsOfConsume(method)),
-    ...problemsOfPolicies(methods),
-    ...unknownNames(methods, registry),
-    ...doubleIds(methods),
-    ...doubleMessagePatterns(methods, registry),
+    ...methods.flatMap(({ method }) => validateConsume(method)),
+    ...validatePolicies(methods),
+    ...unknownTransports(methods, registry),
+    ...duplicateIds(methods),
+    ...duplicateMessagePatterns(methods, registry),
   ];
 }
 
-/** The methods that one transport serves. */
+/** The methods that one transport serves, by `via()` and the transport's `handlers` option. */
 export function methodsOn(
   name: string,
   methods: readonly BoundMethod[],
   registry: TransportRegistry,
 ): BoundMethod[] {
-  const which = registry.handlersOn(name);
-  if (which === 'none') return [];
+  const served = registry.handlersOn(name);
+  if (served === 'none') return [];
   return methods.filter(({ method: { transports } }) =>
-    transports === undefined ? which === 'all' : transports.includes(name),
+    transports === undefined ? served === 'all' : transports.includes(name),
   );
 }
 
-/** What the handlers of one transport share. */
-export interface HandlerSurroundings {
-  /** What the transport and its module say of policies. */
+/** Shared by all handlers of one transport. */
+export interface HandlerDefaults {
+  /** Policies of the module and the transport. */
   readonly base: BasePolicyOptions;
-  /** What interceptors of the whole application say: stronger than that. */
+  /** Policies of the application's global interceptors; they override `base`. */
   readonly global: BoundPolicyOptions;
-  /** Asked for only where a handler is idempotent. */
+  /** Lazy: without a configured store the call creates one in memory and logs a warning. */
   readonly store: () => IdempotencyStore;
-  readonly newContext: (run: HandlerAttempt) => StorkContext;
+  readonly newContext: (attempt: HandlerAttempt) => StorkContext;
 }
 
 export function toHandler(
   { method, isEvent, patterns }: BoundMethod,
-  surroundings: HandlerSurroundings,
+  defaults: HandlerDefaults,
   run: Handler['run'],
 ): Handler {
-  const own = soundOptions(method.policies);
-  const { base, global } = surroundings;
-  // What is wrong is told once, by its name, and not by all that follows from it.
-  const consume = problemsOfConsume(method).length > 0 ? undefined : method.consume;
+  const own = validOptions(method.policies);
+  const { base, global } = defaults;
+  // Invalid options are reported by `checkMethods`; applying them would report the same mistake again.
+  const consume = validateConsume(method).length > 0 ? undefined : method.consume;
   const retry = resolveRetry(...base.retry, ...global.retry, ...own.retry);
   const handler: Handler = {
     id: method.id,
     kind: isEvent ? 'event' : 'message',
     patterns,
     run,
-    // A message that its source does not have any more has no way back.
+    // At-most-once acknowledges the message before the handler starts, so the broker cannot redeliver it.
     retry: consume?.delivery === 'at-most-once' ? { ...retry, redeliverDelaysMs: [] } : retry,
     deadLetter: resolveDeadLetter(...base.deadLetter, ...global.deadLetter, ...own.deadLetter),
   };
-  const idempotency = idempotencyOf([...global.idempotency, ...own.idempotency], surroundings);
+  const idempotency = idempotencyOf([...global.idempotency, ...own.idempotency], defaults);
   return {
     ...handler,
     ...(consume === undefined ? {} : { consume }),
@@ -113,55 +116,58 @@ export function toHandler(
 }
 
 function idempotencyOf(
-  said: readonly IdempotentOptions[],
-  { base, store, newContext }: HandlerSurroundings,
+  layers: readonly IdempotentOptions[],
+  { base, store, newContext }: HandlerDefaults,
 ): IdempotencyPolicy | undefined {
-  if (said.length === 0) return undefined;
-  const key = said.findLast((options) => options.key !== undefined)?.key;
-  const keyOf = key === undefined ? undefined : (run: HandlerAttempt) => key(run.value, newContext(run));
-  return resolveIdempotency({ store: store(), keyOf }, ...base.idempotency, ...said);
+  if (layers.length === 0) return undefined;
+  const key = layers.findLast((options) => options.key !== undefined)?.key;
+  const keyOf =
+    key === undefined ? undefined : (attempt: HandlerAttempt) => key(attempt.value, newContext(attempt));
+  return resolveIdempotency({ store: store(), keyOf }, ...base.idempotency, ...layers);
 }
 
-/** Those of a class are told once, not for each of its methods. */
-function problemsOfPolicies(methods: readonly BoundMethod[]): ConfigProblem[] {
+/** Reports a problem of a class decorator once, not for each of its methods. */
+function validatePolicies(methods: readonly BoundMethod[]): ConfigProblem[] {
   const found = methods.flatMap(({ method }) => checkLayers(method.policies));
   return [...new Map(found.map((problem) => [`${problem.name} ${problem.given}`, problem])).values()];
 }
 
-function problemsOfConsume({ consume, place }: DecoratedMethod): ConfigProblem[] {
-  return consume === undefined ? [] : checkConsume(consume, place);
+function validateConsume({ consume, name }: DecoratedMethod): ConfigProblem[] {
+  return consume === undefined ? [] : checkConsume(consume, name);
 }
 
-function unknownNames(methods: readonly BoundMethod[], registry: TransportRegistry): ConfigProblem[] {
+function unknownTransports(methods: readonly BoundMethod[], registry: TransportRegistry): ConfigProblem[] {
   return methods.flatMap(({ method }) =>
     (method.transports ?? [])
       .filter((name) => !registry.names.includes(name))
       .map((name) => ({
-        name: `via() of ${method.place}`,
+        name: `via() of ${method.name}`,
         expected: `one of the transports ${registry.names.join(', ')}`,
         given: JSON.stringify(name),
       })),
   );
 }
 
-function doubleIds(methods: readonly BoundMethod[]): ConfigProblem[] {
+function duplicateIds(methods: readonly BoundMethod[]): ConfigProblem[] {
   const seen = new Map<string, BoundMethod>();
   return methods.flatMap((bound) => {
     const other = seen.get(bound.method.id);
     seen.set(bound.method.id, bound);
     if (other === undefined) return [];
     return {
-      name: `handler id of ${bound.method.place}`,
+      name: `handler id of ${bound.method.name}`,
       expected: 'an id of its own; @Consume({ id }) sets one',
       given:
-        `${JSON.stringify(bound.method.id)}, which ${other.method.place} has too` +
-        (other.method.place === bound.method.place ? ': is the controller registered twice?' : ''),
+        `${JSON.stringify(bound.method.id)}, which ${other.method.name} has too` +
+        (other.method.name === bound.method.name ? ': is the controller registered twice?' : ''),
     };
   });
 }
 
-/** A request has one answer, so one handler; Nest would take the last one and say nothing. */
-function doubleMessagePatterns(
+/**
+ * A request gets one reply, so a pattern may have one message handler. Nest silently keeps the last one.
+ */
+function duplicateMessagePatterns(
   methods: readonly BoundMethod[],
   registry: TransportRegistry,
 ): ConfigProblem[] {
@@ -172,10 +178,10 @@ function doubleMessagePatterns(
       .flatMap(({ method, patterns }) =>
         patterns.flatMap(({ text }) => {
           const other = seen.get(text);
-          seen.set(text, method.place);
+          seen.set(text, method.name);
           if (other === undefined) return [];
           return {
-            name: `@MessagePattern(${JSON.stringify(text)}) of ${method.place}`,
+            name: `@MessagePattern(${JSON.stringify(text)}) of ${method.name}`,
             expected: `one message handler for a pattern on the transport ${JSON.stringify(name)}`,
             given: `${other} answers it too`,
           };

@@ -10,27 +10,30 @@ import {
 import type { ConfigProblem } from '../../core/runtime/errors.js';
 import type { ConsumeOptions } from '../decorators/consume.decorator.js';
 import { consumeMetadataKey } from '../decorators/consume.decorator.js';
-import { idlePolicies, type ClassRole } from '../decorators/unused-policies.js';
-import { joinLayers, layersOf, type PolicyLayers } from '../decorators/policy-metadata.js';
+import { findUnusedPolicies, type ClassRole } from '../decorators/unused-policies.js';
+import { joinLayers, policyLayersOf, type PolicyLayers } from '../decorators/policy-metadata.js';
 import { namesOfVia, viaMetadataKey } from '../decorators/via.decorator.js';
 
-/** A method with `@EventPattern` or `@MessagePattern`, as its decorators describe it. */
+/** A method with `@EventPattern` or `@MessagePattern` and the metadata of its decorators. */
 export interface DecoratedMethod {
   /** `<Class>.<method>` or `@Consume({ id })`. */
   readonly id: string;
-  /** `<Class>.<method>`, for messages to people. */
-  readonly place: string;
-  /** What `via()` or `@Via()` names; undefined: no transport is named. */
+  /** `<Class>.<method>`, for logs and error texts. */
+  readonly name: string;
+  /** The names in `via()` or `@Via()`; undefined where neither is used. */
   readonly transports: readonly string[] | undefined;
-  /** What `@Consume()` was given, unchecked. */
+  /** The options of `@Consume()`, not validated. */
   readonly consume: ConsumeOptions | undefined;
-  /** What its class and then itself say of policies. */
+  /** Policies of the class, then of the method. */
   readonly policies: PolicyLayers;
-  /** True where the decorator names a transport that is not ours, e.g. `Transport.TCP`: to be left alone. */
+  /**
+   * True where the pattern decorator names a transport of Nest or of another library, e.g.
+   * `Transport.TCP`.
+   */
   readonly isForeign: boolean;
 }
 
-/** One call of Nest to `addHandler`: it says neither class nor method. */
+/** The arguments of one `addHandler` call: Nest passes neither the class nor the method name. */
 export interface NestBinding {
   readonly pattern: unknown;
   readonly handler: MessageHandler;
@@ -39,9 +42,10 @@ export interface NestBinding {
 }
 
 /**
- * Joins what Nest binds to the methods that it came from. The key is the `extras` object: Nest passes on the very object that the
- * method's metadata holds. A method inherited by several controllers shares one; there the order decides, which is that of Nest's
- * own walk over modules and controllers.
+ * Matches Nest's `addHandler` calls to controller methods. The join key is the `extras` object: Nest
+ * passes the same object that the method's metadata holds. Controllers that inherit a method share that
+ * object; they are told apart by order, because the discovery service and Nest's listener walk modules and
+ * controllers in the same order.
  */
 @Injectable()
 export class HandlerExplorer {
@@ -56,10 +60,10 @@ export class HandlerExplorer {
   join(
     bindings: readonly NestBinding[],
   ): { readonly method: DecoratedMethod; readonly binding: NestBinding }[] {
-    const methods = this.#byExtras();
+    const methods = this.#methodsByExtras();
     return bindings.map((binding) => {
-      const waiting = methods.get(binding.extras)?.get(patternKey(binding.pattern));
-      const method = waiting?.shift();
+      const candidates = methods.get(binding.extras)?.get(patternKey(binding.pattern));
+      const method = candidates?.shift();
       if (method === undefined) {
         throw new Error(`no controller method found for the pattern ${patternKey(binding.pattern)}`);
       }
@@ -67,23 +71,24 @@ export class HandlerExplorer {
     });
   }
 
-  /** Methods that carry `via()`, `@Via()`, `@Consume()` or a policy of ours: they expect this library to serve them. */
-  ours(): DecoratedMethod[] {
-    return this.#explore().flatMap(({ method, named }) => (named ? [method] : []));
+  /** Methods with `via()`, `@Via()`, `@Consume()` or a policy: they are written for a stork transport. */
+  storkMethods(): DecoratedMethod[] {
+    return this.#explore().flatMap(({ method, isStorkMethod }) => (isStorkMethod ? [method] : []));
   }
 
-  /** Policies that would never run, whoever carries them. */
-  idlePolicies(): ConfigProblem[] {
+  /** Policies without effect, in controllers and providers. */
+  unusedPolicies(): ConfigProblem[] {
     const controllers = classesOf(this.#discovery.getControllers());
-    const isOrBears = (provider: Type): boolean =>
-      controllers.some((one) => one === provider || one.prototype instanceof provider);
-    const providers = classesOf(this.#discovery.getProviders()).filter((one) => !isOrBears(one));
-    const idle = (classes: readonly Type[], role: ClassRole): ConfigProblem[] =>
-      classes.flatMap((one) => idlePolicies(one, role, this.#scanner));
-    return [...idle(controllers, 'controller'), ...idle(providers, 'provider')];
+    // A base class of a controller may carry policies for the controller's inherited handlers.
+    const isControllerOrBase = (provider: Type): boolean =>
+      controllers.some((controller) => controller === provider || controller.prototype instanceof provider);
+    const providers = classesOf(this.#discovery.getProviders()).filter((type) => !isControllerOrBase(type));
+    const unusedIn = (types: readonly Type[], role: ClassRole): ConfigProblem[] =>
+      types.flatMap((type) => findUnusedPolicies(type, role, this.#scanner));
+    return [...unusedIn(controllers, 'controller'), ...unusedIn(providers, 'provider')];
   }
 
-  #byExtras(): Map<object, Map<string, DecoratedMethod[]>> {
+  #methodsByExtras(): Map<object, Map<string, DecoratedMethod[]>> {
     const table = new Map<object, Map<string, DecoratedMethod[]>>();
     for (const { method, extras, patterns } of this.#explore()) {
       const byPattern = table.get(extras) ?? new Map<string, DecoratedMethod[]>();
@@ -96,53 +101,54 @@ export class HandlerExplorer {
     return table;
   }
 
-  #explore(): Explored[] {
+  #explore(): ExploredMethod[] {
     return this.#discovery.getControllers().flatMap(({ instance, metatype }) => {
       if (typeof instance !== 'object' || instance === null || metatype === null) return [];
       const prototype = Object.getPrototypeOf(instance) as Record<string, object>;
       return this.#scanner
         .getAllMethodNames(prototype)
-        .flatMap((name) => describe(metatype as Type, name, prototype[name]!) ?? []);
+        .flatMap((name) => describeMethod(metatype as Type, name, prototype[name]!) ?? []);
     });
   }
 }
 
-/** Each once; what a factory makes or is given as a value says nothing of its class. */
+/** Without duplicates. Leaves out factories and values: their wrappers hold no class with metadata. */
 function classesOf(wrappers: readonly InstanceWrapper[]): readonly Type[] {
   const classes = wrappers.filter(({ isNotMetatype }) => !isNotMetatype).map(({ metatype }) => metatype);
   return [...new Set(classes)] as Type[];
 }
 
-interface Explored {
+interface ExploredMethod {
   readonly method: DecoratedMethod;
   readonly extras: object;
   readonly patterns: readonly unknown[];
-  readonly named: boolean;
+  readonly isStorkMethod: boolean;
 }
 
-function describe(controller: Type, name: string, callback: object): Explored | undefined {
+function describeMethod(controller: Type, methodName: string, callback: object): ExploredMethod | undefined {
   const patterns = Reflect.getMetadata(PATTERN_METADATA, callback) as readonly unknown[] | undefined;
   const extras = Reflect.getMetadata(PATTERN_EXTRAS_METADATA, callback) as object | undefined;
   if (patterns === undefined || extras === undefined) return undefined;
   const transport: unknown = Reflect.getMetadata(TRANSPORT_METADATA, callback);
   const consume = Reflect.getMetadata(consumeMetadataKey, callback) as ConsumeOptions | undefined;
-  const ofClass = Reflect.getMetadata(viaMetadataKey, controller) as readonly string[] | undefined;
-  const ofMethod = namesOfVia(transport);
-  const place = `${controller.name}.${name}`;
-  const policies = joinLayers(layersOf(controller, controller.name), layersOf(callback, place));
+  const classTransports = Reflect.getMetadata(viaMetadataKey, controller) as readonly string[] | undefined;
+  const methodTransports = namesOfVia(transport);
+  const name = `${controller.name}.${methodName}`;
+  const policies = joinLayers(policyLayersOf(controller, controller.name), policyLayersOf(callback, name));
   const hasPolicy = Object.values(policies).some((layers: readonly unknown[]) => layers.length > 0);
   return {
     method: {
-      id: consume?.id ?? place,
-      place,
+      id: consume?.id ?? name,
+      name,
       consume,
       policies,
-      transports: ofMethod ?? (transport === undefined ? ofClass : undefined),
-      isForeign: transport !== undefined && ofMethod === undefined,
+      transports: methodTransports ?? (transport === undefined ? classTransports : undefined),
+      isForeign: transport !== undefined && methodTransports === undefined,
     },
     extras,
     patterns,
-    named: ofMethod !== undefined || ofClass !== undefined || consume !== undefined || hasPolicy,
+    isStorkMethod:
+      methodTransports !== undefined || classTransports !== undefined || consume !== undefined || hasPolicy,
   };
 }
 

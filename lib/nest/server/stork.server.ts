@@ -13,29 +13,33 @@ import {
   methodsOn,
   toHandler,
   type BoundMethod,
-  type HandlerSurroundings,
+  type HandlerDefaults,
 } from './handler-binder.js';
 import { recordOriginalErrors } from './error-recorder.js';
 import { HandlerExplorer, type NestBinding } from './handler-explorer.js';
 import {
   checkLayers,
   layersOfInterceptors,
-  soundOptions,
+  validOptions,
   type BoundPolicyOptions,
 } from '../decorators/policy-metadata.js';
-import { runHandler, type ProcessingHooks } from './call-handler.js';
+import { callHandler, type ProcessingHooks } from './call-handler.js';
 import { TransportRegistry } from '../bootstrap/transport-registry.js';
 
-/** How long after `listen()` the bootstrap may stay away, or the other way round, before we ask for it. */
-const otherHalfMs = 30_000;
+/**
+ * Time between `listen()` and the application's bootstrap, in either order, after which a warning is
+ * logged.
+ */
+const startupWarningMs = 30_000;
 
 /**
- * Nest's strategy for every transport of the module. It connects and declares in `listen()` and consumes once the application has
- * bootstrapped: handlers must not run before the providers that they use are ready.
+ * The microservice strategy of all transports of the module. `listen()` connects and declares. Consuming
+ * starts after the application's bootstrap, because a handler must not run before the
+ * `onApplicationBootstrap` hooks of the providers that it uses.
  */
 @Injectable()
 export class StorkServer extends Server implements CustomTransportStrategy {
-  /** We await the handlers' streams and log their failures; Nest need not. */
+  /** The transport subscribes to the handlers' Observables and handles their errors, so Nest must not. */
   override readonly propagatesEventHandlerErrors = true;
   protected override readonly logger = new Logger('Stork');
   readonly #registry: TransportRegistry;
@@ -46,7 +50,7 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   #hasHooks = false;
   #isConnected = false;
   #isConnectedTwice = false;
-  #reminder: CancelTimer | undefined;
+  #startupWarning: CancelTimer | undefined;
   #isBootstrapped = false;
   #isPrepared = false;
   #consuming: Promise<void> | undefined;
@@ -66,7 +70,7 @@ export class StorkServer extends Server implements CustomTransportStrategy {
     this.#config = config;
   }
 
-  /** Called by what gives the strategy to Nest. */
+  /** Called by `storkMicroservice()` when Nest takes the strategy. */
   markConnected(): void {
     if (this.#isConnected) this.#isConnectedTwice = true;
     this.#isConnected = true;
@@ -77,8 +81,8 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   }
 
   /**
-   * Takes every binding as it comes: several handlers of one event settle by themselves, where Nest would chain them so that one that
-   * fails cancels the others.
+   * Records every binding separately. Nest's own `addHandler` chains several handlers of one event, so
+   * that a failing handler cancels the others; here each is settled on its own.
    */
   override addHandler(pattern: unknown, handler: MessageHandler, isEvent = false, extras: object = {}): void {
     this.#bindings.push({ pattern, handler, isEvent, extras });
@@ -88,13 +92,16 @@ export class StorkServer extends Server implements CustomTransportStrategy {
     this.#start().then(() => callback(), callback);
   }
 
-  /** Idempotent last resort; a worker's `app.close()` comes here before any hook. Connections end with the application's shutdown. */
+  /**
+   * Drains; idempotent. In a worker Nest calls this before the shutdown hooks. `StorkLifecycle` closes the
+   * connections in `onApplicationShutdown`.
+   */
   override close(): Promise<void> {
     return this.drain(this.#registry.drainTimeoutMs);
   }
 
   override on(): never {
-    throw new Error('StorkServer emits no events; subscribe to StorkService.state() instead');
+    throw new Error('StorkServer emits no events; read StorkService.state() instead');
   }
 
   // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- Nest's abstract signature
@@ -102,23 +109,23 @@ export class StorkServer extends Server implements CustomTransportStrategy {
     return this.#registry.all() as T;
   }
 
-  /** Called by the lifecycle once every provider is ready. */
+  /** Called by `StorkLifecycle` after the `onApplicationBootstrap` hooks of all other modules. */
   async bootstrapped(): Promise<void> {
     this.#isBootstrapped = true;
     if (this.#isConnected && !this.#isPrepared) {
-      this.#remind(
+      this.#warnLater(
         'handlers receive nothing: the microservices were not started; call app.startAllMicroservices()',
       );
     } else {
-      this.#reminder?.();
+      this.#startupWarning?.();
     }
     await this.#consumeIfReady();
   }
 
-  /** Stops consuming on every transport; a second call can only shorten the wait of the first. */
+  /** Stops consuming on every transport. A second call can only shorten the time limit of the first. */
   async drain(limitMs: number): Promise<void> {
     this.#isDraining = true;
-    this.#reminder?.();
+    this.#startupWarning?.();
     await Promise.allSettled([...this.#registry.created()].map((transport) => transport.drain(limitMs)));
   }
 
@@ -126,7 +133,7 @@ export class StorkServer extends Server implements CustomTransportStrategy {
     const transports = this.#registry.all();
     if (this.#isConnectedTwice) {
       throw new StorkConfigError(
-        'connectStork() or storkMicroservice() was used twice in one application: every handler would run twice',
+        'connectStork() or storkMicroservice() was used twice in one application: every handler would be called twice',
       );
     }
     this.#bindHandlers();
@@ -137,9 +144,9 @@ export class StorkServer extends Server implements CustomTransportStrategy {
       }),
     );
     this.#isPrepared = true;
-    this.#reminder?.();
+    this.#startupWarning?.();
     if (!this.#isBootstrapped) {
-      this.#remind(
+      this.#warnLater(
         'listening, but not consuming: the application has not bootstrapped; call app.init() or app.listen()',
       );
     }
@@ -154,26 +161,29 @@ export class StorkServer extends Server implements CustomTransportStrategy {
     await this.#consuming;
   }
 
-  /** One half of the start has come; says so if the other stays away. */
-  #remind(line: string): void {
-    this.#reminder?.();
-    this.#reminder = this.#registry.clock.setTimer(otherHalfMs, () => this.logger.warn(line));
+  /** Logs `line` unless the missing half of the start, `listen()` or the bootstrap, happens in time. */
+  #warnLater(line: string): void {
+    this.#startupWarning?.();
+    this.#startupWarning = this.#registry.clock.setTimer(startupWarningMs, () => this.logger.warn(line));
   }
 
   #bindHandlers(): void {
     if (injectsClient(this.#modules, this.#registry.names)) enableCorrelationTracking();
-    const global = layersOfInterceptors(this.#config.getGlobalInterceptors(), 'the application');
+    const globalLayers = layersOfInterceptors(this.#config.getGlobalInterceptors(), 'the application');
     const methods = groupByMethod(this.#explorer.join(this.#bindings), (pattern) =>
       this.normalizePattern(pattern as never),
     );
-    const problems: ConfigProblem[] = [...checkMethods(methods, this.#registry), ...checkLayers(global)];
-    const sound = soundOptions(global);
+    const problems: ConfigProblem[] = [
+      ...checkMethods(methods, this.#registry),
+      ...checkLayers(globalLayers),
+    ];
+    const global = validOptions(globalLayers);
     for (const [name, transport] of this.#registry.all()) {
       const served = methodsOn(name, methods, this.#registry);
       const { deadLetter } = this.#registry.policiesOf(name);
       transport.bind(
-        served.map((method) => this.#toHandler(name, method, sound)),
-        resolveDeadLetter(...deadLetter, ...sound.deadLetter),
+        served.map((method) => this.#toHandler(name, method, global)),
+        resolveDeadLetter(...deadLetter, ...global.deadLetter),
       );
       problems.push(...transport.validate());
     }
@@ -183,15 +193,15 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   #toHandler(transport: string, bound: BoundMethod, global: BoundPolicyOptions): Handler {
     const { handler } = bound;
     const context = this.#registry.contextOf(transport);
-    const surroundings: HandlerSurroundings = {
+    const defaults: HandlerDefaults = {
       base: this.#registry.policiesOf(transport),
       global,
       store: () => this.#registry.idempotencyStoreOf(transport),
-      newContext: (run) => new context(transport, run),
+      newContext: (attempt) => new context(transport, attempt),
     };
     const plain = { transport, handler, context, withHooks: undefined };
     const hooked = { ...plain, withHooks: this.#withHooks };
-    return toHandler(bound, surroundings, (run) => runHandler(this.#hasHooks ? hooked : plain, run));
+    return toHandler(bound, defaults, (attempt) => callHandler(this.#hasHooks ? hooked : plain, attempt));
   }
 
   override setOnProcessingStartHook(hook: Parameters<Server['setOnProcessingStartHook']>[0]): void {

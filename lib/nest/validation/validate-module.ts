@@ -40,7 +40,7 @@ class ModuleSchema {
   idempotency?: unknown;
 }
 
-/** Every problem of the module's options and of those of its transports, replaced transports left out by their definition. */
+/** Every problem of the options of the module and its transports. */
 export function checkModuleOptions(options: unknown, declaredTransports: readonly string[]): ConfigProblem[] {
   const problems = checkOptions(ModuleSchema, options, 'StorkModule');
   if (isRecord(options)) problems.push(...checkPolicies(options, 'StorkModule'));
@@ -79,13 +79,17 @@ function checkPolicies(
   ];
 }
 
-/** A default that nothing can write would fail every plain message. */
+/**
+ * Without a codec for the default content type, every message without a content type of its own would
+ * fail.
+ */
 function checkContentType(name: string, common: CommonTransportOptions, options: unknown): ConfigProblem[] {
-  const { defaultContentType, codecs: own = [] } = common;
-  const shared = (options as { codecs?: unknown }).codecs;
-  if (defaultContentType === undefined || (shared !== undefined && !Array.isArray(shared))) return [];
+  const { defaultContentType, codecs: transportCodecs = [] } = common;
+  const moduleCodecs = (options as { codecs?: unknown }).codecs;
+  if (defaultContentType === undefined) return [];
+  if (moduleCodecs !== undefined && !Array.isArray(moduleCodecs)) return [];
   const known = new Codecs(
-    [...builtInCodecs, ...((shared as MessageCodec[] | undefined) ?? []), ...own],
+    [...builtInCodecs, ...((moduleCodecs as MessageCodec[] | undefined) ?? []), ...transportCodecs],
     defaultContentType,
   );
   if (known.knows(defaultContentType) !== undefined) return [];

@@ -15,7 +15,10 @@ import {
 import type { ConfigProblem } from '../../core/runtime/errors.js';
 import { printable } from '../../core/message/text.js';
 
-/** Options are validated as instances of a class whose decorators' messages say what is expected. */
+/**
+ * A class with one class-validator decorator for each option; the decorators' messages complete "expected
+ * …".
+ */
 type Schema = new () => object;
 
 const secretNames = /password|secret|token|sasl/i;
@@ -43,11 +46,11 @@ function toProblem({ property, constraints = {}, value }: ValidationError, path:
   };
 }
 
-/** An integer with its unit in the option's name. */
-export function Integer(least: number, most: number = Number.MAX_SAFE_INTEGER): PropertyDecorator {
+/** An optional integer in the given range, e.g. milliseconds. */
+export function Integer(min: number, max: number = Number.MAX_SAFE_INTEGER): PropertyDecorator {
   const message =
-    most === Number.MAX_SAFE_INTEGER ? `an integer from ${least} up` : `an integer from ${least} to ${most}`;
-  return all(Optional(), IsInt({ message }), Min(least, { message }), Max(most, { message }));
+    max === Number.MAX_SAFE_INTEGER ? `an integer from ${min} up` : `an integer from ${min} to ${max}`;
+  return all(Optional(), IsInt({ message }), Min(min, { message }), Max(max, { message }));
 }
 
 export function OneOf(...values: readonly string[]): PropertyDecorator {
@@ -61,12 +64,14 @@ export function Text(): PropertyDecorator {
   return all(Optional(), IsString({ message: 'text' }), MinLength(1, { message: 'text that is not empty' }));
 }
 
-/** Left out, or `undefined` as an absent environment variable; `null` is a value, and a wrong one. */
+/**
+ * Accepts a missing option and `undefined`, e.g. from an absent environment variable. `null` is invalid.
+ */
 function Optional(): PropertyDecorator {
   return ValidateIf((_, value) => value !== undefined);
 }
 
-/** Anything that `holds`; `expected` completes "expected …". */
+/** A value for which `holds` is true; `expected` completes the text "expected …". */
 export function Matching(
   expected: string,
   holds: (value: unknown, options: object) => boolean,
@@ -78,7 +83,7 @@ export function Matching(
   return ValidateBy({ name: 'matching', validator });
 }
 
-/** Like `Matching`, for an option that may be left out. */
+/** Like `Matching`, for an optional value. */
 export function OptionalMatching(
   expected: string,
   holds: (value: unknown, options: object) => boolean,
@@ -103,7 +108,7 @@ export function isCodec(value: unknown): boolean {
   return isPlainType && typeof encode === 'function' && typeof decode === 'function';
 }
 
-/** What is expected of a list of codecs. */
+/** Completes the text "expected …" for a list of codecs. */
 export const codecs =
   'a list of codecs, each with contentType (lower case, no parameters), encode and decode';
 

@@ -16,7 +16,7 @@ const values: Required<Record<OptionalMessageOption, number | boolean | string>>
   appId: 'app',
 };
 
-/** What a broker can do that another cannot; what it cannot is refused by name. */
+/** Options that only some brokers support; the others refuse them by name. */
 export function capabilityContract(harness: DriverHarness): void {
   const { messageOptions } = harness.capabilities;
   const can = (option: OptionalMessageOption): boolean => messageOptions.has(option);
@@ -34,7 +34,7 @@ export function capabilityContract(harness: DriverHarness): void {
   redeliveryContract(harness);
 
   if (can('delayMs')) {
-    it('holds a delayed message back, never delivers it early', async () => {
+    it('delivers a delayed message after its delay, never early', async () => {
       const seen = new Seen<number>();
       @Controller()
       class Late {
@@ -52,30 +52,30 @@ export function capabilityContract(harness: DriverHarness): void {
   }
 
   if (can('expiresInMs')) {
-    it('gives a message that nobody took in time to the dead letters', async () => {
+    it('dead-letters an expired message that no consumer took', async () => {
       const gate = new Gate();
-      const begun = new Seen<number>();
+      const started = new Seen<number>();
       @Controller()
       class Busy {
         @EventPattern<string>('work')
         async work(@Payload() n: number): Promise<void> {
-          begun.add(n);
+          started.add(n);
           await gate.opened;
         }
       }
       const transport = { concurrency: 1, ...harness.oneAtATime };
       const { client, deadLetters } = await startApp(harness, { controllers: [Busy], transport });
       await client.publish('work', 1);
-      await begun.count(1);
+      await started.count(1);
       await client.publish('work', 2, { expiresInMs: 100 });
       expect((await deadLetters(1))[0]!.body!.toString()).toBe('2');
       gate.open();
-      expect(begun.all).toEqual([1]);
+      expect(started.all).toEqual([1]);
     });
   }
 
   if (can('partition')) {
-    it('sends to the partition that is asked for, and names one that does not exist', async () => {
+    it('sends to the given partition, and names one that does not exist', async () => {
       const seen = new Seen<number>();
       @Controller()
       class Partitioned {

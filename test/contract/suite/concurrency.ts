@@ -7,9 +7,9 @@ import type { DriverHarness } from '../harness.js';
 
 /** bounds and order */
 export function concurrencyContract(harness: DriverHarness): void {
-  it('runs no more handlers at once than concurrency allows, and holds a bounded number of messages', async () => {
+  it('calls no more handlers at once than concurrency allows, and holds a bounded number of messages', async () => {
     const gate = new Gate();
-    const begun = new Seen<number>();
+    const started = new Seen<number>();
     let running = 0;
     let most = 0;
     @Controller()
@@ -17,7 +17,7 @@ export function concurrencyContract(harness: DriverHarness): void {
       @EventPattern<string>('slow')
       async slow(@Payload() n: number): Promise<void> {
         most = Math.max(most, ++running);
-        begun.add(n);
+        started.add(n);
         await gate.opened;
         running--;
       }
@@ -27,15 +27,15 @@ export function concurrencyContract(harness: DriverHarness): void {
       transport: { concurrency: 7 },
     });
     await Promise.all(Array.from({ length: 1_000 }, (_, i) => client.publish('slow', i, { key: `k${i}` })));
-    await begun.count(7);
+    await started.count(7);
     expect(service.state()['main']!.inFlight).toBeLessThanOrEqual(100);
     gate.open();
-    await begun.count(1_000);
+    await started.count(1_000);
     await settled();
     expect(most).toBe(7);
   });
 
-  it('handles messages of one key one after another, in order, while other keys go on', async () => {
+  it('handles messages of one key one after another, in order, while other keys continue', async () => {
     const done = new Map<string, number[]>();
     const seen = new Seen<number>();
     const atWork = new Set<string>();
@@ -47,7 +47,7 @@ export function concurrencyContract(harness: DriverHarness): void {
         const key = context.key!;
         if (atWork.has(key)) overlaps++;
         atWork.add(key);
-        // Later messages of a key would overtake if they could: they have less to do.
+        // Later messages of a key take less time, so a missing order would show.
         for (let turn = n % 5; turn >= 0; turn--) await new Promise(setImmediate);
         done.set(key, [...(done.get(key) ?? []), n]);
         atWork.delete(key);
@@ -62,7 +62,7 @@ export function concurrencyContract(harness: DriverHarness): void {
     for (const key of keys) expect(done.get(key)).toEqual(Array.from({ length: 100 }, (_, i) => i));
   });
 
-  it('does not let a slow key hold up another one', async () => {
+  it('does not let a slow key delay another key', async () => {
     const gate = new Gate();
     const seen = new Seen<string>();
     @Controller()

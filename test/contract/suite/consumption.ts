@@ -5,30 +5,30 @@ import { Consume, StorkContext, type ConsumeOptions } from 'nestjs-stork';
 import { Gate, Seen, startApp } from '../app.js';
 import type { DriverHarness } from '../harness.js';
 
-/** order, bounds of handlers, and what cannot be wished for */
+/** `@Consume()`: order, concurrency and invalid combinations */
 export function consumptionContract(harness: DriverHarness): void {
-  it("runs messages of one key side by side where order is 'none'", async () => {
+  it("handles messages of one key concurrently when order is 'none'", async () => {
     const gate = new Gate();
-    const begun = new Seen<number>();
+    const started = new Seen<number>();
     @Controller()
     class Free {
       @EventPattern<string>('free')
       @Consume({ order: 'none' })
       async free(@Payload() n: number): Promise<void> {
-        begun.add(n);
+        started.add(n);
         await gate.opened;
       }
     }
     const { client, settled } = await startApp(harness, { controllers: [Free] });
     for (let n = 0; n < 4; n++) await client.publish('free', n, { key: 'k' });
-    expect([...(await begun.count(4))].toSorted()).toEqual([0, 1, 2, 3]);
+    expect([...(await started.count(4))].toSorted()).toEqual([0, 1, 2, 3]);
     gate.open();
     await settled();
   });
 
-  it('holds a handler to its own concurrency, and holds up no other handler by it', async () => {
+  it('limits a handler to its own concurrency without delaying other handlers', async () => {
     const gate = new Gate();
-    const begun = new Seen<number>();
+    const started = new Seen<number>();
     const others = new Seen<number>();
     let running = 0;
     let most = 0;
@@ -38,7 +38,7 @@ export function consumptionContract(harness: DriverHarness): void {
       @Consume({ concurrency: 2 })
       async slow(@Payload() n: number): Promise<void> {
         most = Math.max(most, ++running);
-        begun.add(n);
+        started.add(n);
         await gate.opened;
         running--;
       }
@@ -59,15 +59,15 @@ export function consumptionContract(harness: DriverHarness): void {
     for (let n = 0; n < 5; n++) await client.publish('quick', n, { key: `quick-${n}` });
     await others.count(5);
     expect(await client.request('ask', 1)).toBe('answer');
-    await begun.count(2);
-    expect(begun.all.length).toBe(2);
+    await started.count(2);
+    expect(started.all.length).toBe(2);
     gate.open();
-    await begun.count(4);
+    await started.count(4);
     await settled();
     expect(most).toBe(2);
   });
 
-  it('keeps the order of a key whose handler is at its bound', async () => {
+  it('keeps the order of a key whose handler is at its concurrency limit', async () => {
     const seen = new Seen<string>();
     @Controller()
     class Ordered {
@@ -97,14 +97,14 @@ export function consumptionContract(harness: DriverHarness): void {
 
   refusals(harness);
   if (!harness.capabilities.messageOptions.has('partition')) {
-    it("refuses the order 'partition' where there are no partitions", async () => {
+    it("refuses order 'partition' on a transport without partitions", async () => {
       const Wishes = wishing({ order: 'partition' });
       await expect(startApp(harness, { controllers: [Wishes] })).rejects.toThrow(
         /@Consume\(\{ order \}\) of Wishes\.work: expected 'key' or 'none' on the transport "main".*given 'partition'/,
       );
     });
   } else {
-    it("runs all messages of a partition one after another where order is 'partition'", async () => {
+    it("handles all messages of a partition one after another when order is 'partition'", async () => {
       const seen = new Seen<string>();
       const atWork = new Map<unknown, number>();
       let overlaps = 0;
@@ -147,7 +147,7 @@ function wishing(options: ConsumeOptions): Type {
 }
 
 function refusals(harness: DriverHarness): void {
-  it('refuses handlers of one source that want its messages in different ways', async () => {
+  it('refuses handlers of one source with different order or delivery', async () => {
     @Controller()
     class Others {
       @EventPattern<string>('other')
@@ -164,13 +164,14 @@ function refusals(harness: DriverHarness): void {
     );
   });
 
-  it("refuses several handlers of one event where delivery is 'manual'", async () => {
+  it("refuses several handlers of one event when delivery is 'manual'", async () => {
     @Controller()
     class Others {
       @EventPattern<string>('work')
       @Consume({ delivery: 'manual' })
       other(): void {}
-      // Of each message it is one of the two.
+      // Not a second handler of an event: a message goes either to the event handler or to the message
+      // handler.
       @MessagePattern('work')
       @Consume({ delivery: 'manual' })
       answer(): void {}

@@ -6,19 +6,19 @@ import type { StorkClient, StorkContext } from 'nestjs-stork';
 import { Seen, startApp } from '../app.js';
 import type { DriverHarness } from '../harness.js';
 
-interface Told {
+interface SeenMessage {
   readonly pattern: string;
   readonly messageId: string | undefined;
   readonly correlationId: string | undefined;
   readonly causationId: string | undefined;
 }
 
-/** one conversation over what handlers send */
+/** one correlation id across the messages that handlers send */
 export function correlationContract(harness: DriverHarness): void {
   async function start() {
-    const told = new Seen<Told>();
+    const seen = new Seen<SeenMessage>();
     const note = ({ pattern, messageId, correlationId, causationId }: StorkContext): void =>
-      told.add({ pattern, messageId, correlationId, causationId });
+      seen.add({ pattern, messageId, correlationId, causationId });
     const bound: { client?: StorkClient } = {};
     @Controller()
     class Chain {
@@ -31,7 +31,7 @@ export function correlationContract(harness: DriverHarness): void {
       @EventPattern<string>('second')
       second(@Ctx() context: StorkContext) {
         note(context);
-        // Sent from a stream, which is subscribed to after the handler has returned.
+        // The stream is subscribed to after the handler has returned, and sends then.
         return from(Promise.resolve()).pipe(switchMap(() => bound.client!.send('third', 1)));
       }
       @MessagePattern('third')
@@ -50,13 +50,13 @@ export function correlationContract(harness: DriverHarness): void {
     }
     const app = await startApp(harness, { controllers: [Chain] });
     bound.client = app.client;
-    return { ...app, told };
+    return { ...app, seen };
   }
 
-  it('goes on with what a handler sends: with its promises, its streams, events and requests', async () => {
-    const { client, told, settled } = await start();
+  it('continues in what a handler sends: from promises and streams, events and requests', async () => {
+    const { client, seen, settled } = await start();
     await client.publish('first', 1, { messageId: 'm-1', correlationId: 'talk' });
-    const [first, second, third, fourth] = await told.count(4);
+    const [first, second, third, fourth] = await seen.count(4);
     await settled();
     expect([first!.causationId, first!.correlationId]).toEqual([undefined, 'talk']);
     expect(second).toEqual({
@@ -69,29 +69,30 @@ export function correlationContract(harness: DriverHarness): void {
     expect(fourth).toMatchObject({ pattern: 'fourth', correlationId: 'talk', causationId: third!.messageId });
   });
 
-  it('begins with a message that names none, by its own id', async () => {
-    const { client, told, settled } = await start();
+  it('starts with the id of a message that carries no correlation id', async () => {
+    const { client, seen, settled } = await start();
     await client.publish('first', 1, { messageId: 'm-1' });
-    const [, second] = await told.count(4);
+    const [, second] = await seen.count(4);
     await settled();
     expect(second).toMatchObject({ correlationId: 'm-1', causationId: 'm-1' });
   });
 
-  it('is the one that the sender names', async () => {
-    const { client, told } = await start();
+  it('is the one that the sender sets', async () => {
+    const { client, seen } = await start();
     await client.publish('own', 1, { messageId: 'm-1', correlationId: 'talk' });
-    const [fourth] = await told.count(1);
+    const [fourth] = await seen.count(1);
     expect(fourth).toMatchObject({ correlationId: 'another', causationId: 'm-1' });
   });
 
-  it('keeps those of messages that run at once apart', async () => {
-    const { client, told, settled } = await start();
-    // Few enough that those who wait for an answer leave room for those who give it.
+  it('is kept apart for messages that are handled concurrently', async () => {
+    const { client, seen, settled } = await start();
+    // Fewer than `concurrency`: handlers that wait for a reply must leave slots for the handlers that send
+    // it.
     const names = Array.from({ length: 4 }, (_, i) => `talk-${i}`);
     await Promise.all(
       names.map((name) => client.publish('first', 1, { key: name, messageId: name, correlationId: name })),
     );
-    const all = await told.count(16);
+    const all = await seen.count(16);
     await settled();
     for (const name of names) {
       expect(all.filter(({ correlationId }) => correlationId === name).map(({ pattern }) => pattern)).toEqual(

@@ -5,10 +5,10 @@ import { DeadLetter, type DeadLetterOptions } from 'nestjs-stork';
 import { eventually, headerText, startApp, uniqueName } from '../app.js';
 import type { DriverHarness } from '../harness.js';
 
-/** What `targetOf` adds to a source: harnesses of real brokers clean up by it. */
+/** Suffix of the dead letter targets; the harnesses of real brokers delete them by it. */
 export const targetSuffix = '.special';
 
-/** where a handler keeps its letters */
+/** the dead letter queue or topic of a handler */
 export function deadLetterTargetContract(harness: DriverHarness): void {
   const kind = harness.capabilities.destinations.has('topic') ? 'topic' : 'queue';
   const other = kind === 'topic' ? 'queue' : 'topic';
@@ -29,7 +29,7 @@ export function deadLetterTargetContract(harness: DriverHarness): void {
     return Failing;
   }
 
-  it('is the one that the handler names, and for others what it was', async () => {
+  it('is the one that the handler names, and the default for other handlers', async () => {
     const source = uniqueName();
     const special = `${source}${targetSuffix}`;
     const Failing = newFailing({ [kind]: `${special}.dlq`, [other]: 'not-here' });
@@ -52,7 +52,7 @@ export function deadLetterTargetContract(harness: DriverHarness): void {
     ).toEqual([['Failing.special', source]]);
   });
 
-  it('is refused where the transport has no such places, and where it is the source itself', async () => {
+  it('is refused if the transport has no such destination, or if it is the source itself', async () => {
     await expect(startApp(harness, { controllers: [newFailing({ [other]: 'elsewhere' })] })).rejects.toThrow(
       `@DeadLetter({ ${other} }) of Failing.special: expected { ${kind} }, in addition or instead: dead letters of the transport "main" go to a ${kind}`,
     );

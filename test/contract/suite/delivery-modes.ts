@@ -5,7 +5,7 @@ import { Consume, StorkContext, type CommonTransportOptions } from 'nestjs-stork
 import { deathReason, eventually, Gate, headerText, Seen, startApp } from '../app.js';
 import type { DriverHarness } from '../harness.js';
 
-/** when a message is settled, and by whom */
+/** when a message is settled, in each delivery mode */
 export function deliveryModeContract(harness: DriverHarness): void {
   describe('at-most-once', () => atMostOnce(harness));
   describe('manual', () => manual(harness));
@@ -13,14 +13,14 @@ export function deliveryModeContract(harness: DriverHarness): void {
 }
 
 function atMostOnce(harness: DriverHarness): void {
-  it('runs a failing handler once and keeps the message', async () => {
-    let runs = 0;
+  it('attempts a failing handler once and dead-letters the message', async () => {
+    let attempts = 0;
     @Controller()
     class Fails {
       @EventPattern<string>('once')
       @Consume({ delivery: 'at-most-once' })
       once(): never {
-        runs++;
+        attempts++;
         throw new Error('no');
       }
     }
@@ -28,39 +28,39 @@ function atMostOnce(harness: DriverHarness): void {
     await client.publish('once', 1);
     expect((await deadLetters(1)).map(deathReason)).toEqual(['retries-exhausted']);
     await settled();
-    expect(runs).toBe(1);
+    expect(attempts).toBe(1);
   });
 
-  it('settles the message before its handler runs', async () => {
+  it('settles the message before its handler starts', async () => {
     const gate = new Gate();
-    const begun = new Seen<number>();
+    const started = new Seen<number>();
     @Controller()
     class Slow {
       @EventPattern<string>('once')
       @Consume({ delivery: 'at-most-once' })
       async once(): Promise<void> {
-        begun.add(1);
+        started.add(1);
         await gate.opened;
       }
     }
     const { client, left, service } = await startApp(harness, { controllers: [Slow] });
     await client.publish('once', 1);
-    await begun.count(1);
+    await started.count(1);
     await left(0);
     expect(service.state()['main']!.inFlight).toBe(1);
     gate.open();
   });
 
-  it('does not repeat what runs when the connection breaks, lets it go on, and keeps it where it fails', async () => {
+  it('neither repeats nor aborts a handler when the connection is lost, and dead-letters the message if it fails', async () => {
     const gate = new Gate();
-    const runs = new Seen<StorkContext>();
+    const attempts = new Seen<StorkContext>();
     const again = new Seen<number>();
     @Controller()
     class Slow {
       @EventPattern<string>('once')
       @Consume({ delivery: 'at-most-once' })
       async once(@Ctx() context: StorkContext): Promise<void> {
-        runs.add(context);
+        attempts.add(context);
         await gate.opened;
         throw new Error('no');
       }
@@ -75,20 +75,20 @@ function atMostOnce(harness: DriverHarness): void {
       transport: harness.impatient,
     });
     for (const key of ['a', 'b', 'c']) await client.publish('once', 1, { key });
-    await runs.count(3);
+    await attempts.count(3);
     await harness.dropConnections();
     await publishAfterCut(client.publish.bind(client), 'after', again);
-    expect(runs.all.map(({ signal }) => signal.aborted)).toEqual([false, false, false]);
+    expect(attempts.all.map(({ signal }) => signal.aborted)).toEqual([false, false, false]);
     gate.open();
     expect((await deadLetters(3)).map(deathReason)).toEqual(
       Array.from({ length: 3 }, () => 'retries-exhausted'),
     );
     await settled();
-    expect(runs.all.length).toBe(3);
+    expect(attempts.all.length).toBe(3);
   });
 
-  it('does not repeat what had just begun when the connection broke', async () => {
-    const runs = new Seen<string | undefined>();
+  it('does not repeat a handler that had just started when the connection was lost', async () => {
+    const attempts = new Seen<string | undefined>();
     const after = new Seen<number>();
     @Controller()
     class Cuts {
@@ -96,7 +96,7 @@ function atMostOnce(harness: DriverHarness): void {
       @Consume({ delivery: 'at-most-once' })
       async once(@Ctx() context: StorkContext): Promise<void> {
         await harness.dropConnections();
-        runs.add(context.messageId);
+        attempts.add(context.messageId);
       }
       @EventPattern<string>('after')
       @Consume({ delivery: 'at-most-once' })
@@ -109,22 +109,22 @@ function atMostOnce(harness: DriverHarness): void {
       transport: harness.impatient,
     });
     await client.publish('once', 1, { messageId: 'm-1' });
-    await runs.count(1);
+    await attempts.count(1);
     await publishAfterCut(client.publish.bind(client), 'after', after);
     await settled();
-    expect(runs.all).toEqual(['m-1']);
+    expect(attempts.all).toEqual(['m-1']);
   });
 
-  it('does not repeat what a closed application had begun, out of order or not; what had not begun comes again', async () => {
+  it('does not repeat what a closed application had started, in any order; messages not yet started are redelivered', async () => {
     const gate = new Gate();
-    const begun = new Seen<number>();
+    const started = new Seen<number>();
     const later = new Seen<number>();
     @Controller()
     class Hangs {
       @EventPattern<string>('once')
       @Consume({ delivery: 'at-most-once', order: 'none' })
       async once(@Payload() n: number): Promise<void> {
-        begun.add(n);
+        started.add(n);
         await gate.opened;
       }
     }
@@ -142,27 +142,27 @@ function atMostOnce(harness: DriverHarness): void {
       transport: { concurrency: 3 },
     });
     for (let n = 0; n < 6; n++) await first.client.publish('once', n, { key: `k${n}` });
-    await begun.count(3);
+    await started.count(3);
     await first.close();
     const second = await startApp(harness, { controllers: [Works], source: first.source });
     await second.client.publish('once', 6, { key: 'k' });
     await eventually(
-      async () => (later.all.includes(6) && begun.all.length + later.all.length >= 7 ? true : undefined),
+      async () => (later.all.includes(6) && started.all.length + later.all.length >= 7 ? true : undefined),
       'all messages',
     );
     await second.settled();
-    expect([...begun.all, ...later.all].toSorted()).toEqual([0, 1, 2, 3, 4, 5, 6]);
+    expect([...started.all, ...later.all].toSorted()).toEqual([0, 1, 2, 3, 4, 5, 6]);
     gate.open();
   });
 
-  it('answers a request, run once', async () => {
-    let runs = 0;
+  it('answers a request after one attempt', async () => {
+    let attempts = 0;
     @Controller()
     class Quotes {
       @MessagePattern('quote')
       @Consume({ delivery: 'at-most-once' })
       quote(@Payload() n: number): number {
-        runs++;
+        attempts++;
         if (n < 0) throw new Error('no quote');
         return n * 2;
       }
@@ -171,17 +171,17 @@ function atMostOnce(harness: DriverHarness): void {
     expect(await client.request('quote', 2)).toBe(4);
     await expect(client.request('quote', -1)).rejects.toMatchObject({ message: 'no quote' });
     await settled();
-    expect([runs, await harness.deadLetters(source)]).toEqual([2, []]);
+    expect([attempts, await harness.deadLetters(source)]).toEqual([2, []]);
   });
 
-  it('keeps what its handler gives back: it has no way back', async () => {
-    let runs = 0;
+  it('dead-letters what its handler nacks: an acknowledged message cannot be requeued', async () => {
+    let attempts = 0;
     @Controller()
     class GivesBack {
       @EventPattern<string>('once')
       @Consume({ delivery: 'at-most-once' })
       once(@Ctx() context: StorkContext): void {
-        runs++;
+        attempts++;
         context.nack();
       }
     }
@@ -189,11 +189,11 @@ function atMostOnce(harness: DriverHarness): void {
     await client.publish('once', 1);
     expect((await deadLetters(1)).map(deathReason)).toEqual(['rejected']);
     await settled();
-    expect(runs).toBe(1);
+    expect(attempts).toBe(1);
   });
 }
 
-/** A handler under `manual` that hands its contexts to the test and returns. */
+/** A handler with `delivery: 'manual'` that passes its contexts to the test and returns. */
 function newKeeper() {
   const kept = new Seen<StorkContext>();
   @Controller()
@@ -225,7 +225,7 @@ function manual(harness: DriverHarness): void {
     return { kept, ...(await startApp(harness, options)) };
   };
 
-  it('settles when the handler says so, though it has returned long ago; its lane and its slot are free', async () => {
+  it('settles on ack() after the handler has returned; its key and its concurrency slot are free', async () => {
     const { client, kept, service, settled, source } = await start(30_000, { concurrency: 1 });
     for (let n = 0; n < 2; n++) await client.publish('work', n, { key: 'k' });
     const [first, second] = await kept.count(2);
@@ -235,7 +235,7 @@ function manual(harness: DriverHarness): void {
     expect(await harness.deadLetters(source)).toEqual([]);
   });
 
-  it('delivers again what is given back later', async () => {
+  it('redelivers a message nacked after the handler has returned', async () => {
     const { client, kept, settled } = await start();
     await client.publish('work', 1, { messageId: 'm-1' });
     const [first] = await kept.count(1);
@@ -247,7 +247,7 @@ function manual(harness: DriverHarness): void {
     expect(kept.all.length).toBe(2);
   });
 
-  it('keeps what is rejected later as a dead letter', async () => {
+  it('dead-letters a message rejected after the handler has returned', async () => {
     const { client, kept, deadLetters, settled } = await start();
     await client.publish('work', 1);
     const [context] = await kept.count(1);
@@ -258,14 +258,14 @@ function manual(harness: DriverHarness): void {
     expect(headerText(deadLetter, 'stork-handler')).toBe('Keeper.work');
   });
 
-  it('keeps the message of a handler that fails before it has said anything', async () => {
+  it('dead-letters the message of a handler that fails without ack or nack', async () => {
     const { client, deadLetters, settled } = await start();
     await client.publish('fails', 1);
     expect((await deadLetters(1)).map(deathReason)).toEqual(['retries-exhausted']);
     await settled();
   });
 
-  it('gives back at shutdown what nobody has settled; a verb afterwards does nothing', async () => {
+  it('requeues unsettled messages at shutdown; a later ack or nack has no effect', async () => {
     const first = await start(50);
     await first.client.publish('work', 1, { messageId: 'm-1' });
     const [stale] = await first.kept.count(1);
@@ -279,7 +279,7 @@ function manual(harness: DriverHarness): void {
     await second.settled();
   });
 
-  it('waits at shutdown for what may still be settled', async () => {
+  it('waits at shutdown for unsettled messages', async () => {
     const { client, kept, close, left } = await start();
     await client.publish('work', 1);
     const [context] = await kept.count(1);
@@ -290,7 +290,7 @@ function manual(harness: DriverHarness): void {
     await left(0);
   });
 
-  it('delivers again what was unsettled when the connection broke', async () => {
+  it('redelivers what was unsettled when the connection was lost', async () => {
     const { client, kept, settled } = await start(30_000, harness.impatient);
     await client.publish('work', 1, { messageId: 'm-1' });
     const [first] = await kept.count(1);
@@ -301,7 +301,7 @@ function manual(harness: DriverHarness): void {
     await settled();
   });
 
-  it('answers when the handler has returned, whenever the request is settled', async () => {
+  it('replies when the handler has returned, whenever the request is settled', async () => {
     const { client, kept, service, settled } = await start();
     expect(await client.request('ask', 1)).toBe(2);
     const [context] = await kept.count(1);
@@ -312,14 +312,14 @@ function manual(harness: DriverHarness): void {
 }
 
 function verbs(harness: DriverHarness): void {
-  it('ack: the message counts as handled, whatever comes after', async () => {
-    const told: boolean[] = [];
+  it('ack: the message counts as handled, whatever happens afterwards', async () => {
+    const results: boolean[] = [];
     const done = new Seen<number>();
     @Controller()
     class Handled {
       @EventPattern<string>('work')
       work(@Ctx() context: StorkContext): never {
-        told.push(context.ack(), context.nack());
+        results.push(context.ack(), context.nack());
         done.add(1);
         throw new Error('too late');
       }
@@ -328,24 +328,24 @@ function verbs(harness: DriverHarness): void {
     await client.publish('work', 1);
     await done.count(1);
     await settled();
-    expect([told, done.all.length, await harness.deadLetters(source)]).toEqual([[true, false], 1, []]);
+    expect([results, done.all.length, await harness.deadLetters(source)]).toEqual([[true, false], 1, []]);
     expect(service.state()['main']!.counts).toMatchObject({ handled: 1 });
   });
 
-  it('nack: the message comes again when the handler has ended, whatever its result', async () => {
-    const runs = new Seen<StorkContext>();
+  it('nack: the message is redelivered when the handler has ended, whatever its result', async () => {
+    const attempts = new Seen<StorkContext>();
     @Controller()
     class Hesitates {
       @EventPattern<string>('work')
       work(@Ctx() context: StorkContext): void {
-        runs.add(context);
-        if (runs.all.length < 3) context.nack();
-        if (runs.all.length === 2) throw new Error('and it failed');
+        attempts.add(context);
+        if (attempts.all.length < 3) context.nack();
+        if (attempts.all.length === 2) throw new Error('and it failed');
       }
     }
     const { client, settled, source } = await startApp(harness, { controllers: [Hesitates] });
     await client.publish('work', 1, { messageId: 'm-1' });
-    expect((await runs.count(3)).map(({ messageId }) => messageId)).toEqual(['m-1', 'm-1', 'm-1']);
+    expect((await attempts.count(3)).map(({ messageId }) => messageId)).toEqual(['m-1', 'm-1', 'm-1']);
     await settled();
     expect(await harness.deadLetters(source)).toEqual([]);
   });
@@ -371,17 +371,17 @@ function verbs(harness: DriverHarness): void {
     ]);
   });
 
-  it('on a request: ack answers, nack answers on the next run, nack without requeue answers with an error and keeps it', async () => {
-    let runs = 0;
+  it('on a request: ack replies, nack replies on the next attempt, nack without requeue replies with an error and dead-letters it', async () => {
+    let attempts = 0;
     @Controller()
     class Answers {
       @MessagePattern('ask')
       ask(@Payload() verb: string, @Ctx() context: StorkContext): number {
-        runs++;
+        attempts++;
         if (verb === 'ack') context.ack();
-        if (verb === 'nack' && runs === 2) context.nack();
+        if (verb === 'nack' && attempts === 2) context.nack();
         if (verb === 'reject') context.nack({ requeue: false });
-        return runs;
+        return attempts;
       }
     }
     const { client, deadLetters, settled } = await startApp(harness, { controllers: [Answers] });
@@ -396,7 +396,7 @@ function verbs(harness: DriverHarness): void {
     await settled();
   });
 
-  it('gives the message back for all handlers of an event where one of them asks for it', async () => {
+  it('requeues the message for all handlers of an event if one of them nacks', async () => {
     const seen = new Seen<string>();
     let asked = 0;
     @Controller()
@@ -422,7 +422,7 @@ function verbs(harness: DriverHarness): void {
   });
 }
 
-/** What is sent into the cut may fail; whoever repeats gets through. */
+/** A publish during the connection loss may fail, so it is repeated until one succeeds. */
 async function publishAfterCut(
   publish: (pattern: string, data: unknown) => Promise<void>,
   pattern: string,

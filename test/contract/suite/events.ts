@@ -8,7 +8,7 @@ import type { DriverHarness } from '../harness.js';
 
 /** publish → handle → settle */
 export function eventContract(harness: DriverHarness): void {
-  it('hands a published event to its handler and settles it', async () => {
+  it('delivers a published event to its handler and settles it', async () => {
     const seen = new Seen<unknown>();
     @Controller()
     class Orders {
@@ -24,7 +24,7 @@ export function eventContract(harness: DriverHarness): void {
     expect(service.state()['main']!.counts).toEqual({ received: 1, handled: 1 });
   });
 
-  it('tells the handler what the sender said about the message', async () => {
+  it('gives the handler the metadata that the sender set', async () => {
     const seen = new Seen<StorkContext>();
     @Controller()
     class Orders {
@@ -55,38 +55,38 @@ export function eventContract(harness: DriverHarness): void {
 
   it('settles an event only after the promise or the stream of its handler has completed', async () => {
     const gate = new Gate();
-    const begun = new Seen<string>();
+    const started = new Seen<string>();
     @Controller()
     class Orders {
       @EventPattern<string>('slow')
       async slow(): Promise<void> {
-        begun.add('slow');
+        started.add('slow');
         await gate.opened;
       }
       @EventPattern<string>('stream')
       stream() {
-        begun.add('stream');
+        started.add('stream');
         return of(1, 2, 3);
       }
       @EventPattern<string>('empty')
       empty() {
-        begun.add('empty');
+        started.add('empty');
         return EMPTY;
       }
     }
     const { client, source, settled, service } = await startApp(harness, { controllers: [Orders] });
     await client.publish('slow', 1);
-    await begun.count(1);
+    await started.count(1);
     expect(service.state()['main']!.inFlight).toBe(1);
     gate.open();
     await client.publish('stream', 1);
     await client.publish('empty', 1);
-    await begun.count(3);
+    await started.count(3);
     await settled();
     expect(await harness.deadLetters(source)).toEqual([]);
   });
 
-  it('gives an event without an event handler to the message handler and drops its result', async () => {
+  it('delivers an event without an event handler to the message handler and drops its result', async () => {
     const seen = new Seen<unknown>();
     @Controller()
     class Quotes {
@@ -139,7 +139,7 @@ export function eventContract(harness: DriverHarness): void {
     await settled();
   });
 
-  it('is understood when written by a program that does not know the library', async () => {
+  it('handles a message written by a program that does not use the library', async () => {
     const seen = new Seen<unknown>();
     @Controller()
     class Orders {
@@ -201,7 +201,7 @@ export function eventContract(harness: DriverHarness): void {
     expect(await seen.count(1)).toEqual(['t-1']);
   });
 
-  it('rejects what is sent to a place that does not exist', async () => {
+  it('rejects an event sent to a destination that does not exist', async () => {
     const { client } = await startApp(harness, { controllers: [] });
     const nowhere = uniqueName();
     const to = harness.capabilities.destinations.has('queue') ? { queue: nowhere } : { topic: nowhere };

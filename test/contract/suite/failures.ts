@@ -38,7 +38,7 @@ export function failureContract(harness: DriverHarness): void {
   const start = () =>
     startApp(harness, { controllers: [Orders], pipes: [new ValidationPipe({ transform: true })] });
 
-  it('keeps the message of a failing event handler with its bytes and headers, and says why', async () => {
+  it('dead-letters the message of a failing event handler with its bytes, its headers and the reason', async () => {
     const { source, deadLetters, settled, service } = await start();
     const body = Buffer.from('{ "spaced" :  1 }');
     const before = Date.now();
@@ -69,7 +69,7 @@ export function failureContract(harness: DriverHarness): void {
     expect(service.state()['main']!.counts['dead-lettered']).toBe(1);
   });
 
-  it('goes on with the next message', async () => {
+  it('continues with the next message', async () => {
     const { client, deadLetters, settled, service } = await start();
     await client.publish('order.declined', {}, { key: 'k' });
     await client.publish('fine', {}, { key: 'k' });
@@ -78,7 +78,7 @@ export function failureContract(harness: DriverHarness): void {
     expect(service.state()['main']!.counts.handled).toBe(1);
   });
 
-  it('names the reason: refused by validation, refused for good', async () => {
+  it('records the reason: refused by validation, fatal', async () => {
     const { client, deadLetters } = await start();
     await client.publish('order.created', { quantity: -1 }, { key: 'k' });
     await client.publish('order.forbidden', {}, { key: 'k' });
@@ -89,7 +89,7 @@ export function failureContract(harness: DriverHarness): void {
     ]);
   });
 
-  it('keeps a message whose pattern nobody listens to', async () => {
+  it('dead-letters a message whose pattern has no handler', async () => {
     const { client, deadLetters, settled } = await start();
     await client.publish('order.teleported', { id: 1 });
     const [deadLetter] = await deadLetters(1);
@@ -99,7 +99,7 @@ export function failureContract(harness: DriverHarness): void {
     expect(deadLetter!.body!.toString()).toBe('{"id":1}');
   });
 
-  it('keeps a message without a pattern', async () => {
+  it('dead-letters a message without a pattern', async () => {
     const { source, deadLetters } = await start();
     await harness.publishRaw(source, { body: Buffer.from('{}') });
     expect(text((await deadLetters(1))[0], 'stork-death-reason')).toBe('no-handler');
@@ -114,7 +114,7 @@ export function failureContract(harness: DriverHarness): void {
     ['a key that would reach the prototype', '{"a":{"__proto__":{"admin":true}}}', 'application/json'],
     ['the same with escapes', String.raw`{"\u005f_proto__":{"admin":true}}`, 'application/json'],
     ['nesting 10 000 deep', deep(10_000), 'application/json'],
-  ])('keeps what cannot be decoded: %s', async (_, body, contentType) => {
+  ])('dead-letters a message that cannot be decoded: %s', async (_, body, contentType) => {
     const { source, deadLetters, client, settled, service } = await start();
     const bytes = Buffer.from(body);
     await harness.publishRaw(source, { pattern: 'fine', body: bytes, contentType, messageId: 'm' });
@@ -127,7 +127,7 @@ export function failureContract(harness: DriverHarness): void {
     expect(service.state()['main']!.counts.handled).toBe(1);
   });
 
-  it('keeps a body above maxBodyBytes unread', async () => {
+  it('dead-letters a body above maxBodyBytes without decoding it', async () => {
     const { client, deadLetters } = await startApp(harness, {
       controllers: [Orders],
       transport: { maxBodyBytes: 1_000 },
@@ -138,19 +138,19 @@ export function failureContract(harness: DriverHarness): void {
     expect(text(deadLetter, 'stork-error-message')).toContain('1002 bytes');
   });
 
-  it('redacts and tells of what no handler may see as the transport and the module say', async () => {
-    const told = new Seen<DeadLetterNotice>();
+  it('applies redact and onDeadLetter of the transport and the module to messages that no handler gets', async () => {
+    const notices = new Seen<DeadLetterNotice>();
     const { source, client, deadLetters } = await startApp(harness, {
       controllers: [Orders],
       transport: { deadLetter: { redact: (error) => error.replaceAll(/\d{4}/g, '****') } },
-      module: { deadLetter: { onDeadLetter: (notice) => told.add(notice) } },
+      module: { deadLetter: { onDeadLetter: (notice) => notices.add(notice) } },
     });
     const body = Buffer.from('secret 4111');
     const contentType = 'application/json';
     await harness.publishRaw(source, { pattern: 'fine', body, contentType, messageId: 'm-1' });
-    await told.count(1);
+    await notices.count(1);
     await client.publish('order.5105', 1);
-    const [unread, unheard] = await told.count(2);
+    const [unread, unheard] = await notices.count(2);
     expect(unread).toMatchObject({ reason: 'undecodable', pattern: 'fine', messageId: 'm-1', attempt: 1 });
     expect(unread!.handler).toBeUndefined();
     expect(unheard).toMatchObject({ reason: 'no-handler', pattern: 'order.5105' });
@@ -161,7 +161,7 @@ export function failureContract(harness: DriverHarness): void {
     ]);
   });
 
-  it('redacts what no handler may see as an interceptor of the whole application says', async () => {
+  it('applies redact of a global interceptor to messages that no handler gets', async () => {
     const { client, deadLetters } = await startApp(harness, {
       controllers: [Orders],
       interceptors: [new DeadLetterInterceptor({ redact: () => 'nothing to see' })],
@@ -171,7 +171,7 @@ export function failureContract(harness: DriverHarness): void {
     expect(text((await deadLetters(1))[0], 'stork-error-message')).toBe('nothing to see');
   });
 
-  it('survives every kind of thrown thing, and still keeps the message', async () => {
+  it('survives every kind of thrown value, and still dead-letters the message', async () => {
     const thrown: unknown[] = [
       undefined,
       null,
@@ -200,7 +200,7 @@ export function failureContract(harness: DriverHarness): void {
     }
   });
 
-  it('keeps a message whose sender claims a time that no calendar has', async () => {
+  it('dead-letters a message with a timestamp beyond the range of Date', async () => {
     const { source, deadLetters, settled } = await start();
     const body = Buffer.from('{}');
     await harness.publishRaw(source, { pattern: 'order.declined', body, timestamp: 9e15 });
@@ -208,7 +208,7 @@ export function failureContract(harness: DriverHarness): void {
     await settled();
   });
 
-  it('takes hostile values in its own headers for absent', async () => {
+  it('treats invalid values in stork headers as absent', async () => {
     const seen = new Seen<StorkContext>();
     @Controller()
     class Reads {
@@ -230,7 +230,7 @@ export function failureContract(harness: DriverHarness): void {
     await settled();
   });
 
-  it('settles several handlers of one event independently: one copy for each that failed', async () => {
+  it('settles several handlers of one event independently: one dead letter for each that failed', async () => {
     const seen = new Seen<string>();
     @Controller()
     class Billing {
@@ -267,7 +267,7 @@ export function failureContract(harness: DriverHarness): void {
     expect(seen.all).toEqual(['shipped']);
   });
 
-  it('gives a copy that names a handler to that one only', async () => {
+  it('delivers a message that names a handler to that handler only', async () => {
     const seen = new Seen<string>();
     @Controller()
     class Both {
@@ -299,7 +299,7 @@ export function failureContract(harness: DriverHarness): void {
     expect(text(deadLetter, 'stork-error-message')).toContain('Gone.away');
   });
 
-  it('lets an application read its dead letters like any messages, whatever they are', async () => {
+  it('lets an application consume its dead letters like any messages', async () => {
     const read = new Seen<string>();
     @Controller()
     class Letters {
@@ -331,7 +331,7 @@ export function failureContract(harness: DriverHarness): void {
     expect(await harness.deadLetters(reader.source)).toEqual([]);
   });
 
-  it('tells what a validation pipe found wrong', async () => {
+  it('records the failed constraints of a validation pipe', async () => {
     const { client, deadLetters } = await start();
     await client.publish('order.created', { quantity: -1 });
     expect(text((await deadLetters(1))[0], 'stork-error-message')).toContain(
@@ -339,7 +339,7 @@ export function failureContract(harness: DriverHarness): void {
     );
   });
 
-  it('keeps the message of a failing message handler that nobody asked', async () => {
+  it('dead-letters an event whose message handler fails', async () => {
     @Controller()
     class Quotes {
       @MessagePattern('quote')

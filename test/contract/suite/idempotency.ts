@@ -19,17 +19,20 @@ import {
 import { deathReason, eventually, Gate, headerText, Seen, startApp, type AppOptions } from '../app.js';
 import type { DriverHarness } from '../harness.js';
 
-/** So that what waits for another run is back soon: 100 ms. */
+/** Short, so that a duplicate that waits for the owner of its key is checked again after 100 ms. */
 const leaseMs = 300;
 
-/** A store that can be told to fail, and tells of each begin. Its leases outlast a machine that stands still: those who hold them are alive. */
+/**
+ * A store that fails on demand and records each `begin`. Its leases are 1 000 times as long as asked, so
+ * that a stalled machine does not let the lease of a live owner expire.
+ */
 class BreakableStore implements IdempotencyStore {
-  readonly begun = new Seen<string>();
+  readonly started = new Seen<string>();
   isDown = false;
   readonly #store = memoryIdempotencyStore();
 
   async begin(key: string, owner: string, lease: number): Promise<BeginOutcome> {
-    this.begun.add(key);
+    this.started.add(key);
     this.#check();
     return this.#store.begin(key, owner, lease * 1_000);
   }
@@ -55,47 +58,50 @@ interface Work {
   readonly context: StorkContext;
 }
 
-/** An idempotent event handler that tells of each run, and what it then does. */
+/** An idempotent event handler that records each attempt and then calls `behave`. */
 function newWorker(
   behave: (run: number, context: StorkContext) => unknown = () => {},
   options: IdempotentOptions<{ readonly id?: string }> = {},
 ) {
-  const runs = new Seen<Work>();
+  const attempts = new Seen<Work>();
   @Controller()
   class Worker {
     @EventPattern<string>('work')
     @Idempotent(options)
     async work(@Payload() payload: unknown, @Ctx() context: StorkContext): Promise<void> {
-      runs.add({ payload, context });
-      await behave(runs.all.length, context);
+      attempts.add({ payload, context });
+      await behave(attempts.all.length, context);
     }
   }
-  return { runs, Worker };
+  return { attempts, Worker };
 }
 
-/** A handler of requests that answers with the number of its run. */
+/** A request handler that replies with the number of its attempt. */
 function newAsked(behave: (run: number) => void = () => {}) {
-  const runs = new Seen<number>();
+  const attempts = new Seen<number>();
   @Controller()
   @Idempotent()
   class Asked {
     @MessagePattern('ask')
     ask(): { readonly run: number } {
-      runs.add(1);
-      behave(runs.all.length);
-      return { run: runs.all.length };
+      attempts.add(1);
+      behave(attempts.all.length);
+      return { run: attempts.all.length };
     }
   }
-  return { runs, Asked };
+  return { attempts, Asked };
 }
 
-/** Resolves when so many were found: one that waits for another run may be in a companion of the source. */
+/**
+ * Resolves at that many duplicates. A waiting duplicate may be in a retry queue or topic, so `settled()`
+ * would miss it.
+ */
 async function duplicates(service: StorkService, count: number): Promise<void> {
   const isFound = async () => (service.state()['main']!.counts['duplicate'] === count ? true : undefined);
   await eventually(isFound, `${count} duplicates`);
 }
 
-/** event or request twice → one run */
+/** an event or a request twice → handled once */
 export function idempotencyContract(harness: DriverHarness): void {
   const start = (
     controller: AppOptions['controllers'][number],
@@ -114,8 +120,8 @@ export function idempotencyContract(harness: DriverHarness): void {
 
   describe('events', () => events(harness, start));
   describe('requests', () => requests(harness, start));
-  describe('what is not done', () => undone(harness, start));
-  describe('a run that is under way', () => inProgress(harness, start));
+  describe('failed attempts', () => failedAttempts(harness, start));
+  describe('an attempt in progress', () => inProgress(harness, start));
   describe('a store that fails', () => failingStore(harness, start));
   describe('with retry and dead letters', () => together(harness, start));
 }
@@ -127,32 +133,32 @@ type Start = (
 ) => ReturnType<typeof startApp>;
 
 function events(harness: DriverHarness, start: Start): void {
-  it('handles a message that comes twice once, and settles the second', async () => {
-    const { runs, Worker } = newWorker();
+  it('handles a message that is delivered twice once, and settles the second', async () => {
+    const { attempts, Worker } = newWorker();
     const { client, settled, service, source } = await start(Worker);
     await client.publish('work', 1, { messageId: 'm-1' });
-    await runs.count(1);
+    await attempts.count(1);
     await settled();
     await client.publish('work', 1, { messageId: 'm-1' });
     await client.publish('work', 2, { messageId: 'm-2' });
-    await runs.count(2);
+    await attempts.count(2);
     await settled();
-    expect(runs.all.map(({ payload }) => payload)).toEqual([1, 2]);
+    expect(attempts.all.map(({ payload }) => payload)).toEqual([1, 2]);
     expect(service.state()['main']!.counts).toMatchObject({ received: 3, handled: 2, duplicate: 1 });
     expect(await harness.deadLetters(source)).toEqual([]);
   });
 
-  it('takes the key that the user names', async () => {
-    const { runs, Worker } = newWorker(undefined, {
+  it("uses the key of the handler's options", async () => {
+    const { attempts, Worker } = newWorker(undefined, {
       key: ({ id }, { pattern }) => (id === undefined ? undefined : `${pattern}/${id}`),
     });
     const { client, settled, service } = await start(Worker);
     for (const payload of [{ id: 'a' }, { id: 'b' }, { id: 'a' }, {}, {}]) {
       await client.publish('work', payload, { key: 'k' });
     }
-    await runs.count(4);
+    await attempts.count(4);
     await settled();
-    expect(runs.all.map(({ payload }) => payload)).toEqual([{ id: 'a' }, { id: 'b' }, {}, {}]);
+    expect(attempts.all.map(({ payload }) => payload)).toEqual([{ id: 'a' }, { id: 'b' }, {}, {}]);
     expect(service.state()['main']!.counts).toMatchObject({ duplicate: 1, 'no-idempotency-key': 2 });
   });
 
@@ -167,8 +173,8 @@ function events(harness: DriverHarness, start: Start): void {
       },
       'failed: no id',
     ],
-  ])('fails the run whose key %s', async (_, key, why) => {
-    const { runs, Worker } = newWorker(undefined, { key: key as () => string });
+  ])('fails the attempt whose key %s', async (_, key, why) => {
+    const { attempts, Worker } = newWorker(undefined, { key: key as () => string });
     const { client, deadLetters, settled } = await start(
       Worker,
       {},
@@ -182,7 +188,7 @@ function events(harness: DriverHarness, start: Start): void {
       'retries-exhausted',
       '2',
     ]);
-    expect(runs.all).toEqual([]);
+    expect(attempts.all).toEqual([]);
   });
 
   it('keeps several handlers of one event apart, each with its own key', async () => {
@@ -214,13 +220,13 @@ function events(harness: DriverHarness, start: Start): void {
     expect(service.state()['main']!.counts).toMatchObject({ handled: 4, duplicate: 2 });
   });
 
-  it('is idempotent by an interceptor bound by hand too, and not by what the module says of a store', async () => {
+  it('is idempotent by an interceptor too, and not by the store of the module alone', async () => {
     const seen = new Seen<string>();
     @Controller()
     class Bound {
       @EventPattern<string>('by-hand')
       @UseInterceptors(new IdempotencyInterceptor({ ttlMs: 60_000 }))
-      byHand(): void {
+      withInterceptor(): void {
         seen.add('by hand');
       }
       @EventPattern<string>('plain')
@@ -241,39 +247,39 @@ function events(harness: DriverHarness, start: Start): void {
     expect(service.state()['main']!.counts).toMatchObject({ duplicate: 1 });
   });
 
-  it('does nothing twice after a restart, where the store remembers', async () => {
+  it('handles nothing twice after a restart if the store persists', async () => {
     const store = memoryIdempotencyStore();
-    const { runs, Worker } = newWorker();
+    const { attempts, Worker } = newWorker();
     const first = await start(Worker, { store });
     await first.client.publish('work', 1, { messageId: 'm-1' });
-    await runs.count(1);
+    await attempts.count(1);
     await first.settled();
     await first.close();
     const second = await start(Worker, { store }, { source: first.source });
     await second.client.publish('work', 1, { messageId: 'm-1' });
     await second.client.publish('work', 2, { messageId: 'm-2' });
-    await runs.count(2);
+    await attempts.count(2);
     await second.settled();
-    expect(runs.all.map(({ payload }) => payload)).toEqual([1, 2]);
+    expect(attempts.all.map(({ payload }) => payload)).toEqual([1, 2]);
   });
 
-  it('does not repeat work that went on while its connection broke', async () => {
+  it('does not repeat a handler that continued after the connection was lost', async () => {
     const gate = new Gate();
-    const { runs, Worker } = newWorker(() => gate.opened);
+    const { attempts, Worker } = newWorker(() => gate.opened);
     const { client, settled, service } = await start(Worker, {}, { transport: harness.impatient });
     await client.publish('work', 1, { messageId: 'm-1' });
-    await runs.count(1);
+    await attempts.count(1);
     await harness.dropConnections();
     gate.open();
     await duplicates(service, 1);
     await settled();
-    expect(runs.all.length).toBe(1);
+    expect(attempts.all.length).toBe(1);
   });
 }
 
 function requests(harness: DriverHarness, start: Start): void {
-  it('answers a duplicate with the same reply and does not run', async () => {
-    const { runs, Asked } = newAsked();
+  it('answers a duplicate with the same reply without calling the handler', async () => {
+    const { attempts, Asked } = newAsked();
     const { client, settled, service } = await start(Asked);
     const ask = (correlationId: string) => client.request<unknown>('ask', 1, { correlationId });
     expect([await ask('r-1'), await ask('r-1'), await ask('r-2')]).toEqual([
@@ -282,19 +288,19 @@ function requests(harness: DriverHarness, start: Start): void {
       { run: 2 },
     ]);
     await settled();
-    expect(runs.all.length).toBe(2);
+    expect(attempts.all.length).toBe(2);
     expect(service.state()['main']!.counts).toMatchObject({ handled: 2, duplicate: 1 });
   });
 
-  it('repeats a reply as it was: bytes, text, null, nothing', async () => {
+  it('repeats a reply unchanged: bytes, text, null, nothing', async () => {
     const replies: Record<string, unknown> = { bytes: Buffer.from([0, 255, 1]), null: null };
-    let runs = 0;
+    let attempts = 0;
     @Controller()
     class Answers {
       @MessagePattern('ask')
       @Idempotent()
       ask(@Payload() name: string): unknown {
-        runs++;
+        attempts++;
         return replies[name];
       }
     }
@@ -305,11 +311,11 @@ function requests(harness: DriverHarness, start: Start): void {
       expect(first).toEqual(replies[name]);
       expect(second).toEqual(first);
     }
-    expect(runs).toBe(3);
+    expect(attempts).toBe(3);
   });
 
-  it('stores no error: the next one runs', async () => {
-    const { runs, Asked } = newAsked((run) => {
+  it('stores no error: the next request is handled', async () => {
+    const { attempts, Asked } = newAsked((run) => {
       if (run === 1) throw new RpcException('not yet');
     });
     const { client } = await start(Asked);
@@ -317,11 +323,11 @@ function requests(harness: DriverHarness, start: Start): void {
     await expect(ask()).rejects.toMatchObject({ message: 'not yet' });
     expect(await ask()).toEqual({ run: 2 });
     expect(await ask()).toEqual({ run: 2 });
-    expect(runs.all.length).toBe(2);
+    expect(attempts.all.length).toBe(2);
   });
 
   it.each(['at-once', 'slowly'])(
-    'refuses a handler that streams %s, of which nothing is sent',
+    'refuses a handler that streams %s, and sends none of it',
     async (pattern) => {
       @Controller()
       class Streams {
@@ -355,34 +361,34 @@ function requests(harness: DriverHarness, start: Start): void {
     },
   );
 
-  it('makes a duplicate wait for the answer of the run that is under way', async () => {
+  it('makes a duplicate wait for the reply of the attempt in progress', async () => {
     const gate = new Gate();
-    const begun = new Seen<number>();
+    const started = new Seen<number>();
     @Controller()
     class Slow {
       @MessagePattern('ask')
       @Idempotent({ key: (order: string) => order })
       async ask(): Promise<number> {
-        begun.add(1);
+        started.add(1);
         await gate.opened;
-        return begun.all.length;
+        return started.all.length;
       }
     }
     const store = new BreakableStore();
     const { client, settled } = await start(Slow, { store });
     const replies = [client.request('ask', 'o', { key: 'a' }), client.request('ask', 'o', { key: 'b' })];
-    // The first, and more than one try of the second.
-    await store.begun.count(4);
+    // One `begin` of the first message, and several of the duplicate.
+    await store.started.count(4);
     gate.open();
     expect(await Promise.all(replies)).toEqual([1, 1]);
     await settled();
-    expect(begun.all.length).toBe(1);
+    expect(started.all.length).toBe(1);
   });
 }
 
-function undone(harness: DriverHarness, start: Start): void {
-  it('runs again after a failure, by its retry policy and by another copy', async () => {
-    const { runs, Worker } = newWorker((run) => {
+function failedAttempts(harness: DriverHarness, start: Start): void {
+  it('handles a message again after a failure, by the retry policy and by a duplicate', async () => {
+    const { attempts, Worker } = newWorker((run) => {
       if (run <= 3) throw new Error('no');
     });
     const { client, deadLetters, settled } = await start(
@@ -394,11 +400,11 @@ function undone(harness: DriverHarness, start: Start): void {
     await deadLetters(1);
     await settled();
     await client.publish('work', 1, { messageId: 'm-1' });
-    await runs.count(4);
+    await attempts.count(4);
     await settled();
     await client.publish('work', 1, { messageId: 'm-1' });
     await settled();
-    expect(runs.all.map(({ context }) => context.attempt)).toEqual([1, 2, 1, 2]);
+    expect(attempts.all.map(({ context }) => context.attempt)).toEqual([1, 2, 1, 2]);
     expect((await deadLetters(1)).length).toBe(1);
   });
 
@@ -407,65 +413,67 @@ function undone(harness: DriverHarness, start: Start): void {
     ['nack without requeue', (context) => context.nack({ requeue: false })],
     ['deadLetter', (context) => context.deadLetter('not now')],
     ['retry', (context) => context.retry()],
-  ])('runs again after ctx.%s', async (_, verb) => {
-    const { runs, Worker } = newWorker((run, context) => {
+  ])('handles a message again after ctx.%s', async (_, verb) => {
+    const { attempts, Worker } = newWorker((run, context) => {
       if (run === 1) verb(context);
     });
     const { client, settled, service } = await start(Worker);
     await client.publish('work', 1, { messageId: 'm-1' });
-    await runs.count(1);
+    await attempts.count(1);
     await settled();
     await client.publish('work', 1, { messageId: 'm-1' });
-    await runs.count(2);
+    await attempts.count(2);
     await settled();
     await client.publish('work', 1, { messageId: 'm-1' });
     await eventually(async () => service.state()['main']!.counts['duplicate'], 'a duplicate');
     await settled();
-    expect(runs.all.length).toBe(2);
+    expect(attempts.all.length).toBe(2);
   });
 
-  it('is done by ctx.ack(), whatever comes after it', async () => {
-    const { runs, Worker } = newWorker((_, context) => {
+  it('is done by ctx.ack(), whatever happens after it', async () => {
+    const { attempts, Worker } = newWorker((_, context) => {
       context.ack();
       throw new Error('too late');
     });
     const { client, settled, service } = await start(Worker);
     await client.publish('work', 1, { messageId: 'm-1' });
-    await runs.count(1);
+    await attempts.count(1);
     await settled();
     await client.publish('work', 1, { messageId: 'm-1' });
     await duplicates(service, 1);
     await settled();
-    expect(runs.all.length).toBe(1);
+    expect(attempts.all.length).toBe(1);
     expect(service.state()['main']!.counts).toMatchObject({ handled: 1, duplicate: 1 });
   });
 
-  it('runs elsewhere what a shutdown has cut short', async () => {
+  it('handles in another application what a shutdown has interrupted', async () => {
     const store = memoryIdempotencyStore();
-    const { runs, Worker } = newWorker((run, { signal }) =>
+    const { attempts, Worker } = newWorker((run, { signal }) =>
       run > 1 ? undefined : new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve())),
     );
     const first = await start(Worker, { store }, { module: { drainTimeoutMs: 10 } });
     await first.client.publish('work', 1, { messageId: 'm-1' });
-    await runs.count(1);
+    await attempts.count(1);
     await first.close();
     const second = await start(Worker, { store }, { source: first.source });
-    await runs.count(2);
+    await attempts.count(2);
     await second.settled();
     expect(await harness.deadLetters(first.source)).toEqual([]);
   });
 }
 
 function inProgress(harness: DriverHarness, start: Start): void {
-  it('keeps the second waiting, uncounted, and never settles it as done before the first is', async () => {
+  it('keeps a duplicate waiting, uncounted, and never settles it before the first is done', async () => {
     const gate = new Gate();
     const store = new BreakableStore();
-    const { runs, Worker } = newWorker((run) => (run === 1 ? gate.opened : undefined), { key: () => 'one' });
+    const { attempts, Worker } = newWorker((run) => (run === 1 ? gate.opened : undefined), {
+      key: () => 'one',
+    });
     const { client, settled, service, source } = await start(Worker, { store });
     await client.publish('work', 1, { key: 'a' });
-    await runs.count(1);
+    await attempts.count(1);
     await client.publish('work', 2, { key: 'b' });
-    await store.begun.count(4);
+    await store.started.count(4);
     expect(service.state()['main']!.counts['duplicates-in-flight']).toBeGreaterThanOrEqual(1);
     expect(service.state()['main']!.counts['duplicate']).toBeUndefined();
     gate.open();
@@ -477,10 +485,10 @@ function inProgress(harness: DriverHarness, start: Start): void {
     expect(counts['handled']).toBe(1);
     expect([counts['redelivered'], counts['retried']]).toEqual([undefined, undefined]);
     expect(await harness.deadLetters(source)).toEqual([]);
-    expect(runs.all.length).toBe(1);
+    expect(attempts.all.length).toBe(1);
   });
 
-  it('runs the second where the first has failed, as a first run', async () => {
+  it('handles the duplicate after the first has failed, as a first attempt', async () => {
     const gate = new Gate();
     const store = new BreakableStore();
     const fail = async (run: number): Promise<void> => {
@@ -488,84 +496,84 @@ function inProgress(harness: DriverHarness, start: Start): void {
       await gate.opened;
       throw new Error('no');
     };
-    const { runs, Worker } = newWorker(fail, { key: () => 'one' });
+    const { attempts, Worker } = newWorker(fail, { key: () => 'one' });
     const { client, settled, deadLetters } = await start(Worker, { store });
     await client.publish('work', 1, { key: 'a' });
-    await runs.count(1);
+    await attempts.count(1);
     await client.publish('work', 2, { key: 'b' });
-    await store.begun.count(4);
+    await store.started.count(4);
     gate.open();
-    const [, second] = await runs.count(2);
+    const [, second] = await attempts.count(2);
     await settled();
     const { attempt, firstFailedAt } = second!.context;
     expect([second!.payload, attempt, firstFailedAt]).toEqual([2, 1, undefined]);
     expect((await deadLetters(1)).length).toBe(1);
   });
 
-  it('waits in place where the message has no way back', async () => {
+  it('waits in process if the message cannot be requeued', async () => {
     const gate = new Gate();
     const store = new BreakableStore();
-    const runs = new Seen<number>();
+    const attempts = new Seen<number>();
     @Controller()
     class Once {
       @EventPattern<string>('work')
       @Consume({ delivery: 'at-most-once' })
       @Idempotent({ key: () => 'one' })
       async work(): Promise<void> {
-        runs.add(1);
+        attempts.add(1);
         await gate.opened;
       }
     }
     const { client, settled, service } = await start(Once, { store });
     await client.publish('work', 1, { key: 'a' });
-    await runs.count(1);
+    await attempts.count(1);
     await client.publish('work', 2, { key: 'b' });
-    await store.begun.count(4);
+    await store.started.count(4);
     gate.open();
     await settled();
-    expect(runs.all.length).toBe(1);
+    expect(attempts.all.length).toBe(1);
     expect(service.state()['main']!.counts).toMatchObject({ received: 2, handled: 1, duplicate: 1 });
   });
 }
 
 function failingStore(harness: DriverHarness, start: Start): void {
-  it('keeps its messages waiting until it is back', async () => {
+  it('keeps messages waiting until the store has recovered', async () => {
     const store = new BreakableStore();
     store.isDown = true;
-    const { runs, Worker } = newWorker();
+    const { attempts, Worker } = newWorker();
     const { client, settled, source } = await start(Worker, { store });
     await client.publish('work', 1, { messageId: 'm-1' });
-    await store.begun.count(2);
-    expect(runs.all).toEqual([]);
+    await store.started.count(2);
+    expect(attempts.all).toEqual([]);
     store.isDown = false;
-    await runs.count(1);
+    await attempts.count(1);
     await settled();
-    expect(runs.all[0]!.context.attempt).toBe(1);
+    expect(attempts.all[0]!.context.attempt).toBe(1);
     expect(await harness.deadLetters(source)).toEqual([]);
   });
 
-  it('keeps nothing waiting at a shutdown: the message stays', async () => {
+  it('does not delay a shutdown: the message stays in its source', async () => {
     const store = new BreakableStore();
     store.isDown = true;
-    const { runs, Worker } = newWorker();
+    const { attempts, Worker } = newWorker();
     const first = await start(Worker, { store });
     await first.client.publish('work', 1, { messageId: 'm-1' });
-    // Its next try is a second away.
-    await store.begun.count(2);
+    // The next `begin` follows a second later.
+    await store.started.count(2);
     await first.close();
     const second = await start(Worker, {}, { source: first.source });
-    await runs.count(1);
+    await attempts.count(1);
     await second.settled();
   });
 
-  it('does without it where the handler says so', async () => {
+  it('handles messages without the store if the handler allows it', async () => {
     const store = new BreakableStore();
     store.isDown = true;
-    const { runs, Worker } = newWorker(undefined, { onStoreError: 'process' });
+    const { attempts, Worker } = newWorker(undefined, { onStoreError: 'process' });
     const { client, settled, service } = await start(Worker, { store });
     await client.publish('work', 1, { messageId: 'm-1' });
     await client.publish('work', 1, { messageId: 'm-1' });
-    await runs.count(2);
+    await attempts.count(2);
     await settled();
     expect(service.state()['main']!.counts).toMatchObject({ handled: 2 });
   });
@@ -573,11 +581,11 @@ function failingStore(harness: DriverHarness, start: Start): void {
 
 function together(harness: DriverHarness, start: Start): void {
   const newShop = (failures: number) => {
-    const runs = new Seen<string>();
+    const attempts = new Seen<string>();
     const answer = (pattern: string): string => {
-      runs.add(pattern);
-      if (runs.all.length <= failures) throw new Error('no');
-      return `after ${runs.all.length}`;
+      attempts.add(pattern);
+      if (attempts.all.length <= failures) throw new Error('no');
+      return `after ${attempts.all.length}`;
     };
     @Controller()
     @Retry({ maxRetries: 3, delayMs: 1 })
@@ -603,17 +611,17 @@ function together(harness: DriverHarness, start: Start): void {
         return answer('once.kept');
       }
     }
-    return { runs, Shop };
+    return { attempts, Shop };
   };
 
   it.each(['plain', 'plain.kept', 'once', 'once.kept'])(
-    '%s: a request whose handler fails twice runs three times, is answered, and leaves nothing',
+    '%s: a request whose handler fails twice gets three attempts and a reply, and leaves no dead letter',
     async (pattern) => {
-      const { runs, Shop } = newShop(2);
+      const { attempts, Shop } = newShop(2);
       const { client, settled, source } = await start(Shop);
       expect(await client.request(pattern, 1)).toBe('after 3');
       await settled();
-      expect(runs.all.length).toBe(3);
+      expect(attempts.all.length).toBe(3);
       expect(await harness.deadLetters(source)).toEqual([]);
     },
   );
@@ -624,9 +632,9 @@ function together(harness: DriverHarness, start: Start): void {
     ['once', 0],
     ['once.kept', 1],
   ])(
-    '%s: a request that always fails runs four times, gets the error, and leaves %i letters',
+    '%s: a request that always fails gets four attempts and an error, and leaves %i dead letters',
     async (pattern, kept) => {
-      const { runs, Shop } = newShop(Infinity);
+      const { attempts, Shop } = newShop(Infinity);
       const { client, settled, source, deadLetters } = await start(Shop);
       await expect(client.request(pattern, 1)).rejects.toMatchObject({
         message: 'no',
@@ -634,7 +642,7 @@ function together(harness: DriverHarness, start: Start): void {
       });
       await deadLetters(kept);
       await settled();
-      expect(runs.all.length).toBe(4);
+      expect(attempts.all.length).toBe(4);
       expect((await harness.deadLetters(source)).map(deathReason)).toEqual(
         Array(kept).fill('retries-exhausted'),
       );

@@ -8,14 +8,14 @@ import type { DriverHarness } from '../harness.js';
 
 /** connection lost, consumer gone, shutdown */
 export function lossContract(harness: DriverHarness): void {
-  it('delivers again what was unsettled when the connection broke, and drops the late settlement', async () => {
-    const runs = new Seen<StorkContext>();
+  it('redelivers what was unsettled when the connection was lost, and drops the late settlement', async () => {
+    const attempts = new Seen<StorkContext>();
     @Controller()
     class Slow {
       @EventPattern<string>('slow')
       async slow(@Ctx() context: StorkContext): Promise<void> {
-        const isFirst = runs.all.length === 0;
-        runs.add(context);
+        const isFirst = attempts.all.length === 0;
+        attempts.add(context);
         if (isFirst)
           await new Promise((resolve) => context.signal.addEventListener('abort', resolve, { once: true }));
       }
@@ -25,9 +25,9 @@ export function lossContract(harness: DriverHarness): void {
       transport: harness.impatient,
     });
     await client.publish('slow', 1, { messageId: 'm-1' });
-    await runs.count(1);
+    await attempts.count(1);
     await harness.dropConnections();
-    const [first, second] = await runs.count(2);
+    const [first, second] = await attempts.count(2);
     expect(first!.signal.aborted).toBe(true);
     expect(second!.messageId).toBe('m-1');
     expect(second!.signal.aborted).toBe(false);
@@ -39,7 +39,7 @@ export function lossContract(harness: DriverHarness): void {
     expect(await harness.deadLetters(source)).toEqual([]);
   });
 
-  it('comes back by itself after a broken connection: consuming, publishing, asking', async () => {
+  it('reconnects after a lost connection: consuming, publishing, requests', async () => {
     const seen = new Seen<number>();
     @Controller()
     class Echo {
@@ -58,7 +58,7 @@ export function lossContract(harness: DriverHarness): void {
     });
     expect(await client.request('echo', 1)).toBe(1);
     await harness.dropConnections();
-    // What is sent into the cut fails with a named error; a caller who repeats gets through.
+    // A publish during the connection loss rejects with a named error; a repeated one succeeds.
     const repeat = (send: () => Promise<unknown>, what: string): Promise<unknown> =>
       eventually(async () => {
         try {
@@ -78,14 +78,14 @@ export function lossContract(harness: DriverHarness): void {
     );
   });
 
-  it('ends a streamed reply whose request was taken away, and frees its place', async () => {
-    let runs = 0;
+  it('ends a streamed reply whose request was lost, and frees its concurrency slot', async () => {
+    let attempts = 0;
     const seen = new Seen<number>();
     @Controller()
     class Streams {
       @MessagePattern('stream')
       stream() {
-        return ++runs === 1 ? interval(5) : of(-1);
+        return ++attempts === 1 ? interval(5) : of(-1);
       }
       @EventPattern<string>('event')
       event(@Payload() n: number): void {
@@ -110,11 +110,11 @@ export function lossContract(harness: DriverHarness): void {
       'a publish',
     );
     expect((await seen.count(1))[0]).toBe(7);
-    await eventually(async () => (runs >= 2 ? true : undefined), 'the second run');
+    await eventually(async () => (attempts >= 2 ? true : undefined), 'the second run');
     await settled();
   });
 
-  it('gives what a consumer left unsettled to another one', async () => {
+  it('redelivers what a consumer left unsettled to another consumer', async () => {
     const gate = new Gate();
     const atFirst = new Seen<unknown>();
     const atSecond = new Seen<unknown>();
@@ -143,31 +143,31 @@ export function lossContract(harness: DriverHarness): void {
     gate.open();
   });
 
-  it('waits at shutdown for handlers at work and settles their messages', async () => {
+  it('waits at shutdown for running handlers and settles their messages', async () => {
     const gate = new Gate();
-    const begun = new Seen<number>();
+    const started = new Seen<number>();
     let finished = 0;
     @Controller()
     class Slow {
       @EventPattern<string>('slow')
       async slow(@Payload() n: number): Promise<void> {
-        begun.add(n);
+        started.add(n);
         await gate.opened;
         finished++;
       }
       @MessagePattern('ask')
       async ask(@Payload() n: number): Promise<number> {
-        begun.add(n);
+        started.add(n);
         await gate.opened;
         return n;
       }
     }
     const { client, close, left, source } = await startApp(harness, { controllers: [Slow] });
     const asker = await startApp(harness, { controllers: [], source });
-    // Of two keys: messages without one may have to wait for one another.
+    // Two keys, because on a log messages without a key keep the order of their partition.
     await client.publish('slow', 1, { key: 'a' });
     const asked = asker.client.request('ask', 2, { key: 'b' });
-    await begun.count(2);
+    await started.count(2);
     const closed = close();
     await expect(
       Promise.race([closed.then(() => 'closed'), new Promise((resolve) => setImmediate(resolve))]),
@@ -179,14 +179,14 @@ export function lossContract(harness: DriverHarness): void {
     await left(0);
   });
 
-  it('aborts handlers that outlive the drain time and loses nothing', async () => {
+  it('aborts handlers that exceed the drain timeout and loses nothing', async () => {
     const aborted = new Seen<string>();
-    const begun = new Seen<string>();
+    const started = new Seen<string>();
     @Controller()
     class Stubborn {
       @EventPattern<string>('work')
       async work(@Ctx() context: StorkContext): Promise<void> {
-        begun.add('begun');
+        started.add('begun');
         await new Promise<void>((resolve) =>
           context.signal.addEventListener('abort', () => resolve(), { once: true }),
         );
@@ -198,13 +198,13 @@ export function lossContract(harness: DriverHarness): void {
       module: { drainTimeoutMs: 20 },
     });
     await client.publish('work', 1);
-    await begun.count(1);
+    await started.count(1);
     await close();
     await aborted.count(1);
     await left(1);
   });
 
-  it('refuses to send once closed, and rejects what still waits for a reply', async () => {
+  it('refuses to send once closed, and rejects pending requests', async () => {
     @Controller()
     class Deaf {
       @MessagePattern('ask')

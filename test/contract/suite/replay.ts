@@ -13,17 +13,17 @@ import { readText } from '../../../lib/core/message/headers.js';
 import { eventually, Seen, startApp, type RunningApp } from '../app.js';
 import type { DriverHarness } from '../harness.js';
 
-/** Handlers that fail until they are mended. */
+/** Handlers that fail until `state.isFixed`. */
 function newShop() {
-  const runs = new Seen<{
+  const attempts = new Seen<{
     readonly handler: string;
     readonly data: unknown;
     readonly context: StorkContext;
   }>();
-  const state = { isMended: false };
+  const state = { isFixed: false };
   const handle = (handler: string, data: unknown, context: StorkContext): void => {
-    runs.add({ handler, data, context });
-    if (!state.isMended) throw new TypeError(`no ${handler} today`);
+    attempts.add({ handler, data, context });
+    if (!state.isFixed) throw new TypeError(`no ${handler} today`);
   };
   @Controller()
   class Shop {
@@ -51,15 +51,15 @@ function newShop() {
       return 'a quote';
     }
   }
-  return { runs, state, Shop };
+  return { attempts, state, Shop };
 }
 
 async function open(harness: DriverHarness) {
-  const { runs, state, Shop } = newShop();
+  const { attempts, state, Shop } = newShop();
   const running = await startApp(harness, { controllers: [Shop] });
-  const desk = running.app.get(DeadLetterService);
+  const deadLetterService = running.app.get(DeadLetterService);
   const { client } = running;
-  /** One after the other, so that their order is known; one key, so that they are in one partition. */
+  /** Published one after another, for a known order, and with one key, for one partition. */
   const fail = async (count: number, pattern = 'order'): Promise<void> => {
     for (let n = 0; n < count; n++)
       await client.publish(
@@ -68,41 +68,41 @@ async function open(harness: DriverHarness) {
         { key: 'one', messageId: `${pattern}-${n}`, headers: { shop: 'a' } },
       );
   };
-  return { ...running, runs, state, desk, fail };
+  return { ...running, attempts, state, deadLetterService, fail };
 }
 
 const numbersOf = (deadLetters: readonly DeadLetterRecord[]): number[] =>
   deadLetters.map(({ body }) => (JSON.parse(String(body)) as { n: number }).n);
 
-/** All but what a broker counts in headers of its own. */
-function saying({ headers, ...deadLetter }: DeadLetterRecord): object {
+/** Without the broker's own headers, whose counters change with each listing. */
+function withoutBrokerHeaders({ headers, ...deadLetter }: DeadLetterRecord): object {
   const own = Object.entries(headers).filter(([name]) => name.startsWith('stork-'));
   return { ...deadLetter, headers: Object.fromEntries(own) };
 }
 
-/** As many as that are listed; what a broker holds can only be looked at. */
-function listed(desk: DeadLetterService, count: number): Promise<readonly DeadLetterRecord[]> {
+/** Polls until that many dead letters are listed: a broker does not notify. */
+function listed(deadLetterService: DeadLetterService, count: number): Promise<readonly DeadLetterRecord[]> {
   return eventually(async () => {
-    const deadLetters = await desk.list({ max: 1_000 });
+    const deadLetters = await deadLetterService.list({ max: 1_000 });
     return deadLetters.length === count ? deadLetters : undefined;
-  }, `${count} listed letters`);
+  }, `${count} listed dead letters`);
 }
 
-/** dead letters: looked at, counted, sent back, thrown away */
+/** dead letters: list, count, replay, discard */
 export function replayContract(harness: DriverHarness): void {
-  describe('looking', () => looking(harness));
-  describe('sending back', () => sendingBack(harness));
-  describe('throwing away', () => throwingAway(harness));
-  describe('what is asked for wrongly', () => wrongQueries(harness));
+  describe('listing', () => listing(harness));
+  describe('replay', () => replaying(harness));
+  describe('discard', () => discarding(harness));
+  describe('invalid queries', () => wrongQueries(harness));
 }
 
-function looking(harness: DriverHarness): void {
-  it('tells of a letter what is known of it', async () => {
-    const { desk, fail, deadLetters, source } = await open(harness);
+function listing(harness: DriverHarness): void {
+  it('lists a dead letter with its metadata', async () => {
+    const { deadLetterService, fail, deadLetters, source } = await open(harness);
     const before = Date.now();
     await fail(1);
     await deadLetters(1);
-    const [deadLetter] = await desk.list();
+    const [deadLetter] = await deadLetterService.list();
     expect(deadLetter).toMatchObject({
       reason: 'retries-exhausted',
       source,
@@ -121,27 +121,30 @@ function looking(harness: DriverHarness): void {
     expect(deadLetter!.headers['stork-handler']).toBeDefined();
   });
 
-  it('shows them oldest first, as often as it is asked, and changes nothing', async () => {
-    const { desk, fail, deadLetters } = await open(harness);
+  it('lists dead letters oldest first, repeatedly, and changes nothing', async () => {
+    const { deadLetterService, fail, deadLetters } = await open(harness);
     await fail(20);
     await deadLetters(20);
-    const first = await listed(desk, 20);
+    const first = await listed(deadLetterService, 20);
     for (let look = 0; look < 5; look++)
-      expect((await listed(desk, 20)).map(saying)).toEqual(first.map(saying));
+      expect((await listed(deadLetterService, 20)).map(withoutBrokerHeaders)).toEqual(
+        first.map(withoutBrokerHeaders),
+      );
     expect(numbersOf(first)).toEqual(Array.from({ length: 20 }, (_, n) => n));
     expect(new Set(first.map(({ id }) => id)).size).toBe(20);
-    expect((await desk.list({ max: 3 })).length).toBe(3);
+    expect((await deadLetterService.list({ max: 3 })).length).toBe(3);
     expect((await deadLetters(20)).length).toBe(20);
   });
 
-  it('finds those that are meant', async () => {
-    const { desk, fail, deadLetters, client } = await open(harness);
+  it('lists those that match the filter', async () => {
+    const { deadLetterService, fail, deadLetters, client } = await open(harness);
     await fail(2);
     await fail(1, 'refund');
     await client.publish('unknown', { n: 7 }, { key: 'one' });
     await deadLetters(4);
-    const [first] = await listed(desk, 4);
-    const found = async (query: DeadLetterReplayQuery): Promise<number> => (await desk.list(query)).length;
+    const [first] = await listed(deadLetterService, 4);
+    const found = async (query: DeadLetterReplayQuery): Promise<number> =>
+      (await deadLetterService.list(query)).length;
     expect(await found({ ids: [first!.id] })).toBe(1);
     expect(await found({ reasons: ['no-handler'] })).toBe(1);
     expect(await found({ handlers: ['shop.refund'] })).toBe(1);
@@ -159,12 +162,12 @@ function looking(harness: DriverHarness): void {
     );
   });
 
-  it('counts them', async () => {
-    const { desk, fail, deadLetters } = await open(harness);
+  it('counts dead letters', async () => {
+    const { deadLetterService, fail, deadLetters } = await open(harness);
     await fail(2);
     await fail(1, 'refund');
     await deadLetters(3);
-    const stats = await desk.stats();
+    const stats = await deadLetterService.stats();
     expect(stats).toMatchObject({
       total: 3,
       byReason: { 'retries-exhausted': 3 },
@@ -176,22 +179,24 @@ function looking(harness: DriverHarness): void {
     expect(stats.oldest!.getTime()).toBeLessThanOrEqual(stats.newest!.getTime());
   });
 
-  it('shows what nobody has signed, whatever it claims, and sends none of it back', async () => {
-    const { desk, fail, deadLetters, source } = await open(harness);
+  it('lists foreign messages whatever their headers claim, and replays none of them', async () => {
+    const { deadLetterService, fail, deadLetters, source } = await open(harness);
     await fail(1);
     await deadLetters(1);
     await harness.publishRaw(harness.deadLetterSource(source), {
       body: Buffer.from([0xff, 0xfe]),
       headers: { 'stork-attempt': '-1', 'stork-failed-at': 'tomorrow', 'stork-replay-count': 'NaN' },
     });
-    const seen = await listed(desk, 2);
+    const seen = await listed(deadLetterService, 2);
     const foreign = seen.find(({ reason }) => reason === 'unknown');
     expect(foreign).toMatchObject({ attempts: 0, replays: 0, source: undefined, handler: undefined });
-    const report = await desk.replay({ dryRun: false, reasons: ['unknown'] });
+    const report = await deadLetterService.replay({ dryRun: false, reasons: ['unknown'] });
     expect(report).toMatchObject({ matched: 1, done: 0, skipped: 1 });
-    expect((await listed(desk, 2)).length).toBe(2);
-    expect(await desk.discard({ dryRun: false, reasons: ['unknown'] })).toMatchObject({ done: 1 });
-    expect((await listed(desk, 1))[0]!.reason).toBe('retries-exhausted');
+    expect((await listed(deadLetterService, 2)).length).toBe(2);
+    expect(await deadLetterService.discard({ dryRun: false, reasons: ['unknown'] })).toMatchObject({
+      done: 1,
+    });
+    expect((await listed(deadLetterService, 1))[0]!.reason).toBe('retries-exhausted');
   });
 }
 
@@ -200,8 +205,8 @@ async function failThenMend(harness: DriverHarness, count: number) {
   await opened.fail(count);
   await opened.deadLetters(count);
   await opened.settled();
-  opened.state.isMended = true;
-  return { ...opened, runsBefore: opened.runs.all.length };
+  opened.state.isFixed = true;
+  return { ...opened, attemptsBefore: opened.attempts.all.length };
 }
 
 const textOf = ({ headers }: StorkContext, name: string): string | undefined => readText(headers, name);
@@ -209,10 +214,10 @@ const textOf = ({ headers }: StorkContext, name: string): string | undefined => 
 const replayOf = (running: Pick<RunningApp, 'app'>, query: DeadLetterReplayQuery = {}) =>
   running.app.get(DeadLetterService).replay({ dryRun: false, ...query });
 
-function sendingBack(harness: DriverHarness): void {
-  it('says what it would do, and does nothing unless told to', async () => {
-    const { desk, runs, runsBefore, settled } = await failThenMend(harness, 3);
-    expect(await desk.replay()).toMatchObject({
+function replaying(harness: DriverHarness): void {
+  it('reports what it would do, and does nothing unless dryRun is false', async () => {
+    const { deadLetterService, attempts, attemptsBefore, settled } = await failThenMend(harness, 3);
+    expect(await deadLetterService.replay()).toMatchObject({
       dryRun: true,
       seen: 3,
       matched: 3,
@@ -221,20 +226,20 @@ function sendingBack(harness: DriverHarness): void {
       byReason: { 'retries-exhausted': 3 },
     });
     await settled();
-    expect(runs.all.length).toBe(runsBefore);
-    expect((await desk.list()).length).toBe(3);
+    expect(attempts.all.length).toBe(attemptsBefore);
+    expect((await deadLetterService.list()).length).toBe(3);
   });
 
-  it('sends each back once, in order, as it was, and its runs begin anew', async () => {
+  it('replays each once, in order, unchanged, and its attempts start at 1', async () => {
     const opened = await failThenMend(harness, 3);
-    const { desk, runs, runsBefore, settled, service } = opened;
+    const { deadLetterService, attempts, attemptsBefore, settled, service } = opened;
     const progress: number[] = [];
     const report = await replayOf(opened, { onProgress: ({ done }) => progress.push(done) });
     expect(report).toMatchObject({ dryRun: false, seen: 3, matched: 3, done: 3, skipped: 0 });
     expect(progress.at(-1)).toBe(3);
-    await runs.count(runsBefore + 3);
+    await attempts.count(attemptsBefore + 3);
     await settled();
-    const again = runs.all.slice(runsBefore);
+    const again = attempts.all.slice(attemptsBefore);
     expect(again.map(({ data }) => data)).toEqual([{ n: 0 }, { n: 1 }, { n: 2 }]);
     const { context } = again[0]!;
     expect(context).toMatchObject({
@@ -247,55 +252,63 @@ function sendingBack(harness: DriverHarness): void {
     expect(textOf(context, 'shop')).toBe('a');
     expect(textOf(context, 'stork-replay-count')).toBe('1');
     expect(Object.keys(context.headers).filter((name) => /error|death|consumer/.test(name))).toEqual([]);
-    // Its other handler had succeeded.
+    // The other handler of the event had succeeded.
     expect(service.state()['main']!.counts).toMatchObject({ received: 6, handled: 6 });
-    expect(await desk.list()).toEqual([]);
+    expect(await deadLetterService.list()).toEqual([]);
     expect(await replayOf(opened)).toMatchObject({ seen: 0, done: 0 });
   });
 
-  it('sends back as many as it is told to, those that are meant, the oldest first; others stay in their order', async () => {
+  it('replays at most max matching dead letters, oldest first; others keep their order', async () => {
     const opened = await failThenMend(harness, 6);
-    const { desk, runs, runsBefore, settled } = opened;
+    const { deadLetterService, attempts, attemptsBefore, settled } = opened;
     expect(await replayOf(opened, { max: 2, text: '"n"' })).toMatchObject({ done: 2 });
-    await runs.count(runsBefore + 2);
+    await attempts.count(attemptsBefore + 2);
     expect(await replayOf(opened, { text: '"n":4' })).toMatchObject({ done: 1 });
-    await runs.count(runsBefore + 3);
+    await attempts.count(attemptsBefore + 3);
     await settled();
-    expect(runs.all.slice(runsBefore).map(({ data }) => data)).toEqual([{ n: 0 }, { n: 1 }, { n: 4 }]);
-    expect(numbersOf(await listed(desk, 3))).toEqual([2, 3, 5]);
+    expect(attempts.all.slice(attemptsBefore).map(({ data }) => data)).toEqual([
+      { n: 0 },
+      { n: 1 },
+      { n: 4 },
+    ]);
+    expect(numbersOf(await listed(deadLetterService, 3))).toEqual([2, 3, 5]);
   });
 
-  it('lets a letter stay that was sent back often enough', async () => {
+  it('skips a dead letter that was replayed maxReplays times', async () => {
     const opened = await failThenMend(harness, 1);
-    const { desk, state, runs, settled } = opened;
-    state.isMended = false;
+    const { deadLetterService, state, attempts, settled } = opened;
+    state.isFixed = false;
     for (const replays of [1, 2]) {
       expect(await replayOf(opened, { maxReplays: 2 })).toMatchObject({ done: 1 });
-      await runs.count(1 + replays);
+      await attempts.count(1 + replays);
       await settled();
-      expect((await listed(desk, 1))[0]).toMatchObject({ replays, attempts: 1, handler: 'shop.order' });
+      expect((await listed(deadLetterService, 1))[0]).toMatchObject({
+        replays,
+        attempts: 1,
+        handler: 'shop.order',
+      });
     }
     const report = await replayOf(opened, { maxReplays: 2 });
     expect(report).toMatchObject({ matched: 1, done: 0, skipped: 1 });
     expect(report.skippedDeadLetters[0]!.why).toContain('maxReplays allows 2');
-    expect((await desk.stats()).replayed).toBe(1);
+    expect((await deadLetterService.stats()).replayed).toBe(1);
   });
 
-  it('sends a request back to its handler; nobody waits for the answer any more', async () => {
+  it('replays a request to its handler, whose caller no longer waits for a reply', async () => {
     const opened = await open(harness);
-    const { client, runs, state, settled, desk, deadLetters } = opened;
+    const { client, attempts, state, settled, deadLetterService, deadLetters } = opened;
     await expect(client.request('quote', 1)).rejects.toThrow('no shop.quote today');
     await deadLetters(1);
-    state.isMended = true;
+    state.isFixed = true;
     expect(await replayOf(opened)).toMatchObject({ done: 1 });
-    expect((await runs.count(2))[1]).toMatchObject({ handler: 'shop.quote', data: 1 });
+    expect((await attempts.count(2))[1]).toMatchObject({ handler: 'shop.quote', data: 1 });
     await settled();
-    expect(await desk.list()).toEqual([]);
+    expect(await deadLetterService.list()).toEqual([]);
   });
 
-  it('sends back what could not be read, and it comes again with its replay counted', async () => {
+  it('replays an undecodable message, which is dead-lettered again with its replay counted', async () => {
     const opened = await open(harness);
-    const { source, desk, deadLetters } = opened;
+    const { source, deadLetterService, deadLetters } = opened;
     await harness.publishRaw(source, {
       body: Buffer.from('{'),
       pattern: 'order',
@@ -306,13 +319,13 @@ function sendingBack(harness: DriverHarness): void {
     expect(await replayOf(opened)).toMatchObject({ done: 1, byReason: { undecodable: 1 } });
     const isBack = (deadLetter: DeadLetterRecord | undefined): boolean => deadLetter?.replays === 1;
     const deadLetter = await eventually(async () => {
-      const [first] = await desk.list();
+      const [first] = await deadLetterService.list();
       return isBack(first) ? first : undefined;
     }, 'the letter to come again');
     expect(deadLetter).toMatchObject({ reason: 'undecodable', messageId: 'broken', body: Buffer.from('{') });
   });
 
-  it('finds what failed where letters are read, and sends it back to there', async () => {
+  it('lists what failed in a consumer of dead letters, and replays it to that consumer', async () => {
     const { fail, source } = await open(harness);
     const read = new Seen<number>();
     let isLegible = false;
@@ -331,38 +344,38 @@ function sendingBack(harness: DriverHarness): void {
     await fail(1);
     await reader.deadLetters(1);
     isLegible = true;
-    const desk = reader.app.get(DeadLetterService);
-    expect(await listed(desk, 1)).toMatchObject([
+    const deadLetterService = reader.app.get(DeadLetterService);
+    expect(await listed(deadLetterService, 1)).toMatchObject([
       { handler: 'Letters.read', error: { message: 'illegible' } },
     ]);
     expect(await replayOf(reader)).toMatchObject({ done: 1 });
     expect(await read.count(2)).toEqual([0, 0]);
     await reader.settled();
-    expect(await desk.list()).toEqual([]);
+    expect(await deadLetterService.list()).toEqual([]);
   });
 
-  it('leaves off when it is told to, and what was done is done', async () => {
+  it('stops when signal aborts, and what was replayed stays replayed', async () => {
     const opened = await failThenMend(harness, 5);
-    const { desk, runs, runsBefore, settled } = opened;
-    const patience = new AbortController();
+    const { deadLetterService, attempts, attemptsBefore, settled } = opened;
+    const cancellation = new AbortController();
     const replay = replayOf(opened, {
       window: 1,
-      signal: patience.signal,
+      signal: cancellation.signal,
       onProgress: ({ done }) => {
-        if (done === 2) patience.abort(new Error('enough'));
+        if (done === 2) cancellation.abort(new Error('enough'));
       },
     });
     await replay.then(
       ({ done }) => expect(done).toBe(2),
       (error: unknown) => expect(String(error)).toContain('enough'),
     );
-    await runs.count(runsBefore + 2);
+    await attempts.count(attemptsBefore + 2);
     await settled();
-    expect(runs.all.length).toBe(runsBefore + 2);
-    expect(numbersOf(await listed(desk, 3))).toEqual([2, 3, 4]);
+    expect(attempts.all.length).toBe(attemptsBefore + 2);
+    expect(numbersOf(await listed(deadLetterService, 3))).toEqual([2, 3, 4]);
   });
 
-  it('keeps to a rate', async () => {
+  it('respects rate', async () => {
     const opened = await failThenMend(harness, 3);
     const began = Date.now();
     await replayOf(opened, { rate: 10 });
@@ -370,16 +383,19 @@ function sendingBack(harness: DriverHarness): void {
   });
 }
 
-function throwingAway(harness: DriverHarness): void {
-  it('throws away those that are meant, once it is told to', async () => {
-    const { desk, runs, runsBefore } = await failThenMend(harness, 3);
-    expect(await desk.discard({ text: '"n":1' })).toMatchObject({ dryRun: true, done: 1 });
-    expect((await desk.list()).length).toBe(3);
-    expect(await desk.discard({ text: '"n":1', dryRun: false })).toMatchObject({ matched: 1, done: 1 });
-    expect(numbersOf(await listed(desk, 2))).toEqual([0, 2]);
-    expect(await desk.discard({ dryRun: false })).toMatchObject({ done: 2 });
-    expect(await desk.list()).toEqual([]);
-    expect(runs.all.length).toBe(runsBefore);
+function discarding(harness: DriverHarness): void {
+  it('discards those that match the filter, unless it is a dry run', async () => {
+    const { deadLetterService, attempts, attemptsBefore } = await failThenMend(harness, 3);
+    expect(await deadLetterService.discard({ text: '"n":1' })).toMatchObject({ dryRun: true, done: 1 });
+    expect((await deadLetterService.list()).length).toBe(3);
+    expect(await deadLetterService.discard({ text: '"n":1', dryRun: false })).toMatchObject({
+      matched: 1,
+      done: 1,
+    });
+    expect(numbersOf(await listed(deadLetterService, 2))).toEqual([0, 2]);
+    expect(await deadLetterService.discard({ dryRun: false })).toMatchObject({ done: 2 });
+    expect(await deadLetterService.list()).toEqual([]);
+    expect(attempts.all.length).toBe(attemptsBefore);
   });
 }
 
@@ -391,8 +407,10 @@ function wrongQueries(harness: DriverHarness): void {
     ['a date that is none', { since: new Date(NaN) }, 'a valid Date'],
     ['a place that does not exist', { from: 'no.such.place' }, 'no.such.place'],
   ])('refuses %s, and names it', async (_, query, named) => {
-    const { desk } = await open(harness);
-    await expect(desk.list(query)).rejects.toThrow(named);
-    await expect(desk.replay({ ...query, dryRun: false })).rejects.toMatchObject({ code: 'CONFIG' });
+    const { deadLetterService } = await open(harness);
+    await expect(deadLetterService.list(query)).rejects.toThrow(named);
+    await expect(deadLetterService.replay({ ...query, dryRun: false })).rejects.toMatchObject({
+      code: 'CONFIG',
+    });
   });
 }

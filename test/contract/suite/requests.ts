@@ -96,7 +96,7 @@ export function requestContract(harness: DriverHarness): void {
     expect(await firstValueFrom(client.send('holes', 1).pipe(toArray()))).toEqual([null, 1, null]);
   });
 
-  it('answers a failing handler with its error, at once, and keeps no dead letter', async () => {
+  it('answers with the error of a failing handler, at once, and creates no dead letter', async () => {
     const { client, source, settled } = await start();
     const failure = await client.request('fails', 1).catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(RemoteError);
@@ -111,7 +111,7 @@ export function requestContract(harness: DriverHarness): void {
     expect(await harness.deadLetters(source)).toEqual([]);
   });
 
-  it('tells deliberate answers from failures', async () => {
+  it('distinguishes deliberate error answers from failures', async () => {
     const { client } = await start();
     await expect(client.request('rpc', 1)).rejects.toMatchObject({
       code: 'TEAPOT',
@@ -126,7 +126,7 @@ export function requestContract(harness: DriverHarness): void {
     });
   });
 
-  it('answers with an error where a stream breaks or a result cannot be written', async () => {
+  it('answers with an error if a stream fails or a result cannot be encoded', async () => {
     const { client, settled } = await start();
     const items: unknown[] = [];
     const error = await new Promise((resolve) => {
@@ -138,7 +138,7 @@ export function requestContract(harness: DriverHarness): void {
     await settled();
   });
 
-  it('answers a request that no message handler takes, and keeps it', async () => {
+  it('answers a request without a message handler, and dead-letters it', async () => {
     const { client, deadLetters } = await start();
     await expect(client.request('no.such.pattern', 1)).rejects.toMatchObject({ code: 'NO_HANDLER' });
     await expect(client.request('only.event', 1)).rejects.toMatchObject({ code: 'NO_HANDLER' });
@@ -146,27 +146,27 @@ export function requestContract(harness: DriverHarness): void {
     expect(kept.map(deathReason)).toEqual(['no-handler', 'no-handler']);
   });
 
-  it('answers an undecodable request, and keeps it', async () => {
+  it('answers an undecodable request, and dead-letters it', async () => {
     const { client, deadLetters } = await start();
     const bytes = client.request('double', Buffer.from('{"n":'), { contentType: 'application/json' });
     await expect(bytes).rejects.toMatchObject({ code: 'UNDECODABLE' });
     expect(deathReason((await deadLetters(1))[0]!)).toBe('undecodable');
   });
 
-  it('gives up when no reply comes in time, and counts the late one', async () => {
+  it('times out when no reply arrives in time, and counts the late reply', async () => {
     const gate = new Gate();
-    let runs = 0;
+    let attempts = 0;
     @Controller()
     class Slow {
       @MessagePattern('slow')
       async slow(): Promise<string> {
-        runs++;
+        attempts++;
         await gate.opened;
         return 'late';
       }
     }
     const { client, service } = await startApp(harness, { controllers: [Slow] });
-    // Its time counts from the call: on a slow machine it may be over before anything was sent.
+    // The deadline counts from the call: on a slow machine it may pass before the request was sent.
     for (const timeoutMs of [300, 3_000, 20_000]) {
       const failure = await client.request('slow', 1, { timeoutMs }).catch((error: unknown) => error);
       expect(failure).toBeInstanceOf(RequestTimeoutError);
@@ -174,21 +174,21 @@ export function requestContract(harness: DriverHarness): void {
         code: 'REQUEST_TIMEOUT',
         message: expect.stringContaining(`${timeoutMs} ms`) as string,
       });
-      if (runs > 0) break;
+      if (attempts > 0) break;
     }
     gate.open();
     await eventually(async () => service.state()['main']!.counts['late-replies'], 'the late reply');
     expect(service.state()['main']!.pendingRequests).toBe(0);
   });
 
-  it('drops a request whose deadline has passed before its turn', async () => {
+  it('drops a request whose deadline passed before its handler started', async () => {
     const gate = new Gate();
-    let runs = 0;
+    let attempts = 0;
     @Controller()
     class Slow {
       @MessagePattern('slow')
       async slow(): Promise<void> {
-        runs++;
+        attempts++;
         await gate.opened;
       }
     }
@@ -197,13 +197,13 @@ export function requestContract(harness: DriverHarness): void {
       transport: { concurrency: 1 },
     });
     const first = client.request('slow', 1, { key: 'k' });
-    await eventually(async () => (runs === 1 ? true : undefined), 'the first run');
+    await eventually(async () => (attempts === 1 ? true : undefined), 'the first run');
     await expect(client.request('slow', 2, { key: 'k', timeoutMs: 50 })).rejects.toThrow(RequestTimeoutError);
     gate.open();
     await first;
     await eventually(async () => service.state()['main']!.counts.expired, 'the second to be dropped');
     await settled();
-    expect(runs).toBe(1);
+    expect(attempts).toBe(1);
     expect(service.state()['main']!.counts.expired).toBe(1);
   });
 
@@ -256,7 +256,7 @@ export function requestContract(harness: DriverHarness): void {
     gate.open();
   });
 
-  it('answers nobody at an address that a client cannot have written, and keeps the message', async () => {
+  it('sends no reply to a forged reply address, and dead-letters the message', async () => {
     const victim = await startApp(harness, { controllers: [] });
     const { source, deadLetters } = await start();
     const forged = harness.forgedReplyAddresses(victim.source);
@@ -273,7 +273,7 @@ export function requestContract(harness: DriverHarness): void {
     expect(await harness.waiting(victim.source)).toBe(0);
   });
 
-  it('handles a request whose caller is gone and counts the reply', async () => {
+  it('handles a request whose caller is gone and counts the undeliverable reply', async () => {
     const { source, settled, service } = await start();
     const { deserted: replyTo } = harness;
     await harness.publishRaw(source, { pattern: 'double', body: Buffer.from('1'), messageId: 'm', replyTo });
@@ -282,7 +282,7 @@ export function requestContract(harness: DriverHarness): void {
     expect(service.state()['main']!.counts.handled).toBe(1);
   });
 
-  it('rejects a request to a place that does not exist at once', async () => {
+  it('rejects a request to a destination that does not exist at once', async () => {
     const { client } = await start();
     const nowhere = uniqueName();
     const to = harness.capabilities.destinations.has('queue') ? { queue: nowhere } : { topic: nowhere };

@@ -22,14 +22,17 @@ class OrderDto {
   quantity!: number;
 }
 
-/** What redelivery tests wait for: harnesses of real brokers clean up by it. */
+/**
+ * Delays of the redelivery tests; the harnesses of real brokers delete the retry queues and topics by
+ * them.
+ */
 export const redeliveryDelays = [100, 200, 300, 1_500, 6_000, 60_000];
 
-/** How late a busy machine may make a run. What is promised is measured over many of them, in `e2e/retry-delays.ts`. */
+/** How late an attempt may be on a busy machine. `e2e/retry-delays.ts` measures the guaranteed bound. */
 const busyMs = 20_000;
 
 const quick: RetryOptions = { maxRetries: 2, delayMs: 1 };
-interface RunSeen {
+interface SeenAttempt {
   readonly attempt: number;
   readonly maxAttempts: number;
   readonly at: number;
@@ -37,36 +40,36 @@ interface RunSeen {
   readonly id: string | undefined;
 }
 
-function seenOf(context: StorkContext): RunSeen {
+function seenOf(context: StorkContext): SeenAttempt {
   const { attempt, maxAttempts, firstFailedAt, messageId } = context;
   return { attempt, maxAttempts, firstFailedAt, at: Date.now(), id: messageId };
 }
 
-/** An event handler that fails as often as it is told to, and tells of each run. */
+/** An event handler that fails its first `failures` attempts and records each. */
 function newFailing(
   options: RetryOptions,
   failures = Infinity,
   error: () => Error = () => new ShopError('no'),
 ) {
-  const runs = new Seen<RunSeen>();
+  const attempts = new Seen<SeenAttempt>();
   @Controller()
   class Failing {
     @EventPattern<string>('work')
     @Retry(options)
     work(@Ctx() context: StorkContext): void {
-      runs.add(seenOf(context));
-      if (runs.all.length <= failures) throw error();
+      attempts.add(seenOf(context));
+      if (attempts.all.length <= failures) throw error();
     }
   }
-  return { runs, Failing };
+  return { attempts, Failing };
 }
 
-/** failure → another run → success or dead letter */
+/** failure → next attempt → success or dead letter */
 export function retryContract(harness: DriverHarness): void {
-  describe('in place', () => inPlace(harness));
+  describe('in process', () => inProcess(harness));
   describe('requests', () => requests(harness));
   describe('verbs', () => verbs(harness));
-  describe('what is kept in the end', () => deadLetters(harness));
+  describe('dead letters', () => deadLetters(harness));
 }
 
 function start(
@@ -77,12 +80,12 @@ function start(
   return startApp(harness, { controllers: [controller], ...more });
 }
 
-function inPlace(harness: DriverHarness): void {
-  it('runs a handler again until it succeeds, each run with its number', async () => {
-    const { runs, Failing } = newFailing(quick, 2);
+function inProcess(harness: DriverHarness): void {
+  it('retries a handler until it succeeds, each attempt with its number', async () => {
+    const { attempts, Failing } = newFailing(quick, 2);
     const { client, settled, service, source } = await start(harness, Failing);
     await client.publish('work', 1);
-    const seen = await runs.count(3);
+    const seen = await attempts.count(3);
     await settled();
     expect(seen.map(({ attempt, maxAttempts }) => [attempt, maxAttempts])).toEqual([
       [1, 3],
@@ -95,11 +98,11 @@ function inPlace(harness: DriverHarness): void {
     expect(service.state()['main']!.counts).toMatchObject({ received: 1, handled: 1, retried: 2 });
   });
 
-  it('runs a handler four times and then keeps the message, where nothing is configured', async () => {
-    const { runs, Failing } = newFailing({});
+  it('attempts a handler four times and then dead-letters the message, with nothing configured', async () => {
+    const { attempts, Failing } = newFailing({});
     const { client, deadLetters, settled } = await start(harness, Failing, { module: { retry: {} } });
     await client.publish('work', 1);
-    const times = (await runs.count(4)).map(({ at }) => at);
+    const times = (await attempts.count(4)).map(({ at }) => at);
     const [deadLetter] = await deadLetters(1);
     await settled();
     expect([deathReason(deadLetter!), headerText(deadLetter, 'stork-attempt')]).toEqual([
@@ -110,13 +113,13 @@ function inPlace(harness: DriverHarness): void {
       expect(times[i + 1]! - times[i]!).toBeLessThanOrEqual(longestMs + busyMs);
   });
 
-  it('keeps a dead letter when no run is left, with the number of the last', async () => {
-    const { runs, Failing } = newFailing(quick);
+  it('dead-letters the message when no attempt is left, with the number of the last', async () => {
+    const { attempts, Failing } = newFailing(quick);
     const { client, deadLetters, settled } = await start(harness, Failing);
     await client.publish('work', 1);
     const [deadLetter] = await deadLetters(1);
     await settled();
-    expect(runs.all.length).toBe(3);
+    expect(attempts.all.length).toBe(3);
     expect([deathReason(deadLetter!), headerText(deadLetter, 'stork-attempt')]).toEqual([
       'retries-exhausted',
       '3',
@@ -135,15 +138,15 @@ function inPlace(harness: DriverHarness): void {
       () => new Error('no', { cause: new DeclinedError('no') }),
     ],
     ['retryOn', { retryOn: [DeclinedError] }, () => new ShopError('no')],
-  ])('runs once what no run can mend, and says so: %s', async (_, options, error) => {
-    const { runs, Failing } = newFailing({ ...quick, ...options }, Infinity, error);
+  ])('attempts a fatal failure once and records the reason: %s', async (_, options, error) => {
+    const { attempts, Failing } = newFailing({ ...quick, ...options }, Infinity, error);
     const { client, deadLetters } = await start(harness, Failing);
     await client.publish('work', 1);
     expect((await deadLetters(1)).map(deathReason)).toEqual(['fatal']);
-    expect(runs.all.length).toBe(1);
+    expect(attempts.all.length).toBe(1);
   });
 
-  it('never runs again what validation or a guard has refused; a guard that fails is an ordinary failure', async () => {
+  it('never retries what validation or a guard has refused; a guard that throws is an ordinary failure', async () => {
     const asked: string[] = [];
     const guard = (name: string, answer: () => boolean): CanActivate => ({
       canActivate: () => {
@@ -172,11 +175,11 @@ function inPlace(harness: DriverHarness): void {
     await client.publish('valid', { quantity: -1 }, { key: 'k' });
     await client.publish('refused', 1, { key: 'k' });
     await client.publish('broken', 1, { key: 'k' });
-    const told = (await deadLetters(3)).map((deadLetter) => [
+    const notified = (await deadLetters(3)).map((deadLetter) => [
       deathReason(deadLetter),
       headerText(deadLetter, 'stork-attempt'),
     ]);
-    expect(told.toSorted()).toEqual([
+    expect(notified.toSorted()).toEqual([
       ['fatal', '1'],
       ['invalid', '1'],
       ['retries-exhausted', '3'],
@@ -184,7 +187,7 @@ function inPlace(harness: DriverHarness): void {
     expect(asked).toEqual(['refused', 'broken', 'broken', 'broken']);
   });
 
-  it('keeps the order of a key while it waits, and holds up no other', async () => {
+  it('keeps the order of a key during back-off, and delays no other key', async () => {
     const seen = new Seen<string>();
     const gate = new Gate();
     @Controller()
@@ -205,7 +208,7 @@ function inPlace(harness: DriverHarness): void {
     expect(seen.all.filter((name) => name !== 'b1')).toEqual(['a1', 'a1', 'a2']);
   });
 
-  it('runs again only the one of several handlers that failed', async () => {
+  it('retries only the handler that failed, of several handlers', async () => {
     const seen = new Seen<string>();
     @Controller()
     @Retry(quick)
@@ -229,59 +232,62 @@ function inPlace(harness: DriverHarness): void {
     expect([...seen.all].toSorted()).toEqual(['fails 1', 'fails 2', 'fails 3', 'fine']);
   });
 
-  it('ends its wait at once with the application; the message stays, its attempts uncounted', async () => {
-    const told = new Seen<number>();
+  it('ends the back-off at shutdown; the message stays in its source, the attempt uncounted', async () => {
+    const notified = new Seen<number>();
     const slow = { maxRetries: 1, delayMs: 30_000, jitter: 'none' as const };
-    const { runs, Failing } = newFailing({ ...slow, onRetry: (_, __, delayMs) => told.add(delayMs) }, 1);
+    const { attempts, Failing } = newFailing(
+      { ...slow, onRetry: (_, __, delayMs) => notified.add(delayMs) },
+      1,
+    );
     const first = await start(harness, Failing);
     await first.client.publish('work', 1, { messageId: 'm-1' });
-    expect(await told.count(1)).toEqual([30_000]);
+    expect(await notified.count(1)).toEqual([30_000]);
     const began = Date.now();
     await first.close();
     expect(Date.now() - began).toBeLessThan(25_000);
     const second = await start(harness, Failing, { source: first.source });
-    const [, again] = await runs.count(2);
+    const [, again] = await attempts.count(2);
     await second.settled();
     expect(again).toMatchObject({ attempt: 1, id: 'm-1' });
     expect(await harness.deadLetters(first.source)).toEqual([]);
   });
 
-  it('ends its wait with the connection, and the message comes again', async () => {
-    const told = new Seen<number>();
-    const { runs, Failing } = newFailing(
-      { maxRetries: 1, delayMs: 30_000, jitter: 'none', onRetry: (n) => told.add(n) },
+  it('ends the back-off when the connection is lost, and the message is redelivered', async () => {
+    const notified = new Seen<number>();
+    const { attempts, Failing } = newFailing(
+      { maxRetries: 1, delayMs: 30_000, jitter: 'none', onRetry: (n) => notified.add(n) },
       1,
     );
     const { client, settled } = await start(harness, Failing, { transport: harness.impatient });
     await client.publish('work', 1);
-    await told.count(1);
+    await notified.count(1);
     await harness.dropConnections();
-    const [, again] = await runs.count(2);
+    const [, again] = await attempts.count(2);
     expect(again!.attempt).toBe(1);
     await settled();
   });
 
-  it('tells onRetry which run failed, why, and how long it waits; what that throws changes nothing', async () => {
-    const told = new Seen<unknown[]>();
+  it('passes the failed attempt, the error and the delay to onRetry; an exception there changes nothing', async () => {
+    const notified = new Seen<unknown[]>();
     const onRetry = (attempt: number, error: unknown, delayMs: number): void => {
-      told.add([attempt, (error as Error).message, delayMs]);
+      notified.add([attempt, (error as Error).message, delayMs]);
       throw new Error('a bug');
     };
-    const { runs, Failing } = newFailing(
+    const { attempts, Failing } = newFailing(
       { maxRetries: 2, delayMs: 2, factor: 3, jitter: 'none', onRetry },
       2,
     );
     const { client, settled } = await start(harness, Failing);
     await client.publish('work', 1);
-    await runs.count(3);
+    await attempts.count(3);
     await settled();
-    expect(told.all).toEqual([
+    expect(notified.all).toEqual([
       [1, 'no', 2],
       [2, 'no', 6],
     ]);
   });
 
-  it('takes the nearest word for each option: module, transport, bound by hand, class, method', async () => {
+  it('merges options field by field: module, transport, interceptor, class, method', async () => {
     const seen = new Seen<string>();
     const note = ({ pattern, maxAttempts }: StorkContext): void => seen.add(`${pattern} ${maxAttempts}`);
     @Controller()
@@ -292,7 +298,7 @@ function inPlace(harness: DriverHarness): void {
       }
       @EventPattern<string>('by-hand')
       @UseInterceptors(new RetryInterceptor({ maxRetries: 4 }))
-      byHand(@Ctx() context: StorkContext): void {
+      withInterceptor(@Ctx() context: StorkContext): void {
         note(context);
       }
     }
@@ -323,19 +329,22 @@ function inPlace(harness: DriverHarness): void {
     ]);
   });
 
-  it('counts a result that nobody wants as a failure', async () => {
-    const { runs, Failing } = newFailing({ ...quick, retryOnResult: (result) => result === undefined }, 0);
+  it('treats a result that retryOnResult matches as a failure', async () => {
+    const { attempts, Failing } = newFailing(
+      { ...quick, retryOnResult: (result) => result === undefined },
+      0,
+    );
     const { client, deadLetters } = await start(harness, Failing);
     await client.publish('work', 1);
     const [deadLetter] = await deadLetters(1);
     expect(headerText(deadLetter, 'stork-error-name')).toBe('ResultRejectedError');
-    expect(runs.all.length).toBe(3);
+    expect(attempts.all.length).toBe(3);
   });
 }
 
 function requests(harness: DriverHarness): void {
   const newAsked = (failures: number, error: () => Error) => {
-    const runs = new Seen<number>();
+    const attempts = new Seen<number>();
     @Controller()
     @Retry({ maxRetries: 3, delayMs: 1 })
     class Asked {
@@ -349,52 +358,52 @@ function requests(harness: DriverHarness): void {
         return this.#answer(n);
       }
       #answer(n: number): number {
-        runs.add(n);
-        if (runs.all.length <= failures) throw error();
+        attempts.add(n);
+        if (attempts.all.length <= failures) throw error();
         return n * 2;
       }
     }
-    return { runs, Asked };
+    return { attempts, Asked };
   };
 
   it('answers a request whose handler fails twice and then succeeds', async () => {
-    const { runs, Asked } = newAsked(2, () => new ShopError('no'));
+    const { attempts, Asked } = newAsked(2, () => new ShopError('no'));
     const { client, settled, source } = await start(harness, Asked);
     expect(await client.request('ask', 21)).toBe(42);
     await settled();
-    expect(runs.all.length).toBe(3);
+    expect(attempts.all.length).toBe(3);
     expect(await harness.deadLetters(source)).toEqual([]);
   });
 
-  it('answers with the error when no run is left, and keeps nothing', async () => {
-    const { runs, Asked } = newAsked(Infinity, () => new ShopError('no'));
+  it('answers with the error when no attempt is left, and creates no dead letter', async () => {
+    const { attempts, Asked } = newAsked(Infinity, () => new ShopError('no'));
     const { client, settled, source } = await start(harness, Asked);
     await expect(client.request('ask', 1)).rejects.toMatchObject({ message: 'no', code: 'HANDLER_FAILED' });
     await settled();
-    expect(runs.all.length).toBe(4);
+    expect(attempts.all.length).toBe(4);
     expect(await harness.deadLetters(source)).toEqual([]);
   });
 
-  it('keeps a failed request too where @DeadLetter() or the module asks for it', async () => {
-    const { runs, Asked } = newAsked(Infinity, () => new ShopError('no'));
+  it('dead-letters a failed request too if @DeadLetter() or the module enables it', async () => {
+    const { attempts, Asked } = newAsked(Infinity, () => new ShopError('no'));
     const one = await start(harness, Asked);
     await expect(one.client.request('ask.kept', 1)).rejects.toMatchObject({ message: 'no' });
     expect((await one.deadLetters(1)).map((deadLetter) => headerText(deadLetter, 'stork-attempt'))).toEqual([
       '4',
     ]);
     await one.settled();
-    expect(runs.all.length).toBe(4);
+    expect(attempts.all.length).toBe(4);
     const other = await start(harness, Asked, { module: { deadLetter: { requests: true } } });
     await expect(other.client.request('ask', 1)).rejects.toMatchObject({ message: 'no' });
     expect((await other.deadLetters(1)).map(deathReason)).toEqual(['retries-exhausted']);
   });
 
-  it('gives a deliberate answer at once and keeps nothing of it, unless retryOn names it', async () => {
-    const { runs, Asked } = newAsked(Infinity, () => new RpcException('sold out'));
+  it('sends a deliberate error answer at once and creates no dead letter, unless retryOn names it', async () => {
+    const { attempts, Asked } = newAsked(Infinity, () => new RpcException('sold out'));
     const { client, settled, source } = await start(harness, Asked);
     await expect(client.request('ask.kept', 1)).rejects.toMatchObject({ message: 'sold out' });
     await settled();
-    expect(runs.all.length).toBe(1);
+    expect(attempts.all.length).toBe(1);
     expect(await harness.deadLetters(source)).toEqual([]);
     const named = new Seen<number>();
     @Controller()
@@ -411,15 +420,15 @@ function requests(harness: DriverHarness): void {
     expect(await other.client.request('ask', 1)).toBe(1);
   });
 
-  it('begins no stream anew of which the caller has the first items', async () => {
-    const runs = new Seen<number>();
+  it('does not retry a stream after its first items were sent', async () => {
+    const attempts = new Seen<number>();
     const sent = new Gate();
     @Controller()
     class Streams {
       @MessagePattern('stream')
       @Retry(quick)
       stream() {
-        runs.add(1);
+        attempts.add(1);
         const cut = from(sent.opened).pipe(switchMap(() => throwError(() => new ShopError('cut'))));
         return concat(of(1, 2), cut);
       }
@@ -436,20 +445,20 @@ function requests(harness: DriverHarness): void {
       });
     });
     await settled();
-    expect([items, runs.all.length]).toEqual([[1, 2], 1]);
+    expect([items, attempts.all.length]).toEqual([[1, 2], 1]);
     expect(failure).toMatchObject({ message: 'cut' });
   });
 }
 
 function verbs(harness: DriverHarness): void {
-  it('ctx.retry() is one of the runs; where none is left the message is a dead letter', async () => {
-    const runs = new Seen<RunSeen>();
+  it('ctx.retry() counts as an attempt; when none is left the message becomes a dead letter', async () => {
+    const attempts = new Seen<SeenAttempt>();
     @Controller()
     class Asks {
       @EventPattern<string>('work')
       @Retry(quick)
       work(@Ctx() context: StorkContext): void {
-        runs.add(seenOf(context));
+        attempts.add(seenOf(context));
         context.retry();
       }
     }
@@ -457,36 +466,36 @@ function verbs(harness: DriverHarness): void {
     await client.publish('work', 1);
     const [deadLetter] = await deadLetters(1);
     await settled();
-    expect(runs.all.map(({ attempt }) => attempt)).toEqual([1, 2, 3]);
+    expect(attempts.all.map(({ attempt }) => attempt)).toEqual([1, 2, 3]);
     expect([deathReason(deadLetter!), headerText(deadLetter, 'stork-error-name')]).toEqual([
       'retries-exhausted',
       'RetriesExhaustedError',
     ]);
   });
 
-  it('ctx.retry({ delayMs }) runs it again, and never early', async () => {
-    const runs = new Seen<RunSeen>();
-    const told = new Seen<number>();
+  it('ctx.retry({ delayMs }) retries after the delay, never early', async () => {
+    const attempts = new Seen<SeenAttempt>();
+    const notified = new Seen<number>();
     @Controller()
     class Asks {
       @EventPattern<string>('work')
-      @Retry({ maxRetries: 1, onRetry: (_, __, delayMs) => told.add(delayMs) })
+      @Retry({ maxRetries: 1, onRetry: (_, __, delayMs) => notified.add(delayMs) })
       work(@Ctx() context: StorkContext): void {
-        runs.add(seenOf(context));
+        attempts.add(seenOf(context));
         if (context.attempt === 1) context.retry({ delayMs: 150 });
       }
     }
     const { client, settled } = await start(harness, Asks);
     await client.publish('work', 1);
-    const [first, second] = await runs.count(2);
+    const [first, second] = await attempts.count(2);
     await settled();
     expect(second!.attempt).toBe(2);
-    const [delayMs] = told.all;
+    const [delayMs] = notified.all;
     expect(delayMs).toBeGreaterThanOrEqual(150);
     expect(second!.at - first!.at).toBeGreaterThanOrEqual(delayMs! - 1);
   });
 
-  it('refuses a delay that is none', async () => {
+  it('refuses an invalid delay', async () => {
     @Controller()
     class Asks {
       @EventPattern<string>('work')
@@ -501,7 +510,7 @@ function verbs(harness: DriverHarness): void {
     );
   });
 
-  it('ctx.deadLetter(reason) keeps the message at once, and tells a caller', async () => {
+  it('ctx.deadLetter(reason) dead-letters the message at once, and answers a caller with the reason', async () => {
     @Controller()
     @Retry(quick)
     class Rejects {
@@ -530,15 +539,15 @@ function verbs(harness: DriverHarness): void {
 }
 
 function deadLetters(harness: DriverHarness): void {
-  it('redacts, leaves the stack out, and tells of the letter once it is stored', async () => {
-    const told = new Seen<DeadLetterNotice>();
+  it('redacts, leaves out the stack, and calls onDeadLetter once the dead letter is stored', async () => {
+    const notified = new Seen<DeadLetterNotice>();
     @Controller()
     class Secret {
       @EventPattern<string>('work')
       @DeadLetter({
         includeStack: false,
         redact: (text) => text.replaceAll(/\d{4}/g, '****'),
-        onDeadLetter: (notice) => told.add(notice),
+        onDeadLetter: (notice) => notified.add(notice),
       })
       work(): never {
         throw new ShopError('card 1234');
@@ -546,7 +555,7 @@ function deadLetters(harness: DriverHarness): void {
     }
     const { client, deadLetters, source } = await start(harness, Secret);
     await client.publish('work', 1, { messageId: 'm-1' });
-    const [notice] = await told.count(1);
+    const [notice] = await notified.count(1);
     expect(await harness.deadLetters(source)).toHaveLength(1);
     const [deadLetter] = await deadLetters(1);
     expect(headerText(deadLetter, 'stork-error-message')).toBe('card ****');
@@ -559,7 +568,7 @@ function deadLetters(harness: DriverHarness): void {
     });
   });
 
-  it('drops and counts what a handler keeps no letters of', async () => {
+  it('drops and counts the failed messages of a handler with dead letters disabled', async () => {
     @Controller()
     class Careless {
       @EventPattern<string>('work')
@@ -576,7 +585,7 @@ function deadLetters(harness: DriverHarness): void {
   });
 }
 
-/** Where messages can come back through the broker. */
+/** Redelivery through the broker. */
 export function redeliveryContract(harness: DriverHarness): void {
   const redelivered = (delays: readonly number[], more: RetryOptions = {}): RetryOptions => ({
     maxRetries: 0,
@@ -584,21 +593,23 @@ export function redeliveryContract(harness: DriverHarness): void {
     ...more,
   });
 
-  it('comes back after each delay, never early, and is the same message', async () => {
-    const told = new Seen<number>();
-    const { runs, Failing } = newFailing(redelivered([300, 100], { onRetry: (_, __, ms) => told.add(ms) }));
+  it('redelivers after each delay, never early, the same message', async () => {
+    const notified = new Seen<number>();
+    const { attempts, Failing } = newFailing(
+      redelivered([300, 100], { onRetry: (_, __, ms) => notified.add(ms) }),
+    );
     const { client, deadLetters, settled, service } = await start(harness, Failing);
     await client.publish('work', { n: 1 }, { messageId: 'm-1', key: 'k', headers: { tenant: 'blue' } });
     const [deadLetter] = await deadLetters(1);
     await settled();
-    expect(runs.all.map(({ attempt, maxAttempts, id }) => [attempt, maxAttempts, id])).toEqual([
+    expect(attempts.all.map(({ attempt, maxAttempts, id }) => [attempt, maxAttempts, id])).toEqual([
       [1, 3, 'm-1'],
       [2, 3, 'm-1'],
       [3, 3, 'm-1'],
     ]);
-    expect(told.all).toEqual([300, 100]);
-    const gaps = [1, 2].map((i) => runs.all[i]!.at - runs.all[i - 1]!.at);
-    for (const [i, delayMs] of told.all.entries()) {
+    expect(notified.all).toEqual([300, 100]);
+    const gaps = [1, 2].map((i) => attempts.all[i]!.at - attempts.all[i - 1]!.at);
+    for (const [i, delayMs] of notified.all.entries()) {
       expect(gaps[i]).toBeGreaterThanOrEqual(delayMs - 1);
       expect(gaps[i]).toBeLessThan(delayMs + busyMs);
     }
@@ -611,7 +622,7 @@ export function redeliveryContract(harness: DriverHarness): void {
     expect(service.state()['main']!.counts).toMatchObject({ redelivered: 2, 'dead-lettered': 1 });
   });
 
-  it('brings it back to the handler that failed, and to no other', async () => {
+  it('redelivers to the handler that failed, and to no other', async () => {
     const seen = new Seen<string>();
     @Controller()
     class Several {
@@ -642,7 +653,7 @@ export function redeliveryContract(harness: DriverHarness): void {
     expect([...seen.all].toSorted()).toEqual(['fine', 'one 1', 'one 2', 'two 1', 'two 2']);
   });
 
-  it('holds up neither the source nor a shorter delay', async () => {
+  it('delays neither the source nor a shorter delay', async () => {
     const seen = new Seen<string>();
     @Controller()
     class Delayed {
@@ -666,27 +677,27 @@ export function redeliveryContract(harness: DriverHarness): void {
     const { client, settled } = await start(harness, Delayed, { transport: { concurrency: 1 } });
     for (const pattern of ['long', 'short', 'fine']) await client.publish(pattern, 1, { key: 'k' });
     const all = await seen.count(5);
-    // On a slow machine the short delay may be over before the last message is even sent.
+    // On a slow machine the short delay may pass before the last message is sent.
     expect(all.filter((one) => one !== 'fine')).toEqual(['long 1', 'short 1', 'short 2', 'long 2']);
     expect(all.indexOf('fine')).toBeLessThan(all.indexOf('long 2'));
     await settled();
   });
 
-  it('goes on with its number after a restart', async () => {
-    const { runs, Failing } = newFailing(redelivered([1_500]), 1);
+  it('continues counting attempts after a restart', async () => {
+    const { attempts, Failing } = newFailing(redelivered([1_500]), 1);
     const first = await start(harness, Failing);
     await first.client.publish('work', 1, { messageId: 'm-1' });
-    await runs.count(1);
+    await attempts.count(1);
     await first.settled();
     await first.close();
     const second = await start(harness, Failing, { source: first.source });
-    const [one, two] = await runs.count(2);
+    const [one, two] = await attempts.count(2);
     await second.settled();
     expect(two).toMatchObject({ attempt: 2, id: 'm-1' });
     expect(Math.abs(two!.firstFailedAt! - one!.at)).toBeLessThan(1_000);
   });
 
-  it('lets the run that comes back answer a request', async () => {
+  it('lets the redelivered attempt answer a request', async () => {
     const attempts = new Seen<number>();
     @Controller()
     class Asked {
@@ -705,7 +716,7 @@ export function redeliveryContract(harness: DriverHarness): void {
     expect(await harness.deadLetters(source)).toEqual([]);
   });
 
-  it('answers at once where the caller would be gone by the next run', async () => {
+  it("answers at once if the caller's deadline passes before the next attempt", async () => {
     @Controller()
     class Asked {
       @MessagePattern('ask')

@@ -48,7 +48,7 @@ export function routingContract(harness: DriverHarness): void {
     expect(await deadLetters(1)).toHaveLength(1);
   });
 
-  it('catches everything by #', async () => {
+  it('matches everything by #', async () => {
     const seen = new Seen<string>();
     @Controller()
     class CatchAll {
@@ -69,7 +69,7 @@ export function routingContract(harness: DriverHarness): void {
     expect(await harness.deadLetters(source)).toEqual([]);
   });
 
-  it('takes the most exact of several message handlers', async () => {
+  it('selects the most exact of several message handlers', async () => {
     @Controller()
     class Answers {
       @MessagePattern('#')
@@ -91,7 +91,7 @@ export function routingContract(harness: DriverHarness): void {
     expect(await client.request('x', 1)).toBe('any');
   });
 
-  it('runs one method once though several of its patterns match', async () => {
+  it('calls a method once although several of its patterns match', async () => {
     const seen = new Seen<string>();
     @Controller()
     class Many {

@@ -8,14 +8,14 @@ import type { DriverHarness } from '../harness.js';
 
 const timeoutMs = 50;
 
-/** What does nothing until it is told to stop. */
+/** Waits until the signal aborts. */
 function untilAborted({ signal }: StorkContext): Promise<void> {
   return new Promise((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
 }
 
-/** a run past its time → aborted, a failure like any other */
+/** an attempt beyond timeoutMs → aborted, a failure like any other */
 export function timeLimitContract(harness: DriverHarness): void {
-  it('aborts a run that takes too long, each with a signal of its own, and keeps the message as a time-out', async () => {
+  it('aborts an attempt that exceeds timeoutMs, each with its own signal, and dead-letters the message with the reason timeout', async () => {
     const signals = new Seen<AbortSignal>();
     @Controller()
     class Slow {
@@ -44,8 +44,8 @@ export function timeLimitContract(harness: DriverHarness): void {
     }
   });
 
-  it('runs again after a time-out; a message that then succeeds is handled', async () => {
-    const runs = new Seen<number>();
+  it('retries after a timeout; a message that then succeeds is handled', async () => {
+    const attempts = new Seen<number>();
     @Controller()
     class Slow {
       @EventPattern<string>('work')
@@ -53,38 +53,38 @@ export function timeLimitContract(harness: DriverHarness): void {
       @Idempotent()
       @Retry({ maxRetries: 1, delayMs: 1 })
       async work(@Ctx() context: StorkContext): Promise<void> {
-        runs.add(context.attempt);
+        attempts.add(context.attempt);
         if (context.attempt === 1) await untilAborted(context);
       }
     }
     const { client, service, settled, source } = await startApp(harness, { controllers: [Slow] });
     await client.publish('work', 1);
-    await runs.count(2);
+    await attempts.count(2);
     await settled();
-    expect(runs.all).toEqual([1, 2]);
+    expect(attempts.all).toEqual([1, 2]);
     expect(service.state()['main']!.counts).toMatchObject({ handled: 1, retried: 1 });
     expect(await harness.deadLetters(source)).toEqual([]);
   });
 
-  it('never runs again where failOn names it', async () => {
-    const runs = new Seen<number>();
+  it('never retries a timeout that failOn names', async () => {
+    const attempts = new Seen<number>();
     @Controller()
     class Slow {
       @EventPattern<string>('work')
       @Consume({ timeoutMs })
       @Retry({ maxRetries: 3, delayMs: 1, failOn: [HandlerTimeoutError] })
       async work(@Ctx() context: StorkContext): Promise<void> {
-        runs.add(context.attempt);
+        attempts.add(context.attempt);
         await untilAborted(context);
       }
     }
     const { client, deadLetters } = await startApp(harness, { controllers: [Slow] });
     await client.publish('work', 1);
     expect((await deadLetters(1)).map(deathReason)).toEqual(['timeout']);
-    expect(runs.all).toEqual([1]);
+    expect(attempts.all).toEqual([1]);
   });
 
-  it('tells a caller by a code, and nothing of what the run says later', async () => {
+  it('answers a caller with the timeout code, and ignores later results of the attempt', async () => {
     const verbs = new Seen<boolean>();
     @Controller()
     class Slow {
@@ -103,17 +103,17 @@ export function timeLimitContract(harness: DriverHarness): void {
       }
     }
     const { client, settled } = await startApp(harness, { controllers: [Slow] });
-    const told = { code: 'HANDLER_TIMEOUT', remoteName: 'HandlerTimeoutError', retryable: true };
-    await expect(client.request('late', 1)).rejects.toMatchObject(told);
-    await expect(client.request('stream', 1)).rejects.toMatchObject(told);
+    const timeoutError = { code: 'HANDLER_TIMEOUT', remoteName: 'HandlerTimeoutError', retryable: true };
+    await expect(client.request('late', 1)).rejects.toMatchObject(timeoutError);
+    await expect(client.request('stream', 1)).rejects.toMatchObject(timeoutError);
     await settled();
     expect(await verbs.count(2)).toEqual([false, true]);
   });
 
-  it('lets what follows of its key wait until the run has ended', async () => {
+  it('delays the next message of its key until the timed-out attempt has ended', async () => {
     const seen = new Seen<string>();
     const gate = new Gate();
-    const told = new Gate();
+    const aborted = new Gate();
     @Controller()
     class Slow {
       @EventPattern<string>('work')
@@ -122,7 +122,7 @@ export function timeLimitContract(harness: DriverHarness): void {
         seen.add(`${name} begins`);
         if (name !== 'a1') return;
         await untilAborted(context);
-        told.open();
+        aborted.open();
         await gate.opened;
         seen.add(`${name} ends`);
       }
@@ -135,8 +135,8 @@ export function timeLimitContract(harness: DriverHarness): void {
       );
     await client.publish('work', 'a1', { key: 'a' });
     await client.publish('work', 'a2', { key: 'a' });
-    await told.opened;
-    // By the time that another key's is handled, its own would be.
+    await aborted.opened;
+    // When a message of another key is handled, this key's next message would be too if it did not wait.
     await client.publish('work', 'b1', { key: 'b' });
     await seen.count(2);
     await settledBut(2);
@@ -147,7 +147,7 @@ export function timeLimitContract(harness: DriverHarness): void {
     expect(seen.all).toEqual(['a1 begins', 'b1 begins', 'a1 ends', 'a2 begins']);
   });
 
-  it('gives what a handler that is in time says and emits, and what it says of its message', async () => {
+  it('passes on the results, items and verbs of a handler that ends in time', async () => {
     const first = new Seen<StorkContext>();
     @Controller()
     class Quick {
@@ -178,7 +178,7 @@ export function timeLimitContract(harness: DriverHarness): void {
     });
   });
 
-  it('refuses a time-out that is none', async () => {
+  it('refuses an invalid timeout', async () => {
     @Controller()
     class Slow {
       @EventPattern<string>('work')

@@ -122,7 +122,7 @@ describe.skipIf(brokers === undefined)('Kafka: handlers that take long', () => {
     expect(seen.all.length).toBe(500);
   });
 
-  it('and fail become letters, and their partition goes on', async () => {
+  it('and fail become dead letters, and their partition continues', async () => {
     const [topic, group] = [await raw().topic(2), uniqueName()];
     const seen = new Seen<number>();
     const handle = (body: unknown): void => {

@@ -4,7 +4,7 @@ import { isStorkError } from 'nestjs-stork';
 import type { StoredDeadLetter, DeadLetterAction } from '../../../lib/core/port/dead-letter-store.js';
 import { startProxiedKafka, type ProxiedKafka } from '../../support/proxied-kafka.js';
 import { committedNumbers } from './committed-numbers.js';
-import { openDesk, replayAll, warnings } from './letter-desk.js';
+import { openStore, replayAll, warnings } from './dead-letter-stores.js';
 import { brokers, Raw, range, uniqueName } from './support.js';
 
 const count = 400;
@@ -34,7 +34,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters over a network that 
     };
     const messages = range(0, count).map((n) => ({ key: `key ${n % 7}`, value: String(n), headers }));
     await raw.producer.send({ topic, messages });
-    const { store, close } = await openDesk({ brokers: own!.proxied, groupId: group }, { source });
+    const { store, close } = await openStore({ brokers: own!.proxied, groupId: group }, { source });
     onTestFinished(close);
     return { source, group, store };
   }

@@ -17,8 +17,8 @@ import {
 import { systemClock } from '../../../lib/core/runtime/clock.js';
 import { useWorkerFile } from '../../support/worker-file.js';
 import { committedNumbers } from './committed-numbers.js';
-import { openDesk, replayAll, warnings } from './letter-desk.js';
-import type { ReplayerSettings } from './letter-replayer.js';
+import { openStore, replayAll, warnings } from './dead-letter-stores.js';
+import type { ReplayerSettings } from './dead-letter-replayer.js';
 import { brokers, eventually, range, startKafkaApp, uniqueName, useRaw } from './support.js';
 
 const forEver = new AbortController().signal;
@@ -31,7 +31,10 @@ interface PreparedDeadLetter {
 }
 
 /** As a consumer of ours writes it. */
-function letterOf(source: string, { n, group, key = `key ${n % 17}`, headers }: PreparedDeadLetter): Message {
+function deadLetterOf(
+  source: string,
+  { n, group, key = `key ${n % 17}`, headers }: PreparedDeadLetter,
+): Message {
   return {
     key,
     value: String(n),
@@ -51,7 +54,7 @@ function letterOf(source: string, { n, group, key = `key ${n % 17}`, headers }: 
 
 describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
   const raw = useRaw();
-  const replayer = useWorkerFile('test/e2e/kafka/letter-replayer.ts', brokers === undefined);
+  const replayer = useWorkerFile('test/e2e/kafka/dead-letter-replayer.ts', brokers === undefined);
 
   /** A source with its dead letter topic, of as many partitions. */
   async function newSource(partitions = 1): Promise<string> {
@@ -61,17 +64,17 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
   }
 
   async function bury(source: string, deadLetters: readonly PreparedDeadLetter[]): Promise<void> {
-    const messages = deadLetters.map((deadLetter) => letterOf(source, deadLetter));
+    const messages = deadLetters.map((deadLetter) => deadLetterOf(source, deadLetter));
     for (let i = 0; i < messages.length; i += 1_000)
       await raw().producer.send({ topic: `${source}.dlq`, messages: messages.slice(i, i + 1_000) });
   }
 
-  async function boxOf(
+  async function storeOf(
     group: string,
     source: string,
     options: Partial<KafkaOptions> = {},
   ): Promise<DeadLetterStore> {
-    const desk = await openDesk({ brokers, groupId: group, ...options }, { source });
+    const desk = await openStore({ brokers, groupId: group, ...options }, { source });
     onTestFinished(desk.close);
     return desk.store;
   }
@@ -94,7 +97,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
 
   const retryOf = (source: string, group: string): string => `${source}.retry.${group}.0`;
 
-  describe('looking at them', () => {
+  describe('browsing them', () => {
     it('finds what a failing handler left, the same each time, and commits nothing', async () => {
       const source = await raw().topic(3);
       const group = raw().name();
@@ -126,7 +129,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
     it('ends where the log does: empty, or with what was aborted, or before what is open', async () => {
       const [source, group] = [await newSource(4), raw().name()];
       const topic = `${source}.dlq`;
-      const store = await boxOf(group, source);
+      const store = await storeOf(group, source);
       expect(await numbersIn(store)).toEqual([]);
       expect(await store.count()).toBe(0);
       const producer = raw().kafka.producer({
@@ -138,7 +141,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       onTestFinished(() => producer.disconnect());
       const write = async (partition: number, n: number) => {
         const transaction = await producer.transaction();
-        const message = { ...letterOf(source, { n, group }), partition };
+        const message = { ...deadLetterOf(source, { n, group }), partition };
         await transaction.send({ topic, messages: [message] });
         return transaction;
       };
@@ -161,7 +164,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         source,
         range(0, 10).map((n) => ({ n, group })),
       );
-      const store = await boxOf(group, source);
+      const store = await storeOf(group, source);
       const seen: number[] = [];
       const visit = async ({ message }: StoredDeadLetter): Promise<DeadLetterAction> => {
         if (seen.length < 5) await bury(source, [{ n: 100 + seen.length, group }]);
@@ -173,7 +176,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       expect((await numbersIn(store)).length).toBe(15);
     });
 
-    it('reads headers that nobody should send', async () => {
+    it('reads invalid headers', async () => {
       const [source, group] = [await newSource(), raw().name()];
       const hostile: IHeaders = {
         constructor: 'mine',
@@ -187,7 +190,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       };
       Object.defineProperty(hostile, '__proto__', { value: 'polluted', enumerable: true });
       await bury(source, [{ n: 0, group, key: null, headers: hostile }]);
-      const store = await boxOf(group, source);
+      const store = await storeOf(group, source);
       const [deadLetter] = await listDeadLetters(store, { filter: {}, signal: forEver, max: 10 });
       expect(deadLetter).toMatchObject({ attempts: 0, replays: 0, failedAt: undefined });
       expect(({} as { polluted?: unknown }).polluted).toBeUndefined();
@@ -204,7 +207,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       const group = raw().name();
       const nowhere = uniqueName();
       const open = (options: Partial<KafkaOptions>, place: object) =>
-        openDesk({ brokers, ...options }, place);
+        openStore({ brokers, ...options }, place);
       await expect(open({ groupId: group }, {})).rejects.toThrow(
         /^source: expected the source topic of the dead letters/,
       );
@@ -220,13 +223,13 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
 
     it('warns where nobody would take back what is replayed', async () => {
       const [source, group] = [await newSource(), raw().name()];
-      const idle = await boxOf(group, source, { isolation: 'read-uncommitted' });
+      const idle = await storeOf(group, source, { isolation: 'read-uncommitted' });
       expect(await idle.warnings()).toEqual([
         expect.stringContaining(`"${group}" has no members`),
         expect.stringContaining('read-uncommitted'),
       ]);
       await startKafkaApp({ group, handlers: { [source]: () => {} } });
-      expect(await (await boxOf(group, source)).warnings()).toEqual([]);
+      expect(await (await storeOf(group, source)).warnings()).toEqual([]);
     });
   });
 
@@ -237,7 +240,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         source,
         range(0, 40).map((n) => ({ n, group: n % 2 === 0 ? mine : theirs })),
       );
-      const store = await boxOf(mine, source);
+      const store = await storeOf(mine, source);
       const even = range(0, 20).map((n) => 2 * n);
       expect(await numbersIn(store)).toEqual(even);
       expect(await store.count()).toBe(40);
@@ -263,13 +266,13 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         'stork-replay-count': '1',
       });
       expect(await raw().admin.listTopics()).not.toContain(retryOf(source, theirs));
-      expect((await numbersIn(await boxOf(theirs, source))).length).toBe(20);
+      expect((await numbersIn(await storeOf(theirs, source))).length).toBe(20);
     });
 
     it('makes its topics as they must be', async () => {
       const [source, group] = [await newSource(3), raw().name()];
       await bury(source, [{ n: 0, group }]);
-      await replayAll(await boxOf(group, source));
+      await replayAll(await storeOf(group, source));
       const config = async (name: string): Promise<Record<string, string>> => {
         const { resources } = await raw().admin.describeConfigs({
           includeSynonyms: false,
@@ -300,7 +303,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         source,
         range(0, 1_000).map((n) => ({ n, group })),
       );
-      const store = await boxOf(group, source);
+      const store = await storeOf(group, source);
       const began = performance.now();
       expect(await replayAll(store)).toMatchObject({ done: 1_000 });
       expect(performance.now() - began).toBeLessThan(50_000);
@@ -321,7 +324,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         });
         await once(child, 'exit');
       }
-      const store = await boxOf(group, source);
+      const store = await storeOf(group, source);
       const left = (await numbersIn(store)).length;
       const { done, skipped: kept, skippedDeadLetters } = await replayAll(store);
       const told = `died at ${deaths.join(', ')}`;
@@ -339,7 +342,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         source,
         range(0, 500).map((n) => ({ n, group })),
       );
-      const boxes = await Promise.all(range(0, 3).map(() => boxOf(group, source)));
+      const boxes = await Promise.all(range(0, 3).map(() => storeOf(group, source)));
       const ends = await Promise.allSettled(boxes.map((store) => replayAll(store, { window: 10 })));
       const told = ends.filter((end) => end.status === 'rejected').map(({ reason }) => reason as Error);
       expect(told.length).toBeGreaterThan(0);
@@ -359,7 +362,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         source,
         range(0, 3).map((n) => ({ n, group })),
       );
-      const [slow, quick] = [await boxOf(group, source), await boxOf(group, source)];
+      const [slow, quick] = [await storeOf(group, source), await storeOf(group, source)];
       const outcomes: DeadLetterOutcome[] = [];
       const visit = async ({ id, message }: StoredDeadLetter): Promise<DeadLetterAction> => {
         if (id === '0/0') await replayAll(quick, { filter: { ids: ['0/0', '0/2'] } });
@@ -380,7 +383,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         source,
         range(0, 3).map((n) => ({ n, group })),
       );
-      const store = await boxOf(group, source);
+      const store = await storeOf(group, source);
       const done: string[] = [];
       let settle!: () => void;
       const settled = new Promise<void>((resolve) => (settle = resolve));
@@ -402,7 +405,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         source,
         range(0, 30).map((n) => ({ n, group })),
       );
-      const store = await boxOf(group, source);
+      const store = await storeOf(group, source);
       const stop = new AbortController();
       const done = new Set<number>();
       const visit = ({ id, message }: StoredDeadLetter): DeadLetterAction | Promise<DeadLetterAction> => {
@@ -427,7 +430,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         source,
         range(0, 40).map((n) => ({ n, group, ...(n % 20 === 7 ? { headers } : {}) })),
       );
-      const store = await boxOf(group, source);
+      const store = await storeOf(group, source);
       const report = await replayAll(store);
       expect(report).toMatchObject({ done: 38, skipped: 2 });
       expect(report.skippedDeadLetters[0]!.why).toContain(`exceeds the size limit of ${retry}`);
@@ -441,7 +444,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       await raw().admin.deleteTopics({ topics: [source] });
       await raw().renew();
       const store = await eventually(async () => {
-        const one = await boxOf(group, source);
+        const one = await storeOf(group, source);
         return (await one.warnings()).some((line) => line.includes('is gone')) ? one : undefined;
       }, 'the topic to be gone');
       const report = await replayAll(store);
@@ -458,7 +461,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         source,
         range(0, 150).map((n) => ({ n, group })),
       );
-      const store = await boxOf(group, source);
+      const store = await storeOf(group, source);
       expect(await discardAll(store, '9')).toMatchObject({ done: 24 });
       expect((await numbersIn(store)).length).toBe(126);
       expect(await discardAll(store)).toMatchObject({ done: 126 });
@@ -479,7 +482,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         source,
         range(0, 5).map((n) => ({ n, group })),
       );
-      expect(await discardAll(await boxOf(group, source))).toMatchObject({ done: 5 });
+      expect(await discardAll(await storeOf(group, source))).toMatchObject({ done: 5 });
       const topic = `${source}.dlq`;
       await raw().admin.deleteTopics({ topics: [topic] });
       await raw().renew();
@@ -493,7 +496,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         source,
         range(10, 5).map((n) => ({ n, group })),
       );
-      expect(await numbersIn(await boxOf(group, source))).toEqual(range(10, 5));
+      expect(await numbersIn(await storeOf(group, source))).toEqual(range(10, 5));
     });
 
     it('count although somebody else has left a transaction open among them', async () => {
@@ -502,7 +505,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         source,
         range(0, 4).map((n) => ({ n, group })),
       );
-      const store = await boxOf(group, source);
+      const store = await storeOf(group, source);
       await discardAll(store, '0');
       const producer = raw().kafka.producer({
         transactionalId: uniqueName(),

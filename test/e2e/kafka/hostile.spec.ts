@@ -100,7 +100,7 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
     expect(deadLetter!.value).toEqual(value);
   });
 
-  it('keeps key, body and headers of its own in a letter, byte for byte', async () => {
+  it('keeps key, body and its own headers in a dead letter, byte for byte', async () => {
     const setup = await start();
     const key = Buffer.from([0x00, 0xff, 0xc3, 0x28, 0x80]);
     const headers = {
@@ -184,7 +184,7 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
     await expectAlive(setup);
   });
 
-  it('in headers of ours is as harmless on the way to a letter', async () => {
+  it('in stork headers is as harmless on the way to a dead letter', async () => {
     const setup = await start();
     await setup.send(
       { value: '1', headers: { ...fine, 'stork-handler': 'no.such' } },
@@ -265,7 +265,7 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
     expect(await foreign().reader.records(`${setup.topic}.dlq`)).toEqual([]);
   });
 
-  it('with headers that a letter topic has no room for is buried without them', async () => {
+  it('with headers that exceed the limit of the dead letter topic is dead-lettered without them', async () => {
     const topic = await foreign().topic();
     await foreign().topic(`${topic}.dlq`, 1, [{ name: 'max.message.bytes', value: '40000' }]);
     const setup: Setup = await start({}, topic);
@@ -277,7 +277,7 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
     await expectAlive(setup);
   });
 
-  it('that no letter can hold stays where it is and blocks nothing else', async () => {
+  it('that no dead letter can hold stays in its partition and blocks nothing else', async () => {
     const topic = await foreign().topic(undefined, 2);
     const small = { name: 'max.message.bytes', value: '20000' };
     await foreign().topic(`${topic}.dlq`, 1, [small]);

@@ -3,7 +3,7 @@ import { Kafka, logLevel, type Admin } from 'kafkajs';
 import { eventually } from '../../contract/app.js';
 import { throwAway, type ThrowAway } from '../../support/brokers/index.mjs';
 import { createTopic } from '../../support/kafka-topics.js';
-import { openDesk, replayAll } from './letter-desk.js';
+import { openStore, replayAll } from './dead-letter-stores.js';
 import { brokers, linesAbout, startKafkaApp, uniqueName } from './support.js';
 
 /** More copies of what groups and transactions are remembered in than there are brokers: none has a coordinator until somebody makes the topics. */
@@ -51,7 +51,7 @@ describe.skipIf(brokers === undefined)('Kafka: a coordinator that comes late', (
     const headers = { 'stork-origin': source, 'stork-group': group, 'stork-death-reason': 'rejected' };
     await producer.send({ topic: `${source}.dlq`, messages: [{ value: '1', headers }] });
     await producer.disconnect();
-    const desk = await openDesk({ brokers: server.brokers, groupId: group }, { source });
+    const desk = await openStore({ brokers: server.brokers, groupId: group }, { source });
     try {
       const replayed = replayAll(desk.store);
       await Promise.race([replayed, new Promise((go) => setTimeout(go, awayMs))]);

@@ -15,7 +15,7 @@ import { KafkaContext } from 'nestjs-stork/kafka';
 import { throwAway, type ThrowAway } from '../../support/brokers/index.mjs';
 import { createTopic } from '../../support/kafka-topics.js';
 import { refusal, startKafkaApp, uniqueTopic } from './kafka-app.js';
-import { openDesk, replayAll, warnings } from './letter-desk.js';
+import { openStore, replayAll, warnings } from './dead-letter-stores.js';
 import { brokers, startSender } from './support-produce.js';
 
 const password = randomUUID();
@@ -170,16 +170,16 @@ describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
       expect(error.message).toContain(`--create --topic ${companion} --partitions 1`);
   });
 
-  it('transactions: letters are replayed one by one, and that is said', async () => {
+  it('transactions: dead letters are replayed one by one, with a warning', async () => {
     const source = await topic(AclOperationTypes.READ);
     const groupId = uniqueTopic();
     const deadLetters = `${source}.dlq`;
     await createTopic(admin, deadLetters, 1);
     await allow(AclResourceTypes.TOPIC, deadLetters, AclOperationTypes.READ);
     await bury(source, groupId, 20);
-    const hidden = openDesk({ ...options(), groupId }, { source, from: await topic() });
+    const hidden = openStore({ ...options(), groupId }, { source, from: await topic() });
     await expect(hidden).rejects.toMatchObject({ code: 'CONFIG' });
-    const { store, close } = await openDesk({ ...options(), groupId }, { source });
+    const { store, close } = await openStore({ ...options(), groupId }, { source });
     onTestFinished(close);
     expect(await store.warnings()).toEqual([
       expect.stringContaining(`the members of the group "${groupId}" cannot be counted`),

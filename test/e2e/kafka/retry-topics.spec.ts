@@ -238,7 +238,7 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     expect(said[0]).toEqual(['k', expect.any(String), '2']);
   });
 
-  it('a due time that nobody of ours writes stops nothing', async () => {
+  it('a foreign due time stops nothing', async () => {
     const [topic, group] = [await raw().topic(), uniqueName()];
     const runs = new Seen<RunSeen>();
     await start(topic, group, failingOnce(runs), [300], { clockSkewMs: 100 });

@@ -64,7 +64,7 @@ describe.skipIf(brokers === undefined)('Kafka: topics that come and go', () => {
     },
   );
 
-  it('those that are not there at the start are made, with their letters', async () => {
+  it('topics missing at the start are created, with their dead letter topics', async () => {
     const [topic, group] = [raw().name(), uniqueName()];
     const seen = new Seen<string>();
     const handlers = { [topic]: (body: unknown) => seen.add(String(body)) };

@@ -107,11 +107,11 @@ describe.skipIf(brokers === undefined)(`Kafka: a consumer that is killed, seed $
   );
 
   it.concurrent(
-    'keeps every letter, and only those twice that failed since the last commit: letter-published',
+    'loses no dead letter, and duplicates only those that failed since the last commit: dead-letter-published',
     async (hooks) => {
       const topic = await fill();
       const { killed, wasCommitted, count } = await watchCommits(topic);
-      const program = dying(settingsOf(topic, 'letter-published'), killed);
+      const program = dying(settingsOf(topic, 'dead-letter-published'), killed);
       const lives = await liveAndDie(program, hooks, async (all) => {
         return missing(runsOf(all, 'failed')).length === 0 && (await lag(topic, topic)) === 0;
       });
@@ -120,7 +120,7 @@ describe.skipIf(brokers === undefined)(`Kafka: a consumer that is killed, seed $
       );
       const doubled = deadLetters.length - new Set(deadLetters).size;
       console.log(
-        `letter-published: ${doubled} of ${messages} letters twice after ${kills} kills, ${count()} committed by then, seed ${seed}`,
+        `dead-letter-published: ${doubled} of ${messages} dead letters twice after ${kills} kills, ${count()} committed by then, seed ${seed}`,
       );
       expect(missing(new Set(deadLetters))).toEqual([]);
       expect(unexplained(lives, 'failed', wasCommitted)).toEqual([]);

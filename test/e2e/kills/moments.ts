@@ -9,7 +9,7 @@ export type Moment =
   /** The next run is confirmed by the broker; the message is not acknowledged. */
   | 'retry-published'
   /** The dead letter is confirmed by the broker; the message is not acknowledged. */
-  | 'letter-published'
+  | 'dead-letter-published'
   /** The store has given it the key, and does not know yet what becomes of it. */
   | 'begun';
 

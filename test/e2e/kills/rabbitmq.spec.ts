@@ -86,10 +86,10 @@ describe.skipIf(url === undefined)(`RabbitMQ: a consumer that is killed, seed ${
   );
 
   it.concurrent(
-    'keeps every letter, and no more of them twice than were in flight: letter-published',
+    'loses no dead letter, and duplicates no more than were in flight: dead-letter-published',
     async (hooks) => {
       const queue = await fill();
-      const settings = settingsOf(queue, 'letter-published');
+      const settings = settingsOf(queue, 'dead-letter-published');
       await liveAndDie(dying(settings), hooks, async (all) => {
         return missing(runsOf(all, 'failed')).length === 0 && (await emptied(queue)());
       });
@@ -99,7 +99,7 @@ describe.skipIf(url === undefined)(`RabbitMQ: a consumer that is killed, seed ${
       );
       const doubled = deadLetters.length - new Set(deadLetters).size;
       console.log(
-        `letter-published: ${doubled} of ${messages} letters twice after ${kills} kills, seed ${seed}`,
+        `dead-letter-published: ${doubled} of ${messages} dead letters twice after ${kills} kills, seed ${seed}`,
       );
       expect(missing(new Set(deadLetters))).toEqual([]);
       expect(doubled).toBeLessThanOrEqual(kills * inFlight);

@@ -47,7 +47,7 @@ function reach(moment: Moment): void {
   for (;;);
 }
 
-const letterHasTo = settings.moment === 'letter-published';
+const deadLetterHasTo = settings.moment === 'dead-letter-published';
 const retryHasTo = settings.moment === 'retry-published';
 
 /** Between the confirmation of copies, or the end of the handler, and the acknowledgement. */
@@ -60,7 +60,7 @@ Delivery.prototype.republishThenAck = function (copies) {
 };
 Delivery.prototype.ack = function () {
   if (!copied.has(this)) reach('handled');
-  else reach(letterHasTo ? 'letter-published' : 'retry-published');
+  else reach(deadLetterHasTo ? 'dead-letter-published' : 'retry-published');
   return ack.call(this);
 };
 
@@ -95,7 +95,7 @@ class Worker {
     tell('start', { n, attempt });
     reach('running');
     await new Promise((resolve) => setTimeout(resolve, handlerMs));
-    if (letterHasTo || (retryHasTo && attempt === 1)) {
+    if (deadLetterHasTo || (retryHasTo && attempt === 1)) {
       tell('failed', { n, attempt });
       throw new Error('not today');
     }

@@ -54,14 +54,14 @@ async function start() {
   return { seen, get };
 }
 
-it('opens a conversation for an HTTP request, by its header, that goes on over the messages of its handler', async () => {
+it('opens a correlation context for an HTTP request by its header, which continues in the messages of its handler', async () => {
   const { seen, get } = await start();
   await get('promise', { 'x-correlation-id': 'talk-1' });
   await seen.count(2);
   await get('stream', { 'x-request-id': 'talk-2', 'x-correlation-id': 'another' });
   const all = await seen.count(4);
-  const told = all.map(({ correlationId, causationId }) => [correlationId, causationId !== undefined]);
-  expect(told.toSorted()).toEqual([
+  const seenIds = all.map(({ correlationId, causationId }) => [correlationId, causationId !== undefined]);
+  expect(seenIds.toSorted()).toEqual([
     ['talk-1', false],
     ['talk-1', true],
     ['talk-2', false],
@@ -70,10 +70,10 @@ it('opens a conversation for an HTTP request, by its header, that goes on over t
 });
 
 it.each([
-  ['says nothing', {}],
-  ['claims what is no id', { 'x-correlation-id': 'two words' }],
-  ['claims what is too long', { 'x-correlation-id': 'x'.repeat(256) }],
-])('opens a new one, another for each, where the request %s', async (_, headers) => {
+  ['has no header', {}],
+  ['has an invalid id', { 'x-correlation-id': 'two words' }],
+  ['has an id that is too long', { 'x-correlation-id': 'x'.repeat(256) }],
+])('opens a new one for each request that %s', async (_, headers) => {
   const { seen, get } = await start();
   await get('promise', headers);
   await get('promise', headers);
@@ -83,14 +83,14 @@ it.each([
   for (const id of ids) expect(id).toMatch(/^[\da-f]{8}-[\da-f-]{27}$/);
 });
 
-it('is not there where nobody opens it: a message begins its own', async () => {
+it('is not open without the interceptor: a message starts its own', async () => {
   const { seen, get } = await start();
   await get('plain');
   const all = await seen.count(2);
   expect(all.map(({ correlationId }) => correlationId)).toEqual(['m-1', 'm-1']);
 });
 
-it('refuses a header without a name', () => {
+it('refuses an empty header name', () => {
   expect(() => new CorrelationInterceptor({ header: '' })).toThrow(
     'new CorrelationInterceptor({ header }): expected the name of a header, given ""',
   );

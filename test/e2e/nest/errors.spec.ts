@@ -170,7 +170,7 @@ describe.each(Object.entries(shapes))('in a %s', (_, start) => {
     },
   );
 
-  it('an error of a request-scoped constructor becomes a dead letter, in its own words', async () => {
+  it('an error of a request-scoped constructor becomes a dead letter with its original message', async () => {
     const shop = new Shop();
     const app = await start(shop);
     onTestFinished(() => app.close());
@@ -197,7 +197,7 @@ describe.each(Object.entries(shapes))('in a %s', (_, start) => {
   });
 });
 
-it('survives errors that resist being described', async () => {
+it('survives errors whose properties cannot be read', async () => {
   const revoked = Proxy.revocable({}, {});
   revoked.revoke();
   const resisting: unknown[] = [
@@ -227,7 +227,7 @@ it('survives errors that resist being described', async () => {
   await shop.settled();
 });
 
-it('keeps the message and the error where the user bypassed connectStork', async () => {
+it('dead-letters the message with the original error without connectStork', async () => {
   const shop = new Shop();
   const testing = await shop.compile([Fails]);
   const app = testing.createNestApplication({ logger: false });

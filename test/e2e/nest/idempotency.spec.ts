@@ -42,7 +42,7 @@ async function start(
   options: Partial<StorkModuleOptions> = {},
   interceptors: readonly IdempotencyInterceptor[] = [],
 ) {
-  // After the application.
+  // vitest calls `onTestFinished` callbacks in reverse order: the broker closes after the application.
   onTestFinished(() => shop.broker.close());
   const testing = await Test.createTestingModule({
     imports: [shop.stork(options)],
@@ -57,7 +57,7 @@ async function start(
   return { app, close };
 }
 
-/** A store that counts how often it was closed. */
+/** A store that counts its `close()` calls. */
 function newClosable() {
   const closed: number[] = [];
   const store: IdempotencyStore = Object.assign(memoryIdempotencyStore(), {
@@ -68,17 +68,21 @@ function newClosable() {
 
 it.each<[string, object, string]>([
   [
-    'a lease of nothing',
+    'a lease of 0 ms',
     { leaseMs: 0 },
     '@Idempotent({ leaseMs }) of Orders.created: expected an integer from 100 up, given 0',
   ],
   ['text', { ttlMs: '1d' }, '@Idempotent({ ttlMs }) of Orders.created: expected an integer from 1 up'],
   [
-    'an unknown word',
+    'an unknown value',
     { onStoreError: 'ignore' },
     "@Idempotent({ onStoreError }) of Orders.created: expected one of 'fail', 'process'",
   ],
-  ['a key that is no function', { key: 'id' }, '@Idempotent({ key }) of Orders.created: expected a function'],
+  [
+    'a key that is not a function',
+    { key: 'id' },
+    '@Idempotent({ key }) of Orders.created: expected a function',
+  ],
   [
     'a store, which belongs to the module',
     { store: {} },
@@ -86,19 +90,19 @@ it.each<[string, object, string]>([
   ],
 ])('refuses at boot, by handler and option: %s', async (_, options, problem) => {
   await expect(start(newOrders(Idempotent(options as IdempotentOptions)))).rejects.toThrow(problem);
-  const byHand = UseInterceptors(new IdempotencyInterceptor(options));
-  const told = problem.replace('@Idempotent(', 'new IdempotencyInterceptor(');
-  await expect(start(newOrders(byHand))).rejects.toThrow(told);
+  const withInterceptor = UseInterceptors(new IdempotencyInterceptor(options));
+  const seenIds = problem.replace('@Idempotent(', 'new IdempotencyInterceptor(');
+  await expect(start(newOrders(withInterceptor))).rejects.toThrow(seenIds);
 });
 
-it('refuses it together with manual, by name', async () => {
+it("refuses it together with delivery 'manual', by name", async () => {
   const manual = Consume({ delivery: 'manual' });
   const problem = "@Idempotent() of Orders.created: expected delivery 'at-least-once' or 'at-most-once'";
   await expect(start(newOrders(Idempotent(), manual))).rejects.toThrow(problem);
   await expect(start(newOrders(manual), {}, [new IdempotencyInterceptor()])).rejects.toThrow(problem);
 });
 
-it('names the module and the transport where theirs are wrong, what the store says of itself included', async () => {
+it("names the module and the transport if their options are invalid, the store's own checks included", async () => {
   const idempotency = { store: memoryIdempotencyStore({ maxKeys: 0 }), leaseMs: -1 };
   await expect(start(newOrders(), { idempotency })).rejects.toThrow(
     'StorkModule.idempotency.store.maxKeys: expected an integer from 1 up',
@@ -112,7 +116,7 @@ it('names the module and the transport where theirs are wrong, what the store sa
   );
 });
 
-it('warns where idempotent handlers have no store, once, and only there', async () => {
+it('warns once if idempotent handlers have no store, and only then', async () => {
   const { close } = await start(newOrders(Idempotent()));
   expect(log.containing('idempotent handlers have no store').length).toBe(1);
   await close();
@@ -122,7 +126,7 @@ it('warns where idempotent handlers have no store, once, and only there', async 
   expect(log.containing('no store')).toEqual([]);
 });
 
-it('is idempotent by an interceptor of the whole application', async () => {
+it('is idempotent by a global interceptor', async () => {
   const Orders = newOrders();
   const { app } = await start(Orders, {}, [new IdempotencyInterceptor()]);
   for (let time = 1; time <= 2; time++) {
@@ -137,7 +141,7 @@ it('is idempotent by an interceptor of the whole application', async () => {
   expect(app.get(StorkService).state()['main']!.counts).toMatchObject({ handled: 1, duplicate: 1 });
 });
 
-it('closes a store once, after the last run, however many transports share it', async () => {
+it('closes a store once, after the last handler, also if several transports share it', async () => {
   const shared = newClosable();
   const own = newClosable();
   const { close } = await start(newOrders(Idempotent()), {
@@ -154,7 +158,7 @@ it('closes a store once, after the last run, however many transports share it', 
   expect([shared.closed, own.closed]).toEqual([[1], [1]]);
 });
 
-it('ends where a store cannot be closed, and says so', async () => {
+it('shuts down and logs a warning if a store cannot be closed', async () => {
   const store: IdempotencyStore = Object.assign(memoryIdempotencyStore(), {
     close: () => Promise.reject(new Error('gone')),
   });

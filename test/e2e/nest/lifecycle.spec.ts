@@ -64,7 +64,7 @@ describe('start', () => {
     expect(await seen.count(1)).toEqual([1]);
   });
 
-  it('asks for the bootstrap when it has not come after 30 s', async () => {
+  it('warns when the application has not bootstrapped after 30 s', async () => {
     const { shop, Orders } = makeShop();
     const clock = new VirtualClock();
     const logs = new LogLines();
@@ -82,7 +82,7 @@ describe('start', () => {
     expect(logs.containing('has not bootstrapped')).toHaveLength(1);
   });
 
-  it('asks for the start when the microservices were only connected', async () => {
+  it('warns when the microservices were connected but not started', async () => {
     const { shop, Orders } = makeShop();
     const clock = new VirtualClock();
     const logs = new LogLines();
@@ -142,7 +142,7 @@ describe('start', () => {
     );
   });
 
-  it('rejects where forRootAsync returns other transports than it declared', async () => {
+  it('rejects if forRootAsync returns other transports than declared', async () => {
     const testing = await Test.createTestingModule({
       imports: [
         StorkModule.forRootAsync({
@@ -174,7 +174,7 @@ describe('start', () => {
     );
   });
 
-  it('tells of global enhancers that come too late for the handlers', async () => {
+  it('refuses global enhancers registered after connectStork', async () => {
     const { shop, Orders } = makeShop();
     const app = (await shop.compile([Orders])).createNestApplication({ logger: false });
     connectStork(app);
@@ -184,7 +184,7 @@ describe('start', () => {
     await expect(app.init()).rejects.toThrow('useGlobalPipes() was called after connectStork(app)');
   });
 
-  it('inherits global pipes in a hybrid application, or does not, as asked', async () => {
+  it('inherits the global pipes of a hybrid application as inheritAppConfig says', async () => {
     for (const inheritAppConfig of [true, false]) {
       const { shop, seen, Orders } = makeShop();
       const app = (await shop.compile([Orders])).createNestApplication({ logger: false });
@@ -210,18 +210,18 @@ describe('start', () => {
 });
 
 describe('stop', () => {
-  /** An application whose handler uses a database that a module closes when it is destroyed. */
+  /** Builds an application whose handler needs a database that `onModuleDestroy` closes. */
   const databases = ['root', 'sibling', 'global'] as const;
 
   const build = async (where: (typeof databases)[number], isStorkGlobal: boolean, storkFirst: boolean) => {
     const shop = new Shop();
     const gate = new Gate();
-    const story: string[] = [];
+    const events: string[] = [];
     const begun = new Seen<string>();
     @Injectable()
     class Database implements OnModuleDestroy {
       onModuleDestroy(): void {
-        story.push('database closed');
+        events.push('database closed');
       }
     }
     @Module({ providers: [Database], exports: [Database] })
@@ -235,7 +235,7 @@ describe('stop', () => {
       async created(): Promise<void> {
         begun.add('begun');
         await gate.opened;
-        story.push('handler done');
+        events.push('handler done');
       }
     }
     const stork = shop.stork({ isGlobal: isStorkGlobal });
@@ -246,7 +246,7 @@ describe('stop', () => {
       providers: where === 'root' ? [Database] : [],
       controllers: [Orders],
     }).compile();
-    return { testing, shop, gate, story, begun };
+    return { testing, shop, gate, events, begun };
   };
 
   const combinations = databases.flatMap((where) =>
@@ -257,7 +257,7 @@ describe('stop', () => {
     'drains before the database of a %s module is closed (stork global: %s, imported first: %s)',
     async (where, isGlobal, first) => {
       for (const shape of ['worker', 'signal', 'hybrid'] as const) {
-        const { testing, shop, gate, story, begun } = await build(where, isGlobal, first);
+        const { testing, shop, gate, events, begun } = await build(where, isGlobal, first);
         const app =
           shape === 'hybrid'
             ? testing.createNestApplication({ logger: false })
@@ -279,16 +279,16 @@ describe('stop', () => {
               ).shutdown.call(app, 'SIGTERM')
             : app.close();
         await new Promise(setImmediate);
-        expect(story).toEqual([]);
+        expect(events).toEqual([]);
         gate.open();
         await closed;
-        expect(story).toEqual(['handler done', 'database closed']);
+        expect(events).toEqual(['handler done', 'database closed']);
         expect(shop.broker.queue(shop.queue)).toMatchObject({ ready: 0, unacked: 0 });
       }
     },
   );
 
-  it('lets others send while they are destroyed', async () => {
+  it('lets providers send in their onModuleDestroy hooks', async () => {
     const shop = new Shop();
     @Injectable()
     class SaysGoodbye implements OnModuleDestroy {
@@ -309,7 +309,7 @@ describe('stop', () => {
     expect(shop.broker.queue(shop.queue)!.ready).toBe(1);
   });
 
-  it('hurries on StorkService.drain({ timeoutMs: 0 }) during a drain that still waits', async () => {
+  it('shortens a running drain by StorkService.drain({ timeoutMs: 0 })', async () => {
     const { testing, shop, gate, begun } = await build('root', true, true);
     const app = testing.createNestMicroservice({ ...storkMicroservice(), logger: false });
     await app.listen();

@@ -7,7 +7,7 @@ import { StorkServer } from '../../../lib/nest/server/stork.server.js';
 import { Gate, Seen } from '../../contract/app.js';
 import { Shop } from '../support.js';
 
-it('settles after the handler though a processing hook does not return what it was given', async () => {
+it('settles after the handler although a processing hook returns nothing', async () => {
   const gate = new Gate();
   const seen = new Seen<string>();
   @Controller()
@@ -24,23 +24,23 @@ it('settles after the handler though a processing hook does not return what it w
     logger: false,
   });
   onTestFinished(() => app.close());
-  const story: string[] = [];
+  const events: string[] = [];
   const server = app.get(StorkServer);
   server.setOnProcessingStartHook((_, context, done) => {
-    story.push(`start ${(context as StorkContext).pattern}`);
+    events.push(`start ${(context as StorkContext).pattern}`);
     void done();
   });
-  server.setOnProcessingEndHook(() => story.push('end'));
+  server.setOnProcessingEndHook(() => events.push('end'));
   await app.listen();
   await app.get(StorkClient).publish('order.created', 1);
   await seen.count(1);
   expect(shop.broker.queue(shop.queue)!.unacked).toBe(1);
   gate.open();
   await shop.settled();
-  expect(story).toEqual(['start order.created', 'end']);
+  expect(events).toEqual(['start order.created', 'end']);
 });
 
-it('makes a request-scoped handler anew for each message', async () => {
+it('creates a request-scoped handler for each message', async () => {
   let made = 0;
   @Injectable({ scope: Scope.REQUEST })
   class PerMessage {
@@ -63,7 +63,7 @@ it('makes a request-scoped handler anew for each message', async () => {
   expect([await client.request('number', 0), await client.request('number', 0)]).toEqual([1, 2]);
 });
 
-it('tells send, emit and publish of one client apart', async () => {
+it('distinguishes send, emit and publish of one client', async () => {
   const seen = new Seen<unknown>();
   @Injectable()
   class Sender {
@@ -100,7 +100,7 @@ it('tells send, emit and publish of one client apart', async () => {
   await expect(firstValueFrom(byName.send('double', undefined))).rejects.toThrow();
 });
 
-it('tells its connection state by status', async () => {
+it('reports the connection state by status', async () => {
   const shop = new Shop();
   const app = (await shop.compile([])).createNestMicroservice({ ...storkMicroservice(), logger: false });
   const client = app.get(StorkClient);

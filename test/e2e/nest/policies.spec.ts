@@ -47,7 +47,7 @@ async function bootWith(
 
 it.each<[string, object, string]>([
   [
-    'a number below',
+    'a negative number',
     { maxRetries: -1 },
     '@Retry({ maxRetries }) of Orders.created: expected an integer from 0 to 100000, given -1',
   ],
@@ -56,18 +56,14 @@ it.each<[string, object, string]>([
     { delayMs: '1s' },
     '@Retry({ delayMs }) of Orders.created: expected an integer from 0 up, given "1s"',
   ],
-  [
-    'a factor that shrinks',
-    { factor: 0.5 },
-    '@Retry({ factor }) of Orders.created: expected a number from 1 up',
-  ],
+  ['a factor below 1', { factor: 0.5 }, '@Retry({ factor }) of Orders.created: expected a number from 1 up'],
   [
     'an unknown jitter',
     { jitter: 'some' },
     "@Retry({ jitter }) of Orders.created: expected one of 'full', 'none'",
   ],
   [
-    'no list of errors',
+    'a list without error classes',
     { failOn: [new Error('x')] },
     '@Retry({ failOn }) of Orders.created: expected a list of error classes',
   ],
@@ -82,7 +78,7 @@ it.each<[string, object, string]>([
     '@Retry({ retries }) of Orders.created: expected no such option',
   ],
   [
-    'a wait above its cap',
+    'a delay above maxDelayMs',
     { delayMs: 40_000 },
     'delayMs of the retry policy of Orders.created: expected at most its maxDelayMs, 30000',
   ],
@@ -90,7 +86,7 @@ it.each<[string, object, string]>([
   await expect(bootWith({}, [Retry(options as RetryOptions)])).rejects.toThrow(problem);
 });
 
-it('names the module and the transport where theirs are wrong', async () => {
+it('names the module and the transport if their options are invalid', async () => {
   const retry = { maxRetries: 'x' } as never;
   await expect(bootWith({ retry })).rejects.toThrow('StorkModule.retry.maxRetries: expected an integer');
   const transports = { main: shop.transport({ retry, deadLetter: { enabled: 1 } as never }) };
@@ -100,26 +96,31 @@ it('names the module and the transport where theirs are wrong', async () => {
   await expect(bootWith({ transports })).rejects.toThrow('transports.main.retry.maxRetries');
 });
 
-it('refuses wrong options of @DeadLetter() and of what is bound by hand', async () => {
+it('refuses invalid options of @DeadLetter() and of interceptors', async () => {
   const deadLetter = DeadLetter({ redact: 'yes' } as unknown as DeadLetterOptions);
   await expect(bootWith({}, [deadLetter])).rejects.toThrow(
     '@DeadLetter({ redact }) of Orders.created: expected a function',
   );
-  const byHand: MethodDecorator = (_, __, descriptor) =>
+  const withInterceptor: MethodDecorator = (_, __, descriptor) =>
     Reflect.defineMetadata(
       '__interceptors__',
       [new RetryInterceptor({ delayMs: -1 })],
       descriptor.value as object,
     );
-  await expect(bootWith({}, [byHand])).rejects.toThrow('new RetryInterceptor({ delayMs }) of Orders.created');
+  await expect(bootWith({}, [withInterceptor])).rejects.toThrow(
+    'new RetryInterceptor({ delayMs }) of Orders.created',
+  );
 });
 
-it('leaves redeliveries out where a message has no way back', async () => {
+it('ignores redeliverDelaysMs under at-most-once', async () => {
   await bootWith({}, [Consume({ delivery: 'at-most-once' }), Retry({ redeliverDelaysMs: [1_000] })]);
   expect(shop.broker.queueNames.filter((name) => name.includes('.retry.'))).toEqual([]);
 });
 
-/** What a start is refused with where RabbitMQ would not wait for the handler. */
+/**
+ * The error message of a start on a `rabbitmq()` transport, which is validated without a connection;
+ * 'none' if it succeeds.
+ */
 async function refusalOnRabbitMq(...decorators: readonly MethodDecorator[]): Promise<string> {
   @Controller()
   class Slow {
@@ -129,7 +130,7 @@ async function refusalOnRabbitMq(...decorators: readonly MethodDecorator[]): Pro
   const descriptor = Object.getOwnPropertyDescriptor(Slow.prototype, 'slow')!;
   for (const decorate of decorators) decorate(Slow.prototype, 'slow', descriptor);
   const transport = rabbitmq({
-    url: 'amqp://nobody.invalid',
+    url: 'amqp://broker.invalid',
     queue: shop.queue,
     concurrency: 5,
     prefetch: 20,
@@ -147,14 +148,14 @@ async function refusalOnRabbitMq(...decorators: readonly MethodDecorator[]): Pro
   return refusal;
 }
 
-it('refuses waits in place that the broker would not wait for, with the numbers', async () => {
+it("refuses in-process waits beyond the broker's consumer timeout, with the numbers", async () => {
   expect(await refusalOnRabbitMq(Retry({ maxRetries: 10, delayMs: 60_000, maxDelayMs: 600_000 }))).toBe(
     'retry of Slow.slow on the transport "main": expected in-process waits of at most 225000 ms in total: half of consumerTimeoutMs, ' +
       '1800000, for 4 messages in sequence (prefetch 20, concurrency 5); redeliverDelaysMs waits in the broker, given 4500000 ms',
   );
 });
 
-it('counts runs among them where a time limit bounds them', async () => {
+it('includes attempts in the sum if timeoutMs limits them', async () => {
   const refusal = await refusalOnRabbitMq(
     Consume({ timeoutMs: 60_000 }),
     Retry({ maxRetries: 3, delayMs: 10_000, factor: 1 }),

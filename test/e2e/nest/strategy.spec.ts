@@ -54,7 +54,7 @@ it.each([true, false])(
   },
 );
 
-it('makes its options with forRootAsync: a factory, a class, an existing provider', async () => {
+it('takes options from forRootAsync: a factory, a class, an existing provider', async () => {
   const shop = new Shop();
   class Settings {
     createStorkOptions() {

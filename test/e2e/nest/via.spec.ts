@@ -17,7 +17,7 @@ import { LogLines, Shop } from '../support.js';
 
 afterEach(() => Logger.overrideLogger(true));
 
-/** Two queues `a` and `b` as transports of the same names. */
+/** An application with the transports `a` and `b` on queues of the same names. */
 async function startTwo(
   controllers: (new () => object)[],
   options: Partial<Record<'a' | 'b', Partial<MemoryOptions>>> = {},
@@ -37,7 +37,7 @@ async function startTwo(
   return { app, broker, client };
 }
 
-it('binds a handler to the transports that via() or @Via() names, and to all without', async () => {
+it('binds a handler to the transports in via() or @Via(), and to all without', async () => {
   const seen = new Seen<string>();
   @Controller()
   class Handlers {
@@ -79,7 +79,7 @@ it('binds a handler to the transports that via() or @Via() names, and to all wit
   );
 });
 
-it('consumes nothing where handlers are none, and only named ones where they are explicit', async () => {
+it("consumes nothing with handlers 'none', and without via() nothing with 'explicit'", async () => {
   @Controller()
   class Handlers {
     @EventPattern<string>('anywhere')
@@ -93,12 +93,12 @@ it('consumes nothing where handlers are none, and only named ones where they are
   expect(broker.queueNames).toEqual([]);
 });
 
-it("leaves handlers of Nest's own and of foreign transports alone", async () => {
+it("ignores handlers of Nest's own and of foreign transports", async () => {
   @Controller()
   class Foreign {
     @EventPattern('tcp', Transport.TCP)
     tcp(_data: unknown): void {}
-    @MessagePattern('symbol', Symbol('somebody else'))
+    @MessagePattern('symbol', Symbol('foreign'))
     symbol(): void {}
   }
   const { app, broker } = await startTwo([Foreign]);
@@ -138,7 +138,7 @@ it('keeps RegExp patterns, which Nest would normalise to {}', async () => {
   expect(await seen.count(1)).toEqual(['others']);
 });
 
-it('tells apart a method that two controllers inherit', async () => {
+it('distinguishes the controllers that inherit a method', async () => {
   const seen = new Seen<string>();
   abstract class Base {
     @MessagePattern('who', via('a'))
@@ -151,11 +151,11 @@ it('tells apart a method that two controllers inherit', async () => {
   @Controller()
   class Two extends Base {}
   const { app } = await startTwo([One, Two]);
-  // One request, two that could answer: both are named.
+  // Both controllers would answer the same request, so the error names both.
   await expect(app.listen()).rejects.toThrow('Two.who: expected one message handler');
 });
 
-it('refuses two methods with one id and says how to tell them apart', async () => {
+it('refuses two methods with the same id and names @Consume({ id })', async () => {
   const make = () => {
     @Controller()
     class Orders {
@@ -170,7 +170,7 @@ it('refuses two methods with one id and says how to tell them apart', async () =
   );
 });
 
-it('takes the id that @Consume gives', async () => {
+it('uses the id of @Consume', async () => {
   const make = (id: string) => {
     @Controller()
     class Orders {
@@ -198,7 +198,7 @@ it('takes the id that @Consume gives', async () => {
   ]);
 });
 
-it('refuses two StorkModules in one application and names who imports them', async () => {
+it('refuses two StorkModules in one application and names their importers', async () => {
   const shop = new Shop();
   @Module({ imports: [shop.stork()] })
   class BillingModule {}
@@ -209,7 +209,7 @@ it('refuses two StorkModules in one application and names who imports them', asy
   await expect(app.listen()).rejects.toThrow('given 2, imported by BillingModule and ShippingModule');
 });
 
-it('warns where handlers expect a strategy that nobody connected', async () => {
+it('warns if handlers need a strategy and none is connected', async () => {
   @Controller()
   class Orders {
     @EventPattern('x', via('main'))

@@ -4,7 +4,17 @@ import type { Channel, ConsumeMessage, Options } from 'amqplib';
 import { describe, expect, it } from 'vitest';
 import { inboundMessage } from '../../../lib/rabbitmq/publish/messages.js';
 import { eventually, Seen } from '../../contract/app.js';
-import { bodies, discard, fillBox, headersOf, list, openStore, replay, takeAll, upTo } from './boxes.js';
+import {
+  bodies,
+  discard,
+  fillDeadLetterQueue,
+  headersOf,
+  list,
+  openStore,
+  replay,
+  takeAll,
+  upTo,
+} from './dead-letter-queues.js';
 import { startRabbitApp, url, useRaw } from './support.js';
 
 const handled = new Seen<unknown>();
@@ -37,7 +47,7 @@ interface DeadLetterCause {
   readonly kill: (channel: Channel, queue: string) => Promise<unknown>;
 }
 
-describe.skipIf(url === undefined)('RabbitMQ: letters of the broker itself', () => {
+describe.skipIf(url === undefined)('RabbitMQ: messages dead-lettered by the broker', () => {
   const raw = useRaw();
 
   it.each<DeadLetterCause>([
@@ -72,12 +82,12 @@ describe.skipIf(url === undefined)('RabbitMQ: letters of the broker itself', () 
     await eventually(async () => ((await raw().count(dlq)) === 1 ? true : undefined), 'the letter');
     await takeAll(raw(), queue);
 
-    const box = await openStore({ queue });
-    const [deadLetter] = await list(box);
+    const store = await openStore({ queue });
+    const [deadLetter] = await list(store);
     expect(deadLetter).toMatchObject({ reason: death.reason, source: queue, pattern: 'order.made' });
     expect(Math.abs(deadLetter!.failedAt!.getTime() - began)).toBeLessThan(10_000);
-    expect(await list(box)).toMatchObject([{ id: deadLetter!.id }]);
-    expect(await replay(box)).toMatchObject({ done: 1, byReason: { [death.reason]: 1 } });
+    expect(await list(store)).toMatchObject([{ id: deadLetter!.id }]);
+    expect(await replay(store)).toMatchObject({ done: 1, byReason: { [death.reason]: 1 } });
     const [back] = await takeAll(raw(), queue);
     expect(back!.properties).toMatchObject({ messageId: 'm', expiration: undefined });
     expect(headersOf(back!)).toEqual({
@@ -99,10 +109,10 @@ describe.skipIf(url === undefined)('RabbitMQ: letters of the broker itself', () 
     const body = { queue };
     const options = { expiration: '1', contentType: 'application/json' };
     raw().channel.publish(exchange.name, 'order.made', Buffer.from(JSON.stringify(body)), options);
-    const box = await openStore({ queue });
-    await eventually(async () => ((await box.count()) === 1 ? true : undefined), 'the letter');
-    expect(await list(box)).toMatchObject([{ reason: 'expired', pattern: 'order.made' }]);
-    expect(await replay(box)).toMatchObject({ done: 1 });
+    const store = await openStore({ queue });
+    await eventually(async () => ((await store.count()) === 1 ? true : undefined), 'the letter');
+    expect(await list(store)).toMatchObject([{ reason: 'expired', pattern: 'order.made' }]);
+    expect(await replay(store)).toMatchObject({ done: 1 });
     await startRabbitApp({ controllers: [Orders], options: { queue, exchange } });
     await eventually(async () => (handled.all.length === 1 ? true : undefined), 'the handler');
     expect(handled.all).toEqual([body]);
@@ -111,7 +121,7 @@ describe.skipIf(url === undefined)('RabbitMQ: letters of the broker itself', () 
   it.each<[string, Record<string, unknown>, number | undefined]>([
     ['as it is said', { 'x-delivery-limit': 8 }, 8],
     ['as RabbitMQ 4 has it', {}, undefined],
-  ])('are not looked at until their queue drops them, by the limit %s', async (_, args, deliveryLimit) => {
+  ])('are not browsed until their queue drops them, by the limit %s', async (_, args, deliveryLimit) => {
     const queue = raw().queue();
     const dlq = `${queue}.dlq`;
     for (const name of [queue, dlq])
@@ -120,30 +130,30 @@ describe.skipIf(url === undefined)('RabbitMQ: letters of the broker itself', () 
     for (const body of deadLetters)
       raw().channel.sendToQueue(dlq, Buffer.from(body), { messageId: body, headers: { kept: body } });
     await raw().confirmed();
-    const box = await openStore({ queue }, { deliveryLimit });
-    const [, warned] = await box.warnings();
+    const store = await openStore({ queue }, { deliveryLimit });
+    const [, warned] = await store.warnings();
     const limit = /may drop a dead letter at its delivery (\d+)/.exec(warned ?? '')?.[1];
     // RabbitMQ 3 has no limit but one that is asked for.
     if (deliveryLimit === undefined && limit === undefined) {
-      for (let look = 0; look < 25; look++) expect(bodies(await list(box))).toEqual(deadLetters);
+      for (let look = 0; look < 25; look++) expect(bodies(await list(store))).toEqual(deadLetters);
       return;
     }
     expect(limit).toBe(deliveryLimit === undefined ? '21' : '9');
-    const looks = deliveryLimit === undefined ? 15 : 6;
-    for (let look = 0; look < looks; look++) expect(bodies(await list(box))).toEqual(deadLetters);
-    await expect(list(box)).rejects.toThrow(`to browse "${dlq}"`);
-    await expect(list(box)).rejects.toThrow(`a dead letter that was delivered ${looks + 1} times`);
+    const browses = deliveryLimit === undefined ? 15 : 6;
+    for (let look = 0; look < browses; look++) expect(bodies(await list(store))).toEqual(deadLetters);
+    await expect(list(store)).rejects.toThrow(`to browse "${dlq}"`);
+    await expect(list(store)).rejects.toThrow(`a dead letter that was delivered ${browses + 1} times`);
     // Whoever does not listen loses nothing all the same.
-    for (let look = 0; look < 40; look++) await list(box).catch(() => []);
+    for (let look = 0; look < 40; look++) await list(store).catch(() => []);
     await eventually(async () => ((await raw().count(dlq)) === 3 ? true : undefined), 'all to be back');
-    expect(await discard(box)).toMatchObject({ done: 3 });
+    expect(await discard(store)).toMatchObject({ done: 3 });
     expect(await raw().count(dlq)).toBe(0);
   });
 
-  it('are looked at as often as anybody likes where the queue is of this library', async () => {
-    const { queue } = await fillBox(raw(), 3);
-    const box = await openStore({ queue });
-    expect((await box.warnings()).join()).not.toContain('was not declared by stork');
-    for (let look = 0; look < 25; look++) expect(bodies(await list(box))).toEqual(upTo(3));
+  it('are browsed without limit if stork declared the queue', async () => {
+    const { queue } = await fillDeadLetterQueue(raw(), 3);
+    const store = await openStore({ queue });
+    expect((await store.warnings()).join()).not.toContain('was not declared by stork');
+    for (let look = 0; look < 25; look++) expect(bodies(await list(store))).toEqual(upTo(3));
   });
 });

@@ -8,7 +8,17 @@ import type {
 import { replayHeaders } from '../../../lib/core/dead-letter/dead-letter-message.js';
 import { eventually, Gate } from '../../contract/app.js';
 import { startProxy, type TcpProxy } from '../../support/tcp-proxy.js';
-import { bodies, connectDriver, fillBox, list, never, openStore, replay, takeAll, upTo } from './boxes.js';
+import {
+  bodies,
+  connectDriver,
+  fillDeadLetterQueue,
+  list,
+  never,
+  openStore,
+  replay,
+  takeAll,
+  upTo,
+} from './dead-letter-queues.js';
 import { startStallingProxy } from './stalling-proxy.js';
 import { crashesDuring, forge, later, nestedTable, Raw, url, useRaw } from './support.js';
 import { seeded } from '../../support/seeded.js';
@@ -16,7 +26,7 @@ import { seeded } from '../../support/seeded.js';
 type ReplyWriter = ReturnType<DeadLetterVisitor['decide']>;
 
 /** Remembers what it saw. */
-class Looks implements DeadLetterVisitor {
+class RecordingVisitor implements DeadLetterVisitor {
   readonly seen: string[] = [];
   readonly outcomes: DeadLetterOutcome[] = [];
 
@@ -41,7 +51,7 @@ async function proxied(): Promise<{ proxy: TcpProxy; address: string }> {
   return { proxy, address: address.href };
 }
 
-describe.skipIf(url === undefined)('RabbitMQ: the dead letter box, disturbed', () => {
+describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failures', () => {
   const raw = useRaw();
   const pass = { window: 1, signal: never };
   /** What a pass held comes back when the broker has seen its channel end. */
@@ -58,8 +68,8 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box, disturbed', (
     async ({ window, seed }) => {
       const random = seeded(seed);
       const { proxy, address } = await proxied();
-      const { queue, dlq } = await fillBox(raw(), 100);
-      const box = await openStore({ queue, url: address });
+      const { queue, dlq } = await fillDeadLetterQueue(raw(), 100);
+      const store = await openStore({ queue, url: address });
       let cuts = 0;
       let told = 0;
       for (let left = 100; left > 0; left = await raw().count(dlq)) {
@@ -70,7 +80,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box, disturbed', (
           cuts++;
           setTimeout(() => proxy.cut(), random() * 3);
         };
-        const report = await replay(box, { window, onProgress }).catch((error: unknown) => error);
+        const report = await replay(store, { window, onProgress }).catch((error: unknown) => error);
         if (report instanceof Error) expect(report).toMatchObject({ code: 'CONNECTION_LOST' });
         told += sinceCut;
         // What was in hand comes back when the broker has noticed.
@@ -87,59 +97,59 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box, disturbed', (
     },
   );
 
-  it('rejects where the link is cut while it looks, and can be used again', async () => {
+  it('rejects if the connection is lost while browsing, and can be used again', async () => {
     const { proxy, address } = await proxied();
-    const { queue } = await fillBox(raw(), 450);
-    const box = await openStore({ queue, url: address });
-    const looks = new Looks((body) => {
+    const { queue } = await fillDeadLetterQueue(raw(), 450);
+    const store = await openStore({ queue, url: address });
+    const visitor = new RecordingVisitor((body) => {
       if (body === '150') proxy.cut();
       return 'keep';
     });
     const visit = async (): Promise<void> => {
-      await expect(box.scan(looks, pass)).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
+      await expect(store.scan(visitor, pass)).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
     };
     expect(await crashesDuring(visit)).toEqual([]);
     await counted(`${queue}.dlq`, 450);
-    expect(bodies(await list(box))).toEqual(upTo(450));
+    expect(bodies(await list(store))).toEqual(upTo(450));
   });
 
   it('ends at once where it is told to, and what was told is done', async () => {
-    const { queue, dlq } = await fillBox(raw(), 300);
-    const box = await openStore({ queue });
+    const { queue, dlq } = await fillDeadLetterQueue(raw(), 300);
+    const store = await openStore({ queue });
     const abort = new AbortController();
-    const looks = new Looks((body) => {
+    const visitor = new RecordingVisitor((body) => {
       if (body === '10') abort.abort(new Error('enough'));
       return 'discard';
     });
-    await expect(box.scan(looks, { window: 5, signal: abort.signal })).rejects.toThrow('enough');
-    await counted(dlq, 300 - looks.outcomes.length);
-    expect(looks.outcomes.length).toBeLessThanOrEqual(10);
-    await expect(box.scan(looks, { window: 1, signal: abort.signal })).rejects.toThrow('enough');
+    await expect(store.scan(visitor, { window: 5, signal: abort.signal })).rejects.toThrow('enough');
+    await counted(dlq, 300 - visitor.outcomes.length);
+    expect(visitor.outcomes.length).toBeLessThanOrEqual(10);
+    await expect(store.scan(visitor, { window: 1, signal: abort.signal })).rejects.toThrow('enough');
   });
 
   it('breaks off where a verdict fails, and doubles nothing of what is on its way', async () => {
-    const { queue, dlq } = await fillBox(raw(), 60);
-    const box = await openStore({ queue });
-    const looks = new Looks((body) => {
+    const { queue, dlq } = await fillDeadLetterQueue(raw(), 60);
+    const store = await openStore({ queue });
+    const visitor = new RecordingVisitor((body) => {
       if (body === '50') throw new Error('no verdict');
       return { replay: {} };
     });
-    await expect(box.scan(looks, { window: 50, signal: never })).rejects.toThrow('no verdict');
-    expect(looks.outcomes.length).toBe(50);
+    await expect(store.scan(visitor, { window: 50, signal: never })).rejects.toThrow('no verdict');
+    expect(visitor.outcomes.length).toBe(50);
     await counted(dlq, 10);
     expect(await raw().count(queue)).toBe(50);
   });
 
   it('ends where a verdict never comes', async () => {
-    const { queue, dlq } = await fillBox(raw(), 3);
-    const box = await openStore({ queue });
+    const { queue, dlq } = await fillDeadLetterQueue(raw(), 3);
+    const store = await openStore({ queue });
     const abort = new AbortController();
     const asked = new Gate();
-    const looks = new Looks(() => {
+    const visitor = new RecordingVisitor(() => {
       asked.open();
       return new Promise(() => {});
     });
-    const passing = box.scan(looks, { window: 1, signal: abort.signal });
+    const passing = store.scan(visitor, { window: 1, signal: abort.signal });
     await asked.opened;
     abort.abort(new Error('enough'));
     await expect(passing).rejects.toThrow('enough');
@@ -147,56 +157,56 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box, disturbed', (
   });
 
   it('ends its passes when its transport is closed', async () => {
-    const { queue, dlq } = await fillBox(raw(), 3);
+    const { queue, dlq } = await fillDeadLetterQueue(raw(), 3);
     const driver = await connectDriver({ queue });
-    const box = await driver.deadLetters({});
+    const store = await driver.deadLetters({});
     const asked = new Gate();
-    const looks = new Looks(() => {
+    const visitor = new RecordingVisitor(() => {
       asked.open();
       return new Promise(() => {});
     });
-    const passing = box.scan(looks, pass).catch((error: unknown) => error);
+    const passing = store.scan(visitor, pass).catch((error: unknown) => error);
     await asked.opened;
     await driver.close(5_000);
     expect(await passing).toMatchObject({ code: 'CLOSED' });
     await expect(driver.deadLetters({})).rejects.toMatchObject({ code: 'CLOSED' });
-    await expect(box.count()).rejects.toMatchObject({ code: 'CLOSED' });
+    await expect(store.count()).rejects.toMatchObject({ code: 'CLOSED' });
     await counted(dlq, 3);
   });
 
   it('does not hang on a stalled link', async () => {
     const proxy = await startStallingProxy(url!);
     onTestFinished(() => proxy.close());
-    const { queue } = await fillBox(raw(), 10);
-    const box = await openStore({ queue, url: proxy.url });
+    const { queue } = await fillDeadLetterQueue(raw(), 10);
+    const store = await openStore({ queue, url: proxy.url });
     const abort = new AbortController();
-    const looks = new Looks((body) => {
+    const visitor = new RecordingVisitor((body) => {
       if (body === '3') proxy.stall();
       if (body === '3') setTimeout(() => abort.abort(new Error('enough')), 50);
       return 'discard';
     });
     const began = performance.now();
-    await expect(box.scan(looks, { window: 1, signal: abort.signal })).rejects.toThrow('enough');
+    await expect(store.scan(visitor, { window: 1, signal: abort.signal })).rejects.toThrow('enough');
     // Waiting for what is on its way and closing the channel have limits of 10 s in sum.
     expect(performance.now() - began).toBeLessThan(30_000);
   });
 
   it('rejects where its queue is deleted meanwhile', async () => {
-    const { queue, dlq } = await fillBox(raw(), 300);
-    const box = await openStore({ queue });
-    const looks = new Looks(async (body): Promise<DeadLetterAction> => {
+    const { queue, dlq } = await fillDeadLetterQueue(raw(), 300);
+    const store = await openStore({ queue });
+    const visitor = new RecordingVisitor(async (body): Promise<DeadLetterAction> => {
       if (body === '5') await raw().channel.deleteQueue(dlq);
       return 'discard';
     });
-    await expect(box.scan(looks, pass)).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
-    await expect(box.count()).rejects.toMatchObject({ code: 'CONFIG' });
+    await expect(store.scan(visitor, pass)).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
+    await expect(store.count()).rejects.toMatchObject({ code: 'CONFIG' });
   });
 
   it('lets a second one go on with what the first does not hold', async () => {
-    const { queue, dlq } = await fillBox(raw(), 300);
+    const { queue, dlq } = await fillDeadLetterQueue(raw(), 300);
     const [first, second] = [await openStore({ queue }), await openStore({ queue })];
     const [asked, goOn] = [new Gate(), new Gate()];
-    const slow = new Looks(async (): Promise<DeadLetterAction> => {
+    const slow = new RecordingVisitor(async (): Promise<DeadLetterAction> => {
       asked.open();
       await goOn.opened;
       return 'keep';
@@ -204,7 +214,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box, disturbed', (
     const passing = first.scan(slow, pass);
     await asked.opened;
     expect(bodies(await list(second))).toEqual(upTo(300).slice(200));
-    await second.scan(new Looks(() => 'keep'), pass);
+    await second.scan(new RecordingVisitor(() => 'keep'), pass);
     await counted(dlq, 100);
     goOn.open();
     await passing;
@@ -213,50 +223,50 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box, disturbed', (
     await counted(dlq, 300);
   });
 
-  it('lets two discard at once, each letter once', async () => {
-    const { queue, dlq } = await fillBox(raw(), 600);
-    const boxes = [await openStore({ queue }), await openStore({ queue })];
-    const looks = boxes.map(() => new Looks(() => 'discard'));
-    await Promise.all(boxes.map((box, i) => box.scan(looks[i]!, { window: 20, signal: never })));
-    expect(looks.flatMap(({ seen }) => seen).toSorted()).toEqual(upTo(600).toSorted());
+  it('lets two callers discard concurrently, each dead letter once', async () => {
+    const { queue, dlq } = await fillDeadLetterQueue(raw(), 600);
+    const stores = [await openStore({ queue }), await openStore({ queue })];
+    const visitors = stores.map(() => new RecordingVisitor(() => 'discard'));
+    await Promise.all(stores.map((store, i) => store.scan(visitors[i]!, { window: 20, signal: never })));
+    expect(visitors.flatMap(({ seen }) => seen).toSorted()).toEqual(upTo(600).toSorted());
     expect(await raw().count(dlq)).toBe(0);
   });
 
-  it('holds no letter for longer than half of what the broker allows, and meets each once', async () => {
+  it('holds no dead letter longer than half of the consumer timeout, and visits each once', async () => {
     // Two of them say all the same.
-    const { queue } = await fillBox(raw(), 60, (n) =>
+    const { queue } = await fillDeadLetterQueue(raw(), 60, (n) =>
       n === 20 || n === 21 ? { messageId: 'twin', headers: { 'stork-failed-at': undefined } } : {},
     );
-    const box = await openStore({ queue, consumerTimeoutMs: 2_000 });
+    const store = await openStore({ queue, consumerTimeoutMs: 2_000 });
     let returns: unknown;
-    const looks = new Looks(async (body, { message }): Promise<DeadLetterAction> => {
+    const visitor = new RecordingVisitor(async (body, { message }): Promise<DeadLetterAction> => {
       returns = message.headers['x-delivery-count'];
       await later(50);
       return Number(body) % 3 === 0 ? 'discard' : 'keep';
     });
-    await box.scan(looks, pass);
-    expect(looks.seen).toEqual(upTo(60));
+    await store.scan(visitor, pass);
+    expect(visitor.seen).toEqual(upTo(60));
     // Three seconds, on channels that go on for one: the last letter was given back by two of them before.
     expect(returns).toBeGreaterThanOrEqual(2);
-    expect(bodies(await list(box))).toEqual(upTo(60).filter((body) => Number(body) % 3 !== 0));
+    expect(bodies(await list(store))).toEqual(upTo(60).filter((body) => Number(body) % 3 !== 0));
   });
 
   it('meets what comes while it goes on in a later pass only', async () => {
-    const { queue, dlq } = await fillBox(raw(), 5);
-    const box = await openStore({ queue });
-    const looks = new Looks((body, deadLetter) => {
+    const { queue, dlq } = await fillDeadLetterQueue(raw(), 5);
+    const store = await openStore({ queue });
+    const visitor = new RecordingVisitor((body, deadLetter) => {
       raw().channel.sendToQueue(dlq, Buffer.from(`${body} again`));
       return body === '2' ? { replay: replayHeaders(deadLetter) } : 'keep';
     });
-    await box.scan(looks, pass);
-    expect(looks.seen).toEqual(upTo(5));
-    expect(looks.outcomes).toEqual(['replayed']);
+    await store.scan(visitor, pass);
+    expect(visitor.seen).toEqual(upTo(5));
+    expect(visitor.outcomes).toEqual(['replayed']);
     await raw().confirmed();
-    expect(bodies(await list(box))).toHaveLength(9);
+    expect(bodies(await list(store))).toHaveLength(9);
   });
 
-  it('says what to do with a letter that the client cannot read', async () => {
-    const { queue, dlq } = await fillBox(raw(), 0);
+  it('reports what to do with a dead letter that the client cannot decode', async () => {
+    const { queue, dlq } = await fillDeadLetterQueue(raw(), 0);
     const nested = nestedTable(5_000);
     const mark = (tag: string): Buffer => {
       const length = Buffer.alloc(4);
@@ -269,9 +279,9 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box, disturbed', (
     forge(writer, mark('x'), mark('F'));
     writer.channel.publish('', dlq, Buffer.from('"deep"'), { headers: { n: nested } });
     await writer.confirmed();
-    const box = await openStore({ queue });
+    const store = await openStore({ queue });
     const look = async (): Promise<void> => {
-      await expect(list(box)).rejects.toMatchObject({
+      await expect(list(store)).rejects.toMatchObject({
         code: 'CONNECTION_LOST',
         message: expect.stringContaining('remove it in the management UI') as string,
       });

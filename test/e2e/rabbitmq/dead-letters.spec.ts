@@ -8,15 +8,15 @@ import {
   bodies,
   connectDriver,
   discard,
-  fillBox,
+  fillDeadLetterQueue,
   headersOf,
-  letterHeaders,
+  deadLetterHeaders,
   list,
   openStore,
   replay,
   takeAll,
   upTo,
-} from './boxes.js';
+} from './dead-letter-queues.js';
 
 interface Attempt {
   readonly queue: string;
@@ -37,15 +37,15 @@ class Worker {
   }
 }
 
-describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
+describe.skipIf(url === undefined)('RabbitMQ: the dead letter store', () => {
   const raw = useRaw();
 
-  it.each([200, 450])('shows %i letters in the same order 50 times, and moves none', async (count) => {
-    const { queue, dlq } = await fillBox(raw(), count);
-    const box = await openStore({ queue });
+  it.each([200, 450])('lists %i dead letters in the same order 50 times, and moves none', async (count) => {
+    const { queue, dlq } = await fillDeadLetterQueue(raw(), count);
+    const store = await openStore({ queue });
     const ids = new Set<string>();
     for (let round = 0; round < 50; round++) {
-      const deadLetters = await list(box);
+      const deadLetters = await list(store);
       expect(bodies(deadLetters), `round ${round}`).toEqual(upTo(count));
       ids.add(deadLetters.map(({ id }) => id).join());
     }
@@ -57,31 +57,35 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
   });
 
   it('moves none when few of many are listed, again and again, or replayed', async () => {
-    const { queue } = await fillBox(raw(), 450);
-    const box = await openStore({ queue });
+    const { queue } = await fillDeadLetterQueue(raw(), 450);
+    const store = await openStore({ queue });
     for (let round = 0; round < 5; round++) {
-      expect(bodies(await list(box, {}, 3)), `round ${round}`).toEqual(['0', '1', '2']);
-      expect(bodies(await list(box)), `round ${round}`).toEqual(upTo(450));
+      expect(bodies(await list(store, {}, 3)), `round ${round}`).toEqual(['0', '1', '2']);
+      expect(bodies(await list(store)), `round ${round}`).toEqual(upTo(450));
     }
-    expect(await replay(box, { max: 2 })).toMatchObject({ done: 2 });
-    expect(bodies(await list(box))).toEqual(upTo(450).slice(2));
+    expect(await replay(store, { max: 2 })).toMatchObject({ done: 2 });
+    expect(bodies(await list(store))).toEqual(upTo(450).slice(2));
   });
 
   it('replays all to the source, where they are as they were sent', async () => {
-    const { queue, dlq } = await fillBox(raw(), 30);
-    const box = await openStore({ queue });
-    expect(await replay(box)).toMatchObject({ done: 30, skipped: 0, byReason: { 'retries-exhausted': 30 } });
+    const { queue, dlq } = await fillDeadLetterQueue(raw(), 30);
+    const store = await openStore({ queue });
+    expect(await replay(store)).toMatchObject({
+      done: 30,
+      skipped: 0,
+      byReason: { 'retries-exhausted': 30 },
+    });
     const back = await takeAll(raw(), queue);
     expect(back.map(({ content }) => content.toString())).toEqual(upTo(30));
     expect(await raw().count(dlq)).toBe(0);
   });
 
   it('discards what is meant', async () => {
-    const { queue, dlq } = await fillBox(raw(), 30);
-    const box = await openStore({ queue });
+    const { queue, dlq } = await fillDeadLetterQueue(raw(), 30);
+    const store = await openStore({ queue });
     const since = new Date(Date.UTC(2026, 0, 1) + 10_000);
-    expect(await discard(box, { filter: { since } })).toMatchObject({ seen: 30, done: 20 });
-    expect(bodies(await list(box))).toEqual(upTo(10));
+    expect(await discard(store, { filter: { since } })).toMatchObject({ seen: 30, done: 20 });
+    expect(bodies(await list(store))).toEqual(upTo(10));
     expect(await raw().count(dlq)).toBe(10);
   });
 
@@ -97,9 +101,9 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
     await expect.poll(() => raw().count(`${bad}.dlq`)).toBe(1);
     await eventually(async () => (of(good).length === 1 ? true : undefined), 'the good one');
     failing.delete(bad);
-    const box = await openStore({ queue: bad });
-    expect(await list(box)).toMatchObject([{ handler: 'Worker.job', attempts: 1, source: bad }]);
-    expect(await replay(box)).toMatchObject({ done: 1, skipped: 0 });
+    const store = await openStore({ queue: bad });
+    expect(await list(store)).toMatchObject([{ handler: 'Worker.job', attempts: 1, source: bad }]);
+    expect(await replay(store)).toMatchObject({ done: 1, skipped: 0 });
     await eventually(async () => (of(bad).length === 2 ? true : undefined), 'the replay');
     expect(of(bad)[1]).toEqual({ queue: bad, attempt: 1, replays: '1' });
     await eventually(
@@ -110,8 +114,8 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
     expect(await raw().count(`${bad}.dlq`)).toBe(0);
   });
 
-  it('strips what the broker and the death wrote, and keeps the rest', async () => {
-    const { queue } = await fillBox(raw(), 1, () => ({
+  it('strips the headers of the broker and of dead-lettering, and keeps the rest', async () => {
+    const { queue } = await fillDeadLetterQueue(raw(), 1, () => ({
       appId: 'shop',
       correlationId: 'c',
       replyTo: 'somewhere',
@@ -136,34 +140,34 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
     });
   });
 
-  it('keeps a letter whose source is gone, and says so', async () => {
-    const { queue, dlq } = await fillBox(raw(), 3);
-    const box = await openStore({ queue });
+  it('skips a dead letter whose source is gone, and reports it', async () => {
+    const { queue, dlq } = await fillDeadLetterQueue(raw(), 3);
+    const store = await openStore({ queue });
     await raw().channel.deleteQueue(queue);
-    const report = await replay(box, { window: 2 });
+    const report = await replay(store, { window: 2 });
     expect(report).toMatchObject({ done: 0, skipped: 3 });
     expect(report.skippedDeadLetters[0]!.why).toContain(queue);
-    expect(bodies(await list(box))).toEqual(upTo(3));
+    expect(bodies(await list(store))).toEqual(upTo(3));
     expect(await raw().count(dlq)).toBe(3);
   });
 
-  it('keeps a letter that its source refuses', async () => {
-    const { queue } = await fillBox(raw(), 3);
+  it('skips a dead letter that its source refuses', async () => {
+    const { queue } = await fillDeadLetterQueue(raw(), 3);
     await raw().channel.deleteQueue(queue);
     const full = { 'x-max-length': 1, 'x-overflow': 'reject-publish' };
     await raw().channel.assertQueue(queue, { durable: true, arguments: full });
-    const box = await openStore({ queue });
-    expect(await replay(box)).toMatchObject({ done: 1, skipped: 2 });
-    expect(bodies(await list(box))).toEqual(['1', '2']);
+    const store = await openStore({ queue });
+    expect(await replay(store)).toMatchObject({ done: 1, skipped: 2 });
+    expect(bodies(await list(store))).toEqual(['1', '2']);
   });
 
   it('takes from a queue of several sources only what the named one failed', async () => {
     const other = raw().queue();
-    const { queue, dlq } = await fillBox(raw(), 10, (n) => ({
-      headers: n % 2 === 0 ? {} : letterHeaders(other, n),
+    const { queue, dlq } = await fillDeadLetterQueue(raw(), 10, (n) => ({
+      headers: n % 2 === 0 ? {} : deadLetterHeaders(other, n),
     }));
-    const box = await openStore({ queue: 'something.else' }, { source: queue, from: dlq });
-    expect(await replay(box)).toMatchObject({ seen: 5, done: 5 });
+    const store = await openStore({ queue: 'something.else' }, { source: queue, from: dlq });
+    expect(await replay(store)).toMatchObject({ seen: 5, done: 5 });
     expect((await takeAll(raw(), queue)).map(({ content }) => content.toString())).toEqual([
       '0',
       '2',
@@ -176,12 +180,12 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
   });
 
   it('keeps the order of what stays of 1 500, whatever is taken from between', async () => {
-    const { queue } = await fillBox(raw(), 1_500);
-    const box = await openStore({ queue });
+    const { queue } = await fillDeadLetterQueue(raw(), 1_500);
+    const store = await openStore({ queue });
     const third = { reasons: ['retries-exhausted'], text: '3' };
-    await discard(box, { filter: third, window: 20 });
+    await discard(store, { filter: third, window: 20 });
     const rest = upTo(1_500).filter((body) => !body.includes('3'));
-    for (let round = 0; round < 3; round++) expect(bodies(await list(box))).toEqual(rest);
+    for (let round = 0; round < 3; round++) expect(bodies(await list(store))).toEqual(rest);
   });
 
   it.each([
@@ -201,17 +205,17 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
       4: { headers: { tenant: 7 } },
       5: { headers: { 'stork-error-message': 'disk full' } },
     };
-    const { queue } = await fillBox(raw(), 7, (n) => special[n] ?? {});
-    const box = await openStore({ queue });
-    const deadLetters = await list(box, filter);
+    const { queue } = await fillDeadLetterQueue(raw(), 7, (n) => special[n] ?? {});
+    const store = await openStore({ queue });
+    const deadLetters = await list(store, filter);
     expect(bodies(deadLetters)).toEqual(meant);
     const ids = deadLetters.map(({ id }) => id);
-    expect(bodies(await list(box, { ids }))).toEqual(meant);
-    expect(await discard(box, { filter })).toMatchObject({ seen: 7, done: meant.length });
-    expect(bodies(await list(box))).toEqual(upTo(7).filter((body) => !meant.includes(body)));
+    expect(bodies(await list(store, { ids }))).toEqual(meant);
+    expect(await discard(store, { filter })).toMatchObject({ seen: 7, done: meant.length });
+    expect(bodies(await list(store))).toEqual(upTo(7).filter((body) => !meant.includes(body)));
   });
 
-  it('survives letters with absurd headers, and replays them', async () => {
+  it('survives dead letters with absurd headers, and replays them', async () => {
     const odd = [
       { 'stork-attempt': '-1', 'stork-replay-count': 'NaN' },
       { 'stork-attempt': 1.5, 'stork-replay-count': -3 },
@@ -220,12 +224,12 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
       { 'stork-death-reason': 'x'.repeat(2_000), 'x-death': 'rejected' },
       { 'stork-key': { deep: [1, { b: null }] }, __proto__x: 'y' },
     ];
-    const { queue } = await fillBox(raw(), odd.length, (n) => ({ headers: odd[n]! }));
-    const box = await openStore({ queue });
-    const deadLetters = await list(box);
+    const { queue } = await fillDeadLetterQueue(raw(), odd.length, (n) => ({ headers: odd[n]! }));
+    const store = await openStore({ queue });
+    const deadLetters = await list(store);
     expect(deadLetters.map(({ attempts }) => attempts)).toEqual([0, 0, 4, 4, 4, 4]);
     expect(deadLetters.map(({ failedAt }) => failedAt?.getUTCSeconds())).toEqual([0, 1, undefined, 3, 4, 5]);
-    expect(await replay(box)).toMatchObject({ done: odd.length, skipped: 0 });
+    expect(await replay(store)).toMatchObject({ done: odd.length, skipped: 0 });
     const back = await takeAll(raw(), queue);
     expect(back.map(({ properties }) => properties.headers!['stork-replay-count'])).toEqual(
       odd.map(() => '1'),
@@ -233,21 +237,21 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter box', () => {
   });
 
   it('says what a person should know beforehand', async () => {
-    const { queue, dlq } = await fillBox(raw(), 1);
-    const box = await openStore({ queue });
-    expect(await box.count()).toBe(1);
-    const [hidden, idle, ...more] = await box.warnings();
+    const { queue, dlq } = await fillDeadLetterQueue(raw(), 1);
+    const store = await openStore({ queue });
+    expect(await store.count()).toBe(1);
+    const [hidden, idle, ...more] = await store.warnings();
     expect(hidden).toContain('delivery count rises by one');
     expect(idle).toBe(`the queue "${queue}" has no consumers: replayed messages wait there`);
     expect(more).toEqual([]);
     await raw().with(async (channel) => {
       await channel.consume(queue, () => {});
-      expect(await box.warnings()).toEqual([hidden]);
+      expect(await store.warnings()).toEqual([hidden]);
       await channel.consume(dlq, () => {});
-      expect((await box.warnings())[1]).toContain('other consumers');
+      expect((await store.warnings())[1]).toContain('other consumers');
     });
     await raw().channel.deleteQueue(queue);
-    expect((await box.warnings()).at(-1)).toBe(
+    expect((await store.warnings()).at(-1)).toBe(
       `there is no queue "${queue}": dead letters cannot be replayed`,
     );
   });

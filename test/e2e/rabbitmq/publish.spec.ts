@@ -143,7 +143,7 @@ describe.skipIf(url === undefined)('RabbitMQ: publishing', () => {
     else expect(got).toEqual(value);
   });
 
-  it('gives an expired message to the dead letters by the broker itself', async () => {
+  it('has the broker dead-letter an expired message', async () => {
     const { client, queue, close } = await startRabbitApp({
       controllers: [Probe],
       options: { queue: raw().queue() },

@@ -25,7 +25,7 @@ export interface Desk {
 }
 
 /** The dead letters of one transport, without an application. */
-export async function openDesk(
+export async function openStore(
   options: Partial<KafkaOptions> & Pick<KafkaOptions, 'brokers'>,
   place: DeadLetterLocation,
 ): Promise<Desk> {

@@ -1,5 +1,5 @@
 import { Socket } from 'node:net';
-import { openDesk, replayAll } from './letter-desk.js';
+import { openStore, replayAll } from './dead-letter-stores.js';
 
 // Replays every letter, as a process of its own that kills itself in the middle.
 
@@ -12,7 +12,7 @@ export interface ReplayerSettings {
 }
 
 const { brokers, group, source, diesAtRequest } = JSON.parse(process.argv[2]!) as ReplayerSettings;
-const { store, close } = await openDesk({ brokers, groupId: group }, { source });
+const { store, close } = await openStore({ brokers, groupId: group }, { source });
 const prototype = Socket.prototype as unknown as { write: (...given: unknown[]) => boolean };
 const original = prototype.write;
 let requests = 0;

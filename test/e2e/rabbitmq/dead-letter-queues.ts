@@ -44,11 +44,11 @@ export async function openStore(
 }
 
 export function list(
-  box: DeadLetterStore,
+  store: DeadLetterStore,
   filter = {},
   max = Infinity,
 ): Promise<readonly DeadLetterRecord[]> {
-  return listDeadLetters(box, { filter, max, signal: never });
+  return listDeadLetters(store, { filter, max, signal: never });
 }
 
 const workOptions: ReplayOptions = {
@@ -64,21 +64,21 @@ const workOptions: ReplayOptions = {
 };
 
 export function replay(
-  box: DeadLetterStore,
+  store: DeadLetterStore,
   options: Partial<ReplayOptions> = {},
 ): Promise<DeadLetterReport> {
-  return replayDeadLetters(box, { ...workOptions, ...options });
+  return replayDeadLetters(store, { ...workOptions, ...options });
 }
 
 export function discard(
-  box: DeadLetterStore,
+  store: DeadLetterStore,
   options: Partial<ReplayOptions> = {},
 ): Promise<DeadLetterReport> {
-  return discardDeadLetters(box, { ...workOptions, ...options });
+  return discardDeadLetters(store, { ...workOptions, ...options });
 }
 
 /** What our consumer writes on a letter, as far as a test does not say otherwise. */
-export function letterHeaders(source: string, n: number): Record<string, unknown> {
+export function deadLetterHeaders(source: string, n: number): Record<string, unknown> {
   return {
     'stork-death-reason': 'retries-exhausted',
     'stork-origin': source,
@@ -92,7 +92,7 @@ export function letterHeaders(source: string, n: number): Record<string, unknown
 }
 
 /** A source and its letters, `0` to `count - 1`. */
-export async function fillBox(
+export async function fillDeadLetterQueue(
   raw: Raw,
   count: number,
   given: (n: number) => Options.Publish = () => ({}),
@@ -108,7 +108,7 @@ export async function fillBox(
       messageId: `m-${n}`,
       contentType: 'application/json',
       ...options,
-      headers: { ...letterHeaders(queue, n), ...headers },
+      headers: { ...deadLetterHeaders(queue, n), ...headers },
     });
   }
   await raw.confirmed();

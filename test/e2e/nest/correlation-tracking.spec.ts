@@ -7,7 +7,7 @@ import { memory, MemoryBroker } from 'nestjs-stork/memory';
 import { currentCorrelation } from '../../../lib/core/publish/correlation-context.js';
 import { Seen } from '../../contract/app.js';
 
-/** Starts it with one message in the queue that nobody of the process has sent. */
+/** Starts a worker with the controller and publishes one message without a `StorkClient`. */
 async function startWith(controller: Type, providers: readonly Type[] = []): Promise<void> {
   const broker = new MemoryBroker();
   @Module({
@@ -26,9 +26,9 @@ async function startWith(controller: Type, providers: readonly Type[] = []): Pro
   });
 }
 
-// In this order: once a process has begun to follow conversations it goes on.
-describe('a handler is in its message’s conversation', () => {
-  it('not where nobody of the application sends, which costs nothing', async () => {
+// The order matters: correlation tracking, once enabled, stays enabled for the process.
+describe('the correlation context of a handler', () => {
+  it('is not opened in an application that injects no client, which saves its cost', async () => {
     const seen = new Seen<unknown>();
     @Controller()
     class Reader {
@@ -41,7 +41,7 @@ describe('a handler is in its message’s conversation', () => {
     expect(await seen.count(1)).toEqual([undefined]);
   });
 
-  it('from the first message where a client is injected anywhere', async () => {
+  it('is opened from the first message if any provider injects a client', async () => {
     const seen = new Seen<string | undefined>();
     @Injectable()
     class Sender {

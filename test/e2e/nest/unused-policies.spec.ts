@@ -42,7 +42,7 @@ class ThreeTimes extends RetryInterceptor {
   }
 }
 
-it('refuses a policy on what receives no messages', async () => {
+it('refuses a policy on a method that receives no messages', async () => {
   @Injectable()
   @Idempotent()
   class Mailer {
@@ -82,7 +82,7 @@ it('refuses a policy on what receives no messages', async () => {
     expect(refusal).toContain(problem);
 });
 
-it('lets a class with a handler say what holds for its handlers, whatever else it has', async () => {
+it('accepts a policy on a class with a handler, whatever other methods it has', async () => {
   @Controller()
   @Retry({ maxRetries: 1 })
   @UseInterceptors(new IdempotencyInterceptor())
@@ -96,7 +96,7 @@ it('lets a class with a handler say what holds for its handlers, whatever else i
   await expect(bootWith([Orders])).resolves.toBeUndefined();
 });
 
-it('leaves alone who is, bears or inherits from a controller', async () => {
+it('accepts policies on controllers, their base classes and providers that are controllers', async () => {
   @Retry({ maxRetries: 1 })
   abstract class Base {
     @EventPattern<string>('created')
@@ -124,7 +124,7 @@ it('leaves alone who is, bears or inherits from a controller', async () => {
   await expect(bootWith([Orders, Pages, Walking], providers)).resolves.toBeUndefined();
 });
 
-it('refuses an interceptor of which it knows the class alone', async () => {
+it('refuses a subclass of an interceptor that is given as a class', async () => {
   @Controller()
   class Orders {
     @EventPattern<string>('created')
