@@ -80,7 +80,7 @@ export type { BeginOutcome, IdempotencyStore, StoredReply } from './core/idempot
 export { memoryIdempotencyStore } from './core/idempotency/memory-idempotency-store.js';
 export type { MemoryIdempotencyStoreOptions } from './core/idempotency/memory-idempotency-store.js';
 export type { BackoffOptions } from './core/runtime/clock.js';
-export type { CounterName } from './core/runtime/counters.js';
+export type { CounterName } from './core/runtime/reporting.js';
 export type { DeliveryMode } from './core/port/delivery.js';
 export type { DeliveryOrder } from './core/port/driver.js';
 export type { MessageDestination } from './core/port/message.js';

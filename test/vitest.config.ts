@@ -15,7 +15,7 @@ const usingDist = ['test/package/**/*.spec.ts', 'test/e2e/{cli,sample,tour}*.e2e
 /** These test the tests' own brokers, so they need them. */
 const ofBrokers = 'test/unit/support/kafka-servers.spec.ts';
 /** These need no broker. */
-const unit = 'test/unit/**/*.spec.ts';
+const unit = ['test/unit/**/*.spec.ts', 'test/structure/**/*.spec.ts'];
 const memory = ['test/contract/{guarantees,memory-*}.spec.ts', 'test/e2e/nest/**/*.spec.ts'];
 
 export default defineConfig({
@@ -45,7 +45,7 @@ export default defineConfig({
     expect: { poll: { timeout: 60_000 } },
     projects: [
       // Without a process of its own for each file: loading Nest and the library takes longer than the tests do.
-      { extends: true, test: { name: 'unit', include: [unit], exclude: [ofBrokers], isolate: false } },
+      { extends: true, test: { name: 'unit', include: unit, exclude: [ofBrokers], isolate: false } },
       { extends: true, test: { name: 'memory', include: memory } },
       {
         extends: true,

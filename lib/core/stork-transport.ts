@@ -10,7 +10,7 @@ import {
   validateConcurrency,
   subscribedPatterns,
 } from './consume/consume-options.js';
-import type { Counters } from './runtime/counters.js';
+import type { Counters, StorkLogger } from './runtime/reporting.js';
 import type { DeadLetterStore, DeadLetterLocation } from './port/dead-letter-store.js';
 import type { Capabilities, Driver, MaxHoldTime, Subscription, SubscriptionSpec } from './port/driver.js';
 import {
@@ -23,7 +23,6 @@ import {
 import { HandlerTable } from './consume/handler-table.js';
 import type { Handler } from './consume/handler.js';
 import { DeliveryDispatcher } from './consume/delivery-dispatcher.js';
-import type { StorkLogger } from './runtime/logger.js';
 import { buildMessage, type MessageOptions, type OutboundScope } from './publish/outgoing-message.js';
 import { RetryTimers } from './retry/retry-timers.js';
 import { isPatternLength, maxPatternBytes } from './message/pattern.js';

@@ -1,6 +1,6 @@
 import { Injectable } from '@nestjs/common';
 import type { ConnectionState } from '../core/port/connection-state.js';
-import type { CounterName } from '../core/runtime/counters.js';
+import type { CounterName } from '../core/runtime/reporting.js';
 import { StorkServer } from './server/stork.server.js';
 import { TransportRegistry } from './bootstrap/transport-registry.js';
 

@@ -61,9 +61,10 @@ function offences({ kind, text, line }: Piece, file: string): string[] {
   const list = kind === 'identifier' ? identifiers : phrases;
   // Names on the wire stay as they are.
   if (kind === 'string' && /^[\w.-]+$/.test(text)) return [];
+  const inOneLine = text.replaceAll(/\s*\n\s*(?:\*|\/\/)?\s*/g, ' ');
   return list
-    .filter(([found]) => found.test(text))
-    .map(([found, instead]) => `${file}:${line} ${found.exec(text)![0]} → ${instead}`);
+    .filter(([found]) => found.test(inOneLine))
+    .map(([found, instead]) => `${file}:${line} ${found.exec(inOneLine)![0]} → ${instead}`);
 }
 
 describe('the language of the field', () => {

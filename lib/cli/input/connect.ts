@@ -1,10 +1,9 @@
 import type { StorkClock } from '../../core/runtime/clock.js';
 import { settlesWithin, withTimeout } from '../../core/runtime/with-timeout.js';
-import { Counters } from '../../core/runtime/counters.js';
+import { Counters, type StorkLogger } from '../../core/runtime/reporting.js';
 import type { DeadLetterStore } from '../../core/port/dead-letter-store.js';
 import type { Driver } from '../../core/port/driver.js';
 import { ConnectionLostError, StorkConfigError, type ConfigProblem } from '../../core/runtime/errors.js';
-import type { StorkLogger } from '../../core/runtime/logger.js';
 import { maskCredentials } from '../../core/message/text.js';
 import type { TransportDefinition } from '../../nest/bootstrap/transport-definition.js';
 import type { KafkaTarget, RabbitMqTarget, Target } from './target.js';

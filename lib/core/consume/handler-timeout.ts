@@ -6,7 +6,7 @@ import { ownFailure, type Failure } from '../runtime/failure.js';
 import type { Handler } from './handler.js';
 import type { HandlerAttempt, Verb } from './handler-attempt.js';
 import type { DeliveryMetadata } from '../message/delivery-metadata.js';
-import type { StorkLogger } from '../runtime/logger.js';
+import type { StorkLogger } from '../runtime/reporting.js';
 import { quoted } from '../message/text.js';
 
 export interface TimeLimitScope {

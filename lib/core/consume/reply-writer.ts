@@ -1,6 +1,5 @@
-import type { Counters } from '../runtime/counters.js';
+import type { Counters, StorkLogger } from '../runtime/reporting.js';
 import { messageOf, type ErrorEnvelope, remoteCodes } from '../runtime/errors.js';
-import type { StorkLogger } from '../runtime/logger.js';
 import type { ReplyOutcome, ReplyAddress, ReplyKind } from '../port/message.js';
 import type { Codecs } from '../message/codec.js';
 import type { Driver } from '../port/driver.js';

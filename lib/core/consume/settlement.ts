@@ -3,10 +3,9 @@ import type { Delivery, RepublishedMessage } from '../port/delivery.js';
 import { needsRetryDecision, decideNext, type RetryScope } from '../retry/retry-loop.js';
 import { isAcknowledged, hasOutcome, requeueRequested, type Attempt, type AttemptFields } from './attempt.js';
 import { sleep, type StorkClock } from '../runtime/clock.js';
-import type { Counters } from '../runtime/counters.js';
+import type { Counters, StorkLogger } from '../runtime/reporting.js';
 import type { Capabilities } from '../port/driver.js';
 import { messageOf } from '../runtime/errors.js';
-import type { StorkLogger } from '../runtime/logger.js';
 
 export interface SettlementScope {
   readonly subscription: string;

@@ -1,5 +1,5 @@
 import { messageOf, errorCodes } from '../runtime/errors.js';
-import type { StorkLogger } from '../runtime/logger.js';
+import type { StorkLogger } from '../runtime/reporting.js';
 import { randomUUID } from 'node:crypto';
 import type { Capabilities } from '../port/driver.js';
 import { ownFailure, type Failure } from '../runtime/failure.js';

@@ -1,5 +1,5 @@
 import type { CancelTimer, StorkClock } from '../runtime/clock.js';
-import type { Counters } from '../runtime/counters.js';
+import type { Counters } from '../runtime/reporting.js';
 import { RequestTimeoutError, StorkConfigError, TooManyPendingError } from '../runtime/errors.js';
 import type { InboundReply } from '../port/message.js';
 

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { Counters } from '../runtime/counters.js';
+import type { Counters } from '../runtime/reporting.js';
 import type { Driver, ReplyInbox } from '../port/driver.js';
 import {
   ClientClosedError,

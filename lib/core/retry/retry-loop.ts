@@ -1,8 +1,7 @@
 import type { StorkClock } from '../runtime/clock.js';
-import type { Counters } from '../runtime/counters.js';
+import type { Counters, StorkLogger } from '../runtime/reporting.js';
 import type { Driver } from '../port/driver.js';
 import { messageOf } from '../runtime/errors.js';
-import type { StorkLogger } from '../runtime/logger.js';
 import type { RetryTimers } from './retry-timers.js';
 import type { RetryPolicy } from './retry-options.js';
 import { stepAfter, stepAsRequested, type FailedAttempt, type NextStep } from './retry-policy.js';

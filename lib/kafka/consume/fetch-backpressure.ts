@@ -1,6 +1,6 @@
 import type { StorkClock } from '../../core/runtime/clock.js';
 import { settlesWithin, withResolvers } from '../../core/runtime/with-timeout.js';
-import type { StorkLogger } from '../../core/runtime/logger.js';
+import type { StorkLogger } from '../../core/runtime/reporting.js';
 import { nameOf, type KafkaConsumer } from '../client/client.js';
 import type { DelayBufferBounds } from '../retry/delay-buffer.js';
 import type { OwnedPartition } from './owned-partition.js';

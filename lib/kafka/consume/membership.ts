@@ -1,12 +1,11 @@
 import { type BackoffOptions, sleep, type StorkClock } from '../../core/runtime/clock.js';
 import { settlesWithin, withResolvers } from '../../core/runtime/with-timeout.js';
-import type { Counters } from '../../core/runtime/counters.js';
+import type { Counters, StorkLogger } from '../../core/runtime/reporting.js';
 import type { Delivery, RepublishedMessage } from '../../core/port/delivery.js';
 import type { DeliverySink } from '../../core/port/driver.js';
 import { messageOf } from '../../core/runtime/errors.js';
 import type { MessageHeaders } from '../../core/message/headers.js';
 import type { ConsumedTopic } from '../../driver-kit/log/topic-names.js';
-import type { StorkLogger } from '../../core/runtime/logger.js';
 import {
   nameOf,
   type ConsumerEvents,

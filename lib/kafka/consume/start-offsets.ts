@@ -1,7 +1,6 @@
 import { backoffMs, type BackoffOptions, sleep, type StorkClock } from '../../core/runtime/clock.js';
-import type { Counters } from '../../core/runtime/counters.js';
+import type { Counters, StorkLogger } from '../../core/runtime/reporting.js';
 import { messageOf } from '../../core/runtime/errors.js';
-import type { StorkLogger } from '../../core/runtime/logger.js';
 import { nameOf, type KafkaClient, type KafkaConsumer, type TopicPartition } from '../client/client.js';
 import { encodeCommit } from './commit-metadata.js';
 import type { OffsetCommitter } from './offset-committer.js';

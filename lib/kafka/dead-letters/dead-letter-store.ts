@@ -10,7 +10,7 @@ import type {
 import { ClientClosedError, messageOf } from '../../core/runtime/errors.js';
 import type { MessageHeaders } from '../../core/message/headers.js';
 import { markerKeyOf } from '../../driver-kit/log/dead-letter-markers.js';
-import type { StorkLogger } from '../../core/runtime/logger.js';
+import type { StorkLogger } from '../../core/runtime/reporting.js';
 import type {
   ConsumerSettings,
   KafkaClient,

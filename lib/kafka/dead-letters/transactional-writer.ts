@@ -1,7 +1,7 @@
 import type { StorkClock } from '../../core/runtime/clock.js';
 import { settlesWithin, withTimeout } from '../../core/runtime/with-timeout.js';
 import { ConnectionLostError } from '../../core/runtime/errors.js';
-import type { StorkLogger } from '../../core/runtime/logger.js';
+import type { StorkLogger } from '../../core/runtime/reporting.js';
 import {
   KafkaClientError,
   type KafkaClient,

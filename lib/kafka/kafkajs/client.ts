@@ -1,7 +1,7 @@
 import net from 'node:net';
 import tls from 'node:tls';
 import kafkajs, { type ISocketFactoryArgs, type Kafka, type KafkaConfig } from 'kafkajs';
-import type { StorkLogger } from '../../core/runtime/logger.js';
+import type { StorkLogger } from '../../core/runtime/reporting.js';
 import type {
   ConsumerEvents,
   ConsumerSettings,

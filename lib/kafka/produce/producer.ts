@@ -2,7 +2,7 @@ import type { BackoffOptions, StorkClock } from '../../core/runtime/clock.js';
 import { settlesWithin } from '../../core/runtime/with-timeout.js';
 import { ConnectionStateCell } from '../../core/port/connection-state.js';
 import { BufferFullError, ClientClosedError, MessageTooLargeError } from '../../core/runtime/errors.js';
-import type { StorkLogger } from '../../core/runtime/logger.js';
+import type { StorkLogger } from '../../core/runtime/reporting.js';
 import type { KafkaClient, ProducerSettings, RecordToSend } from '../client/client.js';
 import { kafkaDefaults } from '../options/defaults.js';
 import { BatchSender } from './batch-sender.js';

@@ -5,7 +5,7 @@ import {
   type StorkClock,
 } from '../../core/runtime/clock.js';
 import type { ConnectionStateCell } from '../../core/port/connection-state.js';
-import type { StorkLogger } from '../../core/runtime/logger.js';
+import type { StorkLogger } from '../../core/runtime/reporting.js';
 
 export interface RetryBackoffsFields {
   /** Moved to `backoff` with the first failing target, and to `ready` when the last one has recovered. */

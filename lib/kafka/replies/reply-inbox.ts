@@ -4,7 +4,7 @@ import { ConnectionLostError, messageOf } from '../../core/runtime/errors.js';
 import { readLogReply } from '../../driver-kit/log/log-reply.js';
 import type { LogReplyAddress } from '../../driver-kit/log/log-record.js';
 import type { ReplyListener } from '../../core/port/driver.js';
-import type { StorkLogger } from '../../core/runtime/logger.js';
+import type { StorkLogger } from '../../core/runtime/reporting.js';
 import { assignOne } from '../consume/assigner.js';
 import {
   KafkaClientError,

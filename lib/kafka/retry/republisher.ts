@@ -9,7 +9,7 @@ import {
 } from '../../core/message/headers.js';
 import { republishedHeaders, kafkaHeaders } from '../../driver-kit/log/log-record.js';
 import { deadLetterTopic } from '../../driver-kit/log/topic-names.js';
-import type { StorkLogger } from '../../core/runtime/logger.js';
+import type { StorkLogger } from '../../core/runtime/reporting.js';
 import type { FetchedRecord, RecordToSend } from '../client/client.js';
 import type { Producer } from '../produce/producer.js';
 import { carriedHeaders, headersToSend } from '../records.js';

@@ -1,6 +1,6 @@
 import { messageOf, StorkConfigError, type ConfigProblem } from '../../core/runtime/errors.js';
 import { sourceOfDeadLetterTopic } from '../../driver-kit/log/topic-names.js';
-import type { StorkLogger } from '../../core/runtime/logger.js';
+import type { StorkLogger } from '../../core/runtime/reporting.js';
 import { KafkaClientError, type KafkaAdmin, type TopicToCreate } from '../client/client.js';
 import { deadLetterTopicConfig, isWeaker, managedTopicsOf, type ManagedTopic } from './managed-topics.js';
 import type { RetryTopics } from './retry-topics.js';

@@ -2,7 +2,7 @@ import type { StorkClock } from '../../core/runtime/clock.js';
 import { settlesWithin } from '../../core/runtime/with-timeout.js';
 import { messageOf } from '../../core/runtime/errors.js';
 import type { IdempotencyStore } from '../../core/idempotency/idempotency-store.js';
-import type { StorkLogger } from '../../core/runtime/logger.js';
+import type { StorkLogger } from '../../core/runtime/reporting.js';
 import { memoryIdempotencyStore } from '../../core/idempotency/memory-idempotency-store.js';
 
 /**

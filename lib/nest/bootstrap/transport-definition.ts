@@ -1,8 +1,7 @@
 import type { StorkClock } from '../../core/runtime/clock.js';
-import type { Counters } from '../../core/runtime/counters.js';
+import type { Counters, StorkLogger } from '../../core/runtime/reporting.js';
 import type { Driver } from '../../core/port/driver.js';
 import type { ConfigProblem } from '../../core/runtime/errors.js';
-import type { StorkLogger } from '../../core/runtime/logger.js';
 import type { StorkContext } from '../context/stork.context.js';
 import type { CommonTransportOptions } from '../transport-options.js';
 

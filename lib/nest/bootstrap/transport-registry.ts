@@ -1,7 +1,7 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import { ModulesContainer } from '@nestjs/core';
 import type { StorkClock } from '../../core/runtime/clock.js';
-import { Counters } from '../../core/runtime/counters.js';
+import { Counters } from '../../core/runtime/reporting.js';
 import { StorkConfigError, type ConfigProblem } from '../../core/runtime/errors.js';
 import type { IdempotencyStore } from '../../core/idempotency/idempotency-store.js';
 import { StorkTransport } from '../../core/stork-transport.js';

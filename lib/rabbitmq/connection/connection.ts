@@ -3,7 +3,7 @@ import { backoffMs, type BackoffOptions, sleep, type StorkClock } from '../../co
 import { settlesWithin, withResolvers } from '../../core/runtime/with-timeout.js';
 import { ConnectionStateCell } from '../../core/port/connection-state.js';
 import { ClientClosedError } from '../../core/runtime/errors.js';
-import type { StorkLogger } from '../../core/runtime/logger.js';
+import type { StorkLogger } from '../../core/runtime/reporting.js';
 import { connectError, isAuthError } from './errors.js';
 import { destroySocket, corkWrites } from './socket.js';
 
@@ -121,7 +121,8 @@ export class Connection {
         this.#lastError = connectError(url, await lost);
       } catch (error) {
         this.#lastError = connectError(url, error);
-        // After a first connection it is retried: a starting broker refuses logins until its users are loaded.
+        // After a first connection it is retried: a starting broker refuses logins until its users are
+        // loaded.
         if (isAuthError(error) && !this.#hasConnected) this.#failWaiting(this.#lastError);
       }
       if (stop.aborted) return;

@@ -3,7 +3,7 @@ import { backoffMs, type BackoffOptions, sleep, type StorkClock } from '../../co
 import { settlesWithin, withResolvers } from '../../core/runtime/with-timeout.js';
 import { ConnectionStateCell } from '../../core/port/connection-state.js';
 import { ConnectionLostError, messageOf, StorkConfigError } from '../../core/runtime/errors.js';
-import type { StorkLogger } from '../../core/runtime/logger.js';
+import type { StorkLogger } from '../../core/runtime/reporting.js';
 import type { Connection } from './connection.js';
 import { replyCodeOf, replyCodes } from './errors.js';
 

@@ -1,4 +1,4 @@
-import { Counters } from '../../../lib/core/runtime/counters.js';
+import { Counters } from '../../../lib/core/runtime/reporting.js';
 import { systemClock } from '../../../lib/core/runtime/clock.js';
 import type { DeadLetterStore, DeadLetterLocation } from '../../../lib/core/port/dead-letter-store.js';
 import type { DeadLetterFilter } from '../../../lib/core/dead-letter/admin/dead-letter-filter.js';

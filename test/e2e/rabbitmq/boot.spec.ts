@@ -6,7 +6,7 @@ import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { StorkConfigError } from 'nestjs-stork';
 import { RabbitMqDriver } from '../../../lib/rabbitmq/driver.js';
 import { systemClock } from '../../../lib/core/runtime/clock.js';
-import { Counters } from '../../../lib/core/runtime/counters.js';
+import { Counters } from '../../../lib/core/runtime/reporting.js';
 import { eventually } from '../../contract/app.js';
 import {
   buildApp,

@@ -1,7 +1,7 @@
 import { onTestFinished } from 'vitest';
 import type { ConsumeMessage, Options } from 'amqplib';
 import { systemClock } from '../../../lib/core/runtime/clock.js';
-import { Counters } from '../../../lib/core/runtime/counters.js';
+import { Counters } from '../../../lib/core/runtime/reporting.js';
 import type { DeadLetterStore, DeadLetterLocation } from '../../../lib/core/port/dead-letter-store.js';
 import {
   discardDeadLetters,

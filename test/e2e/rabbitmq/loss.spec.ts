@@ -2,7 +2,7 @@ import { Controller } from '@nestjs/common';
 import { EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { systemClock } from '../../../lib/core/runtime/clock.js';
-import { Counters } from '../../../lib/core/runtime/counters.js';
+import { Counters } from '../../../lib/core/runtime/reporting.js';
 import { RabbitMqDriver } from '../../../lib/rabbitmq/driver.js';
 import { eventually, Gate, Seen } from '../../contract/app.js';
 import { patientClock } from '../../support/patient-clock.js';

@@ -7,7 +7,7 @@ import {
   type RepublishedMessage,
   type DeliverySource,
 } from '../../../lib/core/port/delivery.js';
-import type { StorkLogger } from '../../../lib/core/runtime/logger.js';
+import type { StorkLogger } from '../../../lib/core/runtime/reporting.js';
 import type { InboundMessage } from '../../../lib/core/port/message.js';
 
 /** Lets everything run that waits for no timer. */

@@ -1,5 +1,5 @@
 import { expect } from 'vitest';
-import { Counters } from '../../../lib/core/runtime/counters.js';
+import { Counters } from '../../../lib/core/runtime/reporting.js';
 import type { Failure } from '../../../lib/core/runtime/failure.js';
 import { HandlerTable } from '../../../lib/core/consume/handler-table.js';
 import type { Handler } from '../../../lib/core/consume/handler.js';

@@ -1,5 +1,5 @@
 import { systemClock } from '../../../lib/core/runtime/clock.js';
-import { Counters } from '../../../lib/core/runtime/counters.js';
+import { Counters } from '../../../lib/core/runtime/reporting.js';
 import type { OutboundMessage, OutboundReply } from '../../../lib/core/port/message.js';
 import type { SubscribedPattern, SubscriptionSpec } from '../../../lib/core/port/driver.js';
 import { patternFromString } from '../../../lib/core/message/pattern.js';

@@ -166,7 +166,9 @@ describe('an answer of several values', () => {
     const { driver, replyWriter } = newBench();
     driver.gates = [];
     for (let i = 0; i < 10_000; i++) replyWriter.emit(i);
-    expect(() => replyWriter.emit(10_000)).toThrow('the stream has 10000 items that the broker has not confirmed');
+    expect(() => replyWriter.emit(10_000)).toThrow(
+      'the stream has 10000 items that the broker has not confirmed',
+    );
     const done = noteWhenDone(replyWriter.fail(failure));
     while (done.value === undefined && driver.gates.length <= 10_001) {
       driver.gates.at(-1)!.open('confirmed');

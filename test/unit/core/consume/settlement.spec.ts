@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Counters } from '../../../../lib/core/runtime/counters.js';
+import { Counters } from '../../../../lib/core/runtime/reporting.js';
 import type { Capabilities } from '../../../../lib/core/port/driver.js';
 import type { RepublishedMessage } from '../../../../lib/core/port/delivery.js';
 import {

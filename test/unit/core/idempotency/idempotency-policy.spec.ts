@@ -177,7 +177,7 @@ describe('a message in progress elsewhere', () => {
     await inner.begin('orders:Orders.paid:m-1', 'another', 60_000);
     const test = deliveryOf({ headers: { 'stork-attempt': '3' } });
     await processDelivery(test.delivery, scope);
-    expect(test.source.events).toEqual(['copy 1', 'ack 1']);
+    expect(test.source.events).toEqual(['republish 1', 'ack 1']);
     const [copy] = test.source.republished;
     expect(copy).toMatchObject({ to: 'redelivery', delayMs: 1_000 });
     expect(copy!.headers).toMatchObject({ 'stork-attempt': '3', 'stork-handler': 'Orders.paid' });
@@ -277,7 +277,7 @@ describe('a store that fails', () => {
     }
     expect(done.done).toBe(true);
     expect(triedAt).toEqual([0, 0.5, 1.5, 3.5, 7.5, 15.5, 31.5, 61.5]);
-    expect(test.source.events).toEqual(['copy 1', 'ack 1']);
+    expect(test.source.events).toEqual(['republish 1', 'ack 1']);
     expect(test.source.republished[0]).toMatchObject({ to: 'redelivery', delayMs: 30_000 });
     expect(test.source.republished[0]!.headers['stork-attempt']).toBe('1');
     expect(logger.lines.filter((line) => line.startsWith('error'))).toEqual([

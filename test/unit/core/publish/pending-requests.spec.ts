@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { StorkClock } from '../../../../lib/core/runtime/clock.js';
-import { Counters } from '../../../../lib/core/runtime/counters.js';
+import { Counters } from '../../../../lib/core/runtime/reporting.js';
 import {
   ConnectionLostError,
   RequestTimeoutError,

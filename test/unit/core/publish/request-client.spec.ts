@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { ConnectionStateCell } from '../../../../lib/core/port/connection-state.js';
-import { Counters } from '../../../../lib/core/runtime/counters.js';
+import { Counters } from '../../../../lib/core/runtime/reporting.js';
 import type { Driver, ReplyInbox, ReplyListener, Subscription } from '../../../../lib/core/port/driver.js';
 import {
   ClientClosedError,

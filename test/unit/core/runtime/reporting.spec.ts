@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { Counters } from '../../../../lib/core/runtime/counters.js';
+import { Counters } from '../../../../lib/core/runtime/reporting.js';
 
 describe('Counters', () => {
   it('counts each name separately, from 0', () => {

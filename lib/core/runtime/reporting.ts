@@ -43,3 +43,13 @@ export class Counters {
     return Object.fromEntries(this.#counts);
   }
 }
+
+/**
+ * Interface of Nest's `Logger`, as far as core uses it. Core never passes it a message body or credentials.
+ */
+export interface StorkLogger {
+  debug(line: string): void;
+  log(line: string): void;
+  warn(line: string): void;
+  error(line: string): void;
+}
