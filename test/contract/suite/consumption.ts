@@ -178,7 +178,7 @@ function refusals(harness: DriverHarness): void {
     await expect(
       startApp(harness, { controllers: [wishing({ delivery: 'manual' }), Others] }),
     ).rejects.toThrow(
-      /@Consume\(\{ delivery \}\) of Others\.other: expected one handler .*Wishes\.work listens to work too/,
+      /@Consume\(\{ delivery \}\) of Others\.other: expected a single handler .*Wishes\.work listens to work too/,
     );
     await startApp(harness, { controllers: [Others] });
   });
