@@ -113,8 +113,8 @@ export class Attempt implements HandlerAttempt {
   }
 
   /**
-   * Why the message becomes a dead letter; undefined: it does not. An early-acked message cannot be requeued,
-   * so a `requeue` dead-letters it.
+   * Why the message becomes a dead letter; undefined: it does not. An early-acked message cannot be
+   * requeued, so a `requeue` dead-letters it.
    */
   get deadLetterCause(): Failure | undefined {
     const verb = this.#verb;
@@ -142,9 +142,9 @@ export class Attempt implements HandlerAttempt {
   }
 
   /**
-   * True if the delivery was aborted and the handler may have stopped half-way. A handler that reads neither
-   * `signal` nor `onAbort` cannot know of the abort and completes its work, which is then recorded as
-   * processed.
+   * True if the delivery was aborted and the handler may have stopped half-way. A handler that reads
+   * neither `signal` nor `onAbort` cannot know of the abort and completes its work, which is then recorded
+   * as processed.
    */
   get abortObserved(): boolean {
     return this.delivery.aborted && (this.#isWatched || this.handler.idempotency === undefined);

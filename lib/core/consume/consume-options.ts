@@ -88,8 +88,8 @@ export function validateConcurrency(
 }
 
 /**
- * A handler that names only a dead letter topic on a transport of queues, or the reverse, would find its dead
- * letters in the default queue or topic.
+ * If a handler names only a dead letter topic on a transport of queues, or the reverse, the name would be
+ * ignored in favour of the default.
  */
 export function validateTargetKinds(
   handlers: readonly Handler[],

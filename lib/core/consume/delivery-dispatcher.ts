@@ -103,8 +103,8 @@ export class DeliveryDispatcher implements DeliverySink {
   }
 
   /**
-   * Called when republishing a message fails, and again when it has recovered; calls for several messages may
-   * overlap. Returns true for the first failure and for the last recovery.
+   * Called when republishing a message fails, and again when it has recovered; calls for several messages
+   * may overlap. Returns true for the first failure and for the last recovery.
    */
   onRepublishBlocked(isBlocked: boolean): boolean {
     this.#blockedRepublishes += isBlocked ? 1 : -1;
@@ -115,8 +115,8 @@ export class DeliveryDispatcher implements DeliverySink {
 
   /**
    * Stops consuming, requeues deliveries that have not started, and waits for those that have, deferred
-   * settlements included. After `limitMs` it aborts and requeues the rest. A second call can only shorten the
-   * wait of the first.
+   * settlements included. After `limitMs` it aborts and requeues the rest. A second call can only shorten
+   * the wait of the first.
    */
   async drain(limitMs: number, onLimitReached: () => void): Promise<void> {
     this.#stopped = true;

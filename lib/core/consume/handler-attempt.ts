@@ -27,8 +27,9 @@ export interface HandlerAttempt {
 }
 
 /**
- * A decision of the handler. `ack`: the message is handled. `requeue`: it is delivered again. `reject`: it is
- * dead-lettered. `retry`: the next attempt follows after `delayMs`, or after the delay of the retry policy.
+ * A decision of the handler. `ack`: the message is handled. `requeue`: it is delivered again. `reject`: it
+ * is dead-lettered. `retry`: the next attempt follows after `delayMs`, or after the delay of the retry
+ * policy.
  */
 export type Verb =
   | { readonly kind: 'ack' | 'requeue' }

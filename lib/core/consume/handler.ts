@@ -12,7 +12,8 @@ export interface ConsumeSettings {
   readonly order?: DeliveryOrder | undefined;
   readonly delivery?: DeliveryMode | undefined;
   /**
-   * Messages that the handler may process at the same time. @defaultValue the `concurrency` of the transport
+   * Messages that the handler may process at the same time. @defaultValue the `concurrency` of the
+   * transport
    */
   readonly concurrency?: number | undefined;
   /** Time limit of one attempt in milliseconds. @defaultValue none */
@@ -37,6 +38,8 @@ export interface Handler {
   readonly deadLetter?: DeadLetterPolicy;
   /** Undefined: a message that is delivered twice is processed twice. */
   readonly idempotency?: IdempotencyPolicy;
-  /** Calls the handler once. Resolves when it has ended, with the failure if it has failed. Never rejects. */
+  /**
+   * Calls the handler once. Resolves when it has ended, with the failure if it has failed. Never rejects.
+   */
   run(attempt: HandlerAttempt): Promise<Failure | undefined>;
 }

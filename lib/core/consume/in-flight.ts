@@ -1,6 +1,6 @@
 /**
- * When a source is paused and resumed. The thresholds differ, so that the source does not alternate with each
- * message.
+ * When a source is paused and resumed. The thresholds differ, so that the source does not alternate with
+ * each message.
  */
 export interface InFlightLimits {
   /** Unsettled messages at which the source is paused. */
@@ -13,7 +13,9 @@ export interface InFlightLimits {
 
 const defaultPauseAtBytes = 64 * 1024 * 1024;
 
-/** Enough waiting messages to keep handlers of many keys busy, few enough to requeue quickly at shutdown. */
+/**
+ * Enough waiting messages to keep handlers of many keys busy, few enough to requeue quickly at shutdown.
+ */
 export function inFlightLimits(concurrency: number): InFlightLimits {
   const pauseAtMessages = Math.max(64, concurrency * 4);
   return {

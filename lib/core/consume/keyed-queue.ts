@@ -1,6 +1,8 @@
 import { Fifo } from '../runtime/fifo.js';
 
-/** A limit, below the concurrency of the queue, that several items share: the concurrency of one handler. */
+/**
+ * A limit, below the concurrency of the queue, that several items share: the concurrency of one handler.
+ */
 export interface ConcurrencyLimit {
   readonly max: number;
 }

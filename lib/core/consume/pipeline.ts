@@ -57,9 +57,9 @@ interface DeliveryContext extends AttemptFields {
 }
 
 /**
- * Processes one message, from its delivery to its settlement. The source session may end at every `await`: a
- * later settlement then has no effect and is counted as `stale-settlements`, and the broker redelivers the
- * message. Rejects only because of a bug in stork.
+ * Processes one message, from its delivery to its settlement. The source session may end at every `await`:
+ * a later settlement then has no effect and is counted as `stale-settlements`, and the broker redelivers
+ * the message. Rejects only because of a bug in stork.
  */
 export async function processDelivery(
   delivery: Delivery,
@@ -162,9 +162,9 @@ async function settleUnhandled(context: DeliveryContext, route: Route): Promise<
 }
 
 /**
- * Ends a delivery whose early ack was not confirmed. The handler does not start: if the source was lost, the
- * broker redelivers the message; if the shutdown deadline passed first, the broker may have accepted the ack
- * or not.
+ * Ends a delivery whose early ack was not confirmed. The handler does not start: if the source was lost,
+ * the broker redelivers the message; if the shutdown deadline passed first, the broker may have accepted
+ * the ack or not.
  */
 function skipUnconfirmed({ delivery, scope, replyWriter }: DeliveryContext): Settled {
   replyWriter?.discard();
@@ -264,8 +264,8 @@ async function settleRequest(
     const deadLetter = deadLetterAttempt(attempt, deadLetterCause, scope);
     return republishUntilConfirmed(delivery, [deadLetter.republished], scope, () => deadLetter.notify());
   }
-  // An early-acked request is not redelivered, so it gets a reply even if a shutdown interrupted its handler:
-  // an error, because values emitted so far may not be the complete reply.
+  // An early-acked request is not redelivered, so it gets a reply even if a shutdown interrupted its
+  // handler: an error, because values emitted so far may not be the complete reply.
   const envelope =
     (deadLetterCause ?? failure)?.envelope ?? (delivery.aborted ? abortedByShutdown : undefined);
   const outcome = await (envelope === undefined ? replyWriter.end() : replyWriter.fail(envelope));

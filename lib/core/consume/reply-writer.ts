@@ -14,8 +14,8 @@ export interface ReplyWriterFields {
 }
 
 /**
- * `too-large`: the caller got an error instead. `unconfirmed`: the broker did not confirm the reply; a retry
- * may help.
+ * `too-large`: the caller got an error instead. `unconfirmed`: the broker did not confirm the reply; a
+ * retry may help.
  */
 export type ReplyWriterOutcome = ReplyOutcome | { readonly unconfirmed: unknown };
 
@@ -36,8 +36,8 @@ const replyTooLarge: ErrorEnvelope = {
 
 /**
  * Sends the reply to one request: a value, a stream of items, or an error. Messages are sent in order, each
- * after the confirmation of the previous one. A value is buffered until it is known whether another follows,
- * so that a reply with a single value is one message.
+ * after the confirmation of the previous one. A value is buffered until it is known whether another
+ * follows, so that a reply with a single value is one message.
  */
 export class ReplyWriter {
   readonly #fields: ReplyWriterFields;
@@ -103,7 +103,8 @@ export class ReplyWriter {
   }
 
   /**
-   * Whether items have been sent: the caller has part of the reply, so another attempt cannot start it anew.
+   * Whether items have been sent: the caller has part of the reply, so another attempt cannot start it
+   * anew.
    */
   get hasStreamed(): boolean {
     return this.#streaming;
@@ -219,8 +220,8 @@ export interface ReplyScope {
 }
 
 /**
- * Sends an error reply. A failure is only logged: the message is dead-lettered, so it is not processed again
- * for the reply.
+ * Sends an error reply. A failure is only logged: the message is dead-lettered, so it is not processed
+ * again for the reply.
  */
 export async function sendErrorReply(
   replyWriter: ReplyWriter | undefined,

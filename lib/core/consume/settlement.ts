@@ -47,9 +47,9 @@ export function acknowledge(delivery: Delivery, scope: SettlementScope): Settled
 }
 
 /**
- * Republishes the messages, then acknowledges the delivery. While the broker refuses the publish, the source
- * is paused and the delivery stays unsettled. Retries until every message is confirmed, the source is lost,
- * or the shutdown deadline passes; in the last two cases the broker redelivers the message.
+ * Republishes the messages, then acknowledges the delivery. While the broker refuses the publish, the
+ * source is paused and the delivery stays unsettled. Retries until every message is confirmed, the source
+ * is lost, or the shutdown deadline passes; in the last two cases the broker redelivers the message.
  */
 export async function republishUntilConfirmed(
   delivery: Delivery,
@@ -119,7 +119,8 @@ function logLostMessage(error: unknown, { logger, subscription }: SettlementScop
 }
 
 /**
- * Under `manual`: a message whose handlers have returned, and which a later ack, nack or retry call settles.
+ * Under `manual`: a message whose handlers have returned, and which a later ack, nack or retry call
+ * settles.
  */
 export interface DeferredMessage extends AttemptFields {
   readonly scope: SettlementScope & RetryScope;
@@ -141,7 +142,8 @@ export function acknowledgeEarly(
 }
 
 /**
- * Waits until every handler has decided. Called when all have returned and at least one has not decided yet.
+ * Waits until every handler has decided. Called when all have returned and at least one has not decided
+ * yet.
  */
 export async function deferSettlement(
   message: DeferredMessage,

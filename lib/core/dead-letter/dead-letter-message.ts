@@ -17,8 +17,8 @@ import type { InboundMessage } from '../port/message.js';
 import { cutToBytes } from '../message/text.js';
 
 /**
- * Limits of the error's texts: a dead letter's headers must fit into one frame of 128 KiB, together with the
- * message's own.
+ * Limits of the error's texts: a dead letter's headers must fit into one frame of 128 KiB, together with
+ * the message's own.
  */
 const maxNameBytes = 256;
 const maxMessageBytes = 1_024;

@@ -37,8 +37,8 @@ export interface DeadLetterOptions {
   readonly requests?: boolean | undefined;
   /**
    * Dead letter queue of the handler, on a transport of queues. Declared at startup like the default. A
-   * transport that consumes it requires a name that ends in `.dlq`. Messages that the broker dead-letters, or
-   * that have no handler, go to the default queue. @defaultValue `<queue>.dlq`
+   * transport that consumes it requires a name that ends in `.dlq`. Messages that the broker dead-letters,
+   * or that have no handler, go to the default queue. @defaultValue `<queue>.dlq`
    */
   readonly queue?: string | undefined;
   /**

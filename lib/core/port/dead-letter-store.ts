@@ -18,8 +18,8 @@ export interface DeadLetterLocation {
 
 /**
  * The dead letters of one source; on a log, those of one consumer group. Browsing neither removes nor
- * reorders them. A dead letter is removed only after its replay is confirmed. If the process dies in between,
- * the dead letter remains, and the message may be replayed twice.
+ * reorders them. A dead letter is removed only after its replay is confirmed. If the process dies in
+ * between, the dead letter remains, and the message may be replayed twice.
  */
 export interface DeadLetterStore {
   /** The queue or topic that holds the dead letters. */
@@ -43,9 +43,9 @@ export interface DeadLetterStore {
   /**
    * Reads each dead letter that exists when the scan begins once, oldest first (on a log: within each
    * partition), and executes the action that the visitor returns. The store may also hold dead letters of
-   * other sources; the visitor keeps those. Kept dead letters retain their position and order. Resolves when
-   * every action is complete. Rejects when the connection is lost or `signal` aborts: actions reported to
-   * `settled` are complete, every other dead letter remains; on a queue their order may have changed.
+   * other sources; the visitor keeps those. Kept dead letters retain their position and order. Resolves
+   * when every action is complete. Rejects when the connection is lost or `signal` aborts: actions reported
+   * to `settled` are complete, every other dead letter remains; on a queue their order may have changed.
    */
   scan(visitor: DeadLetterVisitor, options: ScanOptions): Promise<void>;
 
@@ -58,8 +58,8 @@ export const maxWindow = 1_000;
 
 export interface ScanOptions {
   /**
-   * Actions that may be in progress at the same time, from 1 to `maxWindow`. As many messages can be replayed
-   * twice if the process dies, except on a broker that replays in a transaction.
+   * Actions that may be in progress at the same time, from 1 to `maxWindow`. As many messages can be
+   * replayed twice if the process dies, except on a broker that replays in a transaction.
    */
   readonly window: number;
   readonly signal: AbortSignal;

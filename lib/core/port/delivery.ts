@@ -44,9 +44,9 @@ export class SourceSession {
 export interface DeliverySource {
   ack(delivery: Delivery): void;
   /**
-   * Acknowledges before the handler starts (`at-most-once`). Resolves when the broker will not redeliver the
-   * message, even if this process crashes. Rejects, or stays pending, if the session ends first. Called at
-   * most once per delivery.
+   * Acknowledges before the handler starts (`at-most-once`). Resolves when the broker will not redeliver
+   * the message, even if this process crashes. Rejects, or stays pending, if the session ends first. Called
+   * at most once per delivery.
    */
   ackEarly(delivery: Delivery): Promise<void>;
   /**
@@ -55,9 +55,9 @@ export interface DeliverySource {
    */
   requeue(delivery: Delivery): void;
   /**
-   * Publishes the message to its dead letter or retry destination and resolves when the broker has confirmed
-   * it. Declares a missing destination again. The body stays byte for byte the same. The headers are
-   * `republished.headers`, except those that the broker itself interprets; if they do not all fit, the
+   * Publishes the message to its dead letter or retry destination and resolves when the broker has
+   * confirmed it. Declares a missing destination again. The body stays byte for byte the same. The headers
+   * are `republished.headers`, except those that the broker itself interprets; if they do not all fit, the
    * longest headers of other libraries are dropped. A dead letter carries no reply address, because its
    * request has already failed.
    */
@@ -72,14 +72,15 @@ export interface DeadLetterMessage {
   /** All headers: those of the message, overwritten by the `stork-*` headers of the failure. */
   readonly headers: MessageHeaders;
   /**
-   * One of the subscription's `deadLetterTargets`. @defaultValue the dead letter queue or topic of the source
+   * One of the subscription's `deadLetterTargets`. @defaultValue the dead letter queue or topic of the
+   * source
    */
   readonly target?: string | undefined;
 }
 
 /**
- * A message that returns to the subscription after a delay, through its source or through a retry destination
- * that the subscription reads too. It never returns early. A request keeps its reply address.
+ * A message that returns to the subscription after a delay, through its source or through a retry
+ * destination that the subscription reads too. It never returns early. A request keeps its reply address.
  */
 export interface Redelivery {
   readonly to: 'redelivery';

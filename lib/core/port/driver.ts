@@ -14,20 +14,20 @@ import type {
 import type { Pattern } from '../message/pattern.js';
 
 /**
- * The port between core and a broker. Each broker has one implementation; core calls only this interface and
- * reads differences between brokers from `capabilities`. These comments are the contract, and the suite in
- * `test/contract` checks every driver against it.
+ * The port between core and a broker. Each broker has one implementation; core calls only this interface
+ * and reads differences between brokers from `capabilities`. These comments are the contract, and the suite
+ * in `test/contract` checks every driver against it.
  */
 export interface Driver {
   readonly capabilities: Capabilities;
   /**
-   * The queue or consumer group that this driver consumes as. Every process of the service has the same one.
-   * Undefined when the transport only publishes.
+   * The queue or consumer group that this driver consumes as. Every process of the service has the same
+   * one. Undefined when the transport only publishes.
    */
   readonly consumerName: string | undefined;
   /**
-   * Largest expected difference between the clocks of two clients, in milliseconds. A request still runs for
-   * this long after its deadline header. @defaultValue 0
+   * Largest expected difference between the clocks of two clients, in milliseconds. A request is still
+   * processed for this long after its deadline header. @defaultValue 0
    */
   readonly clockSkewMs?: number;
   /**
@@ -50,10 +50,10 @@ export interface Driver {
   connect(signal: AbortSignal): Promise<void>;
 
   /**
-   * Creates what the subscription needs: dead letter destinations, retry destinations, sources and bindings.
-   * A source must not exist before its dead letter destination, or a failed message has nowhere to go.
-   * Idempotent. Rejects with the name of the difference when the broker has the same object with other
-   * properties.
+   * Creates what the subscription needs: dead letter destinations, retry destinations, sources and
+   * bindings. A source must not exist before its dead letter destination, or a failed message has nowhere
+   * to go. Idempotent. Rejects with the name of the difference when the broker has the same object with
+   * other properties.
    */
   declare(spec: SubscriptionSpec): Promise<void>;
 
@@ -65,10 +65,10 @@ export interface Driver {
   subscribe(spec: SubscriptionSpec, sink: DeliverySink): Promise<Subscription>;
 
   /**
-   * Resolves when the broker has confirmed the message and routed it to at least one queue or topic. Rejects
-   * with `NoRouteError`, `PublishRejectedError`, `PublishUnconfirmedError`, `ConnectionLostError` or
-   * `ClientClosedError`. A request (`replyTo` is set) is published so that its reply reaches the reply inbox.
-   * The driver must not read the body after the promise has settled.
+   * Resolves when the broker has confirmed the message and routed it to at least one queue or topic.
+   * Rejects with `NoRouteError`, `PublishRejectedError`, `PublishUnconfirmedError`, `ConnectionLostError`
+   * or `ClientClosedError`. A request (`replyTo` is set) is published so that its reply reaches the reply
+   * inbox. The driver must not read the body after the promise has settled.
    */
   publish(message: OutboundMessage): Promise<void>;
 
@@ -80,8 +80,8 @@ export interface Driver {
   roundDelay(delayMs: number): number | undefined;
 
   /**
-   * Describes the destination of a request that was confirmed but not answered, for the timeout's error text.
-   * Undefined when nothing useful is known.
+   * Describes the destination of a request that was confirmed but not answered, for the timeout's error
+   * text. Undefined when nothing useful is known.
    */
   describeTarget?(message: OutboundMessage): string | undefined;
 
@@ -108,8 +108,8 @@ export interface Driver {
 
   /**
    * Opens the dead letters of a source. Needs `connect`, but not `declare`. Rejects with `StorkConfigError`
-   * when neither `location` nor the transport's options name the source, and when the queue or topic does not
-   * exist.
+   * when neither `location` nor the transport's options name the source, and when the queue or topic does
+   * not exist.
    */
   deadLetters(location: DeadLetterLocation): Promise<DeadLetterStore>;
 
@@ -130,14 +130,14 @@ export interface Capabilities {
   /** Kinds of destination that a message may name in `to`. */
   readonly destinations: ReadonlySet<'queue' | 'exchange' | 'topic'>;
   /**
-   * True if `Subscription.pause` leaves delivered messages with the consumer. False if the broker takes them
-   * back; the prefetch, not a pause, then limits the messages in flight.
+   * True if `Subscription.pause` leaves delivered messages with the consumer. False if the broker takes
+   * them back; the prefetch, not a pause, then limits the messages in flight.
    */
   readonly pausesWithoutRedelivery: boolean;
   /**
-   * How a message is processed again without a delay. `broker`: core calls `requeue` and the broker delivers
-   * the message anew. `in-process`: the source is a log, which cannot take a single message back; core
-   * processes the message again before the next one of its key, and calls `requeue` only when it stops
+   * How a message is processed again without a delay. `broker`: core calls `requeue` and the broker
+   * delivers the message anew. `in-process`: the source is a log, which cannot take a single message back;
+   * core processes the message again before the next one of its key, and calls `requeue` only when it stops
    * processing the message.
    */
   readonly requeue: 'broker' | 'in-process';
@@ -152,8 +152,8 @@ export interface Capabilities {
 export type DeliveryOrder = 'key' | 'partition' | 'none';
 
 /**
- * A pattern that handlers listen to, with the delivery settings they ask for. Patterns that share one source
- * must have the same settings.
+ * A pattern that handlers listen to, with the delivery settings they ask for. Patterns that share one
+ * source must have the same settings.
  */
 export interface SubscribedPattern extends Pattern {
   readonly order: DeliveryOrder;
@@ -163,23 +163,25 @@ export interface SubscribedPattern extends Pattern {
 }
 
 /**
- * What a transport consumes. The driver derives the source from its own options: one queue, or the topics of
- * one consumer group.
+ * What a transport consumes. The driver derives the source from its own options: one queue, or the topics
+ * of one consumer group.
  */
 export interface SubscriptionSpec {
   /** The transport's name, unique in the process. Appears in the `stork-consumer` header and in logs. */
   readonly id: string;
   /** Patterns of all handlers, without duplicates. Never empty. */
   readonly patterns: readonly SubscribedPattern[];
-  /** Handlers that may run at the same time. A driver that prefetches derives its prefetch count from it. */
+  /**
+   * Handlers that may run at the same time. A driver that prefetches derives its prefetch count from it.
+   */
   readonly concurrency: number;
   /** Delays of redeliveries through the broker, in milliseconds, ascending, without duplicates. */
   readonly redeliverDelaysMs: readonly number[];
   /** The handler that can keep a message unsettled for the longest time. */
   readonly maxHoldTime: MaxHoldTime;
   /**
-   * Dead letter queues or topics that handlers name instead of the default of the source, without duplicates.
-   * `declare` creates them like the default.
+   * Dead letter queues or topics that handlers name instead of the default of the source, without
+   * duplicates. `declare` creates them like the default.
    */
   readonly deadLetterTargets: readonly string[];
 }
@@ -197,7 +199,9 @@ export interface MaxHoldTime {
 
 /** Core's side of a subscription. */
 export interface DeliverySink {
-  /** Takes responsibility for the delivery. Never throws. May call `Subscription.pause` before it returns. */
+  /**
+   * Takes responsibility for the delivery. Never throws. May call `Subscription.pause` before it returns.
+   */
   deliver(delivery: Delivery): void;
   /**
    * Starts no further handler, and resolves when none is running. Waiting deliveries stay queued. A driver

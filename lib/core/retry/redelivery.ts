@@ -20,8 +20,8 @@ export function buildRedelivery(message: InboundMessage, next: NextAttempt): Red
   const headers = copyHeaders(message.headers);
   const set = setterOf(headers);
   writeOrigin(headers, message);
-  // The headers of an earlier dead-lettering are removed: with them the message would count as a dead letter,
-  // whose handler and attempt headers are ignored.
+  // Removes the headers of an earlier dead-lettering: with them the consumer would treat the redelivery as a
+  // dead letter and ignore its handler and attempt headers.
   for (const name of deadLetterHeaders) set(name, undefined);
   set(headerNames.handler, next.handlerId);
   set(headerNames.attempt, String(next.attempt));

@@ -25,8 +25,8 @@ export function needsRetryDecision({ verb, failure }: Attempt): boolean {
 }
 
 /**
- * Runs the handler and its in-process retries. Resolves with the last attempt, which holds the outcome. Never
- * rejects.
+ * Runs the handler and its in-process retries. Resolves with the last attempt, which holds the outcome.
+ * Never rejects.
  */
 export async function executeWithRetries(attempt: Attempt, scope: RetryScope): Promise<Attempt> {
   await attempt.execute();
@@ -34,9 +34,9 @@ export async function executeWithRetries(attempt: Attempt, scope: RetryScope): P
 }
 
 /**
- * Retries a failed attempt in process for as long as its policy allows. Resolves with the last attempt. Every
- * failure passes through here, also those of guards, constructors and the application's exception filters.
- * Never rejects.
+ * Retries a failed attempt in process for as long as its policy allows. Resolves with the last attempt.
+ * Every failure passes through here, also those of guards, constructors and the application's exception
+ * filters. Never rejects.
  */
 export async function retryInProcess(failed: Attempt, scope: RetryScope): Promise<Attempt> {
   let attempt = failed;
@@ -50,8 +50,8 @@ export async function retryInProcess(failed: Attempt, scope: RetryScope): Promis
 }
 
 /**
- * Waits, then returns the next in-process attempt. Undefined if there is none; the failed attempt then holds
- * the outcome.
+ * Waits, then returns the next in-process attempt. Undefined if there is none; the failed attempt then
+ * holds the outcome.
  */
 export async function nextAttempt(failed: Attempt, scope: RetryScope): Promise<Attempt | undefined> {
   if (isLost(failed)) return undefined;

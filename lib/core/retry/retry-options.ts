@@ -3,8 +3,8 @@ import { mergeLayers } from '../runtime/merge-options.js';
 /**
  * What happens when a handler fails. A message is attempted once, retried in process up to `maxRetries`
  * times, then once per entry of `redeliverDelaysMs` through the broker. After the last attempt it becomes a
- * dead letter, or its caller gets the error. Options that are not set come from the class, the transport, the
- * module, and finally from these defaults.
+ * dead letter, or its caller gets the error. Options that are not set come from the class, the transport,
+ * the module, and finally from these defaults.
  *
  * @publicApi
  */
@@ -46,16 +46,16 @@ export interface RetryOptions {
   /** Returns true if the result, or the first item of a stream, counts as a failure. @defaultValue none */
   readonly retryOnResult?: ((result: unknown) => boolean) | undefined;
   /**
-   * Called, and awaited, before the wait for the next attempt. `attempt` is the number of the failed attempt,
-   * `delayMs` the wait that follows. If it throws, the error is logged and the retry continues.
+   * Called, and awaited, before the wait for the next attempt. `attempt` is the number of the failed
+   * attempt, `delayMs` the wait that follows. If it throws, the error is logged and the retry continues.
    */
   readonly onRetry?: ((attempt: number, error: unknown, delayMs: number) => void | Promise<void>) | undefined;
   /**
-   * Delays of the redeliveries through the broker that follow the in-process retries, in milliseconds, from 1
-   * ms to 28 days. A redelivery survives a restart and does not block its key, so later messages of the key
-   * may overtake it. It is never early; on a log this is measured by the clock of the process that wrote the
-   * record. Without effect under `at-most-once`, because the broker does not redeliver an acknowledged
-   * message. @defaultValue []
+   * Delays of the redeliveries through the broker that follow the in-process retries, in milliseconds, from
+   * 1 ms to 28 days. A redelivery survives a restart and does not block its key, so later messages of the
+   * key may overtake it. It is never early; on a log this is measured by the clock of the process that
+   * wrote the record. Without effect under `at-most-once`, because the broker does not redeliver an
+   * acknowledged message. @defaultValue []
    */
   readonly redeliverDelaysMs?: readonly number[] | undefined;
 }
@@ -81,7 +81,9 @@ export function resolveRetry(...layers: readonly (RetryOptions | undefined)[]): 
   return mergeLayers(defaults, ...layers) as unknown as RetryPolicy;
 }
 
-/** An error class, subclasses included, or a predicate; a predicate that throws does not match. @publicApi */
+/**
+ * An error class, subclasses included, or a predicate; a predicate that throws does not match. @publicApi
+ */
 export type ErrorMatcher = (abstract new (...args: never[]) => unknown) | ((error: unknown) => boolean);
 
 /** Deepest `cause` chain that is searched: a getter could make it endless. */

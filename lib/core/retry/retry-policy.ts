@@ -7,8 +7,8 @@ export interface FailedAttempt {
   readonly attempt: number;
   readonly error: unknown;
   /**
-   * False for a rejection by a pipe or guard and for a deliberate error reply: another attempt would end the
-   * same way.
+   * False for a rejection by a pipe or guard and for a deliberate error reply: another attempt would end
+   * the same way.
    */
   readonly isRetryable: boolean;
   readonly firstFailedAt: number;

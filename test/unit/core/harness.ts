@@ -10,7 +10,7 @@ import {
 import type { StorkLogger } from '../../../lib/core/runtime/reporting.js';
 import type { InboundMessage } from '../../../lib/core/port/message.js';
 
-/** Lets everything run that waits for no timer. */
+/** Lets all pending promises settle that wait for no timer. */
 export async function settle(): Promise<void> {
   for (let turn = 0; turn < 3; turn++) await nextTurn();
 }
@@ -35,14 +35,14 @@ export function newMessage(fields: Partial<InboundMessage> = {}): InboundMessage
   };
 }
 
-/** A driver's side that only notes what it is told, and refuses copies as often as it is told to. */
+/** A delivery source that records its calls, and rejects republishes as often as it is told to. */
 export class RecordingSource implements DeliverySource {
   readonly events: string[] = [];
-  /** Copies that are confirmed. */
+  /** Confirmed messages. */
   readonly republished: RepublishedMessage[] = [];
-  /** Tries of `copy` that fail before one succeeds. */
+  /** Number of `republish` calls that reject before one succeeds. */
   refusals = 0;
-  /** Set: each `copy` waits for it. */
+  /** If set, each `republish` waits for it. */
   gate: Promise<void> | undefined;
 
   ack(delivery: Delivery): void {
@@ -57,14 +57,14 @@ export class RecordingSource implements DeliverySource {
     this.events.push(`requeue ${delivery.tag}`);
   }
 
-  async republish(delivery: Delivery, copy: RepublishedMessage): Promise<void> {
+  async republish(delivery: Delivery, message: RepublishedMessage): Promise<void> {
     this.events.push(`republish ${delivery.tag}`);
     await this.gate;
     if (this.refusals > 0) {
       this.refusals--;
-      throw new Error('the broker says no');
+      throw new Error('the broker rejects it');
     }
-    this.republished.push(copy);
+    this.republished.push(message);
   }
 }
 
@@ -103,14 +103,14 @@ export interface Gate<T = void> {
   fail(error: Error): void;
 }
 
-/** Says whether a promise has resolved, and to what. */
+/** Records whether a promise has resolved, and with what. */
 export function noteWhenDone<T>(promise: Promise<T>): { done: boolean; value: T | undefined } {
   const note: { done: boolean; value: T | undefined } = { done: false, value: undefined };
   void promise.then((value) => Object.assign(note, { done: true, value }));
   return note;
 }
 
-/** A promise that the test settles by hand. */
+/** A promise that the test settles. */
 export function newGate<T = void>(): Gate<T> {
   let open: (value: T) => void = () => {};
   let fail: (error: Error) => void = () => {};

@@ -18,7 +18,7 @@ import type { RetryPolicy } from '../../../lib/core/retry/retry-options.js';
 import { VirtualClock } from '../../../lib/memory/virtual-clock.js';
 import { newCodecs, newDelivery, newMessage, RecordingLogger, type TestDelivery } from './harness.js';
 
-/** A driver's server side: what it says about reply addresses, and the replies it was given. */
+/** The part of a driver that a server uses: reply addresses, redelivery delays, and recorded replies. */
 export class ServerDriver {
   target: ReplyTarget = { kind: 'none' };
   readonly replies: OutboundReply[] = [];
@@ -28,7 +28,7 @@ export class ServerDriver {
     return this.target;
   }
 
-  /** As a broker with a queue for each full second. */
+  /** Like a broker with a retry queue per full second. */
   roundDelay: (delayMs: number) => number | undefined = (delayMs) => Math.ceil(delayMs / 1_000) * 1_000;
 
   reply(_: unknown, reply: OutboundReply): Promise<'confirmed' | 'undeliverable'> {
@@ -47,7 +47,7 @@ export class ServerDriver {
   }
 }
 
-export type Behaviour = (run: HandlerAttempt) => Promise<Failure | undefined>;
+export type Behaviour = (attempt: HandlerAttempt) => Promise<Failure | undefined>;
 
 export class TestHandler implements Handler {
   readonly patterns;
@@ -67,9 +67,9 @@ export class TestHandler implements Handler {
     if (idempotency !== undefined) this.idempotency = idempotency;
     this.patterns = [patternFromString(pattern)];
   }
-  run(run: HandlerAttempt): Promise<Failure | undefined> {
-    this.attempts.push(run);
-    return this.behaviour(run);
+  run(attempt: HandlerAttempt): Promise<Failure | undefined> {
+    this.attempts.push(attempt);
+    return this.behaviour(attempt);
   }
 }
 
@@ -110,12 +110,12 @@ export function newBench(
   return { driver, clock, counters, logger, blocked, scope };
 }
 
-/** What a test's source says when it refuses a copy. */
-export const refusal = 'the broker says no';
+/** Message of the error with which `RecordingSource.republish` rejects. */
+export const refusal = 'the broker rejects it';
 
 export const replyToInbox: ReplyTarget = { kind: 'address', address: 'inbox-1' };
 
-/** Death reason, handler and attempt of each copy. */
+/** Dead letter reason, handler and attempt of each republished message. */
 export function deadLetters({ source }: TestDelivery): unknown[][] {
   return source.republished.map(({ headers }) => [
     headers['stork-death-reason'],
@@ -124,7 +124,7 @@ export function deadLetters({ source }: TestDelivery): unknown[][] {
   ]);
 }
 
-/** What an intake does when a source is lost. */
+/** Ends the session and aborts the delivery, like the dispatcher when a source is lost. */
 export function loseSource({ delivery, session }: TestDelivery): void {
   session.end();
   delivery.abort();

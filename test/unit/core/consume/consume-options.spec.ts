@@ -55,7 +55,7 @@ it.each([
   ['key', 'k', 't/1/k'],
   ['key', '', 't/1/'],
   ['key', undefined, 't/1'],
-] as const)('the order %s puts the key %j of a log into the lane %j', (order, key, orderingKey) => {
+] as const)('the order %s puts the key %j of a log under the ordering key %j', (order, key, orderingKey) => {
   expect(orderingKeyOf(order, 't/1', { key, headers: {} })).toBe(orderingKey);
 });
 
@@ -64,9 +64,12 @@ it.each([
   ['partition', undefined, 't/1'],
   ['key', 'k', 't/1/k'],
   ['key', undefined, undefined],
-] as const)('the order %s puts a request with the key %j into the lane %j', (order, key, orderingKey) => {
-  expect(orderingKeyOf(order, 't/1', { key, headers: { kafka_replyTopic: 'x.reply' } })).toBe(orderingKey);
-});
+] as const)(
+  'the order %s puts a request with the key %j under the ordering key %j',
+  (order, key, orderingKey) => {
+    expect(orderingKeyOf(order, 't/1', { key, headers: { kafka_replyTopic: 'x.reply' } })).toBe(orderingKey);
+  },
+);
 
 describe('what handlers cannot wish for together', () => {
   it('is to read one source in different ways', () => {
@@ -116,7 +119,7 @@ describe('what handlers cannot wish for together', () => {
     ]);
   });
 
-  it('is the order of partitions on a queue, and a bound beyond the transport', () => {
+  it("is partition order on a queue, and a concurrency above the transport's", () => {
     const handlers = [newHandler('a', 'x', { order: 'partition', concurrency: 11 }), newHandler('b', 'y')];
     expect(validateNoPartitionOrder(subscribedPatterns(handlers), 'main')).toMatchObject([
       { name: '@Consume({ order }) of a', given: `'partition'` },

@@ -66,7 +66,7 @@ function newBench(fields: Partial<DeliveryDispatcherFields> = {}) {
 }
 
 describe('deliveries', () => {
-  it('run up to the concurrency, those of one lane one after another', async () => {
+  it('run up to the concurrency, those of one key one after another', async () => {
     const { dispatcher, started, deliver, end } = newBench();
     deliver(1, 'x');
     deliver(2, 'x');
@@ -87,7 +87,7 @@ describe('deliveries', () => {
     expect(dispatcher.inFlight).toBe(0);
   });
 
-  it('that are to run again do so at once, before anything else of their lane or in line', async () => {
+  it('that are to be processed again are so immediately, before others of their key or in the queue', async () => {
     const { dispatcher, started, deliver, end } = newBench({ concurrency: 1 });
     deliver(1, 'x');
     deliver(2, 'x');
@@ -100,7 +100,7 @@ describe('deliveries', () => {
     expect([started, dispatcher.inFlight]).toEqual([[1, 1, 1, 3, 2], 1]);
   });
 
-  it('that are to run again do not where they are settled, lost or aborted meanwhile', async () => {
+  it('that are to be processed again are not when they are settled, lost or aborted meanwhile', async () => {
     const { dispatcher, started, deliver, end } = newBench({ concurrency: 3 });
     const lost = new SourceSession();
     const [settled, , aborted] = [deliver(1), deliver(2, undefined, 8, lost), deliver(3)];
@@ -119,7 +119,7 @@ describe('what a handler keeps', () => {
     return later;
   };
 
-  it('frees its lane and its slot, and counts as in flight until it is settled', async () => {
+  it('frees its key and its slot, and counts as in flight until it is settled', async () => {
     const bench = newBench({ concurrency: 1 });
     bench.deliver(1, 'x');
     bench.deliver(2, 'x');
@@ -136,7 +136,7 @@ describe('what a handler keeps', () => {
     expect([dispatcher.deferred, dispatcher.inFlight]).toEqual([0, 1]);
   });
 
-  it('runs again in its lane where its source cannot take it back', async () => {
+  it('is processed again in the order of its key where its source cannot take it back', async () => {
     const bench = newBench({ concurrency: 5 });
     bench.deliver(1, 'x');
     const later = await keep(bench, 1);
@@ -148,7 +148,7 @@ describe('what a handler keeps', () => {
     expect([bench.started, bench.dispatcher.inFlight]).toEqual([[1, 2, 1], 1]);
   });
 
-  it('is aborted when its epoch ends', async () => {
+  it('is aborted when its session ends', async () => {
     const bench = newBench();
     const session = new SourceSession();
     const kept = bench.deliver(1, 'x', 8, session);
@@ -157,7 +157,7 @@ describe('what a handler keeps', () => {
     expect([kept.aborted, bench.released]).toEqual([true, []]);
   });
 
-  it('is waited for by a drain, and given back when its time is over', async () => {
+  it('is awaited by a drain, and requeued when the limit passes', async () => {
     const bench = newBench();
     for (const tag of [1, 2]) bench.deliver(tag);
     const [first, second] = [await keep(bench, 1), await keep(bench, 2)];
@@ -174,7 +174,7 @@ describe('what a handler keeps', () => {
     expect([bench.dispatcher.inFlight, bench.released]).toEqual([0, [2]]);
   });
 
-  it('ends a drain when the last of it is settled; what is to run again then is given back', async () => {
+  it('ends a drain when the last of it is settled; what would be processed again is requeued', async () => {
     const bench = newBench();
     bench.deliver(1);
     const later = await keep(bench, 1);
@@ -202,7 +202,7 @@ describe('what a handler keeps', () => {
   });
 });
 
-it('leaves a message alone that is this process’s only, when its epoch ends', async () => {
+it('does not abort an early-acked message when its session ends', async () => {
   const { deliver, started } = newBench();
   const session = new SourceSession();
   const delivery = deliver(1, 'x', 8, session);
@@ -211,7 +211,7 @@ it('leaves a message alone that is this process’s only, when its epoch ends', 
   expect([started, delivery.aborted]).toEqual([[1], false]);
 });
 
-it('pushes a delivery with the bounds of its handlers', async () => {
+it('enqueues a delivery with the concurrency limits of its handlers', async () => {
   const bound = { max: 1 };
   const { started, deliver, end } = newBench({
     limitsOf: ({ tag }) => (tag % 2 === 1 ? [bound] : []),
@@ -224,7 +224,7 @@ it('pushes a delivery with the bounds of its handlers', async () => {
   expect(started).toEqual([1, 2, 4, 3]);
 });
 
-describe('an epoch that ends', () => {
+describe('a session that ends', () => {
   it('releases what waits of it at once, and nothing else, and aborts what is at work', async () => {
     const { dispatcher, started, released, deliver, end } = newBench();
     const lost = new SourceSession();
@@ -240,7 +240,7 @@ describe('an epoch that ends', () => {
     expect(started).toEqual([1, 2, 4]);
   });
 
-  it('leaves the others in the order of their lanes, each settled or started once', () => {
+  it('leaves the others in the order of their keys, each settled or started once', () => {
     const step = fc.oneof(
       {
         weight: 5,
@@ -277,18 +277,18 @@ describe('an epoch that ends', () => {
             },
             returnToSource: (delivery) => void released.push(delivery),
           });
-          const epochs = [new SourceSession(), new SourceSession(), new SourceSession()];
+          const sessions = [new SourceSession(), new SourceSession(), new SourceSession()];
           for (const next of steps) {
             if (next === 'quiesce') void dispatcher.quiesce();
             else if (next === 'resume') dispatcher.resume();
             else if ('end' in next) {
-              epochs[next.end]!.end();
-              epochs[next.end] = new SourceSession();
+              sessions[next.end]!.end();
+              sessions[next.end] = new SourceSession();
             } else if ('of' in next) {
               const { delivery } = newDelivery({
                 tag: delivered.length,
                 orderingKey: next.orderingKey,
-                session: epochs[next.of]!,
+                session: sessions[next.of]!,
               });
               delivered.push(delivery);
               dispatcher.deliver(delivery);
@@ -327,7 +327,7 @@ describe('an epoch that ends', () => {
 });
 
 describe('a full house', () => {
-  it('pauses the source at the high mark and lets it go on at the low one', async () => {
+  it('pauses the source at the upper limit and resumes it at the lower one', async () => {
     const { dispatcher, subscription, deliver, end } = newBench();
     dispatcher.attach(subscription);
     for (let tag = 1; tag <= 63; tag++) deliver(tag);
@@ -379,7 +379,7 @@ describe('a dead letter that cannot be written', () => {
     expect(dispatcher.onRepublishBlocked(true)).toBe(true);
   });
 
-  it('gives back what waits where the source opens a new window when it goes on, but not what is at work', async () => {
+  it('requeues waiting deliveries where the source delivers a new prefetch window after a pause, but not running ones', async () => {
     const { dispatcher, subscription, started, released, deliver, end } = newBench({
       pausesWithoutRedelivery: false,
     });
@@ -421,7 +421,7 @@ describe('a dead letter that cannot be written', () => {
 });
 
 describe('quiesce', () => {
-  it('starts nothing more, waits for what runs, keeps what waits, and is ended by proceed', async () => {
+  it('starts nothing, waits for running deliveries, keeps waiting ones, and is ended by resume', async () => {
     const { dispatcher, started, released, deliver, end } = newBench({ concurrency: 1 });
     deliver(1);
     deliver(2);
@@ -435,7 +435,7 @@ describe('quiesce', () => {
     expect(started).toEqual([1, 2]);
   });
 
-  it('is followed by deliveries of the epochs that still live', async () => {
+  it('continues with deliveries of the sessions that are still active', async () => {
     const { dispatcher, started, released, deliver } = newBench();
     const lost = new SourceSession();
     await dispatcher.quiesce();
@@ -450,7 +450,7 @@ describe('quiesce', () => {
 });
 
 describe('drain', () => {
-  it('stops the source, gives back what has not begun, and waits for what has', async () => {
+  it('stops the source, requeues deliveries that have not started, and waits for those that have', async () => {
     const { clock, dispatcher, subscription, started, released, deliver, end } = newBench();
     dispatcher.attach(subscription);
     const [running, , waiting] = [deliver(1, 'x'), deliver(2), deliver(3, 'x'), deliver(4)];
@@ -468,7 +468,7 @@ describe('drain', () => {
     expect(clock.pendingTimers).toBe(0);
   });
 
-  it('gives back what still arrives while the source stops, and starts none of it', async () => {
+  it('requeues what still arrives while the source stops, and starts none of it', async () => {
     const { dispatcher, subscription, started, released, deliver } = newBench();
     const stopping = newGate();
     subscription.stopped = stopping.promise;
@@ -482,7 +482,7 @@ describe('drain', () => {
     expect([released, started, dispatcher.inFlight, drained.done]).toEqual([[1], [], 0, true]);
   });
 
-  it('gives back what waits also where the source cannot be stopped', async () => {
+  it('requeues waiting deliveries even if the source cannot be stopped', async () => {
     const { dispatcher, subscription, released, deliver, end } = newBench({ concurrency: 1 });
     subscription.stopped = Promise.reject(new Error('channel closed'));
     dispatcher.attach(subscription);
@@ -508,7 +508,7 @@ describe('drain', () => {
     expect([drained.done, abandoned]).toEqual([true, []]);
   });
 
-  it('lets a message that is to run again do so within the limit', async () => {
+  it('lets a message be processed again within the limit', async () => {
     const { clock, dispatcher, started, deliver, end } = newBench();
     deliver(1);
     const drained = noteWhenDone(dispatcher.drain(10_000, () => {}));
@@ -520,7 +520,7 @@ describe('drain', () => {
     expect(started).toEqual([1, 1]);
   });
 
-  it('abandons what still runs after the limit, and then gives that back too', async () => {
+  it('aborts what still runs after the limit, and requeues it too', async () => {
     const { clock, dispatcher, subscription, released, deliver, end } = newBench();
     dispatcher.attach(subscription);
     const [first, second] = [deliver(1), deliver(2)];
@@ -548,7 +548,7 @@ describe('drain', () => {
     expect(released).toEqual([2]);
   });
 
-  it('starts nothing again, whoever says proceed, and resumes nothing', async () => {
+  it('starts nothing on resume, and does not resume the source', async () => {
     const { dispatcher, subscription, started, deliver, end } = newBench();
     dispatcher.attach(subscription);
     deliver(1, undefined, 64 * 1024 * 1024);
@@ -623,7 +623,7 @@ describe('drain', () => {
     await expect(newBench().dispatcher.drain(10_000, () => {})).resolves.toBeUndefined();
   });
 
-  it('stops also a source whose subscription comes after it, or what it gives back would come again and again', async () => {
+  it('also stops a source that is attached afterwards, or its requeued messages would be redelivered in a loop', async () => {
     const { dispatcher, subscription, started, released, deliver } = newBench();
     await dispatcher.drain(10_000, () => {});
     deliver(1);

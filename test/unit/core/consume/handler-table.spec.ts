@@ -88,7 +88,7 @@ describe('HandlerTable', () => {
     });
   });
 
-  it('answers with the most telling text where nobody listens', () => {
+  it('returns the most specific candidate when no handler listens', () => {
     const table = new HandlerTable([newHandler('event', 'e', 'a')]);
     expect(routeOf(table, 'x', 'y')).toEqual({ pattern: 'x', events: [], messageHandler: undefined });
   });
@@ -140,7 +140,7 @@ describe('HandlerTable', () => {
     expect(handler.looked()).toBe(looks);
   });
 
-  it('remembers 10 000 texts and no more, and forgetting changes no answer', () => {
+  it('caches at most 10 000 routes, and evicting them changes no result', () => {
     const handler = newHandler('event', 'e', 'a.*');
     const table = new HandlerTable([handler]);
     const first = table.route(['a.b']);
@@ -154,7 +154,7 @@ describe('HandlerTable', () => {
   });
 });
 
-describe('bounds of a message', () => {
+describe('concurrency limits of a message', () => {
   const bounded = (handler: Handler, concurrency: number): Handler => ({
     ...handler,
     consume: { concurrency },
@@ -173,7 +173,7 @@ describe('bounds of a message', () => {
     expect(table.limitsOf(newMessage({ patterns: ['c'] }))[0]).toBe(bound);
   });
 
-  it('are those of the one that a copy names, but for a dead letter that is read', () => {
+  it('are those of the handler that a redelivery names, except for a dead letter that is consumed', () => {
     expect(limits('a', { 'stork-handler': 'two' })).toEqual([2]);
     expect([limits('a', { 'stork-handler': 'free' }), limits('a', { 'stork-handler': 'gone' })]).toEqual([
       [],

@@ -45,7 +45,7 @@ describe('a handler with a time limit', () => {
     expect(clock.pendingTimers).toBe(0);
   });
 
-  it('holds its place for 5 s after its time and no longer; what it then says is nobody’s', async () => {
+  it('occupies its slot for at most 5 s after its timeout; its later result is ignored', async () => {
     const gate = newGate();
     const runs: HandlerAttempt[] = [];
     const { scope, clock, lines } = newLimited(async (run) => {

@@ -15,7 +15,7 @@ function newInFlight(marks: InFlightLimits): { inFlight: InFlight; calls: string
 const marks: InFlightLimits = { pauseAtMessages: 4, resumeAtMessages: 2, pauseAtBytes: 100 };
 
 describe('InFlight', () => {
-  it('is full at the high mark of messages and has room again at the low one', () => {
+  it('is full at the upper limit of messages and has capacity again at the lower one', () => {
     const { inFlight, calls } = newInFlight(marks);
     for (let i = 0; i < 3; i++) inFlight.add(1);
     expect(calls).toEqual([]);
@@ -27,7 +27,7 @@ describe('InFlight', () => {
     expect(calls).toEqual(['full', 'room']);
   });
 
-  it('is full at the high mark of bytes and has room again at half of it', () => {
+  it('is full at the upper limit of bytes and has capacity again at half of it', () => {
     const { inFlight, calls } = newInFlight(marks);
     inFlight.add(51);
     expect(calls).toEqual([]);
@@ -58,7 +58,7 @@ describe('InFlight', () => {
     expect(calls).toEqual(['full', 'room']);
   });
 
-  it('does not flap between its marks', () => {
+  it('does not alternate between its limits', () => {
     const { inFlight, calls } = newInFlight(marks);
     for (let i = 0; i < 4; i++) inFlight.add(1);
     for (let i = 0; i < 10; i++) {
@@ -68,7 +68,7 @@ describe('InFlight', () => {
     expect(calls).toEqual(['full']);
   });
 
-  it('lets one message larger than the mark through, and goes on when it is settled', () => {
+  it('accepts one message larger than the limit, and resumes when it is settled', () => {
     const { inFlight, calls } = newInFlight(marks);
     inFlight.add(1_000);
     inFlight.remove(1_000);
@@ -76,7 +76,7 @@ describe('InFlight', () => {
     expect([inFlight.messages, inFlight.bytes]).toEqual([0, 0]);
   });
 
-  it('says full and room in turns, exactly where a plain count crosses the marks', () => {
+  it('reports full and capacity alternately, exactly where a plain count crosses the limits', () => {
     const steps = fc.array(fc.record({ add: fc.boolean(), bytes: fc.nat(60), pick: fc.nat() }), {
       maxLength: 80,
     });
@@ -104,7 +104,7 @@ describe('InFlight', () => {
   });
 });
 
-describe('marksFor', () => {
+describe('inFlightLimits', () => {
   it('holds work for many keys even at a low concurrency', () => {
     expect(inFlightLimits(1)).toEqual({
       pauseAtMessages: 64,

@@ -5,12 +5,12 @@ import { newGate, settle, type Gate } from '../harness.js';
 
 /** Lanes whose items end when the test says so. */
 class Bench {
-  readonly lanes: KeyedQueue<string>;
+  readonly queue: KeyedQueue<string>;
   readonly started: string[] = [];
   readonly #gates = new Map<string, Gate>();
 
   constructor(concurrency: number) {
-    this.lanes = new KeyedQueue(concurrency, (item) => {
+    this.queue = new KeyedQueue(concurrency, (item) => {
       this.started.push(item);
       const gate = newGate();
       this.#gates.set(item, gate);
@@ -36,19 +36,19 @@ function noteWhenDone(promise: Promise<void>): { done: boolean } {
 }
 
 describe('KeyedQueue', () => {
-  it('runs items without a lane side by side, up to its concurrency', async () => {
+  it('runs items without a key concurrently, up to its concurrency', async () => {
     const bench = new Bench(2);
-    for (const item of ['a', 'b', 'c']) bench.lanes.push(undefined, item);
+    for (const item of ['a', 'b', 'c']) bench.queue.push(undefined, item);
     expect(bench.running).toEqual(['a', 'b']);
-    expect([bench.lanes.running, bench.lanes.waiting]).toEqual([2, 1]);
+    expect([bench.queue.running, bench.queue.waiting]).toEqual([2, 1]);
     await bench.end('b');
     expect(bench.running).toEqual(['a', 'c']);
-    expect([bench.lanes.running, bench.lanes.waiting]).toEqual([2, 0]);
+    expect([bench.queue.running, bench.queue.waiting]).toEqual([2, 0]);
   });
 
-  it('runs the items of one lane one after another, in the order in which they came', async () => {
+  it('runs the items of one key one after another, in the order in which they came', async () => {
     const bench = new Bench(10);
-    for (const item of ['x1', 'x2', 'x3']) bench.lanes.push('x', item);
+    for (const item of ['x1', 'x2', 'x3']) bench.queue.push('x', item);
     expect(bench.running).toEqual(['x1']);
     await bench.end('x1');
     expect(bench.running).toEqual(['x2']);
@@ -57,89 +57,89 @@ describe('KeyedQueue', () => {
     expect(bench.started).toEqual(['x1', 'x2', 'x3']);
   });
 
-  it('takes the empty text for a lane like any other', () => {
+  it('treats the empty text as a key like any other', () => {
     const bench = new Bench(10);
-    bench.lanes.push('', 'a');
-    bench.lanes.push('', 'b');
+    bench.queue.push('', 'a');
+    bench.queue.push('', 'b');
     expect(bench.running).toEqual(['a']);
   });
 
-  it('starts a lane anew after it has run empty', async () => {
+  it('starts a key anew after it has become empty', async () => {
     const bench = new Bench(10);
-    bench.lanes.push('x', 'x1');
+    bench.queue.push('x', 'x1');
     await bench.end('x1');
-    bench.lanes.push('x', 'x2');
+    bench.queue.push('x', 'x2');
     expect(bench.running).toEqual(['x2']);
   });
 
-  it('puts a lane at the back of the line after each item, so a busy one does not starve the others', async () => {
+  it('moves a key to the end of the ready queue after each item, so that a busy key does not starve the others', async () => {
     const bench = new Bench(1);
-    for (const item of ['busy1', 'busy2', 'busy3', 'busy4']) bench.lanes.push('busy', item);
-    bench.lanes.push('quiet', 'quiet1');
-    bench.lanes.push(undefined, 'free');
+    for (const item of ['busy1', 'busy2', 'busy3', 'busy4']) bench.queue.push('busy', item);
+    bench.queue.push('quiet', 'quiet1');
+    bench.queue.push(undefined, 'free');
     for (const item of ['busy1', 'quiet1', 'free', 'busy2', 'busy3', 'busy4']) {
       expect(bench.running).toEqual([item]);
       await bench.end(item);
     }
   });
 
-  it('starts what is pushed from within a run', async () => {
+  it('starts what is pushed while an item runs', async () => {
     const started: string[] = [];
-    const lanes: KeyedQueue<string> = new KeyedQueue(2, async (item) => {
+    const queue: KeyedQueue<string> = new KeyedQueue(2, async (item) => {
       started.push(item);
       if (item === 'first') {
-        lanes.push('x', 'x1');
-        lanes.push('x', 'x2');
+        queue.push('x', 'x1');
+        queue.push('x', 'x2');
       }
     });
-    lanes.push(undefined, 'first');
+    queue.push(undefined, 'first');
     await settle();
     expect(started).toEqual(['first', 'x1', 'x2']);
-    expect([lanes.running, lanes.waiting]).toEqual([0, 0]);
+    expect([queue.running, queue.waiting]).toEqual([0, 0]);
   });
 
   describe('quiesce', () => {
     it('starts nothing more, and resolves when what ran has ended', async () => {
       const bench = new Bench(2);
-      bench.lanes.push('x', 'x1');
-      bench.lanes.push('x', 'x2');
-      bench.lanes.push(undefined, 'a');
-      const quiesced = noteWhenDone(bench.lanes.quiesce());
+      bench.queue.push('x', 'x1');
+      bench.queue.push('x', 'x2');
+      bench.queue.push(undefined, 'a');
+      const quiesced = noteWhenDone(bench.queue.quiesce());
       await bench.end('x1');
       expect([quiesced.done, bench.running]).toEqual([false, ['a']]);
       await bench.end('a');
       expect([quiesced.done, bench.running]).toEqual([true, []]);
-      bench.lanes.push(undefined, 'b');
+      bench.queue.push(undefined, 'b');
       expect(bench.running).toEqual([]);
-      expect(bench.lanes.waiting).toBe(2);
+      expect(bench.queue.waiting).toBe(2);
     });
 
     it('resolves at once when nothing runs', async () => {
-      await expect(new Bench(1).lanes.quiesce()).resolves.toBeUndefined();
+      await expect(new Bench(1).queue.quiesce()).resolves.toBeUndefined();
     });
 
-    it('answers everybody who waits', async () => {
+    it('resolves for every caller', async () => {
       const bench = new Bench(1);
-      bench.lanes.push(undefined, 'a');
-      const notes = [bench.lanes.quiesce(), bench.lanes.quiesce(), bench.lanes.settled()].map(noteWhenDone);
+      bench.queue.push(undefined, 'a');
+      const notes = [bench.queue.quiesce(), bench.queue.quiesce(), bench.queue.settled()].map(noteWhenDone);
       await bench.end('a');
       expect(notes.map(({ done }) => done)).toEqual([true, true, true]);
     });
 
-    it('is ended by proceed, which starts what waits, up to the concurrency', async () => {
+    it('is ended by resume, which starts waiting items, up to the concurrency', async () => {
       const bench = new Bench(2);
-      void bench.lanes.quiesce();
-      for (const item of ['a', 'b', 'c']) bench.lanes.push(undefined, item);
-      bench.lanes.resume();
+      void bench.queue.quiesce();
+      for (const item of ['a', 'b', 'c']) bench.queue.push(undefined, item);
+      bench.queue.resume();
       expect(bench.running).toEqual(['a', 'b']);
     });
   });
 
   it('settled waits also for what starts while it waits', async () => {
     const bench = new Bench(1);
-    bench.lanes.push(undefined, 'a');
-    bench.lanes.push(undefined, 'b');
-    const settled = noteWhenDone(bench.lanes.settled());
+    bench.queue.push(undefined, 'a');
+    bench.queue.push(undefined, 'b');
+    const settled = noteWhenDone(bench.queue.settled());
     await bench.end('a');
     expect(settled.done).toBe(false);
     await bench.end('b');
@@ -147,75 +147,75 @@ describe('KeyedQueue', () => {
   });
 
   describe('takeWaiting', () => {
-    it('takes what has not started out of every lane, whether its first item runs or waits', async () => {
+    it('takes what has not started out of every key, whether its first item runs or waits', async () => {
       const bench = new Bench(1);
-      for (const item of ['x1', 'x2', 'x3']) bench.lanes.push('x', item);
-      for (const item of ['y1', 'y2']) bench.lanes.push('y', item);
-      bench.lanes.push(undefined, 'a');
-      expect(bench.lanes.takeWaiting().toSorted()).toEqual(['a', 'x2', 'x3', 'y1', 'y2']);
-      expect(bench.lanes.waiting).toBe(0);
-      expect(bench.lanes.takeWaiting()).toEqual([]);
+      for (const item of ['x1', 'x2', 'x3']) bench.queue.push('x', item);
+      for (const item of ['y1', 'y2']) bench.queue.push('y', item);
+      bench.queue.push(undefined, 'a');
+      expect(bench.queue.takeWaiting().toSorted()).toEqual(['a', 'x2', 'x3', 'y1', 'y2']);
+      expect(bench.queue.waiting).toBe(0);
+      expect(bench.queue.takeWaiting()).toEqual([]);
       await bench.end('x1');
       expect(bench.running).toEqual([]);
     });
 
-    it('keeps a lane in order whose item still runs', async () => {
+    it('keeps a key in order whose item still runs', async () => {
       const bench = new Bench(5);
-      bench.lanes.push('x', 'x1');
-      bench.lanes.push('x', 'x2');
-      bench.lanes.takeWaiting();
-      bench.lanes.push('x', 'x3');
+      bench.queue.push('x', 'x1');
+      bench.queue.push('x', 'x2');
+      bench.queue.takeWaiting();
+      bench.queue.push('x', 'x3');
       expect(bench.running).toEqual(['x1']);
       await bench.end('x1');
       expect(bench.running).toEqual(['x3']);
     });
 
-    it('leaves lanes usable that only waited', () => {
+    it('leaves keys usable whose items only waited', () => {
       const bench = new Bench(5);
-      void bench.lanes.quiesce();
-      bench.lanes.push('x', 'x1');
-      bench.lanes.push('x', 'x2');
-      bench.lanes.takeWaiting();
-      bench.lanes.push('x', 'x3');
-      bench.lanes.resume();
+      void bench.queue.quiesce();
+      bench.queue.push('x', 'x1');
+      bench.queue.push('x', 'x2');
+      bench.queue.takeWaiting();
+      bench.queue.push('x', 'x3');
+      bench.queue.resume();
       expect(bench.running).toEqual(['x3']);
     });
   });
 
-  it('keeps thousands of items of one lane in order', async () => {
+  it('keeps thousands of items of one key in order', async () => {
     const started: number[] = [];
-    const lanes = new KeyedQueue<number>(4, async (item) => void started.push(item));
+    const queue = new KeyedQueue<number>(4, async (item) => void started.push(item));
     const numbers = [...Array(2_000).keys()];
-    for (const number of numbers) lanes.push('x', number);
-    await lanes.settled();
+    for (const number of numbers) queue.push('x', number);
+    await queue.settled();
     expect(started).toEqual(numbers);
   });
 });
 
-describe('an item at one of its bounds', () => {
+describe('an item at one of its concurrency limits', () => {
   const one: ConcurrencyLimit = { max: 1 };
 
   it('waits beside the line: others go past it and take every slot', async () => {
     const bench = new Bench(2);
-    for (const item of ['b1', 'b2', 'b3']) bench.lanes.push(undefined, item, [one]);
-    for (const item of ['a1', 'a2']) bench.lanes.push(undefined, item);
-    expect([bench.running, bench.lanes.waiting]).toEqual([['b1', 'a1'], 3]);
+    for (const item of ['b1', 'b2', 'b3']) bench.queue.push(undefined, item, [one]);
+    for (const item of ['a1', 'a2']) bench.queue.push(undefined, item);
+    expect([bench.running, bench.queue.waiting]).toEqual([['b1', 'a1'], 3]);
     await bench.end('a1');
     expect(bench.running).toEqual(['b1', 'a2']);
     await bench.end('a2');
-    expect([bench.running, bench.lanes.running]).toEqual([['b1'], 1]);
+    expect([bench.running, bench.queue.running]).toEqual([['b1'], 1]);
     await bench.end('b1');
     expect(bench.running).toEqual(['b2']);
     await bench.end('b2');
     expect(bench.running).toEqual(['b3']);
   });
 
-  it('holds its lane, and nothing of another', async () => {
+  it('blocks its key, and no other', async () => {
     const bench = new Bench(5);
-    bench.lanes.push('x', 'x1', [one]);
-    bench.lanes.push('y', 'y1', [one]);
-    bench.lanes.push('y', 'y2');
-    bench.lanes.push('z', 'z1');
+    bench.queue.push('x', 'x1', [one]);
+    bench.queue.push('y', 'y1', [one]);
+    bench.queue.push('y', 'y2');
+    bench.queue.push('z', 'z1');
     expect(bench.running).toEqual(['x1', 'z1']);
     await bench.end('x1');
     expect(bench.running).toEqual(['z1', 'y1']);
@@ -223,23 +223,23 @@ describe('an item at one of its bounds', () => {
     expect(bench.running).toEqual(['z1', 'y2']);
   });
 
-  it('goes before what comes to the bound after it, its own lane included', async () => {
+  it('starts before later items of the limit, its own key included', async () => {
     const bench = new Bench(5);
-    bench.lanes.push('x', 'x1', [one]);
-    bench.lanes.push('x', 'x2', [one]);
-    bench.lanes.push('y', 'y1', [one]);
+    bench.queue.push('x', 'x1', [one]);
+    bench.queue.push('x', 'x2', [one]);
+    bench.queue.push('y', 'y1', [one]);
     for (const item of ['x1', 'y1', 'x2']) {
       expect(bench.running).toEqual([item]);
       await bench.end(item);
     }
   });
 
-  it('takes a place in all of its bounds or in none', async () => {
+  it('takes all of its limits or none', async () => {
     const bench = new Bench(5);
     const other: ConcurrencyLimit = { max: 1 };
-    bench.lanes.push(undefined, 'a', [one]);
-    bench.lanes.push(undefined, 'both', [one, other]);
-    bench.lanes.push(undefined, 'b', [other]);
+    bench.queue.push(undefined, 'a', [one]);
+    bench.queue.push(undefined, 'both', [one, other]);
+    bench.queue.push(undefined, 'b', [other]);
     expect(bench.running).toEqual(['a', 'b']);
     await bench.end('a');
     expect(bench.running).toEqual(['b']);
@@ -250,22 +250,22 @@ describe('an item at one of its bounds', () => {
   it('lets the next one try where a place is free that it cannot use yet', async () => {
     const bench = new Bench(5);
     const other: ConcurrencyLimit = { max: 1 };
-    bench.lanes.push(undefined, 'a', [one]);
-    bench.lanes.push(undefined, 'b', [other]);
-    bench.lanes.push(undefined, 'both', [one, other]);
-    bench.lanes.push(undefined, 'a2', [one]);
+    bench.queue.push(undefined, 'a', [one]);
+    bench.queue.push(undefined, 'b', [other]);
+    bench.queue.push(undefined, 'both', [one, other]);
+    bench.queue.push(undefined, 'a2', [one]);
     await bench.end('a');
     expect(bench.running).toEqual(['b', 'a2']);
   });
 
-  it('can be taken out, with its lane, and leaves the bound as it was', async () => {
+  it('can be taken out, with its key, and leaves the limit as it was', async () => {
     const bench = new Bench(1);
-    bench.lanes.push(undefined, 'runs');
-    bench.lanes.push('x', 'x1', [one]);
-    bench.lanes.push('y', 'y1', [one]);
-    bench.lanes.push('y', 'y2');
-    expect(bench.lanes.takeWaiting().toSorted()).toEqual(['x1', 'y1', 'y2']);
-    bench.lanes.push('y', 'y3', [one]);
+    bench.queue.push(undefined, 'runs');
+    bench.queue.push('x', 'x1', [one]);
+    bench.queue.push('y', 'y1', [one]);
+    bench.queue.push('y', 'y2');
+    expect(bench.queue.takeWaiting().toSorted()).toEqual(['x1', 'y1', 'y2']);
+    bench.queue.push('y', 'y3', [one]);
     await bench.end('runs');
     expect(bench.running).toEqual(['y3']);
   });
@@ -298,8 +298,8 @@ async function rest(): Promise<void> {
   for (let i = 0; i < 5; i++) await Promise.resolve();
 }
 
-describe('KeyedLanes under any load', () => {
-  it('never exceeds its concurrency or a bound, idles for neither, keeps lanes exclusive and in order, and runs or gives back each item once', async () => {
+describe('KeyedQueue under any load', () => {
+  it('never exceeds its concurrency or a limit, leaves no slot idle, keeps keys exclusive and in order, and runs or returns each item once', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.integer({ min: 1, max: 4 }),
@@ -314,7 +314,7 @@ describe('KeyedLanes under any load', () => {
           let quiesced = false;
           const isFull = (bound: ConcurrencyLimit): boolean =>
             [...running.keys()].filter(({ bounds }) => bounds.includes(bound)).length === bound.max;
-          const lanes = new KeyedQueue<Item>(concurrency, (item) => {
+          const queue = new KeyedQueue<Item>(concurrency, (item) => {
             expect(quiesced).toBe(false);
             expect(item.bounds.filter(isFull)).toEqual([]);
             expect(running.size).toBeLessThan(concurrency);
@@ -335,10 +335,10 @@ describe('KeyedLanes under any load', () => {
           const check = (): void => {
             const gone = new Set([...started, ...taken]);
             const waiting = pushed.filter((item) => !gone.has(item));
-            expect(lanes.running).toBe(running.size);
-            expect(lanes.waiting).toBe(waiting.length);
+            expect(queue.running).toBe(running.size);
+            expect(queue.waiting).toBe(waiting.length);
             if (quiesced || running.size === concurrency) return;
-            // Nothing idles: whatever waits does so behind its own lane, or at a bound that is reached.
+            // Nothing idles: whatever waits does so behind its own key, or at a bound that is reached.
             const busy = new Set([...running.keys()].map(({ orderingKey }) => orderingKey));
             for (const { orderingKey, bounds } of waiting) {
               if (orderingKey !== undefined && busy.has(orderingKey)) continue;
@@ -354,24 +354,24 @@ describe('KeyedLanes under any load', () => {
                 bounds: next.bounds.map((index) => allBounds[index]!),
               };
               pushed.push(item);
-              lanes.push(item.orderingKey, item, item.bounds);
+              queue.push(item.orderingKey, item, item.bounds);
             } else if (next.kind === 'end') {
               if (running.size > 0) await end([...running.keys()][next.pick % running.size]!);
             } else if (next.kind === 'quiesce') {
               quiesced = true;
-              void lanes.quiesce();
+              void queue.quiesce();
             } else if (next.kind === 'resume') {
               quiesced = false;
-              lanes.resume();
+              queue.resume();
             } else {
-              taken.push(...lanes.takeWaiting());
+              taken.push(...queue.takeWaiting());
             }
             check();
           }
           quiesced = false;
-          lanes.resume();
+          queue.resume();
           while (running.size > 0) await end([...running.keys()][0]!);
-          await lanes.settled();
+          await queue.settled();
           const byNumber = (a: Item, b: Item): number => a.number - b.number;
           expect([...started, ...taken].toSorted(byNumber)).toEqual(pushed);
           for (const orderingKey of ['0', '1', '2', '3']) {
@@ -383,16 +383,16 @@ describe('KeyedLanes under any load', () => {
     );
   });
 
-  it('gives every lane its turn before any lane gets its second', async () => {
+  it("starts one item of every key before any key's second", async () => {
     await fc.assert(
       fc.asyncProperty(fc.array(fc.nat(4), { minLength: 1, maxLength: 40 }), async (laneNumbers) => {
         const started: number[] = [];
-        const lanes = new KeyedQueue<number>(1, async (orderingKey) => void started.push(orderingKey));
-        void lanes.quiesce();
-        for (const orderingKey of laneNumbers) lanes.push(String(orderingKey), orderingKey);
-        lanes.resume();
-        await lanes.settled();
-        // Round by round: the lanes that have anything left, in the order of their first item.
+        const queue = new KeyedQueue<number>(1, async (orderingKey) => void started.push(orderingKey));
+        void queue.quiesce();
+        for (const orderingKey of laneNumbers) queue.push(String(orderingKey), orderingKey);
+        queue.resume();
+        await queue.settled();
+        // Round by round: the keys that have anything left, in the order of their first item.
         const left = new Map<number, number>();
         for (const orderingKey of laneNumbers) left.set(orderingKey, (left.get(orderingKey) ?? 0) + 1);
         const rounds: number[] = [];

@@ -51,7 +51,7 @@ describe('an event', () => {
     expect(handler.attempts[0]?.value).toBeNull();
   });
 
-  it('whose handler has failed is kept as a dead letter and then acknowledged', async () => {
+  it('whose handler has failed is dead-lettered and then acknowledged', async () => {
     const handler = new TestHandler('event', 'Orders.paid', '#', async () =>
       failure('no stock', 'retries-exhausted'),
     );
@@ -120,7 +120,7 @@ describe('an event', () => {
 });
 
 describe('a message whose deadline is over', () => {
-  it('is acknowledged unread, without an answer', async () => {
+  it('is acknowledged undecoded, without a reply', async () => {
     const handler = new TestHandler('message', 'm', '#');
     const { driver, clock, counters, scope } = newBench([handler]);
     driver.target = replyToInbox;
@@ -133,7 +133,7 @@ describe('a message whose deadline is over', () => {
     expect(handler.attempts).toHaveLength(1);
   });
 
-  it('runs for so much longer as the clocks may be apart', async () => {
+  it('is processed for as long after it as clocks may differ', async () => {
     const handler = new TestHandler('message', 'm', '#');
     const { driver, clock, scope } = newBench([handler]);
     driver.target = replyToInbox;
@@ -147,7 +147,7 @@ describe('a message whose deadline is over', () => {
     expect(handler.attempts).toHaveLength(1);
   });
 
-  it('is handled all the same where nobody waits for an answer', async () => {
+  it('is handled nevertheless when it is not a request', async () => {
     const handler = new TestHandler('event', 'h', '#');
     const { scope } = newBench([handler]);
     await processDelivery(
@@ -175,7 +175,7 @@ describe('a message that no handler may see', () => {
     },
   };
 
-  it.each(Object.keys(cases))('because it %s is kept as a dead letter', async (name) => {
+  it.each(Object.keys(cases))('because it %s is dead-lettered', async (name) => {
     const { message, reason } = cases[name]!;
     const handler = new TestHandler('event', 'h', 'order.paid');
     const { counters, driver, scope } = newBench([handler]);
@@ -187,7 +187,7 @@ describe('a message that no handler may see', () => {
     expect([handler.attempts, driver.replies]).toEqual([[], []]);
   });
 
-  it.each(Object.keys(cases))('because it %s is answered too where an answer is wanted', async (name) => {
+  it.each(Object.keys(cases))('because it %s also gets an error reply if it is a request', async (name) => {
     const { message, reason, code } = cases[name]!;
     const handler = new TestHandler('message', 'h', 'order.paid');
     const { driver, scope } = newBench([handler]);
@@ -200,7 +200,7 @@ describe('a message that no handler may see', () => {
     expect(test.source.events).toEqual(['republish 1', 'ack 1']);
   });
 
-  it('is kept also when its caller is gone, which is counted', async () => {
+  it('is dead-lettered even if its caller is gone, which is counted', async () => {
     const { driver, counters, scope } = newBench([]);
     driver.target = replyToInbox;
     driver.confirm = () => Promise.resolve('undeliverable');
@@ -210,7 +210,7 @@ describe('a message that no handler may see', () => {
     expect(counters.snapshot()).toEqual({ received: 1, 'reply-undeliverable': 1, 'dead-lettered': 1 });
   });
 
-  it('is kept also when the reply to its caller is not confirmed, which is logged', async () => {
+  it('is dead-lettered even if the reply to its caller is not confirmed, which is logged', async () => {
     const { driver, counters, logger, scope } = newBench([]);
     driver.target = replyToInbox;
     driver.confirm = () => Promise.reject(new Error('channel closed'));
@@ -229,7 +229,7 @@ describe('a message that no handler may see', () => {
     expect([body.length, handler.attempts.length]).toEqual([1_000, 1]);
   });
 
-  it('because its reply address is forged is kept, with the reason, and answered nowhere', async () => {
+  it('because its reply address is forged is dead-lettered, with the reason, without a reply', async () => {
     const handler = new TestHandler('message', 'm', '#');
     const { driver, scope } = newBench([handler]);
     driver.target = { kind: 'forged', why: 'the queue "orders" is no inbox' };
@@ -240,7 +240,7 @@ describe('a message that no handler may see', () => {
     expect(test.source.republished[0]!.headers['stork-error-message']).toBe('the queue "orders" is no inbox');
   });
 
-  it('because only event handlers listen is refused when an answer is wanted', async () => {
+  it('because only event handlers listen is dead-lettered if it is a request', async () => {
     const handler = new TestHandler('event', 'e', '#');
     const { driver, scope } = newBench([handler]);
     driver.target = replyToInbox;
@@ -265,7 +265,7 @@ describe('a message that no handler may see', () => {
     expect(counters.get('dead-lettered')).toBe(1);
   });
 
-  it('is kept also when its codec throws an error whose name and message are no text', async () => {
+  it('is dead-lettered even if its codec throws an error whose name and message are no text', async () => {
     const decode = (): never => {
       throw Object.assign(new Error('x'), { name: 5, message: { fields: ['a'] } });
     };
@@ -276,7 +276,7 @@ describe('a message that no handler may see', () => {
     expect(deadLetters(test)).toEqual([['undecodable', undefined, '1']]);
   });
 
-  it('is kept also when a sender wrote a time that is none', async () => {
+  it('is dead-lettered even if a sender wrote a time that is none', async () => {
     const { scope } = newBench([]);
     const test = deliveryOf({ timestamp: 1.767e18 });
     await expect(processDelivery(test.delivery, scope)).resolves.toBe('settled');
@@ -293,7 +293,7 @@ describe('a message without a handler, where others read the source too', () => 
     expect(counters.snapshot()).toEqual({ received: 1, skipped: 1 });
   });
 
-  it('is still answered where an answer is wanted', async () => {
+  it('still gets an error reply if it is a request', async () => {
     const { driver, scope } = newBench([], { onUnhandled: 'skip' });
     driver.target = replyToInbox;
     const test = deliveryOf();
@@ -317,7 +317,7 @@ describe('a request', () => {
       return undefined;
     });
 
-  it('is acknowledged when its answer is confirmed, and not before', async () => {
+  it('is acknowledged when its reply is confirmed, and not before', async () => {
     const { driver, counters, scope } = newBench([
       messageHandler({ sum: 3 }),
       new TestHandler('event', 'e', '#'),
@@ -344,7 +344,7 @@ describe('a request', () => {
     expect(driver.replies.map(({ correlationId }) => correlationId)).toEqual(['m-7', '']);
   });
 
-  it('may have several answers or none', async () => {
+  it('may have several reply items or none', async () => {
     const many = newBench([messageHandler(1, 2)]);
     many.driver.target = replyToInbox;
     await processDelivery(deliveryOf().delivery, many.scope);
@@ -375,7 +375,7 @@ describe('a request', () => {
     expect(counters.snapshot()).toEqual({ received: 1, handled: 1, 'reply-undeliverable': 1 });
   });
 
-  it('whose answer is lost is given back after a pause', async () => {
+  it('whose reply is unconfirmed is requeued after a delay', async () => {
     const { driver, clock, counters, logger, scope } = newBench([messageHandler(1)]);
     driver.target = replyToInbox;
     driver.confirm = () => Promise.reject(new Error('channel closed'));
@@ -392,7 +392,7 @@ describe('a request', () => {
     ]);
   });
 
-  it('whose answer is lost runs again where the source cannot take it back', async () => {
+  it('whose reply is unconfirmed is processed again where the source cannot take it back', async () => {
     const { driver, clock, counters, scope } = newBench([messageHandler(1)], {
       capabilities: { requeue: 'in-process', destinations: new Set() },
     });
@@ -408,7 +408,7 @@ describe('a request', () => {
     expect(counters.snapshot()).toEqual({ received: 2, handled: 2 });
   });
 
-  it('stops a stream that nobody listens to any more', async () => {
+  it('stops a stream whose caller has gone', async () => {
     const heard: boolean[] = [];
     const handler = new TestHandler('message', 'm', '#', async (run) => {
       for (let i = 0; i < 4; i++) {
@@ -426,7 +426,7 @@ describe('a request', () => {
   });
 });
 
-describe('an epoch that ends', () => {
+describe('a session that ends', () => {
   it('while the handler of an event runs leaves the message to be delivered again', async () => {
     for (const result of [undefined, failure('no')]) {
       const gate = newGate<Failure | undefined>();
@@ -455,7 +455,7 @@ describe('an epoch that ends', () => {
     expect(counters.snapshot()).toEqual({ received: 1, 'stale-settlements': 1 });
   });
 
-  it('between two tries of a dead letter ends the trying', async () => {
+  it('between two publishes of a dead letter ends the retries', async () => {
     const { clock, blocked, counters, scope } = newBench([]);
     const test = deliveryOf();
     test.source.refusals = Infinity;
@@ -471,7 +471,7 @@ describe('an epoch that ends', () => {
     ]);
   });
 
-  it('while the caller of a refused message is told writes no dead letter', async () => {
+  it('while an error reply is being confirmed publishes no dead letter', async () => {
     const gate = newGate<'confirmed'>();
     const { driver, counters, scope } = newBench([]);
     driver.target = replyToInbox;
@@ -500,7 +500,7 @@ describe('an epoch that ends', () => {
     expect([test.source.events, counters.get('stale-settlements')]).toEqual([[], 1]);
   });
 
-  it('while the handler of a request runs lets no answer go out, and acknowledges nothing', async () => {
+  it('while the handler of a request runs sends no reply, and acknowledges nothing', async () => {
     const gate = newGate<Failure | undefined>();
     const { driver, counters, scope } = newBench([new TestHandler('message', 'm', '#', () => gate.promise)]);
     driver.target = replyToInbox;
@@ -513,7 +513,7 @@ describe('an epoch that ends', () => {
     expect(counters.snapshot()).toEqual({ received: 1, 'stale-settlements': 1 });
   });
 
-  it('while the answer is being confirmed acknowledges nothing', async () => {
+  it('while the reply is being confirmed acknowledges nothing', async () => {
     const gate = newGate<'confirmed'>();
     const { driver, counters, scope } = newBench([new TestHandler('message', 'm', '#')]);
     driver.target = replyToInbox;
@@ -547,7 +547,7 @@ describe('an epoch that ends', () => {
     expect([heard, driver.sent]).toEqual([[true, false], []]);
   });
 
-  it('in the pause before a request is given back gives nothing back', async () => {
+  it('in the delay before a request is requeued requeues nothing', async () => {
     const { driver, clock, counters, scope } = newBench([new TestHandler('message', 'm', '#')]);
     driver.target = replyToInbox;
     driver.confirm = () => Promise.reject(new Error('channel closed'));
@@ -573,7 +573,7 @@ describe('an epoch that ends', () => {
 });
 
 describe('a shutdown that has lost its patience', () => {
-  it('while a handler runs gives its message back, whatever came of it', async () => {
+  it('while a handler runs requeues its message, whatever its outcome', async () => {
     for (const result of [undefined, failure('no')]) {
       const gate = newGate<Failure | undefined>();
       const { counters, scope } = newBench([new TestHandler('event', 'h', '#', () => gate.promise)]);
@@ -587,7 +587,7 @@ describe('a shutdown that has lost its patience', () => {
     }
   });
 
-  it('while an answer is being confirmed does not undo it', async () => {
+  it('while a reply is being confirmed does not undo it', async () => {
     const gate = newGate<'confirmed'>();
     const { driver, scope } = newBench([new TestHandler('message', 'm', '#')]);
     driver.target = replyToInbox;
@@ -602,8 +602,8 @@ describe('a shutdown that has lost its patience', () => {
   });
 });
 
-describe('a dead letter that somebody reads', () => {
-  it('is read as an ordinary message: by every handler, without an answer, and dies with its first origin', async () => {
+describe('a dead letter that is consumed', () => {
+  it('is processed as an ordinary message: by every handler, without a reply, and is dead-lettered with its first origin', async () => {
     const handlers = [
       new TestHandler('event', 'a', '#'),
       new TestHandler('event', 'b', '#', async () => failure('no')),

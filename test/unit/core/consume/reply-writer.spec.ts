@@ -44,7 +44,7 @@ function newBench() {
 
 const failure: ErrorEnvelope = { name: 'NoStock', message: 'none left', code: 'NO_STOCK', retryable: false };
 
-describe('an answer of one value', () => {
+describe('a reply with one value', () => {
   it('is one message of the kind value, to the address, with the id of the request', async () => {
     const { driver, replyWriter } = newBench();
     expect(replyWriter.emit({ id: 1 })).toBe(true);
@@ -72,7 +72,7 @@ describe('an answer of one value', () => {
   });
 });
 
-describe('an answer of nothing', () => {
+describe('a reply without a value', () => {
   it('is an end alone, whether undefined was emitted or nothing', async () => {
     const silent = newBench();
     await silent.replyWriter.end();
@@ -84,7 +84,7 @@ describe('an answer of nothing', () => {
   });
 });
 
-describe('an answer of several values', () => {
+describe('a reply with several values', () => {
   it('is items in order and an end', async () => {
     const { driver, replyWriter } = newBench();
     for (const value of [1, 2, 3]) replyWriter.emit(value);
@@ -120,7 +120,7 @@ describe('an answer of several values', () => {
     expect(driver.told).toEqual(['item 1', 'end']);
   });
 
-  it('sends a held value once, whoever releases it', async () => {
+  it('sends a buffered value once, at the next value or after the current turn', async () => {
     const { driver, replyWriter } = newBench();
     replyWriter.emit(1);
     replyWriter.emit(2);
@@ -179,7 +179,7 @@ describe('an answer of several values', () => {
   });
 });
 
-describe('an answer that is an error', () => {
+describe('a reply that is an error', () => {
   it('carries the envelope as JSON', async () => {
     const { driver, replyWriter } = newBench();
     expect(await replyWriter.fail({ ...failure, details: ['a'] })).toBe('confirmed');
@@ -187,7 +187,7 @@ describe('an answer that is an error', () => {
     expect(JSON.parse(driver.sent[0]!.body.toString())).toEqual({ ...failure, details: ['a'] });
   });
 
-  it('comes instead of a value that is still held', async () => {
+  it('comes instead of a buffered value', async () => {
     const { driver, replyWriter } = newBench();
     replyWriter.emit(1);
     await replyWriter.fail(failure);
@@ -240,7 +240,7 @@ describe('a value that cannot be written', () => {
   });
 });
 
-describe('an answer that does not fit through the broker', () => {
+describe('a reply that exceeds the size limit of the broker', () => {
   const tooLarge = { code: 'TOO_LARGE', retryable: false };
   const toldLast = ({ sent }: ReplyDriver): unknown => JSON.parse(sent.at(-1)!.body.toString());
 
@@ -311,7 +311,7 @@ describe('a caller who is gone', () => {
 });
 
 describe('a reply that was not confirmed', () => {
-  it('makes the answer lost, with the reason', async () => {
+  it('makes the reply unconfirmed, with the reason', async () => {
     const { driver, replyWriter } = newBench();
     const reason = new Error('channel closed');
     driver.outcome = reason;

@@ -47,7 +47,7 @@ describe('acknowledge', () => {
 });
 
 describe('republishUntilConfirmed', () => {
-  it('confirms the copies, acknowledges, and counts each dead letter', async () => {
+  it('confirms the republished messages, acknowledges, and counts each dead letter', async () => {
     const { delivery, source, counters, blocked, scope } = newBench();
     expect(await republishUntilConfirmed(delivery, [deadLetter, other], scope)).toBe('settled');
     expect(source.events).toEqual(['republish 1', 'republish 1', 'ack 1']);
@@ -55,7 +55,7 @@ describe('republishUntilConfirmed', () => {
     expect(blocked).toEqual([]);
   });
 
-  it('tries again, each time later, until the copies are confirmed, and never gives the message up', async () => {
+  it('retries with back-off until every message is confirmed, and never drops the message', async () => {
     const { delivery, source, clock, counters, scope } = newBench();
     source.refusals = 9;
     const note = noteWhenDone(republishUntilConfirmed(delivery, [deadLetter], scope));
@@ -97,7 +97,7 @@ describe('republishUntilConfirmed', () => {
     source.refusals = 3;
     const note = noteWhenDone(republishUntilConfirmed(delivery, [deadLetter], scope));
     await settle();
-    const why = 'the broker says no';
+    const why = 'the broker rejects it';
     expect(blocked).toEqual([why]);
     await clock.advance(1_500);
     expect([blocked, note.done]).toEqual([[why], false]);
@@ -107,7 +107,7 @@ describe('republishUntilConfirmed', () => {
     expect(logger.lines).toEqual([]);
   });
 
-  it('does not repeat the copies that are confirmed', async () => {
+  it('does not repeat the republished messages that are confirmed', async () => {
     const { delivery, source, clock, counters, scope } = newBench();
     source.refusals = 1;
     const note = noteWhenDone(republishUntilConfirmed(delivery, [deadLetter, other], scope));
@@ -118,7 +118,7 @@ describe('republishUntilConfirmed', () => {
     expect(counters.snapshot()).toEqual({ 'dead-lettered': 2 });
   });
 
-  it('ends when the epoch has ended: the message comes again, the source goes on', async () => {
+  it('ends when the session has ended: the message is redelivered, the source resumes', async () => {
     const { delivery, source, session, clock, blocked, counters, scope } = newBench();
     source.refusals = Infinity;
     const note = noteWhenDone(republishUntilConfirmed(delivery, [deadLetter], scope));
@@ -127,18 +127,18 @@ describe('republishUntilConfirmed', () => {
     await clock.advance(500);
     expect(note.done).toBe(true);
     expect(source.events).toEqual(['republish 1']);
-    expect(blocked).toEqual(['the broker says no', undefined]);
+    expect(blocked).toEqual(['the broker rejects it', undefined]);
     expect(counters.snapshot()).toEqual({ 'stale-settlements': 1 });
   });
 
-  it('tries nothing in an epoch that has already ended', async () => {
+  it('publishes nothing in a session that has already ended', async () => {
     const { delivery, source, session, counters, blocked, scope } = newBench();
     session.end();
     await republishUntilConfirmed(delivery, [deadLetter], scope);
     expect([source.events, blocked, counters.snapshot()]).toEqual([[], [], { 'stale-settlements': 1 }]);
   });
 
-  it('counts no dead letter when the epoch ended while the copies were on their way', async () => {
+  it('counts no dead letter when the session ended while the republished messages were on their way', async () => {
     const { delivery, source, session, counters, blocked, scope } = newBench();
     const gate = newGate();
     source.gate = gate.promise;
@@ -162,12 +162,12 @@ describe('republishUntilConfirmed', () => {
     await settle();
     expect(note.value).toBe('settled');
     expect(source.events).toEqual(['republish 1', 'republish 1', 'requeue 1']);
-    expect(blocked).toEqual(['the broker says no', undefined]);
+    expect(blocked).toEqual(['the broker rejects it', undefined]);
     expect(counters.snapshot()).toEqual({ requeued: 1 });
     expect(clock.pendingTimers).toBe(0);
   });
 
-  it('keeps the copies also when it is aborted while they are on their way, if the broker takes them', async () => {
+  it('counts the messages even if it is aborted before they are confirmed', async () => {
     const { delivery, source, counters, scope } = newBench();
     const gate = newGate();
     source.gate = gate.promise;
@@ -179,7 +179,7 @@ describe('republishUntilConfirmed', () => {
     expect(counters.snapshot()).toEqual({ 'dead-lettered': 1 });
   });
 
-  it('ends when somebody else has given the message back between two tries', async () => {
+  it('ends when the message was requeued between two retries', async () => {
     const { delivery, source, clock, blocked, scope } = newBench();
     source.refusals = Infinity;
     const note = noteWhenDone(republishUntilConfirmed(delivery, [deadLetter], scope));
@@ -187,7 +187,7 @@ describe('republishUntilConfirmed', () => {
     delivery.requeue();
     await clock.advance(500);
     expect([note.done, source.events]).toEqual([true, ['republish 1', 'requeue 1']]);
-    expect(blocked).toEqual(['the broker says no', undefined]);
+    expect(blocked).toEqual(['the broker rejects it', undefined]);
   });
 });
 
@@ -202,7 +202,7 @@ describe('requeueAfterDelay', () => {
     expect(counters.snapshot()).toEqual({ requeued: 1 });
   });
 
-  it('has the message run again, unsettled, where the source cannot take it back', async () => {
+  it('has the message processed again, unsettled, where the source cannot take it back', async () => {
     const { delivery, source, clock, counters, scope } = newBench('in-process');
     const note = noteWhenDone(requeueAfterDelay(delivery, scope));
     await clock.advance(999);
@@ -245,7 +245,7 @@ describe('requeue', () => {
     expect([source.events, counters.snapshot()]).toEqual([['requeue 1'], { requeued: 1 }]);
   });
 
-  it('counts as stale what its source has lost, and nothing where copies are on their way', () => {
+  it('counts as stale what its source has lost, and nothing while a republish is unconfirmed', () => {
     const lost = newBench();
     lost.session.end();
     requeue(lost.delivery, lost.scope);

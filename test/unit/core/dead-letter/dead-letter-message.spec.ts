@@ -79,7 +79,7 @@ describe('buildDeadLetter', () => {
     );
   });
 
-  it('tells how the message died, as text', () => {
+  it('describes the failure as text', () => {
     const { to, headers } = buildDeadLetter(newMessage(), newDeath());
     expect(to).toBe('dead-letter');
     expect(headers).toMatchObject({
@@ -103,7 +103,7 @@ describe('buildDeadLetter', () => {
     expect(Object.keys(message.headers)).toEqual(['tenant', 'list', 'bytes']);
   });
 
-  it('writes over what an earlier death left, and appends to nothing', () => {
+  it('overwrites the headers of an earlier dead-lettering, and appends to none', () => {
     const first = buildDeadLetter(newMessage(), newDeath({ reason: 'fatal', attempt: 1 }));
     const again = newMessage({
       headers: {
@@ -131,7 +131,7 @@ describe('buildDeadLetter', () => {
     expect(Object.keys(headers).length).toBeLessThanOrEqual(Object.keys(first.headers).length);
   });
 
-  it('takes away what this death has nothing to say about', () => {
+  it('removes headers of an earlier dead-lettering that this one does not set', () => {
     const message = newMessage({
       headers: { 'stork-handler': 'Old.handler', 'stork-error-stack': 'old stack' },
     });
@@ -163,7 +163,7 @@ describe('the origin', () => {
   const queueOrigin = { source: 'orders', exchange: 'shop', routingKey: 'order.paid' };
   const logOrigin = { source: 'orders', partition: 0, offset: '42' };
 
-  it('is written at the first death, as far as the broker knows it', () => {
+  it('is written at the first dead-lettering, as far as the broker knows it', () => {
     const timestamp = Date.UTC(2026, 0, 1);
     const queue = buildDeadLetter(newMessage({ origin: queueOrigin, timestamp }), newDeath()).headers;
     expect(queue).toMatchObject({
@@ -179,7 +179,7 @@ describe('the origin', () => {
     expect(Object.keys(log)).not.toContain('stork-origin-timestamp');
   });
 
-  it('stays that of the first death, however often the letter dies where letters are read', () => {
+  it('stays that of the first dead-lettering, however often the dead letter fails again', () => {
     const first = buildDeadLetter(newMessage({ origin: queueOrigin }), newDeath()).headers;
     const elsewhere = newMessage({
       headers: first,
@@ -196,7 +196,7 @@ describe('the origin', () => {
     expect(Object.keys(second)).not.toContain('stork-origin-timestamp');
   });
 
-  it('is where it was consumed, whatever else a message claims: it would be among the letters of neither', () => {
+  it('is where the message was consumed, whatever its headers claim: otherwise it would be found in neither store', () => {
     const headers = {
       'stork-origin': 'elsewhere',
       'stork-origin-offset': '1',
@@ -207,7 +207,7 @@ describe('the origin', () => {
     expect(Object.keys(deadLetter)).not.toContain('stork-origin-offset');
   });
 
-  it('does not mix with half an origin that somebody made up', () => {
+  it('is not mixed with a partial origin of forged headers', () => {
     const headers = { 'stork-origin-offset': '1', 'stork-origin-partition': '2' };
     const deadLetter = buildDeadLetter(newMessage({ headers, origin: queueOrigin }), newDeath()).headers;
     expect(deadLetter[headerNames.origin]).toBe('orders');

@@ -18,10 +18,10 @@ function newDesk(options: DeadLetterOptions, handlers = [new TestHandler('event'
   return { ...bench, told };
 }
 
-describe('the letter of a message that no handler may see', () => {
+describe('the dead letter of a message that reaches no handler', () => {
   const masked = { redact: (text: string) => text.replaceAll(/\d{4}/g, '****') };
 
-  it('is redacted as the transport says: what a parser makes of a body may quote it', async () => {
+  it("is redacted by the transport's policy: a parser's error may quote the body", async () => {
     const { scope } = newDesk(masked);
     const test = deliveryOf(secret);
     await processDelivery(test.delivery, scope);
@@ -34,7 +34,7 @@ describe('the letter of a message that no handler may see', () => {
     ['invalid', { body: Buffer.alloc(1_001) }, undefined],
     ['no-handler', { patterns: ['4111', 'y'] }, undefined],
     ['no-handler', { headers: { 'stork-handler': 'Gone.one' } }, 'Gone.one'],
-  ])('is told of once it is stored: %s %#', async (reason, message, handler) => {
+  ])('is notified once it is stored: %s %#', async (reason, message, handler) => {
     const { told, scope, clock } = newDesk(masked);
     const test = deliveryOf(message);
     test.source.refusals = 1;
@@ -56,7 +56,7 @@ describe('the letter of a message that no handler may see', () => {
     ]);
   });
 
-  it('is kept where the transport keeps none of those that its handlers fail', async () => {
+  it('is stored even if the transport disables dead-lettering of failed handlers', async () => {
     const { told, counters, scope } = newDesk({ enabled: false });
     const test = deliveryOf(secret);
     await processDelivery(test.delivery, scope);
@@ -65,14 +65,14 @@ describe('the letter of a message that no handler may see', () => {
     expect(counters.snapshot()).toEqual({ received: 1, 'dead-lettered': 1 });
   });
 
-  it("goes to the source's companion, wherever the handlers' go", async () => {
+  it('goes to the default of the source, wherever those of the handlers go', async () => {
     const { scope } = newDesk({ queue: 'elsewhere' });
     const test = deliveryOf(secret);
     await processDelivery(test.delivery, scope);
     expect(test.source.republished[0]).not.toHaveProperty('target');
   });
 
-  it('is told of to nobody where the source was lost first', async () => {
+  it('is not notified when the source was lost first', async () => {
     const { told, scope } = newDesk({});
     const test = deliveryOf(secret);
     test.source.refusals = 1;
@@ -83,7 +83,7 @@ describe('the letter of a message that no handler may see', () => {
     expect(told).toEqual([]);
   });
 
-  it('is stored although whoever is told of it fails, which is logged', async () => {
+  it('is stored even if onDeadLetter fails, which is logged', async () => {
     const onDeadLetter = (): never => {
       throw new Error('no pager');
     };
@@ -96,7 +96,7 @@ describe('the letter of a message that no handler may see', () => {
   });
 });
 
-it("a failing handler's letter is its own policy's alone", async () => {
+it("the dead letter of a failed handler follows only that handler's policy", async () => {
   const handler = new TestHandler('event', 'h', '#', async () => failure('card 4111'), {
     deadLetter: resolveDeadLetter(),
   });

@@ -40,7 +40,7 @@ describe('ConnectionStateCell', () => {
     expect(cell.current).toEqual({ value: 'closed' });
   });
 
-  it('lets nobody but its owner move it', () => {
+  it('can be changed only by its owner', () => {
     expect(new ConnectionStateCell().changes).not.toHaveProperty('next');
   });
 });

@@ -23,7 +23,7 @@ function deliveryIn(mode: DeliveryMode, fields: Parameters<typeof newMessage>[0]
 }
 
 describe('at-most-once', () => {
-  it('is forgone before a handler runs, and kept where that fails', async () => {
+  it('is acknowledged before a handler runs, and dead-lettered when that fails', async () => {
     const gate = newGate();
     const handler = new TestHandler('event', 'h', '#', async () => failure('no'));
     const { scope, counters } = newBench([handler]);
@@ -38,7 +38,7 @@ describe('at-most-once', () => {
     expect(counters.snapshot()).toEqual({ received: 1, failed: 1, 'dead-lettered': 1 });
   });
 
-  it('is left alone where its source was lost before it was forgone', async () => {
+  it('is not processed when its source was lost before the early acknowledgement', async () => {
     const handler = new TestHandler('event', 'h', '#');
     const { scope, counters } = newBench([handler]);
     const test = deliveryIn('at-most-once');
@@ -51,7 +51,7 @@ describe('at-most-once', () => {
     expect(counters.snapshot()).toEqual({ received: 1, 'stale-settlements': 1 });
   });
 
-  it('goes on through the end of its epoch: dead letter, answer', async () => {
+  it('continues after the end of its session: dead letter, reply', async () => {
     const gate = newGate();
     const handlers = ['event', 'message'] as const;
     for (const kind of handlers) {
@@ -73,7 +73,7 @@ describe('at-most-once', () => {
     }
   });
 
-  it('tries its dead letter while the process lives, once more at the shutdown, and says what is lost', async () => {
+  it('retries its dead letter until the shutdown deadline, and logs the loss', async () => {
     const { scope, clock, logger } = newBench([
       new TestHandler('event', 'h', '#', async () => failure('no')),
     ]);
@@ -93,7 +93,7 @@ describe('at-most-once', () => {
     expect(logger.lines.at(-1)).toContain(refusal);
   });
 
-  it('is not given back where its answer is lost or its handler asks for it', async () => {
+  it('is not requeued when its reply is unconfirmed or its handler asks for it', async () => {
     const handler = new TestHandler('message', 'h', '#');
     const { scope, driver } = newBench([handler]);
     driver.target = replyToInbox;
@@ -122,7 +122,7 @@ describe('at-most-once', () => {
     expect(driver.error).toMatchObject({ name: 'AbortedError', retryable: true });
   });
 
-  it('is not forgone where no handler may see it', async () => {
+  it('is not acknowledged early when it reaches no handler', async () => {
     const { scope } = newBench([new TestHandler('event', 'h', '#')]);
     const test = deliveryIn('at-most-once', { body: Buffer.from('{') });
     await processDelivery(test.delivery, scope);
@@ -149,7 +149,7 @@ async function held(outcome: Promise<Settled | DeferredSettlement>): Promise<Def
 }
 
 describe('manual', () => {
-  it('acknowledges in the tick of the verb, once, while the handler runs or afterwards', async () => {
+  it('acknowledges in the tick of the ack call, once, while the handler runs or afterwards', async () => {
     const { runs, scope, counters } = keeping(['h']);
     const test = deliveryIn('manual');
     const { settled: later } = await held(processDelivery(test.delivery, scope));
@@ -190,7 +190,7 @@ describe('manual', () => {
     expect([later.value, test.source.events]).toEqual([outcome, events]);
   });
 
-  it('rejects to the dead letters, and acknowledges when that is confirmed', async () => {
+  it('dead-letters a rejected message, and acknowledges when that is confirmed', async () => {
     const { runs, scope } = keeping(['h']);
     const test = deliveryIn('manual');
     const { settled: later } = await held(processDelivery(test.delivery, scope));
@@ -202,7 +202,7 @@ describe('manual', () => {
     ]);
   });
 
-  it('ends with its epoch: verbs afterwards do nothing', async () => {
+  it('ends with its session: later ack and nack calls have no effect', async () => {
     const { runs, scope, counters } = keeping(['h']);
     const test = deliveryIn('manual');
     const { settled: later } = await held(processDelivery(test.delivery, scope));
@@ -229,7 +229,7 @@ describe('manual', () => {
     ]);
   });
 
-  it('answers a request before it is settled, and hears a verb that came meanwhile', async () => {
+  it('replies to a request before it is settled, and applies a decision made meanwhile', async () => {
     const gate = newGate<'confirmed'>();
     let run: HandlerAttempt | undefined;
     const handler = new TestHandler('message', 'h', '#', async (given) => {
@@ -277,7 +277,7 @@ describe('a verb outside manual', () => {
     expect(test.source.events).toEqual(['ack 1']);
   });
 
-  it('ack: settled at the end of the run, a failure only logged', async () => {
+  it('ack: settled when the handler ends, a failure is only logged', async () => {
     const { scope, logger, counters } = newBench([saying(ack, 'too late')]);
     const test = deliveryIn('at-least-once');
     await processDelivery(test.delivery, scope);
@@ -298,7 +298,7 @@ describe('a verb outside manual', () => {
     expect(counters.snapshot()).toEqual({ received: 1, requeued: 1 });
   });
 
-  it('requeue on a request: no answer goes out, not even of what was emitted', async () => {
+  it('requeue on a request: no reply is sent, not even emitted values', async () => {
     const handler = new TestHandler('message', 'h', '#', async (run) => {
       run.emit(1);
       run.decide(requeue);
@@ -315,7 +315,7 @@ describe('a verb outside manual', () => {
     expect([driver.replies, test.source.events]).toEqual([[], ['requeue 1']]);
   });
 
-  it('reject on a request: the caller is told, the message kept', async () => {
+  it('reject on a request: the caller gets an error, the message is dead-lettered', async () => {
     const handler = new TestHandler('message', 'h', '#', async (run) => {
       run.decide(reject);
       return undefined;

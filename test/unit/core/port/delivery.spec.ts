@@ -14,7 +14,7 @@ describe('Delivery', () => {
     expect(delivery.open).toBe(false);
   });
 
-  it('is settled by the first who asks; whoever comes second gets false and nothing happens', async () => {
+  it('is settled once; a second settlement returns false and has no effect', async () => {
     const acked = newDelivery();
     expect(acked.delivery.ack()).toBe(true);
     expect([
@@ -30,7 +30,7 @@ describe('Delivery', () => {
     expect(returned.source.events).toEqual(['requeue 1']);
   });
 
-  it('cannot be settled in any way after its epoch has ended', async () => {
+  it('cannot be settled in any way after its session has ended', async () => {
     const { delivery, session, source } = newDelivery();
     session.end();
     expect(delivery.open).toBe(false);
@@ -65,13 +65,13 @@ describe('an abort', () => {
     expect(told).toEqual(['first', 'second', 'late']);
   });
 
-  it('does not follow from the end of the epoch by itself: whoever holds the delivery decides', () => {
+  it('does not follow from the end of the session: the dispatcher decides', () => {
     const { delivery, session } = newDelivery();
     session.end();
     expect(delivery.aborted).toBe(false);
   });
 
-  it('makes no signal that nobody asked for', () => {
+  it('creates no signal before it is read', () => {
     const Original = globalThis.AbortController;
     let made = 0;
     globalThis.AbortController = class extends Original {
@@ -92,7 +92,7 @@ describe('an abort', () => {
 });
 
 describe('republishThenAck', () => {
-  it('confirms the copies first, all at once, then acknowledges', async () => {
+  it('confirms the republished messages first, all at once, then acknowledges', async () => {
     const { delivery, source } = newDelivery();
     const gate = newGate();
     source.gate = gate.promise;
@@ -107,10 +107,10 @@ describe('republishThenAck', () => {
     expect(delivery.open).toBe(false);
   });
 
-  it('rejects and stays open when a copy could not be confirmed, so it can be tried again', async () => {
+  it('rejects and stays open when a republished message could not be confirmed, so it can be retried', async () => {
     const { delivery, source } = newDelivery();
     source.refusals = 1;
-    await expect(delivery.republishThenAck(republished)).rejects.toThrow('the broker says no');
+    await expect(delivery.republishThenAck(republished)).rejects.toThrow('the broker rejects it');
     expect(delivery.open).toBe(true);
     expect(await delivery.republishThenAck(republished)).toBe(true);
     expect(source.events).toEqual(['republish 1', 'republish 1', 'ack 1']);
@@ -120,17 +120,17 @@ describe('republishThenAck', () => {
     const { delivery, source } = newDelivery();
     const third: RepublishedMessage = { to: 'dead-letter', headers: { a: '3' } };
     source.refusals = 2;
-    await expect(delivery.republishThenAck([first, second, third])).rejects.toThrow('no');
+    await expect(delivery.republishThenAck([first, second, third])).rejects.toThrow('rejects it');
     expect(source.republished).toEqual([third]);
     source.refusals = 1;
-    await expect(delivery.republishThenAck([first, second, third])).rejects.toThrow('no');
+    await expect(delivery.republishThenAck([first, second, third])).rejects.toThrow('rejects it');
     expect(source.republished).toEqual([third, second]);
     expect(await delivery.republishThenAck([first, second, third])).toBe(true);
     expect(source.republished).toEqual([third, second, first]);
     expect(source.events).toEqual([...Array<string>(6).fill('republish 1'), 'ack 1']);
   });
 
-  it('waits for every copy before it rejects, or a retry would repeat those on their way', async () => {
+  it('waits for every republished message before it rejects, or a retry would repeat those on their way', async () => {
     const { delivery, source } = newDelivery();
     const gate = newGate();
     const copy = source.republish.bind(source);
@@ -148,15 +148,15 @@ describe('republishThenAck', () => {
     expect([rejected, source.republished]).toEqual([true, [second]]);
   });
 
-  it('leaves a delivery whose copies failed to whoever gives it back', async () => {
+  it('leaves a delivery whose republish failed open, so that it can be requeued', async () => {
     const { delivery, source } = newDelivery();
     source.refusals = 1;
-    await expect(delivery.republishThenAck(republished)).rejects.toThrow('no');
+    await expect(delivery.republishThenAck(republished)).rejects.toThrow('rejects it');
     expect(delivery.requeue()).toBe(true);
     expect(source.events).toEqual(['republish 1', 'requeue 1']);
   });
 
-  it('lets nobody else settle while copies are on their way', async () => {
+  it('cannot be settled while republished messages are unconfirmed', async () => {
     const { delivery, source } = newDelivery();
     const gate = newGate();
     source.gate = gate.promise;
@@ -171,7 +171,7 @@ describe('republishThenAck', () => {
     expect(source.events).toEqual(['republish 1', 'ack 1']);
   });
 
-  it('acknowledges nothing when the epoch ended while copies were on their way', async () => {
+  it('acknowledges nothing when the session ended while republished messages were on their way', async () => {
     const { delivery, source, session } = newDelivery();
     const gate = newGate();
     source.gate = gate.promise;
@@ -184,7 +184,7 @@ describe('republishThenAck', () => {
     expect(delivery.requeue()).toBe(false);
   });
 
-  it('rejects also when the epoch ended, if the copies failed', async () => {
+  it('rejects also when the session ended, if the republished messages failed', async () => {
     const { delivery, source, session } = newDelivery();
     const gate = newGate();
     source.gate = gate.promise;
@@ -192,13 +192,13 @@ describe('republishThenAck', () => {
     const done = delivery.republishThenAck(republished);
     session.end();
     gate.open();
-    await expect(done).rejects.toThrow('no');
+    await expect(done).rejects.toThrow('rejects it');
     expect(delivery.open).toBe(false);
     expect(source.events).toEqual(['republish 1']);
   });
 });
 
-describe('a delivery that is forgone', () => {
+describe('a delivery that is acknowledged early', () => {
   it('never reaches its source again, and is settled here alone', async () => {
     const { delivery, source } = newDelivery();
     expect(delivery.isEarlyAcked).toBe(false);
@@ -208,7 +208,7 @@ describe('a delivery that is forgone', () => {
     expect(source.events).toEqual(['ackEarly 1']);
   });
 
-  it('does not need its epoch any more: its dead letter is still written', async () => {
+  it('does not depend on its session: its dead letter is still published', async () => {
     const { delivery, session, source } = newDelivery();
     await delivery.ackEarly();
     session.end();
@@ -228,17 +228,17 @@ describe('a delivery that is forgone', () => {
     }
   });
 
-  it('is not, where the source refuses or never answers; it cannot be given back meanwhile', async () => {
+  it('is not, when the source rejects or never settles; it cannot be requeued meanwhile', async () => {
     const refused = newDelivery();
     refused.source.ackEarly = () => Promise.reject(new Error('gone'));
     expect([await refused.delivery.ackEarly(), refused.delivery.isEarlyAcked]).toEqual([false, false]);
     const silent = newDelivery();
     silent.source.ackEarly = () => new Promise(() => {});
-    const forgone = silent.delivery.ackEarly();
+    const earlyAck = silent.delivery.ackEarly();
     expect([silent.delivery.requeue(), silent.delivery.ack()]).toEqual([false, false]);
     silent.session.end();
     silent.delivery.abort();
-    expect([await forgone, silent.delivery.isEarlyAcked]).toEqual([false, false]);
+    expect([await earlyAck, silent.delivery.isEarlyAcked]).toEqual([false, false]);
     expect(silent.source.events).toEqual([]);
   });
 });

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { SourceSession } from '../../../../lib/core/port/delivery.js';
 
-describe('Epoch', () => {
+describe('SourceSession', () => {
   it('lives until it is ended', () => {
     const session = new SourceSession();
     expect(session.isActive).toBe(true);

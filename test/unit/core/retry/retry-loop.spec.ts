@@ -33,7 +33,7 @@ function newFailing(options: RetryOptions, behaviour = failing, kind: 'event' | 
 const inMode = (mode: DeliveryMode) => newDelivery({ message: newMessage(), mode });
 
 describe('a message whose handler fails', () => {
-  it('waits in place as long as its policy says, not a moment less, and is settled after the last run', async () => {
+  it('waits in process exactly as long as its policy says, and is settled after the last attempt', async () => {
     const { handler, scope, clock, counters } = newFailing({ maxRetries: 2, delayMs: 1_000 });
     const test = deliveryOf();
     const done = noteWhenDone(processDelivery(test.delivery, scope));
@@ -54,7 +54,7 @@ describe('a message whose handler fails', () => {
     expect(clock.pendingTimers).toBe(0);
   });
 
-  it('gives each run a context of its own: an old one decides nothing any more', async () => {
+  it('gives each attempt its own context: an earlier one can no longer decide', async () => {
     const { handler, scope, clock } = newFailing({ maxRetries: 1, delayMs: 10 });
     const done = processDelivery(deliveryOf().delivery, scope);
     await settle();
@@ -64,7 +64,7 @@ describe('a message whose handler fails', () => {
     expect(handler.attempts.map(({ number: attempt }) => attempt)).toEqual([1, 2]);
   });
 
-  it('is given back as it is when the application stops in the wait, or before it', async () => {
+  it('is requeued unchanged when the application stops during the wait, or before it', async () => {
     const { handler, scope, clock } = newFailing({ maxRetries: 1, delayMs: 60_000, maxDelayMs: 60_000 });
     const [waiting, later] = [deliveryOf(), deliveryOf()];
     const done = processDelivery(waiting.delivery, scope);
@@ -76,7 +76,7 @@ describe('a message whose handler fails', () => {
     expect(clock.pendingTimers).toBe(0);
   });
 
-  it('is forgotten when it is taken away in the wait', async () => {
+  it('is dropped when its source is lost during the wait', async () => {
     const { handler, scope, counters, clock } = newFailing({
       maxRetries: 1,
       delayMs: 60_000,
@@ -91,7 +91,7 @@ describe('a message whose handler fails', () => {
     expect(counters.get('stale-settlements')).toBe(1);
   });
 
-  it('is kept when the application stops in the wait and it has no way back', async () => {
+  it('is dead-lettered when the application stops during the wait and it was acknowledged early', async () => {
     const { scope } = newFailing({ maxRetries: 1, delayMs: 60_000, maxDelayMs: 60_000 });
     const test = inMode('at-most-once');
     const done = processDelivery(test.delivery, scope);
@@ -130,7 +130,7 @@ describe('a message whose handler fails', () => {
     expect(deadLetters(next)).toEqual([['retries-exhausted', 'h', '2']]);
   });
 
-  it('waits in place where the broker cannot bring it back', async () => {
+  it('waits in process where the broker cannot delay it', async () => {
     const { scope, driver, clock, handler } = newFailing({ maxRetries: 1 }, async (run) => {
       if (run.number === 1) run.decide({ kind: 'retry', delayMs: 5_000 });
       return undefined;
@@ -163,7 +163,7 @@ describe('a message whose handler fails', () => {
     },
   );
 
-  it('with a number beyond its budget runs once', async () => {
+  it('with a number beyond its maximum is attempted once', async () => {
     const { scope, handler } = newFailing({ maxRetries: 1 });
     const test = deliveryOf({ headers: { 'stork-attempt': '999999999' } });
     await processDelivery(test.delivery, scope);
@@ -173,7 +173,7 @@ describe('a message whose handler fails', () => {
     ]);
   });
 
-  it('that is a dead letter itself comes back as a message for its handler, not as a letter for all', async () => {
+  it('that is a dead letter itself is redelivered to its handler, not as a dead letter for all handlers', async () => {
     const { scope } = newFailing({ maxRetries: 0, redeliverDelaysMs: [1_000] });
     const test = deliveryOf({ headers: { 'stork-death-reason': 'fatal', 'stork-error-name': 'E' } });
     await processDelivery(test.delivery, scope);
@@ -187,7 +187,7 @@ describe('a message whose handler fails', () => {
 });
 
 describe('a request whose handler fails', () => {
-  it('is answered by the run that succeeds, and forgets what the others had begun to say', async () => {
+  it('gets the reply of the attempt that succeeds, without values of earlier attempts', async () => {
     const { scope, driver, clock } = newFailing(
       { maxRetries: 1, delayMs: 10 },
       async (run) => {
@@ -205,7 +205,7 @@ describe('a request whose handler fails', () => {
     expect(driver.sent).toEqual(['value "run 2"']);
   });
 
-  it('is answered with the error where the next run would come after its deadline', async () => {
+  it('gets the error where the next attempt would start after its deadline', async () => {
     const { scope, driver, clock } = newFailing(
       { maxRetries: 3, delayMs: 1_000 },
       async () => passing('no'),
@@ -221,7 +221,7 @@ describe('a request whose handler fails', () => {
 });
 
 describe('under manual', () => {
-  it('a retry asked for after the handler has returned counts as one of its runs', async () => {
+  it('a retry requested after the handler has returned counts as an attempt', async () => {
     const { scope, handler, clock } = newFailing({ maxRetries: 1, delayMs: 10 }, async () => undefined);
     const test = inMode('manual');
     const held = await processDelivery(test.delivery, scope);

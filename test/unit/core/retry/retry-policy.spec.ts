@@ -48,8 +48,8 @@ function chain(policy: RetryPolicy, random: () => number, from = 1): NextStep[] 
   }
 }
 
-describe('the chain of runs', () => {
-  it('is the first, those in place, then the redeliveries, and ends exhausted', () => {
+describe('the sequence of attempts', () => {
+  it('is the first, the in-process retries, then the redeliveries, and ends exhausted', () => {
     const holds = property(policies, parts, (policy, part) => {
       const steps = chain(policy, () => part);
       expect(steps.length).toBe(maxAttemptsOf(policy));
@@ -61,7 +61,7 @@ describe('the chain of runs', () => {
     assert(holds);
   });
 
-  it('waits in place within its bounds, for a redelivery exactly what it says', () => {
+  it('waits in process within its limits, for a redelivery exactly its delay', () => {
     const holds = property(policies, parts, (policy, part) => {
       let sum = 0;
       for (const [i, step] of chain(policy, () => part).entries()) {
@@ -82,7 +82,7 @@ describe('the chain of runs', () => {
     assert(holds);
   });
 
-  it('goes on after a restart where the number on the message says, and ends for a number beyond it', () => {
+  it('continues after a restart at the number in the headers, and ends for a number beyond the maximum', () => {
     const holds = property(policies, integer({ min: 1, max: 40 }), (policy, from) => {
       const rest = chain(policy, () => 0.5, from);
       expect(rest).toEqual(
@@ -92,7 +92,7 @@ describe('the chain of runs', () => {
     assert(holds);
   });
 
-  it('begins no run later than maxElapsedMs after the first failure', () => {
+  it('starts no attempt later than maxElapsedMs after the first failure', () => {
     const times = {
       firstFailedAt: integer({ min: -1e6, max: 1e6 }),
       now: integer({ min: -1e6, max: 1e6 }),
@@ -109,7 +109,7 @@ describe('the chain of runs', () => {
     assert(holds);
   });
 
-  it('counts a run that the handler asked for, and takes its delay', () => {
+  it('counts a retry that the handler requests, and uses its delay', () => {
     const holds = property(
       policies,
       integer({ min: 1, max: 40 }),
@@ -126,7 +126,7 @@ describe('the chain of runs', () => {
   });
 });
 
-describe('which failures are worth another run', () => {
+describe('which failures are retried', () => {
   const caused = new Error('outer', { cause: new DeclinedError('inner') });
   it.each<[string, RetryOptions, Partial<FailedAttempt>, NextStep['kind']]>([
     ['any, where nothing is said', {}, {}, 'in-process'],
@@ -214,7 +214,7 @@ describe('options', () => {
     });
   });
 
-  it('default to three retries in place of 1, 2 and 4 seconds at most', () => {
+  it('default to three in-process retries of 1, 2 and 4 seconds at most', () => {
     expect(maxInProcessWaitMs(resolveRetry())).toBe(7_000);
     expect(maxAttemptsOf(resolveRetry())).toBe(4);
   });
