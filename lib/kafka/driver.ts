@@ -4,7 +4,6 @@ import { ConnectionStateCell, worstState } from '../core/port/connection-state.j
 import { validateTargetsNotConsumed } from '../driver-kit/source-settings.js';
 import { validateDeadLetterTopics, deadLetterTopic } from '../driver-kit/log/topic-names.js';
 import type {
-  Capabilities,
   DeliverySink,
   Driver,
   ReplyInbox,
@@ -22,6 +21,8 @@ import type {
   ReplyOutcome,
   ReplyTarget,
 } from '../core/port/message.js';
+import { replyPartitions } from '../driver-kit/log/reply-record.js';
+import { logCapabilities } from '../driver-kit/log/log-capabilities.js';
 import type { DriverEnvironment } from '../nest/bootstrap/transport-definition.js';
 import { assignSticky } from './consume/assigner.js';
 import type { ConsumerSettings, KafkaClient } from './client/client.js';
@@ -35,33 +36,23 @@ import { consumerTimeouts, kafkaDefaults } from './options/defaults.js';
 import type { KafkaOptions } from './options/options.js';
 import { KafkaDeadLetterStore } from './dead-letters/dead-letter-store.js';
 import { resolveDeadLetterLocation } from './dead-letters/dead-letter-location.js';
-import { destinationOf, outboundRecord } from './produce/outbound-record.js';
+import { outboundRecord } from './produce/outbound-record.js';
+import { destinationOf } from '../driver-kit/log/outbound-record.js';
 import { Producer } from './produce/producer.js';
 import { KafkaReplyInbox } from './replies/reply-inbox.js';
 import { ReplySender } from './replies/reply-sender.js';
 import { RetryTopics } from './topics/retry-topics.js';
 import { TopicMetadataCache } from './produce/topic-metadata-cache.js';
-import { findPatternProblems, TopicSelection } from './topics/topic-selection.js';
+import { findPatternProblems, TopicSelection } from '../driver-kit/log/topic-selection.js';
 import { Topology } from './topics/topology.js';
 import { guessContentType } from './wire.js';
-
-/** Partition count of a reply topic that stork creates: client instances spread over its partitions. */
-const replyPartitions = 6;
-
-export const kafkaCapabilities: Capabilities = {
-  messageOptions: new Set(['partition']),
-  destinations: new Set(['topic']),
-  pausesWithoutRedelivery: true,
-  requeue: 'in-process',
-  exclusiveSource: false,
-};
 
 /**
  * The Kafka side of one transport: connects, declares topics, consumes as a member of a group, publishes,
  * sends and receives replies, and opens dead letter stores.
  */
 export class KafkaDriver implements Driver {
-  readonly capabilities = kafkaCapabilities;
+  readonly capabilities = logCapabilities;
   readonly state = new ConnectionStateCell();
   readonly consumerName: string | undefined;
   readonly clockSkewMs: number;

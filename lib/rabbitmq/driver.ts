@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto';
+import { queueCapabilities } from '../driver-kit/queue/queue-capabilities.js';
+import { validateQueueSubscription } from '../driver-kit/queue/validate-subscription.js';
 import type { ConsumeMessage } from 'amqplib';
 import { combineLatest, type Subscription as RxSubscription } from 'rxjs';
 import { headerNames } from '../core/message/headers.js';
 import { ConnectionStateCell, worstState } from '../core/port/connection-state.js';
 import type { DeadLetterLocation, DeadLetterStore } from '../core/port/dead-letter-store.js';
 import type {
-  Capabilities,
   DeliverySink,
   Driver,
   ReplyInbox,
@@ -22,18 +23,8 @@ import type {
 } from '../core/port/message.js';
 import { ClientClosedError, StorkConfigError, type ConfigProblem } from '../core/runtime/errors.js';
 import { settlesWithin, withTimeout } from '../core/runtime/with-timeout.js';
-import {
-  directReplyQueue,
-  queueAddress,
-  replyTarget,
-  validateBindable,
-} from '../driver-kit/queue/addressing.js';
-import {
-  findConflicts,
-  sourceSettingsOf,
-  validateNoPartitionOrder,
-  validateTargetsNotConsumed,
-} from '../driver-kit/source-settings.js';
+import { directReplyQueue, queueAddress, replyTarget } from '../driver-kit/queue/addressing.js';
+import { sourceSettingsOf } from '../driver-kit/source-settings.js';
 import type { DriverEnvironment } from '../nest/bootstrap/transport-definition.js';
 import { Connection } from './connection/connection.js';
 import { quorumSettleWindow } from './consume/consumer-channel.js';
@@ -47,27 +38,19 @@ import { publishOptions } from './publish/messages.js';
 import { Publisher, type PublisherFields } from './publish/publisher.js';
 import { ReplyPublisher } from './publish/reply-publisher.js';
 import { createRequestPublisher } from './publish/request-publisher.js';
+import { declareTopology, type QueueTopology } from './topology/topology.js';
 import {
   deadLetterQueue,
-  declareTopology,
+  defaultDeliveryLimit,
   isDeadLetterQueue,
-  type QueueTopology,
-} from './topology/topology.js';
+} from '../driver-kit/queue/queue-topology.js';
 
 const defaults = {
-  deliveryLimit: 100,
+  deliveryLimit: defaultDeliveryLimit,
   consumerTimeoutMs: 30 * 60 * 1_000,
   maxBufferedMessages: 10_000,
   maxBufferedBytes: 64 * 1024 * 1024,
   reconnect: { delayMs: 500, maxDelayMs: 30_000 },
-};
-
-export const rabbitMqCapabilities: Capabilities = {
-  messageOptions: new Set(['delayMs', 'expiresInMs', 'priority', 'persistent', 'appId']),
-  destinations: new Set(['queue', 'exchange']),
-  pausesWithoutRedelivery: false,
-  requeue: 'broker',
-  exclusiveSource: true,
 };
 
 /**
@@ -76,7 +59,7 @@ export const rabbitMqCapabilities: Capabilities = {
  * a forged address.
  */
 export class RabbitMqDriver implements Driver {
-  readonly capabilities = rabbitMqCapabilities;
+  readonly capabilities = queueCapabilities;
   readonly consumerName: string | undefined;
   readonly state = new ConnectionStateCell();
   readonly #options: RabbitMqOptions;
@@ -119,14 +102,7 @@ export class RabbitMqDriver implements Driver {
   validate(spec: SubscriptionSpec | undefined): readonly ConfigProblem[] {
     if (spec === undefined) return [];
     return [
-      ...validateNoPartitionOrder(spec.patterns, this.#environment.name),
-      ...findConflicts(spec.patterns, `the queue "${this.#options.queue}"`),
-      ...validateTargetsNotConsumed(
-        spec.deadLetterTargets,
-        (name) => name === this.#options.queue,
-        this.#environment.name,
-      ),
-      ...validateBindable(spec.patterns, this.#options.exchange, this.#environment.name),
+      ...validateQueueSubscription(spec, this.#options, this.#environment.name),
       ...validateHoldTime(spec, {
         prefetch: this.#prefetch(spec),
         consumerTimeoutMs: this.#options.consumerTimeoutMs ?? defaults.consumerTimeoutMs,

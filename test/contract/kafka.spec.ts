@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Kafka, logLevel, Partitioners, type Admin, type Producer } from 'kafkajs';
 import { inject, vi } from 'vitest';
 import { kafka, type KafkaOptions } from 'nestjs-stork/kafka';
-import { kafkaCapabilities } from '../../lib/kafka/driver.js';
+import { logCapabilities } from '../../lib/driver-kit/log/log-capabilities.js';
 import { KafkaTopicReader } from '../support/kafka-topic-reader.js';
 import { committedOffsets, createTopic } from '../support/kafka-topics.js';
 import { startProxiedKafka, type ProxiedKafka } from '../support/proxied-kafka.js';
@@ -47,7 +47,7 @@ vi.setConfig({ hookTimeout: 240_000 });
 
 driverContract({
   name: 'kafka',
-  capabilities: kafkaCapabilities,
+  capabilities: logCapabilities,
   skip: inject('kafkaBrokers') === undefined,
   open: async () => {
     own = await startProxiedKafka({ version: inject('kafkaVersion'), config });

@@ -2,7 +2,7 @@ import { inject } from 'vitest';
 import { connect, type Channel, type ChannelModel, type ConsumeMessage, type Message } from 'amqplib';
 import { rabbitmq, type RabbitMqOptions } from 'nestjs-stork/rabbitmq';
 import { emptyHeaders } from '../../lib/core/message/headers.js';
-import { rabbitMqCapabilities } from '../../lib/rabbitmq/driver.js';
+import { queueCapabilities } from '../../lib/driver-kit/queue/queue-capabilities.js';
 import { startProxy, type TcpProxy } from '../support/tcp-proxy.js';
 import { eventually } from './app.js';
 import { driverContract } from './driver-contract.js';
@@ -55,7 +55,7 @@ async function list(queue: string): Promise<readonly RawDeadLetter[]> {
 
 driverContract({
   name: 'rabbitmq',
-  capabilities: rabbitMqCapabilities,
+  capabilities: queueCapabilities,
   skip: rabbitmqUrl === undefined,
   open: async () => {
     const direct = new URL(rabbitmqUrl!);

@@ -30,7 +30,7 @@ it('ships the compiled library, its types, licence, readme and changelog, and no
   const paths = packed.files.map(({ path }) => path);
   const besides = paths.filter((path) => !/^dist\/.+\.(js|d\.ts)$/.test(path));
   expect(besides.toSorted()).toEqual(['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json']);
-  expect(paths.filter((path) => /(\btest\b|spec|sample|\.map$|tsbuildinfo)/.test(path))).toEqual([]);
+  expect(paths.filter((path) => /(\btest\b|\.spec\.|\bsample\b|\.map$|tsbuildinfo)/.test(path))).toEqual([]);
   const { exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
     exports: Record<string, string | Record<string, string>>;
   };

@@ -22,7 +22,7 @@ import { OffsetCommitter } from './offset-committer.js';
 import { OwnedPartition } from './owned-partition.js';
 import { PartitionDispatcher } from './partition-dispatcher.js';
 import { StartOffsets } from './start-offsets.js';
-import type { TopicSelection } from '../topics/topic-selection.js';
+import type { TopicSelection } from '../../driver-kit/log/topic-selection.js';
 
 export interface MembershipFields {
   readonly client: KafkaClient;

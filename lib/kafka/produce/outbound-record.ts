@@ -6,8 +6,6 @@ import type { KafkaOptions } from '../options/options.js';
 import { headersToSend } from '../records.js';
 import { nestBody } from '../wire.js';
 
-export { destinationOf } from '../../driver-kit/log/outbound-record.js';
-
 /** The record of a message, in the format of Nest's own transport where `wire` is `nest`. */
 export function outboundRecord(
   message: OutboundMessage,

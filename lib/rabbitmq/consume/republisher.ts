@@ -6,7 +6,8 @@ import { isEncodingError } from '../connection/errors.js';
 import { dayMs } from '../publish/delay-queues.js';
 import { minimalProperties, republishOptions } from '../publish/messages.js';
 import type { Publication, Publisher } from '../publish/publisher.js';
-import { deadLetterQueue, declareDeadLetters, declareRetries, retryQueue } from '../topology/topology.js';
+import { declareDeadLetters, declareRetries } from '../topology/topology.js';
+import { deadLetterQueue, retryQueue } from '../../driver-kit/queue/queue-topology.js';
 
 export interface RepublisherFields {
   /** The consumer's channel, on which missing queues are declared. */

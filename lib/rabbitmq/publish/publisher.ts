@@ -1,3 +1,4 @@
+import { describeAddress } from '../../driver-kit/queue/describe-address.js';
 import { IllegalOperationError, type ConfirmChannel, type Options } from 'amqplib';
 import {
   BufferFullError,
@@ -161,7 +162,7 @@ export class Publisher {
     this.#settle(
       pending,
       pending.isReturned
-        ? new NoRouteError(`no queue is bound for the message to ${targetOf(pending.publication)}`)
+        ? new NoRouteError(`no queue is bound for the message to ${describeAddress(pending.publication)}`)
         : undefined,
     );
   }
@@ -176,7 +177,7 @@ export class Publisher {
   #confirmError(pending: PendingPublish, error: unknown): Error {
     if (messageOf(error) === 'message nacked') {
       return new PublishRejectedError(
-        `the broker rejected the message to ${targetOf(pending.publication)}; a queue may be full`,
+        `the broker rejected the message to ${describeAddress(pending.publication)}; a queue may be full`,
       );
     }
     const cause = this.#closeCause ?? error;
@@ -186,7 +187,7 @@ export class Publisher {
     ) {
       return new NoRouteError(`there is no exchange "${pending.publication.exchange}"`, { cause });
     }
-    const message = `the channel was closed before the message to ${targetOf(pending.publication)} was confirmed`;
+    const message = `the channel was closed before the message to ${describeAddress(pending.publication)} was confirmed`;
     return new PublishUnconfirmedError(`${message}: ${messageOf(cause)}`, { cause });
   }
 
@@ -196,10 +197,4 @@ export class Publisher {
     }
     return encodingError(error);
   }
-}
-
-function targetOf({ exchange, routingKey }: Publication): string {
-  return exchange === ''
-    ? `the queue "${routingKey}"`
-    : `the exchange "${exchange}" with the routing key "${routingKey}"`;
 }

@@ -11,8 +11,6 @@ import {
 import { queueExpiresAfterMs } from '../publish/delay-queues.js';
 import { replyCodeOf, replyCodes } from '../connection/errors.js';
 
-export { deadLetterQueue, isDeadLetterQueue, retryQueue };
-
 export interface Exchange {
   readonly name: string;
   readonly type: 'direct' | 'topic' | 'fanout';

@@ -1,1 +1,0 @@
-export { findPatternProblems, TopicSelection } from '../../driver-kit/log/topic-selection.js';
