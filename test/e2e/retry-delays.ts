@@ -6,7 +6,7 @@ import { Seen } from '../contract/app.js';
 
 interface Job {
   readonly n: number;
-  /** Runs that fail before one succeeds. */
+  /** Attempts that fail before one succeeds. */
   readonly fails: number;
   readonly sentAt: number;
 }
@@ -17,17 +17,17 @@ interface JobRun extends Job {
 }
 
 const delays = [1_000, 60_000] as const;
-/** Sent over twenty seconds, so that one moment in which the machine is busy does not meet all of them. */
+/** Sent over twenty seconds, so that a short load peak of the machine does not affect all of them. */
 const slow = 40;
 const patienceMs = 120_000;
-/** What the library promises. */
+/** The guaranteed lateness. */
 const lateMs = 1_000;
-/** Whatever the machine does beside it; far less than the delay behind which somebody could stand. */
+/** Tolerance for a busy machine; far less than the long delay that could block a message. */
 const heldUpMs = 15_000;
 
 /**
- * A second and a minute of one handler at once: for a whole minute messages go through both delays and past them. Each comes back in its
- * time, and what has not failed waits for nobody.
+ * Delays of a second and of a minute of one handler at once: for a whole minute messages pass both delays or
+ * none. Each is redelivered in time, and messages that have not failed do not wait.
  */
 export async function checkDelaysAtOnce(
   pattern: string,
@@ -52,7 +52,7 @@ export async function checkDelaysAtOnce(
   for (let round = 0; runs.all.filter(lastOf).length < slow; round++) {
     expect(Date.now()).toBeLessThan(until);
     await Promise.all([send(0), send(1), ...(round < slow ? [send(2)] : [])]);
-    // The pace of the senders, not a wait for anything.
+    // Limits the rate of the publishes.
     await new Promise((resolve) => setTimeout(resolve, 500));
   }
   const sent = n;
@@ -69,14 +69,16 @@ export async function checkDelaysAtOnce(
     );
 }
 
-/** Of the run with that index, where there is one: how long after its time it began. */
+/** Lateness of the attempt with that index, if there is one. */
 function latenessOf(chain: readonly JobRun[], i: number, delayMs: number): readonly number[] {
   const run = chain[i];
   if (run === undefined) return [];
   return [run.at - (chain[i - 1]?.at ?? run.sentAt) - delayMs];
 }
 
-/** None early, none held up; and three of four in time: the fourth may have met a moment in which the machine was busy. */
+/**
+ * None early, none blocked; and three of four in time: the fourth may have met a load peak of the machine.
+ */
 function expectInTime(what: string, lateness: readonly number[]): void {
   const sorted = lateness.toSorted((a, b) => a - b);
   const told = `${what}: ${sorted.join(', ')} ms late`;

@@ -14,13 +14,13 @@ interface Handled {
 }
 
 const partitions = 6;
-/** As long as a node's death takes to be noticed, and some. */
+/** Longer than the cluster takes to notice the loss of a node. */
 const patienceMs = 90_000;
 const limitMs = 300_000;
 const config = [
-  // A node that dies is missed after so long; one that is only busy must not be.
+  // A killed node is fenced after this time; a busy node must not be.
   'broker.session.timeout.ms=7000',
-  // Leaders move when the test wants it.
+  // Leaders move only when the test moves them.
   'auto.leader.rebalance.enable=false',
 ];
 
@@ -44,7 +44,7 @@ describe.skipIf(brokers === undefined)('Kafka: three brokers', () => {
   }
 
   async function knownTo(address: string, topic: string): Promise<void> {
-    // As long as a client knows nothing it asks the node that it was given.
+    // Without metadata a client sends its requests to the seed node.
     const { admin } = new Foreign([address]);
     await admin.connect();
     try {
@@ -54,7 +54,7 @@ describe.skipIf(brokers === undefined)('Kafka: three brokers', () => {
     }
   }
 
-  /** Resolves when every replica of the topic has everything. */
+  /** Resolves when every replica of the topic is in sync. */
   async function inSync(topic: string): Promise<void> {
     const isWhole = async (): Promise<boolean> => {
       const { topics } = await beside.admin
@@ -71,7 +71,7 @@ describe.skipIf(brokers === undefined)('Kafka: three brokers', () => {
     return cluster!.nodes.find(({ id }) => id === leader)!;
   }
 
-  /** Who looks at a log afterwards must not remember who led it before. */
+  /** A log is read afterwards without cached metadata of its former leader. */
   async function recordsOf(topic: string, count: number) {
     const reader = new Foreign(cluster!.brokers);
     await reader.reader.connect();
@@ -90,7 +90,7 @@ describe.skipIf(brokers === undefined)('Kafka: three brokers', () => {
     async (way, idempotent) => {
       const topic = await newTopic();
       const { client, connection } = await startSender({ brokers: cluster!.brokers, idempotent });
-      // One after another in each partition, all partitions side by side.
+      // Sequentially within a partition, all partitions in parallel.
       const ledger = new Ledger(client, topic, (n) => ({ partition: n % partitions }));
       const load = ledger.load(60);
       await expect.poll(() => ledger.confirmed.length).toBeGreaterThan(500);
@@ -117,7 +117,7 @@ describe.skipIf(brokers === undefined)('Kafka: three brokers', () => {
   );
 
   it.each(['leader', 'coordinator'] as const)(
-    'a %s is killed under consuming and producing: nothing is lost, only what was not committed comes again',
+    'a %s is killed while messages are consumed and produced: nothing is lost, only uncommitted records are redelivered',
     async (who) => {
       const topic = await newTopic();
       const handled: Handled[] = [];
@@ -172,13 +172,13 @@ describe.skipIf(brokers === undefined)('Kafka: three brokers', () => {
   );
 
   async function coordinatorOf(groupId: string): Promise<ClusterNode> {
-    // Of the topic that holds what groups have committed, the leader of the group's partition.
+    // The coordinator is the leader of the group's partition of __consumer_offsets.
     const { topics } = await beside.admin.fetchTopicMetadata({ topics: ['__consumer_offsets'] });
     const count = topics[0]!.partitions.length;
     return leaderOf('__consumer_offsets', Math.abs(javaHash(groupId)) % count);
   }
 
-  it('does not start on another cluster than the one that is named', async () => {
+  it('does not start on a cluster other than the configured one', async () => {
     const { clusterId } = await beside.admin.describeCluster();
     const other = 'AAAAAAAAAAAAAAAAAAAAAA';
     const { error } = await refusal({ options: { brokers: cluster!.brokers, clusterId: other } });
@@ -192,7 +192,7 @@ describe.skipIf(brokers === undefined)('Kafka: three brokers', () => {
   }, 180_000);
 });
 
-/** Every run of a record but its first. */
+/** Every attempt of a record except the first. */
 function comesAgain(handled: readonly Handled[]): readonly Handled[] {
   const seen = new Set<string>();
   return handled.filter(({ partition, offset }) => {
@@ -203,7 +203,7 @@ function comesAgain(handled: readonly Handled[]): readonly Handled[] {
   });
 }
 
-/** First runs that came behind a later record of their partition. */
+/** First attempts that came after a later record of their partition. */
 function overtakings(handled: readonly Handled[]): readonly Handled[] {
   const last = new Map<number, number>();
   const again = new Set(comesAgain(handled));
@@ -215,7 +215,7 @@ function overtakings(handled: readonly Handled[]): readonly Handled[] {
   });
 }
 
-/** By which Kafka finds a group's partition. */
+/** The hash by which Kafka chooses the partition of a group. */
 function javaHash(text: string): number {
   let hash = 0;
   for (let i = 0; i < text.length; i++) hash = (Math.imul(hash, 31) + text.charCodeAt(i)) | 0;

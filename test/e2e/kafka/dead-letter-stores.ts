@@ -9,7 +9,7 @@ import {
 } from '../../../lib/core/dead-letter/admin/dead-letter-operations.js';
 import { kafka, type KafkaOptions } from 'nestjs-stork/kafka';
 
-/** What a transport that only looks at dead letters says. */
+/** Warnings and errors of the transports that this file opens. */
 export const warnings: string[] = [];
 
 const logger = {
@@ -54,7 +54,7 @@ export interface ReplayAll {
   readonly onProgress?: (progress: DeadLetterProgress) => void;
 }
 
-/** As fast as it goes. */
+/** Replays without a rate limit. */
 export function replayAll(
   store: DeadLetterStore,
   { filter = {}, signal = new AbortController().signal, window, onProgress = () => {} }: ReplayAll = {},

@@ -30,7 +30,7 @@ interface PreparedDeadLetter {
   readonly headers?: IHeaders;
 }
 
-/** As a consumer of ours writes it. */
+/** A dead letter as the library writes it. */
 function deadLetterOf(
   source: string,
   { n, group, key = `key ${n % 17}`, headers }: PreparedDeadLetter,
@@ -98,7 +98,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
   const retryOf = (source: string, group: string): string => `${source}.retry.${group}.0`;
 
   describe('browsing them', () => {
-    it('finds what a failing handler left, the same each time, and commits nothing', async () => {
+    it('lists the dead letters of a failing handler, the same each time, and commits nothing', async () => {
       const source = await raw().topic(3);
       const group = raw().name();
       const handlers = {
@@ -112,7 +112,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       const first = await eventually(async () => {
         const found = await desk.list({ source });
         return found.length === 20 ? found : undefined;
-      }, 'twenty letters');
+      }, 'twenty dead letters');
       expect(await desk.list({ source })).toEqual(first);
       expect(first[0]).toMatchObject({
         source,
@@ -126,7 +126,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       expect(await raw().admin.listTopics()).not.toContain(`${source}.dlq.marks`);
     });
 
-    it('ends where the log does: empty, or with what was aborted, or before what is open', async () => {
+    it('ends at the end of the log: empty, with an aborted transaction, or before an open one', async () => {
       const [source, group] = [await newSource(4), raw().name()];
       const topic = `${source}.dlq`;
       const store = await storeOf(group, source);
@@ -150,7 +150,8 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       await (await write(2, 2)).commit();
       await (await write(2, 3)).abort();
       await (await write(2, 4)).commit();
-      // A commit is answered before its end stands in the log, so that it may be seen a little later.
+      // The broker confirms a commit before its marker is in the log, so records become visible a little
+      // later.
       await expect.poll(() => numbersIn(store)).toEqual([0, 2, 4]);
       const open = await write(3, 5);
       expect(await numbersIn(store)).toEqual([0, 2, 4]);
@@ -158,7 +159,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       await expect.poll(() => numbersIn(store)).toEqual([0, 2, 4, 5]);
     });
 
-    it('meets only those that lay there when it began', async () => {
+    it('visits only dead letters that were stored before it began', async () => {
       const [source, group] = [await newSource(2), raw().name()];
       await bury(
         source,
@@ -203,7 +204,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       expect(await raw().admin.listTopics()).not.toContain(`${source}.reply`);
     });
 
-    it('names what it does not find', async () => {
+    it('names a missing source, group or topic', async () => {
       const group = raw().name();
       const nowhere = uniqueName();
       const open = (options: Partial<KafkaOptions>, place: object) =>
@@ -221,7 +222,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       });
     });
 
-    it('warns where nobody would take back what is replayed', async () => {
+    it('warns where no consumer group would consume what is replayed', async () => {
       const [source, group] = [await newSource(), raw().name()];
       const idle = await storeOf(group, source, { isolation: 'read-uncommitted' });
       expect(await idle.warnings()).toEqual([
@@ -233,8 +234,8 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
     });
   });
 
-  describe('sending them back', () => {
-    it('writes them as they were to the topic of their group, once', async () => {
+  describe('replaying them', () => {
+    it('publishes them unchanged to the retry topic of their group, once', async () => {
       const [source, mine, theirs] = [await newSource(3), raw().name(), raw().name()];
       await bury(
         source,
@@ -269,7 +270,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       expect((await numbersIn(await storeOf(theirs, source))).length).toBe(20);
     });
 
-    it('makes its topics as they must be', async () => {
+    it('creates its topics with the required settings', async () => {
       const [source, group] = [await newSource(3), raw().name()];
       await bury(source, [{ n: 0, group }]);
       await replayAll(await storeOf(group, source));
@@ -297,7 +298,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       expect((await raw().admin.fetchTopicOffsets(retry)).length).toBe(3);
     });
 
-    it('brings a thousand back in seconds', async () => {
+    it('replays a thousand in seconds', async () => {
       const [source, group] = [await newSource(6), raw().name()];
       await bury(
         source,
@@ -310,7 +311,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       expect(await committedNumbers(raw(), retryOf(source, group))).toEqual(range(0, 1_000));
     }, 120_000);
 
-    it('does none twice and none not at all, whenever its process is killed', async () => {
+    it('replays each dead letter exactly once, whenever its process is killed', async () => {
       const [source, group] = [await newSource(3), raw().name()];
       await bury(
         source,
@@ -329,14 +330,14 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       const { done, skipped: kept, skippedDeadLetters } = await replayAll(store);
       const told = `died at ${deaths.join(', ')}`;
       expect(done + kept, told).toBe(left);
-      // The last to die may have sent the end of its transaction, which is over only after the look at what is left.
+      // The last killed process may have committed its transaction only after the dead letters were counted.
       const otherwise = skippedDeadLetters.filter(({ why }) => !why.includes('another process has replayed'));
       expect(otherwise, told).toEqual([]);
       expect(await numbersIn(store)).toEqual([]);
       expect(await committedNumbers(raw(), retryOf(source, group))).toEqual(range(0, 500));
     }, 180_000);
 
-    it('does none twice where several begin at once: the last to come goes on, the others are told', async () => {
+    it('replays none twice if several processes begin at once: the last continues, the others are rejected', async () => {
       const [source, group] = [await newSource(3), raw().name()];
       await bury(
         source,
@@ -356,7 +357,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       expect(await committedNumbers(raw(), retryOf(source, group))).toEqual(range(0, 500));
     });
 
-    it('keeps what somebody else has replayed since it began', async () => {
+    it('skips what another process has replayed since it began', async () => {
       const [source, group] = [await newSource(), raw().name()];
       await bury(
         source,
@@ -377,7 +378,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       expect(await committedNumbers(raw(), retryOf(source, group))).toEqual([0, 1, 2]);
     });
 
-    it('waits for nobody who thinks, and holds no transaction open meanwhile', async () => {
+    it('does not wait for a slow decision, and keeps no transaction open meanwhile', async () => {
       const [source, group] = [await newSource(), raw().name()];
       await bury(
         source,
@@ -399,7 +400,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       expect(done).toEqual(['0/0 replayed', '0/1 replayed', '0/2 replayed']);
     });
 
-    it('leaves off at once, and what it was told is done, and nothing else', async () => {
+    it('stops at once when the signal aborts; reported outcomes are committed, and nothing else', async () => {
       const [source, group] = [await newSource(), raw().name()];
       await bury(
         source,
@@ -421,7 +422,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       expect(await numbersIn(store)).toEqual(range(20, 10));
     });
 
-    it('keeps what does not fit, and only that', async () => {
+    it('skips dead letters that exceed the size limit of the topic, and only those', async () => {
       const [source, group] = [await newSource(), raw().name()];
       const small = { name: 'max.message.bytes', value: '8000' };
       const retry = await raw().topic(1, retryOf(source, group), [small]);
@@ -438,7 +439,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       expect((await committedNumbers(raw(), retry)).length).toBe(38);
     });
 
-    it('keeps those whose topic is gone', async () => {
+    it('skips those whose topic was deleted', async () => {
       const [source, group] = [await newSource(), raw().name()];
       await bury(source, [{ n: 0, group }]);
       await raw().admin.deleteTopics({ topics: [source] });
@@ -455,7 +456,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
   });
 
   describe('marks', () => {
-    it('of a discard alone do without a transaction, and keep the others where they are', async () => {
+    it('of a discard need no transaction, and leave the other dead letters unchanged', async () => {
       const [source, group] = [await newSource(2), raw().name()];
       await bury(
         source,
@@ -476,7 +477,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       expect(await raw().admin.listTopics()).not.toContain(retryOf(source, group));
     });
 
-    it('of a topic that was made anew mean nothing', async () => {
+    it('of a topic that was deleted and created again are ignored', async () => {
       const [source, group] = [await newSource(), raw().name()];
       await bury(
         source,
@@ -499,7 +500,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       expect(await numbersIn(await storeOf(group, source))).toEqual(range(10, 5));
     });
 
-    it('count although somebody else has left a transaction open among them', async () => {
+    it('are read although another producer has left a transaction open among them', async () => {
       const [source, group] = [await newSource(), raw().name()];
       await bury(
         source,
@@ -526,7 +527,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
     });
   });
 
-  it('says nothing aloud while all is well', () => {
+  it('logs no warning', () => {
     expect(warnings).toEqual([]);
   });
 });

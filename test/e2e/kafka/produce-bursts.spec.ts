@@ -33,7 +33,7 @@ describe.skipIf(brokers === undefined)('Kafka: bursts', () => {
     expect((await beside().records(topic, 2_998)).map(numberIn)).toEqual(ok);
   });
 
-  it('finds the limit of a topic that takes less than the others', async () => {
+  it('finds the lower size limit of a topic', async () => {
     const small = { name: 'max.message.bytes', value: '20000' };
     const topic = await beside().topic(uniqueTopic(), 1, [small]);
     const { client } = await startSender();
@@ -45,7 +45,7 @@ describe.skipIf(brokers === undefined)('Kafka: bursts', () => {
     expect((await beside().records(topic, 399)).map(numberIn)).toEqual(ok);
   });
 
-  it('flushes at the close: nothing of 5 000 that nobody awaited is lost silently', async () => {
+  it('flushes at the close: none of 5 000 publishes that were not awaited is lost silently', async () => {
     const topic = await beside().topic(uniqueTopic(), 3);
     const { client, close } = await startSender({}, patientClock);
     const ledger = new Ledger(client, topic);

@@ -5,7 +5,7 @@ import { uniqueTopic } from './kafka-app.js';
 import { startSwallowingProxy, type SwallowingProxy } from './produce-swallowing-proxy.js';
 import { bodyOf, brokers, codeOf, Ledger, startSender, useBeside, type Sender } from './support-produce.js';
 
-describe.skipIf(brokers === undefined)('Kafka: publishing over losses', () => {
+describe.skipIf(brokers === undefined)('Kafka: publishing during failures', () => {
   let server: ThrowAway<'kafka'> | undefined;
   let proxy: SwallowingProxy | undefined;
   afterAll(async () => {
@@ -23,7 +23,7 @@ describe.skipIf(brokers === undefined)('Kafka: publishing over losses', () => {
     startSender({ brokers: [`127.0.0.1:${proxy!.port}`], ...options });
   const direct: typeof sender = (options) => sender({ brokers: server!.brokers, ...options });
 
-  it('tells PUBLISH_UNCONFIRMED where the answer is lost, and does not write it twice', async () => {
+  it('rejects with PUBLISH_UNCONFIRMED if the response is lost, and does not write the record twice', async () => {
     const topic = await beside().topic();
     const { client, states } = await sender();
     await client.publish(topic, 'first');
@@ -38,7 +38,7 @@ describe.skipIf(brokers === undefined)('Kafka: publishing over losses', () => {
     expect(states.at(-1)).toBe('ready');
   });
 
-  it('tells PUBLISH_UNCONFIRMED also where the broker cannot be reached any more', async () => {
+  it('rejects with PUBLISH_UNCONFIRMED also if the broker cannot be reached any more', async () => {
     const topic = await beside().topic();
     const { client, connection } = await sender();
     await client.publish(topic, 'first');
@@ -58,7 +58,7 @@ describe.skipIf(brokers === undefined)('Kafka: publishing over losses', () => {
     await expect.poll(() => connection().value).toBe('ready');
   });
 
-  it('idempotent: confirms after one lost answer, written once', async () => {
+  it('idempotent: confirms after one lost response, written once', async () => {
     const topic = await beside().topic();
     const { client } = await sender({ idempotent: true });
     await client.publish(topic, 'first');
@@ -71,7 +71,7 @@ describe.skipIf(brokers === undefined)('Kafka: publishing over losses', () => {
     expect(ledger.lies(records)).toEqual([]);
   });
 
-  it('idempotent: where every answer is lost the producer is replaced, and no later confirmed message is missing', async () => {
+  it('idempotent: if every response is lost the producer is replaced, and no later confirmed message is missing', async () => {
     const topic = await beside().topic(uniqueTopic(), 3);
     const { client } = await sender({ idempotent: true });
     const ledger = new Ledger(client, topic);
@@ -80,7 +80,7 @@ describe.skipIf(brokers === undefined)('Kafka: publishing over losses', () => {
     await ledger.burst(70);
     proxy!.restore();
     expect(ledger.outcomes).toEqual({ confirmed: 70, PUBLISH_UNCONFIRMED: 70 });
-    // Batches of the sizes before: with the old numbers the broker would take them for those.
+    // Batches of the same sizes: with the old sequence numbers the broker would take them for duplicates.
     for (let i = 0; i < 5; i++) await ledger.burst(70);
     expect(ledger.outcomes).toEqual({ confirmed: 420, PUBLISH_UNCONFIRMED: 70 });
     expect(ledger.lies(await beside().records(topic, 420))).toEqual([]);
@@ -91,17 +91,17 @@ describe.skipIf(brokers === undefined)('Kafka: publishing over losses', () => {
     const { client } = await sender();
     await client.publish(topic, 0);
     proxy!.cut();
-    // The client hears of it in its own time.
+    // The client notices the cut later.
     await new Promise((resolve) => setTimeout(resolve, 100));
     await new Promise((resolve) => setImmediate(resolve));
     const began = performance.now();
     await client.publish(topic, 1);
-    // A request that nobody answers is given up after half a minute.
+    // kafkajs times out a request without a response after half a minute.
     expect(performance.now() - began).toBeLessThan(20_000);
     expect((await beside().records(topic, 2)).map(bodyOf)).toEqual(['0', '1']);
   });
 
-  it('holds as many as it may while the broker is away, and confirms all of them in order when it is back', async () => {
+  it('buffers up to its limit while the broker is unavailable, and confirms all in order when it is back', async () => {
     const topic = await beside().topic(uniqueTopic(), 3);
     const [{ client, connection }, small] = await Promise.all([
       direct({ maxBufferedMessages: 500 }),
@@ -126,7 +126,7 @@ describe.skipIf(brokers === undefined)('Kafka: publishing over losses', () => {
   }, 180_000);
 
   it.each([false, true])(
-    'comes back by itself when the broker is killed under load (idempotent: %s)',
+    'reconnects by itself when the broker is killed under load (idempotent: %s)',
     async (idempotent) => {
       const topic = await beside().topic(uniqueTopic(), 3);
       const { client, states, connection } = await direct({ idempotent });
@@ -141,7 +141,7 @@ describe.skipIf(brokers === undefined)('Kafka: publishing over losses', () => {
       await expect.poll(() => ledger.confirmed.length).toBeGreaterThan(before + 500);
       await load.stop();
       expect(ledger.otherOutcomes('confirmed', 'PUBLISH_UNCONFIRMED')).toEqual([]);
-      // All that was under way, and no more.
+      // Everything that was in flight, and no more.
       expect(ledger.outcomes['PUBLISH_UNCONFIRMED'] ?? 0).toBeLessThanOrEqual(50);
       expect(ledger.lies(await beside().records(topic, ledger.confirmed.length))).toEqual([]);
       expect(states.slice(began)).toContain('backoff');

@@ -7,7 +7,7 @@ import { useWorkerFile } from '../../support/worker-file.js';
 import { brokers, eventually, later, range, uniqueName, useRaw } from './support.js';
 import type { Job, MemberEvent, MemberSettings } from './rebalance-member.js';
 
-/** `STORK_CHURN_MS=120000` for the long run. */
+/** `STORK_CHURN_MS=120000` for the long version. */
 const durationMs = Number(process.env['STORK_CHURN_MS'] ?? 30_000);
 const seed = Number(process.env['STORK_SEED'] ?? Math.floor(Math.random() * 2 ** 32));
 const partitions = 6;
@@ -23,7 +23,7 @@ interface Attempt {
 class Member {
   readonly child: ChildProcess;
   readonly ended: Promise<unknown>;
-  /** When it was told to end, and how. */
+  /** When it was signalled to end, and by which signal. */
   stopped: { readonly signal: 'SIGTERM' | 'SIGKILL'; readonly at: bigint } | undefined;
   isReady = false;
   isClosed = false;
@@ -53,7 +53,7 @@ interface Sent {
   readonly n: number;
 }
 
-/** What was sent, what members say of it, and what must be true of both. */
+/** Records sent messages and the members' reports, and checks the invariants of both. */
 class Oracle {
   readonly #sent = new Map<string, Sent>();
   readonly #runs = new Map<string, Attempt[]>();
@@ -87,7 +87,7 @@ class Oracle {
     );
   }
 
-  /** Records whose first run began before that of an earlier one of their key. */
+  /** Records whose first attempt began before that of an earlier record of their key. */
   overtaken(): readonly string[] {
     const last = new Map<string, { readonly n: number; readonly start: bigint }>();
     const wrong: string[] = [];
@@ -104,7 +104,7 @@ class Oracle {
     return wrong;
   }
 
-  /** Second runs that nothing explains, and how many there are that something does. */
+  /** Repeated attempts without an explanation, and the number of explained ones. */
   repeated(): { readonly unexplained: readonly string[]; readonly explained: number } {
     const unexplained: string[] = [];
     let explained = 0;
@@ -131,7 +131,7 @@ class Oracle {
     );
   }
 
-  /** Commits that were ahead of what was settled. */
+  /** Commits that were ahead of the settled records. */
   ahead(): readonly string[] {
     return this.#samples.flatMap(({ at, partition, committed }) =>
       range(0, committed)
@@ -154,7 +154,7 @@ describe.skipIf(brokers === undefined)('Kafka: a group whose members come and go
   const file = useWorkerFile('test/e2e/kafka/rebalance-member.ts', brokers === undefined);
 
   it(
-    `loses nothing, keeps the order of keys, and repeats what it has to, seed ${seed}`,
+    `loses nothing, keeps the order of keys, and repeats only uncommitted records, seed ${seed}`,
     async () => {
       const random = seeded(seed);
       const [topic, group] = [await raw().topic(partitions), uniqueName()];
@@ -220,7 +220,7 @@ describe.skipIf(brokers === undefined)('Kafka: a group whose members come and go
       );
       over.abort();
       await sampling;
-      // One that has only just been started does not listen to signals yet.
+      // A process that has just been started does not handle signals yet.
       await allReady();
       for (const member of alive()) member.stop('SIGTERM');
       await Promise.all(members.map(({ ended }) => ended));

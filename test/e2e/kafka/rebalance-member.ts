@@ -6,7 +6,8 @@ import { Ctx, EventPattern, Payload } from '@nestjs/microservices';
 import { storkMicroservice, StorkModule } from 'nestjs-stork';
 import { kafka, KafkaContext } from 'nestjs-stork/kafka';
 
-// One member of a group, as a process of its own: it tells what it does on its standard output, a line of JSON each.
+// One member of a group, in a process of its own: it reports each event on its standard output as a line of
+// JSON.
 
 export interface MemberSettings {
   readonly brokers: readonly string[];
@@ -14,7 +15,7 @@ export interface MemberSettings {
   readonly topic: string;
 }
 
-/** What a handler is asked to do. */
+/** The payload of a message: what its handler does. */
 export interface Job {
   readonly n: number;
   readonly takesMs: number;
@@ -32,7 +33,7 @@ export type MemberEvent =
 
 const settings = JSON.parse(process.argv[2]!) as MemberSettings;
 
-/** Written when it returns: a process that is killed has told everything. */
+/** Writes synchronously, so that a process that is killed has reported everything. */
 function tell(event: MemberEvent['event'], place: object = {}): void {
   writeSync(1, `${JSON.stringify({ event, at: String(process.hrtime.bigint()), ...place })}\n`);
 }

@@ -35,12 +35,14 @@ const runOf = (body: unknown, { attempt, messageId }: KafkaContext): RunSeen => 
 
 const textOf = (headers: IHeaders, name: string): string | undefined => headers[name]?.toString();
 
-/** How late a busy machine may make it. What the library promises is measured over many, in `retry-delays.ts`. */
+/**
+ * Tolerance for a busy machine. The guaranteed lateness is measured over many messages, in `retry-delays.ts`.
+ */
 const latenessMs = 4_000;
-/** A delay that began anew after so long would end later than that. */
+/** Longer than `latenessMs`: a delay that restarted after this time would end too late. */
 const goneMs = 5_000;
 
-/** @param since when somebody was there who could run it */
+/** @param since when a consumer was ready to handle it */
 function expectInTime(at: number, dueAt: number, since = dueAt): void {
   expect(at).toBeGreaterThanOrEqual(dueAt);
   expect(at).toBeLessThan(Math.max(dueAt, since) + latenessMs);
@@ -78,7 +80,7 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
       module: { retry: { maxRetries: 0, redeliverDelaysMs: delays, ...retry } },
     });
 
-  /** Notes each run; the first of a message fails. */
+  /** Records each attempt; the first of a message fails. */
   const failingOnce =
     (runs: Seen<RunSeen>): Handle =>
     (body, context) => {
@@ -86,7 +88,7 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
       if (context.attempt === 1) throw new Error('no');
     };
 
-  it('are made before anything is read, with what must be kept in them', async () => {
+  it('are created before anything is read, with the required retention and size limit', async () => {
     const [topic, group] = [await raw().topic(3), uniqueName()];
     const longDelay = 10 * 24 * 60 * 60 * 1_000;
     await start(topic, group, () => {}, [1_000, longDelay]);
@@ -116,7 +118,7 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     ]);
   });
 
-  it('that somebody made weaker are named, with the command', async () => {
+  it('that exist with a shorter retention are logged, with the command that changes them', async () => {
     const [topic, group] = [await raw().topic(), uniqueName()];
     const short = { name: 'retention.ms', value: '1000' };
     const name = await raw().topic(1, `${topic}.retry.${group}.1000`, [short]);
@@ -128,7 +130,7 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     expect(told?.line).toContain('retention.ms=604800000');
   });
 
-  it('a restart resets neither the due time nor the number of the run', async () => {
+  it('a restart resets neither the due time nor the attempt number', async () => {
     const [topic, group] = [await raw().topic(2), uniqueName()];
     const runs = new Seen<RunSeen>();
     const handle: Handle = (body, context) => {
@@ -139,7 +141,7 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     await raw().send(topic, ['a']);
     const due = await dueTimes(`${topic}.retry.${group}.8000`, 1);
     await later(goneMs);
-    // It is in the memory of the one that is closed now.
+    // The record is in the memory of the application that is closed now.
     await first.close();
     await start(topic, group, handle, [8_000, 100]);
     const startedAt = Date.now();
@@ -158,11 +160,11 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     expect(await raw().reader.records(`${topic}.retry.${group}.8000`)).toHaveLength(1);
   });
 
-  it('a rebalance changes nothing for what waits', async () => {
+  it('a rebalance changes nothing for waiting records', async () => {
     const [topic, group] = [await raw().topic(4), uniqueName()];
     const runs = new Seen<RunSeen>();
     const first = await start(topic, group, failingOnce(runs), [8_000]);
-    // By their keys they wait in each partition, so some of them change hands.
+    // They wait in each partition, so some of them move to the other member.
     for (const n of range(0, 20)) await raw().send(topic, [n], { key: `k${n}`, partition: n % 4 });
     const due = await dueTimes(`${topic}.retry.${group}.8000`, 20);
     const second = await start(topic, group, failingOnce(runs), [8_000]);
@@ -196,7 +198,7 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     await raw().settled(group, `${topic}.retry.${group}.4000`);
   });
 
-  it('that another version of the application makes meanwhile are found', async () => {
+  it('that another version of the application creates meanwhile are found', async () => {
     const [topic, group] = [await raw().topic(), uniqueName()];
     const runs = new Seen<RunSeen>();
     await start(topic, group, failingOnce(runs), [], { topicRefreshMs: 300 });
@@ -205,7 +207,7 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     expect((await runs.count(1))[0]).toMatchObject({ body: 'a', attempt: 2 });
   });
 
-  it('ctx.retry beyond the longest delay goes round, uncounted', async () => {
+  it('ctx.retry beyond the longest delay passes through its topic several times, uncounted', async () => {
     const [topic, group] = [await raw().topic(), uniqueName()];
     const runs = new Seen<RunSeen>();
     const told: number[] = [];
@@ -238,7 +240,7 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     expect(said[0]).toEqual(['k', expect.any(String), '2']);
   });
 
-  it('a foreign due time stops nothing', async () => {
+  it('an invalid due time blocks nothing', async () => {
     const [topic, group] = [await raw().topic(), uniqueName()];
     const runs = new Seen<RunSeen>();
     await start(topic, group, failingOnce(runs), [300], { clockSkewMs: 100 });
@@ -273,7 +275,7 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
   it.each([
     ['less', 1],
     ['more', 40],
-  ])('one that is deleted is made again, with %s in it, and nothing is lost', async (_what, count) => {
+  ])('a deleted one is created again, with %s in it, and nothing is lost', async (_what, count) => {
     const [topic, group] = [await raw().topic(), uniqueName()];
     const runs = new Seen<RunSeen>();
     await start(topic, group, failingOnce(runs), [500]);
@@ -283,19 +285,19 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     const made = (): number => linesAbout('log', `created the topic ${deleted}`).length;
     const before = made();
     await raw().admin.deleteTopics({ topics: [deleted], timeout: 30_000 });
-    // The broker may still take what is written to it, and throw it away.
+    // The broker may still accept records for it, and discard them.
     await eventually(
       async () => (!(await raw().admin.listTopics()).includes(deleted) || made() > before ? true : undefined),
-      'the topic to be gone, or to be there anew',
+      'the topic to be deleted, or created again',
     );
     await raw().send(topic, range(5, count));
     await eventually(() => {
       const again = runs.all.filter(({ attempt }) => attempt === 2).map(({ body }) => body);
       return new Set(again).size === 5 + count ? true : undefined;
-    }, 'each to run again');
+    }, 'the second attempt of each');
   });
 
-  it('what is written to the one of 0 runs at once, by the handler that it names and no other group', async () => {
+  it('the one of 0 ms is handled at once, by the handler that the record names and by no other group', async () => {
     const [topic, group, other] = [await raw().topic(), uniqueName(), uniqueName()];
     const seen = new Seen<string>();
     const controllerOf = (name: string) => {
@@ -325,7 +327,7 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     expect(await seen.count(1)).toEqual(['mine two replayed 1']);
     await raw().send(`${topic}.retry.${group}.0`, ['foreign']);
     await seen.count(3);
-    // What comes after it was read after it.
+    // Later records of the source are read after it.
     await raw().send(topic, ['plain']);
     await seen.count(7);
     await raw().settled(other, topic);
@@ -339,7 +341,7 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     );
   });
 
-  it('what waits counts neither as in flight nor for maxOffsetGap', async () => {
+  it('waiting records count neither as in flight nor for maxOffsetGap', async () => {
     const [topic, group] = [await raw().topic(), uniqueName()];
     const runs = new Seen<RunSeen>();
     const { state } = await start(topic, group, failingOnce(runs), [12_000], {
@@ -358,7 +360,7 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     );
   });
 
-  it('more than may wait in memory waits in the topic', async () => {
+  it('records beyond the memory limit wait in the topic', async () => {
     const [topic, group] = [await raw().topic(2), uniqueName()];
     const runs = new Seen<RunSeen>();
     const fetch = { maxBytes: 60_000, maxBytesPerPartition: 20_000 };
@@ -374,7 +376,7 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     for (const { body, at } of again) expect(at).toBeGreaterThanOrEqual(due.get(JSON.stringify(body))!);
   });
 
-  it('belong to topics of a RegExp too, also to those that are made later', async () => {
+  it('are created for topics of a RegExp too, also for those that are created later', async () => {
     const [prefix, group] = [raw().name(), uniqueName()];
     const runs = new Seen<RunSeen>();
     await startKafkaApp({

@@ -59,7 +59,7 @@ describe.skipIf(brokers === undefined)(`Kafka: a consumer that is killed, seed $
         const { partition, offset } = places.get(n)!;
         return offset < (commits[life]?.get(partition) ?? 0);
       },
-      /** Of all that was committed at the last kill. */
+      /** Number of records that were committed at the last kill. */
       count: (): number => [...(commits.at(-1)?.values() ?? [])].reduce((sum, offset) => sum + offset, 0),
     };
   }
@@ -82,16 +82,16 @@ describe.skipIf(brokers === undefined)(`Kafka: a consumer that is killed, seed $
         `${moment}: ${repeated(runs)} of ${messages} repeated after ${kills} kills, ${count()} committed by then, seed ${seed}`,
       );
       expect(missing(runs)).toEqual([]);
-      // What comes back may have been written twice, by a run that failed before the kill.
+      // Retry records may have been written twice, by an attempt that failed before the kill.
       if (moment !== 'retry-published') expect(unexplained(lives, 'end', wasCommitted)).toEqual([]);
       expect(unexplained(lives, 'failed', wasCommitted)).toEqual([]);
-      // What was copied is committed before such a life ends; of the others nothing may be.
+      // Republished records are committed before such a worker dies; for the other moments nothing may be.
       if (moment === 'retry-published') expect(count()).toBeGreaterThan(0);
     },
   );
 
   it.concurrent(
-    'runs no record again of which the store knows that it is done: begun',
+    'handles no record again that the store has marked as done: begun',
     async (hooks) => {
       const topic = await fill();
       const settings = { ...settingsOf(topic, 'begun'), redisUrl };

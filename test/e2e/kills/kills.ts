@@ -8,23 +8,25 @@ import type { Told, WorkerSettings } from './moments.js';
 export const messages = 1_000;
 export const kills = 3;
 
-/** One life of a worker. */
+/** One process of a worker. */
 export interface Life {
   readonly told: readonly Told[];
   readonly ended: Promise<readonly [number | null, NodeJS.Signals | null]>;
   end(): Promise<void>;
 }
 
-/** What runs at the same time must say whose it is: the hook of `vitest` itself is of whichever test came last. */
+/**
+ * The hooks of one test: for concurrent tests, the global hook of vitest belongs to the last started test.
+ */
 export type Hooks = Pick<TestContext, 'onTestFinished'>;
 
-/** A program that dies, and how. */
+/** A program that kills itself, and its settings. */
 export interface Dying {
-  /** Of `worker.ts`, compiled. */
+  /** The compiled `worker.ts`. */
   readonly file: string;
   readonly settings: Omit<WorkerSettings, 'dieAt'>;
   readonly random: () => number;
-  /** Told of each life that was killed, before the next one begins. */
+  /** Called after each kill, before the next worker starts. */
   readonly killed?: (() => Promise<void>) | undefined;
 }
 
@@ -52,7 +54,10 @@ function startWorker(file: string, settings: WorkerSettings, { onTestFinished }:
   };
 }
 
-/** Lets workers die at the moment, one after another, and the last one live until all is done. */
+/**
+ * Starts workers one after another that kill themselves at the moment, and a last one that runs until
+ * `isDone`.
+ */
 export async function liveAndDie(
   { file, settings, random, killed }: Dying,
   hooks: Hooks,
@@ -71,18 +76,18 @@ export async function liveAndDie(
   lives.push(last);
   await eventually(
     async () => {
-      // Asking is work for the broker too.
+      // Polling costs the broker time.
       await new Promise((resolve) => setTimeout(resolve, 200));
       return (await isDone(lives)) ? true : undefined;
     },
-    'the last worker to be done',
+    'the last worker to finish',
     120_000,
   );
   await last.end();
   return lives;
 }
 
-/** How often each message has come to an end of that kind. */
+/** How often an event of that kind was reported for each message. */
 export function runsOf(lives: readonly Life[], event: Told['event']): ReadonlyMap<number, number> {
   const runs = new Map<number, number>();
   for (const { told } of lives) {
@@ -92,9 +97,10 @@ export function runsOf(lives: readonly Life[], event: Told['event']): ReadonlyMa
 }
 
 /**
- * Ends of a message after an earlier one that nothing explains: its worker was not killed, or what it did was kept by then.
+ * Repeated events of a message without an explanation: the earlier worker was not killed, or its result was
+ * settled before the kill.
  *
- * @param wasKept whether the broker knew when that life was killed that the message was done
+ * @param wasSettled whether the broker had the settlement of the message when that worker was killed
  */
 export function unexplained(
   lives: readonly Life[],

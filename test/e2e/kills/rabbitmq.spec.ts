@@ -68,7 +68,7 @@ describe.skipIf(url === undefined)(`RabbitMQ: a consumer that is killed, seed ${
   );
 
   it.concurrent(
-    'runs no message again of which the store knows that it is done: begun',
+    'handles no message again that the store has marked as done: begun',
     async (hooks) => {
       const queue = await fill();
       raw().queue(`${queue}.retry.1000`);

@@ -26,7 +26,8 @@ import {
   type WorkerSettings,
 } from './moments.js';
 
-// A consumer that kills itself at a moment that it is told, as a process of its own. It tells what it does on its standard output.
+// A consumer that kills itself at a given moment, in a process of its own. It reports each event on its
+// standard output.
 
 /** Long enough for a thousand messages to take a few commits. */
 const handlerMs = 50;
@@ -34,7 +35,7 @@ const handlerMs = 50;
 const settings = JSON.parse(process.argv[2]!) as WorkerSettings;
 let occurred = 0;
 
-/** Written when it returns: a process that is killed has told everything. */
+/** Writes synchronously, so that a process that is killed has reported everything. */
 function tell(event: Told['event'], run: { readonly n?: number; readonly attempt?: number } = {}): void {
   writeSync(1, `${JSON.stringify({ event, at: Date.now(), ...run })}\n`);
 }
@@ -43,14 +44,14 @@ function reach(moment: Moment): void {
   if (moment !== settings.moment || ++occurred !== settings.dieAt) return;
   tell('dying');
   process.kill(process.pid, 'SIGKILL');
-  // The signal has been taken when it returns; nothing may follow all the same.
+  // If the signal is delivered after kill() has returned, no further code may run.
   for (;;);
 }
 
 const deadLetterHasTo = settings.moment === 'dead-letter-published';
 const retryHasTo = settings.moment === 'retry-published';
 
-/** Between the confirmation of copies, or the end of the handler, and the acknowledgement. */
+/** Kills between the publisher confirm, or the end of the handler, and the acknowledgement. */
 const copied = new WeakSet<Delivery>();
 // oxlint-disable-next-line typescript/unbound-method -- called with the delivery that they are called on
 const { ack, republishThenAck } = Delivery.prototype;
@@ -64,7 +65,7 @@ Delivery.prototype.ack = function () {
   return ack.call(this);
 };
 
-/** Steps in between the store's word and the handler. */
+/** Kills between the store's response and the handler. */
 function dyingStore(url: string): IdempotencyStore {
   const store = redisIdempotencyStore({ url });
   const begin = async (...asked: Parameters<IdempotencyStore['begin']>): Promise<BeginOutcome> => {

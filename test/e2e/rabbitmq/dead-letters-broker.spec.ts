@@ -143,7 +143,7 @@ describe.skipIf(url === undefined)('RabbitMQ: messages dead-lettered by the brok
     for (let look = 0; look < browses; look++) expect(bodies(await list(store))).toEqual(deadLetters);
     await expect(list(store)).rejects.toThrow(`to browse "${dlq}"`);
     await expect(list(store)).rejects.toThrow(`a dead letter that was delivered ${browses + 1} times`);
-    // Whoever does not listen loses nothing all the same.
+    // Even if the warning is ignored, no message is lost.
     for (let look = 0; look < 40; look++) await list(store).catch(() => []);
     await eventually(async () => ((await raw().count(dlq)) === 3 ? true : undefined), 'all to be back');
     expect(await discard(store)).toMatchObject({ done: 3 });

@@ -25,7 +25,7 @@ import { seeded } from '../../support/seeded.js';
 
 type ReplyWriter = ReturnType<DeadLetterVisitor['decide']>;
 
-/** Remembers what it saw. */
+/** Records visited dead letters and their outcomes. */
 class RecordingVisitor implements DeadLetterVisitor {
   readonly seen: string[] = [];
   readonly outcomes: DeadLetterOutcome[] = [];
@@ -54,7 +54,9 @@ async function proxied(): Promise<{ proxy: TcpProxy; address: string }> {
 describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failures', () => {
   const raw = useRaw();
   const pass = { window: 1, signal: never };
-  /** What a pass held comes back when the broker has seen its channel end. */
+  /**
+   * The broker requeues the unacknowledged messages of a scan when it has processed the close of its channel.
+   */
   const counted = (queue: string, count: number): Promise<void> =>
     expect.poll(() => raw().count(queue)).toBe(count);
 
@@ -64,7 +66,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
     { window: 1, seed: 3 },
     { window: 10, seed: 4 },
   ])(
-    'loses nothing where the link is cut in a replay, and doubles at most the $window in hand',
+    'loses nothing if the connection is cut during a replay, and duplicates at most the $window in flight',
     async ({ window, seed }) => {
       const random = seeded(seed);
       const { proxy, address } = await proxied();
@@ -83,10 +85,10 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
         const report = await replay(store, { window, onProgress }).catch((error: unknown) => error);
         if (report instanceof Error) expect(report).toMatchObject({ code: 'CONNECTION_LOST' });
         told += sinceCut;
-        // What was in hand comes back when the broker has noticed.
+        // The broker requeues unacknowledged messages when it has noticed the cut.
         await eventually(
           async () => ((await raw().count(queue)) + (await raw().count(dlq)) >= 100 ? true : undefined),
-          'all back',
+          'all requeued',
         );
       }
       const back = (await takeAll(raw(), queue)).map(({ content }) => content.toString());
@@ -113,7 +115,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
     expect(bodies(await list(store))).toEqual(upTo(450));
   });
 
-  it('ends at once where it is told to, and what was told is done', async () => {
+  it('stops at once when the signal aborts, and reported outcomes are settled', async () => {
     const { queue, dlq } = await fillDeadLetterQueue(raw(), 300);
     const store = await openStore({ queue });
     const abort = new AbortController();
@@ -127,7 +129,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
     await expect(store.scan(visitor, { window: 1, signal: abort.signal })).rejects.toThrow('enough');
   });
 
-  it('breaks off where a verdict fails, and doubles nothing of what is on its way', async () => {
+  it('stops if a decision throws, and duplicates none of the messages in flight', async () => {
     const { queue, dlq } = await fillDeadLetterQueue(raw(), 60);
     const store = await openStore({ queue });
     const visitor = new RecordingVisitor((body) => {
@@ -140,7 +142,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
     expect(await raw().count(queue)).toBe(50);
   });
 
-  it('ends where a verdict never comes', async () => {
+  it('stops on abort if a decision never resolves', async () => {
     const { queue, dlq } = await fillDeadLetterQueue(raw(), 3);
     const store = await openStore({ queue });
     const abort = new AbortController();
@@ -156,7 +158,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
     await counted(dlq, 3);
   });
 
-  it('ends its passes when its transport is closed', async () => {
+  it('ends its scans when its transport is closed', async () => {
     const { queue, dlq } = await fillDeadLetterQueue(raw(), 3);
     const driver = await connectDriver({ queue });
     const store = await driver.deadLetters({});
@@ -187,11 +189,11 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
     });
     const began = performance.now();
     await expect(store.scan(visitor, { window: 1, signal: abort.signal })).rejects.toThrow('enough');
-    // Waiting for what is on its way and closing the channel have limits of 10 s in sum.
+    // Waiting for messages in flight and closing the channel take at most 10 s in total.
     expect(performance.now() - began).toBeLessThan(30_000);
   });
 
-  it('rejects where its queue is deleted meanwhile', async () => {
+  it('rejects if its queue is deleted meanwhile', async () => {
     const { queue, dlq } = await fillDeadLetterQueue(raw(), 300);
     const store = await openStore({ queue });
     const visitor = new RecordingVisitor(async (body): Promise<DeadLetterAction> => {
@@ -202,7 +204,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
     await expect(store.count()).rejects.toMatchObject({ code: 'CONFIG' });
   });
 
-  it('lets a second one go on with what the first does not hold', async () => {
+  it('lets a second scan continue with messages that the first has not fetched', async () => {
     const { queue, dlq } = await fillDeadLetterQueue(raw(), 300);
     const [first, second] = [await openStore({ queue }), await openStore({ queue })];
     const [asked, goOn] = [new Gate(), new Gate()];
@@ -233,7 +235,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
   });
 
   it('holds no dead letter longer than half of the consumer timeout, and visits each once', async () => {
-    // Two of them say all the same.
+    // Two of them are identical.
     const { queue } = await fillDeadLetterQueue(raw(), 60, (n) =>
       n === 20 || n === 21 ? { messageId: 'twin', headers: { 'stork-failed-at': undefined } } : {},
     );
@@ -246,12 +248,13 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
     });
     await store.scan(visitor, pass);
     expect(visitor.seen).toEqual(upTo(60));
-    // Three seconds, on channels that go on for one: the last letter was given back by two of them before.
+    // Three seconds, on channels that last one second each: the last dead letter was requeued by two of them
+    // before.
     expect(returns).toBeGreaterThanOrEqual(2);
     expect(bodies(await list(store))).toEqual(upTo(60).filter((body) => Number(body) % 3 !== 0));
   });
 
-  it('meets what comes while it goes on in a later pass only', async () => {
+  it('visits dead letters that arrive during a scan only in a later scan', async () => {
     const { queue, dlq } = await fillDeadLetterQueue(raw(), 5);
     const store = await openStore({ queue });
     const visitor = new RecordingVisitor((body, deadLetter) => {

@@ -10,7 +10,7 @@ import { startRabbitApp, url, useRaw } from './support.js';
 const raw = useRaw();
 const long = 600_000;
 
-/** Holds a key however short its lease: a process that is held up does not lose it. */
+/** Keeps a key however short its lease, so that a slow process does not lose it. */
 function holdingStore(renewed: () => void): IdempotencyStore {
   const store = memoryIdempotencyStore();
   return {
@@ -25,14 +25,14 @@ function holdingStore(renewed: () => void): IdempotencyStore {
 }
 
 describe.skipIf(url === undefined)('an idempotent handler on RabbitMQ', () => {
-  /** A queue whose companions of all deferrals are deleted in the end. */
+  /** A queue whose retry queues of all deferrals are deleted in the end. */
   function newQueue(): string {
     const queue = raw().queue();
     for (const delayMs of [100, 200, 500, 1_000, 50_000]) raw().queue(`${queue}.retry.${delayMs}`);
     return queue;
   }
 
-  it('keeps a message waiting for as long as it takes: 25 deferrals move nothing to the dead letters', async () => {
+  it('defers a message as often as needed: 25 deferrals do not dead-letter it', async () => {
     const gate = new Gate();
     const runs = new Seen<number>();
     let renewals = 0;
@@ -55,7 +55,7 @@ describe.skipIf(url === undefined)('an idempotent handler on RabbitMQ', () => {
     await client.publish('work', 1);
     await runs.count(1);
     await client.publish('work', 2);
-    // Each waits for its time, and for the broker.
+    // Each deferral takes its delay and the broker's time.
     await eventually(
       async () => ((counts()['duplicates-in-flight'] ?? 0) >= 25 ? true : undefined),
       '25 deferrals',
@@ -97,7 +97,7 @@ describe.skipIf(url === undefined)('an idempotent handler on RabbitMQ', () => {
       return { runs, start };
     }
 
-    it('starts while Redis is away, keeps its messages, and handles each once when it is there', async () => {
+    it('starts while Redis is down, keeps its messages, and handles each once when Redis is available', async () => {
       await redis.stop();
       onTestFinished(() => redis.start());
       const { runs, start } = newWorker();
@@ -114,7 +114,7 @@ describe.skipIf(url === undefined)('an idempotent handler on RabbitMQ', () => {
       expect(await raw().count(`${queue}.dlq`)).toBe(0);
     });
 
-    it('loses Redis while a handler runs: the run counts, what follows waits, nothing is lost or run twice', async () => {
+    it('loses Redis while a handler runs: its attempt counts, later messages wait, nothing is lost or handled twice', async () => {
       const gate = new Gate();
       const { runs, start } = newWorker((n) => (n === 1 ? gate.opened : undefined));
       const queue = newQueue();
@@ -126,7 +126,7 @@ describe.skipIf(url === undefined)('an idempotent handler on RabbitMQ', () => {
       await client.publish('work', 2, { messageId: 'm-2' });
       await eventually(async () => (counts()['received'] === 2 ? true : undefined), 'the second message');
       await redis.start();
-      // The second has begun: what the end of the first is told to is there again.
+      // The second has begun: the store to which the end of the first is written is available again.
       await runs.count(2);
       gate.open();
       await eventually(async () => (counts()['handled'] === 2 ? true : undefined), 'both handled');
@@ -136,7 +136,7 @@ describe.skipIf(url === undefined)('an idempotent handler on RabbitMQ', () => {
       expect(await raw().count(`${queue}.dlq`)).toBe(0);
     });
 
-    it('shares what was done between applications on one queue', async () => {
+    it('shares completed keys between applications on one queue', async () => {
       const { runs, start } = newWorker();
       const queue = newQueue();
       const one = await start(queue);

@@ -14,7 +14,7 @@ interface Job {
 }
 
 const runs = new Map<string, Map<number, number>>();
-/** Each call of rabbitmqctl starts an Erlang of its own, which takes many seconds on a busy machine. */
+/** Each call of rabbitmqctl starts an Erlang VM, which takes many seconds on a busy machine. */
 const timeout = 240_000;
 const gate = new Gate();
 const begun = new Seen<number>();
@@ -41,7 +41,7 @@ class Worker {
 
 const times = (queue: string): Map<number, number> => runs.get(queue) ?? new Map<number, number>();
 
-/** A server of our own: what is done to it here would hurt other tests. */
+/** A server of its own: these tests would break others. */
 describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, () => {
   let server: ThrowAway<'rabbitmq'>;
 
@@ -59,7 +59,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
     return address.href;
   };
 
-  /** The queue takes what comes, and writes and answers nothing while it is suspended. */
+  /** A suspended queue process accepts messages, and neither stores nor confirms anything. */
   const tell = (what: 'suspend' | 'resume', queue: string): Promise<string> =>
     server.ctl(
       'eval',
@@ -81,7 +81,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
     ]);
   });
 
-  it('comes back when the broker ends the channel because of consumer_timeout', async () => {
+  it('recovers when the broker closes the channel because of consumer_timeout', async () => {
     const tuned = (ms: string, tick: string): Promise<string> =>
       server.ctl(
         'eval',
@@ -95,7 +95,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
     await client.publish('hang', 7);
     await begun.count(1);
     // Delivered again on a new channel: the broker has closed the first.
-    await eventually(async () => (begun.all.length >= 2 ? true : undefined), 'the second run', 120_000);
+    await eventually(async () => (begun.all.length >= 2 ? true : undefined), 'the second attempt', 120_000);
     await tuned('1800000', '60000');
     gate.open();
     for (let n = 0; n < 5; n++) await client.publish('job', { queue, n });
@@ -104,7 +104,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
     await eventually(async () => (service.state()['main']!.inFlight === 0 ? true : undefined), 'an end');
   });
 
-  it('stops in good order and nothing comes twice, however late the queue writes what is acknowledged', async () => {
+  it('shuts down gracefully and nothing is redelivered, however late the queue stores acknowledgements', async () => {
     const queue = uniqueQueue();
     const count = 100;
     const door = new Gate();
@@ -115,7 +115,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
       async slow(@Payload() n: number): Promise<void> {
         runs.add(n);
         await door.opened;
-        // Until the first is settled each of the others is acknowledged by itself.
+        // Until the first is settled each of the others is acknowledged individually.
         if (n === 0) await later(50);
       }
     }
@@ -137,7 +137,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
     expect(runs.all.length).toBe(count + 1);
   });
 
-  it('runs nothing twice under at-most-once, however late the queue writes what is acknowledged', async () => {
+  it('handles nothing twice under at-most-once, however late the queue stores acknowledgements', async () => {
     const queue = uniqueQueue();
     const count = 100;
     const doors = [new Gate(), new Gate()];
@@ -157,7 +157,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
     const url = at((it) => (it.port = String(proxy.port)));
     const options = { url, queue, concurrency: count, prefetch: count };
     const { client } = await startRabbitApp({ controllers: [Once], options });
-    // The first of the second hundred waits for the first of all: each of those behind it is acknowledged by itself.
+    // The first of the second hundred waits for the first of all: later ones are acknowledged individually.
     for (let n = 0; n < 2 * count; n++) await client.publish('once', n, { key: `k${n % count}` });
     await runs.count(count);
     await tell('suspend', queue);
@@ -170,7 +170,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
     expect(runs.all.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 2 * count }, (_, n) => n));
   });
 
-  it('comes back after a time in which the broker refused its password', async () => {
+  it('recovers after a period in which the broker refused its password', async () => {
     await server.ctl('add_user', 'shop', 'first');
     await server.ctl('set_permissions', 'shop', '.*', '.*', '.*');
     const queue = uniqueQueue();
@@ -203,7 +203,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
     await eventually(async () => times(queue).get(2), 'the second message');
   });
 
-  it('SIGKILLed and started again under load has lost nothing that was confirmed', async () => {
+  it('loses nothing that was confirmed when it is SIGKILLed and started again under load', async () => {
     const queue = uniqueQueue();
     const prefetch = 20;
     const consumer = await startRabbitApp({
@@ -230,7 +230,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
         await Promise.all(sent);
       }
     })();
-    // A young quorum queue of 3.10 does not outlive a SIGKILL.
+    // A newly declared quorum queue of RabbitMQ 3.10 does not survive a SIGKILL.
     await later(5_000);
     const before = confirmed.size;
     await server.kill();
@@ -238,7 +238,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
     await server.start();
     await eventually(
       async () => (confirmed.size > before + 200 ? true : undefined),
-      'publishing to go on',
+      'publishing to continue',
     ).catch(() => {});
     over.abort();
     await load;
@@ -249,7 +249,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
     );
     expect(missing()).toEqual([]);
     const doubles = [...times(queue).values()].reduce((sum, n) => sum + n - 1, 0);
-    // Delivered and not acknowledged, and acknowledgements that the fault took with it.
+    // Unacknowledged deliveries, and acknowledgements that were lost in the crash.
     expect(doubles).toBeLessThanOrEqual(prefetch * 2 + unconfirmed);
     await expect.poll(() => consumer.service.state()['main']!.connection.value).toBe('ready');
     const raw = new Raw(server.url);

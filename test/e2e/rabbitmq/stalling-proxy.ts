@@ -1,20 +1,20 @@
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 
-/** A network that can go silent without a word: connections stay, bytes do not arrive. */
+/** A proxy that can stall: connections stay open, bytes do not arrive. */
 export interface StallingProxy {
   readonly url: string;
   readonly open: number;
-  /** From now on nothing passes, either way, on old and new connections. */
+  /** From now on nothing is forwarded, in either direction, on old and new connections. */
   stall(): void;
-  /** What was held passes. */
+  /** Forwards the held chunks. */
   resume(): void;
   cut(): void;
-  /** From these bytes of the broker on, nothing that it says passes. */
+  /** Holds everything that the broker sends from these bytes on. */
   holdFrom(bytes: Buffer): void;
-  /** Chunks that were held and have not passed. */
+  /** Chunks that are held and not forwarded yet. */
   readonly held: number;
-  /** Stalls as soon as the broker has said these bytes, which still pass. */
+  /** Stalls after the broker has sent these bytes, which are still forwarded. */
   stallAfter(bytes: Buffer): void;
   close(): Promise<void>;
 }
