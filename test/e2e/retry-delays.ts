@@ -11,7 +11,7 @@ interface Job {
   readonly sentAt: number;
 }
 
-interface JobRun extends Job {
+interface JobAttempt extends Job {
   readonly attempt: number;
   readonly at: number;
 }
@@ -19,11 +19,11 @@ interface JobRun extends Job {
 const delays = [1_000, 60_000] as const;
 /** Sent over twenty seconds, so that a short load peak of the machine does not affect all of them. */
 const slow = 40;
-const patienceMs = 120_000;
+const sendLimitMs = 120_000;
 /** The guaranteed lateness. */
 const lateMs = 1_000;
 /** Tolerance for a busy machine; far less than the long delay that could block a message. */
-const heldUpMs = 15_000;
+const blockedMs = 15_000;
 
 /**
  * Delays of a second and of a minute of one handler at once: for a whole minute messages pass both delays or
@@ -33,13 +33,13 @@ export async function checkDelaysAtOnce(
   pattern: string,
   start: (controller: Type) => Promise<{ readonly client: StorkClient }>,
 ): Promise<void> {
-  const runs = new Seen<JobRun>();
+  const attempts = new Seen<JobAttempt>();
   @Controller()
   class Jobs {
     @EventPattern<string>(pattern)
     @Retry({ maxRetries: 0, redeliverDelaysMs: delays })
     run(@Payload() job: Job, @Ctx() { attempt }: StorkContext): void {
-      runs.add({ ...job, attempt, at: Date.now() });
+      attempts.add({ ...job, attempt, at: Date.now() });
       if (attempt <= job.fails) throw new Error('not yet');
     }
   }
@@ -47,18 +47,20 @@ export async function checkDelaysAtOnce(
   let n = 0;
   const send = (fails: number): Promise<void> =>
     client.publish(pattern, { n: n++, fails, sentAt: Date.now() } satisfies Job, { key: `k${n % 3}` });
-  const lastOf = ({ fails, attempt }: JobRun): boolean => fails === 2 && attempt === 3;
-  const until = Date.now() + patienceMs;
-  for (let round = 0; runs.all.filter(lastOf).length < slow; round++) {
+  const lastOf = ({ fails, attempt }: JobAttempt): boolean => fails === 2 && attempt === 3;
+  const until = Date.now() + sendLimitMs;
+  for (let round = 0; attempts.all.filter(lastOf).length < slow; round++) {
     expect(Date.now()).toBeLessThan(until);
     await Promise.all([send(0), send(1), ...(round < slow ? [send(2)] : [])]);
     // Limits the rate of the publishes.
     await new Promise((resolve) => setTimeout(resolve, 500));
   }
   const sent = n;
-  await expect.poll(() => runs.all.filter(({ fails, attempt }) => attempt === fails + 1).length).toBe(sent);
-  const chains = new Map<number, JobRun[]>();
-  for (const run of runs.all) chains.set(run.n, [...(chains.get(run.n) ?? []), run]);
+  await expect
+    .poll(() => attempts.all.filter(({ fails, attempt }) => attempt === fails + 1).length)
+    .toBe(sent);
+  const chains = new Map<number, JobAttempt[]>();
+  for (const one of attempts.all) chains.set(one.n, [...(chains.get(one.n) ?? []), one]);
   for (const chain of chains.values())
     expect(chain.map(({ attempt }) => attempt)).toEqual(Array.from(chain, (_, i) => i + 1));
   expect(chains.size).toBe(sent);
@@ -70,10 +72,10 @@ export async function checkDelaysAtOnce(
 }
 
 /** Lateness of the attempt with that index, if there is one. */
-function latenessOf(chain: readonly JobRun[], i: number, delayMs: number): readonly number[] {
-  const run = chain[i];
-  if (run === undefined) return [];
-  return [run.at - (chain[i - 1]?.at ?? run.sentAt) - delayMs];
+function latenessOf(chain: readonly JobAttempt[], i: number, delayMs: number): readonly number[] {
+  const attempt = chain[i];
+  if (attempt === undefined) return [];
+  return [attempt.at - (chain[i - 1]?.at ?? attempt.sentAt) - delayMs];
 }
 
 /**
@@ -81,9 +83,9 @@ function latenessOf(chain: readonly JobRun[], i: number, delayMs: number): reado
  */
 function expectInTime(what: string, lateness: readonly number[]): void {
   const sorted = lateness.toSorted((a, b) => a - b);
-  const told = `${what}: ${sorted.join(', ')} ms late`;
-  expect(sorted.length, told).toBeGreaterThanOrEqual(slow);
-  expect(sorted[0], told).toBeGreaterThanOrEqual(0);
-  expect(sorted[Math.floor(sorted.length * 0.75)], told).toBeLessThan(lateMs);
-  expect(sorted.at(-1), told).toBeLessThan(heldUpMs);
+  const message = `${what}: ${sorted.join(', ')} ms late`;
+  expect(sorted.length, message).toBeGreaterThanOrEqual(slow);
+  expect(sorted[0], message).toBeGreaterThanOrEqual(0);
+  expect(sorted[Math.floor(sorted.length * 0.75)], message).toBeLessThan(lateMs);
+  expect(sorted.at(-1), message).toBeLessThan(blockedMs);
 }

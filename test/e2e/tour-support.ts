@@ -51,12 +51,12 @@ export function run(command: string, args: readonly string[], options: RunOption
   });
   const shows = (text: string): Promise<void> =>
     new Promise((resolve, reject) => {
-      const look = (): void => {
+      const check = (): void => {
         if (stdout().includes(text)) resolve();
       };
-      child.stdout.on('data', look);
+      child.stdout.on('data', check);
       ended.then(() => reject(new Error(`ended without "${text}": ${stdout()}`)), reject);
-      look();
+      check();
     });
   return { child, ended, shows };
 }

@@ -5,7 +5,7 @@ import type { KafkaContext } from 'nestjs-stork/kafka';
 import { throwAwayCluster, type ClusterNode, type ThrowAwayCluster } from '../../support/brokers/index.mjs';
 import { createTopic, untilKnown } from '../../support/kafka-topics.js';
 import { Foreign, refusal, startKafkaApp, uniqueTopic } from './kafka-app.js';
-import { brokers, Ledger, startSender } from './support-produce.js';
+import { brokers, PublishLog, startSender } from './support-produce.js';
 
 interface Handled {
   readonly n: number;
@@ -15,7 +15,7 @@ interface Handled {
 
 const partitions = 6;
 /** Longer than the cluster takes to notice the loss of a node. */
-const patienceMs = 90_000;
+const timeoutMs = 90_000;
 const limitMs = 300_000;
 const config = [
   // A killed node is fenced after this time; a busy node must not be.
@@ -62,7 +62,7 @@ describe.skipIf(brokers === undefined)('Kafka: three brokers', () => {
         .catch(() => ({ topics: [] }));
       return topics.length > 0 && topics.every((one) => one.partitions.every(({ isr }) => isr.length === 3));
     };
-    await expect.poll(isWhole, { timeout: patienceMs, interval: 100 }).toBe(true);
+    await expect.poll(isWhole, { timeout: timeoutMs, interval: 100 }).toBe(true);
   }
 
   async function leaderOf(topic: string, partition: number): Promise<ClusterNode> {
@@ -91,26 +91,26 @@ describe.skipIf(brokers === undefined)('Kafka: three brokers', () => {
       const topic = await newTopic();
       const { client, connection } = await startSender({ brokers: cluster!.brokers, idempotent });
       // Sequentially within a partition, all partitions in parallel.
-      const ledger = new Ledger(client, topic, (n) => ({ partition: n % partitions }));
-      const load = ledger.load(60);
-      await expect.poll(() => ledger.confirmed.length).toBeGreaterThan(500);
+      const publishLog = new PublishLog(client, topic, (n) => ({ partition: n % partitions }));
+      const load = publishLog.load(60);
+      await expect.poll(() => publishLog.confirmed.length).toBeGreaterThan(500);
       const node = await leaderOf(topic, 0);
       await (way === 'killed' ? node.kill() : node.stop());
-      const last = ledger.count;
+      const last = publishLog.count;
       const isThrough = (): boolean => {
-        const after = ledger.confirmed.filter((n) => n > last + 60);
+        const after = publishLog.confirmed.filter((n) => n > last + 60);
         return new Set(after.map((n) => n % partitions)).size === partitions;
       };
-      await expect.poll(isThrough, { timeout: patienceMs, interval: 100 }).toBe(true);
+      await expect.poll(isThrough, { timeout: timeoutMs, interval: 100 }).toBe(true);
       await load.stop();
       await node.start();
-      const { confirmed, ...failures } = ledger.outcomes;
+      const { confirmed, ...failures } = publishLog.outcomes;
       console.log(
-        `leader ${way}: longest wait for a confirmation ${Math.round(ledger.longestGapMs)} ms, ` +
+        `leader ${way}: longest wait for a confirmation ${Math.round(publishLog.longestGapMs)} ms, ` +
           `${confirmed} confirmed, ${JSON.stringify(failures)}`,
       );
       expect(Object.keys(failures).filter((code) => code !== 'PUBLISH_UNCONFIRMED')).toEqual([]);
-      expect(ledger.lies(await recordsOf(topic, confirmed!), idempotent ? 0 : 1)).toEqual([]);
+      expect(publishLog.lies(await recordsOf(topic, confirmed!), idempotent ? 0 : 1)).toEqual([]);
       expect(connection().value).toBe('ready');
     },
     limitMs,
@@ -137,36 +137,36 @@ describe.skipIf(brokers === undefined)('Kafka: three brokers', () => {
         controllers: [Consumer],
         options: { brokers: cluster!.brokers, partitions, sessionTimeoutMs: 6_000, heartbeatIntervalMs: 500 },
       });
-      const ledger = new Ledger(client, topic, (n) => ({ partition: n % partitions }));
-      const load = ledger.load(30);
+      const publishLog = new PublishLog(client, topic, (n) => ({ partition: n % partitions }));
+      const load = publishLog.load(30);
       await expect.poll(() => handled.length).toBeGreaterThan(1_000);
       const node = await (who === 'leader' ? leaderOf(topic, 0) : coordinatorOf(groupId));
       const committed = await beside.admin.fetchOffsets({ groupId, topics: [topic] });
       await node.kill();
       lastAt = performance.now();
       longestMs = 0;
-      const after = ledger.count + 300;
+      const after = publishLog.count + 300;
       await expect
-        .poll(() => handled.filter(({ n }) => n > after).length, { timeout: patienceMs, interval: 100 })
+        .poll(() => handled.filter(({ n }) => n > after).length, { timeout: timeoutMs, interval: 100 })
         .toBeGreaterThan(300);
       await load.stop();
       const seen = (): ReadonlySet<number> => new Set(handled.map(({ n }) => n));
       const missing = (): readonly number[] => {
         const known = seen();
-        return ledger.confirmed.filter((n) => !known.has(n));
+        return publishLog.confirmed.filter((n) => !known.has(n));
       };
-      await expect.poll(missing, { timeout: patienceMs, interval: 100 }).toEqual([]);
+      await expect.poll(missing, { timeout: timeoutMs, interval: 100 }).toEqual([]);
       const again = comesAgain(handled);
       console.log(
         `${who} killed: longest wait for a message ${Math.round(longestMs)} ms, for a confirmation ` +
-          `${Math.round(ledger.longestGapMs)} ms; ${handled.length} handled, ${again.length} of them again; ` +
-          JSON.stringify(ledger.outcomes),
+          `${Math.round(publishLog.longestGapMs)} ms; ${handled.length} handled, ${again.length} of them again; ` +
+          JSON.stringify(publishLog.outcomes),
       );
       const offsets = new Map(committed[0]!.partitions.map((one) => [one.partition, Number(one.offset)]));
       expect(again.filter(({ partition, offset }) => offset < offsets.get(partition)!)).toEqual([]);
       expect(overtakings(handled)).toEqual([]);
       await node.start();
-      expect(ledger.lies(await recordsOf(topic, ledger.confirmed.length), 1)).toEqual([]);
+      expect(publishLog.lies(await recordsOf(topic, publishLog.confirmed.length), 1)).toEqual([]);
     },
     limitMs,
   );

@@ -20,10 +20,10 @@ describe.skipIf(brokers === undefined)('Kafka: slow handlers', () => {
   it('that take three sessions cause neither a rebalance nor a second attempt, and other partitions continue', async () => {
     const [topic, group] = [await raw().topic(3), uniqueName()];
     const seen = new Seen<number>();
-    const runs: string[] = [];
+    const attempts: string[] = [];
     const gate = new Gate();
     const handle = async (body: unknown): Promise<void> => {
-      runs.push(String(body));
+      attempts.push(String(body));
       if (body === 'slow') {
         await later(slowMs);
         await gate.opened;
@@ -35,7 +35,7 @@ describe.skipIf(brokers === undefined)('Kafka: slow handlers', () => {
       options: { sessionTimeoutMs },
     });
     await raw().send(topic, ['slow'], { partition: 0 });
-    await eventually(() => (runs.includes('slow') ? true : undefined), 'the slow one to begin');
+    await eventually(() => (attempts.includes('slow') ? true : undefined), 'the slow one to begin');
     // The gap is smaller than the number of records behind the slow one.
     await raw().send(topic, range(0, 200), { partition: 0 });
     for (const round of range(0, 6)) {
@@ -47,7 +47,7 @@ describe.skipIf(brokers === undefined)('Kafka: slow handlers', () => {
     gate.open();
     await seen.count(260, 60_000);
     await raw().settled(group, topic);
-    expect(runs.length).toBe(261);
+    expect(attempts.length).toBe(261);
     expect(seen.all.filter((n) => n < 1_000)).toEqual(range(0, 200));
     expect(state().counts).toMatchObject({ handled: 261 });
     expect(state().counts.rebalances).toBeUndefined();

@@ -19,7 +19,7 @@ const logger = {
   error: (line: string) => void warnings.push(line),
 };
 
-export interface Desk {
+export interface OpenedStore {
   readonly store: DeadLetterStore;
   readonly close: () => Promise<void>;
 }
@@ -28,7 +28,7 @@ export interface Desk {
 export async function openStore(
   options: Partial<KafkaOptions> & Pick<KafkaOptions, 'brokers'>,
   place: DeadLetterLocation,
-): Promise<Desk> {
+): Promise<OpenedStore> {
   const environment = {
     name: 'main',
     clock: systemClock,

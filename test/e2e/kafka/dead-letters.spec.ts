@@ -63,7 +63,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
     return source;
   }
 
-  async function bury(source: string, deadLetters: readonly PreparedDeadLetter[]): Promise<void> {
+  async function writeDeadLetters(source: string, deadLetters: readonly PreparedDeadLetter[]): Promise<void> {
     const messages = deadLetters.map((deadLetter) => deadLetterOf(source, deadLetter));
     for (let i = 0; i < messages.length; i += 1_000)
       await raw().producer.send({ topic: `${source}.dlq`, messages: messages.slice(i, i + 1_000) });
@@ -74,9 +74,9 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
     source: string,
     options: Partial<KafkaOptions> = {},
   ): Promise<DeadLetterStore> {
-    const desk = await openStore({ brokers, groupId: group, ...options }, { source });
-    onTestFinished(desk.close);
-    return desk.store;
+    const opened = await openStore({ brokers, groupId: group, ...options }, { source });
+    onTestFinished(opened.close);
+    return opened.store;
   }
 
   const numbersIn = async (store: DeadLetterStore): Promise<number[]> => {
@@ -108,12 +108,12 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       };
       const { app } = await startKafkaApp({ group, handlers, options: { fromBeginning: true } });
       await raw().send(source, range(0, 20));
-      const desk = app.get(DeadLetterService);
+      const service = app.get(DeadLetterService);
       const first = await eventually(async () => {
-        const found = await desk.list({ source });
+        const found = await service.list({ source });
         return found.length === 20 ? found : undefined;
       }, 'twenty dead letters');
-      expect(await desk.list({ source })).toEqual(first);
+      expect(await service.list({ source })).toEqual(first);
       expect(first[0]).toMatchObject({
         source,
         group,
@@ -161,14 +161,14 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
 
     it('visits only dead letters that were stored before it began', async () => {
       const [source, group] = [await newSource(2), raw().name()];
-      await bury(
+      await writeDeadLetters(
         source,
         range(0, 10).map((n) => ({ n, group })),
       );
       const store = await storeOf(group, source);
       const seen: number[] = [];
       const visit = async ({ message }: StoredDeadLetter): Promise<DeadLetterAction> => {
-        if (seen.length < 5) await bury(source, [{ n: 100 + seen.length, group }]);
+        if (seen.length < 5) await writeDeadLetters(source, [{ n: 100 + seen.length, group }]);
         seen.push(Number(message.body));
         return 'keep';
       };
@@ -190,7 +190,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         ...Object.fromEntries(range(0, 300).map((n) => [`header-${n}`, 'x'.repeat(100)])),
       };
       Object.defineProperty(hostile, '__proto__', { value: 'polluted', enumerable: true });
-      await bury(source, [{ n: 0, group, key: null, headers: hostile }]);
+      await writeDeadLetters(source, [{ n: 0, group, key: null, headers: hostile }]);
       const store = await storeOf(group, source);
       const [deadLetter] = await listDeadLetters(store, { filter: {}, signal: forEver, max: 10 });
       expect(deadLetter).toMatchObject({ attempts: 0, replays: 0, failedAt: undefined });
@@ -237,7 +237,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
   describe('replaying them', () => {
     it('publishes them unchanged to the retry topic of their group, once', async () => {
       const [source, mine, theirs] = [await newSource(3), raw().name(), raw().name()];
-      await bury(
+      await writeDeadLetters(
         source,
         range(0, 40).map((n) => ({ n, group: n % 2 === 0 ? mine : theirs })),
       );
@@ -272,7 +272,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
 
     it('creates its topics with the required settings', async () => {
       const [source, group] = [await newSource(3), raw().name()];
-      await bury(source, [{ n: 0, group }]);
+      await writeDeadLetters(source, [{ n: 0, group }]);
       await replayAll(await storeOf(group, source));
       const config = async (name: string): Promise<Record<string, string>> => {
         const { resources } = await raw().admin.describeConfigs({
@@ -300,7 +300,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
 
     it('replays a thousand in seconds', async () => {
       const [source, group] = [await newSource(6), raw().name()];
-      await bury(
+      await writeDeadLetters(
         source,
         range(0, 1_000).map((n) => ({ n, group })),
       );
@@ -313,7 +313,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
 
     it('replays each dead letter exactly once, whenever its process is killed', async () => {
       const [source, group] = [await newSource(3), raw().name()];
-      await bury(
+      await writeDeadLetters(
         source,
         range(0, 500).map((n) => ({ n, group })),
       );
@@ -328,38 +328,38 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       const store = await storeOf(group, source);
       const left = (await numbersIn(store)).length;
       const { done, skipped: kept, skippedDeadLetters } = await replayAll(store);
-      const told = `died at ${deaths.join(', ')}`;
-      expect(done + kept, told).toBe(left);
+      const details = `died at ${deaths.join(', ')}`;
+      expect(done + kept, details).toBe(left);
       // The last killed process may have committed its transaction only after the dead letters were counted.
       const otherwise = skippedDeadLetters.filter(({ why }) => !why.includes('another process has replayed'));
-      expect(otherwise, told).toEqual([]);
+      expect(otherwise, details).toEqual([]);
       expect(await numbersIn(store)).toEqual([]);
       expect(await committedNumbers(raw(), retryOf(source, group))).toEqual(range(0, 500));
     }, 180_000);
 
     it('replays none twice if several processes begin at once: the last continues, the others are rejected', async () => {
       const [source, group] = [await newSource(3), raw().name()];
-      await bury(
+      await writeDeadLetters(
         source,
         range(0, 500).map((n) => ({ n, group })),
       );
-      const boxes = await Promise.all(range(0, 3).map(() => storeOf(group, source)));
-      const ends = await Promise.allSettled(boxes.map((store) => replayAll(store, { window: 10 })));
-      const told = ends.filter((end) => end.status === 'rejected').map(({ reason }) => reason as Error);
-      expect(told.length).toBeGreaterThan(0);
-      for (const error of told) {
+      const stores = await Promise.all(range(0, 3).map(() => storeOf(group, source)));
+      const ends = await Promise.allSettled(stores.map((store) => replayAll(store, { window: 10 })));
+      const rejections = ends.filter((end) => end.status === 'rejected').map(({ reason }) => reason as Error);
+      expect(rejections.length).toBeGreaterThan(0);
+      for (const error of rejections) {
         expect(error).toMatchObject({
           code: 'PUBLISH_REJECTED',
           message: expect.stringContaining('another process has started to replay'),
         });
       }
-      await replayAll(boxes[0]!);
+      await replayAll(stores[0]!);
       expect(await committedNumbers(raw(), retryOf(source, group))).toEqual(range(0, 500));
     });
 
     it('skips what another process has replayed since it began', async () => {
       const [source, group] = [await newSource(), raw().name()];
-      await bury(
+      await writeDeadLetters(
         source,
         range(0, 3).map((n) => ({ n, group })),
       );
@@ -380,7 +380,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
 
     it('does not wait for a slow decision, and keeps no transaction open meanwhile', async () => {
       const [source, group] = [await newSource(), raw().name()];
-      await bury(
+      await writeDeadLetters(
         source,
         range(0, 3).map((n) => ({ n, group })),
       );
@@ -402,7 +402,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
 
     it('stops at once when the signal aborts; reported outcomes are committed, and nothing else', async () => {
       const [source, group] = [await newSource(), raw().name()];
-      await bury(
+      await writeDeadLetters(
         source,
         range(0, 30).map((n) => ({ n, group })),
       );
@@ -427,7 +427,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       const small = { name: 'max.message.bytes', value: '8000' };
       const retry = await raw().topic(1, retryOf(source, group), [small]);
       const headers = { big: 'x'.repeat(9_000) };
-      await bury(
+      await writeDeadLetters(
         source,
         range(0, 40).map((n) => ({ n, group, ...(n % 20 === 7 ? { headers } : {}) })),
       );
@@ -441,7 +441,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
 
     it('skips those whose topic was deleted', async () => {
       const [source, group] = [await newSource(), raw().name()];
-      await bury(source, [{ n: 0, group }]);
+      await writeDeadLetters(source, [{ n: 0, group }]);
       await raw().admin.deleteTopics({ topics: [source] });
       await raw().renew();
       const store = await eventually(async () => {
@@ -458,7 +458,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
   describe('marks', () => {
     it('of a discard need no transaction, and leave the other dead letters unchanged', async () => {
       const [source, group] = [await newSource(2), raw().name()];
-      await bury(
+      await writeDeadLetters(
         source,
         range(0, 150).map((n) => ({ n, group })),
       );
@@ -479,7 +479,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
 
     it('of a topic that was deleted and created again are ignored', async () => {
       const [source, group] = [await newSource(), raw().name()];
-      await bury(
+      await writeDeadLetters(
         source,
         range(0, 5).map((n) => ({ n, group })),
       );
@@ -493,7 +493,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       );
       await raw().renew();
       await raw().topic(1, topic);
-      await bury(
+      await writeDeadLetters(
         source,
         range(10, 5).map((n) => ({ n, group })),
       );
@@ -502,7 +502,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
 
     it('are read although another producer has left a transaction open among them', async () => {
       const [source, group] = [await newSource(), raw().name()];
-      await bury(
+      await writeDeadLetters(
         source,
         range(0, 4).map((n) => ({ n, group })),
       );

@@ -54,14 +54,14 @@ describe.skipIf(brokers === undefined)('Kafka: a coordinator that becomes availa
     const headers = { 'stork-origin': source, 'stork-group': group, 'stork-death-reason': 'rejected' };
     await producer.send({ topic: `${source}.dlq`, messages: [{ value: '1', headers }] });
     await producer.disconnect();
-    const desk = await openStore({ brokers: server.brokers, groupId: group }, { source });
+    const opened = await openStore({ brokers: server.brokers, groupId: group }, { source });
     try {
-      const replayed = replayAll(desk.store);
+      const replayed = replayAll(opened.store);
       await Promise.race([replayed, new Promise((go) => setTimeout(go, awayMs))]);
       await makeInternal('__transaction_state');
       expect(await replayed).toMatchObject({ done: 1, skipped: 0 });
     } finally {
-      await desk.close();
+      await opened.close();
     }
   });
 

@@ -1,7 +1,15 @@
 import { describe, expect, it } from 'vitest';
 import { patientClock } from '../../support/patient-clock.js';
 import type { StoredRecord } from '../../support/kafka-topic-reader.js';
-import { bodyOf, brokers, Ledger, numbers, outcomesOf, startSender, useBeside } from './support-produce.js';
+import {
+  bodyOf,
+  brokers,
+  PublishLog,
+  numbers,
+  outcomesOf,
+  startSender,
+  useBeside,
+} from './support-produce.js';
 import { uniqueTopic } from './kafka-app.js';
 
 const numberIn = (record: StoredRecord): number => (JSON.parse(bodyOf(record)) as { n: number }).n;
@@ -12,12 +20,12 @@ describe.skipIf(brokers === undefined)('Kafka: bursts', () => {
   it('confirms 20 000 tiny messages of one burst, in order', async () => {
     const topic = await beside().topic(uniqueTopic(), 3);
     const { client } = await startSender({ maxBufferedMessages: 20_000 });
-    const ledger = new Ledger(client, topic);
+    const publishLog = new PublishLog(client, topic);
     const began = performance.now();
-    await ledger.burst(20_000);
+    await publishLog.burst(20_000);
     const tookMs = performance.now() - began;
-    expect(ledger.outcomes).toEqual({ confirmed: 20_000 });
-    expect(ledger.lies(await beside().records(topic, 20_000))).toEqual([]);
+    expect(publishLog.outcomes).toEqual({ confirmed: 20_000 });
+    expect(publishLog.lies(await beside().records(topic, 20_000))).toEqual([]);
     expect(tookMs, 'ms').toBeLessThan(30_000);
   });
 
@@ -48,12 +56,12 @@ describe.skipIf(brokers === undefined)('Kafka: bursts', () => {
   it('flushes at the close: none of 5 000 publishes that were not awaited is lost silently', async () => {
     const topic = await beside().topic(uniqueTopic(), 3);
     const { client, close } = await startSender({}, patientClock);
-    const ledger = new Ledger(client, topic);
-    const known = ledger.burst(5_000);
+    const publishLog = new PublishLog(client, topic);
+    const known = publishLog.burst(5_000);
     await close();
     await known;
-    expect(ledger.outcomes).toEqual({ confirmed: 5_000 });
-    expect(ledger.lies(await beside().records(topic, 5_000))).toEqual([]);
+    expect(publishLog.outcomes).toEqual({ confirmed: 5_000 });
+    expect(publishLog.lies(await beside().records(topic, 5_000))).toEqual([]);
     await expect(client.publish(topic, 'late')).rejects.toMatchObject({ code: 'CLOSED' });
   });
 });

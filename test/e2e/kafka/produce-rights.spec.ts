@@ -135,12 +135,12 @@ describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
     const { READ, WRITE, CREATE, DESCRIBE_CONFIGS } = AclOperationTypes;
     // Every topic that the library creates begins with the name of its source.
     await allowPrefixed(AclResourceTypes.TOPIC, name, READ, WRITE, CREATE, DESCRIBE_CONFIGS);
-    const runs: number[] = [];
+    const attempts: number[] = [];
     @Controller()
     class Consumer {
       @EventPattern<string>(name)
       handle(@Ctx() { attempt }: KafkaContext): void {
-        runs.push(attempt);
+        attempts.push(attempt);
         if (attempt === 1) throw new Error('no');
       }
     }
@@ -154,7 +154,7 @@ describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
     await allow(AclResourceTypes.GROUP, groupId, READ);
     const { client } = await startKafkaApp(app);
     await client.publish(name, 1);
-    await expect.poll(() => runs).toEqual([1, 2]);
+    await expect.poll(() => attempts).toEqual([1, 2]);
   });
 
   it('create retry and dead letter topics: listen() rejects with the commands that create them', async () => {
@@ -166,8 +166,8 @@ describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
     }
     const groupId = uniqueTopic();
     const { error } = await refusal({ controllers: [Consumer], options: { ...options(), groupId } });
-    for (const companion of [`${name}.dlq`, `${name}.retry.${groupId}.0`])
-      expect(error.message).toContain(`--create --topic ${companion} --partitions 1`);
+    for (const created of [`${name}.dlq`, `${name}.retry.${groupId}.0`])
+      expect(error.message).toContain(`--create --topic ${created} --partitions 1`);
   });
 
   it('transactions: dead letters are replayed one by one, with a warning', async () => {
@@ -176,7 +176,7 @@ describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
     const deadLetters = `${source}.dlq`;
     await createTopic(admin, deadLetters, 1);
     await allow(AclResourceTypes.TOPIC, deadLetters, AclOperationTypes.READ);
-    await bury(source, groupId, 20);
+    await writeDeadLetters(source, groupId, 20);
     const hidden = openStore({ ...options(), groupId }, { source, from: await topic() });
     await expect(hidden).rejects.toMatchObject({ code: 'CONFIG' });
     const { store, close } = await openStore({ ...options(), groupId }, { source });
@@ -207,14 +207,14 @@ describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
       `${deadLetters}.${groupId}.replay`,
       AclOperationTypes.WRITE,
     );
-    await bury(source, groupId, 20);
+    await writeDeadLetters(source, groupId, 20);
     expect(await replayAll(store)).toMatchObject({ done: 20, skipped: 0 });
     expect(warnings.length).toBe(before + 1);
     // The marker that ends the transaction is a record of its own, which the broker writes a moment later.
     await expect.poll(async () => (await admin.fetchTopicOffsets(retry))[0]!.high).toBe('41');
   });
 
-  async function bury(source: string, group: string, count: number): Promise<void> {
+  async function writeDeadLetters(source: string, group: string, count: number): Promise<void> {
     const headers = {
       'stork-origin': source,
       'stork-group': group,

@@ -56,7 +56,7 @@ interface Sent {
 /** Records sent messages and the members' reports, and checks the invariants of both. */
 class Oracle {
   readonly #sent = new Map<string, Sent>();
-  readonly #runs = new Map<string, Attempt[]>();
+  readonly #attempts = new Map<string, Attempt[]>();
   readonly #samples: { readonly at: bigint; readonly partition: number; readonly committed: number }[] = [];
 
   sent(partition: number, offset: number, record: Sent): void {
@@ -70,10 +70,10 @@ class Oracle {
   readonly heard = (member: Member, event: MemberEvent): void => {
     if (event.event !== 'start' && event.event !== 'end') return;
     const place = `${event.partition}/${event.offset}`;
-    const runs = this.#runs.get(place) ?? [];
-    this.#runs.set(place, runs);
-    if (event.event === 'start') runs.push({ member, start: BigInt(event.at), end: undefined });
-    else runs.findLast((run) => run.member === member)!.end = BigInt(event.at);
+    const attempts = this.#attempts.get(place) ?? [];
+    this.#attempts.set(place, attempts);
+    if (event.event === 'start') attempts.push({ member, start: BigInt(event.at), end: undefined });
+    else attempts.findLast((attempt) => attempt.member === member)!.end = BigInt(event.at);
   };
 
   sampled(committed: ReadonlyMap<number, number>): void {
@@ -83,7 +83,7 @@ class Oracle {
 
   lost(): readonly string[] {
     return [...this.#sent.keys()].filter(
-      (place) => !(this.#runs.get(place) ?? []).some(({ end }) => end !== undefined),
+      (place) => !(this.#attempts.get(place) ?? []).some(({ end }) => end !== undefined),
     );
   }
 
@@ -93,7 +93,7 @@ class Oracle {
     const wrong: string[] = [];
     const all = [...this.#sent].toSorted(([, a], [, b]) => a.n - b.n);
     for (const [place, { key, n }] of all) {
-      const starts = (this.#runs.get(place) ?? []).map(({ start }) => start);
+      const starts = (this.#attempts.get(place) ?? []).map(({ start }) => start);
       if (starts.length === 0) continue;
       const first = starts.reduce((a, b) => (b < a ? b : a));
       const before = last.get(key);
@@ -108,8 +108,8 @@ class Oracle {
   repeated(): { readonly unexplained: readonly string[]; readonly explained: number } {
     const unexplained: string[] = [];
     let explained = 0;
-    for (const [place, runs] of this.#runs) {
-      const sorted = runs.toSorted((a, b) => (a.start < b.start ? -1 : 1));
+    for (const [place, attempts] of this.#attempts) {
+      const sorted = attempts.toSorted((a, b) => (a.start < b.start ? -1 : 1));
       for (const [i, later] of sorted.slice(1).entries()) {
         const earlier = sorted[i]!;
         const { stopped } = earlier.member;
@@ -137,8 +137,8 @@ class Oracle {
       range(0, committed)
         .map((offset) => `${partition}/${offset}`)
         .filter((place) => {
-          const runs = this.#runs.get(place) ?? [];
-          return this.#sent.has(place) && !runs.some(({ end }) => end !== undefined && end <= at);
+          const attempts = this.#attempts.get(place) ?? [];
+          return this.#sent.has(place) && !attempts.some(({ end }) => end !== undefined && end <= at);
         })
         .map((place) => `${place} under ${committed}`),
     );
@@ -228,7 +228,7 @@ describe.skipIf(brokers === undefined)('Kafka: a group whose members come and go
       const { unexplained, explained } = oracle.repeated();
       console.log(
         `seed ${seed}: ${oracle.count} records, ${counts.join} joined, ${counts.SIGTERM} stopped, ` +
-          `${counts.SIGKILL} killed, ${explained} runs repeated, ${oracle.samples} commits sampled`,
+          `${counts.SIGKILL} killed, ${explained} attempts repeated, ${oracle.samples} commits sampled`,
       );
       expect(oracle.lost(), 'lost').toEqual([]);
       expect(oracle.overtaken(), 'overtaken').toEqual([]);

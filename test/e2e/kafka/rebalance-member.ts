@@ -34,7 +34,7 @@ export type MemberEvent =
 const settings = JSON.parse(process.argv[2]!) as MemberSettings;
 
 /** Writes synchronously, so that a process that is killed has reported everything. */
-function tell(event: MemberEvent['event'], place: object = {}): void {
+function report(event: MemberEvent['event'], place: object = {}): void {
   writeSync(1, `${JSON.stringify({ event, at: String(process.hrtime.bigint()), ...place })}\n`);
 }
 
@@ -43,9 +43,9 @@ class Worker {
   @EventPattern<string>(settings.topic)
   async work(@Payload() { takesMs }: Job, @Ctx() { partition, offset }: KafkaContext): Promise<void> {
     const place = { partition, offset: Number(offset) };
-    tell('start', place);
+    report('start', place);
     await new Promise((resolve) => setTimeout(resolve, takesMs));
-    tell('end', place);
+    report('end', place);
   }
 }
 
@@ -72,9 +72,9 @@ class MemberModule {}
 const app = await NestFactory.createMicroservice(MemberModule, { ...storkMicroservice(), logger: false });
 process.once('SIGTERM', () => {
   void app.close().then(() => {
-    tell('closed');
+    report('closed');
     process.exit(0);
   });
 });
 await app.listen();
-tell('ready');
+report('ready');

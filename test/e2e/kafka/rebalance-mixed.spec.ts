@@ -24,7 +24,7 @@ interface Sighting extends Omit<Place, 'offset'> {
   readonly member: string;
 }
 
-const impatient = { sessionTimeout: 15_000, heartbeatInterval: 500, maxWaitTimeInMs: 250 };
+const shortTimeouts = { sessionTimeout: 15_000, heartbeatInterval: 500, maxWaitTimeInMs: 250 };
 
 describe.skipIf(brokers === undefined)('Kafka: a group of different members', () => {
   const raw = useRaw();
@@ -87,7 +87,7 @@ describe.skipIf(brokers === undefined)('Kafka: a group of different members', ()
   });
 
   async function kafkajsMember(group: string, topic: string, seen: Seen<Sighting>): Promise<void> {
-    const consumer = raw().kafka.consumer({ groupId: group, ...impatient });
+    const consumer = raw().kafka.consumer({ groupId: group, ...shortTimeouts });
     onTestFinished(() => consumer.disconnect());
     await consumer.connect();
     await consumer.subscribe({ topics: [topic], fromBeginning: true });
@@ -111,7 +111,7 @@ describe.skipIf(brokers === undefined)('Kafka: a group of different members', ()
       options: {
         client: { brokers: [...brokers!], logLevel: 0 },
         // Nest adds `-server` to the name.
-        consumer: { groupId: group.replace(/-server$/, ''), ...impatient },
+        consumer: { groupId: group.replace(/-server$/, ''), ...shortTimeouts },
         subscribe: { fromBeginning: true },
       },
     });

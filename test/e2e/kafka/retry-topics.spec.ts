@@ -19,14 +19,14 @@ import {
   type Handle,
 } from './support.js';
 
-interface RunSeen {
+interface SeenAttempt {
   readonly body: unknown;
   readonly attempt: number;
   readonly at: number;
   readonly id: string | undefined;
 }
 
-const runOf = (body: unknown, { attempt, messageId }: KafkaContext): RunSeen => ({
+const attemptOf = (body: unknown, { attempt, messageId }: KafkaContext): SeenAttempt => ({
   body,
   attempt,
   at: Date.now(),
@@ -82,9 +82,9 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
 
   /** Records each attempt; the first of a message fails. */
   const failingOnce =
-    (runs: Seen<RunSeen>): Handle =>
+    (attempts: Seen<SeenAttempt>): Handle =>
     (body, context) => {
-      runs.add(runOf(body, context));
+      attempts.add(attemptOf(body, context));
       if (context.attempt === 1) throw new Error('no');
     };
 
@@ -123,18 +123,18 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     const short = { name: 'retention.ms', value: '1000' };
     const name = await raw().topic(1, `${topic}.retry.${group}.1000`, [short]);
     await start(topic, group, () => {}, [1_000]);
-    const [told] = lines.filter(({ level, line }) => level === 'warn' && line.includes(name));
-    expect(told?.line).toContain(
+    const [warning] = lines.filter(({ level, line }) => level === 'warn' && line.includes(name));
+    expect(warning?.line).toContain(
       `kafka-configs.sh --bootstrap-server ${brokers![0]} --alter --topic ${name}`,
     );
-    expect(told?.line).toContain('retention.ms=604800000');
+    expect(warning?.line).toContain('retention.ms=604800000');
   });
 
   it('a restart resets neither the due time nor the attempt number', async () => {
     const [topic, group] = [await raw().topic(2), uniqueName()];
-    const runs = new Seen<RunSeen>();
+    const attempts = new Seen<SeenAttempt>();
     const handle: Handle = (body, context) => {
-      runs.add(runOf(body, context));
+      attempts.add(attemptOf(body, context));
       throw new Error('no');
     };
     const first = await start(topic, group, handle, [8_000, 100]);
@@ -145,37 +145,37 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     await first.close();
     await start(topic, group, handle, [8_000, 100]);
     const startedAt = Date.now();
-    await runs.count(3);
-    expect(runs.all.map(({ attempt, id }) => [attempt, id])).toEqual(
-      [1, 2, 3].map((attempt) => [attempt, runs.all[0]!.id]),
+    await attempts.count(3);
+    expect(attempts.all.map(({ attempt, id }) => [attempt, id])).toEqual(
+      [1, 2, 3].map((attempt) => [attempt, attempts.all[0]!.id]),
     );
-    expectInTime(runs.all[1]!.at, due.get('"a"')!, startedAt);
+    expectInTime(attempts.all[1]!.at, due.get('"a"')!, startedAt);
     const [deadLetter] = await waitingIn(`${topic}.dlq`, 1);
     expect(textOf(deadLetter!.headers, 'stork-attempt')).toBe('3');
     expect(textOf(deadLetter!.headers, 'stork-origin')).toBe(topic);
     const place = ['partition', 'offset'].map((name) => textOf(deadLetter!.headers, `stork-origin-${name}`));
-    expect(runs.all[0]!.id).toBe(`${topic}/${place.join('/')}`);
-    const companions = (await raw().admin.listTopics()).filter((name) => name.startsWith(`${topic}.`));
-    expect(companions.filter((name) => name.endsWith('.dlq'))).toEqual([`${topic}.dlq`]);
+    expect(attempts.all[0]!.id).toBe(`${topic}/${place.join('/')}`);
+    const derivedTopics = (await raw().admin.listTopics()).filter((name) => name.startsWith(`${topic}.`));
+    expect(derivedTopics.filter((name) => name.endsWith('.dlq'))).toEqual([`${topic}.dlq`]);
     expect(await raw().reader.records(`${topic}.retry.${group}.8000`)).toHaveLength(1);
   });
 
   it('a rebalance changes nothing for waiting records', async () => {
     const [topic, group] = [await raw().topic(4), uniqueName()];
-    const runs = new Seen<RunSeen>();
-    const first = await start(topic, group, failingOnce(runs), [8_000]);
+    const attempts = new Seen<SeenAttempt>();
+    const first = await start(topic, group, failingOnce(attempts), [8_000]);
     // They wait in each partition, so some of them move to the other member.
     for (const n of range(0, 20)) await raw().send(topic, [n], { key: `k${n}`, partition: n % 4 });
     const due = await dueTimes(`${topic}.retry.${group}.8000`, 20);
-    const second = await start(topic, group, failingOnce(runs), [8_000]);
+    const second = await start(topic, group, failingOnce(attempts), [8_000]);
     expect(second.state().connection.value).toBe('ready');
     await later(goneMs);
     await first.close();
     const closedAt = Date.now();
-    await runs.count(40);
+    await attempts.count(40);
     await raw().settled(group, topic);
-    expect(runs.all.length).toBe(40);
-    for (const { body, at } of runs.all.filter(({ attempt }) => attempt === 2))
+    expect(attempts.all.length).toBe(40);
+    for (const { body, at } of attempts.all.filter(({ attempt }) => attempt === 2))
       expectInTime(at, due.get(String(body))!, closedAt);
   });
 
@@ -184,15 +184,15 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     ['none', []],
   ])('of a delay that is no longer configured are read: now %s is', async (_what, delays) => {
     const [topic, group] = [await raw().topic(), uniqueName()];
-    const runs = new Seen<RunSeen>();
-    const first = await start(topic, group, failingOnce(runs), [4_000]);
+    const attempts = new Seen<SeenAttempt>();
+    const first = await start(topic, group, failingOnce(attempts), [4_000]);
     await raw().send(topic, ['a']);
     const due = await dueTimes(`${topic}.retry.${group}.4000`, 1);
     await raw().settled(group, topic);
     await first.close();
-    await start(topic, group, failingOnce(runs), delays);
+    await start(topic, group, failingOnce(attempts), delays);
     const startedAt = Date.now();
-    const [, second] = await runs.count(2);
+    const [, second] = await attempts.count(2);
     expect(second!.attempt).toBe(2);
     expectInTime(second!.at, due.get('"a"')!, startedAt);
     await raw().settled(group, `${topic}.retry.${group}.4000`);
@@ -200,19 +200,19 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
 
   it('that another version of the application creates meanwhile are found', async () => {
     const [topic, group] = [await raw().topic(), uniqueName()];
-    const runs = new Seen<RunSeen>();
-    await start(topic, group, failingOnce(runs), [], { topicRefreshMs: 300 });
+    const attempts = new Seen<SeenAttempt>();
+    await start(topic, group, failingOnce(attempts), [], { topicRefreshMs: 300 });
     const made = await raw().topic(1, `${topic}.retry.${group}.500`);
     await raw().send(made, ['a'], { headers: { 'stork-attempt': '2' } });
-    expect((await runs.count(1))[0]).toMatchObject({ body: 'a', attempt: 2 });
+    expect((await attempts.count(1))[0]).toMatchObject({ body: 'a', attempt: 2 });
   });
 
   it('ctx.retry beyond the longest delay passes through its topic several times, uncounted', async () => {
     const [topic, group] = [await raw().topic(), uniqueName()];
-    const runs = new Seen<RunSeen>();
-    const told: number[] = [];
+    const attempts = new Seen<SeenAttempt>();
+    const reportedDelays: number[] = [];
     const handle: Handle = (body, context) => {
-      runs.add(runOf(body, context));
+      attempts.add(attemptOf(body, context));
       if (context.attempt === 1) context.retry({ delayMs: 6_000 });
     };
     await start(
@@ -221,11 +221,11 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
       handle,
       [100, 5_000],
       {},
-      { onRetry: (_, __, delayMs) => void told.push(delayMs) },
+      { onRetry: (_, __, delayMs) => void reportedDelays.push(delayMs) },
     );
     await raw().send(topic, ['a'], { key: 'k' });
-    const [first, second] = await runs.count(2);
-    expect(told).toEqual([10_000]);
+    const [first, second] = await attempts.count(2);
+    expect(reportedDelays).toEqual([10_000]);
     expect(second).toMatchObject({ attempt: 2, id: first!.id });
     expectInTime(second!.at, first!.at + 10_000);
     await raw().settled(group, `${topic}.retry.${group}.5000`);
@@ -242,8 +242,8 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
 
   it('an invalid due time blocks nothing', async () => {
     const [topic, group] = [await raw().topic(), uniqueName()];
-    const runs = new Seen<RunSeen>();
-    await start(topic, group, failingOnce(runs), [300], { clockSkewMs: 100 });
+    const attempts = new Seen<SeenAttempt>();
+    await start(topic, group, failingOnce(attempts), [300], { clockSkewMs: 100 });
     const hostile = [
       '9999-12-31T23:59:59.999Z',
       '+275760-09-13T00:00:00.000Z',
@@ -265,11 +265,11 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     });
     await raw().send(topic, ['a']);
     const [first] = await eventually(() => {
-      const mine = runs.all.filter(({ body }) => body === 'a');
+      const mine = attempts.all.filter(({ body }) => body === 'a');
       return mine.length === 2 ? mine : undefined;
     }, 'the message behind them');
     expect(first!.attempt).toBe(1);
-    expect(runs.all.filter(({ body }) => body !== 'a').map(({ body }) => body)).toEqual(range(0, 7));
+    expect(attempts.all.filter(({ body }) => body !== 'a').map(({ body }) => body)).toEqual(range(0, 7));
   });
 
   it.each([
@@ -277,10 +277,10 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     ['more', 40],
   ])('a deleted one is created again, with %s in it, and nothing is lost', async (_what, count) => {
     const [topic, group] = [await raw().topic(), uniqueName()];
-    const runs = new Seen<RunSeen>();
-    await start(topic, group, failingOnce(runs), [500]);
+    const attempts = new Seen<SeenAttempt>();
+    await start(topic, group, failingOnce(attempts), [500]);
     await raw().send(topic, range(0, 5));
-    await runs.count(10);
+    await attempts.count(10);
     const deleted = `${topic}.retry.${group}.500`;
     const made = (): number => linesAbout('log', `created the topic ${deleted}`).length;
     const before = made();
@@ -292,7 +292,7 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     );
     await raw().send(topic, range(5, count));
     await eventually(() => {
-      const again = runs.all.filter(({ attempt }) => attempt === 2).map(({ body }) => body);
+      const again = attempts.all.filter(({ attempt }) => attempt === 2).map(({ body }) => body);
       return new Set(again).size === 5 + count ? true : undefined;
     }, 'the second attempt of each');
   });
@@ -343,8 +343,8 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
 
   it('waiting records count neither as in flight nor for maxOffsetGap', async () => {
     const [topic, group] = [await raw().topic(), uniqueName()];
-    const runs = new Seen<RunSeen>();
-    const { state } = await start(topic, group, failingOnce(runs), [12_000], {
+    const attempts = new Seen<SeenAttempt>();
+    const { state } = await start(topic, group, failingOnce(attempts), [12_000], {
       maxOffsetGap: 3,
       concurrency: 1,
     });
@@ -352,25 +352,25 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     await dueTimes(`${topic}.retry.${group}.12000`, 30);
     await raw().settled(group, topic);
     expect(state()).toMatchObject({ inFlight: 0, connection: { value: 'ready' } });
-    expect(runs.all.length).toBe(30);
-    await runs.count(60);
+    expect(attempts.all.length).toBe(30);
+    await attempts.count(60);
     await raw().settled(group, `${topic}.retry.${group}.12000`);
-    expect(runs.all.slice(30).map(({ body, attempt }) => [body, attempt])).toEqual(
+    expect(attempts.all.slice(30).map(({ body, attempt }) => [body, attempt])).toEqual(
       range(0, 30).map((body) => [body, 2]),
     );
   });
 
   it('records beyond the memory limit wait in the topic', async () => {
     const [topic, group] = [await raw().topic(2), uniqueName()];
-    const runs = new Seen<RunSeen>();
+    const attempts = new Seen<SeenAttempt>();
     const fetch = { maxBytes: 60_000, maxBytesPerPartition: 20_000 };
-    await start(topic, group, failingOnce(runs), [1_500], { fetch });
+    await start(topic, group, failingOnce(attempts), [1_500], { fetch });
     const padding = 'x'.repeat(2_000);
     const bodies = range(0, 200).map((n) => `${n} ${padding}`);
     await raw().send(topic, bodies);
-    await runs.count(400);
+    await attempts.count(400);
     const due = await dueTimes(`${topic}.retry.${group}.1500`, 200);
-    const again = runs.all.filter(({ attempt }) => attempt === 2);
+    const again = attempts.all.filter(({ attempt }) => attempt === 2);
     expect(new Set(again.map(({ body }) => body)).size).toBe(200);
     expect(again).toHaveLength(200);
     for (const { body, at } of again) expect(at).toBeGreaterThanOrEqual(due.get(JSON.stringify(body))!);
@@ -378,16 +378,16 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
 
   it('are created for topics of a RegExp too, also for those that are created later', async () => {
     const [prefix, group] = [raw().name(), uniqueName()];
-    const runs = new Seen<RunSeen>();
+    const attempts = new Seen<SeenAttempt>();
     await startKafkaApp({
       group,
-      handlers: [handlerOf(new RegExp(`^${prefix}\\.`), failingOnce(runs))],
+      handlers: [handlerOf(new RegExp(`^${prefix}\\.`), failingOnce(attempts))],
       options: { topicRefreshMs: 300 },
       module: { retry: { maxRetries: 0, redeliverDelaysMs: [200] } },
     });
     const topic = await raw().topic(1, `${prefix}.later`);
     await raw().send(topic, ['a']);
-    const [, second] = await runs.count(2);
+    const [, second] = await attempts.count(2);
     expect(second).toMatchObject({ body: 'a', attempt: 2 });
     await waitingIn(`${topic}.retry.${group}.200`, 1);
   });

@@ -104,7 +104,7 @@ interface Published {
 }
 
 /** Publishes the numbers from 0 on and records the outcome of each. */
-export class Ledger {
+export class PublishLog {
   readonly #client: StorkClient;
   readonly #topic: string;
   readonly #options: (n: number) => MessageOptions;

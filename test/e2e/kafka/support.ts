@@ -238,12 +238,12 @@ export function useRaw(): () => Raw {
 export async function eventually<T>(
   ask: () => Promise<T | undefined> | T | undefined,
   what: string,
-  patienceMs = 60_000,
+  timeoutMs = 60_000,
 ): Promise<T> {
-  for (const until = Date.now() + patienceMs; ;) {
+  for (const until = Date.now() + timeoutMs; ;) {
     const answer = await ask();
     if (answer !== undefined) return answer;
-    if (Date.now() > until) throw new Error(`waited ${patienceMs} ms for ${what}`);
+    if (Date.now() > until) throw new Error(`waited ${timeoutMs} ms for ${what}`);
     await later(10);
   }
 }
@@ -274,13 +274,13 @@ export class Seen<T> {
     this.all.push(item);
   }
 
-  count(count: number, patienceMs = 60_000): Promise<readonly T[]> {
+  count(count: number, timeoutMs = 60_000): Promise<readonly T[]> {
     return eventually(
       () => (this.all.length >= count ? this.all : undefined),
       `${count} to be seen`,
-      patienceMs,
+      timeoutMs,
     ).catch(() => {
-      throw new Error(`saw ${this.all.length} of ${count} within ${patienceMs} ms`);
+      throw new Error(`saw ${this.all.length} of ${count} within ${timeoutMs} ms`);
     });
   }
 }

@@ -3,14 +3,14 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import type { TestContext } from 'vitest';
 import { eventually } from '../../contract/app.js';
-import type { Told, WorkerSettings } from './moments.js';
+import type { WorkerEvent, WorkerSettings } from './moments.js';
 
 export const messages = 1_000;
 export const kills = 3;
 
 /** One process of a worker. */
 export interface Life {
-  readonly told: readonly Told[];
+  readonly reported: readonly WorkerEvent[];
   readonly ended: Promise<readonly [number | null, NodeJS.Signals | null]>;
   end(): Promise<void>;
 }
@@ -34,9 +34,9 @@ function startWorker(file: string, settings: WorkerSettings, { onTestFinished }:
   const child = spawn(process.execPath, [file, JSON.stringify(settings)], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
-  const told: Told[] = [];
+  const reported: WorkerEvent[] = [];
   const lines = createInterface({ input: child.stdout });
-  lines.on('line', (line) => told.push(JSON.parse(line) as Told));
+  lines.on('line', (line) => reported.push(JSON.parse(line) as WorkerEvent));
   const ended = Promise.all([once(child, 'exit'), once(lines, 'close')]).then(
     ([[code, signal]]) => [code as number | null, signal as NodeJS.Signals | null] as const,
   );
@@ -45,7 +45,7 @@ function startWorker(file: string, settings: WorkerSettings, { onTestFinished }:
     await ended;
   });
   return {
-    told,
+    reported,
     ended,
     end: async () => {
       child.kill('SIGTERM');
@@ -69,7 +69,7 @@ export async function liveAndDie(
     lives.push(life);
     const [, signal] = await life.ended;
     if (signal !== 'SIGKILL')
-      throw new Error(`the worker ended by itself: ${JSON.stringify(life.told.at(-1))}`);
+      throw new Error(`the worker ended by itself: ${JSON.stringify(life.reported.at(-1))}`);
     await killed?.();
   }
   const last = startWorker(file, { ...settings, dieAt: undefined }, hooks);
@@ -88,12 +88,12 @@ export async function liveAndDie(
 }
 
 /** How often an event of that kind was reported for each message. */
-export function runsOf(lives: readonly Life[], event: Told['event']): ReadonlyMap<number, number> {
-  const runs = new Map<number, number>();
-  for (const { told } of lives) {
-    for (const { event: told1, n } of told) if (told1 === event) runs.set(n!, (runs.get(n!) ?? 0) + 1);
+export function countsOf(lives: readonly Life[], event: WorkerEvent['event']): ReadonlyMap<number, number> {
+  const counts = new Map<number, number>();
+  for (const { reported } of lives) {
+    for (const { event: kind, n } of reported) if (kind === event) counts.set(n!, (counts.get(n!) ?? 0) + 1);
   }
-  return runs;
+  return counts;
 }
 
 /**
@@ -104,26 +104,27 @@ export function runsOf(lives: readonly Life[], event: Told['event']): ReadonlyMa
  */
 export function unexplained(
   lives: readonly Life[],
-  event: Told['event'],
-  wasKept: (n: number, life: number) => boolean,
+  event: WorkerEvent['event'],
+  wasSettled: (n: number, life: number) => boolean,
 ): readonly string[] {
   const seen = new Map<number, number>();
   const wrong: string[] = [];
-  for (const [life, { told }] of lives.entries()) {
-    for (const { event: what, n } of told) {
+  for (const [life, { reported }] of lives.entries()) {
+    for (const { event: what, n } of reported) {
       if (what !== event) continue;
       const before = seen.get(n!);
       seen.set(n!, life);
       if (before === undefined) continue;
       if (before === life) wrong.push(`${n}: twice in life ${life}`);
-      else if (wasKept(n!, before)) wrong.push(`${n}: in life ${life}, though kept since life ${before}`);
+      else if (wasSettled(n!, before))
+        wrong.push(`${n}: in life ${life}, though settled since life ${before}`);
     }
   }
   return wrong;
 }
 
-export function repeated(runs: ReadonlyMap<number, number>): number {
-  return [...runs.values()].reduce((sum, count) => sum + count - 1, 0);
+export function repeated(counts: ReadonlyMap<number, number>): number {
+  return [...counts.values()].reduce((sum, count) => sum + count - 1, 0);
 }
 
 export function missing(seen: { has(n: number): boolean }): readonly number[] {

@@ -26,7 +26,7 @@ export interface WorkerSettings {
   readonly dieAt: number | undefined;
 }
 
-export interface Told {
+export interface WorkerEvent {
   readonly event: 'ready' | 'start' | 'end' | 'failed' | 'dying';
   /** Milliseconds since the Unix epoch. */
   readonly at: number;

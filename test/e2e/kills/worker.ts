@@ -22,7 +22,7 @@ import {
   leaseMs,
   redeliverDelayMs,
   type Moment,
-  type Told,
+  type WorkerEvent,
   type WorkerSettings,
 } from './moments.js';
 
@@ -36,13 +36,16 @@ const settings = JSON.parse(process.argv[2]!) as WorkerSettings;
 let occurred = 0;
 
 /** Writes synchronously, so that a process that is killed has reported everything. */
-function tell(event: Told['event'], run: { readonly n?: number; readonly attempt?: number } = {}): void {
+function report(
+  event: WorkerEvent['event'],
+  run: { readonly n?: number; readonly attempt?: number } = {},
+): void {
   writeSync(1, `${JSON.stringify({ event, at: Date.now(), ...run })}\n`);
 }
 
 function reach(moment: Moment): void {
   if (moment !== settings.moment || ++occurred !== settings.dieAt) return;
-  tell('dying');
+  report('dying');
   process.kill(process.pid, 'SIGKILL');
   // If the signal is delivered after kill() has returned, no further code may run.
   for (;;);
@@ -93,14 +96,14 @@ class Worker {
   @EventPattern<string>('work')
   @Retry({ maxRetries: 0, redeliverDelaysMs: retryHasTo ? [redeliverDelayMs] : [] })
   async work(@Payload() { n }: { n: number }, @Ctx() { attempt }: StorkContext): Promise<void> {
-    tell('start', { n, attempt });
+    report('start', { n, attempt });
     reach('running');
     await new Promise((resolve) => setTimeout(resolve, handlerMs));
     if (deadLetterHasTo || (retryHasTo && attempt === 1)) {
-      tell('failed', { n, attempt });
+      report('failed', { n, attempt });
       throw new Error('not today');
     }
-    tell('end', { n, attempt });
+    report('end', { n, attempt });
   }
 }
 
@@ -130,4 +133,4 @@ class WorkerModule {}
 const app = await NestFactory.createMicroservice(WorkerModule, { ...storkMicroservice(), logger: false });
 process.once('SIGTERM', () => void app.close().then(() => process.exit(0)));
 await app.listen();
-tell('ready');
+report('ready');

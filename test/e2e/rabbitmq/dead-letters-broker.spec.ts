@@ -135,16 +135,16 @@ describe.skipIf(url === undefined)('RabbitMQ: messages dead-lettered by the brok
     const limit = /may drop a dead letter at its delivery (\d+)/.exec(warned ?? '')?.[1];
     // RabbitMQ 3 has no limit but one that is asked for.
     if (deliveryLimit === undefined && limit === undefined) {
-      for (let look = 0; look < 25; look++) expect(bodies(await list(store))).toEqual(deadLetters);
+      for (let i = 0; i < 25; i++) expect(bodies(await list(store))).toEqual(deadLetters);
       return;
     }
     expect(limit).toBe(deliveryLimit === undefined ? '21' : '9');
     const browses = deliveryLimit === undefined ? 15 : 6;
-    for (let look = 0; look < browses; look++) expect(bodies(await list(store))).toEqual(deadLetters);
+    for (let i = 0; i < browses; i++) expect(bodies(await list(store))).toEqual(deadLetters);
     await expect(list(store)).rejects.toThrow(`to browse "${dlq}"`);
     await expect(list(store)).rejects.toThrow(`a dead letter that was delivered ${browses + 1} times`);
     // Even if the warning is ignored, no message is lost.
-    for (let look = 0; look < 40; look++) await list(store).catch(() => []);
+    for (let i = 0; i < 40; i++) await list(store).catch(() => []);
     await eventually(async () => ((await raw().count(dlq)) === 3 ? true : undefined), 'all to be back');
     expect(await discard(store)).toMatchObject({ done: 3 });
     expect(await raw().count(dlq)).toBe(0);
@@ -154,6 +154,6 @@ describe.skipIf(url === undefined)('RabbitMQ: messages dead-lettered by the brok
     const { queue } = await fillDeadLetterQueue(raw(), 3);
     const store = await openStore({ queue });
     expect((await store.warnings()).join()).not.toContain('was not declared by stork');
-    for (let look = 0; look < 25; look++) expect(bodies(await list(store))).toEqual(upTo(3));
+    for (let i = 0; i < 25; i++) expect(bodies(await list(store))).toEqual(upTo(3));
   });
 });

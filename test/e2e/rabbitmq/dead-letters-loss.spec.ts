@@ -23,16 +23,16 @@ import { startStallingProxy } from './stalling-proxy.js';
 import { crashesDuring, forge, later, nestedTable, Raw, url, useRaw } from './support.js';
 import { seeded } from '../../support/seeded.js';
 
-type ReplyWriter = ReturnType<DeadLetterVisitor['decide']>;
+type Decision = ReturnType<DeadLetterVisitor['decide']>;
 
 /** Records visited dead letters and their outcomes. */
 class RecordingVisitor implements DeadLetterVisitor {
   readonly seen: string[] = [];
   readonly outcomes: DeadLetterOutcome[] = [];
 
-  constructor(readonly answer: (body: string, deadLetter: StoredDeadLetter) => ReplyWriter) {}
+  constructor(readonly answer: (body: string, deadLetter: StoredDeadLetter) => Decision) {}
 
-  decide(deadLetter: StoredDeadLetter): ReplyWriter {
+  decide(deadLetter: StoredDeadLetter): Decision {
     const body = String(deadLetter.message.body);
     this.seen.push(body);
     return this.answer(body, deadLetter);
@@ -53,7 +53,7 @@ async function proxied(): Promise<{ proxy: TcpProxy; address: string }> {
 
 describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failures', () => {
   const raw = useRaw();
-  const pass = { window: 1, signal: never };
+  const scanOptions = { window: 1, signal: never };
   /**
    * The broker requeues the unacknowledged messages of a scan when it has processed the close of its channel.
    */
@@ -73,7 +73,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
       const { queue, dlq } = await fillDeadLetterQueue(raw(), 100);
       const store = await openStore({ queue, url: address });
       let cuts = 0;
-      let told = 0;
+      let reportedCount = 0;
       for (let left = 100; left > 0; left = await raw().count(dlq)) {
         let sinceCut = 0;
         const cutAfter = cuts < 5 ? 5 + Math.floor(random() * 20) : Infinity;
@@ -84,7 +84,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
         };
         const report = await replay(store, { window, onProgress }).catch((error: unknown) => error);
         if (report instanceof Error) expect(report).toMatchObject({ code: 'CONNECTION_LOST' });
-        told += sinceCut;
+        reportedCount += sinceCut;
         // The broker requeues unacknowledged messages when it has noticed the cut.
         await eventually(
           async () => ((await raw().count(queue)) + (await raw().count(dlq)) >= 100 ? true : undefined),
@@ -95,7 +95,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
       expect(new Set(back)).toEqual(new Set(upTo(100)));
       expect(back.length, `${cuts} cuts`).toBeLessThanOrEqual(100 + cuts * window);
       expect(cuts).toBeGreaterThan(0);
-      expect(told).toBeLessThanOrEqual(100);
+      expect(reportedCount).toBeLessThanOrEqual(100);
     },
   );
 
@@ -108,7 +108,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
       return 'keep';
     });
     const visit = async (): Promise<void> => {
-      await expect(store.scan(visitor, pass)).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
+      await expect(store.scan(visitor, scanOptions)).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
     };
     expect(await crashesDuring(visit)).toEqual([]);
     await counted(`${queue}.dlq`, 450);
@@ -151,10 +151,10 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
       asked.open();
       return new Promise(() => {});
     });
-    const passing = store.scan(visitor, { window: 1, signal: abort.signal });
+    const scanning = store.scan(visitor, { window: 1, signal: abort.signal });
     await asked.opened;
     abort.abort(new Error('enough'));
-    await expect(passing).rejects.toThrow('enough');
+    await expect(scanning).rejects.toThrow('enough');
     await counted(dlq, 3);
   });
 
@@ -167,10 +167,10 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
       asked.open();
       return new Promise(() => {});
     });
-    const passing = store.scan(visitor, pass).catch((error: unknown) => error);
+    const scanning = store.scan(visitor, scanOptions).catch((error: unknown) => error);
     await asked.opened;
     await driver.close(5_000);
-    expect(await passing).toMatchObject({ code: 'CLOSED' });
+    expect(await scanning).toMatchObject({ code: 'CLOSED' });
     await expect(driver.deadLetters({})).rejects.toMatchObject({ code: 'CLOSED' });
     await expect(store.count()).rejects.toMatchObject({ code: 'CLOSED' });
     await counted(dlq, 3);
@@ -200,7 +200,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
       if (body === '5') await raw().channel.deleteQueue(dlq);
       return 'discard';
     });
-    await expect(store.scan(visitor, pass)).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
+    await expect(store.scan(visitor, scanOptions)).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
     await expect(store.count()).rejects.toMatchObject({ code: 'CONFIG' });
   });
 
@@ -213,13 +213,13 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
       await goOn.opened;
       return 'keep';
     });
-    const passing = first.scan(slow, pass);
+    const scanning = first.scan(slow, scanOptions);
     await asked.opened;
     expect(bodies(await list(second))).toEqual(upTo(300).slice(200));
-    await second.scan(new RecordingVisitor(() => 'keep'), pass);
+    await second.scan(new RecordingVisitor(() => 'keep'), scanOptions);
     await counted(dlq, 100);
     goOn.open();
-    await passing;
+    await scanning;
     expect(slow.seen.length).toBe(300);
     expect(bodies(await list(first)).toSorted()).toEqual(upTo(300).toSorted());
     await counted(dlq, 300);
@@ -246,7 +246,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
       await later(50);
       return Number(body) % 3 === 0 ? 'discard' : 'keep';
     });
-    await store.scan(visitor, pass);
+    await store.scan(visitor, scanOptions);
     expect(visitor.seen).toEqual(upTo(60));
     // Three seconds, on channels that last one second each: the last dead letter was requeued by two of them
     // before.
@@ -261,7 +261,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
       raw().channel.sendToQueue(dlq, Buffer.from(`${body} again`));
       return body === '2' ? { replay: replayHeaders(deadLetter) } : 'keep';
     });
-    await store.scan(visitor, pass);
+    await store.scan(visitor, scanOptions);
     expect(visitor.seen).toEqual(upTo(5));
     expect(visitor.outcomes).toEqual(['replayed']);
     await raw().confirmed();
@@ -283,12 +283,12 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
     writer.channel.publish('', dlq, Buffer.from('"deep"'), { headers: { n: nested } });
     await writer.confirmed();
     const store = await openStore({ queue });
-    const look = async (): Promise<void> => {
+    const browse = async (): Promise<void> => {
       await expect(list(store)).rejects.toMatchObject({
         code: 'CONNECTION_LOST',
         message: expect.stringContaining('remove it in the management UI') as string,
       });
     };
-    expect(await crashesDuring(look)).toEqual([]);
+    expect(await crashesDuring(browse)).toEqual([]);
   });
 });

@@ -23,7 +23,7 @@ interface Attempt {
   readonly attempt: number;
   readonly replays: unknown;
 }
-const runs = new Seen<Attempt>();
+const attempts = new Seen<Attempt>();
 /** Queues whose handler fails. */
 const failing = new Set<string>();
 
@@ -32,7 +32,7 @@ class Worker {
   @EventPattern<string>('job')
   job(@Payload() _: unknown, @Ctx() context: RabbitMqContext): void {
     const { queue } = context;
-    runs.add({ queue, attempt: context.attempt, replays: context.headers['stork-replay-count'] });
+    attempts.add({ queue, attempt: context.attempt, replays: context.headers['stork-replay-count'] });
     if (failing.has(queue)) throw new TypeError('no way');
   }
 }
@@ -97,7 +97,8 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store', () => {
     await startRabbitApp({ controllers, options: { queue: good, exchange } });
     failing.add(bad);
     await client.publish('job', 1);
-    const of = (queue: string): readonly Attempt[] => runs.all.filter((run) => run.queue === queue);
+    const of = (queue: string): readonly Attempt[] =>
+      attempts.all.filter((attempt) => attempt.queue === queue);
     await expect.poll(() => raw().count(`${bad}.dlq`)).toBe(1);
     await eventually(async () => (of(good).length === 1 ? true : undefined), 'the good one');
     failing.delete(bad);

@@ -13,7 +13,7 @@ interface Job {
   readonly n: number;
 }
 
-const runs = new Map<string, Map<number, number>>();
+const attempts = new Map<string, Map<number, number>>();
 /** Each call of rabbitmqctl starts an Erlang VM, which takes many seconds on a busy machine. */
 const timeout = 240_000;
 const gate = new Gate();
@@ -24,8 +24,8 @@ class Worker {
   @EventPattern<string>('job')
   async job(@Payload() { queue, n }: Job): Promise<void> {
     await later(1);
-    const counts = runs.get(queue) ?? new Map<number, number>();
-    runs.set(queue, counts);
+    const counts = attempts.get(queue) ?? new Map<number, number>();
+    attempts.set(queue, counts);
     counts.set(n, (counts.get(n) ?? 0) + 1);
   }
   @EventPattern<string>('hang')
@@ -39,7 +39,7 @@ class Worker {
   }
 }
 
-const times = (queue: string): Map<number, number> => runs.get(queue) ?? new Map<number, number>();
+const times = (queue: string): Map<number, number> => attempts.get(queue) ?? new Map<number, number>();
 
 /** A server of its own: these tests would break others. */
 describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, () => {
@@ -60,7 +60,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
   };
 
   /** A suspended queue process accepts messages, and neither stores nor confirms anything. */
-  const tell = (what: 'suspend' | 'resume', queue: string): Promise<string> =>
+  const control = (what: 'suspend' | 'resume', queue: string): Promise<string> =>
     server.ctl(
       'eval',
       `{ok, Queue} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"${queue}">>)), sys:${what}(amqqueue:get_pid(Queue)).`,
@@ -108,12 +108,12 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
     const queue = uniqueQueue();
     const count = 100;
     const door = new Gate();
-    const runs = new Seen<number>();
+    const attempts = new Seen<number>();
     @Controller()
     class Slow {
       @EventPattern<string>('slow')
       async slow(@Payload() n: number): Promise<void> {
-        runs.add(n);
+        attempts.add(n);
         await door.opened;
         // Until the first is settled each of the others is acknowledged individually.
         if (n === 0) await later(50);
@@ -123,25 +123,25 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
     const module = { drainTimeoutMs: 30_000 };
     const first = await startRabbitApp({ controllers: [Slow], options, module, clock: patientClock });
     for (let n = 0; n < count; n++) await first.client.publish('slow', n);
-    await runs.count(count);
+    await attempts.count(count);
     const closed = first.close();
     await expect.poll(() => server.ctl('list_consumers')).not.toContain(queue);
-    await tell('suspend', queue);
+    await control('suspend', queue);
     door.open();
     await expect.poll(() => first.service.state()['main']!.inFlight).toBe(0);
-    await tell('resume', queue);
+    await control('resume', queue);
     await closed;
     const second = await startRabbitApp({ controllers: [Slow], options });
     await second.client.publish('slow', count);
-    await eventually(async () => (runs.all.includes(count) ? true : undefined), 'the next message');
-    expect(runs.all.length).toBe(count + 1);
+    await eventually(async () => (attempts.all.includes(count) ? true : undefined), 'the next message');
+    expect(attempts.all.length).toBe(count + 1);
   });
 
   it('handles nothing twice under at-most-once, however late the queue stores acknowledgements', async () => {
     const queue = uniqueQueue();
     const count = 100;
     const doors = [new Gate(), new Gate()];
-    const runs = new Seen<number>();
+    const attempts = new Seen<number>();
     const proxy = await startProxy({ host: '127.0.0.1', port: Number(new URL(server.url).port) });
     onTestFinished(() => proxy.close());
     @Controller()
@@ -149,7 +149,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
       @EventPattern<string>('once')
       @Consume({ delivery: 'at-most-once' })
       async once(@Payload() n: number): Promise<void> {
-        runs.add(n);
+        attempts.add(n);
         if (n < count) await doors[n === 0 ? 1 : 0]!.opened;
         else if (n === count + 1) proxy.cut();
       }
@@ -159,15 +159,15 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
     const { client } = await startRabbitApp({ controllers: [Once], options });
     // The first of the second hundred waits for the first of all: later ones are acknowledged individually.
     for (let n = 0; n < 2 * count; n++) await client.publish('once', n, { key: `k${n % count}` });
-    await runs.count(count);
-    await tell('suspend', queue);
+    await attempts.count(count);
+    await control('suspend', queue);
     doors[0]!.open();
     await later(500);
-    await tell('resume', queue);
-    await eventually(async () => (runs.all.includes(2 * count - 1) ? true : undefined), 'the last');
+    await control('resume', queue);
+    await eventually(async () => (attempts.all.includes(2 * count - 1) ? true : undefined), 'the last');
     doors[1]!.open();
-    await eventually(async () => (runs.all.includes(count) ? true : undefined), 'the one that waited');
-    expect(runs.all.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 2 * count }, (_, n) => n));
+    await eventually(async () => (attempts.all.includes(count) ? true : undefined), 'the one that waited');
+    expect(attempts.all.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 2 * count }, (_, n) => n));
   });
 
   it('recovers after a period in which the broker refused its password', async () => {

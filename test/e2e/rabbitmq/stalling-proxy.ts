@@ -27,12 +27,12 @@ export async function startStallingProxy(brokerUrl: string): Promise<StallingPro
   let last: Buffer | undefined;
   let firstHeld: Buffer | undefined;
   let isHolding = false;
-  const pass = (from: Socket, to: Socket, look: boolean): void => {
+  const pass = (from: Socket, to: Socket, isInspected: boolean): void => {
     from.on('data', (chunk: Buffer) => {
-      isHolding ||= look && firstHeld !== undefined && chunk.includes(firstHeld);
-      if (isStalled || (look && isHolding)) return void held.push(() => to.write(chunk));
+      isHolding ||= isInspected && firstHeld !== undefined && chunk.includes(firstHeld);
+      if (isStalled || (isInspected && isHolding)) return void held.push(() => to.write(chunk));
       to.write(chunk);
-      if (look && last !== undefined && chunk.includes(last)) isStalled = true;
+      if (isInspected && last !== undefined && chunk.includes(last)) isStalled = true;
     });
     from.on('error', () => {});
     from.on('close', () => {

@@ -12,7 +12,7 @@ import {
 import { idempotencyStoreSuite } from 'nestjs-stork/testing';
 import { IdempotencyModel, steps } from '../../unit/core/idempotency-model.js';
 import { startStallingProxy } from '../rabbitmq/stalling-proxy.js';
-import { isSkipped, long, newIds, openClient, openStore, patience } from './support.js';
+import { isSkipped, long, newIds, openClient, openStore, longTimeouts } from './support.js';
 
 /** Keys of this test run, distinct from those of other users of the same server. */
 const keyPrefix = `stork-test:${randomUUID()}:`;
@@ -34,7 +34,7 @@ const slowness = 5;
 const passTime = (ms: number) => sleep(ms * slowness);
 
 function newSlowStore(): IdempotencyStore {
-  const store = redisIdempotencyStore({ url, keyPrefix, ...patience });
+  const store = redisIdempotencyStore({ url, keyPrefix, ...longTimeouts });
   return {
     begin: (key, owner, leaseMs) => store.begin(key, owner, leaseMs * slowness),
     renew: (key, owner, leaseMs) => store.renew(key, owner, leaseMs * slowness),

@@ -8,11 +8,11 @@ export const isSkipped = process.env['STORK_SKIP_BROKERS'] === '1';
 export const long = 600_000;
 
 /** Long enough that no call times out unless a test sets a shorter timeout. */
-export const patience = { connectTimeoutMs: 30_000, commandTimeoutMs: 30_000 };
+export const longTimeouts = { connectTimeoutMs: 30_000, commandTimeoutMs: 30_000 };
 
 /** Closed when the test ends. */
 export function openStore(options: RedisIdempotencyStoreOptions): IdempotencyStore {
-  const store = redisIdempotencyStore({ ...patience, ...options });
+  const store = redisIdempotencyStore({ ...longTimeouts, ...options });
   onTestFinished(() => store.close?.());
   return store;
 }
