@@ -79,7 +79,7 @@ describe.skipIf(url === undefined)('RabbitMQ: messages dead-lettered by the brok
     channel.publish(exchange, 'order.made', Buffer.from('{}'), { messageId: 'm', ...death.options, headers });
     await raw().confirmed();
     await raw().with((own) => death.kill(own, queue));
-    await eventually(async () => ((await raw().count(dlq)) === 1 ? true : undefined), 'the letter');
+    await eventually(async () => ((await raw().count(dlq)) === 1 ? true : undefined), 'the dead letter');
     await takeAll(raw(), queue);
 
     const store = await openStore({ queue });
@@ -110,7 +110,7 @@ describe.skipIf(url === undefined)('RabbitMQ: messages dead-lettered by the brok
     const options = { expiration: '1', contentType: 'application/json' };
     raw().channel.publish(exchange.name, 'order.made', Buffer.from(JSON.stringify(body)), options);
     const store = await openStore({ queue });
-    await eventually(async () => ((await store.count()) === 1 ? true : undefined), 'the letter');
+    await eventually(async () => ((await store.count()) === 1 ? true : undefined), 'the dead letter');
     expect(await list(store)).toMatchObject([{ reason: 'expired', pattern: 'order.made' }]);
     expect(await replay(store)).toMatchObject({ done: 1 });
     await startRabbitApp({ controllers: [Orders], options: { queue, exchange } });

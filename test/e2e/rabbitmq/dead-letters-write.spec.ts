@@ -203,10 +203,10 @@ describe.skipIf(url === undefined)('RabbitMQ: dead letters', () => {
     const limits = { 'x-queue-type': 'quorum', 'x-max-length': 1, 'x-overflow': 'reject-publish' };
     await raw().channel.assertQueue(dlq, { durable: true, arguments: limits });
     for (let n = 0; n < 4; n++) send(queue, Buffer.from(String(n)), { messageId: `m-${n}` });
-    await eventually(async () => counts()['dead-lettered'], 'the first letter');
+    await eventually(async () => counts()['dead-lettered'], 'the first dead letter');
     await later(300);
     await raw().channel.deleteQueue(dlq);
-    await eventually(async () => (counts()['dead-lettered'] === 4 ? true : undefined), 'every letter');
+    await eventually(async () => (counts()['dead-lettered'] === 4 ? true : undefined), 'every dead letter');
     send(queue, Buffer.from(JSON.stringify({ queue, n: 1 })), { type: 'fine' });
     await eventually(async () => (healthy(queue) === 1 ? true : undefined), 'the source to go on');
   });

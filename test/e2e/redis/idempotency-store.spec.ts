@@ -107,7 +107,7 @@ describe.skipIf(isSkipped)('redisIdempotencyStore', () => {
     expect((await store.begin(key, b, long)).state).toBe('acquired');
     expect(await store.complete(key, a, long), 'b works on it').toBe(false);
     await client.del(keyPrefix + key);
-    expect(await store.complete(key, b, long), 'nobody works on it').toBe(true);
+    expect(await store.complete(key, b, long), 'no attempt in progress holds it').toBe(true);
     await client.del(keyPrefix + key);
     expect((await store.begin(key, a, long)).state).toBe('acquired');
   });

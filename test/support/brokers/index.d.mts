@@ -48,7 +48,7 @@ export interface ThrowAwayOptions {
    */
   config?: readonly string[] | undefined;
   /**
-   * Kafka only: a second listener for clients on this `port`, which tells them `address` (`host:port`) as the
+   * Kafka only: a second listener for clients on this `port`, which advertises `address` (`host:port`) as the
    * broker's own: a proxy there gets all that they send. `brokers` of the server stays the direct way.
    */
   proxied?: { port: number; address: string } | undefined;

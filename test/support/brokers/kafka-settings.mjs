@@ -6,7 +6,7 @@ import { join } from 'node:path';
  * @property {{ clusterId: string, nodeId: number, controllers: readonly number[] }} [cluster] The
  * controllers' ports, in the order of their nodes; the first node is 1.
  * @property {{ port: number, address: string }} [proxied] A second listener for clients, and the address that
- * it tells them.
+ * it advertises.
  * @property {{ user: string, password: string, openPort: number }} [sasl] Clients log in; `openPort` needs no
  * login.
  */

@@ -198,7 +198,7 @@ describe('an answer', () => {
   it.each([
     [0, '3'],
     [4, '4'],
-  ])('of Kafka tells its major version: the oldest Fetch is %i', (oldest, version) => {
+  ])('of Kafka implies its major version: the oldest Fetch is %i', (oldest, version) => {
     const produce = [0, 0, 0, 3, 0, 13];
     const fetch = [0, 1, 0, oldest, 0, 18];
     const body = Buffer.from([0, 0, 0, 1, 0, 0, 0, 0, 0, 2, ...produce, ...fetch]);
