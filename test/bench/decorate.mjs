@@ -1,6 +1,6 @@
 /**
- * Applies decorators as compiled TypeScript does; plain JavaScript has no syntax for them. `methods` holds for each method its decorators
- * and those of its parameters, in order.
+ * Applies decorators as compiled TypeScript does; plain JavaScript has no syntax for them. `methods` holds
+ * the decorators of each method and of its parameters, in order.
  */
 export function decorate(Class, decorators, methods = {}) {
   for (const [name, { on, parameters = [] }] of Object.entries(methods)) {

@@ -3,7 +3,7 @@ import { cpus, totalmem } from 'node:os';
 
 const titles = { rabbitmq: 'RabbitMQ', kafka: 'Kafka', redis: 'Redis' };
 
-/** What a number without its circumstances is worth: nothing. */
+/** The machine and versions, without which a result cannot be interpreted. */
 export function describeMachine(brokers) {
   const cores = cpus();
   const lines = [

@@ -1,4 +1,4 @@
-/** The parts that unit tests import, in one place, so that only this one needs types beside it. */
+/** Exports for the unit tests, so that only this file needs a declaration file. */
 export { readArguments } from './arguments.mjs';
 export { verdictOf } from './verdict.mjs';
 export { rows } from './rows.mjs';

@@ -3,8 +3,9 @@ import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 
 /**
- * A rival that is no dependency of the library's has a `package.json` beside its subjects, and gets its packages there: it may need
- * another Nest than ours. Peer ranges are not enforced, since some lag behind the versions that they run on.
+ * A rival that is no dependency of the library has a `package.json` beside its subjects, and its packages are
+ * installed there: it may need another version of Nest. Peer ranges are not enforced, since some lag behind
+ * the versions that they run on.
  */
 export function installPeers(name) {
   const folder = fileURLToPath(new URL(`subjects/${name}/`, import.meta.url));

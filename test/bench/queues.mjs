@@ -8,7 +8,7 @@ export const prefetch = 500;
 const settleMs = 500;
 export const quorum = { durable: true, arguments: { 'x-queue-type': 'quorum' } };
 
-/** How a subject looks after its queue: by a connection that has no part in what is measured. */
+/** Manages the queue of a subject, by a connection that takes no part in the measurement. */
 export class Queue {
   name;
   #model;
@@ -26,7 +26,10 @@ export class Queue {
     await this.#channel.assertQueue(this.name, quorum);
   }
 
-  /** Fills the queue with confirmed messages. All subjects get the properties that our client writes; `wrap` makes another body of it. */
+  /**
+   * Fills the queue with confirmed messages. All subjects get the properties that stork's client writes;
+   * `wrap` changes the body.
+   */
   async fill(messages, wrap = (data) => data) {
     await pump(messages, prefetch, (i) => {
       const options = {
@@ -46,14 +49,18 @@ export class Queue {
   }
 
   /**
-   * Before a consumer goes. Acknowledgements go on for a moment after the last handler has ended, in some clients and in the broker, whose
-   * channel drops those that its quorum queue has not taken; and nothing tells when that moment is over.
+   * Called before a consumer is closed. Some clients, and the broker, process acknowledgements for a moment
+   * after the last handler has ended; closing the channel drops those that its quorum queue has not applied,
+   * and no event signals that all are.
    */
   async settled() {
     await setTimeout(settleMs);
   }
 
-  /** Once the consumer is gone, what was not settled is back: so this tells whether everything was. */
+  /**
+   * After the consumer is closed the broker requeues unsettled messages, so an empty queue proves that all
+   * were settled.
+   */
   async expect(messages, name = this.name) {
     const { messageCount } = await this.#channel.checkQueue(name);
     if (messageCount !== messages)

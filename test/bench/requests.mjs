@@ -3,8 +3,8 @@ import { pump } from './pump.mjs';
 import { Tally } from './tally.mjs';
 
 /**
- * One round of requests to an echo. Caller and server share the process, so that what both cost counts. `begin` gets the round's tally for
- * the server.
+ * One round of requests to an echo handler. Caller and server share the process, so that the cost of both
+ * counts. `begin` gets the round's tally for the server.
  */
 export async function roundOfRequests({ messages, inFlight, begin, request }) {
   const tally = new Tally(messages);

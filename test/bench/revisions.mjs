@@ -24,7 +24,7 @@ export async function rowsOf(revision, rows) {
   return comparable;
 }
 
-/** Compares the working tree with the revision, prints tables and verdicts, gives the lines for `--json`. */
+/** Compares the working tree with the revision, prints tables and results, returns the lines for `--json`. */
 export async function compareWithRevision(rows, revision, { rounds, profile, addressOf }) {
   console.log(`old: ${revision.name} (${revision.title}); new: this working tree`);
   const results = [];

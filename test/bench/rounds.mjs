@@ -34,7 +34,7 @@ function resultOf(row, against, ourMs, theirMs) {
   return {
     row: row.name,
     against,
-    // Of throughputs, so above 1 we are faster.
+    // Of throughputs, so above 1 the library is faster.
     ...summary(ourMs.map((ms, i) => theirMs[i] / ms)),
     rounds: ourMs.length,
     ours: perSecond(ourMs),

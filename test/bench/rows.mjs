@@ -1,7 +1,7 @@
 /**
- * What is compared. The subject of a row lies in `subjects/<name>/<module>.mjs`; ours is `stork`. On a broker everybody gets the same:
- * quorum queue, prefetch 500, `noDelay`; or topics of as many partitions, 1 000 keys, kafkajs as it comes; 250 bytes of JSON. Ours runs with
- * every default policy.
+ * The compared rows. The subject of a row lies in `subjects/<name>/<module>.mjs`; the library's is `stork`.
+ * On a broker all subjects use the same settings: quorum queue, prefetch 500, `noDelay`; or topics of as many
+ * partitions, 1 000 keys, kafkajs with its defaults; 250 bytes of JSON. Stork runs with every default policy.
  */
 export const rows = [
   {

@@ -33,18 +33,19 @@ export class Subject {
     const profiling = profile !== undefined ? ['--cpu-prof', `--cpu-prof-dir=${profile}`] : [];
     this.#child = fork(fileURLToPath(new URL('child.mjs', import.meta.url)), [], {
       execArgv: ['--expose-gc', ...profiling],
-      // Under `test` kafkajs retries by other rules; the other notice is of no use to a bench.
+      // With NODE_ENV=test kafkajs uses other retry settings; the other variable silences its partitioner
+      // warning.
       env: { ...process.env, NODE_ENV: 'production', KAFKAJS_NO_PARTITIONER_WARNING: '1' },
     });
     this.#ended = new Promise((resolve) => void this.#child.once('exit', resolve));
   }
 
-  /** Milliseconds; rejects where the counts of the round do not add up. */
+  /** Milliseconds; rejects if the counts of the round do not add up. */
   round() {
     return this.#ask({ round: true });
   }
 
-  /** Has it delete its queues and end; rejects where something is left that should not be. */
+  /** Lets the subject delete its queues and end; rejects if it leaves unexpected messages. */
   async close() {
     const timer = setTimeout(() => this.#child.kill('SIGKILL'), closeTimeoutMs);
     try {

@@ -8,7 +8,7 @@ const columns = [
   ['theirs/s', ({ theirs }) => perSecond(theirs)],
 ];
 
-/** Three decimals, so that a ratio just below the verdict's threshold is not shown as one that reaches it. */
+/** Three decimals, so that a ratio just below the threshold is not shown as one that reaches it. */
 const revisionColumns = [
   ['row', ({ row }) => row],
   ['old/s', ({ theirs }) => perSecond(theirs)],

@@ -1,6 +1,6 @@
 import { firstNumber } from './order.mjs';
 
-/** Who was handled in a round, and when the first and the last of them. */
+/** The handled messages of a round, and the times of the first and the last. */
 export class Tally {
   #seen;
   #left;
@@ -19,7 +19,7 @@ export class Tally {
     this.#left = messages;
   }
 
-  /** For handlers that take their time: the round begins with the first of them, not with its end. */
+  /** For slow handlers: the round begins when the first of them starts, not when it ends. */
   began() {
     if (this.#beganAt === 0) this.#beganAt = performance.now();
   }
@@ -32,7 +32,7 @@ export class Tally {
     else if (--this.#left === 0) this.#finish();
   }
 
-  /** Milliseconds from the first to the last; throws where not every message was handled exactly once. */
+  /** Milliseconds from the first to the last; throws unless every message was handled exactly once. */
   elapsed() {
     const counts = `${this.#left} not handled, ${this.#doubles} more than once, ${this.#strangers} never sent`;
     if (this.#left + this.#doubles + this.#strangers > 0) throw new Error(`counts do not add up: ${counts}`);

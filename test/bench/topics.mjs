@@ -8,7 +8,10 @@ const fillBatch = 1_000;
 const pollMs = 50;
 const settleTimeoutMs = 10_000;
 
-/** How long a fetch without records waits. Ours has it by default; kafkajs's five seconds would only make each consumer's end take that long. */
+/**
+ * How long a fetch without records waits: stork's default. With kafkajs's default of five seconds closing a
+ * consumer would take that long.
+ */
 export const fetchWaitMs = 250;
 
 /** The key of the i-th message. */
@@ -16,9 +19,9 @@ export function keyOf(i) {
   return `k-${i % keys}`;
 }
 
-/** How a subject looks after its topic: by a client that has no part in what is measured. */
+/** Manages the topic of a subject, by a client that takes no part in the measurement. */
 export class Topic {
-  /** Also how the names of all companions and groups must begin. */
+  /** Also the prefix of the names of its retry, dead letter and reply topics and of its groups. */
   name;
   #partitions;
   #admin;
@@ -45,7 +48,7 @@ export class Topic {
     });
   }
 
-  /** Fills the topic, all partitions alike. All subjects get the headers that our client writes. */
+  /** Fills the topic, all partitions equally. All subjects get the headers that stork's client writes. */
   async fill(messages) {
     for (let first = 0; first < messages; first += fillBatch) {
       const count = Math.min(fillBatch, messages - first);
@@ -57,8 +60,8 @@ export class Topic {
   }
 
   /**
-   * Before a consumer goes: waits until its group has committed all that is in the topic, which is after the last handler has ended. Throws
-   * where it never does.
+   * Called before a consumer is closed: waits until its group has committed the end offsets, after the last
+   * handler has ended. Throws if it never does.
    */
   async settled(group) {
     const deadline = performance.now() + settleTimeoutMs;
@@ -71,7 +74,9 @@ export class Topic {
     }
   }
 
-  /** Throws where the topic does not hold what was filled in and `messages` more, which somebody else has written. */
+  /**
+   * Throws unless the topic holds the filled messages and `messages` more, which the subject has published.
+   */
   async expect(messages) {
     this.#written += messages;
     const end = await this.#end(this.name);
@@ -79,7 +84,7 @@ export class Topic {
       throw new Error(`counts do not add up: ${end} messages in ${this.name}, not ${this.#written}`);
   }
 
-  /** Throws where something is in one of the topic's companions of that kind. */
+  /** Throws if the retry or dead letter topic with that suffix holds a record. */
   async expectNone(suffix) {
     const name = `${this.name}${suffix}`;
     if (!(await this.#admin.listTopics()).includes(name)) return;

@@ -73,10 +73,10 @@ export const guarantees: readonly Guarantee[] = [
     tests: {
       [loss]: ['reconnects after a lost connection: consuming, publishing, requests'],
       'e2e/rabbitmq/publish.spec.ts': [
-        'keeps what is sent while the broker is away, in order and within the bound',
+        'buffers publishes while the broker is unavailable, in order and up to the limit',
       ],
       'e2e/kafka/produce-loss.spec.ts': [
-        'holds as many as it may while the broker is away, and confirms all of them in order when it is back',
+        'buffers up to its limit while the broker is unavailable, and confirms all in order when it is back',
       ],
     },
   },
@@ -95,8 +95,8 @@ export const guarantees: readonly Guarantee[] = [
     tests: {
       [retry]: ['continues counting attempts after a restart'],
       'e2e/kafka/retry-topics.spec.ts': [
-        'a restart resets neither the due time nor the number of the run',
-        'a rebalance changes nothing for what waits',
+        'a restart resets neither the due time nor the attempt number',
+        'a rebalance changes nothing for waiting records',
       ],
     },
   },
@@ -105,10 +105,10 @@ export const guarantees: readonly Guarantee[] = [
     tests: {
       [retry]: ['delays neither the source nor a shorter delay'],
       'e2e/rabbitmq/retry-delays.spec.ts': [
-        'of a second and of a minute at once: never early, at most a second late, and nothing is held up',
+        'of a second and of a minute at once: never early, at most a second late, and no message is delayed by another',
       ],
       'e2e/kafka/retry-delays.spec.ts': [
-        'of a second and of a minute at once: never early, at most a second late, and nothing is held up',
+        'of a second and of a minute at once: never early, at most a second late, and no message is delayed by another',
       ],
     },
   },
@@ -161,10 +161,10 @@ export const guarantees: readonly Guarantee[] = [
     what: 'Every queue has a delivery limit, and messages beyond it are dead-lettered where they can be replayed',
     tests: {
       'e2e/rabbitmq/dead-letters-write.spec.ts': [
-        'of headers nested 5 000 deep come by the delivery limit, while healthy messages are handled',
+        'of headers nested 5 000 deep are created by the delivery limit, while healthy messages are handled',
       ],
       'e2e/rabbitmq/restarts.spec.ts': [
-        '25 times with 50 messages in flight puts none of them away and loses none',
+        '25 times with 50 messages in flight dead-letters none of them and loses none',
       ],
       'e2e/rabbitmq/dead-letters-broker.spec.ts': [
         '$reason are shown with their reason, and go back with the pattern they had',
@@ -190,10 +190,10 @@ export const guarantees: readonly Guarantee[] = [
     tests: {
       'e2e/rabbitmq/dead-letters-write.spec.ts': [
         'are written again after their queue was deleted',
-        'wait while their queue refuses them, and are written when it takes them again',
+        'wait while their queue refuses them, and are written when it accepts them again',
       ],
       'e2e/kafka/hostile.spec.ts': [
-        'that no dead letter can hold stays in its partition and blocks nothing else',
+        'that exceeds the limit of the dead letter topic stays in its partition and blocks no other',
       ],
     },
   },
@@ -229,7 +229,7 @@ export const guarantees: readonly Guarantee[] = [
         'lists %i dead letters in the same order 50 times, and moves none',
       ],
       'e2e/kafka/dead-letters.spec.ts': [
-        'finds what a failing handler left, the same each time, and commits nothing',
+        'lists the dead letters of a failing handler, the same each time, and commits nothing',
       ],
     },
   },
@@ -238,10 +238,10 @@ export const guarantees: readonly Guarantee[] = [
     tests: {
       [replay]: ['replays each once, in order, unchanged, and its attempts start at 1'],
       'e2e/rabbitmq/dead-letters.spec.ts': [
-        'replays only to the queue that failed, though an exchange fills two, and begins anew',
+        'replays only to the queue that failed, though an exchange routes to two, and attempts start at 1',
       ],
       'e2e/kafka/retry-topics.spec.ts': [
-        'what is written to the one of 0 runs at once, by the handler that it names and no other group',
+        'the one of 0 ms is handled at once, by the handler that the record names and by no other group',
       ],
     },
   },
@@ -255,14 +255,14 @@ export const guarantees: readonly Guarantee[] = [
         'respects rate',
       ],
       'e2e/kafka/dead-letters.spec.ts': [
-        'does none twice and none not at all, whenever its process is killed',
+        'replays each dead letter exactly once, whenever its process is killed',
       ],
       'e2e/rabbitmq/dead-letters-loss.spec.ts': [
-        'loses nothing where the link is cut in a replay, and doubles at most the $window in hand',
+        'loses nothing if the connection is cut during a replay, and duplicates at most the $window in flight',
       ],
       'e2e/cli.e2e.spec.ts': [
-        'killed during a replay and run again it loses nothing and duplicates at most one dead letter',
-        'killed during a replay and run again it neither loses nor duplicates a dead letter',
+        'killed during a replay and run again, it loses nothing and duplicates at most one dead letter',
+        'killed during a replay and run again, it neither loses nor duplicates a dead letter',
       ],
     },
   },
@@ -275,8 +275,8 @@ export const guarantees: readonly Guarantee[] = [
         'repeats a reply unchanged: bytes, text, null, nothing',
         'handles nothing twice after a restart if the store persists',
       ],
-      [kills.rabbitmq]: ['runs no message again of which the store knows that it is done: begun'],
-      [kills.kafka]: ['runs no record again of which the store knows that it is done: begun'],
+      [kills.rabbitmq]: ['handles no message again that the store has marked as done: begun'],
+      [kills.kafka]: ['handles no record again that the store has marked as done: begun'],
     },
   },
   {
@@ -306,8 +306,8 @@ export const guarantees: readonly Guarantee[] = [
         'handles messages without the store if the handler allows it',
       ],
       'e2e/redis/faults.spec.ts': [
-        'is killed and started again: fails by name meanwhile, keeps nothing waiting, remembers what it stored',
-        'that is full: says so by name, writes nothing, and still renews and releases',
+        'is killed and started again: rejects with a named error meanwhile, queues no command, keeps stored keys',
+        'that is out of memory: rejects with a named error, writes nothing, and still renews and releases',
       ],
     },
   },
@@ -349,13 +349,13 @@ export const guarantees: readonly Guarantee[] = [
     what: 'Never silently dead: consumers recover from closed channels and deleted queues and topics',
     tests: {
       'e2e/rabbitmq/server-loss.spec.ts': [
-        'comes back when the broker ends the channel because of consumer_timeout',
+        'recovers when the broker closes the channel because of consumer_timeout',
       ],
       'e2e/rabbitmq/loss.spec.ts': [
-        'of the queue under a running consumer brings it back, whatever is being settled',
+        'of the queue under a running consumer declares it again, whatever is being settled',
       ],
       'e2e/kafka/topics-gone.spec.ts': [
-        'one is deleted and made again with %s in it: read from its beginning, the other goes on',
+        'one is deleted and created again with %s in it: read from its beginning, the other continues',
       ],
     },
   },
@@ -367,10 +367,10 @@ export const guarantees: readonly Guarantee[] = [
         'dead-letters a body above maxBodyBytes without decoding it',
       ],
       'e2e/rabbitmq/requests.spec.ts': [
-        'and events of other programs are read whatever their properties say',
+        'and events of other clients are read whatever the types of their properties',
       ],
       'e2e/kafka/hostile.spec.ts': [
-        'in a body becomes a dead letter with its bytes, and the partition goes on',
+        'in a body becomes a dead letter with its bytes, and the partition continues',
       ],
     },
   },

@@ -13,7 +13,7 @@ import { root, run, type Running } from './tour-support.js';
 const limitMs = 240_000;
 const many = 500;
 
-/** As it was built; where it looks is said by the arguments alone. */
+/** Runs the built command line; broker and source come from the arguments only. */
 function dlq(args: readonly string[]): Running {
   const main = join(root, 'dist', 'cli', 'main.js');
   const env = { RABBITMQ_URL: '', QUEUE_NAME: '', DLQ_NAME: '', KAFKA_BROKERS: '', KAFKA_GROUP_ID: '' };
@@ -109,17 +109,18 @@ describe.skipIf(url === undefined)('the command line on RabbitMQ', () => {
   );
 
   it(
-    'killed during a replay and run again it loses nothing and duplicates at most one dead letter',
+    'killed during a replay and run again, it loses nothing and duplicates at most one dead letter',
     async () => {
       const { queue, dlq: store } = await fillDeadLetterQueue(raw(), many);
       const killed = dlq(['replay', ...at(queue), '--yes', '--rate', '50']);
       await eventually(async () => ((await raw().count(queue)) >= 100 ? true : undefined), '100 replayed');
       killed.child.kill('SIGKILL');
       expect((await killed.ended).code).toBeNull();
-      // The broker gives back what the killed process held once it sees that it is gone.
+      // The broker requeues the unacknowledged messages of the killed process when it notices the closed
+      // connection.
       await eventually(
         async () => ((await raw().count(queue)) + (await raw().count(store)) >= many ? true : undefined),
-        'every letter to be back',
+        'every dead letter to be requeued',
       );
       expect(await raw().count(store)).toBeGreaterThan(0);
 
@@ -135,7 +136,7 @@ describe.skipIf(url === undefined)('the command line on RabbitMQ', () => {
   );
 
   it(
-    'interrupted it says how far it came and how to go on',
+    'interrupted, it reports its progress and how to continue',
     async () => {
       const { queue, dlq: store } = await fillDeadLetterQueue(raw(), 200);
       const running = dlq(['replay', ...at(queue), '--yes', '--rate', '20']);
@@ -157,7 +158,7 @@ describe.skipIf(url === undefined)('the command line on RabbitMQ', () => {
   );
 
   it(
-    'discards, and does not mind a reader that has seen enough',
+    'discards, and tolerates a reader that closes the pipe early',
     async () => {
       const { queue, dlq: store } = await fillDeadLetterQueue(raw(), 300);
       const command = `"${process.execPath}" dist/cli/main.js dlq list --max 300 --json | head -n 1; echo "\${PIPESTATUS[0]}"`;
@@ -258,7 +259,7 @@ describe.skipIf(brokers === undefined)('the command line on Kafka', () => {
   );
 
   it(
-    'killed during a replay and run again it neither loses nor duplicates a dead letter',
+    'killed during a replay and run again, it neither loses nor duplicates a dead letter',
     async () => {
       const topic = await raw().topic(2);
       const group = raw().name();
@@ -278,7 +279,7 @@ describe.skipIf(brokers === undefined)('the command line on Kafka', () => {
       });
       const killed = dlq(['replay', ...at(topic, group), '--yes', '--rate', '50']);
       const target = `${topic}.retry.${group}.0`;
-      // A topic that was made a moment ago may have no leader yet.
+      // A new topic may have no leader yet.
       const written = (): Promise<number> =>
         raw()
           .reader.records(target)
@@ -309,7 +310,7 @@ describe.skipIf(brokers === undefined)('the command line on Kafka', () => {
   );
 
   it(
-    'finds no topic and no broker',
+    'reports a missing topic and an unreachable broker',
     async () => {
       const topic = raw().name();
       const address = `127.0.0.1:${await unusedPort()}`;
@@ -328,7 +329,7 @@ describe.skipIf(brokers === undefined)('the command line on Kafka', () => {
   );
 });
 
-it('wrong usage is told without a broker', async () => {
+it('reports wrong usage without connecting to a broker', async () => {
   const { code, stdout, stderr } = await dlq(['list']).ended;
   expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
   expect(stderr).toContain('no broker is given');

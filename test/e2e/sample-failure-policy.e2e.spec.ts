@@ -7,7 +7,7 @@ import { root, run, type Ended } from './tour-support.js';
 
 const limitMs = 240_000;
 
-/** What each chapter shows, without the times. Where two things happen at once, either may be first. */
+/** The lines of each chapter, without times. Of two concurrent events, either may be first. */
 const chapters = [
   [
     'SH-1  attempt 1 of at most 3: Error: the till is busy',
@@ -48,7 +48,7 @@ describe('the sample of failure policies', () => {
   const checkout = useOwnCheckout('dist');
 
   it(
-    'tells its story as a person starts it, and ends by itself',
+    'prints its report when started as documented, and ends by itself',
     async () => {
       const { code, stdout, stderr } = await run('npx', ['nest', 'start', 'failure-policy'], {
         limitMs: limitMs - 5_000,
@@ -65,7 +65,7 @@ describe('the sample of failure policies', () => {
 
   const rabbitmqUrl = inject('rabbitmqUrl');
   it.skipIf(rabbitmqUrl === undefined)(
-    'tells the same on RabbitMQ, and leaves nothing behind',
+    'prints the same report on RabbitMQ, and leaves nothing behind',
     async () => {
       const { code, stdout, stderr } = await sampleRun('--broker', 'rabbitmq');
 
@@ -81,7 +81,7 @@ describe('the sample of failure policies', () => {
 
   const kafkaBrokers = inject('kafkaBrokers');
   it.skipIf(kafkaBrokers === undefined)(
-    'tells the same on Kafka, and leaves nothing behind',
+    'prints the same report on Kafka, and leaves nothing behind',
     async () => {
       const { code, stdout, stderr } = await sampleRun('--broker', 'kafka');
 
@@ -95,7 +95,7 @@ describe('the sample of failure policies', () => {
   );
 
   it(
-    'says in one line which brokers there are',
+    'lists the known brokers in one line',
     async () => {
       const { code, stdout, stderr } = await sampleRun('--broker', 'nonsense');
 
@@ -114,7 +114,7 @@ describe('the sample of failure policies', () => {
   }
 });
 
-/** A claim that did not hold says FAILED, and is none of these rows. */
+/** A failed check prints FAILED, and is none of these rows. */
 function chaptersOf(stdout: string): string[][] {
   const [, ...texts] = stdout.split(/^ {2}\d\. .+$/m);
   return texts.map((text) =>
@@ -122,7 +122,7 @@ function chaptersOf(stdout: string): string[][] {
   );
 }
 
-/** Whether the shown times say that nothing was early. */
+/** Whether the printed times show that nothing was early. */
 function waitsOf(stdout: string): { readonly inProcess: readonly boolean[]; readonly redelivered: boolean } {
   const at = (row: string): number => Number(new RegExp(`(\\d+) ms {2}${row}`).exec(stdout)![1]);
   // Rounded to milliseconds.

@@ -6,7 +6,7 @@ import { memory, MemoryBroker, type MemoryOptions } from 'nestjs-stork/memory';
 import { readText } from '../../lib/core/message/headers.js';
 import { eventually } from '../contract/app.js';
 
-/** A module with memory queues that a test can look into. */
+/** A module with memory queues that a test can inspect. */
 export class Shop {
   readonly broker = new MemoryBroker();
   readonly queue = `e2e.${randomUUID().slice(0, 13)}`;

@@ -31,7 +31,7 @@ describe.skipIf(brokers === undefined)('the tour on Kafka', () => {
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
   it(
-    'tells the same story as without a broker, and leaves nothing behind',
+    'prints the same report as without a broker, and leaves nothing behind',
     async () => {
       const state = join(folder, 'alone.jsonl');
       const { code, stdout, stderr } = await tour(brokers!, '--state', state).ended;
@@ -48,7 +48,7 @@ describe.skipIf(brokers === undefined)('the tour on Kafka', () => {
   );
 
   it(
-    'goes on when Kafka is killed and started again, and loses nothing',
+    'continues when Kafka is killed and started again, and loses nothing',
     async () => {
       const server = await throwAway('kafka', { version: inject('kafkaVersion') });
       onTestFinished(server.remove);
@@ -67,7 +67,7 @@ describe.skipIf(brokers === undefined)('the tour on Kafka', () => {
   );
 
   it(
-    'a shop that is killed and started again gives each line the outcome that it has anyway',
+    'a shop that is killed and started again gives each line the same outcome',
     async () => {
       const topic = `stork-tour.${randomUUID().slice(0, 8)}`;
       const state = join(folder, 'killed.jsonl');
@@ -93,7 +93,7 @@ describe.skipIf(brokers === undefined)('the tour on Kafka', () => {
   );
 
   it(
-    'says in one line that no broker answers, and what helps',
+    'reports in one line that no broker is reachable, and the fix',
     async () => {
       const port = await unusedPort();
       const began = performance.now();
@@ -113,7 +113,9 @@ function tour(addresses: readonly string[], ...args: readonly string[]): Running
   return tourWith([], addresses, ...args);
 }
 
-/** As it was built, without npm: of that a signal would only reach npm. What comes first is for Node. */
+/**
+ * Runs the built tour without npm, which would receive the signal instead. The first arguments are for Node.
+ */
 function tourWith(
   nodeArgs: readonly string[],
   addresses: readonly string[],

@@ -31,7 +31,7 @@ describe.skipIf(rabbitmqUrl === undefined)('the tour on RabbitMQ', () => {
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
   it(
-    'tells the same story as without a broker, and leaves nothing behind',
+    'prints the same report as without a broker, and leaves nothing behind',
     async () => {
       const state = join(folder, 'alone.jsonl');
       const { code, stdout, stderr } = await tour(rabbitmqUrl!, '--state', state).ended;
@@ -50,11 +50,12 @@ describe.skipIf(rabbitmqUrl === undefined)('the tour on RabbitMQ', () => {
   );
 
   it(
-    'goes on when RabbitMQ is killed and started again, and loses nothing',
+    'continues when RabbitMQ is killed and started again, and loses nothing',
     async () => {
       const server = await throwAway('rabbitmq');
       onTestFinished(server.remove);
-      // Queues that were declared a moment ago may not survive a kill of RabbitMQ 3.10: at this pace the kill comes after 10 s.
+      // Newly declared queues may not survive a kill of RabbitMQ 3.10: at this rate the kill happens after 10
+      // s.
       const running = tour(server.url, '--pace', '50');
       onTestFinished(() => void running.child.kill('SIGKILL'));
       await running.shows('500 of 1 000');
@@ -70,7 +71,7 @@ describe.skipIf(rabbitmqUrl === undefined)('the tour on RabbitMQ', () => {
   );
 
   it(
-    'a shop that is killed and started again gives each line the outcome that it has anyway',
+    'a shop that is killed and started again gives each line the same outcome',
     async () => {
       const queue = `stork-tour.${randomUUID().slice(0, 8)}`;
       const state = join(folder, 'killed.jsonl');
@@ -96,7 +97,7 @@ describe.skipIf(rabbitmqUrl === undefined)('the tour on RabbitMQ', () => {
   );
 
   it(
-    'says in one line that no broker answers, and what helps',
+    'reports in one line that no broker is reachable, and the fix',
     async () => {
       const port = await unusedPort();
       const begun = performance.now();
@@ -119,7 +120,9 @@ function tour(url: string, ...args: readonly string[]): Running {
   return tourWith([], url, ...args);
 }
 
-/** As it was built, without npm: of that a signal would only reach npm. What comes first is for Node. */
+/**
+ * Runs the built tour without npm, which would receive the signal instead. The first arguments are for Node.
+ */
 function tourWith(nodeArgs: readonly string[], url: string, ...args: readonly string[]): Running {
   const main = join(root, '.build', 'sample', '01-tour', 'main.js');
   return run(process.execPath, [...nodeArgs, main, '--broker', 'rabbitmq', ...args], {

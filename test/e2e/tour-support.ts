@@ -15,7 +15,7 @@ export interface Ended {
 export interface Running {
   readonly child: ChildProcess;
   readonly ended: Promise<Ended>;
-  /** Resolves as soon as the output has `text`; rejects where it ends without. */
+  /** Resolves as soon as the output contains `text`; rejects if it ends without. */
   shows(text: string): Promise<void>;
 }
 
@@ -42,7 +42,7 @@ export function run(command: string, args: readonly string[], options: RunOption
   const ended = new Promise<Ended>((resolve, reject) => {
     child.on('error', reject);
     child.on('close', (code) => {
-      // What npm itself remarks is left out.
+      // Messages of npm itself are removed.
       const stderr = Buffer.concat(err)
         .toString()
         .replace(/^npm .*\n/gm, '');
@@ -51,17 +51,20 @@ export function run(command: string, args: readonly string[], options: RunOption
   });
   const shows = (text: string): Promise<void> =>
     new Promise((resolve, reject) => {
-      const look = (): void => {
+      const check = (): void => {
         if (stdout().includes(text)) resolve();
       };
-      child.stdout.on('data', look);
+      child.stdout.on('data', check);
       ended.then(() => reject(new Error(`ended without "${text}": ${stdout()}`)), reject);
-      look();
+      check();
     });
   return { child, ended, shows };
 }
 
-/** Arguments for Node under which a program kills itself as soon as it has printed `text`: from outside that may be too late. */
+/**
+ * Arguments for Node under which a program kills itself as soon as it has printed `text`: from outside that
+ * may be too late.
+ */
 export function killingAt(text: string, folder: string): readonly string[] {
   const preload = join(folder, 'kill.mjs');
   writeFileSync(
@@ -85,7 +88,7 @@ export function countsIn(stdout: string): Record<string, number> {
   return Object.fromEntries([...rows].map(([, name, count]) => [name!, Number(count!.replaceAll(' ', ''))]));
 }
 
-/** What the file of a `--state` says became of each line; undefined where it says nothing. */
+/** The outcome of each line in the file of a `--state`; undefined where it has none. */
 export function outcomesIn(path: string): (string | undefined)[] {
   const outcomes = Array.from({ length: outcomesByRules().length }, (): string | undefined => undefined);
   const text = existsSync(path) ? readFileSync(path, 'utf8') : '';
@@ -96,7 +99,7 @@ export function outcomesIn(path: string): (string | undefined)[] {
   return outcomes;
 }
 
-/** What should become of the lines, by rules that share nothing with the tour. */
+/** The expected outcomes of the lines, by rules that are independent of the tour. */
 export function countByRules(): Record<string, number> {
   const counts: Record<string, number> = {
     handled: 0,

@@ -60,7 +60,7 @@ describe('the tour', () => {
   );
 
   it(
-    'says in one line which brokers there are',
+    'lists the known brokers in one line',
     async () => {
       const { code, stdout, stderr } = await npmStart('--', '--broker', 'nonsense');
 

@@ -37,7 +37,7 @@ export default async function setup(project: TestProject): Promise<() => Promise
   project.provide('rabbitmqUrl', rabbitmq.url);
   project.provide('kafkaBrokers', kafka.brokers);
   project.provide('redisUrl', redis.url);
-  // Whoever brought one up before wants it to stay.
+  // Brokers that already ran are left running.
   const ours = needed.filter((_, i) => !wereUp[i]);
   return async () => void (await Promise.all(ours.map((name) => stop(name, options))));
 }

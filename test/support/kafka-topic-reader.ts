@@ -10,7 +10,7 @@ export interface StoredRecord {
   readonly headers: IHeaders;
 }
 
-/** As kafkajs decodes it; its own types leave it open. */
+/** As kafkajs decodes it; its types do not declare it. */
 interface FetchResponse {
   readonly responses: readonly {
     readonly partitions: readonly {
@@ -35,13 +35,14 @@ interface Topic {
 }
 
 /**
- * Looks at topics without a group: what is known of a topic is kept, so that asking again costs one request that brings only what
- * is new. kafkajs shows its requests to nobody but an assigner, which is told them when a consumer is made.
+ * Reads topics without a group. Read records are cached, so that the next call sends one request that returns
+ * only new ones. kafkajs exposes its cluster only to a partition assigner, which gets it when a consumer is
+ * created.
  */
 export class KafkaTopicReader {
   readonly #consumer;
   readonly #topics = new Map<string, Topic>();
-  /** Two fetches at once would keep the same records twice. */
+  /** Two concurrent fetches would cache the same records twice. */
   readonly #underWay = new Map<string, Promise<readonly StoredRecord[]>>();
   #cluster!: Cluster;
 
@@ -66,7 +67,7 @@ export class KafkaTopicReader {
     await this.#consumer.disconnect();
   }
 
-  /** Every record, oldest first, those of aborted transactions too; none where there is no such topic. */
+  /** Every record, oldest first, those of aborted transactions too; none if the topic does not exist. */
   records(topic: string): Promise<readonly StoredRecord[]> {
     const before = this.#underWay.get(topic);
     if (before !== undefined) return before;
@@ -75,7 +76,7 @@ export class KafkaTopicReader {
     return reading;
   }
 
-  /** A leader that has just begun refuses for a moment, and who leads may have changed since it was asked. */
+  /** A new leader refuses for a moment, and the leader may have changed since the metadata was fetched. */
   #readUntilDone(name: string): Promise<readonly StoredRecord[]> {
     let isRepeated = false;
     return untilDone(async () => {

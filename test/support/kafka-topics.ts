@@ -4,8 +4,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 const limitMs = 30_000;
 
 /**
- * Makes the topic unless it is there, and resolves when its leaders answer: brokers may hear of it, and of what they lead, only after the
- * controller has confirmed it.
+ * Creates the topic unless it exists, and resolves when its leaders respond: brokers may learn of it, and of
+ * the partitions that they lead, only after the controller has confirmed it.
  */
 export async function createTopic(
   admin: Admin,
@@ -19,12 +19,12 @@ export async function createTopic(
   await untilDone(() => admin.fetchTopicOffsets(topic), isLeaderUnknown);
 }
 
-/** Resolves when the broker that is asked has heard of the topic. */
+/** Resolves when the broker's metadata contains the topic. */
 export async function untilKnown(admin: Admin, topic: string): Promise<void> {
   await untilDone(() => admin.fetchTopicMetadata({ topics: [topic] }));
 }
 
-/** What the group has committed of the topic, by partition; those of which it has nothing are left out. */
+/** The committed offsets of the group, by partition; partitions without one are left out. */
 export async function committedOffsets(
   admin: Admin,
   groupId: string,
@@ -37,7 +37,9 @@ export async function committedOffsets(
   return new Map(entries.filter(([, offset]) => offset >= 0));
 }
 
-/** A broker that has just begun, or a topic or group that has, is refused for a moment, which kafkajs does not wait for. */
+/**
+ * A new broker, topic or group fails with a retriable error for a moment, which kafkajs does not wait for.
+ */
 export async function untilDone<T>(
   ask: () => Promise<T>,
   isRefusal: (error: unknown) => boolean = isRetriable,

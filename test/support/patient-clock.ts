@@ -1,6 +1,6 @@
 import { systemClock, type StorkClock } from '../../lib/core/runtime/clock.js';
 
-/** Timers take ten times as long: a shutdown has the time that a busy machine needs, and still an end. */
+/** Timers take ten times as long: on a busy machine a shutdown is not cut short, and still has a deadline. */
 export const patientClock: StorkClock = {
   ...systemClock,
   setTimer: (ms, fire) => systemClock.setTimer(ms * 10, fire),

@@ -4,9 +4,9 @@ import { startProxy, type TcpProxy } from './tcp-proxy.js';
 
 /** A Kafka of its own that can be reached directly and through a proxy that a test can cut. */
 export interface ProxiedKafka {
-  /** `brokers` is the direct way. */
+  /** `brokers` is the direct address. */
   readonly server: ThrowAway<'kafka'>;
-  /** Clients that begin here learn no other address. */
+  /** Clients that connect here learn no other address. */
   readonly proxied: readonly string[];
   readonly proxy: TcpProxy;
   close(): Promise<void>;
@@ -15,7 +15,7 @@ export interface ProxiedKafka {
 export async function startProxiedKafka(
   options: Pick<ThrowAwayOptions, 'version' | 'config'> = {},
 ): Promise<ProxiedKafka> {
-  // The broker has to be told the proxy's address, the proxy the broker's: one of the two ports is chosen before.
+  // The broker needs the proxy's address, the proxy the broker's: one of the two ports is chosen before.
   const port = await freePort();
   const proxy = await startProxy({ host: '127.0.0.1', port });
   const address = `127.0.0.1:${proxy.port}`;

@@ -1,12 +1,12 @@
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 
-/** A network between a client and a broker that a test can break. */
+/** A proxy between a client and a broker that a test can break. */
 export interface TcpProxy {
   readonly port: number;
-  /** Resets every connection; new ones are taken. */
+  /** Resets every connection; new ones are accepted. */
   cut(): void;
-  /** Resets every connection, and those that come, until `restore`. */
+  /** Resets every connection, new ones included, until `restore`. */
   breakOff(): void;
   restore(): void;
   close(): Promise<void>;
@@ -20,7 +20,7 @@ export async function startProxy(target: {
   let isBroken = false;
   const keep = (socket: Socket): Socket => {
     sockets.add(socket);
-    // The other end's reset arrives here as an error; that is what a cut is for.
+    // The reset of the other end arrives as an error, which a cut causes on purpose.
     return socket.on('error', () => {}).on('close', () => sockets.delete(socket));
   };
   const server = createServer((client) => {

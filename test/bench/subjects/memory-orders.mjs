@@ -6,14 +6,17 @@ import { startApp } from './stork/app.mjs';
 
 const queue = 'orders';
 
-/** A worker of ours on the memory driver, its queue filled before each round. `on`: decorators of its handler; `module`: makes the options of an application's module. */
+/**
+ * A stork worker on the memory driver, its queue filled before each round. `on`: decorators of its handler;
+ * `module`: creates the options of StorkModule.
+ */
 export async function openOnMemory({ messages }, { on = [], module = () => ({}) } = {}) {
   const broker = new MemoryBroker();
   let tally;
   let rounds = 0;
   const controllers = [countingController((order) => tally.handled(order), on)];
   const start = () => startApp(memory({ queue, broker, concurrency: 100 }), controllers, module());
-  // Declares the queue, so that it can be filled before somebody consumes.
+  // Declares the queue, so that it can be filled before a consumer starts.
   await (await start()).close();
   const fill = () => {
     rounds++;
@@ -21,7 +24,7 @@ export async function openOnMemory({ messages }, { on = [], module = () => ({}) 
       const properties = {
         contentType: 'application/json',
         type: pattern,
-        // Of its own in each round: an idempotent handler knows those of the one before.
+        // New ids in each round: an idempotent handler would skip those of an earlier round.
         messageId: `m-${rounds}-${i}`,
         timestamp: Date.now(),
       };

@@ -9,7 +9,7 @@ class PassThrough {
   }
 }
 
-/** The one controller of the rows on memory: a handler that does nothing but count, and an interceptor that does nothing at all. */
+/** The controller of the rows on memory: a handler that only counts, and an interceptor that does nothing. */
 export function countingController(handled, more = []) {
   class Orders {
     created(order) {

@@ -2,7 +2,7 @@ import { setTimeout } from 'node:timers/promises';
 
 const handlerMs = 10;
 
-/** What the handlers of the row `kafka-slow-handler` do. */
+/** The work of the handlers of the row `kafka-slow-handler`. */
 export async function slowly(tally, order) {
   tally.began();
   await setTimeout(handlerMs);

@@ -27,7 +27,7 @@ class Probe {
 const controllers = [Probe];
 const patternHeader = 'kind';
 
-/** What a controller with one handler looks like. */
+/** A controller with one handler. */
 function handling(pattern: unknown) {
   @Controller()
   class Billing {
@@ -37,13 +37,13 @@ function handling(pattern: unknown) {
   return [Billing];
 }
 
-/** Everything that an error says, its causes included. */
+/** The message of an error and of its causes. */
 function allOf(error: unknown): string {
   if (!(error instanceof Error)) return '';
   return `${error.message}\n${error.stack}\n${JSON.stringify(error)}\n${allOf(error.cause)}`;
 }
 
-/** A server on `port` that hands everything on to a broker. */
+/** A server on `port` that forwards everything to a broker. */
 async function forwardTo(target: number, server: Server, port: number): Promise<void> {
   const sockets = new Set<Socket>();
   const take = (client: Socket): void => {
@@ -88,7 +88,7 @@ describe('Kafka: options', () => {
     },
   );
 
-  it('name everything that is wrong', async () => {
+  it('name every invalid option', async () => {
     const problems = await problemsOf({
       brokers: undefined,
       topics: [],
@@ -119,7 +119,7 @@ describe('Kafka: options', () => {
     );
   });
 
-  it('refuse a revokeTimeoutMs in which the group would throw us out', async () => {
+  it('refuse a revokeTimeoutMs so long that the group would remove the member', async () => {
     const problems = await problemsOf({ brokers: ['h:1'], sessionTimeoutMs: 6_000, revokeTimeoutMs: 5_000 });
     expect(problems['revokeTimeoutMs']).toContain('at most 4000');
     expect(
@@ -127,7 +127,7 @@ describe('Kafka: options', () => {
     ).toHaveProperty('heartbeatIntervalMs');
   });
 
-  it('keep a password out of what they say', async () => {
+  it('contain no password', async () => {
     const sasl = { mechanism: 'PLAIN', username: 'me', password: 's3cret' };
     const { error } = await refusal({ controllers, options: { brokers: ['h:1'], sasl: sasl as never } });
     expect(error.message).toContain('transports.main.sasl');
@@ -135,7 +135,7 @@ describe('Kafka: options', () => {
   });
 
   it.each([[{ cmd: 'charge' }], ['order.*'], ['a/b'], ['x'.repeat(250)]])(
-    'refuse the pattern %j where it would be a topic, and say what to do',
+    'refuse the pattern %j where it would be a topic, and name the fix',
     async (pattern) => {
       const { error } = await refusal({ controllers: handling(pattern), options: { brokers: ['h:1'] } });
       expect(error).toBeInstanceOf(StorkConfigError);
@@ -161,7 +161,7 @@ describe('Kafka: options', () => {
       expect(error.message).toContain(said);
   });
 
-  it('come from the environment where nothing else is said', () => {
+  it('come from the environment where no option sets them', () => {
     vi.stubEnv('KAFKA_BROKERS', 'one:1, two:2');
     vi.stubEnv('KAFKA_GROUP_ID', 'billing');
     onTestFinished(() => void vi.unstubAllEnvs());
@@ -179,7 +179,7 @@ describe('Kafka: options', () => {
 describe.skipIf(brokers === undefined)('Kafka: start', () => {
   const foreign = useForeign();
 
-  it('gives up after startTimeoutMs where nobody listens, and says why', async () => {
+  it('fails after startTimeoutMs if nothing listens on the port, and reports the reason', async () => {
     const port = await freePort();
     const options = {
       brokers: [`127.0.0.1:${port}`],
@@ -196,7 +196,7 @@ describe.skipIf(brokers === undefined)('Kafka: start', () => {
     expect(tookMs).toBeLessThan(25_000);
   });
 
-  it('gives up after startTimeoutMs where somebody listens and says nothing', async () => {
+  it('fails after startTimeoutMs if the server accepts the connection and never responds', async () => {
     const sockets = new Set<Socket>();
     const mute = createServer((socket) => sockets.add(socket)).listen(0, '127.0.0.1');
     await once(mute, 'listening');
@@ -212,7 +212,7 @@ describe.skipIf(brokers === undefined)('Kafka: start', () => {
     expect(tookMs).toBeLessThan(10_000);
   });
 
-  it('ends at once where the application is closed meanwhile', async () => {
+  it('ends at once if the application is closed meanwhile', async () => {
     const options = { brokers: [`127.0.0.1:${await freePort()}`], topic: 'never', patternHeader };
     const built = await buildApp({ controllers, options });
     const outcome = built.app.listen().catch((error: unknown) => error);
@@ -223,7 +223,7 @@ describe.skipIf(brokers === undefined)('Kafka: start', () => {
     expect(performance.now() - began).toBeLessThan(10_000);
   });
 
-  it('begins by the address that answers', async () => {
+  it('connects through the address that responds', async () => {
     const topic = await foreign().topic();
     const { service } = await startKafkaApp({
       controllers,
@@ -247,7 +247,7 @@ describe.skipIf(brokers === undefined)('Kafka: start', () => {
     await startKafkaApp({ controllers, options: { clusterId, topic, patternHeader } });
   });
 
-  it('refuses a group that others hold by another protocol', async () => {
+  it('refuses a group whose members use another protocol', async () => {
     const topic = await foreign().topic();
     const groupId = uniqueTopic();
     const other: Consumer = foreign().kafka.consumer({
@@ -284,11 +284,11 @@ function login(mechanism: 'plain' | 'scram-sha-256' | 'scram-sha-512', given = p
 
 describe.skipIf(brokers === undefined)('Kafka: a broker of its own', () => {
   let server: ThrowAway<'kafka'>;
-  /** Plain, without a login; names itself by `address`, where nobody listens unless a test does. */
+  /** Plaintext, without a login; advertises `address`, on which nothing listens unless a test does. */
   let port: number;
   let address: string;
 
-  // A broker is started, which takes longer on a busy machine than a hook may by default.
+  // Starting a broker on a busy machine takes longer than the default hook timeout.
   vi.setConfig({ hookTimeout: 180_000 });
   beforeAll(async () => {
     if (brokers === undefined) return;
@@ -307,11 +307,16 @@ describe.skipIf(brokers === undefined)('Kafka: a broker of its own', () => {
     return { controllers, options: { topic, patternHeader, ...options } };
   };
 
-  it.each(['plain', 'scram-sha-256', 'scram-sha-512'] as const)('lets in by %s', async (mechanism) => {
-    const { client, service } = await startKafkaApp(app({ brokers: server.brokers, sasl: login(mechanism) }));
-    await client.publish('probe', 1);
-    expect(service.state()['main']!.connection.value).toBe('ready');
-  });
+  it.each(['plain', 'scram-sha-256', 'scram-sha-512'] as const)(
+    'accepts a login by %s',
+    async (mechanism) => {
+      const { client, service } = await startKafkaApp(
+        app({ brokers: server.brokers, sasl: login(mechanism) }),
+      );
+      await client.publish('probe', 1);
+      expect(service.state()['main']!.connection.value).toBe('ready');
+    },
+  );
 
   it.each([
     ['password by plain', login('plain', 's3cret-wrong')],
@@ -331,7 +336,7 @@ describe.skipIf(brokers === undefined)('Kafka: a broker of its own', () => {
     expect(tookMs).toBeLessThan(10_000);
   });
 
-  it('says what is wrong where a login is needed and none is given', async () => {
+  it('reports a missing login where the broker requires one', async () => {
     const { error } = await refusal({
       ...app({ brokers: server.brokers }),
       module: { startTimeoutMs: 8_000 },
@@ -340,7 +345,7 @@ describe.skipIf(brokers === undefined)('Kafka: a broker of its own', () => {
     expect(error.message).toContain('sasl');
   });
 
-  it('names the address by which the brokers name themselves where it cannot be reached', async () => {
+  it('names the advertised address if it cannot be reached', async () => {
     const { error, tookMs } = await refusal({
       ...app({ brokers: [`127.0.0.1:${port}`] }),
       module: { startTimeoutMs: 8_000 },
@@ -351,7 +356,7 @@ describe.skipIf(brokers === undefined)('Kafka: a broker of its own', () => {
     expect(tookMs).toBeLessThan(25_000);
   });
 
-  it('that comes up within startTimeoutMs is waited for', async () => {
+  it('that starts within startTimeoutMs is waited for', async () => {
     const built = await buildApp(app({ brokers: [address] }));
     onTestFinished(built.close);
     const listening = built.app.listen();
@@ -361,7 +366,7 @@ describe.skipIf(brokers === undefined)('Kafka: a broker of its own', () => {
     await built.client.publish('probe', 1);
   });
 
-  it('with a certificate that is trusted is spoken to by TLS, another is refused by its name', async () => {
+  it('with a trusted certificate is connected to by TLS; an untrusted certificate is refused by name', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'stork-tls-'));
     onTestFinished(() => rm(folder, { recursive: true }));
     const [keyFile, certFile] = [join(folder, 'key.pem'), join(folder, 'cert.pem')];

@@ -5,7 +5,7 @@ import type { KafkaContext } from 'nestjs-stork/kafka';
 import { throwAwayCluster, type ClusterNode, type ThrowAwayCluster } from '../../support/brokers/index.mjs';
 import { createTopic, untilKnown } from '../../support/kafka-topics.js';
 import { Foreign, refusal, startKafkaApp, uniqueTopic } from './kafka-app.js';
-import { brokers, Ledger, startSender } from './support-produce.js';
+import { brokers, PublishLog, startSender } from './support-produce.js';
 
 interface Handled {
   readonly n: number;
@@ -14,13 +14,13 @@ interface Handled {
 }
 
 const partitions = 6;
-/** As long as a node's death takes to be noticed, and some. */
-const patienceMs = 90_000;
+/** Longer than the cluster takes to notice the loss of a node. */
+const timeoutMs = 90_000;
 const limitMs = 300_000;
 const config = [
-  // A node that dies is missed after so long; one that is only busy must not be.
+  // A killed node is fenced after this time; a busy node must not be.
   'broker.session.timeout.ms=7000',
-  // Leaders move when the test wants it.
+  // Leaders move only when the test moves them.
   'auto.leader.rebalance.enable=false',
 ];
 
@@ -44,7 +44,7 @@ describe.skipIf(brokers === undefined)('Kafka: three brokers', () => {
   }
 
   async function knownTo(address: string, topic: string): Promise<void> {
-    // As long as a client knows nothing it asks the node that it was given.
+    // Without metadata a client sends its requests to the seed node.
     const { admin } = new Foreign([address]);
     await admin.connect();
     try {
@@ -54,7 +54,7 @@ describe.skipIf(brokers === undefined)('Kafka: three brokers', () => {
     }
   }
 
-  /** Resolves when every replica of the topic has everything. */
+  /** Resolves when every replica of the topic is in sync. */
   async function inSync(topic: string): Promise<void> {
     const isWhole = async (): Promise<boolean> => {
       const { topics } = await beside.admin
@@ -62,7 +62,7 @@ describe.skipIf(brokers === undefined)('Kafka: three brokers', () => {
         .catch(() => ({ topics: [] }));
       return topics.length > 0 && topics.every((one) => one.partitions.every(({ isr }) => isr.length === 3));
     };
-    await expect.poll(isWhole, { timeout: patienceMs, interval: 100 }).toBe(true);
+    await expect.poll(isWhole, { timeout: timeoutMs, interval: 100 }).toBe(true);
   }
 
   async function leaderOf(topic: string, partition: number): Promise<ClusterNode> {
@@ -71,7 +71,7 @@ describe.skipIf(brokers === undefined)('Kafka: three brokers', () => {
     return cluster!.nodes.find(({ id }) => id === leader)!;
   }
 
-  /** Who looks at a log afterwards must not remember who led it before. */
+  /** A log is read afterwards without cached metadata of its former leader. */
   async function recordsOf(topic: string, count: number) {
     const reader = new Foreign(cluster!.brokers);
     await reader.reader.connect();
@@ -90,34 +90,34 @@ describe.skipIf(brokers === undefined)('Kafka: three brokers', () => {
     async (way, idempotent) => {
       const topic = await newTopic();
       const { client, connection } = await startSender({ brokers: cluster!.brokers, idempotent });
-      // One after another in each partition, all partitions side by side.
-      const ledger = new Ledger(client, topic, (n) => ({ partition: n % partitions }));
-      const load = ledger.load(60);
-      await expect.poll(() => ledger.confirmed.length).toBeGreaterThan(500);
+      // Sequentially within a partition, all partitions in parallel.
+      const publishLog = new PublishLog(client, topic, (n) => ({ partition: n % partitions }));
+      const load = publishLog.load(60);
+      await expect.poll(() => publishLog.confirmed.length).toBeGreaterThan(500);
       const node = await leaderOf(topic, 0);
       await (way === 'killed' ? node.kill() : node.stop());
-      const last = ledger.count;
+      const last = publishLog.count;
       const isThrough = (): boolean => {
-        const after = ledger.confirmed.filter((n) => n > last + 60);
+        const after = publishLog.confirmed.filter((n) => n > last + 60);
         return new Set(after.map((n) => n % partitions)).size === partitions;
       };
-      await expect.poll(isThrough, { timeout: patienceMs, interval: 100 }).toBe(true);
+      await expect.poll(isThrough, { timeout: timeoutMs, interval: 100 }).toBe(true);
       await load.stop();
       await node.start();
-      const { confirmed, ...failures } = ledger.outcomes;
+      const { confirmed, ...failures } = publishLog.outcomes;
       console.log(
-        `leader ${way}: longest wait for a confirmation ${Math.round(ledger.longestGapMs)} ms, ` +
+        `leader ${way}: longest wait for a confirmation ${Math.round(publishLog.longestGapMs)} ms, ` +
           `${confirmed} confirmed, ${JSON.stringify(failures)}`,
       );
       expect(Object.keys(failures).filter((code) => code !== 'PUBLISH_UNCONFIRMED')).toEqual([]);
-      expect(ledger.lies(await recordsOf(topic, confirmed!), idempotent ? 0 : 1)).toEqual([]);
+      expect(publishLog.lies(await recordsOf(topic, confirmed!), idempotent ? 0 : 1)).toEqual([]);
       expect(connection().value).toBe('ready');
     },
     limitMs,
   );
 
   it.each(['leader', 'coordinator'] as const)(
-    'a %s is killed under consuming and producing: nothing is lost, only what was not committed comes again',
+    'a %s is killed while messages are consumed and produced: nothing is lost, only uncommitted records are redelivered',
     async (who) => {
       const topic = await newTopic();
       const handled: Handled[] = [];
@@ -137,48 +137,48 @@ describe.skipIf(brokers === undefined)('Kafka: three brokers', () => {
         controllers: [Consumer],
         options: { brokers: cluster!.brokers, partitions, sessionTimeoutMs: 6_000, heartbeatIntervalMs: 500 },
       });
-      const ledger = new Ledger(client, topic, (n) => ({ partition: n % partitions }));
-      const load = ledger.load(30);
+      const publishLog = new PublishLog(client, topic, (n) => ({ partition: n % partitions }));
+      const load = publishLog.load(30);
       await expect.poll(() => handled.length).toBeGreaterThan(1_000);
       const node = await (who === 'leader' ? leaderOf(topic, 0) : coordinatorOf(groupId));
       const committed = await beside.admin.fetchOffsets({ groupId, topics: [topic] });
       await node.kill();
       lastAt = performance.now();
       longestMs = 0;
-      const after = ledger.count + 300;
+      const after = publishLog.count + 300;
       await expect
-        .poll(() => handled.filter(({ n }) => n > after).length, { timeout: patienceMs, interval: 100 })
+        .poll(() => handled.filter(({ n }) => n > after).length, { timeout: timeoutMs, interval: 100 })
         .toBeGreaterThan(300);
       await load.stop();
       const seen = (): ReadonlySet<number> => new Set(handled.map(({ n }) => n));
       const missing = (): readonly number[] => {
         const known = seen();
-        return ledger.confirmed.filter((n) => !known.has(n));
+        return publishLog.confirmed.filter((n) => !known.has(n));
       };
-      await expect.poll(missing, { timeout: patienceMs, interval: 100 }).toEqual([]);
+      await expect.poll(missing, { timeout: timeoutMs, interval: 100 }).toEqual([]);
       const again = comesAgain(handled);
       console.log(
         `${who} killed: longest wait for a message ${Math.round(longestMs)} ms, for a confirmation ` +
-          `${Math.round(ledger.longestGapMs)} ms; ${handled.length} handled, ${again.length} of them again; ` +
-          JSON.stringify(ledger.outcomes),
+          `${Math.round(publishLog.longestGapMs)} ms; ${handled.length} handled, ${again.length} of them again; ` +
+          JSON.stringify(publishLog.outcomes),
       );
       const offsets = new Map(committed[0]!.partitions.map((one) => [one.partition, Number(one.offset)]));
       expect(again.filter(({ partition, offset }) => offset < offsets.get(partition)!)).toEqual([]);
       expect(overtakings(handled)).toEqual([]);
       await node.start();
-      expect(ledger.lies(await recordsOf(topic, ledger.confirmed.length), 1)).toEqual([]);
+      expect(publishLog.lies(await recordsOf(topic, publishLog.confirmed.length), 1)).toEqual([]);
     },
     limitMs,
   );
 
   async function coordinatorOf(groupId: string): Promise<ClusterNode> {
-    // Of the topic that holds what groups have committed, the leader of the group's partition.
+    // The coordinator is the leader of the group's partition of __consumer_offsets.
     const { topics } = await beside.admin.fetchTopicMetadata({ topics: ['__consumer_offsets'] });
     const count = topics[0]!.partitions.length;
     return leaderOf('__consumer_offsets', Math.abs(javaHash(groupId)) % count);
   }
 
-  it('does not start on another cluster than the one that is named', async () => {
+  it('does not start on a cluster other than the configured one', async () => {
     const { clusterId } = await beside.admin.describeCluster();
     const other = 'AAAAAAAAAAAAAAAAAAAAAA';
     const { error } = await refusal({ options: { brokers: cluster!.brokers, clusterId: other } });
@@ -192,7 +192,7 @@ describe.skipIf(brokers === undefined)('Kafka: three brokers', () => {
   }, 180_000);
 });
 
-/** Every run of a record but its first. */
+/** Every attempt of a record except the first. */
 function comesAgain(handled: readonly Handled[]): readonly Handled[] {
   const seen = new Set<string>();
   return handled.filter(({ partition, offset }) => {
@@ -203,7 +203,7 @@ function comesAgain(handled: readonly Handled[]): readonly Handled[] {
   });
 }
 
-/** First runs that came behind a later record of their partition. */
+/** First attempts that came after a later record of their partition. */
 function overtakings(handled: readonly Handled[]): readonly Handled[] {
   const last = new Map<number, number>();
   const again = new Set(comesAgain(handled));
@@ -215,7 +215,7 @@ function overtakings(handled: readonly Handled[]): readonly Handled[] {
   });
 }
 
-/** By which Kafka finds a group's partition. */
+/** The hash by which Kafka chooses the partition of a group. */
 function javaHash(text: string): number {
   let hash = 0;
   for (let i = 0; i < text.length; i++) hash = (Math.imul(hash, 31) + text.charCodeAt(i)) | 0;

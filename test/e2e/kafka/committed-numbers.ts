@@ -1,6 +1,6 @@
 import { eventually, uniqueName, type Raw } from './support.js';
 
-/** What whoever reads only what is committed finds in a topic up to its present end, sorted. */
+/** The numbers that a read_committed consumer reads from a topic up to its current end, sorted. */
 export async function committedNumbers(raw: Raw, topic: string): Promise<number[]> {
   const ends = await raw.admin.fetchTopicOffsets(topic);
   const open = new Map(

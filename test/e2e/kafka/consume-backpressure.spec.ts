@@ -12,25 +12,28 @@ import {
   useRaw,
 } from './support.js';
 
-/** `STORK_KAFKA_RECORDS=1000000` for the long run. */
+/** `STORK_KAFKA_RECORDS=1000000` for the long version. */
 const records = Number(process.env['STORK_KAFKA_RECORDS'] ?? 80_000);
 
 type Maker = (this: kafkajs.Kafka, config?: ConsumerConfig) => Consumer;
 
-/** Few enough that the log takes many. */
+/** Small enough that reading the log takes many fetches. */
 const smallFetches = { maxBytesPerPartition: 16 * 1024 };
 
-/** How often the client fetched, and how often it slept because all was paused. */
+/** How often the client fetched, and how often it slept because every partition was paused. */
 interface Fetches {
   count: number;
   /** Durations in milliseconds. */
   readonly took: number[];
   records: number;
-  /** How much of a time, in milliseconds since the epoch, the broker took to answer with records. */
+  /**
+   * How long within an interval, in milliseconds since the Unix epoch, fetches that return records waited for
+   * the broker.
+   */
   readonly waitedMs: (since: number, until: number) => number;
 }
 
-describe.skipIf(brokers === undefined)('Kafka: a log that is longer than memory', () => {
+describe.skipIf(brokers === undefined)('Kafka: a log that is larger than memory', () => {
   const raw = useRaw();
 
   async function fill(topic: string, partitions: number): Promise<void> {
@@ -45,7 +48,7 @@ describe.skipIf(brokers === undefined)('Kafka: a log that is longer than memory'
     }
   }
 
-  /** Looks on as the client makes its consumers. */
+  /** Observes the consumers that the client creates. */
   function watchFetches(): Fetches {
     const answers: { readonly since: number; readonly until: number }[] = [];
     const waitedMs: Fetches['waitedMs'] = (since, until) =>
@@ -64,7 +67,7 @@ describe.skipIf(brokers === undefined)('Kafka: a log that is longer than memory'
         fetches.took.push(payload.duration);
       });
       made.on('consumer.network.request', ({ payload: { apiName, size, sentAt, duration } }) => {
-        // One without records waits for some as long as it may: that is the client's doing.
+        // A fetch without records waits for up to maxWaitTimeInMs, which is not the library's delay.
         if (apiName === 'Fetch' && size > 1_000) answers.push({ since: sentAt, until: sentAt + duration });
       });
       made.on('consumer.start_batch_process', ({ payload }) => {
@@ -76,7 +79,7 @@ describe.skipIf(brokers === undefined)('Kafka: a log that is longer than memory'
     return fetches;
   }
 
-  it('is read at the pace of slow handlers: memory has a bound, and it goes on at once', async () => {
+  it('is read at the pace of slow handlers: memory is bounded, and reading continues at once', async () => {
     const [topic, group] = [await raw().topic(4), uniqueName()];
     await fill(topic, 4);
     const fetches = watchFetches();
@@ -92,7 +95,7 @@ describe.skipIf(brokers === undefined)('Kafka: a log that is longer than memory'
       handlers: { [topic]: handle },
       options: { fromBeginning: true, fetch: smallFetches },
     });
-    // Nothing more comes while all is full: only sleeps of the client.
+    // While every buffer is full the client fetches nothing and only sleeps.
     await eventually(() => (state().inFlight > 0 ? true : undefined), 'the first records');
     await later(3_000);
     const held = process.memoryUsage().heapUsed - heapBefore;
@@ -115,14 +118,14 @@ describe.skipIf(brokers === undefined)('Kafka: a log that is longer than memory'
     gate = new Gate();
   }, 200_000);
 
-  it('is read at full speed by fast handlers: while the client sleeps there is enough to do', async () => {
+  it('is read at full speed by fast handlers: the buffers do not run empty while the client sleeps', async () => {
     const [topic, group] = [await raw().topic(4), uniqueName()];
     await fill(topic, 4);
     const fetches = watchFetches();
     let count = 0;
     let stalls = 0;
     let last = 0;
-    // Moments in which the process had a turn: without them it was starved, and nothing could have gone on.
+    // Turns of the event loop: without them the process was starved and could not have continued.
     let turns = 0;
     let turnsBefore = 0;
     const turning = setInterval(() => turns++, 10);
@@ -145,12 +148,12 @@ describe.skipIf(brokers === undefined)('Kafka: a log that is longer than memory'
     console.log(
       `${records} records, ${perSecond} per second, ${fetches.count} fetches, of which ${slept} slept, ${stalls} stalls`,
     );
-    // How often it slept depends on the machine's speed; that nobody waited for it does not.
+    // How often the client slept depends on the machine's speed; that no handler waited for it does not.
     expect(stalls, 'stalls').toBeLessThanOrEqual(2);
     await raw().settled(group, topic);
   }, 200_000);
 
-  it('goes on within moments when a handler that held everything ends', async () => {
+  it('continues at once when the handler that blocked every partition ends', async () => {
     const [topic, group] = [await raw().topic(1), uniqueName()];
     const gate = new Gate();
     const seen = new Seen<number>();
@@ -169,7 +172,7 @@ describe.skipIf(brokers === undefined)('Kafka: a log that is longer than memory'
     const began = Date.now();
     gate.open();
     await seen.count(10_000);
-    // A hundred times the gap: with a sleep of the client after each it would be twenty-five seconds.
+    // A hundred times the gap: one sleep of the client after each would take twenty-five seconds.
     expect(Date.now() - began).toBeLessThan(15_000);
     await raw().settled(group, topic);
   });

@@ -7,7 +7,7 @@ import { brokers, eventually, later, range, Seen, startKafkaApp, uniqueName, use
 
 const root = fileURLToPath(new URL('../../../', import.meta.url));
 
-/** LZ4 frames of one block that is not compressed: brokers accept them, and nobody needs a library. */
+/** LZ4 frames of one uncompressed block: brokers accept them, and the test needs no LZ4 library. */
 const head = Buffer.from('04224d18604082', 'hex');
 const frames: CompressionCodec = {
   compress: (bytes) => Buffer.concat([head, lengthOf(bytes), bytes, Buffer.alloc(4)]),
@@ -20,7 +20,7 @@ function lengthOf(bytes: Buffer): Buffer {
   return length;
 }
 
-/** The client's registry is one for the process, so whoever knows the codec is another process. */
+/** kafkajs keeps one codec registry per process, so the producer that knows the codec is another process. */
 async function sendPacked(topic: string, partition: number, bodies: readonly unknown[]): Promise<void> {
   const program = `
     import kafkajs from 'kafkajs';
@@ -44,10 +44,10 @@ async function sendPacked(topic: string, partition: number, bodies: readonly unk
   });
 }
 
-describe.skipIf(brokers === undefined)('Kafka: records that are packed', () => {
+describe.skipIf(brokers === undefined)('Kafka: compressed records', () => {
   const raw = useRaw();
 
-  it('with gzip are read, and ours are read by others', async () => {
+  it('with gzip are read, and ours are read by other clients', async () => {
     const [topic, group] = [await raw().topic(1), uniqueName()];
     const seen = new Seen<number>();
     const handlers = { [topic]: (body: unknown) => seen.add(body as number) };
@@ -60,7 +60,7 @@ describe.skipIf(brokers === undefined)('Kafka: records that are packed', () => {
     expect((await raw().reader.records(topic)).map(({ value }) => Number(value))).toEqual(range(0, 200));
   });
 
-  it('in a codec that nobody has given block the consumer, say so, and are read once it is given', async () => {
+  it('in an unregistered codec block the consumer, are logged, and are read once the codec is registered', async () => {
     const [packed, group] = [await raw().topic(2), uniqueName()];
     const beside = await raw().topic(1);
     const seen = new Seen<number>();
@@ -78,14 +78,14 @@ describe.skipIf(brokers === undefined)('Kafka: records that are packed', () => {
     }, 'the codec to be named');
     expect(reason.toLowerCase()).toContain('lz4');
     expect(reason).toContain('compressionCodecs');
-    // However often it tries, it never looks well.
+    // However often it retries, it never becomes ready.
     const values = new Set<string>();
     for (const until = Date.now() + 3_000; Date.now() < until; await later(5)) {
       values.add(service.state()['main']!.connection.value);
     }
     expect([...values]).toEqual(['blocked']);
     expect(seen.all.filter((n) => n >= 10 && n < 30)).toEqual([]);
-    // One broker's answer holds all of its partitions.
+    // One fetch response holds all partitions of the broker.
     await raw().send(beside, [1_001]);
     expect((await raw().committed(group, packed)).get(0)).toBe(5);
     await close();

@@ -14,16 +14,16 @@ import {
 const sessionTimeoutMs = 8_000;
 const slowMs = 3 * sessionTimeoutMs;
 
-describe.skipIf(brokers === undefined)('Kafka: handlers that take long', () => {
+describe.skipIf(brokers === undefined)('Kafka: slow handlers', () => {
   const raw = useRaw();
 
-  it('of three sessions cost neither the membership nor a second run, and others go on meanwhile', async () => {
+  it('that take three sessions cause neither a rebalance nor a second attempt, and other partitions continue', async () => {
     const [topic, group] = [await raw().topic(3), uniqueName()];
     const seen = new Seen<number>();
-    const runs: string[] = [];
+    const attempts: string[] = [];
     const gate = new Gate();
     const handle = async (body: unknown): Promise<void> => {
-      runs.push(String(body));
+      attempts.push(String(body));
       if (body === 'slow') {
         await later(slowMs);
         await gate.opened;
@@ -35,8 +35,8 @@ describe.skipIf(brokers === undefined)('Kafka: handlers that take long', () => {
       options: { sessionTimeoutMs },
     });
     await raw().send(topic, ['slow'], { partition: 0 });
-    await eventually(() => (runs.includes('slow') ? true : undefined), 'the slow one to begin');
-    // The window is smaller than what waits behind it.
+    await eventually(() => (attempts.includes('slow') ? true : undefined), 'the slow one to begin');
+    // The gap is smaller than the number of records behind the slow one.
     await raw().send(topic, range(0, 200), { partition: 0 });
     for (const round of range(0, 6)) {
       await raw().send(topic, range(1_000 + round * 10, 10), { partition: 1 + (round % 2) });
@@ -47,13 +47,13 @@ describe.skipIf(brokers === undefined)('Kafka: handlers that take long', () => {
     gate.open();
     await seen.count(260, 60_000);
     await raw().settled(group, topic);
-    expect(runs.length).toBe(261);
+    expect(attempts.length).toBe(261);
     expect(seen.all.filter((n) => n < 1_000)).toEqual(range(0, 200));
     expect(state().counts).toMatchObject({ handled: 261 });
     expect(state().counts.rebalances).toBeUndefined();
   }, 180_000);
 
-  it('and never end hold their partition at the gap, and it goes on when they do', async () => {
+  it('that do not end block their partition at the gap, and it continues when they do', async () => {
     const [topic, group] = [await raw().topic(2), uniqueName()];
     const gate = new Gate();
     const seen = new Seen<number>();
@@ -63,7 +63,7 @@ describe.skipIf(brokers === undefined)('Kafka: handlers that take long', () => {
     };
     await startKafkaApp({ group, handlers: { [topic]: handle }, options: { maxOffsetGap: 500 } });
     await raw().send(topic, ['stuck'], { partition: 0, key: 'a' });
-    // Other keys of its partition go on up to the gap, others' partitions beyond it.
+    // Other keys of its partition continue up to the gap, other partitions beyond it.
     for (const round of range(0, 20)) {
       const messages = range(round * 100, 100).map((n) => ({
         key: `k${n % 7}`,
@@ -83,7 +83,7 @@ describe.skipIf(brokers === undefined)('Kafka: handlers that take long', () => {
     expect(new Set(seen.all).size).toBe(3_000);
   });
 
-  it('with many of its key behind them leave the others alone', async () => {
+  it('with many messages of their key waiting delay no other key', async () => {
     const [topic, group] = [await raw().topic(2), uniqueName()];
     const gate = new Gate();
     const seen = new Seen<string>();
@@ -122,7 +122,7 @@ describe.skipIf(brokers === undefined)('Kafka: handlers that take long', () => {
     expect(seen.all.length).toBe(500);
   });
 
-  it('and fail become dead letters, and their partition continues', async () => {
+  it('that fail are dead-lettered, and their partition continues', async () => {
     const [topic, group] = [await raw().topic(2), uniqueName()];
     const seen = new Seen<number>();
     const handle = (body: unknown): void => {

@@ -19,7 +19,7 @@ describe.skipIf(brokers === undefined)('Kafka: stopping', () => {
     await raw().producer.send({ topic, messages });
   }
 
-  it('waits for the handlers at work; what they settled is committed and nothing comes again', async () => {
+  it('waits for running handlers; what they settled is committed and nothing is redelivered', async () => {
     const [topic, group] = [await raw().topic(3), uniqueName()];
     const begun = new Seen<number>();
     const gate = new Gate();
@@ -50,7 +50,7 @@ describe.skipIf(brokers === undefined)('Kafka: stopping', () => {
     expect([...ended.all, ...again.all].toSorted((a, b) => a - b)).toEqual(range(0, 120));
   });
 
-  it('gives up on handlers that do not end in time; only those come again, not what was settled behind them', async () => {
+  it('aborts handlers that exceed the drain timeout; only their records are redelivered, not later settled ones', async () => {
     const [topic, group] = [await raw().topic(1), uniqueName()];
     const gate = new Gate();
     const settled = new Seen<number>();
@@ -74,11 +74,11 @@ describe.skipIf(brokers === undefined)('Kafka: stopping', () => {
     expect(again.all.toSorted((a, b) => a - b)).toEqual([3, 103, 203, 303, 403]);
   });
 
-  it('of a member that never got a partition, or before it had one, leaves nothing behind', async () => {
+  it('of a member without a partition, or before its first assignment, leaves the group', async () => {
     const [topic, group] = [await raw().topic(1), uniqueName()];
     const seen = new Seen<number>();
     const handlers = { [topic]: (body: unknown) => seen.add(body as number) };
-    // Whoever did not leave would be a member for longer than the test waits.
+    // A member that did not leave would stay in the group for longer than the test waits.
     const options = { sessionTimeoutMs: 60_000 };
     const members = await Promise.all(range(0, 3).map(() => startKafkaApp({ group, handlers, options })));
     await Promise.all(members.map(({ close }) => close()));

@@ -1,13 +1,13 @@
 import { Socket } from 'node:net';
 import { openStore, replayAll } from './dead-letter-stores.js';
 
-// Replays every letter, as a process of its own that kills itself in the middle.
+// Replays every dead letter, in a process of its own that kills itself in the middle.
 
 export interface ReplayerSettings {
   readonly brokers: readonly string[];
   readonly group: string;
   readonly source: string;
-  /** Which request to a broker, of those that the replay takes, is the one that it does not survive. */
+  /** The request to a broker, counted from the start of the replay, at which the process kills itself. */
   readonly diesAtRequest: number;
 }
 
@@ -18,7 +18,7 @@ const original = prototype.write;
 let requests = 0;
 prototype.write = function (...given) {
   const isLast = ++requests === diesAtRequest;
-  // Every other one is not even sent.
+  // With an even number it dies before the request is sent, with an odd number after.
   if (isLast && diesAtRequest % 2 === 0) process.kill(process.pid, 'SIGKILL');
   const sent = original.apply(this, given);
   if (isLast) setTimeout(() => process.kill(process.pid, 'SIGKILL'), 2);

@@ -9,7 +9,7 @@ import {
 } from '../../../lib/core/dead-letter/admin/dead-letter-operations.js';
 import { kafka, type KafkaOptions } from 'nestjs-stork/kafka';
 
-/** What a transport that only looks at dead letters says. */
+/** Warnings and errors of the transports that this file opens. */
 export const warnings: string[] = [];
 
 const logger = {
@@ -19,7 +19,7 @@ const logger = {
   error: (line: string) => void warnings.push(line),
 };
 
-export interface Desk {
+export interface OpenedStore {
   readonly store: DeadLetterStore;
   readonly close: () => Promise<void>;
 }
@@ -28,7 +28,7 @@ export interface Desk {
 export async function openStore(
   options: Partial<KafkaOptions> & Pick<KafkaOptions, 'brokers'>,
   place: DeadLetterLocation,
-): Promise<Desk> {
+): Promise<OpenedStore> {
   const environment = {
     name: 'main',
     clock: systemClock,
@@ -54,7 +54,7 @@ export interface ReplayAll {
   readonly onProgress?: (progress: DeadLetterProgress) => void;
 }
 
-/** As fast as it goes. */
+/** Replays without a rate limit. */
 export function replayAll(
   store: DeadLetterStore,
   { filter = {}, signal = new AbortController().signal, window, onProgress = () => {} }: ReplayAll = {},

@@ -9,7 +9,7 @@ import { brokers, Raw, range, uniqueName } from './support.js';
 
 const count = 400;
 
-describe.skipIf(brokers === undefined)('Kafka: dead letters over a network that breaks', () => {
+describe.skipIf(brokers === undefined)('Kafka: dead letters over a failing network', () => {
   let own: ProxiedKafka | undefined;
   let raw: Raw;
 
@@ -46,7 +46,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters over a network that 
     }
   }
 
-  it('says that it was lost, and replays the rest later: none twice, none not at all', async () => {
+  it('rejects when the connection is lost, and replays the rest later: each dead letter exactly once', async () => {
     const { source, group, store } = await open();
     const errors: unknown[] = [];
     let isDone = false;
@@ -64,7 +64,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters over a network that 
     }
     expect(errors.length).toBeGreaterThan(0);
     const lost = { code: expect.stringMatching(/^(CONNECTION_LOST|PUBLISH_UNCONFIRMED)$/) };
-    // So is said also where the broker has ended what was open for too long.
+    // The same error is reported when the broker has aborted a transaction that was open for too long.
     const overtaken = { message: expect.stringContaining('another process has started to replay') };
     for (const error of errors) {
       const isOvertaken = isStorkError(error) && error.code === 'PUBLISH_REJECTED';
@@ -74,7 +74,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters over a network that 
     expect(warnings).toEqual([]);
   }, 180_000);
 
-  it('gives up where nobody answers, and leaves off at once when it is told to', async () => {
+  it('times out if the broker does not respond, and stops at once when the signal aborts', async () => {
     const { store } = await open();
     const breakOff = ({ message }: StoredDeadLetter): DeadLetterAction => {
       own!.proxy.breakOff();
@@ -92,7 +92,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters over a network that 
     const stopped = performance.now();
     stop.abort(new Error('enough'));
     await expect(passing).rejects.toThrow('enough');
-    // A second is what it leaves to what is on its way; without the signal it waits for fifteen.
+    // After an abort it waits a second for requests in flight; without the signal it waits fifteen.
     expect(performance.now() - stopped).toBeLessThan(8_000);
     own!.proxy.restore();
     expect(await replayAll(store)).toMatchObject({ done: count });

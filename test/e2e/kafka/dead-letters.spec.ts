@@ -30,7 +30,7 @@ interface PreparedDeadLetter {
   readonly headers?: IHeaders;
 }
 
-/** As a consumer of ours writes it. */
+/** A dead letter as the library writes it. */
 function deadLetterOf(
   source: string,
   { n, group, key = `key ${n % 17}`, headers }: PreparedDeadLetter,
@@ -63,7 +63,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
     return source;
   }
 
-  async function bury(source: string, deadLetters: readonly PreparedDeadLetter[]): Promise<void> {
+  async function writeDeadLetters(source: string, deadLetters: readonly PreparedDeadLetter[]): Promise<void> {
     const messages = deadLetters.map((deadLetter) => deadLetterOf(source, deadLetter));
     for (let i = 0; i < messages.length; i += 1_000)
       await raw().producer.send({ topic: `${source}.dlq`, messages: messages.slice(i, i + 1_000) });
@@ -74,9 +74,9 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
     source: string,
     options: Partial<KafkaOptions> = {},
   ): Promise<DeadLetterStore> {
-    const desk = await openStore({ brokers, groupId: group, ...options }, { source });
-    onTestFinished(desk.close);
-    return desk.store;
+    const opened = await openStore({ brokers, groupId: group, ...options }, { source });
+    onTestFinished(opened.close);
+    return opened.store;
   }
 
   const numbersIn = async (store: DeadLetterStore): Promise<number[]> => {
@@ -98,7 +98,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
   const retryOf = (source: string, group: string): string => `${source}.retry.${group}.0`;
 
   describe('browsing them', () => {
-    it('finds what a failing handler left, the same each time, and commits nothing', async () => {
+    it('lists the dead letters of a failing handler, the same each time, and commits nothing', async () => {
       const source = await raw().topic(3);
       const group = raw().name();
       const handlers = {
@@ -108,12 +108,12 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       };
       const { app } = await startKafkaApp({ group, handlers, options: { fromBeginning: true } });
       await raw().send(source, range(0, 20));
-      const desk = app.get(DeadLetterService);
+      const service = app.get(DeadLetterService);
       const first = await eventually(async () => {
-        const found = await desk.list({ source });
+        const found = await service.list({ source });
         return found.length === 20 ? found : undefined;
-      }, 'twenty letters');
-      expect(await desk.list({ source })).toEqual(first);
+      }, 'twenty dead letters');
+      expect(await service.list({ source })).toEqual(first);
       expect(first[0]).toMatchObject({
         source,
         group,
@@ -126,7 +126,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       expect(await raw().admin.listTopics()).not.toContain(`${source}.dlq.marks`);
     });
 
-    it('ends where the log does: empty, or with what was aborted, or before what is open', async () => {
+    it('ends at the end of the log: empty, with an aborted transaction, or before an open one', async () => {
       const [source, group] = [await newSource(4), raw().name()];
       const topic = `${source}.dlq`;
       const store = await storeOf(group, source);
@@ -150,7 +150,8 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       await (await write(2, 2)).commit();
       await (await write(2, 3)).abort();
       await (await write(2, 4)).commit();
-      // A commit is answered before its end stands in the log, so that it may be seen a little later.
+      // The broker confirms a commit before its marker is in the log, so records become visible a little
+      // later.
       await expect.poll(() => numbersIn(store)).toEqual([0, 2, 4]);
       const open = await write(3, 5);
       expect(await numbersIn(store)).toEqual([0, 2, 4]);
@@ -158,16 +159,16 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       await expect.poll(() => numbersIn(store)).toEqual([0, 2, 4, 5]);
     });
 
-    it('meets only those that lay there when it began', async () => {
+    it('visits only dead letters that were stored before it began', async () => {
       const [source, group] = [await newSource(2), raw().name()];
-      await bury(
+      await writeDeadLetters(
         source,
         range(0, 10).map((n) => ({ n, group })),
       );
       const store = await storeOf(group, source);
       const seen: number[] = [];
       const visit = async ({ message }: StoredDeadLetter): Promise<DeadLetterAction> => {
-        if (seen.length < 5) await bury(source, [{ n: 100 + seen.length, group }]);
+        if (seen.length < 5) await writeDeadLetters(source, [{ n: 100 + seen.length, group }]);
         seen.push(Number(message.body));
         return 'keep';
       };
@@ -189,7 +190,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
         ...Object.fromEntries(range(0, 300).map((n) => [`header-${n}`, 'x'.repeat(100)])),
       };
       Object.defineProperty(hostile, '__proto__', { value: 'polluted', enumerable: true });
-      await bury(source, [{ n: 0, group, key: null, headers: hostile }]);
+      await writeDeadLetters(source, [{ n: 0, group, key: null, headers: hostile }]);
       const store = await storeOf(group, source);
       const [deadLetter] = await listDeadLetters(store, { filter: {}, signal: forEver, max: 10 });
       expect(deadLetter).toMatchObject({ attempts: 0, replays: 0, failedAt: undefined });
@@ -203,7 +204,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       expect(await raw().admin.listTopics()).not.toContain(`${source}.reply`);
     });
 
-    it('names what it does not find', async () => {
+    it('names a missing source, group or topic', async () => {
       const group = raw().name();
       const nowhere = uniqueName();
       const open = (options: Partial<KafkaOptions>, place: object) =>
@@ -221,7 +222,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       });
     });
 
-    it('warns where nobody would take back what is replayed', async () => {
+    it('warns where no consumer group would consume what is replayed', async () => {
       const [source, group] = [await newSource(), raw().name()];
       const idle = await storeOf(group, source, { isolation: 'read-uncommitted' });
       expect(await idle.warnings()).toEqual([
@@ -233,10 +234,10 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
     });
   });
 
-  describe('sending them back', () => {
-    it('writes them as they were to the topic of their group, once', async () => {
+  describe('replaying them', () => {
+    it('publishes them unchanged to the retry topic of their group, once', async () => {
       const [source, mine, theirs] = [await newSource(3), raw().name(), raw().name()];
-      await bury(
+      await writeDeadLetters(
         source,
         range(0, 40).map((n) => ({ n, group: n % 2 === 0 ? mine : theirs })),
       );
@@ -269,9 +270,9 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       expect((await numbersIn(await storeOf(theirs, source))).length).toBe(20);
     });
 
-    it('makes its topics as they must be', async () => {
+    it('creates its topics with the required settings', async () => {
       const [source, group] = [await newSource(3), raw().name()];
-      await bury(source, [{ n: 0, group }]);
+      await writeDeadLetters(source, [{ n: 0, group }]);
       await replayAll(await storeOf(group, source));
       const config = async (name: string): Promise<Record<string, string>> => {
         const { resources } = await raw().admin.describeConfigs({
@@ -297,9 +298,9 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       expect((await raw().admin.fetchTopicOffsets(retry)).length).toBe(3);
     });
 
-    it('brings a thousand back in seconds', async () => {
+    it('replays a thousand in seconds', async () => {
       const [source, group] = [await newSource(6), raw().name()];
-      await bury(
+      await writeDeadLetters(
         source,
         range(0, 1_000).map((n) => ({ n, group })),
       );
@@ -310,9 +311,9 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       expect(await committedNumbers(raw(), retryOf(source, group))).toEqual(range(0, 1_000));
     }, 120_000);
 
-    it('does none twice and none not at all, whenever its process is killed', async () => {
+    it('replays each dead letter exactly once, whenever its process is killed', async () => {
       const [source, group] = [await newSource(3), raw().name()];
-      await bury(
+      await writeDeadLetters(
         source,
         range(0, 500).map((n) => ({ n, group })),
       );
@@ -327,38 +328,38 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       const store = await storeOf(group, source);
       const left = (await numbersIn(store)).length;
       const { done, skipped: kept, skippedDeadLetters } = await replayAll(store);
-      const told = `died at ${deaths.join(', ')}`;
-      expect(done + kept, told).toBe(left);
-      // The last to die may have sent the end of its transaction, which is over only after the look at what is left.
+      const details = `died at ${deaths.join(', ')}`;
+      expect(done + kept, details).toBe(left);
+      // The last killed process may have committed its transaction only after the dead letters were counted.
       const otherwise = skippedDeadLetters.filter(({ why }) => !why.includes('another process has replayed'));
-      expect(otherwise, told).toEqual([]);
+      expect(otherwise, details).toEqual([]);
       expect(await numbersIn(store)).toEqual([]);
       expect(await committedNumbers(raw(), retryOf(source, group))).toEqual(range(0, 500));
     }, 180_000);
 
-    it('does none twice where several begin at once: the last to come goes on, the others are told', async () => {
+    it('replays none twice if several processes begin at once: the last continues, the others are rejected', async () => {
       const [source, group] = [await newSource(3), raw().name()];
-      await bury(
+      await writeDeadLetters(
         source,
         range(0, 500).map((n) => ({ n, group })),
       );
-      const boxes = await Promise.all(range(0, 3).map(() => storeOf(group, source)));
-      const ends = await Promise.allSettled(boxes.map((store) => replayAll(store, { window: 10 })));
-      const told = ends.filter((end) => end.status === 'rejected').map(({ reason }) => reason as Error);
-      expect(told.length).toBeGreaterThan(0);
-      for (const error of told) {
+      const stores = await Promise.all(range(0, 3).map(() => storeOf(group, source)));
+      const ends = await Promise.allSettled(stores.map((store) => replayAll(store, { window: 10 })));
+      const rejections = ends.filter((end) => end.status === 'rejected').map(({ reason }) => reason as Error);
+      expect(rejections.length).toBeGreaterThan(0);
+      for (const error of rejections) {
         expect(error).toMatchObject({
           code: 'PUBLISH_REJECTED',
           message: expect.stringContaining('another process has started to replay'),
         });
       }
-      await replayAll(boxes[0]!);
+      await replayAll(stores[0]!);
       expect(await committedNumbers(raw(), retryOf(source, group))).toEqual(range(0, 500));
     });
 
-    it('keeps what somebody else has replayed since it began', async () => {
+    it('skips what another process has replayed since it began', async () => {
       const [source, group] = [await newSource(), raw().name()];
-      await bury(
+      await writeDeadLetters(
         source,
         range(0, 3).map((n) => ({ n, group })),
       );
@@ -377,9 +378,9 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       expect(await committedNumbers(raw(), retryOf(source, group))).toEqual([0, 1, 2]);
     });
 
-    it('waits for nobody who thinks, and holds no transaction open meanwhile', async () => {
+    it('does not wait for a slow decision, and keeps no transaction open meanwhile', async () => {
       const [source, group] = [await newSource(), raw().name()];
-      await bury(
+      await writeDeadLetters(
         source,
         range(0, 3).map((n) => ({ n, group })),
       );
@@ -399,9 +400,9 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       expect(done).toEqual(['0/0 replayed', '0/1 replayed', '0/2 replayed']);
     });
 
-    it('leaves off at once, and what it was told is done, and nothing else', async () => {
+    it('stops at once when the signal aborts; reported outcomes are committed, and nothing else', async () => {
       const [source, group] = [await newSource(), raw().name()];
-      await bury(
+      await writeDeadLetters(
         source,
         range(0, 30).map((n) => ({ n, group })),
       );
@@ -421,12 +422,12 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       expect(await numbersIn(store)).toEqual(range(20, 10));
     });
 
-    it('keeps what does not fit, and only that', async () => {
+    it('skips dead letters that exceed the size limit of the topic, and only those', async () => {
       const [source, group] = [await newSource(), raw().name()];
       const small = { name: 'max.message.bytes', value: '8000' };
       const retry = await raw().topic(1, retryOf(source, group), [small]);
       const headers = { big: 'x'.repeat(9_000) };
-      await bury(
+      await writeDeadLetters(
         source,
         range(0, 40).map((n) => ({ n, group, ...(n % 20 === 7 ? { headers } : {}) })),
       );
@@ -438,9 +439,9 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       expect((await committedNumbers(raw(), retry)).length).toBe(38);
     });
 
-    it('keeps those whose topic is gone', async () => {
+    it('skips those whose topic was deleted', async () => {
       const [source, group] = [await newSource(), raw().name()];
-      await bury(source, [{ n: 0, group }]);
+      await writeDeadLetters(source, [{ n: 0, group }]);
       await raw().admin.deleteTopics({ topics: [source] });
       await raw().renew();
       const store = await eventually(async () => {
@@ -455,9 +456,9 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
   });
 
   describe('marks', () => {
-    it('of a discard alone do without a transaction, and keep the others where they are', async () => {
+    it('of a discard need no transaction, and leave the other dead letters unchanged', async () => {
       const [source, group] = [await newSource(2), raw().name()];
-      await bury(
+      await writeDeadLetters(
         source,
         range(0, 150).map((n) => ({ n, group })),
       );
@@ -476,9 +477,9 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       expect(await raw().admin.listTopics()).not.toContain(retryOf(source, group));
     });
 
-    it('of a topic that was made anew mean nothing', async () => {
+    it('of a topic that was deleted and created again are ignored', async () => {
       const [source, group] = [await newSource(), raw().name()];
-      await bury(
+      await writeDeadLetters(
         source,
         range(0, 5).map((n) => ({ n, group })),
       );
@@ -492,16 +493,16 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
       );
       await raw().renew();
       await raw().topic(1, topic);
-      await bury(
+      await writeDeadLetters(
         source,
         range(10, 5).map((n) => ({ n, group })),
       );
       expect(await numbersIn(await storeOf(group, source))).toEqual(range(10, 5));
     });
 
-    it('count although somebody else has left a transaction open among them', async () => {
+    it('are read although another producer has left a transaction open among them', async () => {
       const [source, group] = [await newSource(), raw().name()];
-      await bury(
+      await writeDeadLetters(
         source,
         range(0, 4).map((n) => ({ n, group })),
       );
@@ -526,7 +527,7 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters', () => {
     });
   });
 
-  it('says nothing aloud while all is well', () => {
+  it('logs no warning', () => {
     expect(warnings).toEqual([]);
   });
 });

@@ -56,12 +56,12 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
     };
   }
 
-  /** Nothing is stuck: one partition, and what comes behind is handled. */
+  /** The partition is not blocked: the next message of the same partition is handled. */
   async function expectAlive({ app, send }: Setup): Promise<void> {
     await send({ value: '"behind"', headers: fine });
     await eventually(
       async () => (seen.all.some(({ data }) => data === 'behind') ? true : undefined),
-      'the message behind',
+      'the next message',
     );
     await eventually(
       async () => (app.service.state()['main']!.inFlight === 0 ? true : undefined),
@@ -70,7 +70,7 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
     expect(app.service.state()['main']!.connection.value).toBe('ready');
   }
 
-  it('in a body becomes a dead letter with its bytes, and the partition goes on', async () => {
+  it('in a body becomes a dead letter with its bytes, and the partition continues', async () => {
     const setup = await start();
     const bodies: readonly (readonly [string, Buffer | string])[] = [
       ['undecodable', notUtf8],
@@ -89,7 +89,7 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
     );
   });
 
-  it('of more bytes than maxBodyBytes is buried unread', async () => {
+  it('of more bytes than maxBodyBytes is dead-lettered without decoding', async () => {
     const setup = await start({ maxBodyBytes: 100 });
     const value = Buffer.from(JSON.stringify('x'.repeat(99)));
     await setup.send({ value, headers: fine });
@@ -123,7 +123,7 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
     const own = Object.keys(deadLetter!.headers).filter((name) => !name.startsWith('stork-'));
     expect(own.toSorted()).toEqual(Object.keys(headers).toSorted());
     const bytes = (one: unknown) => Buffer.from(one as Buffer | string);
-    // kafkajs puts what every object inherits before the values of such a header.
+    // kafkajs prepends the inherited property of Object.prototype to the values of such a header.
     const sentOf = (name: string) => {
       const value = Object.getOwnPropertyDescriptor(deadLetter!.headers, name)!.value as unknown;
       const all = Array.isArray(value) ? (value as unknown[]) : [value];
@@ -152,7 +152,7 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
     await expectAlive(setup);
   });
 
-  it('of no value is null for the handler', async () => {
+  it('without a value is null for the handler', async () => {
     const setup = await start();
     await setup.send({ key: 'k', value: null, headers: fine });
     const [{ data, context } = expect.unreachable()] = await seen.count(1);
@@ -164,7 +164,7 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
     await expectAlive(setup);
   });
 
-  it('in headers of ours counts as absent', async () => {
+  it('in stork headers counts as absent', async () => {
     const setup = await start();
     const long = 'x'.repeat(100_000);
     const hostile: readonly Record<string, Buffer | string | string[]>[] = [
@@ -184,7 +184,7 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
     await expectAlive(setup);
   });
 
-  it('in stork headers is as harmless on the way to a dead letter', async () => {
+  it('in stork headers counts as absent in a dead letter, too', async () => {
     const setup = await start();
     await setup.send(
       { value: '1', headers: { ...fine, 'stork-handler': 'no.such' } },
@@ -198,7 +198,7 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
     expect(textOf(deadLetters[1], 'stork-first-failed-at')).toMatch(/^\d{4}-/);
   });
 
-  it('of strange times is handled', async () => {
+  it('with an extreme timestamp is handled', async () => {
     const anyTime = { name: 'message.timestamp.after.max.ms', value: '9223372036854775807' };
     const topic = await foreign().topic(`${await foreign().topic()}.times`, 1, [anyTime]);
     const app = await startKafkaApp({ controllers: [Probe], options: { topic, patternHeader } });
@@ -219,12 +219,12 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
       undefined,
       '2100-01-01T00:00:00.000Z',
     ]);
-    // Letters carry the current time: an old one would let retention take them.
+    // Dead letters carry the current time: with an old timestamp retention would delete them.
     for (const { timestamp } of deadLetters) expect(Math.abs(Date.now() - timestamp)).toBeLessThan(60_000);
     await eventually(async () => (app.service.state()['main']!.inFlight === 0 ? true : undefined), 'the end');
   });
 
-  it('that names a reply topic of its own choice becomes a dead letter', async () => {
+  it('that names a forged reply topic becomes a dead letter', async () => {
     const setup = await start({ replyTopic: foreign().noted(`${await foreign().topic()}.reply`) });
     const forged = [
       setup.topic,
@@ -242,7 +242,7 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
     await expectAlive(setup);
     const deadLetters = await setup.deadLetters(forged.length + 2);
     expect(deadLetters.map(reasonOf)).toEqual(deadLetters.map(() => 'invalid'));
-    // What they asked for was written nowhere.
+    // No reply was written.
     expect(textOf(deadLetters[0], 'kafka_replyTopic')).toBeUndefined();
     expect((await foreign().reader.records(setup.topic)).length).toBe(forged.length + 3);
   });
@@ -258,7 +258,7 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
     const [reply] = await foreign().records(replies, 1);
     expect(reply!.value!.toString()).toBe('8');
     expect(setup.app.counts()['reply-undeliverable']).toBe(2);
-    // What is no number at all: whoever wrote it hears from any partition.
+    // A reply partition that is no number is ignored: the reply goes to any partition.
     await setup.send(ask('-1'), ask('NaN'), ask(''));
     await foreign().records(replies, 4);
     await expectAlive(setup);
@@ -277,7 +277,7 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
     await expectAlive(setup);
   });
 
-  it('that no dead letter can hold stays in its partition and blocks nothing else', async () => {
+  it('that exceeds the limit of the dead letter topic stays in its partition and blocks no other', async () => {
     const topic = await foreign().topic(undefined, 2);
     const small = { name: 'max.message.bytes', value: '20000' };
     await foreign().topic(`${topic}.dlq`, 1, [small]);
@@ -285,7 +285,7 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
     const value = JSON.stringify('x'.repeat(30_000));
     await foreign().send(topic, { value, headers: fails, partition: 0 });
     await eventually(async () => app.counts()['failed'], 'the failure');
-    // Once there is room it goes.
+    // Once the limit is raised it is dead-lettered.
     const resource = {
       type: 2,
       name: `${topic}.dlq`,

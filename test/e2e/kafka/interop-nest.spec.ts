@@ -161,13 +161,13 @@ describe.skipIf(brokers === undefined)("Nest's own Kafka client", () => {
     expect(await ask(auto.name('describe'), data)).toBe(kind);
   });
 
-  it('gets every kind of answer', async () => {
+  it('gets every kind of reply', async () => {
     const answer = (kind: string) => askAll(auto.name('answer'), { kind });
     expect(await answer('object')).toEqual([{ n: 1 }]);
-    // As from Nest's own server: numbers travel as text.
+    // As from Nest's own server: numbers are sent as text.
     expect(await answer('number')).toEqual(['42']);
     expect(await answer('text like JSON')).toEqual(['[draft] {x']);
-    // Its client has no other word for an end without a value.
+    // Its client has no other form for a completion without a value.
     expect(await answer('undefined')).toEqual([null]);
     expect(await answer('values')).toEqual(['a', 'b', 'c', null]);
     expect(await answer('values, then the end')).toEqual(['a', 'b', null]);
@@ -195,7 +195,7 @@ describe.skipIf(brokers === undefined)("Nest's own Kafka client", () => {
     expect((await auto.arrivals.count(2))[1]).toMatchObject({ data: null, key: 'k-1' });
   });
 
-  it('sends events of bare text where wire is nest; elsewhere they become dead letters', async () => {
+  it('sends events of bare text where wire is nest; otherwise they become dead letters', async () => {
     await firstValueFrom(client.emit(nest.name('event'), 'hello'), { defaultValue: undefined });
     expect((await nest.arrivals.count(1))[0]).toMatchObject({ data: 'hello' });
     await firstValueFrom(client.emit(auto.name('event'), 'hello'), { defaultValue: undefined });
@@ -243,7 +243,7 @@ describe.skipIf(brokers === undefined)("Nest's own Kafka server", () => {
     expect(await answer('number')).toBe(42);
     expect(await answer('text like JSON')).toBe('[draft] {x');
     expect(await answer('undefined')).toBeUndefined();
-    // On its wire null and nothing are the same.
+    // Its wire format does not distinguish null from undefined.
     expect(await answer('null')).toBeUndefined();
     expect(await nest.client.request(peer.name('same'), { deep: [1, { x: null }] })).toEqual({
       deep: [1, { x: null }],
@@ -254,11 +254,11 @@ describe.skipIf(brokers === undefined)("Nest's own Kafka server", () => {
   it('gets text without quotes where wire is nest', async () => {
     expect(await nest.client.request(peer.name('same'), 'hello')).toBe('hello');
     expect(await nest.client.request(peer.name('describe'), 'hello')).toBe('string');
-    // Without it a JSON string is what the body says, quotes and all.
+    // Otherwise the body is a JSON string, with quotes.
     expect(await auto.client.request(peer.name('same'), 'hello')).toBe('hello');
   });
 
-  it('sends every value of a stream where wire is nest; elsewhere the first is the answer', async () => {
+  it('sends every value of a stream where wire is nest; otherwise the first is the reply', async () => {
     const all = (app: KafkaApp, kind: string) =>
       firstValueFrom(app.client.send<string>(peer.name('answer'), { kind }).pipe(toArray()));
     expect(await all(nest, 'values')).toEqual(['a', 'b', 'c']);
@@ -278,7 +278,7 @@ describe.skipIf(brokers === undefined)("Nest's own Kafka server", () => {
     expect(text).toMatchObject({ message: 'no teapot left', code: 'HANDLER_FAILED' });
     const object = await failure('rpc object');
     expect(object).toMatchObject({ code: 'OUT_OF_STOCK', message: 'no teapot left', details: { sku: 7 } });
-    // Its server tells nobody what a bug was.
+    // Its server does not send the message of an unexpected error.
     expect(await failure('error')).toMatchObject({ message: 'Internal server error' });
     expect(await failure('fails at last')).toMatchObject({ code: 'LATE', message: 'too late' });
   });

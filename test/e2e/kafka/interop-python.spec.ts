@@ -11,11 +11,14 @@ import { eventually, Seen } from '../../contract/app.js';
 import { brokers, startKafkaApp, textOf, uniqueTopic, useForeign } from './kafka-app.js';
 import { pythonWith } from './python/environment.js';
 
-// The client under it wants modules that later releases of kafka-python do not have.
+// EVKafka's client imports modules that later releases of kafka-python do not have.
 const evkafka = brokers === undefined ? undefined : await pythonWith('evkafka==0.7.0', 'kafka-python==2.0.2');
 const faststream = brokers === undefined ? undefined : await pythonWith('faststream[kafka]==0.7.8');
 
-/** Starts a program of the folder `python`; it ends with the test. Resolves with the JSON that it prints, line by line. */
+/**
+ * Starts a program of the folder `python`; it ends with the test. Resolves with the JSON that it prints, line
+ * by line.
+ */
 function startPeer(
   python: string,
   program: string,
@@ -81,7 +84,7 @@ describe.skipIf(evkafka === undefined)('EVKafka of Python', () => {
 
     const order = { id: 7, text: 'Grüße' };
     await client.publish('OrderPlaced', order, { key: 'k-7', headers: { tenant: 'acme' } });
-    // It reads text as it is: JSON would bring its quotes along.
+    // EVKafka does not decode JSON: a JSON string would arrive with its quotes.
     await client.publish('Note', 'hello', { contentType: 'text/plain' });
 
     const ofKind = (arrivals: Seen<Arrival>, kind: string) =>
@@ -89,13 +92,14 @@ describe.skipIf(evkafka === undefined)('EVKafka of Python', () => {
     const seen = await ofKind(auto.arrivals, 'OrderSeen');
     expect(seen.data).toEqual({ echo: order, tenant: 'acme' });
     expect(seen.context.key).toBe('k-7');
-    // Its text names no content type: it is readable where the transport is told so, and a letter elsewhere.
+    // Its text has no content type: a transport that is configured for text reads it, others dead-letter it.
     expect((await ofKind(bare.arrivals, 'NoteSeen')).data).toBe('HELLO');
     const deadLetters = await foreign().records(`${answers}.dlq`, 3);
     const text = deadLetters.find((deadLetter) => textOf(deadLetter, 'stork-death-reason') === 'undecodable');
     expect(text!.value!.toString()).toBe('HELLO');
 
-    // A header without a value is null for a handler; kafkajs cannot write one, so a letter's is empty.
+    // A header without a value is null for a handler; kafkajs cannot write one, so in a dead letter it is
+    // empty.
     const broken = await ofKind(auto.arrivals, 'Broken');
     expect(broken.context.headers['nothing']).toBeNull();
     const deadLetter = deadLetters.find((one) => textOf(one, 'Event-Type') === 'Broken');
@@ -131,27 +135,27 @@ describe.skipIf(faststream === undefined)('FastStream of Python', () => {
     const { client } = await startKafkaApp({ controllers: [Service], options: { replyTopic } });
     const said = startPeer(faststream!, 'faststream_peer.py', prefix);
 
-    // Theirs to us: JSON, text, bytes without a content type, a tombstone.
+    // FastStream to stork: JSON, text, bytes without a content type, a tombstone.
     await arrivals.count(5);
     const all = arrivals.all.toSorted((a, b) => Number(a.context.offset) - Number(b.context.offset));
     expect(all.map(({ data }) => data)).toEqual([{ n: 1 }, 'Grüße', { raw: true }, null, { n: 2 }]);
     expect(all[0]!.context.key).toBe('k-1');
     expect(readText(all[0]!.context.headers, 'tenant')).toBe('acme');
-    // Its own reply_to is a header like any other: nobody answers there.
+    // Stork treats FastStream's reply_to as an ordinary header and sends no reply to it.
     expect(readText(all[4]!.context.headers, 'reply_to')).toBe(`${prefix}.python.reply`);
 
-    // Their requests.
+    // FastStream's requests.
     const answer = (id: string) =>
       eventually(async () => said.all.find((line) => line['id'] === id), `the answer to ${id}`);
     expect((await answer('r-1'))['reply']).toBe(42);
     expect(JSON.parse((await answer('r-2'))['error'] as string)).toMatchObject({ code: 'NO_WAY' });
 
-    // Ours to them.
+    // Stork to FastStream.
     await client.publish(`${prefix}.python`, { n: 5 }, { key: 'k-5', headers: { tenant: 'acme' } });
     const event = await eventually(async () => said.all.find((line) => 'event' in line), 'our event');
     expect(event).toEqual({ event: { n: 5 }, tenant: 'acme', key: 'k-5' });
     expect(await client.request(`${prefix}.python`, { n: 4 })).toEqual({ doubled: 8 });
-    // What it answers by itself goes where reply_to says, as a plain message with its own correlation_id.
+    // FastStream's own reply goes to reply_to, as a plain message with its own correlation_id.
     const headers = { reply_to: `${prefix}.native.reply`, correlation_id: 'c-9' };
     await client.publish(`${prefix}.python`, { n: 6 }, { headers });
     const [native] = await foreign().records(`${prefix}.native.reply`, 1);

@@ -87,7 +87,7 @@ export async function startKafkaApp(options: KafkaAppOptions): Promise<KafkaApp>
   return built;
 }
 
-/** What `listen()` rejects with, and how long that took. */
+/** The error that `listen()` rejects with, and how long it took. */
 export async function refusal(options: KafkaAppOptions): Promise<{ error: Error; tookMs: number }> {
   const built = await buildApp(options);
   const began = performance.now();
@@ -101,7 +101,7 @@ export async function refusal(options: KafkaAppOptions): Promise<{ error: Error;
   throw new Error('listen() did not reject');
 }
 
-/** A program beside the library. */
+/** A kafkajs client that does not use the library. */
 export class Foreign {
   readonly kafka: Kafka;
   readonly admin: Admin;
@@ -122,7 +122,7 @@ export class Foreign {
     await Promise.all([this.admin.connect(), this.producer.connect(), this.reader.connect()]);
   }
 
-  /** Makes a topic; it is deleted in the end, with its companions. */
+  /** Creates a topic; it and its retry, dead letter and reply topics are deleted in the end. */
   async topic(
     name = uniqueTopic(),
     partitions = 1,
@@ -132,7 +132,7 @@ export class Foreign {
     return name;
   }
 
-  /** A topic that somebody else makes; it is deleted in the end. */
+  /** A topic that is created elsewhere; it is deleted in the end. */
   noted(name: string): string {
     this.#topics.add(name);
     return name;
@@ -160,12 +160,12 @@ export class Foreign {
   }
 }
 
-/** A topic that was just made has no leader for a moment. */
+/** A new topic has no leader for a moment. */
 function unlessPassing(error: unknown): undefined {
   if ((error as { retriable?: unknown }).retriable !== true) throw error;
 }
 
-/** Beside the library, for every test of a file. */
+/** One client for all tests of a file. */
 export function useForeign(): () => Foreign {
   let foreign: Foreign;
   beforeAll(async () => {

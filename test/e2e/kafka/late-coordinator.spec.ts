@@ -6,15 +6,18 @@ import { createTopic } from '../../support/kafka-topics.js';
 import { openStore, replayAll } from './dead-letter-stores.js';
 import { brokers, linesAbout, startKafkaApp, uniqueName } from './support.js';
 
-/** More copies of what groups and transactions are remembered in than there are brokers: none has a coordinator until somebody makes the topics. */
+/**
+ * A replication factor above the number of brokers: no coordinator exists until the test creates
+ * __consumer_offsets and __transaction_state.
+ */
 const config = ['offsets.topic', 'transaction.state.log'].flatMap((name) => [
   `${name}.replication.factor=2`,
   `${name}.num.partitions=1`,
 ]);
-/** Longer than the client itself looks for one. */
+/** Longer than kafkajs itself searches for a coordinator. */
 const awayMs = 2_500;
 
-describe.skipIf(brokers === undefined)('Kafka: a coordinator that comes late', () => {
+describe.skipIf(brokers === undefined)('Kafka: a coordinator that becomes available late', () => {
   let server: ThrowAway<'kafka'>;
   let foreign: Kafka;
   let admin: Admin;
@@ -51,14 +54,14 @@ describe.skipIf(brokers === undefined)('Kafka: a coordinator that comes late', (
     const headers = { 'stork-origin': source, 'stork-group': group, 'stork-death-reason': 'rejected' };
     await producer.send({ topic: `${source}.dlq`, messages: [{ value: '1', headers }] });
     await producer.disconnect();
-    const desk = await openStore({ brokers: server.brokers, groupId: group }, { source });
+    const opened = await openStore({ brokers: server.brokers, groupId: group }, { source });
     try {
-      const replayed = replayAll(desk.store);
+      const replayed = replayAll(opened.store);
       await Promise.race([replayed, new Promise((go) => setTimeout(go, awayMs))]);
       await makeInternal('__transaction_state');
       expect(await replayed).toMatchObject({ done: 1, skipped: 0 });
     } finally {
-      await desk.close();
+      await opened.close();
     }
   });
 
@@ -74,13 +77,13 @@ describe.skipIf(brokers === undefined)('Kafka: a coordinator that comes late', (
     client.request(topic, 1).catch((error: unknown) => (failure = error));
     await eventually(
       async () => failure ?? linesAbout('warn', 'replies cannot be read yet')[0],
-      'the word of it',
+      'the log line',
     );
     await expect(client.request(topic, 2, { timeoutMs: 100 })).rejects.toThrow(
       'replies cannot be read at present',
     );
     await makeInternal('__consumer_offsets');
-    // It is published once answers can be read.
+    // The request is published once replies can be read.
     await eventually(async () => {
       expect(failure).toBeUndefined();
       const [partition] = await admin.fetchTopicOffsets(topic);
@@ -89,7 +92,7 @@ describe.skipIf(brokers === undefined)('Kafka: a coordinator that comes late', (
     expect(linesAbout('log', 'replies are read')).toHaveLength(1);
   });
 
-  it('or no broker at all: a request says so', async () => {
+  it('or a missing broker is reported by a request', async () => {
     const topic = uniqueName();
     await createTopic(admin, topic, 1);
     const options = { brokers: server.brokers };

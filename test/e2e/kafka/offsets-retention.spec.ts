@@ -18,7 +18,7 @@ describe.skipIf(brokers === undefined)('Kafka: retention that is faster than the
     raw().admin.deleteTopicRecords({ topic, partitions: [{ partition: 0, offset: String(offset) }] });
   const complaints = (topic: string): readonly string[] => linesAbout('error', topic, 'retention');
 
-  it('while it was away: it goes on at the earliest, and says how many it never saw', async () => {
+  it('while it was stopped: it continues at the earliest offset and reports the number of lost records', async () => {
     const [topic, group] = [await raw().topic(1), uniqueName()];
     const seen = new Seen<number>();
     const handlers = { [topic]: (body: unknown) => seen.add(body as number) };
@@ -37,17 +37,17 @@ describe.skipIf(brokers === undefined)('Kafka: retention that is faster than the
     expect(complaints(topic)[0]).toContain('12 records');
   });
 
-  it('while it reads slowly: what it had fetched is handled, the rest is counted', async () => {
+  it('while it reads slowly: fetched records are handled, the lost ones are counted', async () => {
     const [topic, group] = [await raw().topic(1), uniqueName()];
     const seen = new Seen<number>();
     const gate = new Gate();
     const handle = async (body: unknown): Promise<void> => {
       await gate.opened;
-      // Slow enough that some wait here when it looks for more.
+      // Slow enough that records are buffered when it fetches more.
       await later(10);
       seen.add(body as number);
     };
-    // Small fetches, so that the log is longer than what is held.
+    // Small fetches, so that the log is longer than the buffer.
     const fetch = { maxBytes: 8_000, maxBytesPerPartition: 30_000 };
     const { state } = await startKafkaApp({ group, handlers: { [topic]: handle }, options: { fetch } });
     const before = linesAbout('debug', 'Pausing fetching').length;
@@ -55,7 +55,7 @@ describe.skipIf(brokers === undefined)('Kafka: retention that is faster than the
       const messages = range(chunk * 100, 100).map((n) => ({ key: `k${n % 100}`, value: String(n) }));
       await raw().producer.send({ topic, messages });
     }
-    // It holds as many as it wants; what follows is deleted before it looks.
+    // The buffer is full; the records after it are deleted before the next fetch.
     const pauses = (): number => linesAbout('debug', 'Pausing fetching').length;
     await eventually(() => (pauses() > before ? true : undefined), 'a pause');
     await deleteBefore(topic, 5_000);

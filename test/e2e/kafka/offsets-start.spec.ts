@@ -16,7 +16,7 @@ describe.skipIf(brokers === undefined)('Kafka: where a partition starts', () => 
   const start = (group: string, topic: string, seen: Seen<number>): Promise<KafkaApp> =>
     startKafkaApp({ group, handlers: { [topic]: (body) => seen.add(body as number) } });
 
-  /** Resolves when the broker that is asked knows of the new partition. */
+  /** Resolves when the broker's metadata contains the new partition. */
   async function grow(topic: string, count: number): Promise<void> {
     await raw().admin.createPartitions({ topicPartitions: [{ topic, count }], timeout: 30_000 });
     await eventually(async () => {
@@ -26,12 +26,12 @@ describe.skipIf(brokers === undefined)('Kafka: where a partition starts', () => 
     await raw().renew();
   }
 
-  it('at the end for a new group, and what comes before its first commit is seen after a restart', async () => {
+  it('at the end for a new group, and records before its first commit are read after a restart', async () => {
     const [topic, group] = [await raw().topic(2), uniqueName()];
     for (const partition of [0, 1]) await raw().send(topic, range(0, 5), { partition });
     const first = new Seen<number>();
     const { close } = await start(group, topic, first);
-    // A process that is killed now has said where it was.
+    // A process that is killed now has committed its position.
     expect(await raw().committed(group, topic)).toEqual(
       new Map([
         [0, 5],
@@ -48,7 +48,7 @@ describe.skipIf(brokers === undefined)('Kafka: where a partition starts', () => 
     expect(second.all.toSorted((a, b) => a - b)).toEqual([...range(100, 5), ...range(110, 5)]);
   });
 
-  it('at the beginning where fromBeginning says so', async () => {
+  it('at the beginning with fromBeginning', async () => {
     const [topic, group] = [await raw().topic(1), uniqueName()];
     await raw().send(topic, range(0, 5));
     const seen = new Seen<number>();
@@ -84,13 +84,13 @@ describe.skipIf(brokers === undefined)('Kafka: where a partition starts', () => 
     await seen.count(6);
     await grow(topic, 3);
     await raw().send(topic, range(300, 5), { partition: 2 });
-    // Who reads finds out within a minute; a member that joins makes it sooner.
+    // A running member refreshes its metadata within a minute; a joining member makes it sooner.
     await start(group, topic, seen);
     await seen.count(11);
     expect(seen.all.toSorted((a, b) => a - b)).toEqual([100, ...range(200, 5), ...range(300, 5)]);
   });
 
-  it('at the beginning in topics that come to match a RegExp, and companions never match', async () => {
+  it('at the beginning in topics that come to match a RegExp; retry and dead letter topics never match', async () => {
     const prefix = raw().name();
     const group = uniqueName();
     const read = new Seen<string>();

@@ -17,7 +17,7 @@ describe.skipIf(brokers === undefined)('Kafka: transactions', () => {
     return producer;
   }
 
-  it('leave no lag behind their markers, nor where the log ends with what was aborted', async () => {
+  it('leave no lag after their markers, nor where the log ends with an aborted transaction', async () => {
     const [topic, group] = [await raw().topic(2), uniqueName()];
     const seen = new Seen<number>();
     await startKafkaApp({ group, handlers: { [topic]: (body) => seen.add(body as number) } });

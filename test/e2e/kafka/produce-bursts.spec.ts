@@ -1,7 +1,15 @@
 import { describe, expect, it } from 'vitest';
 import { patientClock } from '../../support/patient-clock.js';
 import type { StoredRecord } from '../../support/kafka-topic-reader.js';
-import { bodyOf, brokers, Ledger, numbers, outcomesOf, startSender, useBeside } from './support-produce.js';
+import {
+  bodyOf,
+  brokers,
+  PublishLog,
+  numbers,
+  outcomesOf,
+  startSender,
+  useBeside,
+} from './support-produce.js';
 import { uniqueTopic } from './kafka-app.js';
 
 const numberIn = (record: StoredRecord): number => (JSON.parse(bodyOf(record)) as { n: number }).n;
@@ -12,12 +20,12 @@ describe.skipIf(brokers === undefined)('Kafka: bursts', () => {
   it('confirms 20 000 tiny messages of one burst, in order', async () => {
     const topic = await beside().topic(uniqueTopic(), 3);
     const { client } = await startSender({ maxBufferedMessages: 20_000 });
-    const ledger = new Ledger(client, topic);
+    const publishLog = new PublishLog(client, topic);
     const began = performance.now();
-    await ledger.burst(20_000);
+    await publishLog.burst(20_000);
     const tookMs = performance.now() - began;
-    expect(ledger.outcomes).toEqual({ confirmed: 20_000 });
-    expect(ledger.lies(await beside().records(topic, 20_000))).toEqual([]);
+    expect(publishLog.outcomes).toEqual({ confirmed: 20_000 });
+    expect(publishLog.lies(await beside().records(topic, 20_000))).toEqual([]);
     expect(tookMs, 'ms').toBeLessThan(30_000);
   });
 
@@ -33,7 +41,7 @@ describe.skipIf(brokers === undefined)('Kafka: bursts', () => {
     expect((await beside().records(topic, 2_998)).map(numberIn)).toEqual(ok);
   });
 
-  it('finds the limit of a topic that takes less than the others', async () => {
+  it('finds the lower size limit of a topic', async () => {
     const small = { name: 'max.message.bytes', value: '20000' };
     const topic = await beside().topic(uniqueTopic(), 1, [small]);
     const { client } = await startSender();
@@ -45,15 +53,15 @@ describe.skipIf(brokers === undefined)('Kafka: bursts', () => {
     expect((await beside().records(topic, 399)).map(numberIn)).toEqual(ok);
   });
 
-  it('flushes at the close: nothing of 5 000 that nobody awaited is lost silently', async () => {
+  it('flushes at the close: none of 5 000 publishes that were not awaited is lost silently', async () => {
     const topic = await beside().topic(uniqueTopic(), 3);
     const { client, close } = await startSender({}, patientClock);
-    const ledger = new Ledger(client, topic);
-    const known = ledger.burst(5_000);
+    const publishLog = new PublishLog(client, topic);
+    const known = publishLog.burst(5_000);
     await close();
     await known;
-    expect(ledger.outcomes).toEqual({ confirmed: 5_000 });
-    expect(ledger.lies(await beside().records(topic, 5_000))).toEqual([]);
+    expect(publishLog.outcomes).toEqual({ confirmed: 5_000 });
+    expect(publishLog.lies(await beside().records(topic, 5_000))).toEqual([]);
     await expect(client.publish(topic, 'late')).rejects.toMatchObject({ code: 'CLOSED' });
   });
 });

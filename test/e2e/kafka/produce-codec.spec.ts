@@ -3,11 +3,14 @@ import type { CompressionCodec } from 'nestjs-stork/kafka';
 import { uniqueTopic } from './kafka-app.js';
 import { bodyOf, brokers, startSender, useBeside } from './support-produce.js';
 
-// A process of its own: the client keeps one registry of codecs for all that run in it.
+// A process of its own: kafkajs keeps one codec registry per process.
 
 const longestLiteral = 60;
 
-/** Snappy that saves nothing: all literals, as the format allows. The broker unpacks and checks them. */
+/**
+ * Snappy without compression: literals only, as the format allows. The broker decompresses and validates
+ * them.
+ */
 const snappy: CompressionCodec = {
   compress: (bytes) => {
     const parts = [varint(bytes.length)];
@@ -38,7 +41,7 @@ function varint(value: number): Buffer {
 describe.skipIf(brokers === undefined)('Kafka: a codec of the user’s', () => {
   const beside = useBeside(() => brokers!);
 
-  it('is refused by name at boot where it is missing, and packs and unpacks where it is given', async () => {
+  it('is refused by name at boot if it is missing, and compresses and decompresses if it is registered', async () => {
     const topic = await beside().topic(uniqueTopic());
     await expect(startSender({ compression: 'snappy' })).rejects.toMatchObject({
       code: 'CONFIG',

@@ -33,7 +33,7 @@ describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
       sasl: { user: 'root', password },
       config: [
         'authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer',
-        // Whoever need not log in is the broker itself.
+        // Connections without a login are the broker's own.
         'super.users=User:ANONYMOUS;User:root',
         `listener.name.sasl.plain.sasl.jaas.config=${module} required user_root="${password}" user_shop="${password}";`,
       ],
@@ -49,7 +49,7 @@ describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
     await server?.remove();
   });
 
-  /** The first makes the topic that the broker keeps transactions in, which takes a moment. */
+  /** The first transaction makes the broker create __transaction_state, which takes a moment. */
   async function endTransaction(kafka: Kafka): Promise<void> {
     const transactionalId = uniqueTopic();
     const first = kafka.producer({ transactionalId, idempotent: true, maxInFlightRequests: 1 });
@@ -80,7 +80,7 @@ describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
     const who = { resourceType, resourceName, resourcePatternType, principal: 'User:shop', host: '*' };
     const permissionType = AclPermissionTypes.ALLOW;
     await admin.createAcls({ acl: operations.map((operation) => ({ ...who, operation, permissionType })) });
-    // The controller answers; the broker that asks for it hears of it a moment later.
+    // The controller confirms; the broker that checks the ACL applies it a moment later.
     const granted = async (): Promise<readonly AclOperationTypes[]> => {
       const asked = { ...who, operation: AclOperationTypes.ANY, permissionType };
       const { resources } = await admin.describeAcls(asked);
@@ -91,7 +91,7 @@ describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
 
   const options = () => ({ brokers: server!.brokers, sasl: login('shop') });
 
-  it('write: PUBLISH_REJECTED, and the other topics go on', async () => {
+  it('write: PUBLISH_REJECTED, and other topics continue', async () => {
     const [mine, readOnly, hidden] = await Promise.all([
       topic(AclOperationTypes.WRITE, AclOperationTypes.DESCRIBE),
       topic(AclOperationTypes.READ),
@@ -110,14 +110,14 @@ describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
     expect(connection().value).toBe('ready');
   });
 
-  it('log in: listen() rejects and says why, without the password', async () => {
+  it('log in: listen() rejects with the reason, without the password', async () => {
     const wrong = { ...login('shop'), password: 'swordfish' };
     const { error } = await refusal({ options: { ...options(), sasl: wrong } });
     expect(error).toMatchObject({ code: 'CONFIG', message: expect.stringMatching(/authentication/i) });
     expect(error.message).not.toContain('swordfish');
   });
 
-  it('create topics: listen() rejects with the commands that make them', async () => {
+  it('create topics: listen() rejects with the commands that create them', async () => {
     const missing = uniqueTopic();
     @Controller()
     class Consumer {
@@ -133,14 +133,14 @@ describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
   it('join the group: listen() rejects and names it', async () => {
     const name = await topic();
     const { READ, WRITE, CREATE, DESCRIBE_CONFIGS } = AclOperationTypes;
-    // Every topic of ours begins with the name of its source.
+    // Every topic that the library creates begins with the name of its source.
     await allowPrefixed(AclResourceTypes.TOPIC, name, READ, WRITE, CREATE, DESCRIBE_CONFIGS);
-    const runs: number[] = [];
+    const attempts: number[] = [];
     @Controller()
     class Consumer {
       @EventPattern<string>(name)
       handle(@Ctx() { attempt }: KafkaContext): void {
-        runs.push(attempt);
+        attempts.push(attempt);
         if (attempt === 1) throw new Error('no');
       }
     }
@@ -150,14 +150,14 @@ describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
     const { error } = await refusal(app);
     expect(error).toMatchObject({ message: expect.stringMatching(/not authorized/i) });
     expect(error.message).toContain(groupId);
-    // With it all is well.
+    // With the right it starts.
     await allow(AclResourceTypes.GROUP, groupId, READ);
     const { client } = await startKafkaApp(app);
     await client.publish(name, 1);
-    await expect.poll(() => runs).toEqual([1, 2]);
+    await expect.poll(() => attempts).toEqual([1, 2]);
   });
 
-  it('create companions: listen() rejects with the commands that make them', async () => {
+  it('create retry and dead letter topics: listen() rejects with the commands that create them', async () => {
     const name = await topic(AclOperationTypes.READ, AclOperationTypes.DESCRIBE_CONFIGS);
     @Controller()
     class Consumer {
@@ -166,8 +166,8 @@ describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
     }
     const groupId = uniqueTopic();
     const { error } = await refusal({ controllers: [Consumer], options: { ...options(), groupId } });
-    for (const companion of [`${name}.dlq`, `${name}.retry.${groupId}.0`])
-      expect(error.message).toContain(`--create --topic ${companion} --partitions 1`);
+    for (const created of [`${name}.dlq`, `${name}.retry.${groupId}.0`])
+      expect(error.message).toContain(`--create --topic ${created} --partitions 1`);
   });
 
   it('transactions: dead letters are replayed one by one, with a warning', async () => {
@@ -176,7 +176,7 @@ describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
     const deadLetters = `${source}.dlq`;
     await createTopic(admin, deadLetters, 1);
     await allow(AclResourceTypes.TOPIC, deadLetters, AclOperationTypes.READ);
-    await bury(source, groupId, 20);
+    await writeDeadLetters(source, groupId, 20);
     const hidden = openStore({ ...options(), groupId }, { source, from: await topic() });
     await expect(hidden).rejects.toMatchObject({ code: 'CONFIG' });
     const { store, close } = await openStore({ ...options(), groupId }, { source });
@@ -201,20 +201,20 @@ describe.skipIf(brokers === undefined)('Kafka: without the right to', () => {
     expect(await replayAll(store)).toMatchObject({ seen: 0 });
     const [ends] = await admin.fetchTopicOffsets(retry);
     expect(ends!.high).toBe('20');
-    // With the right, in one.
+    // With the right, in one transaction.
     await allow(
       AclResourceTypes.TRANSACTIONAL_ID,
       `${deadLetters}.${groupId}.replay`,
       AclOperationTypes.WRITE,
     );
-    await bury(source, groupId, 20);
+    await writeDeadLetters(source, groupId, 20);
     expect(await replayAll(store)).toMatchObject({ done: 20, skipped: 0 });
     expect(warnings.length).toBe(before + 1);
-    // The marker that ends the transaction is a record of its own, and comes a moment later.
+    // The marker that ends the transaction is a record of its own, which the broker writes a moment later.
     await expect.poll(async () => (await admin.fetchTopicOffsets(retry))[0]!.high).toBe('41');
   });
 
-  async function bury(source: string, group: string, count: number): Promise<void> {
+  async function writeDeadLetters(source: string, group: string, count: number): Promise<void> {
     const headers = {
       'stork-origin': source,
       'stork-group': group,

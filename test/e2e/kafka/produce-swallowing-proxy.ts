@@ -3,17 +3,17 @@ import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 
 const produceKey = 0;
 
-/** A network that loses the broker's answer to what was written, and the connection with it. */
+/** A proxy that drops the broker's responses to produce requests, and closes the connection with them. */
 export interface SwallowingProxy {
   readonly port: number;
-  /** Answers that were lost. */
+  /** Number of dropped responses. */
   readonly swallowed: number;
-  /** Loses answers to produce requests from now on: so many, by default every one, until `restore`. */
+  /** Drops responses to produce requests from now on: that many, by default every one, until `restore`. */
   swallow(count?: number): void;
-  /** After the next lost answer nobody gets through, until `restore`. */
+  /** With the next dropped response every connection is reset, and so are new ones, until `restore`. */
   breakOffToo(): void;
   restore(): void;
-  /** Resets every connection; new ones are taken. */
+  /** Resets every connection; new ones are accepted. */
   cut(): void;
   close(): Promise<void>;
 }
@@ -41,7 +41,7 @@ export async function startSwallowingProxy(port: number): Promise<SwallowingProx
         other.destroy();
       });
     }
-    /** Correlation ids of produce requests without an answer. */
+    /** Correlation ids of produce requests without a response. */
     const produced = new Set<number>();
     const requests = frames((frame) => {
       if (frame.readInt16BE(4) === produceKey) produced.add(frame.readInt32BE(8));
@@ -85,7 +85,7 @@ export async function startSwallowingProxy(port: number): Promise<SwallowingProx
   };
 }
 
-/** Gives on each whole frame: Kafka's begin with four bytes of length. */
+/** Emits each complete frame: Kafka's frames begin with four bytes of length. */
 function frames(take: (frame: Buffer) => void): (chunk: Buffer) => void {
   let held = Buffer.alloc(0);
   return (chunk) => {

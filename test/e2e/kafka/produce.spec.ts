@@ -4,7 +4,7 @@ import type { PartitionChoice } from 'nestjs-stork/kafka';
 import { uniqueTopic } from './kafka-app.js';
 import { bodyOf, brokers, codeOf, numbers, outcomesOf, startSender, useBeside } from './support-produce.js';
 
-describe.skipIf(brokers === undefined)('Kafka: what is written', () => {
+describe.skipIf(brokers === undefined)('Kafka: published records', () => {
   const beside = useBeside(() => brokers!);
 
   it.each(['all', 'leader', 'none'] as const)('writes with acks %s', async (acks) => {
@@ -14,7 +14,7 @@ describe.skipIf(brokers === undefined)('Kafka: what is written', () => {
     expect((await beside().records(topic, 3)).map(bodyOf)).toEqual(['"a"', '"b"', '"c"']);
   });
 
-  it('packs with gzip, which every client can unpack', async () => {
+  it('compresses with gzip, which every client can decompress', async () => {
     const topic = await beside().topic();
     const { client } = await startSender({ compression: 'gzip' });
     const bodies = Array.from({ length: 200 }, (_, n) => ({ n, text: 'always the same '.repeat(100) }));
@@ -23,7 +23,7 @@ describe.skipIf(brokers === undefined)('Kafka: what is written', () => {
     expect(records.map((record) => JSON.parse(bodyOf(record)) as unknown)).toEqual(bodies);
   });
 
-  it('places a key where the Java client does', async () => {
+  it('chooses the partition of a key like the Java client', async () => {
     const topic = await beside().topic(uniqueTopic(), 40);
     const { client } = await startSender();
     // From the Java client's own test of murmur2.
@@ -42,7 +42,7 @@ describe.skipIf(brokers === undefined)('Kafka: what is written', () => {
     expect(placed).toEqual(Object.fromEntries(expected));
   });
 
-  it('writes to the partition that is named, and refuses one that does not exist', async () => {
+  it('writes to the given partition, and refuses one that does not exist', async () => {
     const topic = await beside().topic(uniqueTopic(), 3);
     const { client } = await startSender();
     await Promise.all(
@@ -58,7 +58,7 @@ describe.skipIf(brokers === undefined)('Kafka: what is written', () => {
     await expect(beyond).rejects.toMatchObject({ code: 'NO_ROUTE', message: expect.stringContaining('3') });
   });
 
-  it('asks the user’s partitioner, and only for messages that name no partition', async () => {
+  it('calls the user’s partitioner, and only for messages without a partition', async () => {
     const topic = await beside().topic(uniqueTopic(), 3);
     const asked: PartitionChoice[] = [];
     const { client } = await startSender({
@@ -109,7 +109,7 @@ describe.skipIf(brokers === undefined)('Kafka: what is written', () => {
     expect(Math.abs(second!.timestamp - Date.now())).toBeLessThan(60_000);
   });
 
-  it('sends to the pattern’s topic, to publishTo, and to where one message wants to go', async () => {
+  it('publishes to the pattern’s topic, to publishTo, and to the destination of a single message', async () => {
     const [pattern, fixed, other] = await Promise.all([beside().topic(), beside().topic(), beside().topic()]);
     const plain = await startSender();
     await plain.client.publish(pattern, 1);
@@ -122,7 +122,7 @@ describe.skipIf(brokers === undefined)('Kafka: what is written', () => {
     expect(names).toEqual([undefined, 'order.created', 'order.paid']);
   });
 
-  it('tells NO_ROUTE for a topic that does not exist at once, and of that one only', async () => {
+  it('rejects with NO_ROUTE at once for a topic that does not exist, and for that topic only', async () => {
     const topic = await beside().topic();
     const { client } = await startSender();
     await client.publish(topic, 'before');
@@ -130,7 +130,8 @@ describe.skipIf(brokers === undefined)('Kafka: what is written', () => {
     const began = performance.now();
     const sent = Array.from({ length: 300 }, (_, n) => client.publish(n % 3 === 0 ? missing : topic, n));
     const outcomes = await outcomesOf(sent);
-    // Else it would be asked for without end, and a request that nobody answers given up after half a minute.
+    // Otherwise its metadata would be requested endlessly, and a request without a response times out after
+    // half a minute.
     expect(performance.now() - began).toBeLessThan(20_000);
     expect(outcomes).toEqual({
       NO_ROUTE: numbers(300, (n) => n % 3 === 0),
@@ -138,12 +139,12 @@ describe.skipIf(brokers === undefined)('Kafka: what is written', () => {
     });
     await expect(client.publish('not a topic!', 1)).rejects.toMatchObject({ code: 'NO_ROUTE' });
     expect(await beside().admin.listTopics()).not.toContain(missing);
-    // As soon as it is there.
+    // As soon as the topic exists.
     await beside().topic(missing);
     await expect.poll(() => client.publish(missing, 'now').then(() => 'ok', codeOf)).toBe('ok');
   });
 
-  it('does not bring a deleted topic back, tells NO_ROUTE, and goes on with the others', async () => {
+  it('does not recreate a deleted topic, rejects with NO_ROUTE, and continues with other topics', async () => {
     const [gone, stays] = await Promise.all([beside().topic(), beside().topic()]);
     const { client, connection } = await startSender();
     await Promise.all([client.publish(gone, 1), client.publish(stays, 1)]);
@@ -158,7 +159,7 @@ describe.skipIf(brokers === undefined)('Kafka: what is written', () => {
       ok: numbers(200, (n) => n % 2 === 1),
     });
     expect(tookMs).toBeLessThan(20_000);
-    // The client would ask for that topic on and on, and reject the others too after some seconds.
+    // kafkajs would request that topic again and again, and reject the others too after some seconds.
     for (const until = Date.now() + 4_000; Date.now() < until; await new Promise((go) => setTimeout(go, 250)))
       await client.publish(stays, 'later');
     await expect(client.publish(gone, 'again')).rejects.toMatchObject({ code: 'NO_ROUTE' });

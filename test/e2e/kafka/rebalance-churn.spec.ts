@@ -7,7 +7,7 @@ import { useWorkerFile } from '../../support/worker-file.js';
 import { brokers, eventually, later, range, uniqueName, useRaw } from './support.js';
 import type { Job, MemberEvent, MemberSettings } from './rebalance-member.js';
 
-/** `STORK_CHURN_MS=120000` for the long run. */
+/** `STORK_CHURN_MS=120000` for the long version. */
 const durationMs = Number(process.env['STORK_CHURN_MS'] ?? 30_000);
 const seed = Number(process.env['STORK_SEED'] ?? Math.floor(Math.random() * 2 ** 32));
 const partitions = 6;
@@ -23,7 +23,7 @@ interface Attempt {
 class Member {
   readonly child: ChildProcess;
   readonly ended: Promise<unknown>;
-  /** When it was told to end, and how. */
+  /** When it was signalled to end, and by which signal. */
   stopped: { readonly signal: 'SIGTERM' | 'SIGKILL'; readonly at: bigint } | undefined;
   isReady = false;
   isClosed = false;
@@ -53,10 +53,10 @@ interface Sent {
   readonly n: number;
 }
 
-/** What was sent, what members say of it, and what must be true of both. */
+/** Records sent messages and the members' reports, and checks the invariants of both. */
 class Oracle {
   readonly #sent = new Map<string, Sent>();
-  readonly #runs = new Map<string, Attempt[]>();
+  readonly #attempts = new Map<string, Attempt[]>();
   readonly #samples: { readonly at: bigint; readonly partition: number; readonly committed: number }[] = [];
 
   sent(partition: number, offset: number, record: Sent): void {
@@ -70,10 +70,10 @@ class Oracle {
   readonly heard = (member: Member, event: MemberEvent): void => {
     if (event.event !== 'start' && event.event !== 'end') return;
     const place = `${event.partition}/${event.offset}`;
-    const runs = this.#runs.get(place) ?? [];
-    this.#runs.set(place, runs);
-    if (event.event === 'start') runs.push({ member, start: BigInt(event.at), end: undefined });
-    else runs.findLast((run) => run.member === member)!.end = BigInt(event.at);
+    const attempts = this.#attempts.get(place) ?? [];
+    this.#attempts.set(place, attempts);
+    if (event.event === 'start') attempts.push({ member, start: BigInt(event.at), end: undefined });
+    else attempts.findLast((attempt) => attempt.member === member)!.end = BigInt(event.at);
   };
 
   sampled(committed: ReadonlyMap<number, number>): void {
@@ -83,17 +83,17 @@ class Oracle {
 
   lost(): readonly string[] {
     return [...this.#sent.keys()].filter(
-      (place) => !(this.#runs.get(place) ?? []).some(({ end }) => end !== undefined),
+      (place) => !(this.#attempts.get(place) ?? []).some(({ end }) => end !== undefined),
     );
   }
 
-  /** Records whose first run began before that of an earlier one of their key. */
+  /** Records whose first attempt began before that of an earlier record of their key. */
   overtaken(): readonly string[] {
     const last = new Map<string, { readonly n: number; readonly start: bigint }>();
     const wrong: string[] = [];
     const all = [...this.#sent].toSorted(([, a], [, b]) => a.n - b.n);
     for (const [place, { key, n }] of all) {
-      const starts = (this.#runs.get(place) ?? []).map(({ start }) => start);
+      const starts = (this.#attempts.get(place) ?? []).map(({ start }) => start);
       if (starts.length === 0) continue;
       const first = starts.reduce((a, b) => (b < a ? b : a));
       const before = last.get(key);
@@ -104,12 +104,12 @@ class Oracle {
     return wrong;
   }
 
-  /** Second runs that nothing explains, and how many there are that something does. */
+  /** Repeated attempts without an explanation, and the number of explained ones. */
   repeated(): { readonly unexplained: readonly string[]; readonly explained: number } {
     const unexplained: string[] = [];
     let explained = 0;
-    for (const [place, runs] of this.#runs) {
-      const sorted = runs.toSorted((a, b) => (a.start < b.start ? -1 : 1));
+    for (const [place, attempts] of this.#attempts) {
+      const sorted = attempts.toSorted((a, b) => (a.start < b.start ? -1 : 1));
       for (const [i, later] of sorted.slice(1).entries()) {
         const earlier = sorted[i]!;
         const { stopped } = earlier.member;
@@ -131,14 +131,14 @@ class Oracle {
     );
   }
 
-  /** Commits that were ahead of what was settled. */
+  /** Commits that were ahead of the settled records. */
   ahead(): readonly string[] {
     return this.#samples.flatMap(({ at, partition, committed }) =>
       range(0, committed)
         .map((offset) => `${partition}/${offset}`)
         .filter((place) => {
-          const runs = this.#runs.get(place) ?? [];
-          return this.#sent.has(place) && !runs.some(({ end }) => end !== undefined && end <= at);
+          const attempts = this.#attempts.get(place) ?? [];
+          return this.#sent.has(place) && !attempts.some(({ end }) => end !== undefined && end <= at);
         })
         .map((place) => `${place} under ${committed}`),
     );
@@ -154,7 +154,7 @@ describe.skipIf(brokers === undefined)('Kafka: a group whose members come and go
   const file = useWorkerFile('test/e2e/kafka/rebalance-member.ts', brokers === undefined);
 
   it(
-    `loses nothing, keeps the order of keys, and repeats what it has to, seed ${seed}`,
+    `loses nothing, keeps the order of keys, and repeats only uncommitted records, seed ${seed}`,
     async () => {
       const random = seeded(seed);
       const [topic, group] = [await raw().topic(partitions), uniqueName()];
@@ -220,7 +220,7 @@ describe.skipIf(brokers === undefined)('Kafka: a group whose members come and go
       );
       over.abort();
       await sampling;
-      // One that has only just been started does not listen to signals yet.
+      // A process that has just been started does not handle signals yet.
       await allReady();
       for (const member of alive()) member.stop('SIGTERM');
       await Promise.all(members.map(({ ended }) => ended));
@@ -228,7 +228,7 @@ describe.skipIf(brokers === undefined)('Kafka: a group whose members come and go
       const { unexplained, explained } = oracle.repeated();
       console.log(
         `seed ${seed}: ${oracle.count} records, ${counts.join} joined, ${counts.SIGTERM} stopped, ` +
-          `${counts.SIGKILL} killed, ${explained} runs repeated, ${oracle.samples} commits sampled`,
+          `${counts.SIGKILL} killed, ${explained} attempts repeated, ${oracle.samples} commits sampled`,
       );
       expect(oracle.lost(), 'lost').toEqual([]);
       expect(oracle.overtaken(), 'overtaken').toEqual([]);

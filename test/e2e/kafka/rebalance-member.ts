@@ -6,7 +6,8 @@ import { Ctx, EventPattern, Payload } from '@nestjs/microservices';
 import { storkMicroservice, StorkModule } from 'nestjs-stork';
 import { kafka, KafkaContext } from 'nestjs-stork/kafka';
 
-// One member of a group, as a process of its own: it tells what it does on its standard output, a line of JSON each.
+// One member of a group, in a process of its own: it reports each event on its standard output as a line of
+// JSON.
 
 export interface MemberSettings {
   readonly brokers: readonly string[];
@@ -14,7 +15,7 @@ export interface MemberSettings {
   readonly topic: string;
 }
 
-/** What a handler is asked to do. */
+/** The payload of a message: what its handler does. */
 export interface Job {
   readonly n: number;
   readonly takesMs: number;
@@ -32,8 +33,8 @@ export type MemberEvent =
 
 const settings = JSON.parse(process.argv[2]!) as MemberSettings;
 
-/** Written when it returns: a process that is killed has told everything. */
-function tell(event: MemberEvent['event'], place: object = {}): void {
+/** Writes synchronously, so that a process that is killed has reported everything. */
+function report(event: MemberEvent['event'], place: object = {}): void {
   writeSync(1, `${JSON.stringify({ event, at: String(process.hrtime.bigint()), ...place })}\n`);
 }
 
@@ -42,9 +43,9 @@ class Worker {
   @EventPattern<string>(settings.topic)
   async work(@Payload() { takesMs }: Job, @Ctx() { partition, offset }: KafkaContext): Promise<void> {
     const place = { partition, offset: Number(offset) };
-    tell('start', place);
+    report('start', place);
     await new Promise((resolve) => setTimeout(resolve, takesMs));
-    tell('end', place);
+    report('end', place);
   }
 }
 
@@ -71,9 +72,9 @@ class MemberModule {}
 const app = await NestFactory.createMicroservice(MemberModule, { ...storkMicroservice(), logger: false });
 process.once('SIGTERM', () => {
   void app.close().then(() => {
-    tell('closed');
+    report('closed');
     process.exit(0);
   });
 });
 await app.listen();
-tell('ready');
+report('ready');

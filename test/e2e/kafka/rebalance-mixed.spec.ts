@@ -19,14 +19,14 @@ import {
   type Place,
 } from './support.js';
 
-/** Who saw which record. */
+/** Which member handled which record. */
 interface Sighting extends Omit<Place, 'offset'> {
   readonly member: string;
 }
 
-const impatient = { sessionTimeout: 15_000, heartbeatInterval: 500, maxWaitTimeInMs: 250 };
+const shortTimeouts = { sessionTimeout: 15_000, heartbeatInterval: 500, maxWaitTimeInMs: 250 };
 
-describe.skipIf(brokers === undefined)('Kafka: a group of unequal members', () => {
+describe.skipIf(brokers === undefined)('Kafka: a group of different members', () => {
   const raw = useRaw();
 
   async function sendToAll(topic: string, partitions: number, each = 5): Promise<number> {
@@ -34,7 +34,7 @@ describe.skipIf(brokers === undefined)('Kafka: a group of unequal members', () =
     return partitions * each;
   }
 
-  /** Who reads each partition, as told by what they saw; fails where two did. */
+  /** The member that reads each partition, by the records that it handled; fails where two members do. */
   function readers(seen: readonly Sighting[], topic: string): ReadonlyMap<number, string> {
     const found = new Map<number, string>();
     for (const { member, partition } of seen.filter((one) => one.topic === topic)) {
@@ -44,7 +44,8 @@ describe.skipIf(brokers === undefined)('Kafka: a group of unequal members', () =
     return found;
   }
 
-  // Members begin at the beginning: the client's own looks for the end only when it first fetches, which may be after the test has sent.
+  // Members start at the earliest offset: kafkajs resolves the latest one at its first fetch, which may be
+  // after the test has sent.
   const stork = (member: string, group: string, topics: readonly string[], seen: Seen<Sighting>) =>
     startKafkaApp({
       group,
@@ -65,10 +66,10 @@ describe.skipIf(brokers === undefined)('Kafka: a group of unequal members', () =
   const stable = (group: string, members: number): Promise<true> =>
     eventually(async () => ((await membersOf(group)) === members ? true : undefined), `${members} members`);
 
-  it('reads a topic that only new ones know while an old one leads', async () => {
+  it('reads a topic that only new members subscribe to while an old member leads', async () => {
     const [a, b, group] = [await raw().topic(6), await raw().topic(6), uniqueName()];
     const seen = new Seen<Sighting>();
-    // Whoever is first leads.
+    // The first member leads the group.
     await stork('old', group, [a], seen);
     await stork('new 1', group, [a, b], seen);
     await stork('new 2', group, [a, b], seen);
@@ -86,7 +87,7 @@ describe.skipIf(brokers === undefined)('Kafka: a group of unequal members', () =
   });
 
   async function kafkajsMember(group: string, topic: string, seen: Seen<Sighting>): Promise<void> {
-    const consumer = raw().kafka.consumer({ groupId: group, ...impatient });
+    const consumer = raw().kafka.consumer({ groupId: group, ...shortTimeouts });
     onTestFinished(() => consumer.disconnect());
     await consumer.connect();
     await consumer.subscribe({ topics: [topic], fromBeginning: true });
@@ -110,7 +111,7 @@ describe.skipIf(brokers === undefined)('Kafka: a group of unequal members', () =
       options: {
         client: { brokers: [...brokers!], logLevel: 0 },
         // Nest adds `-server` to the name.
-        consumer: { groupId: group.replace(/-server$/, ''), ...impatient },
+        consumer: { groupId: group.replace(/-server$/, ''), ...shortTimeouts },
         subscribe: { fromBeginning: true },
       },
     });

@@ -32,7 +32,7 @@ class Calculator {
   }
 }
 
-/** What kafkajs's own types leave open. */
+/** Fields that are missing in the types of kafkajs. */
 interface Coordinator {
   leaveGroup(member: { readonly groupId: string; readonly memberId: string }): Promise<unknown>;
 }
@@ -56,7 +56,7 @@ describe.skipIf(brokers === undefined)('Kafka: requests', () => {
     return topic;
   };
 
-  it('right after the start lose no reply, time and again', async () => {
+  it('right after the start lose no reply, repeatedly', async () => {
     const topic = await startServer();
     const replyTopic = foreign().noted(`${uniqueTopic()}.reply`);
     for (let start = 0; start < 5; start++) {
@@ -68,7 +68,7 @@ describe.skipIf(brokers === undefined)('Kafka: requests', () => {
     }
   });
 
-  it('of two clients on one partition of a reply topic reach their own', async () => {
+  it('of two clients on one partition of a reply topic get their own replies', async () => {
     const topic = await startServer();
     const replyTopic = await foreign().topic(`${uniqueTopic()}.reply`, 1);
     const clients = await Promise.all([
@@ -84,12 +84,12 @@ describe.skipIf(brokers === undefined)('Kafka: requests', () => {
     for (const { counts } of clients) expect(counts()['late-replies']).toBeUndefined();
   });
 
-  it('make their reply topic, or take the one that is there', async () => {
+  it('create their reply topic, or use the existing one', async () => {
     const topic = await startServer();
     const made = await startClient({ topic });
     expect(await made.client.request('double', 1)).toBe(2);
     expect(await foreign().admin.listTopics()).toContain(made.replyTopic);
-    // Its old replies are nobody's.
+    // Old replies in it belong to no pending request.
     const used = await foreign().topic(`${uniqueTopic()}.reply`, 3);
     await foreign().send(used, { value: 'old', headers: { kafka_correlationId: 'old' } });
     const taken = await startClient({ topic, replyTopic: used });
@@ -102,20 +102,22 @@ describe.skipIf(brokers === undefined)('Kafka: requests', () => {
     expect(failure).toMatchObject({ code: 'NO_ROUTE' });
   });
 
-  it('that nobody answers time out, naming where they went', async () => {
+  it('without a reply time out, naming their destination', async () => {
     const topic = await foreign().topic();
     const { client } = await startClient({ topic });
-    // The time runs from the call on, and what comes before the request may take longer: by then the topic must be known.
+    // The timeout starts at the call, and fetching the metadata may take longer: so the topic must be known
+    // before.
     await client.publish('nobody', 0);
     const failure = () => client.request('nobody', 1, { timeoutMs: 300 }).catch((error: unknown) => error);
     expect(await failure()).toBeInstanceOf(RequestTimeoutError);
-    // While the reader of replies joins its group again, as it may on a busy machine, the error says that instead.
+    // While the reply consumer rejoins its group, as it may on a busy machine, the error reports that
+    // instead.
     await expect
       .poll(async () => ((await failure()) as Error).message)
       .toContain(`the topic "${topic}" exists`);
   });
 
-  it('whose reply or error no record can hold are told so', async () => {
+  it('whose reply or error exceeds the size of a record get an error that says so', async () => {
     const topic = await startServer();
     const { client } = await startClient({ topic });
     const length = 2_000_000;
@@ -139,7 +141,7 @@ describe.skipIf(brokers === undefined)('Kafka: requests', () => {
     await expect.poll(groups).toEqual([]);
   });
 
-  it('are answered to a foreign client by the headers of the wire', async () => {
+  it('of a foreign client are answered by the headers of the wire', async () => {
     const topic = await startServer();
     const replies = await foreign().topic(`${uniqueTopic()}.reply`, 2);
     const address = { kafka_replyTopic: replies, kafka_replyPartition: '1' };
@@ -161,7 +163,7 @@ describe.skipIf(brokers === undefined)('Kafka: requests over a broken connection
   let own: ProxiedKafka;
   let foreign: Foreign;
 
-  // A broker is started, which takes longer on a busy machine than a hook may by default.
+  // Starting a broker on a busy machine takes longer than the default hook timeout.
   vi.setConfig({ hookTimeout: 180_000 });
   beforeAll(async () => {
     if (brokers === undefined) return;
@@ -187,7 +189,7 @@ describe.skipIf(brokers === undefined)('Kafka: requests over a broken connection
     return { ...client, topic, clientId };
   }
 
-  it('get the replies that came meanwhile', async () => {
+  it('get the replies that arrived while the connection was lost', async () => {
     const { client, service } = await start();
     expect(await client.request('double', 1)).toBe(2);
     gate = new Gate();
@@ -201,7 +203,7 @@ describe.skipIf(brokers === undefined)('Kafka: requests over a broken connection
     gate.open();
     own.proxy.cut();
     const outcomes = await settled;
-    // What was sent and not confirmed in time is told so; nothing that was sent waits in vain.
+    // A request that was sent and not confirmed in time is rejected as such; no sent request waits forever.
     const timedOut = outcomes.filter(
       (one) => one.status === 'rejected' && one.reason instanceof RequestTimeoutError,
     );
@@ -209,7 +211,7 @@ describe.skipIf(brokers === undefined)('Kafka: requests over a broken connection
     expect(await client.request('double', 2)).toBe(4);
   });
 
-  it('survive that their reader was thrown out of its group', async () => {
+  it('survive the removal of the reply consumer from its group', async () => {
     const { client, clientId } = await start();
     expect(await client.request('double', 1)).toBe(2);
     const { groups } = await foreign.admin.listGroups();
@@ -224,7 +226,7 @@ describe.skipIf(brokers === undefined)('Kafka: requests over a broken connection
   });
 });
 
-/** The group forgets its member, as if its session had run out. */
+/** Removes the member from its group, as if its session had timed out. */
 async function expel(foreign: Foreign, groupId: string): Promise<void> {
   const memberId = await eventually(async () => {
     const { groups } = await foreign.admin.describeGroups([groupId]);

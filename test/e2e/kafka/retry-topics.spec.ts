@@ -19,14 +19,14 @@ import {
   type Handle,
 } from './support.js';
 
-interface RunSeen {
+interface SeenAttempt {
   readonly body: unknown;
   readonly attempt: number;
   readonly at: number;
   readonly id: string | undefined;
 }
 
-const runOf = (body: unknown, { attempt, messageId }: KafkaContext): RunSeen => ({
+const attemptOf = (body: unknown, { attempt, messageId }: KafkaContext): SeenAttempt => ({
   body,
   attempt,
   at: Date.now(),
@@ -35,12 +35,14 @@ const runOf = (body: unknown, { attempt, messageId }: KafkaContext): RunSeen => 
 
 const textOf = (headers: IHeaders, name: string): string | undefined => headers[name]?.toString();
 
-/** How late a busy machine may make it. What the library promises is measured over many, in `retry-delays.ts`. */
+/**
+ * Tolerance for a busy machine. The guaranteed lateness is measured over many messages, in `retry-delays.ts`.
+ */
 const latenessMs = 4_000;
-/** A delay that began anew after so long would end later than that. */
+/** Longer than `latenessMs`: a delay that restarted after this time would end too late. */
 const goneMs = 5_000;
 
-/** @param since when somebody was there who could run it */
+/** @param since when a consumer was ready to handle it */
 function expectInTime(at: number, dueAt: number, since = dueAt): void {
   expect(at).toBeGreaterThanOrEqual(dueAt);
   expect(at).toBeLessThan(Math.max(dueAt, since) + latenessMs);
@@ -78,15 +80,15 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
       module: { retry: { maxRetries: 0, redeliverDelaysMs: delays, ...retry } },
     });
 
-  /** Notes each run; the first of a message fails. */
+  /** Records each attempt; the first of a message fails. */
   const failingOnce =
-    (runs: Seen<RunSeen>): Handle =>
+    (attempts: Seen<SeenAttempt>): Handle =>
     (body, context) => {
-      runs.add(runOf(body, context));
+      attempts.add(attemptOf(body, context));
       if (context.attempt === 1) throw new Error('no');
     };
 
-  it('are made before anything is read, with what must be kept in them', async () => {
+  it('are created before anything is read, with the required retention and size limit', async () => {
     const [topic, group] = [await raw().topic(3), uniqueName()];
     const longDelay = 10 * 24 * 60 * 60 * 1_000;
     await start(topic, group, () => {}, [1_000, longDelay]);
@@ -116,64 +118,64 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     ]);
   });
 
-  it('that somebody made weaker are named, with the command', async () => {
+  it('that exist with a shorter retention are logged, with the command that changes them', async () => {
     const [topic, group] = [await raw().topic(), uniqueName()];
     const short = { name: 'retention.ms', value: '1000' };
     const name = await raw().topic(1, `${topic}.retry.${group}.1000`, [short]);
     await start(topic, group, () => {}, [1_000]);
-    const [told] = lines.filter(({ level, line }) => level === 'warn' && line.includes(name));
-    expect(told?.line).toContain(
+    const [warning] = lines.filter(({ level, line }) => level === 'warn' && line.includes(name));
+    expect(warning?.line).toContain(
       `kafka-configs.sh --bootstrap-server ${brokers![0]} --alter --topic ${name}`,
     );
-    expect(told?.line).toContain('retention.ms=604800000');
+    expect(warning?.line).toContain('retention.ms=604800000');
   });
 
-  it('a restart resets neither the due time nor the number of the run', async () => {
+  it('a restart resets neither the due time nor the attempt number', async () => {
     const [topic, group] = [await raw().topic(2), uniqueName()];
-    const runs = new Seen<RunSeen>();
+    const attempts = new Seen<SeenAttempt>();
     const handle: Handle = (body, context) => {
-      runs.add(runOf(body, context));
+      attempts.add(attemptOf(body, context));
       throw new Error('no');
     };
     const first = await start(topic, group, handle, [8_000, 100]);
     await raw().send(topic, ['a']);
     const due = await dueTimes(`${topic}.retry.${group}.8000`, 1);
     await later(goneMs);
-    // It is in the memory of the one that is closed now.
+    // The record is in the memory of the application that is closed now.
     await first.close();
     await start(topic, group, handle, [8_000, 100]);
     const startedAt = Date.now();
-    await runs.count(3);
-    expect(runs.all.map(({ attempt, id }) => [attempt, id])).toEqual(
-      [1, 2, 3].map((attempt) => [attempt, runs.all[0]!.id]),
+    await attempts.count(3);
+    expect(attempts.all.map(({ attempt, id }) => [attempt, id])).toEqual(
+      [1, 2, 3].map((attempt) => [attempt, attempts.all[0]!.id]),
     );
-    expectInTime(runs.all[1]!.at, due.get('"a"')!, startedAt);
+    expectInTime(attempts.all[1]!.at, due.get('"a"')!, startedAt);
     const [deadLetter] = await waitingIn(`${topic}.dlq`, 1);
     expect(textOf(deadLetter!.headers, 'stork-attempt')).toBe('3');
     expect(textOf(deadLetter!.headers, 'stork-origin')).toBe(topic);
     const place = ['partition', 'offset'].map((name) => textOf(deadLetter!.headers, `stork-origin-${name}`));
-    expect(runs.all[0]!.id).toBe(`${topic}/${place.join('/')}`);
-    const companions = (await raw().admin.listTopics()).filter((name) => name.startsWith(`${topic}.`));
-    expect(companions.filter((name) => name.endsWith('.dlq'))).toEqual([`${topic}.dlq`]);
+    expect(attempts.all[0]!.id).toBe(`${topic}/${place.join('/')}`);
+    const derivedTopics = (await raw().admin.listTopics()).filter((name) => name.startsWith(`${topic}.`));
+    expect(derivedTopics.filter((name) => name.endsWith('.dlq'))).toEqual([`${topic}.dlq`]);
     expect(await raw().reader.records(`${topic}.retry.${group}.8000`)).toHaveLength(1);
   });
 
-  it('a rebalance changes nothing for what waits', async () => {
+  it('a rebalance changes nothing for waiting records', async () => {
     const [topic, group] = [await raw().topic(4), uniqueName()];
-    const runs = new Seen<RunSeen>();
-    const first = await start(topic, group, failingOnce(runs), [8_000]);
-    // By their keys they wait in each partition, so some of them change hands.
+    const attempts = new Seen<SeenAttempt>();
+    const first = await start(topic, group, failingOnce(attempts), [8_000]);
+    // They wait in each partition, so some of them move to the other member.
     for (const n of range(0, 20)) await raw().send(topic, [n], { key: `k${n}`, partition: n % 4 });
     const due = await dueTimes(`${topic}.retry.${group}.8000`, 20);
-    const second = await start(topic, group, failingOnce(runs), [8_000]);
+    const second = await start(topic, group, failingOnce(attempts), [8_000]);
     expect(second.state().connection.value).toBe('ready');
     await later(goneMs);
     await first.close();
     const closedAt = Date.now();
-    await runs.count(40);
+    await attempts.count(40);
     await raw().settled(group, topic);
-    expect(runs.all.length).toBe(40);
-    for (const { body, at } of runs.all.filter(({ attempt }) => attempt === 2))
+    expect(attempts.all.length).toBe(40);
+    for (const { body, at } of attempts.all.filter(({ attempt }) => attempt === 2))
       expectInTime(at, due.get(String(body))!, closedAt);
   });
 
@@ -182,35 +184,35 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     ['none', []],
   ])('of a delay that is no longer configured are read: now %s is', async (_what, delays) => {
     const [topic, group] = [await raw().topic(), uniqueName()];
-    const runs = new Seen<RunSeen>();
-    const first = await start(topic, group, failingOnce(runs), [4_000]);
+    const attempts = new Seen<SeenAttempt>();
+    const first = await start(topic, group, failingOnce(attempts), [4_000]);
     await raw().send(topic, ['a']);
     const due = await dueTimes(`${topic}.retry.${group}.4000`, 1);
     await raw().settled(group, topic);
     await first.close();
-    await start(topic, group, failingOnce(runs), delays);
+    await start(topic, group, failingOnce(attempts), delays);
     const startedAt = Date.now();
-    const [, second] = await runs.count(2);
+    const [, second] = await attempts.count(2);
     expect(second!.attempt).toBe(2);
     expectInTime(second!.at, due.get('"a"')!, startedAt);
     await raw().settled(group, `${topic}.retry.${group}.4000`);
   });
 
-  it('that another version of the application makes meanwhile are found', async () => {
+  it('that another version of the application creates meanwhile are found', async () => {
     const [topic, group] = [await raw().topic(), uniqueName()];
-    const runs = new Seen<RunSeen>();
-    await start(topic, group, failingOnce(runs), [], { topicRefreshMs: 300 });
+    const attempts = new Seen<SeenAttempt>();
+    await start(topic, group, failingOnce(attempts), [], { topicRefreshMs: 300 });
     const made = await raw().topic(1, `${topic}.retry.${group}.500`);
     await raw().send(made, ['a'], { headers: { 'stork-attempt': '2' } });
-    expect((await runs.count(1))[0]).toMatchObject({ body: 'a', attempt: 2 });
+    expect((await attempts.count(1))[0]).toMatchObject({ body: 'a', attempt: 2 });
   });
 
-  it('ctx.retry beyond the longest delay goes round, uncounted', async () => {
+  it('ctx.retry beyond the longest delay passes through its topic several times, uncounted', async () => {
     const [topic, group] = [await raw().topic(), uniqueName()];
-    const runs = new Seen<RunSeen>();
-    const told: number[] = [];
+    const attempts = new Seen<SeenAttempt>();
+    const reportedDelays: number[] = [];
     const handle: Handle = (body, context) => {
-      runs.add(runOf(body, context));
+      attempts.add(attemptOf(body, context));
       if (context.attempt === 1) context.retry({ delayMs: 6_000 });
     };
     await start(
@@ -219,11 +221,11 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
       handle,
       [100, 5_000],
       {},
-      { onRetry: (_, __, delayMs) => void told.push(delayMs) },
+      { onRetry: (_, __, delayMs) => void reportedDelays.push(delayMs) },
     );
     await raw().send(topic, ['a'], { key: 'k' });
-    const [first, second] = await runs.count(2);
-    expect(told).toEqual([10_000]);
+    const [first, second] = await attempts.count(2);
+    expect(reportedDelays).toEqual([10_000]);
     expect(second).toMatchObject({ attempt: 2, id: first!.id });
     expectInTime(second!.at, first!.at + 10_000);
     await raw().settled(group, `${topic}.retry.${group}.5000`);
@@ -238,10 +240,10 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     expect(said[0]).toEqual(['k', expect.any(String), '2']);
   });
 
-  it('a foreign due time stops nothing', async () => {
+  it('an invalid due time blocks nothing', async () => {
     const [topic, group] = [await raw().topic(), uniqueName()];
-    const runs = new Seen<RunSeen>();
-    await start(topic, group, failingOnce(runs), [300], { clockSkewMs: 100 });
+    const attempts = new Seen<SeenAttempt>();
+    await start(topic, group, failingOnce(attempts), [300], { clockSkewMs: 100 });
     const hostile = [
       '9999-12-31T23:59:59.999Z',
       '+275760-09-13T00:00:00.000Z',
@@ -263,39 +265,39 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     });
     await raw().send(topic, ['a']);
     const [first] = await eventually(() => {
-      const mine = runs.all.filter(({ body }) => body === 'a');
+      const mine = attempts.all.filter(({ body }) => body === 'a');
       return mine.length === 2 ? mine : undefined;
     }, 'the message behind them');
     expect(first!.attempt).toBe(1);
-    expect(runs.all.filter(({ body }) => body !== 'a').map(({ body }) => body)).toEqual(range(0, 7));
+    expect(attempts.all.filter(({ body }) => body !== 'a').map(({ body }) => body)).toEqual(range(0, 7));
   });
 
   it.each([
     ['less', 1],
     ['more', 40],
-  ])('one that is deleted is made again, with %s in it, and nothing is lost', async (_what, count) => {
+  ])('a deleted one is created again, with %s in it, and nothing is lost', async (_what, count) => {
     const [topic, group] = [await raw().topic(), uniqueName()];
-    const runs = new Seen<RunSeen>();
-    await start(topic, group, failingOnce(runs), [500]);
+    const attempts = new Seen<SeenAttempt>();
+    await start(topic, group, failingOnce(attempts), [500]);
     await raw().send(topic, range(0, 5));
-    await runs.count(10);
+    await attempts.count(10);
     const deleted = `${topic}.retry.${group}.500`;
     const made = (): number => linesAbout('log', `created the topic ${deleted}`).length;
     const before = made();
     await raw().admin.deleteTopics({ topics: [deleted], timeout: 30_000 });
-    // The broker may still take what is written to it, and throw it away.
+    // The broker may still accept records for it, and discard them.
     await eventually(
       async () => (!(await raw().admin.listTopics()).includes(deleted) || made() > before ? true : undefined),
-      'the topic to be gone, or to be there anew',
+      'the topic to be deleted, or created again',
     );
     await raw().send(topic, range(5, count));
     await eventually(() => {
-      const again = runs.all.filter(({ attempt }) => attempt === 2).map(({ body }) => body);
+      const again = attempts.all.filter(({ attempt }) => attempt === 2).map(({ body }) => body);
       return new Set(again).size === 5 + count ? true : undefined;
-    }, 'each to run again');
+    }, 'the second attempt of each');
   });
 
-  it('what is written to the one of 0 runs at once, by the handler that it names and no other group', async () => {
+  it('the one of 0 ms is handled at once, by the handler that the record names and by no other group', async () => {
     const [topic, group, other] = [await raw().topic(), uniqueName(), uniqueName()];
     const seen = new Seen<string>();
     const controllerOf = (name: string) => {
@@ -325,7 +327,7 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     expect(await seen.count(1)).toEqual(['mine two replayed 1']);
     await raw().send(`${topic}.retry.${group}.0`, ['foreign']);
     await seen.count(3);
-    // What comes after it was read after it.
+    // Later records of the source are read after it.
     await raw().send(topic, ['plain']);
     await seen.count(7);
     await raw().settled(other, topic);
@@ -339,10 +341,10 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     );
   });
 
-  it('what waits counts neither as in flight nor for maxOffsetGap', async () => {
+  it('waiting records count neither as in flight nor for maxOffsetGap', async () => {
     const [topic, group] = [await raw().topic(), uniqueName()];
-    const runs = new Seen<RunSeen>();
-    const { state } = await start(topic, group, failingOnce(runs), [12_000], {
+    const attempts = new Seen<SeenAttempt>();
+    const { state } = await start(topic, group, failingOnce(attempts), [12_000], {
       maxOffsetGap: 3,
       concurrency: 1,
     });
@@ -350,42 +352,42 @@ describe.skipIf(brokers === undefined)('Kafka: retry topics', () => {
     await dueTimes(`${topic}.retry.${group}.12000`, 30);
     await raw().settled(group, topic);
     expect(state()).toMatchObject({ inFlight: 0, connection: { value: 'ready' } });
-    expect(runs.all.length).toBe(30);
-    await runs.count(60);
+    expect(attempts.all.length).toBe(30);
+    await attempts.count(60);
     await raw().settled(group, `${topic}.retry.${group}.12000`);
-    expect(runs.all.slice(30).map(({ body, attempt }) => [body, attempt])).toEqual(
+    expect(attempts.all.slice(30).map(({ body, attempt }) => [body, attempt])).toEqual(
       range(0, 30).map((body) => [body, 2]),
     );
   });
 
-  it('more than may wait in memory waits in the topic', async () => {
+  it('records beyond the memory limit wait in the topic', async () => {
     const [topic, group] = [await raw().topic(2), uniqueName()];
-    const runs = new Seen<RunSeen>();
+    const attempts = new Seen<SeenAttempt>();
     const fetch = { maxBytes: 60_000, maxBytesPerPartition: 20_000 };
-    await start(topic, group, failingOnce(runs), [1_500], { fetch });
+    await start(topic, group, failingOnce(attempts), [1_500], { fetch });
     const padding = 'x'.repeat(2_000);
     const bodies = range(0, 200).map((n) => `${n} ${padding}`);
     await raw().send(topic, bodies);
-    await runs.count(400);
+    await attempts.count(400);
     const due = await dueTimes(`${topic}.retry.${group}.1500`, 200);
-    const again = runs.all.filter(({ attempt }) => attempt === 2);
+    const again = attempts.all.filter(({ attempt }) => attempt === 2);
     expect(new Set(again.map(({ body }) => body)).size).toBe(200);
     expect(again).toHaveLength(200);
     for (const { body, at } of again) expect(at).toBeGreaterThanOrEqual(due.get(JSON.stringify(body))!);
   });
 
-  it('belong to topics of a RegExp too, also to those that are made later', async () => {
+  it('are created for topics of a RegExp too, also for those that are created later', async () => {
     const [prefix, group] = [raw().name(), uniqueName()];
-    const runs = new Seen<RunSeen>();
+    const attempts = new Seen<SeenAttempt>();
     await startKafkaApp({
       group,
-      handlers: [handlerOf(new RegExp(`^${prefix}\\.`), failingOnce(runs))],
+      handlers: [handlerOf(new RegExp(`^${prefix}\\.`), failingOnce(attempts))],
       options: { topicRefreshMs: 300 },
       module: { retry: { maxRetries: 0, redeliverDelaysMs: [200] } },
     });
     const topic = await raw().topic(1, `${prefix}.later`);
     await raw().send(topic, ['a']);
-    const [, second] = await runs.count(2);
+    const [, second] = await attempts.count(2);
     expect(second).toMatchObject({ body: 'a', attempt: 2 });
     await waitingIn(`${topic}.retry.${group}.200`, 1);
   });

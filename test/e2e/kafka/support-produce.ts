@@ -19,11 +19,11 @@ import { Foreign } from './kafka-app.js';
 
 export const brokers = inject('kafkaBrokers');
 
-/** An application that only sends. */
+/** An application that only publishes. */
 export interface Sender {
   readonly app: INestMicroservice;
   readonly client: StorkClient;
-  /** What the connection was since the start, each state once in a row. */
+  /** The connection states since the start, without repetitions. */
   readonly states: readonly ConnectionState['value'][];
   readonly connection: () => ConnectionState;
   readonly close: () => Promise<void>;
@@ -62,7 +62,7 @@ export async function startSender(
   return { app, client, states, connection: () => service.state()['main']!.connection, close };
 }
 
-/** A program beside the library for every test of a file, on a broker that `open` starts or that is there. */
+/** One kafkajs client for all tests of a file, on a broker that `open` starts or that is running. */
 export function useBeside(open: () => Promise<readonly string[]> | readonly string[]): () => Foreign {
   let foreign: Foreign | undefined;
   beforeAll(async () => {
@@ -74,12 +74,12 @@ export function useBeside(open: () => Promise<readonly string[]> | readonly stri
   return () => foreign!;
 }
 
-/** Code of an error of ours, else what the error says. */
+/** The code of a stork error, otherwise the message of the error. */
 export function codeOf(error: unknown): string {
   return isStorkError(error) ? error.code : String(error);
 }
 
-/** By outcome, e.g. `ok` or a code, the places in the list that had it. */
+/** By outcome, e.g. `ok` or a code, the indexes in the list that had it. */
 export async function outcomesOf(
   sent: readonly Promise<void>[],
 ): Promise<Readonly<Record<string, readonly number[]>>> {
@@ -89,28 +89,30 @@ export async function outcomesOf(
   return places;
 }
 
-/** From 0 to `count` − 1, those that are asked for. */
+/** The indexes from 0 to `count` − 1 that the predicate selects. */
 export function numbers(count: number, isWanted: (n: number) => boolean = () => true): readonly number[] {
   return Array.from({ length: count }, (_, n) => n).filter(isWanted);
 }
 
 export const bodyOf = ({ value }: StoredRecord): string => value?.toString() ?? '';
 
-/** What became of a published number. */
+/** The outcome of a published number. */
 interface Published {
   readonly key: string;
-  /** Undefined while nobody knows. */
+  /** Undefined while the publish is pending. */
   outcome?: string;
 }
 
-/** Publishes the numbers from 0 on and remembers what was said of each. */
-export class Ledger {
+/** Publishes the numbers from 0 on and records the outcome of each. */
+export class PublishLog {
   readonly #client: StorkClient;
   readonly #topic: string;
   readonly #options: (n: number) => MessageOptions;
   readonly #all: Published[] = [];
   readonly #under = new Set<Promise<void>>();
-  /** Of `performance.now()`, when the last one was confirmed and how long the longest wait for the next was. */
+  /**
+   * Of `performance.now()`, when the last one was confirmed and how long the longest wait for the next was.
+   */
   #confirmedAt = performance.now();
   longestGapMs = 0;
 
@@ -151,7 +153,10 @@ export class Ledger {
     return this.known();
   }
 
-  /** Publishes with so many under way until it is told to stop, which resolves when all is known. */
+  /**
+   * Publishes with that many in flight until the returned function is called, which resolves when every
+   * outcome is known.
+   */
   load(atOnce: number): { stop(): Promise<void> } {
     this.#confirmedAt = performance.now();
     this.longestGapMs = 0;
@@ -159,7 +164,7 @@ export class Ledger {
     const go = async (): Promise<void> => {
       while (!stop.signal.aborted) {
         await this.publish();
-        // A turn for everybody else: a broker on the same machine answers within one.
+        // Yields to the event loop: a broker on the same machine responds within one turn.
         await new Promise((resolve) => setImmediate(resolve));
       }
     };
@@ -191,7 +196,7 @@ export class Ledger {
     return counts;
   }
 
-  /** Those that came and are none of these. */
+  /** Outcomes that are none of these. */
   otherOutcomes(...expected: readonly string[]): readonly string[] {
     return Object.keys(this.outcomes).filter((outcome) => !expected.includes(outcome));
   }
@@ -200,10 +205,11 @@ export class Ledger {
     return this.#all[n]!.outcome;
   }
 
-  /** What is wrong between what was said and what the log holds; nothing should be. */
+  /** Contradictions between the outcomes and the log; there should be none. */
   /**
-   * @param repeats how many copies of a record may follow its first: without `idempotent`, a leader that moves while it writes says only that it
-   * is the leader no more, and what is sent again then may have been written
+   * @param repeats how many copies of a record may follow its first: without `idempotent`, a leader that
+   * moves while it writes says only that it is the leader no more, and what is sent again then may have been
+   * written
    */
   lies(records: readonly StoredRecord[], repeats = 0): readonly string[] {
     const lies: string[] = [];

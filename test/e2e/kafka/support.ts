@@ -20,14 +20,17 @@ import { committedOffsets, createTopic } from '../../support/kafka-topics.js';
 
 export const brokers = inject('kafkaBrokers');
 export const reconnect = { delayMs: 50, maxDelayMs: 200 };
-/** A session that a busy machine does not let run out; who needs that to happen names a shorter one, of six seconds at least. */
+/**
+ * A session that does not time out on a busy machine; tests of session timeouts use a shorter one, of at
+ * least six seconds.
+ */
 export const times = { sessionTimeoutMs: 15_000, heartbeatIntervalMs: 500 };
 
 export function uniqueName(): string {
   return `e2e.${randomUUID().slice(0, 13)}`;
 }
 
-/** What an application says, of all that run in this file. */
+/** Log lines of all applications of this file. */
 export const lines: { readonly level: keyof LoggerService; readonly line: string }[] = [];
 const note =
   (level: keyof LoggerService) =>
@@ -109,7 +112,7 @@ export async function startKafkaApp(options: KafkaAppOptions): Promise<KafkaApp>
   return built;
 }
 
-/** Where in a log a record stands. */
+/** The partition and offset of a record. */
 export interface Place {
   readonly topic: string;
   readonly partition: number;
@@ -122,7 +125,7 @@ export interface ToSend {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
-/** A program beside the library, on connections of its own. */
+/** A kafkajs client that does not use the library, on connections of its own. */
 export class Raw {
   readonly kafka: Kafka;
   admin: Admin;
@@ -145,7 +148,7 @@ export class Raw {
     await Promise.all([this.admin.connect(), this.producer.connect(), this.reader.connect()]);
   }
 
-  /** Needed where topics were deleted or got partitions: the client asks for what it once knew. */
+  /** Needed after topics were deleted or got partitions: kafkajs keeps outdated metadata. */
   async renew(): Promise<void> {
     await Promise.all([this.admin.disconnect(), this.producer.disconnect()]);
     this.admin = this.kafka.admin();
@@ -163,7 +166,7 @@ export class Raw {
     await Promise.all([this.admin.disconnect(), this.producer.disconnect(), this.reader.close()]);
   }
 
-  /** A name whose topics, companions included, are deleted in the end. */
+  /** A name whose topics, with their retry and dead letter topics, are deleted in the end. */
   name(name = uniqueName()): string {
     this.#topics.add(name);
     return name;
@@ -193,7 +196,7 @@ export class Raw {
     return committedOffsets(this.admin, group, topic);
   }
 
-  /** Resolves when the group has committed all that is in the topic. */
+  /** Resolves when the group has committed the end offsets of the topic. */
   async settled(group: string, topic: string): Promise<void> {
     await eventually(
       async () => ((await this.lag(group, topic)) === 0 ? true : undefined),
@@ -217,7 +220,7 @@ export class Raw {
   }
 }
 
-/** Beside the library, for every test of a file. */
+/** One client for all tests of a file. */
 export function useRaw(): () => Raw {
   let raw: Raw;
   beforeAll(async () => {
@@ -231,16 +234,16 @@ export function useRaw(): () => Raw {
   return () => raw;
 }
 
-/** Asks until there is an answer: what a broker holds can only be looked at, it tells nobody. */
+/** Polls until there is a result: brokers do not notify of changes. */
 export async function eventually<T>(
   ask: () => Promise<T | undefined> | T | undefined,
   what: string,
-  patienceMs = 60_000,
+  timeoutMs = 60_000,
 ): Promise<T> {
-  for (const until = Date.now() + patienceMs; ;) {
+  for (const until = Date.now() + timeoutMs; ;) {
     const answer = await ask();
     if (answer !== undefined) return answer;
-    if (Date.now() > until) throw new Error(`waited ${patienceMs} ms for ${what}`);
+    if (Date.now() > until) throw new Error(`waited ${timeoutMs} ms for ${what}`);
     await later(10);
   }
 }
@@ -251,7 +254,7 @@ export function range(from: number, count: number): number[] {
   return Array.from({ length: count }, (_, i) => from + i);
 }
 
-/** A door that handlers of a test wait at until the test opens it. */
+/** A gate that blocks the handlers of a test until the test opens it. */
 export class Gate {
   #open!: () => void;
   readonly opened = new Promise<void>((resolve) => {
@@ -263,7 +266,7 @@ export class Gate {
   }
 }
 
-/** What handlers of a test have seen. */
+/** What the handlers of a test have recorded. */
 export class Seen<T> {
   readonly all: T[] = [];
 
@@ -271,13 +274,13 @@ export class Seen<T> {
     this.all.push(item);
   }
 
-  count(count: number, patienceMs = 60_000): Promise<readonly T[]> {
+  count(count: number, timeoutMs = 60_000): Promise<readonly T[]> {
     return eventually(
       () => (this.all.length >= count ? this.all : undefined),
       `${count} to be seen`,
-      patienceMs,
+      timeoutMs,
     ).catch(() => {
-      throw new Error(`saw ${this.all.length} of ${count} within ${patienceMs} ms`);
+      throw new Error(`saw ${this.all.length} of ${count} within ${timeoutMs} ms`);
     });
   }
 }

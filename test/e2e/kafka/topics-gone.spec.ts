@@ -10,14 +10,14 @@ import {
   useRaw,
 } from './support.js';
 
-describe.skipIf(brokers === undefined)('Kafka: topics that come and go', () => {
+describe.skipIf(brokers === undefined)('Kafka: topics that are created and deleted', () => {
   const raw = useRaw();
 
   it.each([
     ['less', 3],
     ['more', 40],
   ])(
-    'one is deleted and made again with %s in it: read from its beginning, the other goes on',
+    'one is deleted and created again with %s in it: read from its beginning, the other continues',
     async (_what, count) => {
       const [gone, stays, group] = [await raw().topic(2), await raw().topic(2), uniqueName()];
       const seen = new Seen<string>();
@@ -78,11 +78,11 @@ describe.skipIf(brokers === undefined)('Kafka: topics that come and go', () => {
     expect(await seen.count(1)).toEqual(['first']);
   });
 
-  it('and where they cannot be made, the start says how to make each', async () => {
+  it('if they cannot be created, the start rejects with the command for each', async () => {
     const [one, two, group] = [raw().name(), raw().name(), uniqueName()];
     const there = await raw().topic(4);
     const handlers = { [one]: () => {}, [two]: () => {}, [there]: () => {} };
-    // One broker keeps one copy.
+    // A single broker cannot hold two replicas.
     const { app } = await buildKafkaApp({
       group,
       handlers,

@@ -3,7 +3,16 @@ import { brokers, useForeign } from '../kafka/kafka-app.js';
 import { committedOffsets } from '../../support/kafka-topics.js';
 import { seeded } from '../../support/seeded.js';
 import { useWorkerFile } from '../../support/worker-file.js';
-import { kills, liveAndDie, messages, missing, repeated, runsOf, unexplained, type Dying } from './kills.js';
+import {
+  kills,
+  liveAndDie,
+  messages,
+  missing,
+  repeated,
+  countsOf,
+  unexplained,
+  type Dying,
+} from './kills.js';
 import { concurrency, redeliverDelayMs, type Moment } from './moments.js';
 
 const seed = Number(process.env['STORK_SEED'] ?? Math.floor(Math.random() * 2 ** 32));
@@ -59,7 +68,7 @@ describe.skipIf(brokers === undefined)(`Kafka: a consumer that is killed, seed $
         const { partition, offset } = places.get(n)!;
         return offset < (commits[life]?.get(partition) ?? 0);
       },
-      /** Of all that was committed at the last kill. */
+      /** Number of records that were committed at the last kill. */
       count: (): number => [...(commits.at(-1)?.values() ?? [])].reduce((sum, offset) => sum + offset, 0),
     };
   }
@@ -74,34 +83,34 @@ describe.skipIf(brokers === undefined)(`Kafka: a consumer that is killed, seed $
       const topic = await fill();
       const { killed, wasCommitted, count } = await watchCommits(topic);
       const lives = await liveAndDie(dying(settingsOf(topic, moment), killed), hooks, async (all) => {
-        if (missing(runsOf(all, 'end')).length > 0 || (await lag(topic, topic)) > 0) return false;
+        if (missing(countsOf(all, 'end')).length > 0 || (await lag(topic, topic)) > 0) return false;
         return moment !== 'retry-published' || (await lag(topic, retryTopic(topic))) === 0;
       });
-      const runs = runsOf(lives, 'end');
+      const counts = countsOf(lives, 'end');
       console.log(
-        `${moment}: ${repeated(runs)} of ${messages} repeated after ${kills} kills, ${count()} committed by then, seed ${seed}`,
+        `${moment}: ${repeated(counts)} of ${messages} repeated after ${kills} kills, ${count()} committed by then, seed ${seed}`,
       );
-      expect(missing(runs)).toEqual([]);
-      // What comes back may have been written twice, by a run that failed before the kill.
+      expect(missing(counts)).toEqual([]);
+      // Retry records may have been written twice, by an attempt that failed before the kill.
       if (moment !== 'retry-published') expect(unexplained(lives, 'end', wasCommitted)).toEqual([]);
       expect(unexplained(lives, 'failed', wasCommitted)).toEqual([]);
-      // What was copied is committed before such a life ends; of the others nothing may be.
+      // Republished records are committed before such a worker dies; for the other moments nothing may be.
       if (moment === 'retry-published') expect(count()).toBeGreaterThan(0);
     },
   );
 
   it.concurrent(
-    'runs no record again of which the store knows that it is done: begun',
+    'handles no record again that the store has marked as done: begun',
     async (hooks) => {
       const topic = await fill();
       const settings = { ...settingsOf(topic, 'begun'), redisUrl };
       const lives = await liveAndDie(dying(settings), hooks, async (all) => {
-        return missing(runsOf(all, 'end')).length === 0 && (await lag(topic, topic)) === 0;
+        return missing(countsOf(all, 'end')).length === 0 && (await lag(topic, topic)) === 0;
       });
-      const runs = runsOf(lives, 'end');
-      console.log(`begun: ${repeated(runs)} of ${messages} repeated after ${kills} kills, seed ${seed}`);
-      expect(missing(runs)).toEqual([]);
-      expect(repeated(runs)).toBeLessThanOrEqual(kills * concurrency);
+      const counts = countsOf(lives, 'end');
+      console.log(`begun: ${repeated(counts)} of ${messages} repeated after ${kills} kills, seed ${seed}`);
+      expect(missing(counts)).toEqual([]);
+      expect(repeated(counts)).toBeLessThanOrEqual(kills * concurrency);
     },
     limitMs,
   );
@@ -113,7 +122,7 @@ describe.skipIf(brokers === undefined)(`Kafka: a consumer that is killed, seed $
       const { killed, wasCommitted, count } = await watchCommits(topic);
       const program = dying(settingsOf(topic, 'dead-letter-published'), killed);
       const lives = await liveAndDie(program, hooks, async (all) => {
-        return missing(runsOf(all, 'failed')).length === 0 && (await lag(topic, topic)) === 0;
+        return missing(countsOf(all, 'failed')).length === 0 && (await lag(topic, topic)) === 0;
       });
       const deadLetters = (await foreign().records(`${topic}.dlq`, messages)).map(
         ({ value }) => (JSON.parse(String(value)) as { n: number }).n,

@@ -3,28 +3,30 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import type { TestContext } from 'vitest';
 import { eventually } from '../../contract/app.js';
-import type { Told, WorkerSettings } from './moments.js';
+import type { WorkerEvent, WorkerSettings } from './moments.js';
 
 export const messages = 1_000;
 export const kills = 3;
 
-/** One life of a worker. */
+/** One process of a worker. */
 export interface Life {
-  readonly told: readonly Told[];
+  readonly reported: readonly WorkerEvent[];
   readonly ended: Promise<readonly [number | null, NodeJS.Signals | null]>;
   end(): Promise<void>;
 }
 
-/** What runs at the same time must say whose it is: the hook of `vitest` itself is of whichever test came last. */
+/**
+ * The hooks of one test: for concurrent tests, the global hook of vitest belongs to the last started test.
+ */
 export type Hooks = Pick<TestContext, 'onTestFinished'>;
 
-/** A program that dies, and how. */
+/** A program that kills itself, and its settings. */
 export interface Dying {
-  /** Of `worker.ts`, compiled. */
+  /** The compiled `worker.ts`. */
   readonly file: string;
   readonly settings: Omit<WorkerSettings, 'dieAt'>;
   readonly random: () => number;
-  /** Told of each life that was killed, before the next one begins. */
+  /** Called after each kill, before the next worker starts. */
   readonly killed?: (() => Promise<void>) | undefined;
 }
 
@@ -32,9 +34,9 @@ function startWorker(file: string, settings: WorkerSettings, { onTestFinished }:
   const child = spawn(process.execPath, [file, JSON.stringify(settings)], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
-  const told: Told[] = [];
+  const reported: WorkerEvent[] = [];
   const lines = createInterface({ input: child.stdout });
-  lines.on('line', (line) => told.push(JSON.parse(line) as Told));
+  lines.on('line', (line) => reported.push(JSON.parse(line) as WorkerEvent));
   const ended = Promise.all([once(child, 'exit'), once(lines, 'close')]).then(
     ([[code, signal]]) => [code as number | null, signal as NodeJS.Signals | null] as const,
   );
@@ -43,7 +45,7 @@ function startWorker(file: string, settings: WorkerSettings, { onTestFinished }:
     await ended;
   });
   return {
-    told,
+    reported,
     ended,
     end: async () => {
       child.kill('SIGTERM');
@@ -52,7 +54,10 @@ function startWorker(file: string, settings: WorkerSettings, { onTestFinished }:
   };
 }
 
-/** Lets workers die at the moment, one after another, and the last one live until all is done. */
+/**
+ * Starts workers one after another that kill themselves at the moment, and a last one that runs until
+ * `isDone`.
+ */
 export async function liveAndDie(
   { file, settings, random, killed }: Dying,
   hooks: Hooks,
@@ -64,60 +69,62 @@ export async function liveAndDie(
     lives.push(life);
     const [, signal] = await life.ended;
     if (signal !== 'SIGKILL')
-      throw new Error(`the worker ended by itself: ${JSON.stringify(life.told.at(-1))}`);
+      throw new Error(`the worker ended by itself: ${JSON.stringify(life.reported.at(-1))}`);
     await killed?.();
   }
   const last = startWorker(file, { ...settings, dieAt: undefined }, hooks);
   lives.push(last);
   await eventually(
     async () => {
-      // Asking is work for the broker too.
+      // Polling costs the broker time.
       await new Promise((resolve) => setTimeout(resolve, 200));
       return (await isDone(lives)) ? true : undefined;
     },
-    'the last worker to be done',
+    'the last worker to finish',
     120_000,
   );
   await last.end();
   return lives;
 }
 
-/** How often each message has come to an end of that kind. */
-export function runsOf(lives: readonly Life[], event: Told['event']): ReadonlyMap<number, number> {
-  const runs = new Map<number, number>();
-  for (const { told } of lives) {
-    for (const { event: told1, n } of told) if (told1 === event) runs.set(n!, (runs.get(n!) ?? 0) + 1);
+/** How often an event of that kind was reported for each message. */
+export function countsOf(lives: readonly Life[], event: WorkerEvent['event']): ReadonlyMap<number, number> {
+  const counts = new Map<number, number>();
+  for (const { reported } of lives) {
+    for (const { event: kind, n } of reported) if (kind === event) counts.set(n!, (counts.get(n!) ?? 0) + 1);
   }
-  return runs;
+  return counts;
 }
 
 /**
- * Ends of a message after an earlier one that nothing explains: its worker was not killed, or what it did was kept by then.
+ * Repeated events of a message without an explanation: the earlier worker was not killed, or its result was
+ * settled before the kill.
  *
- * @param wasKept whether the broker knew when that life was killed that the message was done
+ * @param wasSettled whether the broker had the settlement of the message when that worker was killed
  */
 export function unexplained(
   lives: readonly Life[],
-  event: Told['event'],
-  wasKept: (n: number, life: number) => boolean,
+  event: WorkerEvent['event'],
+  wasSettled: (n: number, life: number) => boolean,
 ): readonly string[] {
   const seen = new Map<number, number>();
   const wrong: string[] = [];
-  for (const [life, { told }] of lives.entries()) {
-    for (const { event: what, n } of told) {
+  for (const [life, { reported }] of lives.entries()) {
+    for (const { event: what, n } of reported) {
       if (what !== event) continue;
       const before = seen.get(n!);
       seen.set(n!, life);
       if (before === undefined) continue;
       if (before === life) wrong.push(`${n}: twice in life ${life}`);
-      else if (wasKept(n!, before)) wrong.push(`${n}: in life ${life}, though kept since life ${before}`);
+      else if (wasSettled(n!, before))
+        wrong.push(`${n}: in life ${life}, though settled since life ${before}`);
     }
   }
   return wrong;
 }
 
-export function repeated(runs: ReadonlyMap<number, number>): number {
-  return [...runs.values()].reduce((sum, count) => sum + count - 1, 0);
+export function repeated(counts: ReadonlyMap<number, number>): number {
+  return [...counts.values()].reduce((sum, count) => sum + count - 1, 0);
 }
 
 export function missing(seen: { has(n: number): boolean }): readonly number[] {

@@ -1,16 +1,16 @@
-// What a test and the worker that it kills say to one another.
+// The protocol between a test and the worker that it kills.
 
-/** Where it dies. The moments that only the library knows are met by stepping in between two of its calls. */
+/** When the worker kills itself. Moments inside the library are reached by wrapping one of its calls. */
 export type Moment =
   /** The handler has begun. */
   | 'running'
   /** The handler has succeeded; its message is not acknowledged. */
   | 'handled'
-  /** The next run is confirmed by the broker; the message is not acknowledged. */
+  /** The broker has confirmed the publish to the retry queue or topic; the message is not acknowledged. */
   | 'retry-published'
-  /** The dead letter is confirmed by the broker; the message is not acknowledged. */
+  /** The broker has confirmed the dead letter; the message is not acknowledged. */
   | 'dead-letter-published'
-  /** The store has given it the key, and does not know yet what becomes of it. */
+  /** The store has granted the key; the outcome is not stored yet. */
   | 'begun';
 
 export interface WorkerSettings {
@@ -22,13 +22,13 @@ export interface WorkerSettings {
   readonly moment: Moment;
   /** Where the idempotency keys are kept, if the handler is to be idempotent. */
   readonly redisUrl?: string | undefined;
-  /** It dies when the moment has come so often; undefined: it lives. */
+  /** The occurrence of the moment at which it kills itself; undefined: never. */
   readonly dieAt: number | undefined;
 }
 
-export interface Told {
+export interface WorkerEvent {
   readonly event: 'ready' | 'start' | 'end' | 'failed' | 'dying';
-  /** Milliseconds since the epoch. */
+  /** Milliseconds since the Unix epoch. */
   readonly at: number;
   readonly n?: number;
   readonly attempt?: number;

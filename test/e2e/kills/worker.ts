@@ -22,11 +22,12 @@ import {
   leaseMs,
   redeliverDelayMs,
   type Moment,
-  type Told,
+  type WorkerEvent,
   type WorkerSettings,
 } from './moments.js';
 
-// A consumer that kills itself at a moment that it is told, as a process of its own. It tells what it does on its standard output.
+// A consumer that kills itself at a given moment, in a process of its own. It reports each event on its
+// standard output.
 
 /** Long enough for a thousand messages to take a few commits. */
 const handlerMs = 50;
@@ -34,23 +35,26 @@ const handlerMs = 50;
 const settings = JSON.parse(process.argv[2]!) as WorkerSettings;
 let occurred = 0;
 
-/** Written when it returns: a process that is killed has told everything. */
-function tell(event: Told['event'], run: { readonly n?: number; readonly attempt?: number } = {}): void {
+/** Writes synchronously, so that a process that is killed has reported everything. */
+function report(
+  event: WorkerEvent['event'],
+  run: { readonly n?: number; readonly attempt?: number } = {},
+): void {
   writeSync(1, `${JSON.stringify({ event, at: Date.now(), ...run })}\n`);
 }
 
 function reach(moment: Moment): void {
   if (moment !== settings.moment || ++occurred !== settings.dieAt) return;
-  tell('dying');
+  report('dying');
   process.kill(process.pid, 'SIGKILL');
-  // The signal has been taken when it returns; nothing may follow all the same.
+  // If the signal is delivered after kill() has returned, no further code may run.
   for (;;);
 }
 
 const deadLetterHasTo = settings.moment === 'dead-letter-published';
 const retryHasTo = settings.moment === 'retry-published';
 
-/** Between the confirmation of copies, or the end of the handler, and the acknowledgement. */
+/** Kills between the publisher confirm, or the end of the handler, and the acknowledgement. */
 const copied = new WeakSet<Delivery>();
 // oxlint-disable-next-line typescript/unbound-method -- called with the delivery that they are called on
 const { ack, republishThenAck } = Delivery.prototype;
@@ -64,7 +68,7 @@ Delivery.prototype.ack = function () {
   return ack.call(this);
 };
 
-/** Steps in between the store's word and the handler. */
+/** Kills between the store's response and the handler. */
 function dyingStore(url: string): IdempotencyStore {
   const store = redisIdempotencyStore({ url });
   const begin = async (...asked: Parameters<IdempotencyStore['begin']>): Promise<BeginOutcome> => {
@@ -92,14 +96,14 @@ class Worker {
   @EventPattern<string>('work')
   @Retry({ maxRetries: 0, redeliverDelaysMs: retryHasTo ? [redeliverDelayMs] : [] })
   async work(@Payload() { n }: { n: number }, @Ctx() { attempt }: StorkContext): Promise<void> {
-    tell('start', { n, attempt });
+    report('start', { n, attempt });
     reach('running');
     await new Promise((resolve) => setTimeout(resolve, handlerMs));
     if (deadLetterHasTo || (retryHasTo && attempt === 1)) {
-      tell('failed', { n, attempt });
+      report('failed', { n, attempt });
       throw new Error('not today');
     }
-    tell('end', { n, attempt });
+    report('end', { n, attempt });
   }
 }
 
@@ -129,4 +133,4 @@ class WorkerModule {}
 const app = await NestFactory.createMicroservice(WorkerModule, { ...storkMicroservice(), logger: false });
 process.once('SIGTERM', () => void app.close().then(() => process.exit(0)));
 await app.listen();
-tell('ready');
+report('ready');

@@ -37,10 +37,13 @@ function withUrl(change: (address: URL) => void): string {
 
 const resources = (): readonly string[] => process.getActiveResourcesInfo();
 
-/** Sooner than what is left goes by itself: a socket with the limit of its handshake, 10 s, a timer after 5 s at the latest. */
+/**
+ * Shorter than the limits after which leaked resources end by themselves: a socket's handshake, 10 s, and
+ * timers, 5 s.
+ */
 const goneMs = { TCPSocketWrap: 9_000, Timeout: 2_000 };
 
-/** What the process still waits for, compared with `before`. */
+/** Active resources of the process, compared with `before`. */
 async function expectNothingLeft(before: readonly string[]): Promise<void> {
   const count = (names: readonly string[], kind: string) => names.filter((name) => name === kind).length;
   for (const [kind, limitMs] of Object.entries(goneMs))
@@ -54,7 +57,7 @@ async function expectNothingLeft(before: readonly string[]): Promise<void> {
 describe.skipIf(url === undefined)('RabbitMQ: start', () => {
   const raw = useRaw();
 
-  it('gives up on an unreachable broker after startTimeoutMs, naming the address without the password', async () => {
+  it('fails on an unreachable broker after startTimeoutMs, naming the address without the password', async () => {
     const closed = createServer().listen(0, '127.0.0.1');
     await once(closed, 'listening');
     const { port } = closed.address() as AddressInfo;
@@ -74,7 +77,7 @@ describe.skipIf(url === undefined)('RabbitMQ: start', () => {
     await expectNothingLeft(before);
   });
 
-  it('gives up after startTimeoutMs on an address that takes connections and says nothing', async () => {
+  it('fails after startTimeoutMs if the server accepts the connection and never responds', async () => {
     const sockets = new Set<Socket>();
     const mute = createServer((socket) => sockets.add(socket)).listen(0, '127.0.0.1');
     await once(mute, 'listening');
@@ -92,7 +95,7 @@ describe.skipIf(url === undefined)('RabbitMQ: start', () => {
     expect(tookMs).toBeLessThan(10_000);
   });
 
-  it('gives up after startTimeoutMs when the link goes silent after the handshake', async () => {
+  it('fails after startTimeoutMs if the connection stalls after the handshake', async () => {
     const proxy = await startStallingProxy(url!);
     onTestFinished(() => proxy.close());
     proxy.stallAfter(connectionOpenOk);
@@ -107,10 +110,10 @@ describe.skipIf(url === undefined)('RabbitMQ: start', () => {
     expect(outcome).toMatchObject({ error: { code: 'CONNECTION_LOST' } });
   });
 
-  it('survives a handshake that ends after the start was given up', async () => {
+  it('survives a handshake that ends after the start has timed out', async () => {
     const proxy = await startStallingProxy(withUrl((address) => (address.search = '?heartbeat=1')));
     onTestFinished(() => proxy.close());
-    // What a leak leaves behind would go on failing in other tests.
+    // A leaked connection would cause failures in other tests.
     const timers = vi.spyOn(globalThis, 'setInterval');
     onTestFinished(() => {
       for (const { value } of timers.mock.results) clearInterval(value);
@@ -130,7 +133,7 @@ describe.skipIf(url === undefined)('RabbitMQ: start', () => {
       await later(200);
       proxy.resume();
       await closed;
-      // Two heartbeats without an answer.
+      // Two missed heartbeats.
       await later(3_600);
     });
     expect(crashes).toEqual([]);
@@ -155,7 +158,7 @@ describe.skipIf(url === undefined)('RabbitMQ: start', () => {
     await expectNothingLeft(before);
   });
 
-  it('starts by the second address when the first is down', async () => {
+  it('connects to the second address if the first is down', async () => {
     const { service } = await startRabbitApp({
       controllers,
       options: { url: ['amqp://guest:guest@127.0.0.1:1', url!], queue: raw().queue() },
@@ -163,7 +166,7 @@ describe.skipIf(url === undefined)('RabbitMQ: start', () => {
     expect(service.state()['main']!.connection.value).toBe('ready');
   });
 
-  it('names every wrong option', async () => {
+  it('names every invalid option', async () => {
     const { error } = await refusal({
       controllers,
       options: {
@@ -194,7 +197,7 @@ describe.skipIf(url === undefined)('RabbitMQ: start', () => {
       expect(names).toContain(`transports.main.${name}`);
   });
 
-  it('keeps the password of a wrong address out of the error', async () => {
+  it('omits the password of an invalid address from the error', async () => {
     const { error } = await refusal({
       controllers,
       options: { url: 'ampq://me:s3cret@host', queue: 'never' },

@@ -77,7 +77,7 @@ export function discard(
   return discardDeadLetters(store, { ...workOptions, ...options });
 }
 
-/** What our consumer writes on a letter, as far as a test does not say otherwise. */
+/** The headers that the library writes to a dead letter, unless a test overrides them. */
 export function deadLetterHeaders(source: string, n: number): Record<string, unknown> {
   return {
     'stork-death-reason': 'retries-exhausted',
@@ -91,7 +91,7 @@ export function deadLetterHeaders(source: string, n: number): Record<string, unk
   };
 }
 
-/** A source and its letters, `0` to `count - 1`. */
+/** A source and its dead letters, `0` to `count - 1`. */
 export async function fillDeadLetterQueue(
   raw: Raw,
   count: number,
@@ -115,7 +115,7 @@ export async function fillDeadLetterQueue(
   return { queue, dlq };
 }
 
-/** Takes all that lies there, bodies and headers. */
+/** Consumes and acknowledges every message of the queue: bodies and headers. */
 export async function takeAll(raw: Raw, queue: string): Promise<readonly ConsumeMessage[]> {
   return raw.with(async (channel) => {
     const taken: ConsumeMessage[] = [];
@@ -127,7 +127,7 @@ export async function takeAll(raw: Raw, queue: string): Promise<readonly Consume
   });
 }
 
-/** Without what a broker counts for itself. */
+/** Without the delivery count that the broker adds. */
 export function headersOf({ properties }: ConsumeMessage): Record<string, unknown> {
   const { 'x-delivery-count': _, ...headers } = { ...properties.headers };
   return headers;

@@ -79,7 +79,7 @@ describe.skipIf(url === undefined)('RabbitMQ: messages dead-lettered by the brok
     channel.publish(exchange, 'order.made', Buffer.from('{}'), { messageId: 'm', ...death.options, headers });
     await raw().confirmed();
     await raw().with((own) => death.kill(own, queue));
-    await eventually(async () => ((await raw().count(dlq)) === 1 ? true : undefined), 'the letter');
+    await eventually(async () => ((await raw().count(dlq)) === 1 ? true : undefined), 'the dead letter');
     await takeAll(raw(), queue);
 
     const store = await openStore({ queue });
@@ -110,7 +110,7 @@ describe.skipIf(url === undefined)('RabbitMQ: messages dead-lettered by the brok
     const options = { expiration: '1', contentType: 'application/json' };
     raw().channel.publish(exchange.name, 'order.made', Buffer.from(JSON.stringify(body)), options);
     const store = await openStore({ queue });
-    await eventually(async () => ((await store.count()) === 1 ? true : undefined), 'the letter');
+    await eventually(async () => ((await store.count()) === 1 ? true : undefined), 'the dead letter');
     expect(await list(store)).toMatchObject([{ reason: 'expired', pattern: 'order.made' }]);
     expect(await replay(store)).toMatchObject({ done: 1 });
     await startRabbitApp({ controllers: [Orders], options: { queue, exchange } });
@@ -135,16 +135,16 @@ describe.skipIf(url === undefined)('RabbitMQ: messages dead-lettered by the brok
     const limit = /may drop a dead letter at its delivery (\d+)/.exec(warned ?? '')?.[1];
     // RabbitMQ 3 has no limit but one that is asked for.
     if (deliveryLimit === undefined && limit === undefined) {
-      for (let look = 0; look < 25; look++) expect(bodies(await list(store))).toEqual(deadLetters);
+      for (let i = 0; i < 25; i++) expect(bodies(await list(store))).toEqual(deadLetters);
       return;
     }
     expect(limit).toBe(deliveryLimit === undefined ? '21' : '9');
     const browses = deliveryLimit === undefined ? 15 : 6;
-    for (let look = 0; look < browses; look++) expect(bodies(await list(store))).toEqual(deadLetters);
+    for (let i = 0; i < browses; i++) expect(bodies(await list(store))).toEqual(deadLetters);
     await expect(list(store)).rejects.toThrow(`to browse "${dlq}"`);
     await expect(list(store)).rejects.toThrow(`a dead letter that was delivered ${browses + 1} times`);
-    // Whoever does not listen loses nothing all the same.
-    for (let look = 0; look < 40; look++) await list(store).catch(() => []);
+    // Even if the warning is ignored, no message is lost.
+    for (let i = 0; i < 40; i++) await list(store).catch(() => []);
     await eventually(async () => ((await raw().count(dlq)) === 3 ? true : undefined), 'all to be back');
     expect(await discard(store)).toMatchObject({ done: 3 });
     expect(await raw().count(dlq)).toBe(0);
@@ -154,6 +154,6 @@ describe.skipIf(url === undefined)('RabbitMQ: messages dead-lettered by the brok
     const { queue } = await fillDeadLetterQueue(raw(), 3);
     const store = await openStore({ queue });
     expect((await store.warnings()).join()).not.toContain('was not declared by stork');
-    for (let look = 0; look < 25; look++) expect(bodies(await list(store))).toEqual(upTo(3));
+    for (let i = 0; i < 25; i++) expect(bodies(await list(store))).toEqual(upTo(3));
   });
 });

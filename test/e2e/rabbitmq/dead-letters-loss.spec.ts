@@ -23,16 +23,16 @@ import { startStallingProxy } from './stalling-proxy.js';
 import { crashesDuring, forge, later, nestedTable, Raw, url, useRaw } from './support.js';
 import { seeded } from '../../support/seeded.js';
 
-type ReplyWriter = ReturnType<DeadLetterVisitor['decide']>;
+type Decision = ReturnType<DeadLetterVisitor['decide']>;
 
-/** Remembers what it saw. */
+/** Records visited dead letters and their outcomes. */
 class RecordingVisitor implements DeadLetterVisitor {
   readonly seen: string[] = [];
   readonly outcomes: DeadLetterOutcome[] = [];
 
-  constructor(readonly answer: (body: string, deadLetter: StoredDeadLetter) => ReplyWriter) {}
+  constructor(readonly answer: (body: string, deadLetter: StoredDeadLetter) => Decision) {}
 
-  decide(deadLetter: StoredDeadLetter): ReplyWriter {
+  decide(deadLetter: StoredDeadLetter): Decision {
     const body = String(deadLetter.message.body);
     this.seen.push(body);
     return this.answer(body, deadLetter);
@@ -53,8 +53,10 @@ async function proxied(): Promise<{ proxy: TcpProxy; address: string }> {
 
 describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failures', () => {
   const raw = useRaw();
-  const pass = { window: 1, signal: never };
-  /** What a pass held comes back when the broker has seen its channel end. */
+  const scanOptions = { window: 1, signal: never };
+  /**
+   * The broker requeues the unacknowledged messages of a scan when it has processed the close of its channel.
+   */
   const counted = (queue: string, count: number): Promise<void> =>
     expect.poll(() => raw().count(queue)).toBe(count);
 
@@ -64,14 +66,14 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
     { window: 1, seed: 3 },
     { window: 10, seed: 4 },
   ])(
-    'loses nothing where the link is cut in a replay, and doubles at most the $window in hand',
+    'loses nothing if the connection is cut during a replay, and duplicates at most the $window in flight',
     async ({ window, seed }) => {
       const random = seeded(seed);
       const { proxy, address } = await proxied();
       const { queue, dlq } = await fillDeadLetterQueue(raw(), 100);
       const store = await openStore({ queue, url: address });
       let cuts = 0;
-      let told = 0;
+      let reportedCount = 0;
       for (let left = 100; left > 0; left = await raw().count(dlq)) {
         let sinceCut = 0;
         const cutAfter = cuts < 5 ? 5 + Math.floor(random() * 20) : Infinity;
@@ -82,18 +84,18 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
         };
         const report = await replay(store, { window, onProgress }).catch((error: unknown) => error);
         if (report instanceof Error) expect(report).toMatchObject({ code: 'CONNECTION_LOST' });
-        told += sinceCut;
-        // What was in hand comes back when the broker has noticed.
+        reportedCount += sinceCut;
+        // The broker requeues unacknowledged messages when it has noticed the cut.
         await eventually(
           async () => ((await raw().count(queue)) + (await raw().count(dlq)) >= 100 ? true : undefined),
-          'all back',
+          'all requeued',
         );
       }
       const back = (await takeAll(raw(), queue)).map(({ content }) => content.toString());
       expect(new Set(back)).toEqual(new Set(upTo(100)));
       expect(back.length, `${cuts} cuts`).toBeLessThanOrEqual(100 + cuts * window);
       expect(cuts).toBeGreaterThan(0);
-      expect(told).toBeLessThanOrEqual(100);
+      expect(reportedCount).toBeLessThanOrEqual(100);
     },
   );
 
@@ -106,14 +108,14 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
       return 'keep';
     });
     const visit = async (): Promise<void> => {
-      await expect(store.scan(visitor, pass)).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
+      await expect(store.scan(visitor, scanOptions)).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
     };
     expect(await crashesDuring(visit)).toEqual([]);
     await counted(`${queue}.dlq`, 450);
     expect(bodies(await list(store))).toEqual(upTo(450));
   });
 
-  it('ends at once where it is told to, and what was told is done', async () => {
+  it('stops at once when the signal aborts, and reported outcomes are settled', async () => {
     const { queue, dlq } = await fillDeadLetterQueue(raw(), 300);
     const store = await openStore({ queue });
     const abort = new AbortController();
@@ -127,7 +129,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
     await expect(store.scan(visitor, { window: 1, signal: abort.signal })).rejects.toThrow('enough');
   });
 
-  it('breaks off where a verdict fails, and doubles nothing of what is on its way', async () => {
+  it('stops if a decision throws, and duplicates none of the messages in flight', async () => {
     const { queue, dlq } = await fillDeadLetterQueue(raw(), 60);
     const store = await openStore({ queue });
     const visitor = new RecordingVisitor((body) => {
@@ -140,7 +142,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
     expect(await raw().count(queue)).toBe(50);
   });
 
-  it('ends where a verdict never comes', async () => {
+  it('stops on abort if a decision never resolves', async () => {
     const { queue, dlq } = await fillDeadLetterQueue(raw(), 3);
     const store = await openStore({ queue });
     const abort = new AbortController();
@@ -149,14 +151,14 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
       asked.open();
       return new Promise(() => {});
     });
-    const passing = store.scan(visitor, { window: 1, signal: abort.signal });
+    const scanning = store.scan(visitor, { window: 1, signal: abort.signal });
     await asked.opened;
     abort.abort(new Error('enough'));
-    await expect(passing).rejects.toThrow('enough');
+    await expect(scanning).rejects.toThrow('enough');
     await counted(dlq, 3);
   });
 
-  it('ends its passes when its transport is closed', async () => {
+  it('ends its scans when its transport is closed', async () => {
     const { queue, dlq } = await fillDeadLetterQueue(raw(), 3);
     const driver = await connectDriver({ queue });
     const store = await driver.deadLetters({});
@@ -165,10 +167,10 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
       asked.open();
       return new Promise(() => {});
     });
-    const passing = store.scan(visitor, pass).catch((error: unknown) => error);
+    const scanning = store.scan(visitor, scanOptions).catch((error: unknown) => error);
     await asked.opened;
     await driver.close(5_000);
-    expect(await passing).toMatchObject({ code: 'CLOSED' });
+    expect(await scanning).toMatchObject({ code: 'CLOSED' });
     await expect(driver.deadLetters({})).rejects.toMatchObject({ code: 'CLOSED' });
     await expect(store.count()).rejects.toMatchObject({ code: 'CLOSED' });
     await counted(dlq, 3);
@@ -187,22 +189,22 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
     });
     const began = performance.now();
     await expect(store.scan(visitor, { window: 1, signal: abort.signal })).rejects.toThrow('enough');
-    // Waiting for what is on its way and closing the channel have limits of 10 s in sum.
+    // Waiting for messages in flight and closing the channel take at most 10 s in total.
     expect(performance.now() - began).toBeLessThan(30_000);
   });
 
-  it('rejects where its queue is deleted meanwhile', async () => {
+  it('rejects if its queue is deleted meanwhile', async () => {
     const { queue, dlq } = await fillDeadLetterQueue(raw(), 300);
     const store = await openStore({ queue });
     const visitor = new RecordingVisitor(async (body): Promise<DeadLetterAction> => {
       if (body === '5') await raw().channel.deleteQueue(dlq);
       return 'discard';
     });
-    await expect(store.scan(visitor, pass)).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
+    await expect(store.scan(visitor, scanOptions)).rejects.toMatchObject({ code: 'CONNECTION_LOST' });
     await expect(store.count()).rejects.toMatchObject({ code: 'CONFIG' });
   });
 
-  it('lets a second one go on with what the first does not hold', async () => {
+  it('lets a second scan continue with messages that the first has not fetched', async () => {
     const { queue, dlq } = await fillDeadLetterQueue(raw(), 300);
     const [first, second] = [await openStore({ queue }), await openStore({ queue })];
     const [asked, goOn] = [new Gate(), new Gate()];
@@ -211,13 +213,13 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
       await goOn.opened;
       return 'keep';
     });
-    const passing = first.scan(slow, pass);
+    const scanning = first.scan(slow, scanOptions);
     await asked.opened;
     expect(bodies(await list(second))).toEqual(upTo(300).slice(200));
-    await second.scan(new RecordingVisitor(() => 'keep'), pass);
+    await second.scan(new RecordingVisitor(() => 'keep'), scanOptions);
     await counted(dlq, 100);
     goOn.open();
-    await passing;
+    await scanning;
     expect(slow.seen.length).toBe(300);
     expect(bodies(await list(first)).toSorted()).toEqual(upTo(300).toSorted());
     await counted(dlq, 300);
@@ -233,7 +235,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
   });
 
   it('holds no dead letter longer than half of the consumer timeout, and visits each once', async () => {
-    // Two of them say all the same.
+    // Two of them are identical.
     const { queue } = await fillDeadLetterQueue(raw(), 60, (n) =>
       n === 20 || n === 21 ? { messageId: 'twin', headers: { 'stork-failed-at': undefined } } : {},
     );
@@ -244,21 +246,22 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
       await later(50);
       return Number(body) % 3 === 0 ? 'discard' : 'keep';
     });
-    await store.scan(visitor, pass);
+    await store.scan(visitor, scanOptions);
     expect(visitor.seen).toEqual(upTo(60));
-    // Three seconds, on channels that go on for one: the last letter was given back by two of them before.
+    // Three seconds, on channels that last one second each: the last dead letter was requeued by two of them
+    // before.
     expect(returns).toBeGreaterThanOrEqual(2);
     expect(bodies(await list(store))).toEqual(upTo(60).filter((body) => Number(body) % 3 !== 0));
   });
 
-  it('meets what comes while it goes on in a later pass only', async () => {
+  it('visits dead letters that arrive during a scan only in a later scan', async () => {
     const { queue, dlq } = await fillDeadLetterQueue(raw(), 5);
     const store = await openStore({ queue });
     const visitor = new RecordingVisitor((body, deadLetter) => {
       raw().channel.sendToQueue(dlq, Buffer.from(`${body} again`));
       return body === '2' ? { replay: replayHeaders(deadLetter) } : 'keep';
     });
-    await store.scan(visitor, pass);
+    await store.scan(visitor, scanOptions);
     expect(visitor.seen).toEqual(upTo(5));
     expect(visitor.outcomes).toEqual(['replayed']);
     await raw().confirmed();
@@ -280,12 +283,12 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
     writer.channel.publish('', dlq, Buffer.from('"deep"'), { headers: { n: nested } });
     await writer.confirmed();
     const store = await openStore({ queue });
-    const look = async (): Promise<void> => {
+    const browse = async (): Promise<void> => {
       await expect(list(store)).rejects.toMatchObject({
         code: 'CONNECTION_LOST',
         message: expect.stringContaining('remove it in the management UI') as string,
       });
     };
-    expect(await crashesDuring(look)).toEqual([]);
+    expect(await crashesDuring(browse)).toEqual([]);
   });
 });

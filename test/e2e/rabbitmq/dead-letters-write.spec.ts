@@ -26,7 +26,7 @@ interface Poison {
   readonly to?: Buffer;
 }
 
-/** A program of its own: what the broker thinks of it ends only its own connection. */
+/** A client of its own: a channel or connection error closes only its own connection. */
 async function writes(): Promise<Raw> {
   const writer = new Raw(url!);
   await writer.open();
@@ -43,7 +43,7 @@ describe.skipIf(url === undefined)('RabbitMQ: dead letters', () => {
   const send = (queue: string, body: Buffer, options: Options.Publish): void =>
     void raw().channel.publish('', queue, body, { type: 'fail', ...options });
 
-  it('carry nothing that the broker acts on, and what a reader wants as text', async () => {
+  it('carry no header that the broker acts on, and their details as text', async () => {
     const { queue } = await start();
     const [cc, bcc] = [raw().queue(), raw().queue()];
     for (const name of [cc, bcc]) await raw().channel.assertQueue(name);
@@ -96,10 +96,10 @@ describe.skipIf(url === undefined)('RabbitMQ: dead letters', () => {
       'stork-error-message': 'no way',
     });
     expect(deadLetter!.headers['stork-origin-cc']).toContain(cc);
-    // Once by the sender, and not once more by the letter.
+    // CC and BCC route the original message; the dead letter is not routed by them again.
     expect(await raw().count(cc)).toBe(1);
     expect(await raw().count(bcc)).toBe(1);
-    // It has been looked at: its queue has it back a moment after the channel's end.
+    // Browsing it requeues it: it is ready again shortly after the channel is closed.
     await expect.poll(() => raw().count(`${queue}.dlq`)).toBe(1);
   });
 
@@ -149,7 +149,7 @@ describe.skipIf(url === undefined)('RabbitMQ: dead letters', () => {
       send(queue, Buffer.from(JSON.stringify({ queue, n })), { type: 'fine', messageId: `h-${n}` });
     await expect.poll(() => healthy(queue)).toBe(5);
     await expect.poll(() => raw().count(`${queue}.dlq`)).toBe(1);
-    // Not again and again.
+    // Not repeatedly.
     expect(counts()['failed']).toBe(1);
     const [deadLetter] = await raw().deadLetters(`${queue}.dlq`, 1);
     expect(deadLetter!.body).toBe('"poison"');
@@ -164,9 +164,10 @@ describe.skipIf(url === undefined)('RabbitMQ: dead letters', () => {
     await expect.poll(() => counts()['dead-lettered']).toBe(3);
   });
 
-  it('of headers nested 5 000 deep come by the delivery limit, while healthy messages are handled', async () => {
+  it('of headers nested 5 000 deep are created by the delivery limit, while healthy messages are handled', async () => {
     const { queue } = await start({ deliveryLimit: 5, prefetch: 4 });
-    // Deeper than the client library itself can write: bytes that become a table on their way.
+    // amqplib cannot encode such a depth: the type of a byte array is changed to a table in the outgoing
+    // bytes.
     const nested = nestedTable(5_000);
     const mark = (tag: string): Buffer => {
       const length = Buffer.alloc(4);
@@ -189,23 +190,23 @@ describe.skipIf(url === undefined)('RabbitMQ: dead letters', () => {
     await expect.poll(() => handled().size).toBe(20);
     await eventually(
       async () => ((await raw().count(`${queue}.dlq`)) === 1 ? true : undefined),
-      'the poison to be put away',
+      'the poison message to be dead-lettered',
     );
     await expect.poll(() => raw().count(queue)).toBe(0);
   });
 
-  it('wait while their queue refuses them, and are written when it takes them again', async () => {
+  it('wait while their queue refuses them, and are written when it accepts them again', async () => {
     const { queue, counts } = await start();
     const dlq = `${queue}.dlq`;
-    // A queue of that name which takes one message: what an operator's policy can do.
+    // A queue of that name which accepts one message: an operator's policy can do this.
     await raw().channel.deleteQueue(dlq);
     const limits = { 'x-queue-type': 'quorum', 'x-max-length': 1, 'x-overflow': 'reject-publish' };
     await raw().channel.assertQueue(dlq, { durable: true, arguments: limits });
     for (let n = 0; n < 4; n++) send(queue, Buffer.from(String(n)), { messageId: `m-${n}` });
-    await eventually(async () => counts()['dead-lettered'], 'the first letter');
+    await eventually(async () => counts()['dead-lettered'], 'the first dead letter');
     await later(300);
     await raw().channel.deleteQueue(dlq);
-    await eventually(async () => (counts()['dead-lettered'] === 4 ? true : undefined), 'every letter');
+    await eventually(async () => (counts()['dead-lettered'] === 4 ? true : undefined), 'every dead letter');
     send(queue, Buffer.from(JSON.stringify({ queue, n: 1 })), { type: 'fine' });
     await eventually(async () => (healthy(queue) === 1 ? true : undefined), 'the source to go on');
   });

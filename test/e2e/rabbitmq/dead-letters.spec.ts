@@ -23,7 +23,7 @@ interface Attempt {
   readonly attempt: number;
   readonly replays: unknown;
 }
-const runs = new Seen<Attempt>();
+const attempts = new Seen<Attempt>();
 /** Queues whose handler fails. */
 const failing = new Set<string>();
 
@@ -32,7 +32,7 @@ class Worker {
   @EventPattern<string>('job')
   job(@Payload() _: unknown, @Ctx() context: RabbitMqContext): void {
     const { queue } = context;
-    runs.add({ queue, attempt: context.attempt, replays: context.headers['stork-replay-count'] });
+    attempts.add({ queue, attempt: context.attempt, replays: context.headers['stork-replay-count'] });
     if (failing.has(queue)) throw new TypeError('no way');
   }
 }
@@ -80,7 +80,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store', () => {
     expect(await raw().count(dlq)).toBe(0);
   });
 
-  it('discards what is meant', async () => {
+  it('discards the dead letters that match the filter', async () => {
     const { queue, dlq } = await fillDeadLetterQueue(raw(), 30);
     const store = await openStore({ queue });
     const since = new Date(Date.UTC(2026, 0, 1) + 10_000);
@@ -89,7 +89,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store', () => {
     expect(await raw().count(dlq)).toBe(10);
   });
 
-  it('replays only to the queue that failed, though an exchange fills two, and begins anew', async () => {
+  it('replays only to the queue that failed, though an exchange routes to two, and attempts start at 1', async () => {
     const exchange = { name: raw().exchange(), type: 'fanout' as const };
     const [bad, good] = [raw().queue(), raw().queue()];
     const controllers = [Worker];
@@ -97,7 +97,8 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store', () => {
     await startRabbitApp({ controllers, options: { queue: good, exchange } });
     failing.add(bad);
     await client.publish('job', 1);
-    const of = (queue: string): readonly Attempt[] => runs.all.filter((run) => run.queue === queue);
+    const of = (queue: string): readonly Attempt[] =>
+      attempts.all.filter((attempt) => attempt.queue === queue);
     await expect.poll(() => raw().count(`${bad}.dlq`)).toBe(1);
     await eventually(async () => (of(good).length === 1 ? true : undefined), 'the good one');
     failing.delete(bad);
@@ -140,7 +141,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store', () => {
     });
   });
 
-  it('skips a dead letter whose source is gone, and reports it', async () => {
+  it('skips a dead letter whose source was deleted, and reports it', async () => {
     const { queue, dlq } = await fillDeadLetterQueue(raw(), 3);
     const store = await openStore({ queue });
     await raw().channel.deleteQueue(queue);
@@ -161,7 +162,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store', () => {
     expect(bodies(await list(store))).toEqual(['1', '2']);
   });
 
-  it('takes from a queue of several sources only what the named one failed', async () => {
+  it('selects only the dead letters of the given source from a queue of several sources', async () => {
     const other = raw().queue();
     const { queue, dlq } = await fillDeadLetterQueue(raw(), 10, (n) => ({
       headers: n % 2 === 0 ? {} : deadLetterHeaders(other, n),
@@ -179,7 +180,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store', () => {
     expect(bodies(await list(rest))).toEqual(['1', '3', '5', '7', '9']);
   });
 
-  it('keeps the order of what stays of 1 500, whatever is taken from between', async () => {
+  it('keeps the order of the remaining ones of 1 500, whichever are removed', async () => {
     const { queue } = await fillDeadLetterQueue(raw(), 1_500);
     const store = await openStore({ queue });
     const third = { reasons: ['retries-exhausted'], text: '3' };
@@ -236,7 +237,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store', () => {
     );
   });
 
-  it('says what a person should know beforehand', async () => {
+  it('reports the warnings that matter before a replay', async () => {
     const { queue, dlq } = await fillDeadLetterQueue(raw(), 1);
     const store = await openStore({ queue });
     expect(await store.count()).toBe(1);
@@ -256,7 +257,7 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store', () => {
     );
   });
 
-  it('is refused where there is no such queue, and where none is named', async () => {
+  it('rejects a missing queue, and a missing queue option', async () => {
     const missing = uniqueQueue();
     await expect(openStore({ queue: missing })).rejects.toMatchObject({
       code: 'CONFIG',

@@ -10,7 +10,7 @@ import { startRabbitApp, url, useRaw } from './support.js';
 const raw = useRaw();
 const long = 600_000;
 
-/** Holds a key however short its lease: a process that is held up does not lose it. */
+/** Keeps a key however short its lease, so that a slow process does not lose it. */
 function holdingStore(renewed: () => void): IdempotencyStore {
   const store = memoryIdempotencyStore();
   return {
@@ -25,16 +25,16 @@ function holdingStore(renewed: () => void): IdempotencyStore {
 }
 
 describe.skipIf(url === undefined)('an idempotent handler on RabbitMQ', () => {
-  /** A queue whose companions of all deferrals are deleted in the end. */
+  /** A queue whose retry queues of all deferrals are deleted in the end. */
   function newQueue(): string {
     const queue = raw().queue();
     for (const delayMs of [100, 200, 500, 1_000, 50_000]) raw().queue(`${queue}.retry.${delayMs}`);
     return queue;
   }
 
-  it('keeps a message waiting for as long as it takes: 25 deferrals move nothing to the dead letters', async () => {
+  it('defers a message as often as needed: 25 deferrals do not dead-letter it', async () => {
     const gate = new Gate();
-    const runs = new Seen<number>();
+    const attempts = new Seen<number>();
     let renewals = 0;
     @Controller()
     class Slow {
@@ -42,7 +42,7 @@ describe.skipIf(url === undefined)('an idempotent handler on RabbitMQ', () => {
       @Idempotent({ key: () => 'one' })
       async work(@Payload() n: number, @Ctx() { attempt }: StorkContext): Promise<void> {
         expect(attempt).toBe(1);
-        runs.add(n);
+        attempts.add(n);
         if (n === 1) await gate.opened;
       }
     }
@@ -53,9 +53,9 @@ describe.skipIf(url === undefined)('an idempotent handler on RabbitMQ', () => {
       module: { idempotency: { store: holdingStore(() => renewals++), leaseMs: 100 } },
     });
     await client.publish('work', 1);
-    await runs.count(1);
+    await attempts.count(1);
     await client.publish('work', 2);
-    // Each waits for its time, and for the broker.
+    // Each deferral takes its delay and the broker's time.
     await eventually(
       async () => ((counts()['duplicates-in-flight'] ?? 0) >= 25 ? true : undefined),
       '25 deferrals',
@@ -65,7 +65,7 @@ describe.skipIf(url === undefined)('an idempotent handler on RabbitMQ', () => {
     expect(await raw().count(`${queue}.dlq`)).toBe(0);
     gate.open();
     await eventually(async () => (counts()['duplicate'] === 1 ? true : undefined), 'the duplicate');
-    expect(runs.all).toEqual([1]);
+    expect(attempts.all).toEqual([1]);
     expect(counts()['redelivered']).toBeUndefined();
     expect(await raw().count(`${queue}.dlq`)).toBe(0);
   }, 120_000);
@@ -78,13 +78,13 @@ describe.skipIf(url === undefined)('an idempotent handler on RabbitMQ', () => {
     afterAll(() => redis?.remove());
 
     function newWorker(behave: (n: number) => unknown = () => {}) {
-      const runs = new Seen<number>();
+      const attempts = new Seen<number>();
       @Controller()
       class Worker {
         @EventPattern<string>('work')
         @Idempotent()
         async work(@Payload() n: number): Promise<void> {
-          runs.add(n);
+          attempts.add(n);
           await behave(n);
         }
       }
@@ -94,50 +94,50 @@ describe.skipIf(url === undefined)('an idempotent handler on RabbitMQ', () => {
           options: { queue },
           module: { idempotency: { store: redisIdempotencyStore({ url: redis.url }) } },
         });
-      return { runs, start };
+      return { attempts, start };
     }
 
-    it('starts while Redis is away, keeps its messages, and handles each once when it is there', async () => {
+    it('starts while Redis is down, keeps its messages, and handles each once when Redis is available', async () => {
       await redis.stop();
       onTestFinished(() => redis.start());
-      const { runs, start } = newWorker();
+      const { attempts, start } = newWorker();
       const queue = newQueue();
       const { client, counts } = await start(queue);
       for (const n of [1, 2, 3]) await client.publish('work', n, { messageId: `m-${n}` });
       await client.publish('work', 1, { messageId: 'm-1' });
       await eventually(async () => (counts()['received'] === 4 ? true : undefined), 'all messages');
-      expect(runs.all).toEqual([]);
+      expect(attempts.all).toEqual([]);
       await redis.start();
-      await runs.count(3);
+      await attempts.count(3);
       await eventually(async () => (counts()['duplicate'] === 1 ? true : undefined), 'the duplicate');
-      expect([...runs.all].toSorted()).toEqual([1, 2, 3]);
+      expect([...attempts.all].toSorted()).toEqual([1, 2, 3]);
       expect(await raw().count(`${queue}.dlq`)).toBe(0);
     });
 
-    it('loses Redis while a handler runs: the run counts, what follows waits, nothing is lost or run twice', async () => {
+    it('loses Redis while a handler runs: its attempt counts, later messages wait, nothing is lost or handled twice', async () => {
       const gate = new Gate();
-      const { runs, start } = newWorker((n) => (n === 1 ? gate.opened : undefined));
+      const { attempts, start } = newWorker((n) => (n === 1 ? gate.opened : undefined));
       const queue = newQueue();
       const { client, counts } = await start(queue);
       await client.publish('work', 1, { messageId: 'm-1' });
-      await runs.count(1);
+      await attempts.count(1);
       await redis.kill();
       onTestFinished(() => redis.start());
       await client.publish('work', 2, { messageId: 'm-2' });
       await eventually(async () => (counts()['received'] === 2 ? true : undefined), 'the second message');
       await redis.start();
-      // The second has begun: what the end of the first is told to is there again.
-      await runs.count(2);
+      // The second has begun: the store to which the end of the first is written is available again.
+      await attempts.count(2);
       gate.open();
       await eventually(async () => (counts()['handled'] === 2 ? true : undefined), 'both handled');
       for (const n of [1, 2]) await client.publish('work', n, { messageId: `m-${n}` });
       await eventually(async () => (counts()['duplicate'] === 2 ? true : undefined), 'both duplicates');
-      expect(runs.all).toEqual([1, 2]);
+      expect(attempts.all).toEqual([1, 2]);
       expect(await raw().count(`${queue}.dlq`)).toBe(0);
     });
 
-    it('shares what was done between applications on one queue', async () => {
-      const { runs, start } = newWorker();
+    it('shares completed keys between applications on one queue', async () => {
+      const { attempts, start } = newWorker();
       const queue = newQueue();
       const one = await start(queue);
       const other = await start(queue);
@@ -145,9 +145,9 @@ describe.skipIf(url === undefined)('an idempotent handler on RabbitMQ', () => {
         await one.client.publish('work', 1, { messageId: 'm-1' });
       }
       const done = (): number =>
-        [one, other].reduce((sum, { counts }) => sum + (counts()['duplicate'] ?? 0), runs.all.length);
+        [one, other].reduce((sum, { counts }) => sum + (counts()['duplicate'] ?? 0), attempts.all.length);
       await eventually(async () => (done() === 10 ? true : undefined), 'ten settled');
-      expect(runs.all).toEqual([1]);
+      expect(attempts.all).toEqual([1]);
     });
   });
 });

@@ -25,7 +25,7 @@ import { startStallingProxy } from './stalling-proxy.js';
 const handled = new Map<string, Map<number, number>>();
 let gate = new Gate();
 gate.open();
-/** Runs that never answer. */
+/** Attempts whose handler never returns. */
 const kept = new Seen<number>();
 
 function note({ queue, n }: Job): void {
@@ -78,7 +78,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
     );
 
   it.each([1, 2, 3])(
-    'of the link at random moments loses nothing that was confirmed, seed %i',
+    'of the connection at random moments loses nothing that was confirmed, seed %i',
     async (seed) => {
       const random = seeded(seed);
       const proxy = await startProxy({ host: new URL(url!).hostname, port: Number(new URL(url!).port) });
@@ -96,7 +96,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
       let cuts = 0;
       const over = new AbortController();
       const cutting = (async () => {
-        // An end to it, for a machine that is too slow to get anything done between two of them.
+        // The cuts end, since a slow machine may make no progress between two of them.
         while (!over.signal.aborted && cuts < 100) {
           await later(20 + random() * 200);
           cuts++;
@@ -136,7 +136,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
     },
   );
 
-  it('rejects what waits for a reply at once, as CONNECTION_LOST', async () => {
+  it('rejects pending requests at once with CONNECTION_LOST', async () => {
     const mine = new Gate();
     gate = mine;
     const proxy = await startStallingProxy(url!);
@@ -145,19 +145,19 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
     const asker = await startRabbitApp({ options: { url: proxy.url, queue } });
     const asked = Array.from({ length: 5 }, (_, n) => asker.client.request('never', n));
     await kept.count(5);
-    // Answered behind their confirmations: they wait for nothing but their replies.
+    // Their publisher confirms have arrived: they wait only for their replies.
     expect(await asker.client.request('echo', 1)).toBe(1);
     const began = performance.now();
     proxy.cut();
     const outcomes = await Promise.allSettled(asked);
     const tookMs = performance.now() - began;
     mine.open();
-    // Sooner than a request gives up by itself.
+    // Sooner than the timeout of a request.
     expect(tookMs).toBeLessThan(20_000);
     for (const one of outcomes) expect(one).toMatchObject({ reason: { code: 'CONNECTION_LOST' } });
   });
 
-  it('of words on the link does not hold up a shutdown, and leaves nothing behind', async () => {
+  it('of all traffic on a stalled connection does not delay a shutdown, and leaks nothing', async () => {
     const timers = (): number => process.getActiveResourcesInfo().filter((name) => name === 'Timeout').length;
     const before = timers();
     const proxy = await startStallingProxy(url!);
@@ -172,13 +172,14 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
     void app.client.publish('job', { queue: app.queue, n: 1 }).catch(() => {});
     const began = performance.now();
     await app.close();
-    // The drain, giving up the source and closing the connections have limits of 10.5 s in sum; without them a dead link would last for minutes.
+    // Draining, cancelling the consumer and closing the connections take at most 10.5 s in total; without
+    // these limits a dead connection would last for minutes.
     expect(performance.now() - began).toBeLessThan(30_000);
     await eventually(async () => (proxy.open <= 6 ? true : undefined), 'the sockets');
     await expect.poll(timers).toBeLessThanOrEqual(before);
   });
 
-  it('of the queue under a running consumer brings it back, whatever is being settled', async () => {
+  it('of the queue under a running consumer declares it again, whatever is being settled', async () => {
     const app = await startRabbitApp({
       controllers: [Worker],
       options: { queue: raw().queue(), concurrency: 20 },
@@ -206,12 +207,12 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
     expect(source.consumerCount).toBe(1);
   });
 
-  it('of a queue that somebody made otherwise is told by the state, and ends when it is gone', async () => {
+  it('of a queue that was declared again with other arguments is reported by the state until it is deleted', async () => {
     const proxy = await startStallingProxy(url!);
     onTestFinished(() => proxy.close());
     const options = { url: proxy.url, queue: raw().queue() };
     const { queue, service, client } = await startRabbitApp({ controllers: [Worker], options });
-    // Ours hears of the end of its queue when the other one is there already.
+    // The consumer is cancelled when the new queue already exists.
     proxy.stall();
     await raw().channel.deleteQueue(queue);
     await raw().channel.assertQueue(queue, { durable: true });
@@ -234,7 +235,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
     await eventually(async () => times(queue).get(1), 'the message');
   });
 
-  it('of the queue in the moment in which it begins to consume is not the end of it', async () => {
+  it('of the queue at the moment of basic.consume does not end the consumer', async () => {
     const queue = raw().queue();
     const proxy = await startStallingProxy(url!);
     onTestFinished(() => proxy.close());
@@ -245,7 +246,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
     await eventually(async () => (proxy.held === 1 ? true : undefined), 'the consumer');
     await raw().with((channel) => channel.deleteQueue(queue));
     await eventually(async () => (proxy.held === 2 ? true : undefined), "the broker's word of it");
-    // Both arrive at once.
+    // Both frames arrive together.
     proxy.resume();
     await listening;
     await eventually(
@@ -258,7 +259,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
     );
   });
 
-  it('of the queue while paused does not end the process when it goes on', async () => {
+  it('of the queue while paused does not end the process on resume', async () => {
     const queue = raw().queue();
     const quiet = (): void => {};
     const driver = new RabbitMqDriver(
@@ -316,7 +317,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
     expect(crashes).toEqual([]);
   });
 
-  it('of a process in good order: nothing is lost, nothing runs twice', async () => {
+  it('of a process by a graceful shutdown: nothing is lost, nothing is handled twice', async () => {
     const first = await startRabbitApp({
       controllers: [Worker],
       options: { queue: raw().queue(), concurrency: 20, prefetch: 200 },
@@ -338,7 +339,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
     expect(await raw().count(`${queue}.dlq`)).toBe(0);
   });
 
-  it('of the link, however often, leaves no listeners behind', async () => {
+  it('of the connection, however often, leaks no listeners', async () => {
     const proxy = await startProxy({ host: new URL(url!).hostname, port: Number(new URL(url!).port) });
     onTestFinished(() => proxy.close());
     const proxied = new URL(url!);
@@ -354,7 +355,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
     onTestFinished(() => void process.off('warning', note));
     for (let n = 0; n < 15; n++) {
       proxy.cut();
-      // Each of its connections has to be back for that.
+      // This requires each of its connections to be restored.
       await eventually(async () => {
         await client.publish('job', { queue, n }).catch(() => {});
         return times(queue).has(n) ? true : undefined;
@@ -365,7 +366,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
     expect(warnings).toEqual([]);
   });
 
-  it('of the process while it publishes: what close() let go is confirmed or named', async () => {
+  it('of the process while it publishes: every publish before close() is confirmed or rejected', async () => {
     const options = { queue: raw().queue() };
     const app = await startRabbitApp({ controllers: [Worker], options, clock: patientClock });
     const target = raw().queue();

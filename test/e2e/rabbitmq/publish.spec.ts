@@ -18,7 +18,7 @@ describe.skipIf(url === undefined)('RabbitMQ: publishing', () => {
       options: { queue: raw().queue(), handlers: 'none', publishTo: { queue: 'x' }, ...options },
     });
 
-  it('tells NO_ROUTE for an unknown queue and an unbound key, and of those only', async () => {
+  it('rejects with NO_ROUTE for an unknown queue and an unbound key, and for those only', async () => {
     const queue = raw().queue();
     await raw().channel.assertQueue(queue);
     const exchange = raw().exchange();
@@ -31,7 +31,7 @@ describe.skipIf(url === undefined)('RabbitMQ: publishing', () => {
     expect(await raw().drain(queue)).toEqual(Array.from({ length: 100 }, (_, n) => String(n * 3)));
   });
 
-  it('tells NO_ROUTE for an unknown exchange and never confirms falsely what was in flight beside it', async () => {
+  it('rejects with NO_ROUTE for an unknown exchange and never falsely confirms other messages in flight', async () => {
     const queue = raw().queue();
     await raw().channel.assertQueue(queue, { durable: true, arguments: { 'x-queue-type': 'quorum' } });
     const { client } = await sender();
@@ -51,7 +51,7 @@ describe.skipIf(url === undefined)('RabbitMQ: publishing', () => {
     expect(await raw().drain(queue)).toEqual(['"after"']);
   });
 
-  it('tells PUBLISH_REJECTED where a queue is full', async () => {
+  it('rejects with PUBLISH_REJECTED if a queue is full', async () => {
     const queue = raw().queue();
     const limits = { 'x-queue-type': 'quorum', 'x-max-length': 3, 'x-overflow': 'reject-publish' };
     await raw().channel.assertQueue(queue, { durable: true, arguments: limits });
@@ -65,7 +65,7 @@ describe.skipIf(url === undefined)('RabbitMQ: publishing', () => {
     expect(await raw().drain(queue)).toHaveLength(stored);
   });
 
-  it('keeps what is sent while the broker is away, in order and within the bound', async () => {
+  it('buffers publishes while the broker is unavailable, in order and up to the limit', async () => {
     const proxy = await startStallingProxy(url!);
     onTestFinished(() => proxy.close());
     const queue = raw().queue();
@@ -93,12 +93,12 @@ describe.skipIf(url === undefined)('RabbitMQ: publishing', () => {
     await client.publish('p', 'after', { to: { queue } });
   });
 
-  it('bounds the bytes that wait too', async () => {
+  it('limits the buffered bytes, too', async () => {
     const { client } = await sender({ maxBufferedBytes: 1_000, publishTo: { queue: 'x' } });
     await expect(client.publish('p', 'x'.repeat(2_000))).rejects.toMatchObject({ code: 'BUFFER_FULL' });
   });
 
-  it('refuses headers that fit into no frame, and goes on', async () => {
+  it('refuses headers that exceed the frame size, and continues', async () => {
     const queue = raw().queue();
     await raw().channel.assertQueue(queue);
     const { client } = await sender();
@@ -158,7 +158,7 @@ describe.skipIf(url === undefined)('RabbitMQ: publishing', () => {
     expect((deadLetter!.headers['x-death'] as { reason: string }[])[0]!.reason).toBe('expired');
   });
 
-  it('writes the properties that other programs read', async () => {
+  it('writes the properties that other clients read', async () => {
     const queue = raw().queue();
     await raw().channel.assertQueue(queue);
     const { client } = await sender();
@@ -186,7 +186,7 @@ describe.skipIf(url === undefined)('RabbitMQ: publishing', () => {
   });
 
   describe('delayed', () => {
-    /** When each message came, and as what. */
+    /** When each message arrived, and with which properties. */
     async function arrivals(queue: string): Promise<Seen<{ at: number; message: ConsumeMessage }>> {
       const seen = new Seen<{ at: number; message: ConsumeMessage }>();
       const { consumerTag } = await raw().channel.consume(
@@ -198,7 +198,7 @@ describe.skipIf(url === undefined)('RabbitMQ: publishing', () => {
       return seen;
     }
 
-    it('never comes early to a queue, and as little late as the ladder says', async () => {
+    it('never arrives early in a queue, and at most one delay step late', async () => {
       const queue = raw().queue();
       for (const ms of [100, 200, 500]) raw().delayed(queue, ms);
       await raw().channel.assertQueue(queue);
@@ -232,7 +232,7 @@ describe.skipIf(url === undefined)('RabbitMQ: publishing', () => {
       expect(fields.map(({ exchange: name }) => name)).toEqual([exchange, exchange]);
     });
 
-    it('keeps a queue and an exchange of one name apart', async () => {
+    it('distinguishes a queue and an exchange of the same name', async () => {
       const name = raw().queue();
       raw().exchange(name);
       raw().delayed(name, 100);
@@ -243,12 +243,12 @@ describe.skipIf(url === undefined)('RabbitMQ: publishing', () => {
       const { client } = await sender();
       await client.publish('p', 1, { to: { queue: name }, delayMs: 100 });
       await client.publish('p', 2, { to: { exchange: name }, delayMs: 100 });
-      // Two queues held them: either may come first.
+      // They waited in two delay queues: either may arrive first.
       const came = (await seen.count(2)).map(({ message }) => message.content.toString());
       expect(came.toSorted()).toEqual(['1', '2']);
     });
 
-    it('declares its queue again when that has gone, as after its lease', async () => {
+    it('declares its delay queue again after it was deleted, as on expiry', async () => {
       const queue = raw().queue();
       const delay = raw().delayed(queue, 100);
       await raw().channel.assertQueue(queue);
@@ -256,14 +256,14 @@ describe.skipIf(url === undefined)('RabbitMQ: publishing', () => {
       const { client } = await sender();
       await client.publish('p', 1, { to: { queue }, delayMs: 100 });
       await seen.count(1);
-      // Deleting what is not there would be no error.
+      // Deleting a queue that does not exist is no error in RabbitMQ.
       await raw().with((channel) => channel.checkQueue(delay));
       await raw().channel.deleteQueue(delay);
       await client.publish('p', 2, { to: { queue }, delayMs: 100 });
       await seen.count(2);
     });
 
-    it('is refused where it would come early', async () => {
+    it('is refused if it would arrive early', async () => {
       const queue = raw().queue();
       raw().delayed(queue, 86_400_000);
       await raw().channel.assertQueue(queue);
@@ -273,7 +273,7 @@ describe.skipIf(url === undefined)('RabbitMQ: publishing', () => {
       );
     });
 
-    it('fails with a named error when the link breaks, and works afterwards', async () => {
+    it('rejects with a named error when the connection is lost, and works afterwards', async () => {
       const proxy = await startStallingProxy(url!);
       onTestFinished(() => proxy.close());
       const queue = raw().queue();
@@ -376,7 +376,7 @@ describe.skipIf(url === undefined)('RabbitMQ: exchanges', () => {
     await expect(client.publish('order.a.b', name)).rejects.toMatchObject({ code: 'NO_ROUTE' });
   });
 
-  it('takes expressions on a fanout exchange, however long', async () => {
+  it('accepts regular expressions on a fanout exchange, however long', async () => {
     const { client, name, seenHere } = await start('fanout', [Expression as never]);
     await client.publish('order.created', name);
     expect(await seenHere.count(1)).toEqual(['/ order.created']);

@@ -44,7 +44,7 @@ describe.skipIf(url === undefined)('RabbitMQ: requests', () => {
     return program;
   }
 
-  it('survive forged direct-reply addresses, others among them', async () => {
+  it('survive forged direct-reply addresses, among valid ones', async () => {
     const { client, queue, counts, service } = await start();
     const forged = [
       'amq.rabbitmq.reply-to.garbage',
@@ -112,7 +112,7 @@ describe.skipIf(url === undefined)('RabbitMQ: requests', () => {
     ]);
   });
 
-  it('answer to a named queue only where it is on the list', async () => {
+  it('are answered to a named queue only if it is on the list', async () => {
     const replyTo = raw().queue();
     await raw().channel.assertQueue(replyTo);
     const [open, shut] = [await start({ replyQueues: [replyTo] }), await start()];
@@ -124,7 +124,7 @@ describe.skipIf(url === undefined)('RabbitMQ: requests', () => {
     expect(await raw().count(replyTo)).toBe(1);
   });
 
-  it('count as done where the listed reply queue is gone', async () => {
+  it('count as done if the listed reply queue was deleted', async () => {
     const replyTo = `${raw().queue()}.gone`;
     const { queue, counts, client } = await start({ replyQueues: [replyTo] });
     raw().channel.publish('', queue, Buffer.from('4'), { type: 'double', replyTo, correlationId: 'c' });
@@ -132,7 +132,7 @@ describe.skipIf(url === undefined)('RabbitMQ: requests', () => {
     expect(await client.request('double', 1)).toBe(2);
   });
 
-  it('whose correlation id is not UTF-8 run once', async () => {
+  it('whose correlation id is not UTF-8 are handled once', async () => {
     const { queue, counts, service } = await start();
     const program = await foreign();
     const marker = 'C'.repeat(200);
@@ -142,7 +142,7 @@ describe.skipIf(url === undefined)('RabbitMQ: requests', () => {
     const options = { type: 'double', replyTo, correlationId: marker };
     program.channel.publish('', queue, Buffer.from('4'), options);
     await program.confirmed();
-    await eventually(async () => counts()['handled'], 'the run');
+    await eventually(async () => counts()['handled'], 'the attempt');
     await eventually(
       async () => (service.state()['main']!.inFlight === 0 ? true : undefined),
       'the settlement',
@@ -151,7 +151,7 @@ describe.skipIf(url === undefined)('RabbitMQ: requests', () => {
     expect(doubled - before).toBe(1);
   });
 
-  it('and events of other programs are read whatever their properties say', async () => {
+  it('and events of other clients are read whatever the types of their properties', async () => {
     const { queue } = await start();
     const from = contexts.all.length;
     const send = (options: Options.Publish): void =>
@@ -180,7 +180,7 @@ describe.skipIf(url === undefined)('RabbitMQ: requests', () => {
     expect(await raw().count(`${queue}.dlq`)).toBe(0);
   });
 
-  it('to a bad exchange end no other request', async () => {
+  it('to a missing exchange fail no other request', async () => {
     const { client } = await start();
     await client.request('double', 1);
     const pending = Array.from({ length: 20 }, (_, n) => client.request<number>('double', n));

@@ -18,13 +18,13 @@ class Worker {
   }
 }
 
-describe.skipIf(url === undefined)('RabbitMQ: a consumer that is started again and again', () => {
+describe.skipIf(url === undefined)('RabbitMQ: a consumer that is restarted repeatedly', () => {
   const raw = useRaw();
 
-  it('25 times with 50 messages in flight puts none of them away and loses none', async () => {
+  it('25 times with 50 messages in flight dead-letters none of them and loses none', async () => {
     const queue = raw().queue();
     const count = 50;
-    // What a restart gives back is counted by the broker: its own default of 20 would be used up.
+    // The broker counts messages that a restart requeues: RabbitMQ's default limit of 20 would be exceeded.
     const options = { queue, concurrency: count, prefetch: count };
     const module = { drainTimeoutMs: 1 };
     const start = () => startRabbitApp({ controllers: [Worker], options, module });

@@ -15,14 +15,14 @@ describe.skipIf(url === undefined)('RabbitMQ: delays', () => {
     return queue;
   };
 
-  it('of a second and of a minute at once: never early, at most a second late, and nothing is held up', async () => {
+  it('of a second and of a minute at once: never early, at most a second late, and no message is delayed by another', async () => {
     const queue = queueWith(1_000, 60_000);
     await checkDelaysAtOnce('job', (controller) =>
       startRabbitApp({ controllers: [controller], options: { queue } }),
     );
   }, 180_000);
 
-  it('whose queue is gone are made again, and nothing is lost', async () => {
+  it('whose queue was deleted are declared again, and nothing is lost', async () => {
     const queue = queueWith(300);
     const remove = (): Promise<unknown> => raw().with((channel) => channel.deleteQueue(`${queue}.retry.300`));
     const seen = new Seen<string>();
@@ -33,7 +33,7 @@ describe.skipIf(url === undefined)('RabbitMQ: delays', () => {
       async run(@Payload() n: number, @Ctx() { attempt }: StorkContext): Promise<void> {
         seen.add(`${n} ${attempt}`);
         if (attempt > 1) return;
-        // Between the failure and what is written because of it.
+        // Between the failure and the publish to the retry queue.
         if (n === 1) await remove();
         throw new Error('no');
       }

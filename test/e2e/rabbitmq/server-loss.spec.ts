@@ -13,8 +13,8 @@ interface Job {
   readonly n: number;
 }
 
-const runs = new Map<string, Map<number, number>>();
-/** Each call of rabbitmqctl starts an Erlang of its own, which takes many seconds on a busy machine. */
+const attempts = new Map<string, Map<number, number>>();
+/** Each call of rabbitmqctl starts an Erlang VM, which takes many seconds on a busy machine. */
 const timeout = 240_000;
 const gate = new Gate();
 const begun = new Seen<number>();
@@ -24,8 +24,8 @@ class Worker {
   @EventPattern<string>('job')
   async job(@Payload() { queue, n }: Job): Promise<void> {
     await later(1);
-    const counts = runs.get(queue) ?? new Map<number, number>();
-    runs.set(queue, counts);
+    const counts = attempts.get(queue) ?? new Map<number, number>();
+    attempts.set(queue, counts);
     counts.set(n, (counts.get(n) ?? 0) + 1);
   }
   @EventPattern<string>('hang')
@@ -39,9 +39,9 @@ class Worker {
   }
 }
 
-const times = (queue: string): Map<number, number> => runs.get(queue) ?? new Map<number, number>();
+const times = (queue: string): Map<number, number> => attempts.get(queue) ?? new Map<number, number>();
 
-/** A server of our own: what is done to it here would hurt other tests. */
+/** A server of its own: these tests would break others. */
 describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, () => {
   let server: ThrowAway<'rabbitmq'>;
 
@@ -59,8 +59,8 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
     return address.href;
   };
 
-  /** The queue takes what comes, and writes and answers nothing while it is suspended. */
-  const tell = (what: 'suspend' | 'resume', queue: string): Promise<string> =>
+  /** A suspended queue process accepts messages, and neither stores nor confirms anything. */
+  const control = (what: 'suspend' | 'resume', queue: string): Promise<string> =>
     server.ctl(
       'eval',
       `{ok, Queue} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"${queue}">>)), sys:${what}(amqqueue:get_pid(Queue)).`,
@@ -81,7 +81,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
     ]);
   });
 
-  it('comes back when the broker ends the channel because of consumer_timeout', async () => {
+  it('recovers when the broker closes the channel because of consumer_timeout', async () => {
     const tuned = (ms: string, tick: string): Promise<string> =>
       server.ctl(
         'eval',
@@ -95,7 +95,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
     await client.publish('hang', 7);
     await begun.count(1);
     // Delivered again on a new channel: the broker has closed the first.
-    await eventually(async () => (begun.all.length >= 2 ? true : undefined), 'the second run', 120_000);
+    await eventually(async () => (begun.all.length >= 2 ? true : undefined), 'the second attempt', 120_000);
     await tuned('1800000', '60000');
     gate.open();
     for (let n = 0; n < 5; n++) await client.publish('job', { queue, n });
@@ -104,18 +104,18 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
     await eventually(async () => (service.state()['main']!.inFlight === 0 ? true : undefined), 'an end');
   });
 
-  it('stops in good order and nothing comes twice, however late the queue writes what is acknowledged', async () => {
+  it('shuts down gracefully and nothing is redelivered, however late the queue stores acknowledgements', async () => {
     const queue = uniqueQueue();
     const count = 100;
     const door = new Gate();
-    const runs = new Seen<number>();
+    const attempts = new Seen<number>();
     @Controller()
     class Slow {
       @EventPattern<string>('slow')
       async slow(@Payload() n: number): Promise<void> {
-        runs.add(n);
+        attempts.add(n);
         await door.opened;
-        // Until the first is settled each of the others is acknowledged by itself.
+        // Until the first is settled each of the others is acknowledged individually.
         if (n === 0) await later(50);
       }
     }
@@ -123,25 +123,25 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
     const module = { drainTimeoutMs: 30_000 };
     const first = await startRabbitApp({ controllers: [Slow], options, module, clock: patientClock });
     for (let n = 0; n < count; n++) await first.client.publish('slow', n);
-    await runs.count(count);
+    await attempts.count(count);
     const closed = first.close();
     await expect.poll(() => server.ctl('list_consumers')).not.toContain(queue);
-    await tell('suspend', queue);
+    await control('suspend', queue);
     door.open();
     await expect.poll(() => first.service.state()['main']!.inFlight).toBe(0);
-    await tell('resume', queue);
+    await control('resume', queue);
     await closed;
     const second = await startRabbitApp({ controllers: [Slow], options });
     await second.client.publish('slow', count);
-    await eventually(async () => (runs.all.includes(count) ? true : undefined), 'the next message');
-    expect(runs.all.length).toBe(count + 1);
+    await eventually(async () => (attempts.all.includes(count) ? true : undefined), 'the next message');
+    expect(attempts.all.length).toBe(count + 1);
   });
 
-  it('runs nothing twice under at-most-once, however late the queue writes what is acknowledged', async () => {
+  it('handles nothing twice under at-most-once, however late the queue stores acknowledgements', async () => {
     const queue = uniqueQueue();
     const count = 100;
     const doors = [new Gate(), new Gate()];
-    const runs = new Seen<number>();
+    const attempts = new Seen<number>();
     const proxy = await startProxy({ host: '127.0.0.1', port: Number(new URL(server.url).port) });
     onTestFinished(() => proxy.close());
     @Controller()
@@ -149,7 +149,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
       @EventPattern<string>('once')
       @Consume({ delivery: 'at-most-once' })
       async once(@Payload() n: number): Promise<void> {
-        runs.add(n);
+        attempts.add(n);
         if (n < count) await doors[n === 0 ? 1 : 0]!.opened;
         else if (n === count + 1) proxy.cut();
       }
@@ -157,20 +157,20 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
     const url = at((it) => (it.port = String(proxy.port)));
     const options = { url, queue, concurrency: count, prefetch: count };
     const { client } = await startRabbitApp({ controllers: [Once], options });
-    // The first of the second hundred waits for the first of all: each of those behind it is acknowledged by itself.
+    // The first of the second hundred waits for the first of all: later ones are acknowledged individually.
     for (let n = 0; n < 2 * count; n++) await client.publish('once', n, { key: `k${n % count}` });
-    await runs.count(count);
-    await tell('suspend', queue);
+    await attempts.count(count);
+    await control('suspend', queue);
     doors[0]!.open();
     await later(500);
-    await tell('resume', queue);
-    await eventually(async () => (runs.all.includes(2 * count - 1) ? true : undefined), 'the last');
+    await control('resume', queue);
+    await eventually(async () => (attempts.all.includes(2 * count - 1) ? true : undefined), 'the last');
     doors[1]!.open();
-    await eventually(async () => (runs.all.includes(count) ? true : undefined), 'the one that waited');
-    expect(runs.all.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 2 * count }, (_, n) => n));
+    await eventually(async () => (attempts.all.includes(count) ? true : undefined), 'the one that waited');
+    expect(attempts.all.toSorted((a, b) => a - b)).toEqual(Array.from({ length: 2 * count }, (_, n) => n));
   });
 
-  it('comes back after a time in which the broker refused its password', async () => {
+  it('recovers after a period in which the broker refused its password', async () => {
     await server.ctl('add_user', 'shop', 'first');
     await server.ctl('set_permissions', 'shop', '.*', '.*', '.*');
     const queue = uniqueQueue();
@@ -203,7 +203,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
     await eventually(async () => times(queue).get(2), 'the second message');
   });
 
-  it('SIGKILLed and started again under load has lost nothing that was confirmed', async () => {
+  it('loses nothing that was confirmed when it is SIGKILLed and started again under load', async () => {
     const queue = uniqueQueue();
     const prefetch = 20;
     const consumer = await startRabbitApp({
@@ -230,7 +230,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
         await Promise.all(sent);
       }
     })();
-    // A young quorum queue of 3.10 does not outlive a SIGKILL.
+    // A newly declared quorum queue of RabbitMQ 3.10 does not survive a SIGKILL.
     await later(5_000);
     const before = confirmed.size;
     await server.kill();
@@ -238,7 +238,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
     await server.start();
     await eventually(
       async () => (confirmed.size > before + 200 ? true : undefined),
-      'publishing to go on',
+      'publishing to continue',
     ).catch(() => {});
     over.abort();
     await load;
@@ -249,7 +249,7 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
     );
     expect(missing()).toEqual([]);
     const doubles = [...times(queue).values()].reduce((sum, n) => sum + n - 1, 0);
-    // Delivered and not acknowledged, and acknowledgements that the fault took with it.
+    // Unacknowledged deliveries, and acknowledgements that were lost in the crash.
     expect(doubles).toBeLessThanOrEqual(prefetch * 2 + unconfirmed);
     await expect.poll(() => consumer.service.state()['main']!.connection.value).toBe('ready');
     const raw = new Raw(server.url);

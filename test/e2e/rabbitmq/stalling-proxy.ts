@@ -1,20 +1,20 @@
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 
-/** A network that can go silent without a word: connections stay, bytes do not arrive. */
+/** A proxy that can stall: connections stay open, bytes do not arrive. */
 export interface StallingProxy {
   readonly url: string;
   readonly open: number;
-  /** From now on nothing passes, either way, on old and new connections. */
+  /** From now on nothing is forwarded, in either direction, on old and new connections. */
   stall(): void;
-  /** What was held passes. */
+  /** Forwards the held chunks. */
   resume(): void;
   cut(): void;
-  /** From these bytes of the broker on, nothing that it says passes. */
+  /** Holds everything that the broker sends from these bytes on. */
   holdFrom(bytes: Buffer): void;
-  /** Chunks that were held and have not passed. */
+  /** Chunks that are held and not forwarded yet. */
   readonly held: number;
-  /** Stalls as soon as the broker has said these bytes, which still pass. */
+  /** Stalls after the broker has sent these bytes, which are still forwarded. */
   stallAfter(bytes: Buffer): void;
   close(): Promise<void>;
 }
@@ -27,12 +27,12 @@ export async function startStallingProxy(brokerUrl: string): Promise<StallingPro
   let last: Buffer | undefined;
   let firstHeld: Buffer | undefined;
   let isHolding = false;
-  const pass = (from: Socket, to: Socket, look: boolean): void => {
+  const pass = (from: Socket, to: Socket, isInspected: boolean): void => {
     from.on('data', (chunk: Buffer) => {
-      isHolding ||= look && firstHeld !== undefined && chunk.includes(firstHeld);
-      if (isStalled || (look && isHolding)) return void held.push(() => to.write(chunk));
+      isHolding ||= isInspected && firstHeld !== undefined && chunk.includes(firstHeld);
+      if (isStalled || (isInspected && isHolding)) return void held.push(() => to.write(chunk));
       to.write(chunk);
-      if (look && last !== undefined && chunk.includes(last)) isStalled = true;
+      if (isInspected && last !== undefined && chunk.includes(last)) isStalled = true;
     });
     from.on('error', () => {});
     from.on('close', () => {

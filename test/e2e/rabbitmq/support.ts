@@ -36,7 +36,7 @@ export interface RabbitAppOptions {
   readonly controllers?: readonly Type[];
   readonly options?: Partial<RabbitMqOptions>;
   readonly module?: Omit<StorkModuleOptions, 'transports'>;
-  /** @defaultValue the system's */
+  /** @defaultValue the system clock */
   readonly clock?: StorkClock;
 }
 
@@ -74,7 +74,7 @@ export async function startRabbitApp(options: RabbitAppOptions): Promise<RabbitA
   return built;
 }
 
-/** What `listen()` rejects with, and how long that took. */
+/** The error that `listen()` rejects with, and how long it took. */
 export async function refusal(options: RabbitAppOptions): Promise<{ error: Error; tookMs: number }> {
   const built = await buildApp(options);
   const began = performance.now();
@@ -95,7 +95,7 @@ export interface PreparedDeadLetter {
   readonly message: ConsumeMessage;
 }
 
-/** A program beside the library, on connections of its own. */
+/** An amqplib client that does not use the library, on connections of its own. */
 export class Raw {
   readonly #url: string;
   #connection: ChannelModel | undefined;
@@ -122,12 +122,12 @@ export class Raw {
     this.#channel.on('error', () => {});
   }
 
-  /** Rejects where the broker closed the connection instead. */
+  /** Rejects if the broker closed the connection instead. */
   async confirmed(): Promise<void> {
     await (this.#channel as ConfirmChannel).waitForConfirms();
   }
 
-  /** A queue with its companions, deleted in the end. */
+  /** A queue that is deleted in the end, with its dead letter queues. */
   queue(name = uniqueQueue()): string {
     for (const suffix of ['', '.dlq', '.dlq.dlq']) this.#queues.add(name + suffix);
     return name;
@@ -138,7 +138,10 @@ export class Raw {
     return name;
   }
 
-  /** What delayed publishes to a queue and to an exchange named `target` leave behind; gives the name of the first. */
+  /**
+   * Deletes in the end the delay queues of a queue and an exchange named `target`; returns the name of the
+   * first.
+   */
   delayed(target: string, delayMs: number): string {
     const ofQueue = `${target}.delay.queue.${delayMs}`;
     for (const name of [ofQueue, `${target}.delay.${delayMs}`]) {
@@ -148,7 +151,7 @@ export class Raw {
     return ofQueue;
   }
 
-  /** On a channel of its own: a refusal closes it. */
+  /** On a channel of its own: an error closes it. */
   async with<T>(use: (channel: Channel) => Promise<T>): Promise<T> {
     const channel = await this.connection.createChannel();
     channel.on('error', () => {});
@@ -166,7 +169,7 @@ export class Raw {
     return found?.messageCount ?? 0;
   }
 
-  /** Looks at what is ready without settling any. */
+  /** Reads the ready messages and requeues them. */
   deadLetters(queue: string, count: number): Promise<readonly PreparedDeadLetter[]> {
     return eventually(async () => {
       if ((await this.count(queue)) < count) return undefined;
@@ -186,7 +189,7 @@ export class Raw {
     }, `${count} messages in ${queue}`);
   }
 
-  /** Takes everything away. */
+  /** Consumes and acknowledges every message. */
   async drain(queue: string): Promise<readonly string[]> {
     return this.with(async (channel) => {
       const bodies: string[] = [];
@@ -206,7 +209,7 @@ export class Raw {
   }
 }
 
-/** Beside the library, for every test of a file. */
+/** One client for all tests of a file. */
 export function useRaw(): () => Raw {
   let raw: Raw;
   beforeAll(async () => {
@@ -220,7 +223,10 @@ export function useRaw(): () => Raw {
   return () => raw;
 }
 
-/** Writes `bytes` over the one place in which `marker` goes out: what no client library would write. */
+/**
+ * Replaces the only occurrence of `marker` in the outgoing bytes by `bytes`, which no client library would
+ * write.
+ */
 export function forge({ connection }: Raw, marker: Buffer, bytes: Buffer): () => void {
   if (marker.length !== bytes.length) throw new Error('a forgery must be as long as what it replaces');
   const { stream } = connection.connection as unknown as {
@@ -237,7 +243,7 @@ export function forge({ connection }: Raw, marker: Buffer, bytes: Buffer): () =>
   };
 }
 
-/** The body of a table within a table within …, deeper than the client library itself can write. */
+/** The body of a nested table, deeper than amqplib can encode. */
 export function nestedTable(depth: number): Buffer {
   const bytes = Buffer.alloc(depth * 7);
   for (let level = 0; level < depth; level++) {
@@ -247,7 +253,9 @@ export function nestedTable(depth: number): Buffer {
   return bytes;
 }
 
-/** What would end the process if the test runner did not watch: rejections nobody handles, errors nobody catches. */
+/**
+ * Errors that would end the process outside the test runner: unhandled rejections and uncaught exceptions.
+ */
 export async function crashesDuring(work: () => Promise<void>): Promise<readonly unknown[]> {
   const crashes: unknown[] = [];
   const events = ['unhandledRejection', 'uncaughtException'] as const;
@@ -256,7 +264,7 @@ export async function crashesDuring(work: () => Promise<void>): Promise<readonly
   for (const event of events) process.removeAllListeners(event).on(event, note);
   try {
     await work();
-    // Rejections are reported after the microtasks of the turn.
+    // Node reports rejections after the microtasks of the turn.
     await new Promise((resolve) => setTimeout(resolve, 20));
   } finally {
     events.forEach((event, i) => {

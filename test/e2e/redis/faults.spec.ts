@@ -8,7 +8,7 @@ import { startStallingProxy } from '../rabbitmq/stalling-proxy.js';
 import { startMutingProxy } from './muting-proxy.js';
 import { failureOf, isSkipped, long, newIds, openClient, openStore } from './support.js';
 
-/** Sooner than the 30 s that a store waits here where a test says nothing else. */
+/** Shorter than the default of 30 s in these tests. */
 const quickMs = 20_000;
 const unavailable = { code: 'STORE_UNAVAILABLE', name: 'StoreUnavailableError' };
 
@@ -20,7 +20,7 @@ describe.skipIf(isSkipped)('redisIdempotencyStore, while its Redis', () => {
   }, 120_000);
   afterAll(() => redis?.remove());
 
-  it('is down at the start: fails at once and by name, then works without being told', async () => {
+  it('is down at the start: rejects at once with a named error, then recovers by itself', async () => {
     await redis.stop();
     const store = openStore({ url: redis.url });
     const { key, a } = newIds();
@@ -34,7 +34,7 @@ describe.skipIf(isSkipped)('redisIdempotencyStore, while its Redis', () => {
     await expect.poll(() => store.begin(key, a, long)).toMatchObject({ state: 'acquired' });
   });
 
-  it('is killed and started again: fails by name meanwhile, keeps nothing waiting, remembers what it stored', async () => {
+  it('is killed and started again: rejects with a named error meanwhile, queues no command, keeps stored keys', async () => {
     const store = openStore({ url: redis.url });
     const { key, a, b } = newIds();
     await store.begin(key, a, long);
@@ -55,7 +55,7 @@ describe.skipIf(isSkipped)('redisIdempotencyStore, while its Redis', () => {
     expect((await store.begin(`${key}.0`, b, long)).state, 'what was refused was not done').toBe('acquired');
   });
 
-  it('loses a connection in the middle of a command: rejects by name', async () => {
+  it('loses a connection during a command: rejects with a named error', async () => {
     const proxy = await startStallingProxy(redis.url);
     onTestFinished(() => proxy.close());
     const store = openStore({ url: proxy.url });
@@ -72,7 +72,7 @@ describe.skipIf(isSkipped)('redisIdempotencyStore, while its Redis', () => {
     await expect.poll(() => store.renew(key, a, long)).toBe(true);
   });
 
-  it('does not answer: rejects in time and by name, and goes on over a new connection', async () => {
+  it('does not respond: rejects in time with a named error, and continues on a new connection', async () => {
     const proxy = await startMutingProxy(redis.url);
     onTestFinished(() => proxy.close());
     const store = openStore({ url: proxy.url, commandTimeoutMs: 5_000 });
@@ -88,7 +88,7 @@ describe.skipIf(isSkipped)('redisIdempotencyStore, while its Redis', () => {
     expect(proxy.taken).toBeLessThan(10);
   });
 
-  it('takes the connection and says nothing: rejects in time and by name, and tries another', async () => {
+  it('accepts the connection and does not respond: rejects in time with a named error, and connects again', async () => {
     const proxy = await startMutingProxy(redis.url);
     onTestFinished(() => proxy.close());
     proxy.muteNew(true);
@@ -102,8 +102,8 @@ describe.skipIf(isSkipped)('redisIdempotencyStore, while its Redis', () => {
     await expect.poll(() => store.begin(key, a, long)).toMatchObject({ state: 'acquired' });
   });
 
-  it('turns connections away: nobody waits for the next try', async () => {
-    // The longest back-off each time: 100 ms, 200, 400, 800, and 1 s after the fifth try.
+  it('refuses connections: no command waits for the next attempt to connect', async () => {
+    // The longest back-off each time: 100 ms, 200, 400, 800, and 1 s after the fifth attempt.
     vi.spyOn(Math, 'random').mockReturnValue(1);
     onTestFinished(() => void vi.restoreAllMocks());
     const fifth = withResolvers<void>();
@@ -119,7 +119,7 @@ describe.skipIf(isSkipped)('redisIdempotencyStore, while its Redis', () => {
     const { key, a } = newIds();
     await failureOf(store.begin(key, a, long));
     await fifth.promise;
-    // The first may still see the fifth try end.
+    // The first may still fail by the end of the fifth attempt.
     await failureOf(store.begin(key, a, long));
     const { error, tookMs } = await failureOf(store.begin(key, a, long));
     expect(error).toMatchObject(unavailable);
@@ -138,7 +138,7 @@ describe.skipIf(isSkipped)('redisIdempotencyStore, while its Redis', () => {
     expect(performance.now() - started).toBeLessThan(quickMs);
   });
 
-  it('was made a replica: rejects by name, and works once it is none', async () => {
+  it('is a replica: rejects with a named error, and recovers when it is the master again', async () => {
     const proxy = await startMutingProxy(redis.url);
     onTestFinished(() => proxy.close());
     const client = openClient(redis.url);
@@ -159,7 +159,7 @@ describe.skipIf(isSkipped)('redisIdempotencyStore, while its Redis', () => {
 });
 
 describe.skipIf(isSkipped)('redisIdempotencyStore on a Redis', () => {
-  it('that is full: says so by name, writes nothing, and still renews and releases', async () => {
+  it('that is out of memory: rejects with a named error, writes nothing, and still renews and releases', async () => {
     const redis = await throwAway('redis', { config: ['--maxmemory-policy', 'noeviction'] });
     onTestFinished(() => redis.remove());
     const store = openStore({ url: redis.url });
@@ -177,7 +177,7 @@ describe.skipIf(isSkipped)('redisIdempotencyStore on a Redis', () => {
     expect((await store.begin(key, b, long)).state).toBe('acquired');
   });
 
-  it('with a password: works with the right one, and tells none of the wrong ones', async () => {
+  it('with a password: works with the right one, and reveals no wrong one', async () => {
     const redis = await throwAway('redis', { config: ['--requirepass', 'right-secret'] });
     onTestFinished(() => redis.remove());
     const withPassword = (password: string) => redis.url.replace('//', `//:${password}@`);

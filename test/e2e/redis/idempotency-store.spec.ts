@@ -12,9 +12,9 @@ import {
 import { idempotencyStoreSuite } from 'nestjs-stork/testing';
 import { IdempotencyModel, steps } from '../../unit/core/idempotency-model.js';
 import { startStallingProxy } from '../rabbitmq/stalling-proxy.js';
-import { isSkipped, long, newIds, openClient, openStore, patience } from './support.js';
+import { isSkipped, long, newIds, openClient, openStore, longTimeouts } from './support.js';
 
-/** Keys of this run, apart from those of others who use the same server. */
+/** Keys of this test run, distinct from those of other users of the same server. */
 const keyPrefix = `stork-test:${randomUUID()}:`;
 const url = inject('redisUrl')!;
 
@@ -26,12 +26,15 @@ afterAll(async () => {
   client.disconnect();
 });
 
-/** The server's clock is real: the suite's time passes at a fifth of its pace, so that a busy machine is quick enough for its leases. */
+/**
+ * Redis uses the real clock: the suite's time runs at a fifth of its speed, so that leases do not expire on a
+ * busy machine.
+ */
 const slowness = 5;
 const passTime = (ms: number) => sleep(ms * slowness);
 
 function newSlowStore(): IdempotencyStore {
-  const store = redisIdempotencyStore({ url, keyPrefix, ...patience });
+  const store = redisIdempotencyStore({ url, keyPrefix, ...longTimeouts });
   return {
     begin: (key, owner, leaseMs) => store.begin(key, owner, leaseMs * slowness),
     renew: (key, owner, leaseMs) => store.renew(key, owner, leaseMs * slowness),
@@ -42,18 +45,18 @@ function newSlowStore(): IdempotencyStore {
 }
 
 describe.skipIf(isSkipped)('redisIdempotencyStore passes the suite', () => {
-  // The waits of all tests pass at once.
+  // All tests wait concurrently.
   for (const { name, run } of idempotencyStoreSuite(newSlowStore, { passTime })) it.concurrent(name, run);
 });
 
 describe.skipIf(isSkipped)('redisIdempotencyStore', () => {
-  it('never has two owners at work, keeps what is done, and is fenced, in any order of calls', async () => {
+  it('never has two owners of a key, keeps completed keys, and is fenced, in any order of calls', async () => {
     const store = openStore({ url, keyPrefix });
     const client = openClient(url);
     await fc.assert(
       fc.asyncProperty(steps, async (all) => {
         const key = randomUUID();
-        // The server's clock cannot be moved, so the end of the key is.
+        // The server's clock cannot be set, so the expiry of the key is.
         const passTime = async (ms: number) => {
           const leftMs = await client.pttl(keyPrefix + key);
           if (leftMs > 0) await client.pexpire(keyPrefix + key, leftMs - ms);
@@ -65,7 +68,7 @@ describe.skipIf(isSkipped)('redisIdempotencyStore', () => {
     );
   });
 
-  it('keeps no key without an end', async () => {
+  it('keeps no key without an expiry', async () => {
     const store = openStore({ url, keyPrefix });
     const client = openClient(url);
     const { key, a } = newIds();
@@ -77,7 +80,7 @@ describe.skipIf(isSkipped)('redisIdempotencyStore', () => {
     expect(await client.pttl(keyPrefix + key)).toSatisfy((ms: number) => ms > 700_000 && ms <= 900_000);
   });
 
-  it('serves a burst that comes before the first connection', async () => {
+  it('executes a burst of commands before the first connection', async () => {
     const store = openStore({ url, keyPrefix });
     const { key } = newIds();
     const begun = await Promise.all(
@@ -86,7 +89,7 @@ describe.skipIf(isSkipped)('redisIdempotencyStore', () => {
     expect(new Set(begun.map(({ state }) => state))).toEqual(new Set(['acquired']));
   });
 
-  it('goes on when the server has forgotten the scripts', async () => {
+  it('continues when the server has flushed its scripts', async () => {
     const store = openStore({ url, keyPrefix });
     const { key, a } = newIds();
     await store.begin(key, a, long);
@@ -94,7 +97,7 @@ describe.skipIf(isSkipped)('redisIdempotencyStore', () => {
     expect(await store.renew(key, a, long)).toBe(true);
   });
 
-  it('takes an evicted key for a free one', async () => {
+  it('treats an evicted key as free', async () => {
     const store = openStore({ url, keyPrefix });
     const client = openClient(url);
     const { key, a, b } = newIds();
@@ -104,12 +107,12 @@ describe.skipIf(isSkipped)('redisIdempotencyStore', () => {
     expect((await store.begin(key, b, long)).state).toBe('acquired');
     expect(await store.complete(key, a, long), 'b works on it').toBe(false);
     await client.del(keyPrefix + key);
-    expect(await store.complete(key, b, long), 'nobody works on it').toBe(true);
+    expect(await store.complete(key, b, long), 'no attempt in progress holds it').toBe(true);
     await client.del(keyPrefix + key);
     expect((await store.begin(key, a, long)).state).toBe('acquired');
   });
 
-  it('names the trouble with a key that is something else', async () => {
+  it('reports a key of another type', async () => {
     const store = openStore({ url, keyPrefix });
     const { key, a } = newIds();
     await openClient(url).set(keyPrefix + key, 'foreign', 'PX', long);
@@ -119,7 +122,7 @@ describe.skipIf(isSkipped)('redisIdempotencyStore', () => {
     });
   });
 
-  it('answers what was asked before it is closed, and refuses what is asked after', async () => {
+  it('completes commands that were sent before close(), and rejects later ones', async () => {
     const store = redisIdempotencyStore({ url, keyPrefix });
     const { key, a } = newIds();
     await store.begin(key, a, long);
@@ -144,7 +147,7 @@ describe.skipIf(isSkipped)('redisIdempotencyStore', () => {
     await redisIdempotencyStore({ url }).close?.();
   });
 
-  it('uses a client that is given and leaves it open', async () => {
+  it('uses a given client and leaves it open', async () => {
     const client = openClient(url);
     const store = redisIdempotencyStore({ client, keyPrefix });
     const { key, a, b } = newIds();
@@ -199,13 +202,13 @@ describe('the options of redisIdempotencyStore', () => {
     expect(problems(options)).toEqual([]);
   });
 
-  it('tells no password', () => {
+  it('reveal no password', () => {
     for (const url of ['http://user:secret@host/', 'redis://user:secret@host/x?password=secret']) {
       expect(JSON.stringify(problems({ url }))).not.toContain('secret');
     }
   });
 
-  it('are wrong without REDIS_URL', () => {
+  it('are invalid without REDIS_URL', () => {
     vi.stubEnv('REDIS_URL', undefined);
     onTestFinished(() => void vi.unstubAllEnvs());
     expect(redisIdempotencyStoreFromEnv().validate?.('store')).toMatchObject([

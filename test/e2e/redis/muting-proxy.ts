@@ -1,14 +1,14 @@
 import { once } from 'node:events';
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 
-/** A network that loses connections without a word, while new ones work. */
+/** A proxy that stalls existing connections silently, while new ones work. */
 export interface MutingProxy {
   readonly url: string;
-  /** Connections that were taken so far. */
+  /** Number of accepted connections. */
   readonly taken: number;
-  /** From now on nothing passes on the connections that there are, not even their end. */
+  /** From now on nothing is forwarded on existing connections, not even their end. */
   muteOld(): void;
-  /** Whether connections that come from now on are mute. */
+  /** Whether new connections stall, too. */
   muteNew(isMute: boolean): void;
   close(): Promise<void>;
 }

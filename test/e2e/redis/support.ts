@@ -7,20 +7,20 @@ import type { IdempotencyStore } from 'nestjs-stork';
 export const isSkipped = process.env['STORK_SKIP_BROKERS'] === '1';
 export const long = 600_000;
 
-/** No limit is what ends a call where a test does not say so. */
-export const patience = { connectTimeoutMs: 30_000, commandTimeoutMs: 30_000 };
+/** Long enough that no call times out unless a test sets a shorter timeout. */
+export const longTimeouts = { connectTimeoutMs: 30_000, commandTimeoutMs: 30_000 };
 
 /** Closed when the test ends. */
 export function openStore(options: RedisIdempotencyStoreOptions): IdempotencyStore {
-  const store = redisIdempotencyStore({ ...patience, ...options });
+  const store = redisIdempotencyStore({ ...longTimeouts, ...options });
   onTestFinished(() => store.close?.());
   return store;
 }
 
-/** Looks at the server beside the store; closed when the test ends. */
+/** A client for inspecting the server; closed when the test ends. */
 export function openClient(url: string): Redis {
   const client = new Redis(url);
-  // A server that is killed is what the test is about.
+  // The test kills the server.
   client.on('error', () => {});
   onTestFinished(() => client.disconnect());
   return client;
@@ -30,7 +30,7 @@ export function newIds() {
   return { key: randomUUID(), a: `a-${randomUUID()}`, b: `b-${randomUUID()}` };
 }
 
-/** What it rejects with, and after how many milliseconds. */
+/** The error of the rejected call, and the milliseconds until it. */
 export async function failureOf(call: Promise<unknown>): Promise<{ error: Error; tookMs: number }> {
   const startedAt = performance.now();
   try {

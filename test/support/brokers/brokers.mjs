@@ -56,7 +56,7 @@ async function status({ names, options, isAll }) {
   const instances = names.map((name) => instanceOf(name, options));
   const outcomes = await Promise.all(instances.map((instance) => attempt(() => find(instance))));
   const code = report(names, outcomes);
-  // Those of other versions are shown where they run, and nobody misses them where they do not.
+  // Servers of other versions are shown only if they run.
   const state = readState(home);
   const others = knownInstances().filter(
     ({ id }) => isAll && state[id] && !instances.some((each) => each.id === id),
@@ -67,7 +67,7 @@ async function status({ names, options, isAll }) {
 
 /** @param {Arguments} asked */
 async function down({ names, options, isAll, purge }) {
-  // A named version means that one, a bare name all that were started of it.
+  // A name with a version means that server, a bare name all servers of that broker.
   const isMeant = (/** @type {import('./instances.mjs').Instance} */ { id, broker }) =>
     names.includes(broker) &&
     (broker === 'redis' || !options[broker] || instanceOf(broker, options).id === id);
@@ -118,7 +118,7 @@ function report(names, outcomes) {
  */
 function line(name, { version = '?', address, how, url }) {
   const { variable } = brokers[name];
-  // A given address may hold a password, and is set already.
+  // A given address may contain a password, and is set already.
   const setting = how === 'given' ? `${variable} is set` : `${variable}=${url}`;
   return `${name.padEnd(9)} ${version.padEnd(8)} ${address.padEnd(16)} ${how.padEnd(14)} ${setting}`;
 }

@@ -7,9 +7,9 @@ import { cleanEnvironment, run } from './processes.mjs';
 const root = join(home, 'cache', 'debian13');
 
 /**
- * Debian's system folders, and the data as `/data`, appear in the folder only for the one process and its children: the mount
- * namespace is theirs alone. So nothing has to be unmounted, several can run with data of their own, and deleting the folder from
- * outside never reaches the machine's own `/dev`.
+ * Debian's system folders, and the data as `/data`, appear in the folder only for the one process and its
+ * children: the mount namespace is theirs alone. So nothing has to be unmounted, several can run with data of
+ * their own, and deleting the folder from outside never reaches the machine's own `/dev`.
  */
 const script = `set -e
 root=$1 data=$2
@@ -59,6 +59,6 @@ apt-get clean`;
   // Nothing of the machine is needed as data here, so an empty folder of its own serves.
   const command = ['-c', script, 'sh', made, join(made, 'data'), 'sh', '-ec', setUp];
   await run('unshare', ['--mount', 'sh', ...command], { env });
-  // Only a whole one gets the name: an interrupted installation starts anew.
+  // Renamed when complete: an interrupted installation starts again.
   renameSync(made, root);
 }

@@ -15,8 +15,10 @@ export const epmdEnvironment = { ERL_EPMD_ADDRESS: '127.0.0.1' };
 const env = cleanEnvironment(epmdEnvironment);
 
 /**
- * Starts Erlang's name server unless one is there. RabbitMQ would do that by itself, but then nobody knew that it was ours to end.
- * @param {string} id The server that needs it: noted before, so that it is not ended by somebody who stops the last other one.
+ * Starts Erlang's name server unless one runs. RabbitMQ would start it by itself, but then `down` could not
+ * know that it may stop it.
+ * @param {string} id The server that needs it: recorded before, so that stopping the last other server does
+ * not stop it.
  * @param {import('./state.mjs').Entry} entry
  * @param {[string, ...string[]]} command
  */
@@ -50,8 +52,8 @@ export async function releaseEpmd(id) {
 }
 
 /**
- * Asked by its own protocol and not by a signal: it refuses while a node is registered, and then that is one which somebody else has
- * started.
+ * By its own protocol and not by a signal: it refuses while a node is registered, which is then a node that
+ * was started elsewhere.
  * @returns {Promise<boolean>} Whether it ends.
  */
 function askToEnd() {

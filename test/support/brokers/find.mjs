@@ -31,7 +31,7 @@ export async function findGiven(instance, { limitMs } = { limitMs: 0 }) {
     answer = await askGiven(instance, given);
   }
   const address = given.addresses.map(({ host, port }) => `${host}:${port}`).join(',');
-  // Nothing is started instead: whoever gave it would believe that his own was used.
+  // Nothing is started instead: the user who set the variable would believe that the given server was used.
   if (!answer) throw new Error(`nothing answers at ${address}, which ${variable} gives`);
   if (!fits(instance, answer)) return undefined;
   return { instance, how: 'given', version: answer.version, url: given.url, address };

@@ -1,6 +1,6 @@
 export type BrokerName = 'rabbitmq' | 'kafka' | 'redis';
 
-/** A version other than the usual one lives beside it, on a port of its own. Undefined takes what there is. */
+/** A version other than the usual one runs beside it, on a port of its own. Undefined accepts any version. */
 export interface BrokerOptions {
   /** `4` listens on 5682. */
   rabbitmq?: '3.10' | '4' | undefined;
@@ -11,7 +11,10 @@ export interface BrokerOptions {
 interface Server {
   /** As far as it is known: of a Kafka that was not started here only `3` or `4`. */
   version: string | undefined;
-  /** By the environment variable, by somebody else on the usual port, or started here in a container or without one. */
+  /**
+   * From the environment variable, already running on the usual port, or started here in a container or
+   * without one.
+   */
   how: 'given' | 'already there' | 'compose' | 'native';
 }
 
@@ -40,17 +43,18 @@ export interface ThrowAwayOptions {
   port?: number | undefined;
   version?: string | undefined;
   /**
-   * More lines for its configuration file (Redis: arguments); a line with a name that is there already overrides it. With them it is
-   * never started in a container.
+   * More lines for its configuration file (Redis: arguments); a line with a name that is there already
+   * overrides it. With them it is never started in a container.
    */
   config?: readonly string[] | undefined;
   /**
-   * Kafka only: a second listener for clients on this `port`, which tells them `address` (`host:port`) as the broker's own: a proxy there
-   * gets all that they send. `brokers` of the server stays the direct way.
+   * Kafka only: a second listener for clients on this `port`, which advertises `address` (`host:port`) as the
+   * broker's own: a proxy there gets all that they send. `brokers` of the server stays the direct way.
    */
   proxied?: { port: number; address: string } | undefined;
   /**
-   * Kafka only: lets in only who logs in, by PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512. Both of letters, digits, `_`, `.` and `-`.
+   * Kafka only: requires a login by PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512. Both of letters, digits, `_`, `.`
+   * and `-`.
    */
   sasl?: { user: string; password: string } | undefined;
 }
@@ -69,7 +73,7 @@ export interface ClusterNode {
   address: string;
   /** Starts it again, with its data, and waits until it is a member of the cluster. */
   start(this: void): Promise<void>;
-  /** Ends it in good order: it hands its partitions over first. */
+  /** Ends it gracefully: it hands its partitions over first. */
   stop(this: void): Promise<void>;
   /** SIGKILL; the others take its partitions over after 4 s. */
   kill(this: void): Promise<void>;
@@ -86,15 +90,20 @@ export interface ThrowAwayCluster {
 export type ThrowAway<Name extends BrokerName> = Servers[Name] & {
   /** Starts it again, with its data, and waits until it is ready. */
   start(this: void): Promise<void>;
-  /** Ends it in good order and keeps its data. */
+  /** Ends it gracefully and keeps its data. */
   stop(this: void): Promise<void>;
-  /** SIGKILL; what it has on disk stays. */
+  /** SIGKILL; its data on disk stays. */
   kill(this: void): Promise<void>;
-  /** Ends it and deletes its data. Left out, that is done by the next test process that needs a throw-away server, or by `down`. */
+  /**
+   * Ends it and deletes its data. Left out, that is done by the next test process that needs a throw-away
+   * server, or by `down`.
+   */
   remove(this: void): Promise<void>;
 };
 
-/** Brings the shared servers up where they are not, and waits until they are ready. They stay up afterwards. */
+/**
+ * Brings the shared servers up where they are not, and waits until they are ready. They stay up afterwards.
+ */
 export function ensure<Name extends BrokerName>(
   names: readonly Name[],
   options?: BrokerOptions,
@@ -103,7 +112,7 @@ export function ensure<Name extends BrokerName>(
 /** The same for one. */
 export function start<Name extends BrokerName>(name: Name, options?: BrokerOptions): Promise<Servers[Name]>;
 
-/** Ends a shared server in good order, if it was started here. */
+/** Ends a shared server gracefully, if it was started here. */
 export function stop(name: BrokerName, options?: BrokerOptions): Promise<void>;
 
 /** SIGKILL for a shared server; rejects if it was not started here. */
@@ -116,7 +125,7 @@ export function throwAway<Name extends BrokerName>(
 ): Promise<ThrowAway<Name>>;
 
 /**
- * Kafka nodes that are broker and controller each; with three, every topic has three replicas of which two have to be in sync. Rejects
- * where one does not start, and leaves none behind.
+ * Kafka nodes that are broker and controller each; with three, every topic has three replicas of which two
+ * have to be in sync. Rejects where one does not start, and leaves none behind.
  */
 export function throwAwayCluster(name: 'kafka', options?: ThrowAwayClusterOptions): Promise<ThrowAwayCluster>;

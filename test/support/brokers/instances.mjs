@@ -8,7 +8,8 @@ export const home = fileURLToPath(new URL('../../../.brokers/', import.meta.url)
 
 /**
  * @typedef {'rabbitmq' | 'kafka' | 'redis'} BrokerName
- * @typedef {{ rabbitmq?: string | undefined, kafka?: string | undefined }} Options Versions, where one is wanted.
+ * @typedef {{ rabbitmq?: string | undefined, kafka?: string | undefined }} Options Versions, where one is
+ * wanted.
  *
  * One server: which, on which port, with its data where.
  * @typedef {object} Instance
@@ -37,9 +38,10 @@ export const brokerNames = ['rabbitmq', 'kafka', 'redis'];
 const innerPorts = { rabbitmq: 20_000, kafka: 1, redis: 0 };
 
 /**
- * The versions that can be had, by what one may call them, each with the server that it is: a second version lives beside the usual
- * one, on a port of its own.
- * @type {Record<BrokerName, { port: number, versions: Record<string, { id: string, version: string, port: number }> }>}
+ * The versions that can be had, by what one may call them, each with the server that it is: a second version
+ * lives beside the usual one, on a port of its own.
+ * @type {Record<BrokerName, { port: number, versions: Record<string, { id: string, version: string, port:
+ * number }> }>}
  */
 const known = {
   rabbitmq: {
@@ -64,7 +66,7 @@ const known = {
 };
 
 /**
- * The server that everybody shares.
+ * The shared server.
  * @param {BrokerName} broker
  * @param {Options} [options]
  * @returns {Instance}
@@ -79,7 +81,7 @@ export function instanceOf(broker, options = {}) {
 }
 
 /**
- * Every shared one that there may be.
+ * Every possible shared server.
  * @returns {Instance[]}
  */
 export function knownInstances() {

@@ -1,12 +1,14 @@
 import { join } from 'node:path';
 
 /**
- * What makes a Kafka differ from a single one that lets everybody in.
+ * Settings of a Kafka that differs from a single node without logins.
  * @typedef {object} KafkaLayout
- * @property {{ clusterId: string, nodeId: number, controllers: readonly number[] }} [cluster] The controllers' ports, in the order of
- *   their nodes; the first node is 1.
- * @property {{ port: number, address: string }} [proxied] A second listener for clients, and the address that it tells them.
- * @property {{ user: string, password: string, openPort: number }} [sasl] Clients log in; on `openPort` nobody has to.
+ * @property {{ clusterId: string, nodeId: number, controllers: readonly number[] }} [cluster] The
+ * controllers' ports, in the order of their nodes; the first node is 1.
+ * @property {{ port: number, address: string }} [proxied] A second listener for clients, and the address that
+ * it advertises.
+ * @property {{ user: string, password: string, openPort: number }} [sasl] Clients log in; `openPort` needs no
+ * login.
  */
 
 /** @typedef {import('./instances.mjs').Instance} Instance */
@@ -15,7 +17,8 @@ const host = '127.0.0.1';
 const mechanisms = ['PLAIN', 'SCRAM-SHA-256', 'SCRAM-SHA-512'];
 
 /**
- * Lines of `server.properties`. Of two lines with the same name Kafka takes the last one, so that the caller's override ours.
+ * Lines of `server.properties`. Of two lines with the same name Kafka takes the last, so the caller's lines
+ * override these.
  * @param {Instance} instance
  */
 export function settingsOf(instance) {
@@ -34,7 +37,7 @@ export function settingsOf(instance) {
     `transaction.state.log.replication.factor=${replicas}`,
     `transaction.state.log.min.isr=${Math.min(2, replicas)}`,
     'transaction.state.log.num.partitions=8',
-    // A group is ready as soon as its first member is: by default it waits three seconds for more.
+    // A group rebalances as soon as its first member joins: by default it waits three seconds for more.
     'group.initial.rebalance.delay.ms=0',
     ...(isThrowAway ? quickFailover : []),
     ...(cluster ? clusterSettings(replicas) : []),
@@ -44,7 +47,8 @@ export function settingsOf(instance) {
 }
 
 /**
- * A node that was killed leads its partitions, and cannot come back, until its session is over: nine seconds by default.
+ * A node that was killed leads its partitions, and cannot come back, until its session is over: nine seconds
+ * by default.
  */
 const quickFailover = ['broker.session.timeout.ms=4000', 'broker.heartbeat.interval.ms=500'];
 
@@ -110,7 +114,7 @@ export function openPortOf({ port, kafka }) {
 }
 
 /**
- * Both are written into settings where other letters mean something.
+ * Both are written into settings in which other characters have a meaning.
  * @param {{ user: string, password: string }} login
  */
 export function checkLogin(login) {

@@ -87,7 +87,7 @@ async function installKafka(instance) {
   const repository = `-Dmaven.repo.local=${join(home, 'cache', 'maven')}`;
   const copy = ['dependency:copy-dependencies', `-DoutputDirectory=${made}`, '-DincludeScope=runtime'];
   await run('mvn', ['-B', '-q', repository, ...copy], { cwd: made });
-  // Only a whole one gets the name: an interrupted fetch starts anew.
+  // Renamed when complete: an interrupted download starts again.
   renameSync(made, libraries);
 }
 

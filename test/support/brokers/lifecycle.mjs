@@ -12,11 +12,11 @@ import { readState, writeState } from './state.mjs';
 
 /** @typedef {import('./instances.mjs').Instance} Instance */
 
-/** How long what listens may stall before it counts as something else. */
+/** How long a listening server may be unresponsive before it counts as another program. */
 const stallMs = 30_000;
 
 /**
- * Gives the server, starting it only where it is not there yet in any way.
+ * Returns the server, and starts it only if it does not run yet in any way.
  * @param {Instance} instance
  * @returns {Promise<import('./find.mjs').Found>}
  */
@@ -128,7 +128,7 @@ export async function takeDown(instance, { graceful = true, purge = false } = {}
 }
 
 /**
- * Ends it as a power cut would. It stays remembered, so that the next start is one of the same server.
+ * Kills it without a shutdown. Its entry stays, so that the next start is one of the same server.
  * @param {Instance} instance
  */
 export async function killHard(instance) {
@@ -145,7 +145,8 @@ export async function killHard(instance) {
  */
 async function endProcesses(instance, { leader, main }, graceful) {
   if (!leader) return;
-  // A start that was interrupted has not noted the server itself; its own note counts while the script around it lives.
+  // A start that was interrupted has not noted the server itself; its own note counts while the script around
+  // it lives.
   const inner = main ?? (isRunning(leader) ? brokers[instance.broker].mainProcess?.(instance) : undefined);
   await end(leader, { graceful, main: inner ?? leader });
 }

@@ -3,14 +3,14 @@ import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isRunning, refOf } from './processes.mjs';
 
-/** A first start installs packages, and whoever comes second waits for it. */
+/** A first start installs packages, and a second process waits for it. */
 const limitMs = 600_000;
 
 let taken = 0;
 
 /**
- * Runs `work` while no other process, and no other call in this one, holds the lock of that name. A lock whose process has ended
- * counts for nothing.
+ * Runs `work` while no other process, and no other call in this one, holds the lock of that name. A lock
+ * whose process has ended counts for nothing.
  *
  * Locks are always taken in this order, so that no two wait for each other: servers, install, epmd, state.
  *
@@ -58,8 +58,8 @@ async function take(file, own) {
 }
 
 /**
- * Renaming takes the lock away from everybody else. Where it turns out that somebody was quicker and the file is already the next
- * holder's, it is put back.
+ * Renaming removes the lock atomically. If another process was faster and the file already belongs to the
+ * next holder, it is restored.
  * @param {string} file
  * @param {import('./processes.mjs').ProcessRef} stale
  * @param {string} own

@@ -1,4 +1,4 @@
-/** The parts that unit tests look at, in one place, so that only this one needs types beside it. */
+/** Exports for the unit tests, so that only this file needs a declaration file. */
 export { mirrorIn } from './apt.mjs';
 export { parseArguments } from './arguments.mjs';
 export { readAddress } from './given.mjs';

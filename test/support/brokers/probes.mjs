@@ -1,13 +1,14 @@
 import { connect } from 'node:net';
 
 /**
- * A broker that answered; its version where it tells.
+ * A broker that responded; its version if it reports one.
  * @typedef {{ version: string | undefined }} Answer
  * @typedef {{ host: string, port: number }} Address
  */
 
 /**
- * Sends bytes and hands everything received so far to `read` until that gives an answer. Undefined when none comes.
+ * Sends bytes and hands everything received so far to `read` until that gives an answer. Undefined when none
+ * comes.
  * @template T
  * @param {Address} address
  * @param {Buffer} request
@@ -61,7 +62,8 @@ export function readConnectionStart(received) {
 }
 
 /**
- * Redis answers PING while it is still loading too, with an error; a password that is missing here is no matter.
+ * Redis answers PING while it is still loading too, with an error; a password that is missing here is no
+ * matter.
  * @param {Address} address
  * @returns {Promise<Answer | undefined>}
  */
@@ -113,7 +115,8 @@ function kafkaRequest(key, version, body) {
 }
 
 /**
- * The broker tells no version, but 4.0 took away the oldest forms of Fetch, so the major one can be seen.
+ * The broker reports no version, but 4.0 removed the oldest versions of Fetch, so the major version can be
+ * inferred.
  * @param {Buffer} received
  * @returns {Answer | undefined}
  */

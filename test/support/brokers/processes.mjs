@@ -46,7 +46,8 @@ export function isRunning(ref) {
 }
 
 /**
- * Servers get none of the caller's settings: an `ERL_FLAGS` or a `RABBITMQ_…` of somebody else would change what is started.
+ * Servers get none of the caller's settings: an inherited `ERL_FLAGS` or `RABBITMQ_…` would change the
+ * server.
  * @param {Record<string, string>} [more]
  * @returns {Record<string, string>}
  */
@@ -61,7 +62,8 @@ export function cleanEnvironment(more = {}) {
 }
 
 /**
- * Runs a command to its end and gives what it printed; the last lines of its output are the reason when it fails.
+ * Runs a command to its end and gives what it printed; the last lines of its output are the reason when it
+ * fails.
  * @param {string} command
  * @param {readonly string[]} args
  * @param {{ env?: NodeJS.ProcessEnv, cwd?: string, limitMs?: number }} [options]
@@ -107,8 +109,8 @@ export function spawnDetached(command, args, { env, cwd, log }) {
 /**
  * Ends a process that `spawnDetached` started, and everything in its process group.
  * @param {ProcessRef} leader The process that was spawned.
- * @param {{ graceful: boolean, main?: ProcessRef | undefined, limitMs?: number }} options `main` is the one that takes the signal
- *   where the leader is only a wrapper around it.
+ * @param {{ graceful: boolean, main?: ProcessRef | undefined, limitMs?: number }} options `main` is the one
+ * that takes the signal where the leader is only a wrapper around it.
  */
 export async function end(leader, { graceful, main = leader, limitMs = 20_000 }) {
   const isLeft = () => isRunning(leader) || isRunning(main);
@@ -118,7 +120,8 @@ export async function end(leader, { graceful, main = leader, limitMs = 20_000 })
   }
   if (!isLeft()) return;
   if (isRunning(main)) signal(main.pid, 'SIGKILL');
-  // The number of a group is not given away while a member lives, so the group is still the one that was started.
+  // The system does not reuse the number of a group while a member lives, so the group is still the one that
+  // was started.
   if (isRunning(leader)) signal(-leader.pid, 'SIGKILL');
   await gone(isLeft, 5_000);
 }

@@ -27,7 +27,7 @@ describe('arguments of the bench', () => {
   });
 });
 
-describe('the verdict on a row', () => {
+describe('the result of a row', () => {
   it.each([
     [[0.95, 0.5], 'no worse'],
     [[0.949, 0.951], 'no worse'],

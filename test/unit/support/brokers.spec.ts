@@ -21,7 +21,7 @@ import {
 } from '../../support/brokers/parts.mjs';
 
 describe('the arguments of brokers', () => {
-  it('mean every broker when none is named', () => {
+  it('select every broker when none is named', () => {
     expect(parseArguments(['up'])).toEqual({
       command: 'up',
       names: ['rabbitmq', 'kafka', 'redis'],
@@ -31,7 +31,7 @@ describe('the arguments of brokers', () => {
     });
   });
 
-  it('take names and versions in any order', () => {
+  it('accept names and versions in any order', () => {
     const { command, names, isAll, options } = parseArguments([
       '--rabbitmq',
       '4',
@@ -124,7 +124,7 @@ describe('the state file', () => {
     expect(readState(folder)).toEqual({});
   });
 
-  it('loses nothing of writers at the same time', async () => {
+  it('loses nothing of concurrent writers', async () => {
     const ids = Array.from({ length: 12 }, (_, i) => `server-${i}`);
     await Promise.all(
       ids.map((id, port) => writeState(folder, id, { broker: 'kafka', how: 'native', port })),
@@ -133,7 +133,7 @@ describe('the state file', () => {
     expect(readdirSync(folder)).toEqual(['state.json']);
   });
 
-  it('is not kept shut by a process that has ended', async () => {
+  it('is not held by a process that has ended', async () => {
     writeFileSync(
       join(folder, 'state.lock'),
       JSON.stringify({ pid: process.pid, startedAt: 'another time' }),
@@ -148,7 +148,7 @@ describe('the state file', () => {
     expect(existsSync(join(folder, 'servers.lock'))).toBe(false);
   });
 
-  it('lets one work at a time', async () => {
+  it('admits one at a time', async () => {
     const seen: string[] = [];
     const work = (name: string) => async () => {
       seen.push(`${name} in`);
@@ -198,7 +198,7 @@ describe('an answer', () => {
   it.each([
     [0, '3'],
     [4, '4'],
-  ])('of Kafka tells its major version: the oldest Fetch is %i', (oldest, version) => {
+  ])('of Kafka implies its major version: the oldest Fetch is %i', (oldest, version) => {
     const produce = [0, 0, 0, 3, 0, 13];
     const fetch = [0, 1, 0, oldest, 0, 18];
     const body = Buffer.from([0, 0, 0, 1, 0, 0, 0, 0, 0, 2, ...produce, ...fetch]);

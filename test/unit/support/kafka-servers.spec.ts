@@ -12,7 +12,7 @@ const connectTo = (brokers: readonly string[], more: Partial<KafkaConfig> = {}):
   new Kafka({
     brokers: [...brokers],
     logLevel: logLevel.NOTHING,
-    // The default of a second is too little on a busy machine for who does not try again.
+    // The default of a second is too short on a busy machine for clients without retries.
     connectionTimeout: 30_000,
     retry: { initialRetryTime: 50, maxRetryTime: 500, retries: 60 },
     ...more,
@@ -71,7 +71,7 @@ describe.skipIf(inject('kafkaBrokers') === undefined)('a Kafka of its own', { ti
     expect(await reader.records(randomUUID())).toEqual([]);
   });
 
-  it('lets in who logs in, by each mechanism, and nobody else', async () => {
+  it('accepts clients that log in, by each mechanism, and no others', async () => {
     const sasl = { user: 'alice', password: 'open.sesame' };
     const server = await throwAway('kafka', { version, sasl });
     onTestFinished(() => server.remove());
@@ -79,7 +79,7 @@ describe.skipIf(inject('kafkaBrokers') === undefined)('a Kafka of its own', { ti
     const listTopics = async (more: Partial<KafkaConfig>): Promise<string[]> =>
       (await adminOf(connectTo(server.brokers, { retry, ...more }))).listTopics();
     for (const mechanism of ['plain', 'scram-sha-256', 'scram-sha-512'] as const) {
-      // A new object each time: kafkajs writes into it what it keeps of the login.
+      // A new object each time: kafkajs stores state of the login in it.
       const login = (password: string): SASLOptions => ({ mechanism, username: sasl.user, password });
       expect(await listTopics({ sasl: login(sasl.password) })).toEqual([]);
       const refused = listTopics({ sasl: login('wrong') });
@@ -88,7 +88,7 @@ describe.skipIf(inject('kafkaBrokers') === undefined)('a Kafka of its own', { ti
     await expect(listTopics({})).rejects.toThrow('Closed connection');
   });
 
-  it('refuses a login that its settings cannot hold', async () => {
+  it('rejects a login that its settings cannot contain', async () => {
     const refused = throwAway('kafka', { sasl: { user: 'alice', password: 'a"b' } });
     await expect(refused).rejects.toThrow('sasl.password: expected letters');
     await expect(throwAway('redis', { sasl: { user: 'a', password: 'b' } })).rejects.toThrow('redis has no');
@@ -123,7 +123,7 @@ describe.skipIf(inject('kafkaBrokers') === undefined)('a Kafka of its own', { ti
 });
 
 describe.skipIf(inject('kafkaBrokers') === undefined)('a Kafka cluster', { timeout: 240_000 }, () => {
-  it('stays writable without one of three nodes, takes it back, and leaves nothing behind', async () => {
+  it('stays writable without one of three nodes, lets it rejoin, and leaves nothing behind', async () => {
     const cluster = await throwAwayCluster('kafka', { version });
     onTestFinished(() => cluster.remove());
     const kafka = connectTo(cluster.brokers);

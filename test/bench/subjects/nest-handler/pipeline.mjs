@@ -8,7 +8,7 @@ import { order } from '../../order.mjs';
 import { Tally } from '../../tally.mjs';
 import { countingController } from '../pass-through.mjs';
 
-/** Takes the handler that Nest has bound, and receives nothing. */
+/** A transport strategy that exposes the handler that Nest has bound, and receives nothing. */
 class Catcher extends Server {
   handler;
   addHandler(_pattern, handler) {
@@ -22,7 +22,7 @@ class Catcher extends Server {
   unwrap() {}
 }
 
-/** The bare handler: no broker, no bytes, one call after another, each awaited to its end. */
+/** The bare handler: no broker, no bytes, sequential calls, each awaited. */
 export async function open({ messages }) {
   let tally;
   const controllers = [countingController((order) => tally.handled(order))];

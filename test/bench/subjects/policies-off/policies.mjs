@@ -1,6 +1,6 @@
 import { openOnMemory } from '../memory-orders.mjs';
 
-/** One run, and nothing kept of what fails. */
+/** One attempt, and failed messages are dropped. */
 const module = () => ({ retry: { maxRetries: 0 }, deadLetter: { enabled: false } });
 
 export const open = (options) => openOnMemory(options, { module });

@@ -6,7 +6,9 @@ import { roundOfRequests } from '../../requests.mjs';
 const directReply = 'amq.rabbitmq.reply-to';
 const contentType = 'application/json';
 
-/** By hand what ours does: requests mandatory and confirmed, acknowledged once the reply is confirmed. */
+/**
+ * The same guarantees by hand: requests mandatory and confirmed, acknowledged once the reply is confirmed.
+ */
 export async function open({ url, messages, inFlight }) {
   const queue = await Queue.open(url, 'raw');
   await queue.declare();

@@ -4,7 +4,7 @@ import { Idempotent } from 'nestjs-stork';
 import { redisIdempotencyStore } from 'nestjs-stork/redis';
 import { openOnMemory } from '../memory-orders.mjs';
 
-/** Keys are gone soon after the bench, whatever becomes of it. */
+/** Keys expire soon after the bench, even if it crashes. */
 const ttlMs = 600_000;
 
 export async function open(options) {

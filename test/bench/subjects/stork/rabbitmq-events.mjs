@@ -17,7 +17,7 @@ export async function open({ url, messages }) {
   }
   decorate(Orders, [Controller()], { created: { on: [EventPattern(pattern)], parameters: [Payload()] } });
   const start = () => startApp(rabbitmq({ url, queue: queue.name, prefetch, concurrency: 100 }), [Orders]);
-  // Declares the queue with its dead letters, so that it can be filled before somebody consumes.
+  // Declares the queue and its dead letter queue, so that it can be filled before a consumer starts.
   await (await start()).close();
   return {
     async round() {

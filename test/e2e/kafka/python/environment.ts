@@ -10,8 +10,8 @@ const run = promisify(execFile);
 const limitMs = 180_000;
 
 /**
- * Python with packages, in a virtual environment that is kept between runs. Where there is none the reason is printed, and the caller
- * skips.
+ * Python with packages, in a virtual environment that is kept between runs. Where there is none the reason is
+ * printed, and the caller skips.
  *
  * @param requirements e.g. `evkafka==0.7.0`; the first names the environment
  * @returns the path of its `python`; undefined where it cannot be made
@@ -24,7 +24,7 @@ export async function pythonWith(
   const finished = join(folder, 'finished');
   if (existsSync(finished)) return python;
   try {
-    // An interrupted install starts anew.
+    // An interrupted installation starts again.
     await rm(folder, { recursive: true, force: true });
     await mkdir(folder, { recursive: true });
     await run('python3', ['-m', 'venv', folder], { timeout: limitMs });

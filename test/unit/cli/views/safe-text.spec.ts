@@ -3,7 +3,7 @@ import { expect, it } from 'vitest';
 import { indentJson } from '../../../../lib/cli/views/indent-json.js';
 import { cut, safeJson, safeLine, safeLines } from '../../../../lib/cli/views/safe-text.js';
 
-it('shows what would move the cursor, colour, hide or turn round text', () => {
+it('escapes characters that would move the cursor, colour, hide or reverse text', () => {
   expect(safeLine('a\u001b[2Jb\u009b31mc\u0000\u007f\r\n\t')).toBe(
     String.raw`a\x1b[2Jb\x9b31mc\x00\x7f\r\n\t`,
   );
@@ -14,18 +14,18 @@ it('shows what would move the cursor, colour, hide or turn round text', () => {
   expect(safeLine('Grüße, 東京 👋')).toBe('Grüße, 東京 👋');
 });
 
-it('puts every line of foreign text behind an indent', () => {
+it('indents every line of foreign text', () => {
   expect(safeLines('a\r\nb\n\tc\rd', '  ')).toBe('  a\n  b\n    c\\rd');
 });
 
-it('cuts at a character, not through one', () => {
+it('cuts between characters', () => {
   expect(cut('abcdef', 6)).toBe('abcdef');
   expect(cut('abcdef', 4)).toBe('abc…');
   expect(cut('👋👋👋👋', 4)).toBe('👋👋👋👋');
   expect(cut('👋👋👋👋', 3)).toBe('👋👋…');
 });
 
-it('whatever the text, nothing that a terminal obeys is left', () => {
+it('whatever the text, leaves no control sequence', () => {
   assert(
     property(string({ unit: 'binary' }), (text) => {
       expect(safeLine(text)).not.toMatch(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u);
@@ -36,7 +36,7 @@ it('whatever the text, nothing that a terminal obeys is left', () => {
   );
 });
 
-it('whatever the JSON, indented it says the same, with each number as it was written', () => {
+it('whatever the JSON, keeps its meaning when indented, with each number as it was written', () => {
   assert(
     property(anyJson(), (json) => {
       expect(JSON.parse(indentJson(json))).toEqual(JSON.parse(json));

@@ -73,10 +73,10 @@ it.each([
   ['key', ['t/0/k0', 't/0/k1']],
   ['partition', ['t/0', 't/0']],
   ['none', [undefined, undefined]],
-] as const)('the order %s decides the lanes', async (order, lanes) => {
+] as const)('the order %s determines the ordering keys', async (order, orderingKeys) => {
   const { broker } = newLog(2);
   const { deliveries } = await join(broker, { order, delivery: 'manual' });
-  expect(deliveries.map(({ orderingKey }) => orderingKey)).toEqual(lanes);
+  expect(deliveries.map(({ orderingKey }) => orderingKey)).toEqual(orderingKeys);
   expect(deliveries[0]!.mode).toBe('manual');
 });
 

@@ -90,19 +90,23 @@ describe('a queue', () => {
   it('deleted, cancels its consumers, and settling has no effect any more', async () => {
     const queue = newQueue({ deadLetterExchange: '', deadLetterRoutingKey: 'q' });
     const delivered: QueueDelivery[] = [];
-    let told = 0;
+    let cancellations = 0;
     const consumer = queue.consume({
       prefetch: 3,
       onDelivery: (delivery) => void delivered.push(delivery),
-      onCancelled: () => (told += 1),
+      onCancelled: () => (cancellations += 1),
     });
-    const cancelled = queue.consume({ prefetch: 1, onDelivery: () => {}, onCancelled: () => (told += 100) });
+    const cancelled = queue.consume({
+      prefetch: 1,
+      onDelivery: () => {},
+      onCancelled: () => (cancellations += 100),
+    });
     cancelled.cancel();
     fill(queue, 'a', 'b', 'c', 'd');
     await settle();
     queue.delete();
     queue.delete();
-    expect(told).toBe(1);
+    expect(cancellations).toBe(1);
     expect([queue.ready, queue.unacked, queue.consumers]).toEqual([0, 0, 0]);
     consumer.ack(1);
     consumer.nack(2, true);

@@ -39,7 +39,7 @@ interface Attached extends Reader {
   cancelled: boolean;
 }
 
-/** What must be true of the queue, told only by what went in and what came out. */
+/** The invariants of the queue, checked only by published and delivered messages. */
 class Model {
   readonly #queue: MemoryQueue;
   readonly #readers: Attached[] = [];

@@ -15,7 +15,7 @@ const step = fc.oneof(
   fc.record({ kind: fc.constant('leave' as const), pick: fc.nat(), awaited: fc.boolean() }),
 );
 
-/** Owners of each partition of `topic` by what the members were told last. */
+/** Owners of each partition of `topic` by the last assignment of each member. */
 function ownersOf(topic: keyof typeof topics, members: readonly TestMember[]): number[] {
   return Array.from(
     { length: topics[topic] },

@@ -56,7 +56,7 @@ describe('assignment', () => {
     expect(kept.every((name, i) => [one, two][i < 2 ? 0 : 1]!.owned().includes(name))).toBe(true);
   });
 
-  it('moves nothing where uneven counts are even enough already', async () => {
+  it('moves nothing where the counts differ by at most one', async () => {
     const { broker } = newBroker();
     broker.createTopic('a', { partitions: 2 });
     broker.createTopic('b', { partitions: 1 });
