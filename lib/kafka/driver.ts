@@ -230,7 +230,7 @@ export class KafkaDriver implements Driver {
     targets: readonly string[],
   ): Promise<void> {
     await this.#topology.declareManagedTopics([source], retries, targets);
-    for (const topic of [deadLetterTopic(source), ...targets, ...retries.of(source).keys()])
+    for (const topic of [deadLetterTopic(source), ...targets, ...retries.topicsOf(source).keys()])
       this.#topics.forget(topic);
   }
 

@@ -1,6 +1,6 @@
 import type { ReplyWriter } from './reply-writer.js';
 import type { Delivery } from '../port/delivery.js';
-import { ownFailure, type Failure } from '../runtime/failure.js';
+import { libraryFailure, type Failure } from '../runtime/failure.js';
 import type { Handler } from './handler.js';
 import type { HandlerAttempt, Verb } from './handler-attempt.js';
 import type { DeliveryMetadata } from '../message/delivery-metadata.js';
@@ -225,18 +225,18 @@ export function requeueRequested({ verb, delivery }: Attempt): boolean {
   return verb === 'requeue' && !delivery.isEarlyAcked;
 }
 
-const noAttemptLeft = ownFailure(
+const noAttemptLeft = libraryFailure(
   'RetriesExhaustedError',
   'the handler requested a retry and has no attempt left',
   'retries-exhausted',
 );
-const resultRejected = ownFailure(
+const resultRejected = libraryFailure(
   'ResultRejectedError',
   'retryOnResult rejected the result',
   'retries-exhausted',
 );
 
-const streamNotIdempotent = ownFailure(
+const streamNotIdempotent = libraryFailure(
   'StreamNotIdempotentError',
   '@Idempotent() requires a single reply, which can be sent again to a duplicate; the handler emitted a second value',
   'fatal',
@@ -245,7 +245,7 @@ const streamNotIdempotent = ownFailure(
 
 function rejected(failure: Failure | undefined, why: string | undefined): Failure {
   const details = { retryable: false };
-  if (why !== undefined) return ownFailure('RejectedError', why, 'rejected', details);
+  if (why !== undefined) return libraryFailure('RejectedError', why, 'rejected', details);
   if (failure !== undefined) return { ...failure, reason: 'rejected' };
-  return ownFailure('RejectedError', 'the handler rejected the message', 'rejected', details);
+  return libraryFailure('RejectedError', 'the handler rejected the message', 'rejected', details);
 }

@@ -98,7 +98,7 @@ export class ReplyWriter {
   }
 
   /** Buffers the stored reply of an earlier delivery, for a duplicate. */
-  repeat(reply: StoredReply | undefined): void {
+  replayStored(reply: StoredReply | undefined): void {
     this.#buffered = { encoded: reply };
   }
 

@@ -2,7 +2,7 @@ import { messageOf, errorCodes } from '../runtime/errors.js';
 import type { StorkLogger } from '../runtime/reporting.js';
 import { randomUUID } from 'node:crypto';
 import type { Capabilities } from '../port/driver.js';
-import { ownFailure, type Failure } from '../runtime/failure.js';
+import { libraryFailure, type Failure } from '../runtime/failure.js';
 import { deriveKey } from './idempotency-key.js';
 import type { IdempotencyPolicy } from './idempotency-options.js';
 import type { StoredReply } from './idempotency-store.js';
@@ -68,7 +68,7 @@ export async function executeIdempotently(
         case 'failed':
           throw result.error;
         case 'duplicate':
-          return answerDuplicate(attempt, result.reply, scope);
+          return replyToDuplicate(attempt, result.reply, scope);
         case 'in-progress':
           if (await wait.waitForOwner()) break;
           return attempt;
@@ -176,9 +176,13 @@ function isCompleted(attempt: Attempt): boolean {
   return attempt.failure === undefined || attempt.replyWriter === undefined;
 }
 
-function answerDuplicate(attempt: Attempt, reply: StoredReply | undefined, scope: IdempotencyScope): Attempt {
+function replyToDuplicate(
+  attempt: Attempt,
+  reply: StoredReply | undefined,
+  scope: IdempotencyScope,
+): Attempt {
   attempt.isDuplicate = true;
-  attempt.replyWriter?.repeat(reply);
+  attempt.replyWriter?.replayStored(reply);
   scope.counters.add('duplicate');
   scope.logger.debug(
     `${scope.subscription}: ${describeMessage(attempt)} is a duplicate and is not handled again`,
@@ -260,7 +264,7 @@ class InProcessWait {
   }
 }
 
-const ownerStillRunning = ownFailure(
+const ownerStillRunning = libraryFailure(
   'InProgressError',
   'the message was still in progress elsewhere when the application stopped or its caller timed out',
   'retries-exhausted',
@@ -268,7 +272,7 @@ const ownerStillRunning = ownFailure(
 
 function storeUnavailable(error: unknown): Failure {
   const message = 'the idempotency store is unavailable, so a duplicate cannot be ruled out';
-  return ownFailure('StoreUnavailableError', message, 'retries-exhausted', {
+  return libraryFailure('StoreUnavailableError', message, 'retries-exhausted', {
     code: errorCodes.storeUnavailable,
     error,
   });

@@ -58,7 +58,7 @@ export interface TopicToCreate {
 }
 
 /** Beginning and end offset of a partition. */
-export interface PartitionEnds {
+export interface PartitionOffsets {
   readonly partition: number;
   /** Beginning offset: that of the oldest record that retention has kept. */
   readonly low: number;
@@ -72,19 +72,19 @@ export interface KafkaAdmin {
   connect(): Promise<void>;
   clusterId(): Promise<string>;
   /** The brokers' `advertised.listeners`, as `host:port`. */
-  advertised(): Promise<readonly string[]>;
+  advertisedAddresses(): Promise<readonly string[]>;
   /** Names of all topics of the cluster. */
   topicNames(): Promise<readonly string[]>;
   /** Number of partitions by topic. A topic that does not exist is left out. */
   partitionCounts(topics: readonly string[]): Promise<ReadonlyMap<string, number>>;
   /** Creates topics that do not exist. `refused` names the topics for which the right is missing. */
   createTopics(topics: readonly TopicToCreate[]): Promise<void>;
-  ends(topic: string): Promise<readonly PartitionEnds[]>;
+  fetchOffsets(topic: string): Promise<readonly PartitionOffsets[]>;
   /** Settings of a topic by name, e.g. `max.message.bytes`. */
   topicConfig(topic: string): Promise<Readonly<Record<string, string>>>;
   deleteGroup(group: string): Promise<void>;
   /** Number of current members of the group. */
-  members(group: string): Promise<number>;
+  memberCount(group: string): Promise<number>;
 }
 
 export interface ProducerSettings {
@@ -170,7 +170,7 @@ export interface LogEntry extends FetchedRecord {
   /** Producer id of the record's transaction; undefined outside of a transaction. */
   readonly producer: string | undefined;
   /** Set on a control record, which ends the producer's transaction. */
-  readonly marker: 'commit' | 'abort' | undefined;
+  readonly transactionEnd: 'commit' | 'abort' | undefined;
 }
 
 /** A partition assignor: a pure function from members and partition numbers to partitions by member id. */

@@ -203,7 +203,7 @@ export class GroupConsumer implements Subscription {
     const missing = selection.names.filter((name) => !counts.has(name));
     this.#noteCreated(existing);
     const hasDeclared = await this.#declareMissingTopics(existing, names);
-    const consumedTopics = retries.among(hasDeclared ? await admin.topicNames() : names, existing);
+    const consumedTopics = retries.findExisting(hasDeclared ? await admin.topicNames() : names, existing);
     this.#lastFound = { existing, missing, consumedTopics };
     return this.#lastFound;
   }
@@ -223,7 +223,7 @@ export class GroupConsumer implements Subscription {
     const { retries, logger, name } = this.#fields;
     const found = new Set(names);
     const incomplete = existing.filter((source) =>
-      [deadLetterTopic(source), ...retries.of(source).keys()].some((topic) => !found.has(topic)),
+      [deadLetterTopic(source), ...retries.topicsOf(source).keys()].some((topic) => !found.has(topic)),
     );
     const toDeclare = incomplete.filter((source) => !this.#incompleteSources.includes(source));
     this.#incompleteSources = incomplete;

@@ -16,7 +16,7 @@ import { decodeCommit, encodeCommit } from './commit-metadata.js';
 import type { DelayBufferBounds, RetryTopicDelay } from '../retry/delay-buffer.js';
 import { PartitionKeyQueues } from './partition-key-queues.js';
 import { RecordBuffer } from './record-buffer.js';
-import { carriedHeaders, inboundMessage, type Reading } from '../records.js';
+import { headersAsSent, inboundMessage, type RecordSource } from '../records.js';
 import type { StartOffset } from './choose-start-offset.js';
 
 /**
@@ -26,7 +26,7 @@ import type { StartOffset } from './choose-start-offset.js';
  */
 export type CommitUrgency = 'now' | 'soon' | 'later';
 
-export interface OwnedPartitionFields extends Reading {
+export interface OwnedPartitionFields extends RecordSource {
   readonly sourceSettings: SourceSettings;
   /** Of a retry topic; undefined on a source topic. */
   readonly delay: RetryTopicDelay | undefined;
@@ -218,7 +218,7 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
   #remainingDueAt({ headers = {} }: FetchedRecord): number | undefined {
     const { delayMs } = this;
     if (delayMs === undefined) return undefined;
-    return remainingDueAt({ headers: carriedHeaders(headers) }, { delayMs, now: this.#fields.clock.now() });
+    return remainingDueAt({ headers: headersAsSent(headers) }, { delayMs, now: this.#fields.clock.now() });
   }
 
   /** A record that is due later than its topic's delay makes another hop; its offset is settled here. */

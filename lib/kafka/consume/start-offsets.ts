@@ -69,7 +69,7 @@ export class StartOffsets {
    */
   async recoverOutOfRange(partition: OwnedPartition): Promise<void> {
     const { client, consumer } = this.#fields;
-    const ends = await client.admin.ends(partition.topic);
+    const ends = await client.admin.fetchOffsets(partition.topic);
     const own = ends.find((one) => one.partition === partition.partition);
     if (own === undefined || !partition.assignment.isActive) return;
     const { position } = partition;
@@ -85,7 +85,7 @@ export class StartOffsets {
     partitions: readonly OwnedPartition[],
   ): Promise<ReadonlyMap<OwnedPartition, StartOffset>> {
     const { client, consumer, fromBeginning, createdAfterStart, isRetryTopic } = this.#fields;
-    const ends = await client.admin.ends(topic);
+    const ends = await client.admin.fetchOffsets(topic);
     const committed = await consumer.committed(
       topic,
       ends.map(({ partition }) => partition),

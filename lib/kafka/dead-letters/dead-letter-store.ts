@@ -16,7 +16,7 @@ import type {
   KafkaClient,
   KafkaReader,
   LogEntry,
-  PartitionEnds,
+  PartitionOffsets,
   ProducerSettings,
 } from '../client/client.js';
 import { DeadLetterReplayer } from './dead-letter-replayer.js';
@@ -92,7 +92,7 @@ export class KafkaDeadLetterStore implements DeadLetterStore {
     const { client, isolation, name } = this.#fields;
     const group = JSON.stringify(this.group);
     const warnings: string[] = [];
-    const members = await client.admin.members(this.group).catch((error: unknown) => messageOf(error));
+    const members = await client.admin.memberCount(this.group).catch((error: unknown) => messageOf(error));
     if (members === 0)
       warnings.push(
         `the group ${group} has no members: replayed dead letters are handled when a consumer joins it`,
@@ -159,7 +159,7 @@ export class KafkaDeadLetterStore implements DeadLetterStore {
 
   /** Visits the dead letters without a marker, until the visitor says `stop`. */
   async #visitAll(
-    ends: readonly PartitionEnds[],
+    ends: readonly PartitionOffsets[],
     visitor: DeadLetterVisitor,
     ledger: ReplayLedger,
     replayer: DeadLetterReplayer,
@@ -177,7 +177,7 @@ export class KafkaDeadLetterStore implements DeadLetterStore {
   }
 
   async *#readRecords(
-    ends: readonly PartitionEnds[],
+    ends: readonly PartitionOffsets[],
     signal: AbortSignal,
   ): AsyncGenerator<{ readonly partition: number; readonly record: LogEntry }> {
     const fields = { reader: await this.#reader(signal), admin: this.#fields.client.admin, signal };

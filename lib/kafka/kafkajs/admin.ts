@@ -4,7 +4,7 @@ import { toClientError } from './errors.js';
 import {
   KafkaClientError,
   type KafkaAdmin,
-  type PartitionEnds,
+  type PartitionOffsets,
   type TopicToCreate,
 } from '../client/client.js';
 import { fewRetries, ignoringErrors, mapErrors } from './common.js';
@@ -34,7 +34,7 @@ export class KafkaJsAdmin implements KafkaAdmin {
     return (await mapErrors(this.#admin.describeCluster())).clusterId;
   }
 
-  async advertised(): Promise<readonly string[]> {
+  async advertisedAddresses(): Promise<readonly string[]> {
     const { brokers } = await mapErrors(this.#admin.describeCluster());
     return brokers.map(({ host, port }) => `${host}:${port}`);
   }
@@ -65,7 +65,7 @@ export class KafkaJsAdmin implements KafkaAdmin {
     }
   }
 
-  async ends(topic: string): Promise<readonly PartitionEnds[]> {
+  async fetchOffsets(topic: string): Promise<readonly PartitionOffsets[]> {
     const counts = await this.partitionCounts([topic]);
     let ends = await this.#admin.fetchTopicOffsets(topic).catch(() => []);
     if (ends.length === 0 || ends.length < (counts.get(topic) ?? 0)) {
@@ -91,7 +91,7 @@ export class KafkaJsAdmin implements KafkaAdmin {
     await mapErrors(this.#admin.deleteGroups([group]));
   }
 
-  async members(group: string): Promise<number> {
+  async memberCount(group: string): Promise<number> {
     const { groups } = await mapErrors(this.#admin.describeGroups([group]));
     return groups.reduce((count, { members }) => count + members.length, 0);
   }

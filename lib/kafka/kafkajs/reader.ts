@@ -174,10 +174,10 @@ function entryOf(record: RawRecord): LogEntry {
   const { inTransaction, producerId } = batchContext;
   const producer = inTransaction || isControlRecord ? producerId : undefined;
   const marker = isControlRecord ? markerOf(key) : undefined;
-  return { offset, timestamp, key, value, headers, producer, marker };
+  return { offset, timestamp, key, value, headers, producer, transactionEnd: marker };
 }
 
 /** The key of a control record is a version and a type, of two bytes each. */
-function markerOf(key: Buffer | null): LogEntry['marker'] {
+function markerOf(key: Buffer | null): LogEntry['transactionEnd'] {
   return key !== null && key.length >= 4 && key.readInt16BE(2) === abortMarker ? 'abort' : 'commit';
 }

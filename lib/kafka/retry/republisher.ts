@@ -12,7 +12,7 @@ import { deadLetterTopic } from '../../driver-kit/log/topic-names.js';
 import type { StorkLogger } from '../../core/runtime/reporting.js';
 import type { FetchedRecord, RecordToSend } from '../client/client.js';
 import type { Producer } from '../produce/producer.js';
-import { carriedHeaders, headersToSend } from '../records.js';
+import { headersAsSent, headersToSend } from '../records.js';
 import type { RetryTopics } from '../topics/retry-topics.js';
 
 export interface RepublisherFields {
@@ -78,7 +78,7 @@ export class Republisher {
   async forwardRemainingDelay(remaining: RemainingDelay): Promise<boolean> {
     const { source, delayMs, record, dueAt, signal } = remaining;
     const { clock, random, reconnect, retries, logger, name } = this.#fields;
-    const headers = carriedHeaders(record.headers ?? {});
+    const headers = headersAsSent(record.headers ?? {});
     for (let attempt = 1; !signal.aborted && clock.now() < dueAt; attempt++) {
       const topic = retries.topicFor(source, dueAt - clock.now(), delayMs);
       try {

@@ -92,7 +92,7 @@ function checkContentType(name: string, common: CommonTransportOptions, options:
     [...builtInCodecs, ...((moduleCodecs as MessageCodec[] | undefined) ?? []), ...transportCodecs],
     defaultContentType,
   );
-  if (known.knows(defaultContentType) !== undefined) return [];
+  if (known.codecFor(defaultContentType) !== undefined) return [];
   const expected = 'the content type of a codec';
   return [{ name: `transports.${name}.defaultContentType`, expected, given: printable(defaultContentType) }];
 }
