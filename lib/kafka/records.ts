@@ -13,8 +13,12 @@ export interface RecordSource extends TopicPartition {
 }
 
 /** Converts a fetched record. A key that is not UTF-8 is decoded lossily; republishing keeps its bytes. */
-export function inboundMessage(reading: RecordSource, record: FetchedRecord, offset: number): InboundMessage {
-  const { topic, partition, source, patternHeader, guessContentType } = reading;
+export function inboundMessage(
+  recordSource: RecordSource,
+  record: FetchedRecord,
+  offset: number,
+): InboundMessage {
+  const { topic, partition, source, patternHeader, guessContentType } = recordSource;
   const { key, value, headers, timestamp } = record;
   const messageHeaders = headers === undefined ? noHeaders : headersAsSent(headers);
   const fields = {

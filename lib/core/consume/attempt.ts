@@ -143,7 +143,7 @@ export class Attempt implements HandlerAttempt {
 
   /**
    * True if the delivery was aborted and the handler may have stopped half-way. A handler that reads
-   * neither `signal` nor `onAbort` cannot know of the abort and completes its work, which is then recorded
+   * neither `signal` nor `onAbort` does not notice the abort and completes its work, which is then recorded
    * as processed.
    */
   get abortObserved(): boolean {
@@ -197,7 +197,7 @@ export class Attempt implements HandlerAttempt {
   decide(verb: Verb): boolean {
     const { delivery } = this;
     if (this.#verb !== undefined || !delivery.open || delivery.aborted) return false;
-    // The end of the attempt has decided.
+    // The attempt ended without a decision, which is its outcome.
     if (this.#hasEnded && (delivery.mode !== 'manual' || this.#failure !== undefined)) return false;
     this.#verb = verb;
     this.onVerb?.();

@@ -103,8 +103,8 @@ export class ReplyWriter {
   }
 
   /**
-   * Whether items have been sent: the caller has part of the reply, so another attempt cannot start it
-   * anew.
+   * Whether items have been sent: the caller has part of the reply, so another attempt cannot restart
+   * it.
    */
   get hasStreamed(): boolean {
     return this.#streaming;

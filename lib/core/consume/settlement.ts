@@ -93,7 +93,7 @@ function countRepublished(message: RepublishedMessage, { counters }: SettlementS
 export async function requeueAfterDelay(delivery: Delivery, scope: SettlementScope): Promise<Settled> {
   if (delivery.isEarlyAcked) return acknowledge(delivery, scope);
   await sleep(scope.clock, requeueDelayMs, delivery.signal);
-  // A log cannot take a single message back, and later messages of the key must not overtake it.
+  // A log cannot redeliver a single message, and later messages of the key must not overtake it.
   if (scope.capabilities.requeue === 'in-process' && delivery.open && !delivery.aborted) return 'reprocess';
   return requeue(delivery, scope);
 }

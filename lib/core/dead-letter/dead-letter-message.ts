@@ -78,8 +78,8 @@ function redacted(text: string, { policy }: DeadLetterCause): string {
 }
 
 /**
- * Headers about earlier attempts, which a replay removes: a replayed message starts its attempts anew. The
- * handler header stays, so that the replay reaches only the handler that failed.
+ * Headers about earlier attempts, which a replay removes: the attempts of a replayed message start at 1
+ * again. The handler header stays, so that the replay reaches only the handler that failed.
  */
 const attemptHeaders = [
   headerNames.attempt,

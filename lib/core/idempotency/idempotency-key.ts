@@ -8,7 +8,7 @@ import { printable } from '../message/text.js';
 /** Longer ids are replaced by their hash, so that a sender cannot fill the store. */
 const maxIdLength = 256;
 
-/** `key` is undefined where the message has no id. `failure`: the user's key function failed. */
+/** `key` is undefined if the message has no id. `failure`: the user's key function failed. */
 export type KeyResult = { readonly key: string | undefined } | { readonly failure: Failure };
 
 export function deriveKey(attempt: Attempt, { keyOf }: IdempotencyPolicy, consumerName: string): KeyResult {

@@ -19,8 +19,8 @@ export interface IdempotencyScope extends RetryScope {
 }
 
 /**
- * A message whose key is leased to another owner waits so many times per lease duration, within the bounds
- * below.
+ * How often, per lease duration, a message whose key is leased to another owner tries again. The bounds
+ * below limit each wait.
  */
 const waitsPerLease = 3;
 const minOwnerWaitMs = 100;
@@ -38,7 +38,7 @@ const maxInProcessStoreWaitMs = 60_000;
 /**
  * Executes an idempotent handler with its retries, unless the message was handled before or another owner
  * is handling it. Resolves with the last attempt, which holds the outcome. The key is completed only if the
- * message was handled; if the handler failed, asked for a retry, rejected the message or was aborted, the
+ * message was handled; if the handler failed, requested a retry, rejected the message or was aborted, the
  * key is released.
  */
 export async function executeIdempotently(
@@ -326,7 +326,7 @@ export class StoreHealthLog {
     if (this.#isDown) return;
     this.#isDown = true;
     const reason = messageOf(error);
-    const what = `${this.#subscription}: the idempotency store fails`;
+    const what = `${this.#subscription}: the idempotency store is unavailable`;
     if (onStoreError === 'process')
       this.#logger.warn(
         `${what}; idempotent handlers run without it and may process a message twice: ${reason}`,

@@ -4,7 +4,7 @@ import type { InboundMessage, Origin } from '../port/message.js';
 /** Origin of a message; only the source is always known. */
 type PartialOrigin = { readonly [Name in keyof Origin]: Origin[Name] | undefined } & Pick<Origin, 'source'>;
 
-/** Returns a function that overwrites a header, or deletes it where the text is undefined. */
+/** Returns a function that overwrites a header, or deletes it if the text is undefined. */
 export function headerSetter(
   headers: Record<string, HeaderValue>,
 ): (name: string, text: string | undefined) => void {

@@ -112,7 +112,7 @@ function chooseStep(
       ? stepAsRequested(failed, retry, { delayMs: attempt.requestedDelayMs, random })
       : stepAfter(failed, retry, random);
   if (!('delayMs' in step)) return step;
-  // The caller has received the first items of the stream, so another attempt cannot start it anew.
+  // The caller has received the first items of the stream, so another attempt cannot restart it.
   if (attempt.replyWriter?.hasStreamed === true) return { kind: 'exhausted' };
   // An early-acked message exists only in this process, so it is retried in process.
   const brokerDelayMs =

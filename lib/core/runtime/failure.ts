@@ -20,7 +20,7 @@ export type FailureReason =
   /** The handler called `nack({ requeue: false })`. */
   | 'rejected';
 
-/** A failed attempt, as the layer that knows the error describes it. */
+/** A failed attempt, as the layer that caught the error describes it. */
 export interface Failure {
   readonly error: unknown;
   readonly reason: FailureReason;

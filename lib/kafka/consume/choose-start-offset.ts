@@ -3,7 +3,7 @@ import { decodeCommit } from './commit-metadata.js';
 
 export interface StartOffset {
   readonly offset: number;
-  /** Metadata of the committed offset; null where the offset was chosen and is yet to be committed. */
+  /** Metadata of the committed offset; null if the offset was chosen and is yet to be committed. */
   readonly metadata: string | null;
   /** Partitions that the topic had when the group first committed. Higher ones were added later. */
   readonly partitionsAtFirstCommit: number;

@@ -47,7 +47,8 @@ export class FetchBackpressure {
   }
 
   /**
-   * Shares the limits among partitions of retry topics: a long delay must not leave a short one no room.
+   * Shares the limits among partitions of retry topics: records of a long delay must not fill the
+   * memory for those of a short one.
    */
   shareDelayBufferBounds(): void {
     const retryPartitions = this.#fields.partitions().filter(({ delayMs }) => delayMs !== undefined);
@@ -124,7 +125,7 @@ export class FetchBackpressure {
   }
 
   /**
-   * Leaves out partitions that an unsettled record or a full key backlog blocks: their buffered records
+   * Excludes partitions that an unsettled record or a full key backlog blocks: their buffered records
    * stay, and other partitions must not wait for them.
    */
   #isBufferFull(divisor = 1): boolean {

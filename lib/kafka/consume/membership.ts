@@ -101,7 +101,7 @@ export class Membership {
     });
     this.#dispatcher = new PartitionDispatcher({
       isFlowing: fields.isFlowing,
-      // Also while the sink is full: what is fetched meanwhile is buffered when it takes more.
+      // Also while the sink is paused: fetched records are then in the buffer when it resumes.
       dispatched: () => {
         if (!this.#hasEnded && !this.#stopped) this.#backpressure.resumeIfCapacity();
       },
@@ -125,7 +125,7 @@ export class Membership {
     });
   }
 
-  /** Resolves when the first assignment is being fetched. Rejects where the consumer crashes before. */
+  /** Resolves when the first assignment is being fetched. Rejects if the consumer crashes before. */
   async start(): Promise<void> {
     await this.#consumer.start();
     await this.#firstStart.promise;
@@ -291,7 +291,7 @@ export class Membership {
     return added;
   }
 
-  /** The same partition with an assignment of its own. */
+  /** Replaces the partition by a new assignment of it. */
   #replace(old: OwnedPartition): OwnedPartition {
     old.end();
     const partition = this.#add(old);

@@ -124,12 +124,12 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
     return this.#buffer.eligibleBytes;
   }
 
-  /** True where so much waits behind other messages of its key that no further record is dispatched. */
+  /** True if so much waits behind other messages of its key that no further record is dispatched. */
   get isKeyBacklogFull(): boolean {
     return this.#keyQueues.bytes >= this.#fields.maxKeyBacklogBytes;
   }
 
-  /** True where an unsettled record blocks the partition: `maxOffsetGap` allows no record beyond. */
+  /** True if an unsettled record blocks the partition: `maxOffsetGap` allows no record beyond. */
   get isOffsetGapExceeded(): boolean {
     return this.#tracker !== undefined && this.#tracker.gap >= this.#fields.maxOffsetGap;
   }
@@ -198,7 +198,7 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
     return count;
   }
 
-  /** False where no record is buffered, or none may be dispatched. */
+  /** False if no record is buffered, or none may be dispatched. */
   #dispatchBuffered(): boolean {
     if (this.bufferedRecords === 0 || this.isOffsetGapExceeded || this.isKeyBacklogFull) return false;
     const record = this.#buffer.shift();
@@ -221,7 +221,10 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
     return remainingDueAt({ headers: headersAsSent(headers) }, { delayMs, now: this.#fields.clock.now() });
   }
 
-  /** A record that is due later than its topic's delay makes another hop; its offset is settled here. */
+  /**
+   * A record that is due later than its topic's delay is forwarded to another retry topic; its offset is then
+   * settled.
+   */
   async #forwardRemainingDelay(record: FetchedRecord, offset: number, dueAt: number): Promise<void> {
     const isForwarded = await this.#fields.forwardRemainingDelay(this, record, dueAt);
     if (!this.assignment.isActive) return;
@@ -251,7 +254,7 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
   }
 
   /**
-   * The offset to commit, and what to call once it is committed. Undefined where nothing has changed since.
+   * The offset to commit, and what to call once it is committed. Undefined if nothing has changed since.
    */
   prepareCommit(): { readonly offset: OffsetToCommit; readonly committed: () => void } | undefined {
     const tracker = this.#tracker;

@@ -30,7 +30,7 @@ export class DeadLetterTopics {
   }
 
   /** Low and high offsets of the dead letter topic, ordered by partition. */
-  async deadLetterEnds(): Promise<readonly PartitionOffsets[]> {
+  async deadLetterOffsets(): Promise<readonly PartitionOffsets[]> {
     const ends = await this.#fields.admin.fetchOffsets(this.#fields.location.from);
     return ends.toSorted((a, b) => a.partition - b.partition);
   }
@@ -40,7 +40,7 @@ export class DeadLetterTopics {
    *
    * @throws StorkConfigError if the topic may not be described
    */
-  async markerEnds(): Promise<readonly PartitionOffsets[]> {
+  async markerOffsets(): Promise<readonly PartitionOffsets[]> {
     const { topology, admin } = this.#fields;
     const partitions = await topology.partitionsOf(await this.#markersDefinition());
     return partitions === undefined ? [] : admin.fetchOffsets(this.markersTopic);

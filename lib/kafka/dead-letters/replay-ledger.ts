@@ -31,7 +31,7 @@ export class ReplayLedger {
 
   /**
    * Reads the markers that were written since the last read.
-   * @param ends of the partitions of the markers topic
+   * @param ends offsets of the partitions of the markers topic
    */
   async read(ends: readonly PartitionOffsets[]): Promise<void> {
     for (const { partition, low } of ends)
@@ -52,8 +52,8 @@ export class ReplayLedger {
   }
 
   /**
-   * Number of marked dead letters within these ends. A marker from before the topic was recreated and a new
-   * one of the same offset count once.
+   * Number of marked dead letters within these offsets. A marker from before the topic was recreated and a
+   * new one of the same offset count once.
    */
   countWithin(ends: readonly PartitionOffsets[]): number {
     const positions = new Set<string>();
@@ -74,7 +74,7 @@ export class ReplayLedger {
     }
   }
 
-  #apply(partition: number, { key, value, producer, transactionEnd: transactionEnd }: LogEntry): void {
+  #apply(partition: number, { key, value, producer, transactionEnd }: LogEntry): void {
     const transaction = `${partition}/${producer}`;
     if (transactionEnd !== undefined) {
       const ended = this.#uncommitted.get(transaction) ?? [];

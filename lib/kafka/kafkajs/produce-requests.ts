@@ -18,7 +18,7 @@ interface ProduceRequest {
 }
 
 /**
- * Records the outcome of each Produce request of a kafkajs producer. kafkajs's own error does not tell it:
+ * Records the outcome of each Produce request of a kafkajs producer. kafkajs's own error does not contain it:
  * after a failed request kafkajs reconnects and refreshes metadata, and reports only the failure of that. A
  * batch that may have been written would then look like one that was never sent, and would be sent again.
  */
@@ -38,7 +38,7 @@ export class ProduceRequests {
     return cluster;
   }
 
-  /** To be called before kafkajs is asked to send to the partition. */
+  /** Must be called before each `send` to the partition. */
   begin(at: TopicPartition): void {
     this.#failures.delete(nameOf(at));
   }

@@ -160,7 +160,7 @@ export class KafkaReplyInbox {
   }
 }
 
-/** Temporary is only that the coordinator is unavailable, or fails during the join. */
+/** Only an unavailable coordinator, or its failure during the join, is a temporary error. */
 function isPermanent(error: unknown): boolean {
   return !(error instanceof KafkaClientError) || !['unavailable', 'unconfirmed'].includes(error.failure);
 }

@@ -53,7 +53,7 @@ export class Republisher {
   }
 
   /**
-   * Publishes a redelivery or dead letter. Where it is too large, headers of other programs are dropped.
+   * Publishes a redelivery or dead letter. If it is too large, headers of other libraries are dropped.
    */
   async republish(source: string, delivery: Delivery, message: RepublishedMessage): Promise<void> {
     const { group, retries, patternHeader } = this.#fields;
@@ -73,7 +73,7 @@ export class Republisher {
 
   /**
    * Publishes the record unchanged, as the same attempt, to the retry topic of its remaining delay: one
-   * more hop. False where the record becomes due or its partition is revoked before a publish succeeds.
+   * more hop. False if the record becomes due or its partition is revoked before a publish succeeds.
    */
   async forwardRemainingDelay(remaining: RemainingDelay): Promise<boolean> {
     const { source, delayMs, record, dueAt, signal } = remaining;
@@ -96,7 +96,10 @@ export class Republisher {
     return false;
   }
 
-  /** Stamps the current time: by the original one, retention could delete the record before it is read. */
+  /**
+   * The record gets the current time: by the original one, retention could delete the record before it is
+   * read.
+   */
   async #publish(
     topic: string,
     source: string,

@@ -39,7 +39,7 @@ export interface OwnedPartitionFields extends PartitionContext {
   readonly startOffset: number;
   /** Offsets above `startOffset` that an earlier assignment completed. */
   readonly completedBefore: readonly OffsetRange[];
-  /** False where the partition is not assigned to this member any more. */
+  /** False if the partition is not assigned to this member any more. */
   commit(offset: number, completedAbove: readonly OffsetRange[]): boolean;
   isConsuming(): boolean;
 }

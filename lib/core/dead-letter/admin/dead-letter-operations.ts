@@ -77,12 +77,13 @@ export async function countDeadLetters(
 }
 
 /**
- * Sends dead letters back to the queue or group that failed them; see `DeadLetterAction`. Rejects if the
- * scan does; the dead letters reported to `onProgress` by then are replayed.
+ * Sends dead letters back to the queue or consumer group in which they failed; see `DeadLetterAction`.
+ * Rejects if the scan does; the dead letters reported to `onProgress` by then are replayed.
  */
 export function replayDeadLetters(store: DeadLetterStore, options: ReplayOptions): Promise<DeadLetterReport> {
   return apply(store, options, (deadLetter, stored) => {
-    if (deadLetter.source === undefined) return { why: 'it does not say which queue or topic failed it' };
+    if (deadLetter.source === undefined)
+      return { why: 'its headers do not name the queue or topic in which it failed' };
     if (deadLetter.replays >= options.maxReplays)
       return {
         why: `it was replayed ${deadLetter.replays} times already, maxReplays allows ${options.maxReplays}`,
