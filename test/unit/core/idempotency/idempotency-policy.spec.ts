@@ -328,9 +328,9 @@ describe('a store that fails', () => {
     await clock.advance(1_000);
     await all;
     expect(handler.attempts.length).toBe(3);
-    expect(logger.lines.map((line) => line.slice(0, 44))).toEqual([
+    expect(logger.lines.map((line) => line.slice(0, 52))).toEqual([
       'error orders: the idempotency store is unavailable; m',
-      'log orders: the idempotency store has recove',
+      'log orders: the idempotency store has recovered',
     ]);
   });
 
