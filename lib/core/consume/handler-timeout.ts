@@ -4,7 +4,7 @@ import type { Delivery } from '../port/delivery.js';
 import { HandlerTimeoutError, messageOf } from '../runtime/errors.js';
 import { libraryFailure, type Failure } from '../runtime/failure.js';
 import type { Handler } from './handler.js';
-import type { HandlerAttempt, Verb } from './handler-attempt.js';
+import type { HandlerAttempt, HandlerDecision } from './handler-attempt.js';
 import type { DeliveryMetadata } from '../message/delivery-metadata.js';
 import type { StorkLogger } from '../runtime/reporting.js';
 import { quoted } from '../message/text.js';
@@ -109,8 +109,8 @@ class TimedAttempt implements HandlerAttempt {
     return !this.#isExpired && this.#attempt.emit(value);
   }
 
-  decide(verb: Verb): boolean {
-    return !this.#isExpired && this.#attempt.decide(verb);
+  decide(decision: HandlerDecision): boolean {
+    return !this.#isExpired && this.#attempt.decide(decision);
   }
 
   expire(reason: Error): void {

@@ -70,11 +70,11 @@ export function noHandler(handlerId: string | undefined, pattern: string): Failu
  * error reply, otherwise if `requests` is enabled.
  */
 export function shouldDeadLetter({
-  verb,
+  decision,
   handler,
   isDeliberateErrorReply: isDeliberateReply,
 }: Attempt): boolean {
-  if (verb === 'reject' || verb === 'requeue') return true;
+  if (decision === 'reject' || decision === 'requeue') return true;
   return handler.deadLetter?.enabled === true && handler.deadLetter.requests && !isDeliberateReply;
 }
 
@@ -83,11 +83,11 @@ export function shouldDeadLetter({
  * dead-lettered.
  */
 export function dropWithoutDeadLetter(
-  { verb, handler, delivery }: Attempt,
+  { decision, handler, delivery }: Attempt,
   cause: Failure,
   { counters, logger, subscription }: DeadLetteringScope,
 ): boolean {
-  if (handler.deadLetter?.enabled !== false || verb === 'reject' || verb === 'requeue') return false;
+  if (handler.deadLetter?.enabled !== false || decision === 'reject' || decision === 'requeue') return false;
   counters.add('dropped');
   logger.warn(
     `${subscription}: message ${quoted(delivery.message.messageId)} is dropped, its handler ${quoted(handler.id)} ` +

@@ -21,7 +21,7 @@ export interface TopicPartition {
   readonly partition: number;
 }
 
-export function nameOf({ topic, partition }: TopicPartition): string {
+export function partitionName({ topic, partition }: TopicPartition): string {
   return `${topic}/${partition}`;
 }
 

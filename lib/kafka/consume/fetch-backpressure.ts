@@ -1,7 +1,7 @@
 import type { StorkClock } from '../../core/runtime/clock.js';
 import { settlesWithin, withResolvers } from '../../core/runtime/with-timeout.js';
 import type { StorkLogger } from '../../core/runtime/reporting.js';
-import { nameOf, type KafkaConsumer } from '../client/client.js';
+import { partitionName, type KafkaConsumer } from '../client/client.js';
 import type { DelayBufferBounds } from '../retry/delay-buffer.js';
 import type { OwnedPartition } from './owned-partition.js';
 
@@ -102,7 +102,7 @@ export class FetchBackpressure {
     if (partition.paused) return;
     const { logger, name, maxOffsetGap } = this.#fields;
     logger.warn(
-      `${name}: ${nameOf(partition)} is paused: the record at offset ${partition.oldestUnsettledOffset} is not settled, ` +
+      `${name}: ${partitionName(partition)} is paused: the record at offset ${partition.oldestUnsettledOffset} is not settled, ` +
         `and maxOffsetGap allows ${maxOffsetGap} offsets beyond it`,
     );
     this.pause(partition);

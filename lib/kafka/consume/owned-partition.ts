@@ -11,7 +11,12 @@ import {
 import type { DeliverySink } from '../../core/port/driver.js';
 import { remainingDueAt } from '../../driver-kit/log/retry-topic-delays.js';
 import { OffsetTracker } from '../../driver-kit/log/offset-tracker.js';
-import { nameOf, type FetchedRecord, type OffsetToCommit, type TopicPartition } from '../client/client.js';
+import {
+  partitionName,
+  type FetchedRecord,
+  type OffsetToCommit,
+  type TopicPartition,
+} from '../client/client.js';
 import { decodeCommit, encodeCommit } from './commit-metadata.js';
 import type { DelayBufferBounds, RetryTopicDelay } from '../retry/delay-buffer.js';
 import { PartitionKeyQueues } from './partition-key-queues.js';
@@ -80,7 +85,7 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
     this.partition = fields.partition;
     this.source = fields.source;
     this.#fields = fields;
-    this.#name = nameOf(fields);
+    this.#name = partitionName(fields);
     this.#buffer = new RecordBuffer({
       clock: fields.clock,
       delay: fields.delay,

@@ -14,7 +14,7 @@ import type { Connection } from '../connection/connection.js';
 import { isAuthError, replyCodeOf, replyCodes } from '../connection/errors.js';
 import { DeadLetterScan } from './dead-letter-scan.js';
 import { ScanChannel } from './scan-channel.js';
-import { defaultDeliveryLimit } from './delivery-limit.js';
+import { brokerDefaultDeliveryLimit } from './delivery-limit.js';
 import { declareDeadLetters } from '../topology/topology.js';
 
 const connectTimeoutMs = 10_000;
@@ -156,7 +156,8 @@ export class QueueDeadLetterStore implements DeadLetterStore {
       return undefined;
     } catch (error) {
       const isDeclaredElsewhere = error instanceof StorkConfigError;
-      if (isDeclaredElsewhere || replyCodeOf(error) === replyCodes.accessRefused) return defaultDeliveryLimit;
+      if (isDeclaredElsewhere || replyCodeOf(error) === replyCodes.accessRefused)
+        return brokerDefaultDeliveryLimit;
       throw error;
     }
   }

@@ -2,7 +2,7 @@ import { StorkConfigError } from '../../core/runtime/errors.js';
 import type { MessageHeaders } from '../../core/message/headers.js';
 
 /** Delivery limit of RabbitMQ 4 for quorum queues without an `x-delivery-limit` of their own. */
-export const defaultDeliveryLimit = 20;
+export const brokerDefaultDeliveryLimit = 20;
 
 /**
  * How close a dead letter is to the delivery limit of its queue, which counts every return. `last`: the

@@ -328,7 +328,7 @@ describe('a store that fails', () => {
     await clock.advance(1_000);
     await all;
     expect(handler.attempts.length).toBe(3);
-    expect(logger.lines.map((line) => line.slice(0, 52))).toEqual([
+    expect(logger.lines.map((line) => line.slice(0, 53))).toEqual([
       'error orders: the idempotency store is unavailable; m',
       'log orders: the idempotency store has recovered',
     ]);
