@@ -14,12 +14,12 @@ export interface Host {
 }
 
 export interface Output {
-  /** Columns of the terminal; undefined where the output is not a terminal. */
+  /** Columns of the terminal; undefined if the output is not a terminal. */
   readonly width: number | undefined;
   write(text: string): void;
 }
 
-/** A signal has told the process to end. */
+/** The process received SIGINT or SIGTERM. */
 export class Interruption extends Error {
   constructor(
     readonly signalName: 'SIGINT' | 'SIGTERM',

@@ -33,7 +33,9 @@ export function makeProgram(host: Host): Command {
   const dlq = program
     .command('dlq')
     .helpCommand(false)
-    .description('inspect dead letters, replay them to the queue or group that failed them, or discard them')
+    .description(
+      'inspect dead letters, replay them to the queue or consumer group in which they failed, or discard them',
+    )
     .addHelpText('after', sourceHelp);
   addList(dlq, host);
   addShow(dlq, host);
@@ -97,7 +99,7 @@ function addReplay(dlq: Command, host: Host): void {
   const command = dlq
     .command('replay')
     .description(
-      'publish dead letters to the queue, or to the one consumer group, that failed them. Attempts are counted ' +
+      'publish dead letters to the queue, or to the one consumer group, in which they failed. Attempts are counted ' +
         'from 1 again. A dry run unless --yes; it can be interrupted at any time and run again',
     );
   addSource(command);
@@ -159,7 +161,7 @@ function addSource(command: Command): void {
       'host:port of bootstrap brokers, separated by commas (default: KAFKA_BROKERS)',
     )
     .option('--topic <name>', 'topic whose messages were dead-lettered')
-    .option('--group <id>', 'consumer group that failed them (default: KAFKA_GROUP_ID)')
+    .option('--group <id>', 'consumer group in which they failed (default: KAFKA_GROUP_ID)')
     .option('--ssl', 'connect with TLS')
     .addOption(
       new Option(

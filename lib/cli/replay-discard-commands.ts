@@ -3,7 +3,7 @@ import {
   replayDeadLetters,
   type DeadLetterProgress,
   type DeadLetterReport,
-  type WorkOptions,
+  type ReplayDiscardOptions,
 } from '../core/dead-letter/admin/dead-letter-operations.js';
 import type { DeadLetterFilter } from '../core/dead-letter/admin/dead-letter-filter.js';
 import { jsonLine } from './views/dead-letter-json.js';
@@ -45,7 +45,7 @@ async function runOperation(
   session: Session,
   operation: Operation,
   flags: OperationFlags,
-  work: (options: Omit<WorkOptions, 'filter'>) => Promise<DeadLetterReport>,
+  work: (options: Omit<ReplayDiscardOptions, 'filter'>) => Promise<DeadLetterReport>,
 ): Promise<void> {
   const { store, json } = session;
   const { stdout, stderr, clock, signal } = session.host;

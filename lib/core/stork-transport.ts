@@ -214,7 +214,7 @@ export class StorkTransport {
   async drain(limitMs: number): Promise<void> {
     const drained = this.#dispatcher?.drain(limitMs, () => {
       const { running, deferred } = this.#dispatcher!;
-      const still = `${running} handlers are still running after ${limitMs} ms, ${deferred} messages are not settled by theirs`;
+      const still = `${running} handlers are still running after ${limitMs} ms, ${deferred} messages await manual acknowledgement`;
       this.#logger.warn(`${this.name}: ${still}; all are aborted and requeued`);
     });
     // After the dispatcher has stopped: a message whose wait is interrupted is requeued, and must not be
@@ -250,7 +250,7 @@ export class StorkTransport {
       limitsOf: handlers.hasLimits ? ({ message }) => handlers.limitsOf(message) : undefined,
       process: (delivery) => processDelivery(delivery, scope),
       onProcessFailed: (delivery, error) => {
-        // A bug in stork must cost a redelivery, not the message or the process.
+        // A bug in stork must neither lose the message nor end the process: the message is redelivered.
         this.#logger.error(`${this.name}: ${stackOf(error) ?? messageOf(error)}`);
         return requeueAfterDelay(delivery, scope);
       },

@@ -47,11 +47,9 @@ export function validateNoPartitionOrder(
   patterns: readonly SubscribedPattern[],
   transport: string,
 ): ConfigProblem[] {
-  const handlers = patterns.flatMap(({ order, handlerNames: places }) =>
-    order === 'partition' ? places : [],
-  );
-  return [...new Set(handlers)].map((place) => ({
-    name: `@Consume({ order }) of ${place}`,
+  const handlers = patterns.flatMap(({ order, handlerNames }) => (order === 'partition' ? handlerNames : []));
+  return [...new Set(handlers)].map((handler) => ({
+    name: `@Consume({ order }) of ${handler}`,
     expected: `'key' or 'none' on the transport ${JSON.stringify(transport)}, whose queue has no partitions`,
     given: `'partition'`,
   }));

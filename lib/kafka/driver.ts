@@ -221,7 +221,7 @@ export class KafkaDriver implements Driver {
     targets: readonly string[],
   ): Promise<void> {
     await this.#topology.declareManagedTopics([source], retries, targets);
-    for (const topic of [deadLetterTopic(source), ...targets, ...retries.of(source).keys()])
+    for (const topic of [deadLetterTopic(source), ...targets, ...retries.topicsOf(source).keys()])
       this.#topics.forget(topic);
   }
 
@@ -239,7 +239,7 @@ export class KafkaDriver implements Driver {
   describeTarget(message: OutboundMessage): string | undefined {
     if (this.#inbox?.isReading === false) return 'replies cannot be read at present';
     const topic = destinationOf(message, this.#options);
-    if (this.#topics.known(topic) === undefined) return undefined;
+    if (this.#topics.cachedPartitionCount(topic) === undefined) return undefined;
     return `the topic ${JSON.stringify(topic)} exists, but no consumer replied in time`;
   }
 

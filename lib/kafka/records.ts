@@ -4,7 +4,7 @@ import type { InboundMessage } from '../core/port/message.js';
 import type { FetchedRecord, RecordToSend, TopicPartition } from './client/client.js';
 
 /** Properties that all records of a partition share. */
-export interface Reading extends TopicPartition {
+export interface RecordSource extends TopicPartition {
   /** The source topic: `topic` itself, or for a retry topic the topic whose messages it holds. */
   readonly source: string;
   readonly patternHeader: string | undefined;
@@ -13,10 +13,14 @@ export interface Reading extends TopicPartition {
 }
 
 /** Converts a fetched record. A key that is not UTF-8 is decoded lossily; republishing keeps its bytes. */
-export function inboundMessage(reading: Reading, record: FetchedRecord, offset: number): InboundMessage {
-  const { topic, partition, source, patternHeader, guessContentType } = reading;
+export function inboundMessage(
+  recordSource: RecordSource,
+  record: FetchedRecord,
+  offset: number,
+): InboundMessage {
+  const { topic, partition, source, patternHeader, guessContentType } = recordSource;
   const { key, value, headers, timestamp } = record;
-  const messageHeaders = headers === undefined ? noHeaders : carriedHeaders(headers);
+  const messageHeaders = headers === undefined ? noHeaders : headersAsSent(headers);
   const fields = {
     topic,
     partition,
@@ -36,7 +40,7 @@ const noHeaders: MessageHeaders = Object.freeze(copyHeaders(undefined));
  * `Object.prototype`, e.g. `constructor`, it puts the inherited property before the values that were sent.
  * That one is removed.
  */
-export function carriedHeaders(headers: NonNullable<FetchedRecord['headers']>): MessageHeaders {
+export function headersAsSent(headers: NonNullable<FetchedRecord['headers']>): MessageHeaders {
   if (!Object.keys(headers).some((name) => name in Object.prototype)) return headers;
   const sent = copyHeaders(headers);
   for (const name of Object.keys(sent)) {

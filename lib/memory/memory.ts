@@ -2,7 +2,7 @@ import { StorkConfigError } from '../core/runtime/errors.js';
 import type { DriverEnvironment, TransportDefinition } from '../nest/bootstrap/transport-definition.js';
 import { MemoryBroker } from './broker/memory-broker.js';
 import { LogDriver } from './log/log-driver.js';
-import { checkMemoryOptions, type MemoryOptions } from './options.js';
+import { validateMemoryOptions, type MemoryOptions } from './options.js';
 import { QueueDriver } from './queue/queue-driver.js';
 
 const applicationBroker = Symbol('stork.memory.broker');
@@ -16,7 +16,7 @@ const applicationBroker = Symbol('stork.memory.broker');
 export function memory(options: MemoryOptions): TransportDefinition {
   return {
     common: options,
-    validate: (path) => checkMemoryOptions(options, path),
+    validate: (path) => validateMemoryOptions(options, path),
     createDriver(environment) {
       const broker = options.broker ?? sharedBroker(environment);
       return options.mode === 'log'

@@ -10,7 +10,7 @@ import {
   OneOf,
   OptionalMatching,
   Text,
-  checkOptions,
+  validateOptions,
 } from '../nest/validation/validate-options.js';
 import { MemoryBroker } from './broker/memory-broker.js';
 
@@ -148,8 +148,8 @@ class MemorySchema extends CommonTransportSchema {
   publishTo?: unknown;
 }
 
-export function checkMemoryOptions(options: unknown, path: string): readonly ConfigProblem[] {
-  const problems = checkOptions(MemorySchema, options, path);
+export function validateMemoryOptions(options: unknown, path: string): readonly ConfigProblem[] {
+  const problems = validateOptions(MemorySchema, options, path);
   if (typeof options !== 'object' || options === null) return problems;
   const given = options as MemoryOptions;
   const mode = given.mode === 'log' ? 'log' : 'queue';
@@ -197,7 +197,7 @@ export function checkMemoryOptions(options: unknown, path: string): readonly Con
   return problems;
 }
 
-/** A transport without handlers needs a queue only where no other destination is configured. */
+/** A transport without handlers needs a queue only if no other destination is configured. */
 function needsQueue({ handlers, exchange, publishTo }: MemoryOptions): boolean {
   return handlers !== 'none' || (exchange === undefined && publishTo === undefined);
 }

@@ -10,7 +10,7 @@ interface Timer {
 const turnsBetweenTimers = 5;
 
 /**
- * A clock that stands still until `advance` is called, so that tests of delays take no time and are
+ * A clock that advances only when `advance` is called, so that tests of delays take no time and are
  * deterministic.
  *
  * @publicApi
@@ -40,7 +40,7 @@ export class VirtualClock implements StorkClock {
   }
 
   /**
-   * Advances by `ms` and fires each timer that is due on the way, timers set by other timers included.
+   * Advances by `ms` and fires each timer that becomes due, timers set by other timers included.
    * Resolves after the promises that the timers started have had several turns of the event loop.
    * `advance(0)` fires what is due now.
    */

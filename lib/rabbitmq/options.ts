@@ -11,7 +11,7 @@ import {
   OneOf,
   OptionalMatching,
   Text,
-  checkOptions,
+  validateOptions,
 } from '../nest/validation/validate-options.js';
 import type { Exchange } from './topology/topology.js';
 
@@ -130,8 +130,8 @@ class RabbitMqSchema extends CommonTransportSchema {
   socket?: unknown;
 }
 
-export function checkRabbitMqOptions(options: unknown, path: string): readonly ConfigProblem[] {
-  const problems = checkOptions(RabbitMqSchema, options, path);
+export function validateRabbitMqOptions(options: unknown, path: string): readonly ConfigProblem[] {
+  const problems = validateOptions(RabbitMqSchema, options, path);
   if (!isRecord(options)) return problems;
   const given = options as Partial<RabbitMqOptions>;
   const expect = (isValid: boolean, name: string, expected: string, value: unknown): void => {

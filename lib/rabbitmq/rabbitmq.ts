@@ -1,14 +1,14 @@
 import type { TransportDefinition } from '../nest/bootstrap/transport-definition.js';
 import { RabbitMqContext } from './context.js';
 import { RabbitMqDriver } from './driver.js';
-import { checkRabbitMqOptions, type RabbitMqOptions } from './options.js';
+import { validateRabbitMqOptions, type RabbitMqOptions } from './options.js';
 
 /** Creates a RabbitMQ transport. Requires RabbitMQ 3.10 or newer. @publicApi */
 export function rabbitmq(options: RabbitMqOptions): TransportDefinition {
   return {
     common: options,
     context: RabbitMqContext,
-    validate: (path) => checkRabbitMqOptions(options, path),
+    validate: (path) => validateRabbitMqOptions(options, path),
     createDriver: (environment) => new RabbitMqDriver(options, environment),
   };
 }

@@ -1,7 +1,7 @@
 import { Allow } from 'class-validator';
 import type { ConfigProblem } from '../core/runtime/errors.js';
 import { printable } from '../core/message/text.js';
-import { checkOptions, Integer, OptionalMatching, Text } from '../nest/validation/validate-options.js';
+import { validateOptions, Integer, OptionalMatching, Text } from '../nest/validation/validate-options.js';
 import { addressOf } from './errors.js';
 
 /** The part of an `ioredis` client that the store uses: a `Redis` or a `Cluster`. @publicApi */
@@ -49,7 +49,7 @@ class RedisIdempotencyStoreSchema {
 }
 
 export function validateRedisOptions(options: unknown, path: string): readonly ConfigProblem[] {
-  const problems = checkOptions(RedisIdempotencyStoreSchema, options, path);
+  const problems = validateOptions(RedisIdempotencyStoreSchema, options, path);
   if (typeof options !== 'object' || options === null) return problems;
   const { url, client, connectTimeoutMs } = options as Partial<Record<string, unknown>>;
   const add = (name: string, expected: string, given: string): void => {

@@ -19,7 +19,9 @@ export interface IdempotencyStoreSuiteOptions {
 /**
  * Tests of the contract of `IdempotencyStore`, for any test runner:
  *
- * ```ts for (const { name, run } of idempotencyStoreSuite(() => new MyStore())) it(name, run); ```
+ * ```ts
+ * for (const { name, run } of idempotencyStoreSuite(() => new MyStore())) it(name, run);
+ * ```
  *
  * Each test creates a store, uses unique keys and closes the store, so that the stores may share one
  * database. In real time the longest test takes about two seconds.

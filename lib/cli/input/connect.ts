@@ -10,7 +10,7 @@ import type { KafkaTarget, RabbitMqTarget, Target } from './target.js';
 import { UsageError } from '../usage-error.js';
 
 /**
- * Opens the dead letter store of a target. Rejects where the broker, the queue or the topic is not
+ * Opens the dead letter store of a target. Rejects if the broker, the queue or the topic is not
  * available.
  */
 export type OpenStore = (target: Target, fields: OpenFields) => Promise<OpenedStore>;
@@ -69,7 +69,7 @@ async function open(driver: Driver, target: Target, { clock, signal }: OpenField
     await driver.connect(stop);
     return await withTimeout(driver.deadLetters(location), { signal: stop });
   } catch (error) {
-    // Any other error is the driver's own and says more than the time limit.
+    // Any other error comes from the driver and is more specific than the time limit.
     if (error === timeout.signal.reason) throw new ConnectionLostError(`${addressOf(target)}: ${noAnswer}`);
     if (!(error instanceof StorkConfigError) || error.problems.length === 0) throw error;
     throw new StorkConfigError(problemLines(error.problems, target), { cause: error });

@@ -15,7 +15,7 @@ export interface FilterFlags {
 
 export type HeaderFlag = readonly [name: string, value: string];
 
-/** @throws UsageError where no dead letter can match */
+/** @throws UsageError if no dead letter can match */
 export function readFilter(flags: FilterFlags): DeadLetterFilter {
   const { id, reason, handler, pattern, since, until, header = [], text } = flags;
   if (since !== undefined && until !== undefined && since >= until)

@@ -2,7 +2,7 @@ const unitMs = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_00
 
 /**
  * Parses an ISO 8601 time, UTC without a zone, or a duration before `nowMs`, e.g. `30m`, `2h`, `7d`.
- * Undefined where the text is neither.
+ * Undefined if the text is neither.
  */
 export function parseTime(text: string, nowMs: number): Date | undefined {
   const [, count, unit] = /^(\d+(?:\.\d+)?)([smhdw])$/.exec(text) ?? [];

@@ -50,7 +50,7 @@ const kafkaFlags = {
   saslUsername: '--sasl-username',
 } as const;
 
-/** @throws UsageError where a flag is missing, or where the flags fit both brokers */
+/** @throws UsageError if a flag is missing, or if the flags fit both brokers */
 export function readTarget(flags: SourceFlags, env: Environment): Target {
   return brokerOf(flags, env) === 'rabbitmq' ? readRabbitMq(flags, env) : readKafka(flags, env);
 }

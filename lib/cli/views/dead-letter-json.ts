@@ -12,7 +12,7 @@ type Json = string | number | boolean | null | Base64 | readonly Json[] | { read
 /** Headers nest less deeply; JSON.stringify can still write this depth. */
 const maxDepth = 100;
 
-/** A dead letter as `--json` prints it: with every field, `null` where it is unknown. */
+/** A dead letter as `--json` prints it: with every field, `null` if it is unknown. */
 export function deadLetterJson(deadLetter: DeadLetterRecord): Readonly<Record<string, unknown>> {
   const fields = Object.entries(deadLetter).map(
     ([name, value]) => [name, (value as unknown) ?? null] as const,
@@ -31,7 +31,7 @@ export function jsonLine(value: unknown): string {
   return `${safeJson(JSON.stringify(value))}\n`;
 }
 
-/** The text, where the bytes are valid UTF-8. */
+/** The text, if the bytes are valid UTF-8. */
 export function textOf(bytes: Uint8Array): string | undefined {
   try {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);

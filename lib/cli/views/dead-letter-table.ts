@@ -4,8 +4,8 @@ import { errorLine } from './pluralize.js';
 
 const titles = ['ID', 'FAILED AT', 'REASON', 'HANDLER', 'ATTEMPTS', 'ERROR'];
 /**
- * Width limit of a cell: senders choose the texts, and a long one must not push the others off the
- * screen.
+ * Width limit of a cell: senders choose the texts, and a long one must not push other columns off
+ * the screen.
  */
 const maxCellWidth = 40;
 const gap = '  ';

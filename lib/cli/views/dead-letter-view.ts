@@ -63,7 +63,7 @@ function bodyView({ body }: DeadLetterRecord): string {
     : `body: ${size} of JSON\n${safeLines(json, indent)}`;
 }
 
-/** Undefined where the text is not JSON. */
+/** Undefined if the text is not JSON. */
 function prettyJson(text: string): string | undefined {
   try {
     JSON.parse(text);

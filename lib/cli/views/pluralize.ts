@@ -7,7 +7,7 @@ export function deadLettersText(count: number, adjective = ''): string {
   return `${count} ${adjective}dead ${count === 1 ? 'letter' : 'letters'}`;
 }
 
-/** The dead letter queue or topic, and the consumer group that failed the messages. */
+/** The dead letter queue or topic, and the consumer group in which the messages failed. */
 export function storeText({ name, group }: DeadLetterStore): string {
   return group === undefined ? safeLine(name) : `${safeLine(name)}, of group ${safeLine(group)}`;
 }

@@ -19,7 +19,7 @@ export function safeLines(text: string, indent: string): string {
     .join('\n');
 }
 
-/** Cuts text to `width` characters and ends it with `…` where it was longer. */
+/** Cuts text to `width` characters and ends it with `…` if it was longer. */
 export function cut(text: string, width: number): string {
   if (text.length <= width) return text;
   const characters = [...text];

@@ -1,8 +1,8 @@
 import type { ReplyWriter } from './reply-writer.js';
 import type { Delivery } from '../port/delivery.js';
-import { ownFailure, type Failure } from '../runtime/failure.js';
+import { libraryFailure, type Failure } from '../runtime/failure.js';
 import type { Handler } from './handler.js';
-import type { HandlerAttempt, Verb } from './handler-attempt.js';
+import type { HandlerAttempt, HandlerDecision } from './handler-attempt.js';
 import type { DeliveryMetadata } from '../message/delivery-metadata.js';
 import { maxAttemptsOf } from '../retry/retry-policy.js';
 
@@ -38,16 +38,18 @@ export class Attempt implements HandlerAttempt {
    * Called when the handler decides. Under `manual` its decision takes effect before, or after, the handler
    * returns.
    */
-  onVerb: (() => void) | undefined;
+  onDecision: (() => void) | undefined;
   /** Delay after which the broker redelivers the message; undefined: no redelivery. */
   redeliverInMs: number | undefined;
   /** True if the redelivery is for this same attempt, because the handler has not run. */
   isDeferred = false;
   /** True if an earlier delivery was processed already; the reply, if any, is the stored one. */
   isDuplicate = false;
-  /** True if the wait for the next attempt was interrupted: the message is requeued unchanged. */
+  /**
+   * True if an abort or a shutdown ended a wait before the handler ran: the message is requeued unchanged.
+   */
   isInterrupted = false;
-  #verb: Verb | undefined;
+  #decision: HandlerDecision | undefined;
   #failure: Failure | undefined;
   #hasEnded = false;
   /** True once the handler has read `signal` or called `onAbort`, and so may stop half-way when aborted. */
@@ -76,8 +78,8 @@ export class Attempt implements HandlerAttempt {
     return this.handler.retry === undefined ? 1 : maxAttemptsOf(this.handler.retry);
   }
 
-  get verb(): Verb['kind'] | undefined {
-    return this.#verb?.kind;
+  get decision(): HandlerDecision['kind'] | undefined {
+    return this.#decision?.kind;
   }
 
   /** How the handler failed, even if it had decided before. */
@@ -87,7 +89,7 @@ export class Attempt implements HandlerAttempt {
 
   /** Delay that the handler passed to `retry`; undefined: the retry policy decides. */
   get requestedDelayMs(): number | undefined {
-    return this.#verb?.kind === 'retry' ? this.#verb.delayMs : undefined;
+    return this.#decision?.kind === 'retry' ? this.#decision.delayMs : undefined;
   }
 
   /**
@@ -106,7 +108,7 @@ export class Attempt implements HandlerAttempt {
    */
   get isDeliberateErrorReply(): boolean {
     return (
-      this.#verb === undefined &&
+      this.#decision === undefined &&
       this.replyWriter !== undefined &&
       this.#failure?.envelope.retryable === false
     );
@@ -117,8 +119,8 @@ export class Attempt implements HandlerAttempt {
    * requeued, so a `requeue` dead-letters it.
    */
   get deadLetterCause(): Failure | undefined {
-    const verb = this.#verb;
-    switch (verb?.kind) {
+    const decision = this.#decision;
+    switch (decision?.kind) {
       case undefined:
         return this.#failure;
       case 'ack':
@@ -127,7 +129,7 @@ export class Attempt implements HandlerAttempt {
         return this.#failure ?? noAttemptLeft;
       case 'requeue':
       case 'reject':
-        return rejected(this.#failure, verb?.kind === 'reject' ? verb.why : undefined);
+        return rejected(this.#failure, decision?.kind === 'reject' ? decision.why : undefined);
     }
   }
 
@@ -143,8 +145,8 @@ export class Attempt implements HandlerAttempt {
 
   /**
    * True if the delivery was aborted and the handler may have stopped half-way. A handler that reads
-   * neither `signal` nor `onAbort` cannot know of the abort and completes its work, which is then recorded
-   * as processed.
+   * neither `signal` nor `onAbort` does not notice the abort and completes its work, which is then recorded
+   * as processed. Without idempotency nothing is recorded, so every abort counts as noticed.
    */
   get abortObserved(): boolean {
     return this.delivery.aborted && (this.#isWatched || this.handler.idempotency === undefined);
@@ -173,7 +175,7 @@ export class Attempt implements HandlerAttempt {
   next(): Attempt {
     const next = new Attempt(this.handler, this, this, this.number + 1);
     next.firstFailedAt = this.firstFailedAt;
-    next.onVerb = this.onVerb;
+    next.onDecision = this.onDecision;
     return next;
   }
 
@@ -184,7 +186,7 @@ export class Attempt implements HandlerAttempt {
   }
 
   emit(value: unknown): boolean {
-    if (this.abortObserved || (this.#verb !== undefined && this.#verb.kind !== 'ack')) return false;
+    if (this.abortObserved || (this.#decision !== undefined && this.#decision.kind !== 'ack')) return false;
     if (this.handler.retry?.retryOnResult !== undefined && !this.#isAccepted(value)) return false;
     if (this.replyWriter === undefined) return true;
     if (this.handler.idempotency !== undefined && this.replyWriter.hasBufferedValue) {
@@ -194,13 +196,13 @@ export class Attempt implements HandlerAttempt {
     return this.replyWriter.emit(value);
   }
 
-  decide(verb: Verb): boolean {
+  decide(decision: HandlerDecision): boolean {
     const { delivery } = this;
-    if (this.#verb !== undefined || !delivery.open || delivery.aborted) return false;
-    // The end of the attempt has decided.
+    if (this.#decision !== undefined || !delivery.open || delivery.aborted) return false;
+    // After its end an attempt accepts a decision only under `manual`, and only if it has not failed.
     if (this.#hasEnded && (delivery.mode !== 'manual' || this.#failure !== undefined)) return false;
-    this.#verb = verb;
-    this.onVerb?.();
+    this.#decision = decision;
+    this.onDecision?.();
     return true;
   }
 
@@ -213,30 +215,30 @@ export class Attempt implements HandlerAttempt {
 }
 
 /** Under `manual`: whether the attempt determines how the message is settled. A plain return does not. */
-export function hasOutcome({ verb, failure }: Attempt): boolean {
-  return verb !== undefined || failure !== undefined;
+export function hasOutcome({ decision, failure }: Attempt): boolean {
+  return decision !== undefined || failure !== undefined;
 }
 
-export function isAcknowledged({ verb }: Attempt): boolean {
-  return verb === 'ack';
+export function isAcknowledged({ decision }: Attempt): boolean {
+  return decision === 'ack';
 }
 
-export function requeueRequested({ verb, delivery }: Attempt): boolean {
-  return verb === 'requeue' && !delivery.isEarlyAcked;
+export function requeueRequested({ decision, delivery }: Attempt): boolean {
+  return decision === 'requeue' && !delivery.isEarlyAcked;
 }
 
-const noAttemptLeft = ownFailure(
+const noAttemptLeft = libraryFailure(
   'RetriesExhaustedError',
   'the handler requested a retry and has no attempt left',
   'retries-exhausted',
 );
-const resultRejected = ownFailure(
+const resultRejected = libraryFailure(
   'ResultRejectedError',
   'retryOnResult rejected the result',
   'retries-exhausted',
 );
 
-const streamNotIdempotent = ownFailure(
+const streamNotIdempotent = libraryFailure(
   'StreamNotIdempotentError',
   '@Idempotent() requires a single reply, which can be sent again to a duplicate; the handler emitted a second value',
   'fatal',
@@ -245,7 +247,7 @@ const streamNotIdempotent = ownFailure(
 
 function rejected(failure: Failure | undefined, why: string | undefined): Failure {
   const details = { retryable: false };
-  if (why !== undefined) return ownFailure('RejectedError', why, 'rejected', details);
+  if (why !== undefined) return libraryFailure('RejectedError', why, 'rejected', details);
   if (failure !== undefined) return { ...failure, reason: 'rejected' };
-  return ownFailure('RejectedError', 'the handler rejected the message', 'rejected', details);
+  return libraryFailure('RejectedError', 'the handler rejected the message', 'rejected', details);
 }

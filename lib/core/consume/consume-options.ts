@@ -41,15 +41,15 @@ export function validateSingleManual(handlers: readonly Handler[]): ConfigProble
 }
 
 /**
- * Under `manual` the handler may settle the message after it has returned, so its return does not tell
- * whether the work is complete.
+ * Under `manual` the handler may settle the message after it has returned, so its return does not mean
+ * that the work is complete.
  */
 export function validateIdempotentDelivery(handlers: readonly Handler[]): ConfigProblem[] {
   return handlers
     .filter(({ idempotency, consume }) => idempotency !== undefined && consume?.delivery === 'manual')
     .map(({ id }) => ({
       name: `@Idempotent() of ${id}`,
-      expected: `delivery 'at-least-once' or 'at-most-once': the handler's return must tell whether the work is complete`,
+      expected: `delivery 'at-least-once' or 'at-most-once': the work must be complete when the handler returns`,
       given: `@Consume({ delivery: 'manual' })`,
     }));
 }

@@ -75,7 +75,7 @@ export class DeliveryDispatcher implements DeliverySink {
     return this.#deferred.size;
   }
 
-  /** Called when the driver has subscribed. Deliveries, or a drain, may have come before. */
+  /** Called when the driver has subscribed. Deliveries may have arrived, or a drain have begun, before. */
   attach(subscription: Subscription): void {
     this.#subscription = subscription;
     if (this.#stopped) void this.#stopSource();
@@ -84,7 +84,7 @@ export class DeliveryDispatcher implements DeliverySink {
 
   deliver(delivery: Delivery): void {
     this.#inFlight.add(delivery.message.body?.length ?? 0);
-    // After a drain has begun, the queue starts nothing: the delivery is requeued with the other waiting
+    // After a drain has begun, the queue starts no item: the delivery is requeued with the other waiting
     // ones.
     this.#enqueue(delivery);
     this.#watchSession(delivery.session);
@@ -214,7 +214,7 @@ export class DeliveryDispatcher implements DeliverySink {
       if (delivery.session === session && !delivery.isEarlyAcked) delivery.abort();
   }
 
-  /** Deliveries that stay keep the order of their key. */
+  /** The other deliveries keep the order of their key. */
   #returnWaiting(isReturned: (delivery: Delivery) => boolean): void {
     for (const delivery of this.#queue.takeWaiting()) {
       if (!isReturned(delivery)) {

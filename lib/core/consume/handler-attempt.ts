@@ -23,7 +23,7 @@ export interface HandlerAttempt {
    * Decides how the message is settled: `ctx.ack()`, `ctx.nack()` or `ctx.retry()`. Only the first decision
    * counts. Returns false for a later one, and if the message is already settled or its source lost.
    */
-  decide(verb: Verb): boolean;
+  decide(decision: HandlerDecision): boolean;
 }
 
 /**
@@ -31,7 +31,7 @@ export interface HandlerAttempt {
  * is dead-lettered. `retry`: the next attempt follows after `delayMs`, or after the delay of the retry
  * policy.
  */
-export type Verb =
+export type HandlerDecision =
   | { readonly kind: 'ack' | 'requeue' }
   | { readonly kind: 'reject'; readonly why?: string }
   | { readonly kind: 'retry'; readonly delayMs?: number | undefined };

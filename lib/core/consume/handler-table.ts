@@ -15,8 +15,8 @@ export interface Route {
 }
 
 /**
- * Routes are cached per pattern text. The cache is limited, because senders can invent patterns without
- * end.
+ * Routes are cached per pattern text. The cache is limited, because senders can use any number of
+ * different patterns.
  */
 const maxCachedRoutes = 10_000;
 
@@ -51,8 +51,8 @@ export class HandlerTable {
 
   /**
    * Concurrency limits of the handlers that may get the message, known before it is decoded. If its pattern
-   * has event handlers and a message handler, it returns the limits of both: whether the message is a
-   * request may be a question to the broker.
+   * has event handlers and a message handler, it returns the limits of both: whether it is a request
+   * may only be known after a query to the broker.
    */
   limitsOf({ headers, patterns }: InboundMessage): readonly ConcurrencyLimit[] {
     const id = targetHandlerId(headers);

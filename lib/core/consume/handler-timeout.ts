@@ -2,9 +2,9 @@ import type { StorkClock } from '../runtime/clock.js';
 import { settlesWithin } from '../runtime/with-timeout.js';
 import type { Delivery } from '../port/delivery.js';
 import { HandlerTimeoutError, messageOf } from '../runtime/errors.js';
-import { ownFailure, type Failure } from '../runtime/failure.js';
+import { libraryFailure, type Failure } from '../runtime/failure.js';
 import type { Handler } from './handler.js';
-import type { HandlerAttempt, Verb } from './handler-attempt.js';
+import type { HandlerAttempt, HandlerDecision } from './handler-attempt.js';
 import type { DeliveryMetadata } from '../message/delivery-metadata.js';
 import type { StorkLogger } from '../runtime/reporting.js';
 import { quoted } from '../message/text.js';
@@ -48,7 +48,7 @@ async function runWithin(
       `${who}: still running ${graceMs} ms after its timeout of ${limitMs} ms; other messages of its key are now processed`,
     );
   }
-  return ownFailure(error.name, error.message, 'timeout', { code: error.code, error });
+  return libraryFailure(error.name, error.message, 'timeout', { code: error.code, error });
 }
 
 /**
@@ -109,8 +109,8 @@ class TimedAttempt implements HandlerAttempt {
     return !this.#isExpired && this.#attempt.emit(value);
   }
 
-  decide(verb: Verb): boolean {
-    return !this.#isExpired && this.#attempt.decide(verb);
+  decide(decision: HandlerDecision): boolean {
+    return !this.#isExpired && this.#attempt.decide(decision);
   }
 
   expire(reason: Error): void {

@@ -101,7 +101,7 @@ export async function processDelivery(
   // 5. Call the handlers, with their retries.
   const attempts = firstAttempts(handlers, context, { pattern: route.pattern, value: body.value });
   if (delivery.mode === 'manual') {
-    for (const attempt of attempts) attempt.onVerb = () => acknowledgeEarly(delivery, attempts, scope);
+    for (const attempt of attempts) attempt.onDecision = () => acknowledgeEarly(delivery, attempts, scope);
   }
   if (attempts.length === 1 && attempts[0]!.handler.idempotency === undefined) {
     // The same as `executeHandler`, without the promises that it would add to the path of most messages.
@@ -292,11 +292,11 @@ const abortedByShutdown: ErrorEnvelope = {
  * its error.
  */
 function logFailuresAfterDecision({ scope }: DeliveryContext, attempts: readonly Attempt[]): void {
-  for (const { verb, failure, handler } of attempts) {
-    if (verb === undefined || verb === 'retry' || failure === undefined) continue;
+  for (const { decision, failure, handler } of attempts) {
+    if (decision === undefined || decision === 'retry' || failure === undefined) continue;
     const why = messageOf(failure.error);
     scope.logger.warn(
-      `${scope.subscription}: handler ${quoted(handler.id)} failed after its ${verb}: ${why}`,
+      `${scope.subscription}: handler ${quoted(handler.id)} failed after its ${decision}: ${why}`,
     );
   }
 }

@@ -98,13 +98,13 @@ export class ReplyWriter {
   }
 
   /** Buffers the stored reply of an earlier delivery, for a duplicate. */
-  repeat(reply: StoredReply | undefined): void {
+  replayStored(reply: StoredReply | undefined): void {
     this.#buffered = { encoded: reply };
   }
 
   /**
-   * Whether items have been sent: the caller has part of the reply, so another attempt cannot start it
-   * anew.
+   * Whether items have been sent: the caller has part of the reply, so another attempt cannot restart
+   * it.
    */
   get hasStreamed(): boolean {
     return this.#streaming;

@@ -15,7 +15,7 @@ export interface SettlementScope {
   readonly capabilities: Pick<Capabilities, 'requeue'>;
   /**
    * Called with a reason when republishing fails, and with undefined when it has recovered. The dispatcher
-   * pauses the source.
+   * pauses a queue meanwhile, but not a log.
    */
   onRepublishBlocked(why: string | undefined): void;
 }
@@ -48,7 +48,7 @@ export function acknowledge(delivery: Delivery, scope: SettlementScope): Settled
 
 /**
  * Republishes the messages, then acknowledges the delivery. While the broker refuses the publish, the
- * source is paused and the delivery stays unsettled. Retries until every message is confirmed, the source
+ * delivery stays unsettled and a queue is paused. Retries until every message is confirmed, the source
  * is lost, or the shutdown deadline passes; in the last two cases the broker redelivers the message.
  */
 export async function republishUntilConfirmed(
@@ -93,7 +93,7 @@ function countRepublished(message: RepublishedMessage, { counters }: SettlementS
 export async function requeueAfterDelay(delivery: Delivery, scope: SettlementScope): Promise<Settled> {
   if (delivery.isEarlyAcked) return acknowledge(delivery, scope);
   await sleep(scope.clock, requeueDelayMs, delivery.signal);
-  // A log cannot take a single message back, and later messages of the key must not overtake it.
+  // A log cannot redeliver a single message, and later messages of the key must not overtake it.
   if (scope.capabilities.requeue === 'in-process' && delivery.open && !delivery.aborted) return 'reprocess';
   return requeue(delivery, scope);
 }
@@ -157,7 +157,7 @@ export async function deferSettlement(
       acknowledgeEarly(delivery, attempts, scope);
       if (attempts.every(hasOutcome)) resolve();
     };
-    for (const attempt of attempts) attempt.onVerb = resolveOnceDecided;
+    for (const attempt of attempts) attempt.onDecision = resolveOnceDecided;
     delivery.onAbort(resolve);
     // A handler may have decided while the reply was being confirmed.
     if (attempts.every(hasOutcome)) resolve();

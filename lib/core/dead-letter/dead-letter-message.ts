@@ -7,7 +7,7 @@ import {
   type MessageHeaders,
   timeText,
 } from '../message/headers.js';
-import { setterOf, writeOrigin, writeDeadLetterOrigin } from '../message/origin.js';
+import { headerSetter, writeOrigin, writeDeadLetterOrigin } from '../message/origin.js';
 import { hostname } from 'node:os';
 import type { DeadLetterPolicy } from './dead-letter-options.js';
 import type { RepublishedMessage } from '../port/delivery.js';
@@ -47,7 +47,7 @@ const host = hostname();
  */
 export function buildDeadLetter(message: InboundMessage, cause: DeadLetterCause): RepublishedMessage {
   const headers = copyHeaders(message.headers);
-  const set = setterOf(headers);
+  const set = headerSetter(headers);
   writeDeadLetterOrigin(headers, message);
   const { reason, envelope, error } = cause.failure;
   set(headerNames.deathReason, reason);
@@ -78,8 +78,8 @@ function redacted(text: string, { policy }: DeadLetterCause): string {
 }
 
 /**
- * Headers about earlier attempts, which a replay removes: a replayed message starts its attempts anew. The
- * handler header stays, so that the replay reaches only the handler that failed.
+ * Headers about earlier attempts, which a replay removes: the attempts of a replayed message start at 1
+ * again. The handler header stays, so that the replay reaches only the handler that failed.
  */
 const attemptHeaders = [
   headerNames.attempt,
@@ -91,7 +91,7 @@ const attemptHeaders = [
 /** Headers of a replayed message: with an incremented replay count and the original source. */
 export function replayHeaders({ message, brokerCause }: StoredDeadLetter): MessageHeaders {
   const headers = copyHeaders(message.headers);
-  const set = setterOf(headers);
+  const set = headerSetter(headers);
   // If the broker dead-lettered the message, no consumer has written the origin headers.
   if (brokerCause !== undefined) writeOrigin(headers, { origin: brokerCause, timestamp: message.timestamp });
   for (const name of [...attemptHeaders, ...deadLetterHeaders]) set(name, undefined);

@@ -4,7 +4,7 @@ import { type DeadLetterNotice, type DeadLetterPolicy, deadLetterTarget } from '
 import type { Delivery, RepublishedMessage } from '../port/delivery.js';
 import type { Capabilities } from '../port/driver.js';
 import { messageOf, remoteCodes } from '../runtime/errors.js';
-import { ownFailure, type Failure } from '../runtime/failure.js';
+import { libraryFailure, type Failure } from '../runtime/failure.js';
 import type { Attempt, AttemptFields } from '../consume/attempt.js';
 import { republishUntilConfirmed, type Settled, type SettlementScope } from '../consume/settlement.js';
 import { quoted } from '../message/text.js';
@@ -44,11 +44,14 @@ export async function deadLetterUnprocessable(
 }
 
 export function invalid(why: string): Failure {
-  return ownFailure('InvalidMessageError', why, 'invalid', { retryable: false, code: remoteCodes.invalid });
+  return libraryFailure('InvalidMessageError', why, 'invalid', {
+    retryable: false,
+    code: remoteCodes.invalid,
+  });
 }
 
 export function undecodable({ name, message }: { readonly name: string; readonly message: string }): Failure {
-  return ownFailure(name, message, 'undecodable', { retryable: false, code: remoteCodes.undecodable });
+  return libraryFailure(name, message, 'undecodable', { retryable: false, code: remoteCodes.undecodable });
 }
 
 export function noHandler(handlerId: string | undefined, pattern: string): Failure {
@@ -56,7 +59,10 @@ export function noHandler(handlerId: string | undefined, pattern: string): Failu
     handlerId === undefined
       ? `no handler for pattern ${quoted(pattern)}`
       : `no handler with the id ${quoted(handlerId)}`;
-  return ownFailure('NoHandlerError', why, 'no-handler', { retryable: false, code: remoteCodes.noHandler });
+  return libraryFailure('NoHandlerError', why, 'no-handler', {
+    retryable: false,
+    code: remoteCodes.noHandler,
+  });
 }
 
 /**
@@ -64,11 +70,11 @@ export function noHandler(handlerId: string | undefined, pattern: string): Failu
  * error reply, otherwise if `requests` is enabled.
  */
 export function shouldDeadLetter({
-  verb,
+  decision,
   handler,
   isDeliberateErrorReply: isDeliberateReply,
 }: Attempt): boolean {
-  if (verb === 'reject' || verb === 'requeue') return true;
+  if (decision === 'reject' || decision === 'requeue') return true;
   return handler.deadLetter?.enabled === true && handler.deadLetter.requests && !isDeliberateReply;
 }
 
@@ -77,11 +83,11 @@ export function shouldDeadLetter({
  * dead-lettered.
  */
 export function dropWithoutDeadLetter(
-  { verb, handler, delivery }: Attempt,
+  { decision, handler, delivery }: Attempt,
   cause: Failure,
   { counters, logger, subscription }: DeadLetteringScope,
 ): boolean {
-  if (handler.deadLetter?.enabled !== false || verb === 'reject' || verb === 'requeue') return false;
+  if (handler.deadLetter?.enabled !== false || decision === 'reject' || decision === 'requeue') return false;
   counters.add('dropped');
   logger.warn(
     `${subscription}: message ${quoted(delivery.message.messageId)} is dropped, its handler ${quoted(handler.id)} ` +

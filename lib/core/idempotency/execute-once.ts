@@ -27,7 +27,7 @@ export interface WorkResult<T> {
   readonly isIncomplete?: boolean;
 }
 
-/** How the lease and the store fared during the work. The result of the work does not depend on it. */
+/** Problems of the lease and of the store during the work. They do not change the result of the work. */
 export interface StoreReport {
   /** The lease expired for a while: another owner may have worked at the same time. */
   readonly leaseLost: boolean;

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { messageOf } from '../runtime/errors.js';
-import { ownFailure, type Failure } from '../runtime/failure.js';
+import { libraryFailure, type Failure } from '../runtime/failure.js';
 import type { IdempotencyPolicy } from './idempotency-options.js';
 import type { Attempt } from '../consume/attempt.js';
 import { printable } from '../message/text.js';
@@ -8,7 +8,7 @@ import { printable } from '../message/text.js';
 /** Longer ids are replaced by their hash, so that a sender cannot fill the store. */
 const maxIdLength = 256;
 
-/** `key` is undefined where the message has no id. `failure`: the user's key function failed. */
+/** `key` is undefined if the message has no id. `failure`: the user's key function failed. */
 export type KeyResult = { readonly key: string | undefined } | { readonly failure: Failure };
 
 export function deriveKey(attempt: Attempt, { keyOf }: IdempotencyPolicy, consumerName: string): KeyResult {
@@ -54,5 +54,5 @@ function scopeToHandler(
 function keyFailure(problem: string, cause?: unknown): Failure {
   const message = `the key function of @Idempotent() ${problem}`;
   const error = Object.assign(new Error(message, { cause }), { name: 'IdempotencyKeyError' });
-  return ownFailure(error.name, message, 'retries-exhausted', { error });
+  return libraryFailure(error.name, message, 'retries-exhausted', { error });
 }

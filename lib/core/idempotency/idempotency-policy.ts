@@ -2,7 +2,7 @@ import { messageOf, errorCodes } from '../runtime/errors.js';
 import type { StorkLogger } from '../runtime/reporting.js';
 import { randomUUID } from 'node:crypto';
 import type { Capabilities } from '../port/driver.js';
-import { ownFailure, type Failure } from '../runtime/failure.js';
+import { libraryFailure, type Failure } from '../runtime/failure.js';
 import { deriveKey } from './idempotency-key.js';
 import type { IdempotencyPolicy } from './idempotency-options.js';
 import type { StoredReply } from './idempotency-store.js';
@@ -19,8 +19,8 @@ export interface IdempotencyScope extends RetryScope {
 }
 
 /**
- * A message whose key is leased to another owner waits so many times per lease duration, within the bounds
- * below.
+ * How often, per lease duration, a message whose key is leased to another owner tries again. The bounds
+ * below limit each wait.
  */
 const waitsPerLease = 3;
 const minOwnerWaitMs = 100;
@@ -38,7 +38,7 @@ const maxInProcessStoreWaitMs = 60_000;
 /**
  * Executes an idempotent handler with its retries, unless the message was handled before or another owner
  * is handling it. Resolves with the last attempt, which holds the outcome. The key is completed only if the
- * message was handled; if the handler failed, asked for a retry, rejected the message or was aborted, the
+ * message was handled; if the handler failed, requested a retry, rejected the message or was aborted, the
  * key is released.
  */
 export async function executeIdempotently(
@@ -68,7 +68,7 @@ export async function executeIdempotently(
         case 'failed':
           throw result.error;
         case 'duplicate':
-          return answerDuplicate(attempt, result.reply, scope);
+          return replyToDuplicate(attempt, result.reply, scope);
         case 'in-progress':
           if (await wait.waitForOwner()) break;
           return attempt;
@@ -176,9 +176,13 @@ function isCompleted(attempt: Attempt): boolean {
   return attempt.failure === undefined || attempt.replyWriter === undefined;
 }
 
-function answerDuplicate(attempt: Attempt, reply: StoredReply | undefined, scope: IdempotencyScope): Attempt {
+function replyToDuplicate(
+  attempt: Attempt,
+  reply: StoredReply | undefined,
+  scope: IdempotencyScope,
+): Attempt {
   attempt.isDuplicate = true;
-  attempt.replyWriter?.repeat(reply);
+  attempt.replyWriter?.replayStored(reply);
   scope.counters.add('duplicate');
   scope.logger.debug(
     `${scope.subscription}: ${describeMessage(attempt)} is a duplicate and is not handled again`,
@@ -260,7 +264,7 @@ class InProcessWait {
   }
 }
 
-const ownerStillRunning = ownFailure(
+const ownerStillRunning = libraryFailure(
   'InProgressError',
   'the message was still in progress elsewhere when the application stopped or its caller timed out',
   'retries-exhausted',
@@ -268,7 +272,7 @@ const ownerStillRunning = ownFailure(
 
 function storeUnavailable(error: unknown): Failure {
   const message = 'the idempotency store is unavailable, so a duplicate cannot be ruled out';
-  return ownFailure('StoreUnavailableError', message, 'retries-exhausted', {
+  return libraryFailure('StoreUnavailableError', message, 'retries-exhausted', {
     code: errorCodes.storeUnavailable,
     error,
   });
@@ -322,7 +326,7 @@ export class StoreHealthLog {
     if (this.#isDown) return;
     this.#isDown = true;
     const reason = messageOf(error);
-    const what = `${this.#subscription}: the idempotency store fails`;
+    const what = `${this.#subscription}: the idempotency store is unavailable`;
     if (onStoreError === 'process')
       this.#logger.warn(
         `${what}; idempotent handlers run without it and may process a message twice: ${reason}`,

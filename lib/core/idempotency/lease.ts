@@ -80,8 +80,8 @@ export class Lease {
     try {
       outcome = await this.#withStoreTimeout(this.#storeTimeoutMs, () => response);
     } catch (error) {
-      // A lease that is granted after the time limit has no owner that works: it would block the key until
-      // it expires.
+      // A lease that is granted after the time limit has no running owner: it would block the key until it
+      // expires.
       const isUnused = (): boolean => this.#settings.willRetry?.() !== true;
       response
         .then(({ state }) => (state === 'acquired' && isUnused() ? store.release(key, owner) : undefined))

@@ -78,7 +78,7 @@ export class Codecs {
       return { body: Buffer.from(value), contentType: contentType ?? bytesCodec.contentType };
     }
     const type = contentType ?? this.#defaultContentType;
-    const codec = this.knows(type);
+    const codec = this.codecFor(type);
     if (codec === undefined) throw new TypeError(this.#missingCodec(type));
     return { body: asBuffer(codec.encode(value)), contentType: type };
   }
@@ -86,7 +86,7 @@ export class Codecs {
   decode(body: Buffer | null, contentType: string | undefined, contentEncoding?: string): Decoded {
     if (body === null) return { ok: true, value: null };
     const type = contentType ?? this.#defaultContentType;
-    const codec = this.knows(type);
+    const codec = this.codecFor(type);
     if (codec === undefined) return { ok: false, error: new TypeError(this.#missingCodec(type)) };
     if (!isIdentityEncoding(contentEncoding)) {
       return {
@@ -102,7 +102,7 @@ export class Codecs {
   }
 
   /** The codec for a content type, ignoring case and parameters. */
-  knows(contentType: string): MessageCodec | undefined {
+  codecFor(contentType: string): MessageCodec | undefined {
     return this.#byType.get(mediaType(contentType));
   }
 

@@ -4,8 +4,8 @@ import type { InboundMessage, Origin } from '../port/message.js';
 /** Origin of a message; only the source is always known. */
 type PartialOrigin = { readonly [Name in keyof Origin]: Origin[Name] | undefined } & Pick<Origin, 'source'>;
 
-/** Returns a function that overwrites a header, or deletes it where the text is undefined. */
-export function setterOf(
+/** Returns a function that overwrites a header, or deletes it if the text is undefined. */
+export function headerSetter(
   headers: Record<string, HeaderValue>,
 ): (name: string, text: string | undefined) => void {
   return (name, text) => {
@@ -22,7 +22,7 @@ export function writeOrigin(
   { origin, timestamp }: Pick<InboundMessage, 'timestamp'> & { readonly origin: PartialOrigin },
 ): void {
   if (headers[headerNames.origin] !== undefined) return;
-  const set = setterOf(headers);
+  const set = headerSetter(headers);
   set(headerNames.origin, origin.source);
   set(headerNames.originExchange, origin.exchange);
   set(headerNames.originRoutingKey, origin.routingKey);

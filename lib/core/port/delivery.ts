@@ -39,7 +39,7 @@ export class SourceSession {
 /**
  * How a driver settles its deliveries. `Delivery` makes the calls: at most one of `ack` and `requeue` per
  * message, and only while the session is active. A driver must end the session in the same tick in which it
- * learns of the loss. `ack` and `requeue` must not throw. After `ackEarly` only `republish` is called.
+ * detects the loss. `ack` and `requeue` must not throw. After `ackEarly` only `republish` is called.
  */
 export interface DeliverySource {
   ack(delivery: Delivery): void;
@@ -181,7 +181,7 @@ export class Delivery {
     return () => void this.#onAbort?.delete(listener);
   }
 
-  /** Tells the handler, and what waits for it, that the outcome is ignored. Does not settle the message. */
+  /** Marks the outcome as ignored and calls the `onAbort` listeners. Does not settle the message. */
   abort(): void {
     if (this.#aborted) return;
     this.#aborted = true;

@@ -52,8 +52,8 @@ export interface Driver {
   /**
    * Creates what the subscription needs: dead letter destinations, retry destinations, sources and
    * bindings. A source must not exist before its dead letter destination, or a failed message has nowhere
-   * to go. Idempotent. Rejects with the name of the difference when the broker has the same object with
-   * other properties.
+   * to go. Idempotent. Rejects, and names the difference, when the broker has the same object with other
+   * properties.
    */
   declare(spec: SubscriptionSpec): Promise<void>;
 
@@ -94,7 +94,7 @@ export interface Driver {
 
   /**
    * Reads the reply address of a request. Must not throw or reject, whatever the headers contain. Returns a
-   * promise only if the broker has to be asked.
+   * promise only if the broker has to be queried.
    */
   parseReplyAddress(message: InboundMessage): ReplyTarget | Promise<ReplyTarget>;
 
@@ -130,13 +130,13 @@ export interface Capabilities {
   /** Kinds of destination that a message may name in `to`. */
   readonly destinations: ReadonlySet<'queue' | 'exchange' | 'topic'>;
   /**
-   * True if `Subscription.pause` leaves delivered messages with the consumer. False if the broker takes
-   * them back; the prefetch, not a pause, then limits the messages in flight.
+   * True if `Subscription.pause` leaves delivered messages with the consumer. False if it returns
+   * them to the broker; the prefetch, not a pause, then limits the messages in flight.
    */
   readonly pausesWithoutRedelivery: boolean;
   /**
    * How a message is processed again without a delay. `broker`: core calls `requeue` and the broker
-   * delivers the message anew. `in-process`: the source is a log, which cannot take a single message back;
+   * delivers the message again. `in-process`: the source is a log, which cannot redeliver a single message;
    * core processes the message again before the next one of its key, and calls `requeue` only when it stops
    * processing the message.
    */
@@ -152,7 +152,7 @@ export interface Capabilities {
 export type DeliveryOrder = 'key' | 'partition' | 'none';
 
 /**
- * A pattern that handlers listen to, with the delivery settings they ask for. Patterns that share one
+ * A pattern that handlers listen to, with the delivery settings that they require. Patterns that share one
  * source must have the same settings.
  */
 export interface SubscribedPattern extends Pattern {

@@ -1,6 +1,6 @@
 import type { MessageHeaders } from '../message/headers.js';
 
-/** Where a message was consumed from. A replay, or an operator, finds the source by it. */
+/** Where a message was consumed from. Replays and operators find the source by it. */
 export interface Origin {
   /** Name of the queue or topic. */
   readonly source: string;

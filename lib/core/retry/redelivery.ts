@@ -1,7 +1,7 @@
 import type { Redelivery } from '../port/delivery.js';
 import { copyHeaders, deadLetterHeaders, headerNames, timeText } from '../message/headers.js';
 import type { InboundMessage } from '../port/message.js';
-import { setterOf, writeOrigin } from '../message/origin.js';
+import { headerSetter, writeOrigin } from '../message/origin.js';
 
 export interface NextAttempt {
   /** The only handler that processes the redelivery. */
@@ -18,7 +18,7 @@ export interface NextAttempt {
 /** The message as it is redelivered after a delay: to one handler, with the number of its next attempt. */
 export function buildRedelivery(message: InboundMessage, next: NextAttempt): Redelivery {
   const headers = copyHeaders(message.headers);
-  const set = setterOf(headers);
+  const set = headerSetter(headers);
   writeOrigin(headers, message);
   // Removes the headers of an earlier dead-lettering: with them the consumer would treat the redelivery as a
   // dead letter and ignore its handler and attempt headers.

@@ -20,8 +20,8 @@ export interface RetryScope {
 }
 
 /** Whether the retry policy decides what follows: the attempt failed, or its handler called `retry`. */
-export function needsRetryDecision({ verb, failure }: Attempt): boolean {
-  return verb === 'retry' || (verb === undefined && failure !== undefined);
+export function needsRetryDecision({ decision, failure }: Attempt): boolean {
+  return decision === 'retry' || (decision === undefined && failure !== undefined);
 }
 
 /**
@@ -108,11 +108,11 @@ function chooseStep(
   };
   const { random } = scope;
   const step =
-    attempt.verb === 'retry'
+    attempt.decision === 'retry'
       ? stepAsRequested(failed, retry, { delayMs: attempt.requestedDelayMs, random })
       : stepAfter(failed, retry, random);
   if (!('delayMs' in step)) return step;
-  // The caller has received the first items of the stream, so another attempt cannot start it anew.
+  // The caller has received the first items of the stream, so another attempt cannot restart it.
   if (attempt.replyWriter?.hasStreamed === true) return { kind: 'exhausted' };
   // An early-acked message exists only in this process, so it is retried in process.
   const brokerDelayMs =

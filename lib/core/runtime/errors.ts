@@ -61,7 +61,6 @@ export interface ConfigProblem {
  * Invalid options or an invalid call. The transport does not start; the message is not sent. `problems`
  * lists all problems, not only the first.
  *
- *
  * @publicApi
  */
 export class StorkConfigError extends StorkError {

@@ -20,7 +20,7 @@ export type FailureReason =
   /** The handler called `nack({ requeue: false })`. */
   | 'rejected';
 
-/** A failed attempt, as the layer that knows the error describes it. */
+/** A failed attempt, as the layer that caught the error describes it. */
 export interface Failure {
   readonly error: unknown;
   readonly reason: FailureReason;
@@ -28,7 +28,7 @@ export interface Failure {
   readonly envelope: ErrorEnvelope;
 }
 
-interface OwnFailureDetails {
+interface LibraryFailureDetails {
   /** @defaultValue true */
   readonly retryable?: boolean;
   /** @defaultValue HANDLER_FAILED */
@@ -38,11 +38,11 @@ interface OwnFailureDetails {
 }
 
 /** A failure that the library itself detects. */
-export function ownFailure(
+export function libraryFailure(
   name: string,
   message: string,
   reason: FailureReason,
-  { retryable = true, code = remoteCodes.handlerFailed, error }: OwnFailureDetails = {},
+  { retryable = true, code = remoteCodes.handlerFailed, error }: LibraryFailureDetails = {},
 ): Failure {
   return { error: error ?? { name, message }, reason, envelope: { name, message, code, retryable } };
 }

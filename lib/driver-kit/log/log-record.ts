@@ -110,7 +110,7 @@ function patternsOf(headers: MessageHeaders, source: string): readonly string[] 
   return origin === undefined || origin === source ? [source] : [origin, source];
 }
 
-/** FastStream writes an empty content type if it knows none. */
+/** FastStream writes an empty content type if a message has none. */
 export function contentTypeOf(headers: MessageHeaders): string | undefined {
   const text = readText(headers, headerNames.contentType);
   return text === '' ? undefined : text;

@@ -14,8 +14,8 @@ export interface TopicDestinations extends TopicOptions {
 /**
  * The topic that a message is published to.
  *
- * @throws StorkConfigError where the transport reads several topics by a pattern header: the pattern is
- * no topic then
+ * @throws StorkConfigError if the transport reads several topics by a pattern header: the pattern is then
+ * not a topic
  */
 export function destinationOf(
   message: Pick<OutboundMessage, 'to' | 'pattern'>,

@@ -39,7 +39,7 @@ export class RetryTopicDelays {
   }
 }
 
-/** Time as the consumer of a retry topic sees it. */
+/** Delay and clocks by which the consumer of a retry topic computes due times. */
 export interface RetryTopicTiming {
   /** Delay of the topic, in milliseconds. */
   readonly delayMs: number;

@@ -48,7 +48,7 @@ export class TopicSelection {
 
   /**
    * A RegExp never selects a retry, dead letter or reply topic: a dead letter that is consumed again
-   * fails again and is dead-lettered without end. A topic that is named is read whatever it is.
+   * fails again and is dead-lettered again. A topic that the options name is always read.
    */
   reads(topic: string): boolean {
     if (this.#names.includes(topic)) return true;
@@ -62,7 +62,7 @@ export class TopicSelection {
 }
 
 /**
- * The topic of a transport that reads exactly one; undefined where the options name none, several or a
+ * The topic of a transport that reads exactly one; undefined if the options name none, several or a
  * RegExp.
  */
 export function onlyTopic(options: TopicOptions): string | undefined {

@@ -30,8 +30,8 @@ export function patternsOf(type: unknown, headers: MessageHeaders, routingKey: s
 }
 
 /**
- * Headers that RabbitMQ reads or writes. With a republished `x-death` RabbitMQ takes the message for one
- * that cycles between dead letter exchanges and drops it; with a republished `CC` or `BCC` it routes the
+ * Headers that RabbitMQ reads or writes. With a republished `x-death` RabbitMQ treats the message as one
+ * that cycles between dead letter exchanges, and drops it; with a republished `CC` or `BCC` it routes the
  * message a second time.
  */
 const brokerOwned = /^(x-(death|delivery-count|acquired-count)|x-(first|last)-death-.*|CC|BCC)$/;

@@ -8,7 +8,7 @@ import {
 import { readReplyKind, type InboundReply, type OutboundReply } from '../../core/port/message.js';
 import { propertyText } from './queue-message.js';
 
-// What replies look like as AMQP messages.
+// Maps replies to AMQP messages and back.
 
 export function queueReplyHeaders({ kind, headers }: OutboundReply): Record<string, HeaderValue> {
   const written = copyHeaders(headers);

@@ -3,7 +3,7 @@ import type { ConfigProblem } from '../../core/runtime/errors.js';
 import { findConflicts, validateNoPartitionOrder, validateTargetsNotConsumed } from '../source-settings.js';
 import { validateBindable, type QueueDestinations } from './addressing.js';
 
-/** What no queue can do for the handlers of a transport, whichever the broker. */
+/** Handler settings that no queue supports, on RabbitMQ as in memory. */
 export function validateQueueSubscription(
   { patterns, deadLetterTargets }: SubscriptionSpec,
   { queue, exchange }: QueueDestinations,

@@ -1,4 +1,4 @@
-/** What the driver needs of a Kafka client, and all that it knows of one. `kafkajs/` implements it. */
+/** The only Kafka client API that the driver uses. `kafkajs/` implements it. */
 export interface KafkaClient {
   readonly admin: KafkaAdmin;
   /** Resolves when it can send. */
@@ -21,7 +21,7 @@ export interface TopicPartition {
   readonly partition: number;
 }
 
-export function nameOf({ topic, partition }: TopicPartition): string {
+export function partitionName({ topic, partition }: TopicPartition): string {
   return `${topic}/${partition}`;
 }
 
@@ -58,7 +58,7 @@ export interface TopicToCreate {
 }
 
 /** Beginning and end offset of a partition. */
-export interface PartitionEnds {
+export interface PartitionOffsets {
   readonly partition: number;
   /** Beginning offset: that of the oldest record that retention has kept. */
   readonly low: number;
@@ -68,23 +68,23 @@ export interface PartitionEnds {
 
 /** Every call rejects with `KafkaClientError`. */
 export interface KafkaAdmin {
-  /** Rejects with `refused` where a retry cannot help, e.g. for wrong credentials. */
+  /** Rejects with `refused` if a retry cannot help, e.g. for wrong credentials. */
   connect(): Promise<void>;
   clusterId(): Promise<string>;
   /** The brokers' `advertised.listeners`, as `host:port`. */
-  advertised(): Promise<readonly string[]>;
+  advertisedAddresses(): Promise<readonly string[]>;
   /** Names of all topics of the cluster. */
   topicNames(): Promise<readonly string[]>;
-  /** Number of partitions by topic. A topic that does not exist is left out. */
+  /** Number of partitions by topic. A topic that does not exist is omitted. */
   partitionCounts(topics: readonly string[]): Promise<ReadonlyMap<string, number>>;
-  /** Creates topics that do not exist. `refused` names the topics for which the right is missing. */
+  /** Creates topics that do not exist. `refused` names the topics for which permission is missing. */
   createTopics(topics: readonly TopicToCreate[]): Promise<void>;
-  ends(topic: string): Promise<readonly PartitionEnds[]>;
+  fetchOffsets(topic: string): Promise<readonly PartitionOffsets[]>;
   /** Settings of a topic by name, e.g. `max.message.bytes`. */
   topicConfig(topic: string): Promise<Readonly<Record<string, string>>>;
   deleteGroup(group: string): Promise<void>;
   /** Number of current members of the group. */
-  members(group: string): Promise<number>;
+  memberCount(group: string): Promise<number>;
 }
 
 export interface ProducerSettings {
@@ -132,7 +132,7 @@ export interface PartitionBatch {
 export interface KafkaTransactions {
   /**
    * Writes all batches in one transaction. One call at a time. Rejects with `KafkaClientError`; the
-   * producer must not be used afterwards, and after `unconfirmed` only the log tells whether the
+   * producer must not be used afterwards, and after `unconfirmed` only the log shows whether the
    * transaction was committed.
    */
   write(batches: readonly PartitionBatch[]): Promise<void>;
@@ -149,7 +149,7 @@ export interface ReaderSettings {
 export interface KafkaReader {
   /**
    * Records from the offset on, up to `maxBytes`; at the end offset an empty slice, without waiting.
-   * Undefined where the offset is out of range. `committed`: without records of open and aborted
+   * Undefined if the offset is out of range. `committed`: without records of open and aborted
    * transactions, up to the last stable offset. `all`: every record and transaction marker, up to the high
    * watermark. Rejects with `KafkaClientError`.
    */
@@ -160,7 +160,7 @@ export interface KafkaReader {
 
 export interface LogSlice {
   readonly entries: readonly LogEntry[];
-  /** Where the next fetch begins: after the entries and after whatever was filtered out behind them. */
+  /** Offset of the next fetch: after the entries and after records behind them that were filtered out. */
   readonly nextOffset: number;
   /** The partition's end at the time of the fetch. */
   readonly end: number;
@@ -170,7 +170,7 @@ export interface LogEntry extends FetchedRecord {
   /** Producer id of the record's transaction; undefined outside of a transaction. */
   readonly producer: string | undefined;
   /** Set on a control record, which ends the producer's transaction. */
-  readonly marker: 'commit' | 'abort' | undefined;
+  readonly transactionEnd: 'commit' | 'abort' | undefined;
 }
 
 /** A partition assignor: a pure function from members and partition numbers to partitions by member id. */
@@ -214,7 +214,7 @@ export interface ConsumerEvents {
   /**
    * Before each JoinGroup, and before the client leaves the group by itself; both wait for the promise.
    *
-   * @param evicted true where the coordinator removed the member: its partitions have other owners already
+   * @param evicted true if the coordinator removed the member: its partitions have other owners already
    */
   beforeJoin(evicted: boolean): Promise<void>;
   /** In the tick of the assignment. Retained partitions must be sought here: a join resets positions. */
@@ -230,7 +230,7 @@ export interface ConsumerEvents {
   crashed(error: KafkaClientError): void;
 }
 
-/** A committed offset of the group; `offset` is −1 where the group has none for the partition. */
+/** A committed offset of the group; `offset` is −1 if the group has none for the partition. */
 export interface CommittedOffset extends TopicPartition {
   readonly offset: number;
   readonly metadata: string | null;

@@ -19,7 +19,7 @@ export async function checkCluster(
       throw new StorkConfigError([{ name: `transports.${name}.clusterId`, expected: clusterId, given }]);
     }
   }
-  const addresses = await admin.advertised();
+  const addresses = await admin.advertisedAddresses();
   const unreachable = await findUnreachable(addresses, options);
   if (unreachable.length === 0) return;
   const why = unreachableAdvertisedText(unreachable, options);

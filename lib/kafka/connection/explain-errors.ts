@@ -1,6 +1,6 @@
 import { ConnectionLostError, messageOf, StorkConfigError } from '../../core/runtime/errors.js';
 import { KafkaClientError } from '../client/client.js';
-import { connectionTrouble, errorType } from '../kafkajs/errors.js';
+import { brokerConnectionFailure, errorType } from '../kafkajs/errors.js';
 import type { KafkaOptions } from '../options/options.js';
 
 // kafkajs's connection errors name an address but not the cause. These messages say what to change. A
@@ -14,7 +14,7 @@ export function explainConnectError(error: unknown, options: KafkaOptions, name:
     });
   }
   const { brokers = [], sasl } = options;
-  const { address, isClosed } = connectionTrouble(error) ?? {};
+  const { address, isClosed } = brokerConnectionFailure(error) ?? {};
   if (address !== undefined && !brokers.includes(address)) {
     const unreachable = [`${address} (${messageOf(error)})`];
     return new KafkaClientError('unavailable', unreachableAdvertisedText(unreachable, options));

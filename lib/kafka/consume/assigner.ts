@@ -7,7 +7,7 @@ import type { AssignPartitions, GroupMember, TopicPartition } from '../client/cl
  * the rounded-down share are rounded up first, then members with the fewest partitions over all topics.
  * Members with equal subscriptions then exchange rounded-up quotas until their totals differ by one at
  * most. Each member keeps as many of its previous partitions as its quota allows. The other partitions are
- * dealt in turn; the member with the fewest first partitions gets a topic's first one.
+ * assigned round-robin; the member with the fewest first partitions gets a topic's first one.
  */
 export const assignSticky: AssignPartitions = (members, partitionsOf) => {
   const states = byId(members).map(newMemberState);
@@ -136,7 +136,7 @@ function without(excluded: ReadonlySet<MemberState>, members: readonly MemberSta
   return members.filter((member) => !excluded.has(member));
 }
 
-/** True where the member keeps one partition more if its quota is rounded up. */
+/** True if the member keeps one partition more if its quota is rounded up. */
 function ownedAboveQuota(topic: TopicState, member: MemberState): boolean {
   return previousPartitions(topic, member).length > topic.minQuota;
 }
@@ -178,7 +178,7 @@ function isBalanced(members: readonly MemberState[]): boolean {
 
 type TransferFilter = (topic: TopicState, member: MemberState) => boolean;
 
-/** False where no possible giver has a total of two more than a possible taker. */
+/** False if no possible giver has a total of two more than a possible taker. */
 function transferQuota(
   topic: TopicState,
   members: readonly MemberState[],

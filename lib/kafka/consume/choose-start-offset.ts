@@ -1,9 +1,9 @@
-import type { CommittedOffset, PartitionEnds } from '../client/client.js';
+import type { CommittedOffset, PartitionOffsets } from '../client/client.js';
 import { decodeCommit } from './commit-metadata.js';
 
 export interface StartOffset {
   readonly offset: number;
-  /** Metadata of the committed offset; null where the offset was chosen and is yet to be committed. */
+  /** Metadata of the committed offset; null if the offset was chosen and is yet to be committed. */
   readonly metadata: string | null;
   /** Partitions that the topic had when the group first committed. Higher ones were added later. */
   readonly partitionsAtFirstCommit: number;
@@ -13,7 +13,7 @@ export interface StartOffset {
 
 export interface StartOffsetInput {
   readonly partition: number;
-  readonly ends: PartitionEnds;
+  readonly ends: PartitionOffsets;
   /** Committed offsets of all partitions of the topic. */
   readonly committed: readonly CommittedOffset[];
   /** Partitions that the topic has now. */
@@ -43,7 +43,7 @@ export function chooseStartOffset(input: StartOffsetInput): StartOffset {
 
 function fromCommit(
   { offset, metadata }: CommittedOffset,
-  { low, high }: PartitionEnds,
+  { low, high }: PartitionOffsets,
   partitionsAtFirstCommit: number,
 ): StartOffset {
   if (offset >= low && offset <= high) return { offset, metadata, partitionsAtFirstCommit, lost: 0 };

@@ -52,8 +52,8 @@ export function encodeCommit({ offset, settled, partitions }: CommitToEncode): E
 }
 
 /**
- * The metadata of a commit at `offset`. Empty where another client wrote it, where it belongs to another
- * offset, and where it is truncated or malformed.
+ * The metadata of a commit at `offset`. Empty if another client wrote it, if it belongs to another
+ * offset, and if it is truncated or malformed.
  */
 export function decodeCommit(metadata: string | null, offset: number): DecodedCommit {
   const nothing: DecodedCommit = { settled: [], partitions: undefined };
@@ -69,7 +69,7 @@ function withLength(fields: string): string {
   return `stork=${fields.length};${fields}`;
 }
 
-/** Undefined where the length does not match. */
+/** Undefined if the length does not match. */
 function fieldsOf(metadata: string): ReadonlyMap<string, string | undefined> | undefined {
   const [, length, fields] = /^stork=(\d+);(.*)$/s.exec(metadata) ?? [];
   if (fields === undefined || fields.length !== Number(length)) return undefined;

@@ -1,7 +1,7 @@
 import type { StorkClock } from '../../core/runtime/clock.js';
 import { settlesWithin, withResolvers } from '../../core/runtime/with-timeout.js';
 import type { StorkLogger } from '../../core/runtime/reporting.js';
-import { nameOf, type KafkaConsumer } from '../client/client.js';
+import { partitionName, type KafkaConsumer } from '../client/client.js';
 import type { DelayBufferBounds } from '../retry/delay-buffer.js';
 import type { OwnedPartition } from './owned-partition.js';
 
@@ -47,7 +47,8 @@ export class FetchBackpressure {
   }
 
   /**
-   * Shares the limits among partitions of retry topics: a long delay must not leave a short one no room.
+   * Shares the limits among partitions of retry topics: records of a long delay must not fill the
+   * memory for those of a short one.
    */
   shareDelayBufferBounds(): void {
     const retryPartitions = this.#fields.partitions().filter(({ delayMs }) => delayMs !== undefined);
@@ -101,7 +102,7 @@ export class FetchBackpressure {
     if (partition.paused) return;
     const { logger, name, maxOffsetGap } = this.#fields;
     logger.warn(
-      `${name}: ${nameOf(partition)} is paused: the record at offset ${partition.oldestUnsettledOffset} is not settled, ` +
+      `${name}: ${partitionName(partition)} is paused: the record at offset ${partition.oldestUnsettledOffset} is not settled, ` +
         `and maxOffsetGap allows ${maxOffsetGap} offsets beyond it`,
     );
     this.pause(partition);
@@ -124,7 +125,7 @@ export class FetchBackpressure {
   }
 
   /**
-   * Leaves out partitions that an unsettled record or a full key backlog blocks: their buffered records
+   * Excludes partitions that an unsettled record or a full key backlog blocks: their buffered records
    * stay, and other partitions must not wait for them.
    */
   #isBufferFull(divisor = 1): boolean {

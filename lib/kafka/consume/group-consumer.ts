@@ -62,7 +62,7 @@ export class GroupConsumer implements Subscription {
     this.#fields = fields;
   }
 
-  /** Resolves when messages are consumed, or after the start limit. Rejects where a retry cannot help. */
+  /** Resolves when messages are consumed, or after the start limit. Rejects if a retry cannot help. */
   async start(): Promise<void> {
     const { clock, logger, name } = this.#fields;
     this.#running = this.#supervise();
@@ -116,7 +116,7 @@ export class GroupConsumer implements Subscription {
     const { clock } = this.#fields;
     let attempt = 0;
     while (!this.#stopped) {
-      // While topics are missing, each poll comes here: the state stays `blocked`.
+      // Also runs at each poll for missing topics, during which the state stays `blocked`.
       if (this.state.current.value !== 'blocked') this.state.move({ value: 'connecting' });
       let consumingSince = Infinity;
       try {
@@ -130,7 +130,7 @@ export class GroupConsumer implements Subscription {
     }
   }
 
-  /** One membership, from listing its topics to its end. Rejects where it crashes. */
+  /** One membership, from listing its topics to its end. Rejects if it crashes. */
   async #runMembership(isConsuming: () => void): Promise<void> {
     this.#incompleteSources = [];
     const topics = await this.#findTopics();
@@ -203,7 +203,7 @@ export class GroupConsumer implements Subscription {
     const missing = selection.names.filter((name) => !counts.has(name));
     this.#noteCreated(existing);
     const hasDeclared = await this.#declareMissingTopics(existing, names);
-    const consumedTopics = retries.among(hasDeclared ? await admin.topicNames() : names, existing);
+    const consumedTopics = retries.findExisting(hasDeclared ? await admin.topicNames() : names, existing);
     this.#lastFound = { existing, missing, consumedTopics };
     return this.#lastFound;
   }
@@ -217,13 +217,13 @@ export class GroupConsumer implements Subscription {
 
   /**
    * Declares retry and dead letter topics of new sources, and deleted ones. Once per source and membership:
-   * the right to create topics may be missing.
+   * permission to create topics may be missing.
    */
   async #declareMissingTopics(existing: readonly string[], names: readonly string[]): Promise<boolean> {
     const { retries, logger, name } = this.#fields;
     const found = new Set(names);
     const incomplete = existing.filter((source) =>
-      [deadLetterTopic(source), ...retries.of(source).keys()].some((topic) => !found.has(topic)),
+      [deadLetterTopic(source), ...retries.topicsOf(source).keys()].some((topic) => !found.has(topic)),
     );
     const toDeclare = incomplete.filter((source) => !this.#incompleteSources.includes(source));
     this.#incompleteSources = incomplete;
@@ -260,7 +260,7 @@ export class GroupConsumer implements Subscription {
     if (this.#stopped) return;
     const failure = error instanceof KafkaClientError ? error.failure : 'unavailable';
     const delayMs = backoffMs(attempt, reconnect, random);
-    // Fails the boot. After the boot the consumer keeps trying: the missing right may be granted again.
+    // Fails the boot. After the boot the consumer keeps trying: the missing permission may be granted again.
     if (failure === 'refused') this.#started.reject(error);
     const reason = describe(error);
     this.#hasUnsupportedCodec = failure === 'unsupported-codec';

@@ -5,7 +5,7 @@ import type { TopicPartition } from '../client/client.js';
 /** Keeps a JoinGroup request small in a group of thousands of partitions. */
 const maxUserDataBytes = 64_000;
 
-/** As JSON, e.g. `{"orders":[0,1]}`, of at most 64 kB. Partitions that do not fit are left out. */
+/** As JSON, e.g. `{"orders":[0,1]}`, of at most 64 kB. Partitions that do not fit are omitted. */
 export function encodeOwnedPartitions(owned: readonly TopicPartition[]): Buffer {
   const topics = new Map<string, number[]>();
   let bytes = 2;
@@ -20,7 +20,7 @@ export function encodeOwnedPartitions(owned: readonly TopicPartition[]): Buffer 
   return Buffer.from(JSON.stringify(Object.fromEntries(topics)));
 }
 
-/** No partitions where the user data is another assignor's, or any part of it is invalid. */
+/** No partitions if the user data is another assignor's, or any part of it is invalid. */
 export function decodeOwnedPartitions(userData: Buffer | undefined): readonly TopicPartition[] {
   const topics = userData === undefined || userData.length > maxUserDataBytes ? undefined : parse(userData);
   if (!isPartitionsByTopic(topics)) return [];

@@ -7,7 +7,7 @@ import { messageOf } from '../../core/runtime/errors.js';
 import type { MessageHeaders } from '../../core/message/headers.js';
 import type { ConsumedTopic } from '../../driver-kit/log/topic-names.js';
 import {
-  nameOf,
+  partitionName,
   type ConsumerEvents,
   type ConsumerSettings,
   type FetchedRecord,
@@ -101,7 +101,7 @@ export class Membership {
     });
     this.#dispatcher = new PartitionDispatcher({
       isFlowing: fields.isFlowing,
-      // Also while the sink is full: what is fetched meanwhile is buffered when it takes more.
+      // Also while the sink is paused: fetched records are then in the buffer when it resumes.
       dispatched: () => {
         if (!this.#hasEnded && !this.#stopped) this.#backpressure.resumeIfCapacity();
       },
@@ -125,7 +125,7 @@ export class Membership {
     });
   }
 
-  /** Resolves when the first assignment is being fetched. Rejects where the consumer crashes before. */
+  /** Resolves when the first assignment is being fetched. Rejects if the consumer crashes before. */
   async start(): Promise<void> {
     await this.#consumer.start();
     await this.#firstStart.promise;
@@ -237,7 +237,7 @@ export class Membership {
     if (this.#hasEnded) return;
     if (this.#hasJoined) this.#fields.counters.add('rebalances');
     this.#hasJoined = true;
-    const names = new Set(assigned.map(nameOf));
+    const names = new Set(assigned.map(partitionName));
     for (const [name, partition] of this.#partitions) {
       if (names.has(name)) continue;
       partition.end();
@@ -245,7 +245,7 @@ export class Membership {
     }
     const added = new Map<string, OwnedPartition[]>();
     for (const at of assigned) {
-      const retained = this.#partitions.get(nameOf(at));
+      const retained = this.#partitions.get(partitionName(at));
       // kafkajs resets positions to the committed offsets in each join.
       if (retained?.started === true) this.#consumer.seek(retained, retained.position);
       if (retained !== undefined) continue;
@@ -285,13 +285,13 @@ export class Membership {
         this.#fields.forwardRemainingDelay({ source, delayMs: delayMs ?? 0, record, dueAt, signal }),
       guessContentType,
     });
-    this.#partitions.set(nameOf(added), added);
+    this.#partitions.set(partitionName(added), added);
     // kafkajs keeps pauses over rebalances: this one may date from an earlier assignment, so it is set.
     this.#consumer.pause([added]);
     return added;
   }
 
-  /** The same partition with an assignment of its own. */
+  /** Replaces the partition by a new assignment of it. */
   #replace(old: OwnedPartition): OwnedPartition {
     old.end();
     const partition = this.#add(old);
@@ -300,7 +300,7 @@ export class Membership {
   }
 
   #fetched(at: TopicPartition, records: readonly FetchedRecord[], nextOffset: number): void | Promise<void> {
-    const partition = this.#partitions.get(nameOf(at));
+    const partition = this.#partitions.get(partitionName(at));
     // After stop, buffered records were dropped: a later batch would move the position beyond them.
     if (this.#stopped || partition?.started !== true) return;
     partition.add(records, nextOffset);
@@ -310,7 +310,7 @@ export class Membership {
   }
 
   async #outOfRange(at: TopicPartition): Promise<void> {
-    const partition = this.#partitions.get(nameOf(at));
+    const partition = this.#partitions.get(partitionName(at));
     if (partition?.started === true) await this.#startOffsets.recoverOutOfRange(partition);
   }
 }

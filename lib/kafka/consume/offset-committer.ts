@@ -45,7 +45,7 @@ export class OffsetCommitter {
     this.#timer = this.#fields.clock.setTimer(commitDelayMs[urgency], () => void this.flush());
   }
 
-  /** Resolves when a commit of everything that is settled now has ended; to false where it failed. */
+  /** Resolves when a commit of everything that is settled now has ended; to false if it failed. */
   flush(): Promise<boolean> {
     this.#settledRecords = 0;
     this.#timer?.();

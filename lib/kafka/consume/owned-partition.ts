@@ -11,12 +11,17 @@ import {
 import type { DeliverySink } from '../../core/port/driver.js';
 import { remainingDueAt } from '../../driver-kit/log/retry-topic-delays.js';
 import { OffsetTracker } from '../../driver-kit/log/offset-tracker.js';
-import { nameOf, type FetchedRecord, type OffsetToCommit, type TopicPartition } from '../client/client.js';
+import {
+  partitionName,
+  type FetchedRecord,
+  type OffsetToCommit,
+  type TopicPartition,
+} from '../client/client.js';
 import { decodeCommit, encodeCommit } from './commit-metadata.js';
 import type { DelayBufferBounds, RetryTopicDelay } from '../retry/delay-buffer.js';
 import { PartitionKeyQueues } from './partition-key-queues.js';
 import { RecordBuffer } from './record-buffer.js';
-import { carriedHeaders, inboundMessage, type Reading } from '../records.js';
+import { headersAsSent, inboundMessage, type RecordSource } from '../records.js';
 import type { StartOffset } from './choose-start-offset.js';
 
 /**
@@ -26,7 +31,7 @@ import type { StartOffset } from './choose-start-offset.js';
  */
 export type CommitUrgency = 'now' | 'soon' | 'later';
 
-export interface OwnedPartitionFields extends Reading {
+export interface OwnedPartitionFields extends RecordSource {
   readonly sourceSettings: SourceSettings;
   /** Of a retry topic; undefined on a source topic. */
   readonly delay: RetryTopicDelay | undefined;
@@ -80,7 +85,7 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
     this.partition = fields.partition;
     this.source = fields.source;
     this.#fields = fields;
-    this.#name = nameOf(fields);
+    this.#name = partitionName(fields);
     this.#buffer = new RecordBuffer({
       clock: fields.clock,
       delay: fields.delay,
@@ -124,12 +129,12 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
     return this.#buffer.eligibleBytes;
   }
 
-  /** True where so much waits behind other messages of its key that no further record is dispatched. */
+  /** True if so much waits behind other messages of its key that no further record is dispatched. */
   get isKeyBacklogFull(): boolean {
     return this.#keyQueues.bytes >= this.#fields.maxKeyBacklogBytes;
   }
 
-  /** True where an unsettled record blocks the partition: `maxOffsetGap` allows no record beyond. */
+  /** True if an unsettled record blocks the partition: `maxOffsetGap` allows no record beyond. */
   get isOffsetGapExceeded(): boolean {
     return this.#tracker !== undefined && this.#tracker.gap >= this.#fields.maxOffsetGap;
   }
@@ -198,7 +203,7 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
     return count;
   }
 
-  /** False where no record is buffered, or none may be dispatched. */
+  /** False if no record is buffered, or none may be dispatched. */
   #dispatchBuffered(): boolean {
     if (this.bufferedRecords === 0 || this.isOffsetGapExceeded || this.isKeyBacklogFull) return false;
     const record = this.#buffer.shift();
@@ -218,10 +223,13 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
   #remainingDueAt({ headers = {} }: FetchedRecord): number | undefined {
     const { delayMs } = this;
     if (delayMs === undefined) return undefined;
-    return remainingDueAt({ headers: carriedHeaders(headers) }, { delayMs, now: this.#fields.clock.now() });
+    return remainingDueAt({ headers: headersAsSent(headers) }, { delayMs, now: this.#fields.clock.now() });
   }
 
-  /** A record that is due later than its topic's delay makes another hop; its offset is settled here. */
+  /**
+   * A record that is due later than its topic's delay is forwarded to another retry topic; its offset is then
+   * settled.
+   */
   async #forwardRemainingDelay(record: FetchedRecord, offset: number, dueAt: number): Promise<void> {
     const isForwarded = await this.#fields.forwardRemainingDelay(this, record, dueAt);
     if (!this.assignment.isActive) return;
@@ -251,7 +259,7 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
   }
 
   /**
-   * The offset to commit, and what to call once it is committed. Undefined where nothing has changed since.
+   * The offset to commit, and what to call once it is committed. Undefined if nothing has changed since.
    */
   prepareCommit(): { readonly offset: OffsetToCommit; readonly committed: () => void } | undefined {
     const tracker = this.#tracker;

@@ -1,8 +1,8 @@
 import type { Delivery } from '../../core/port/delivery.js';
 
 /**
- * Messages of one key that core gets at once: enough that the next is there when a handler ends, few enough
- * that one key does not fill core's concurrency window.
+ * Messages of one key that are in core at the same time: enough that a handler finds the next one, few
+ * enough that one key does not use up core's limit of messages in flight.
  */
 const maxDispatchedPerKey = 4;
 /** Estimated memory of a message besides its body. */
@@ -16,8 +16,8 @@ interface KeyQueue {
 }
 
 /**
- * Holds back messages whose key has enough of them in core. Dispatched at once, they would occupy places of
- * messages that can be handled.
+ * Holds back messages whose key has enough of them in core. Dispatched at once, they would count as in
+ * flight and delay messages of other keys.
  */
 export class PartitionKeyQueues {
   readonly #queues = new Map<string, KeyQueue>();
@@ -30,7 +30,7 @@ export class PartitionKeyQueues {
     return this.#bytes;
   }
 
-  /** True where the message can be dispatched now; otherwise `next` returns it later. */
+  /** True if the message can be dispatched now; otherwise `next` returns it later. */
   admit(delivery: Delivery): boolean {
     const { orderingKey, mode } = delivery;
     // A handler with manual acknowledgement may need many messages before it settles one.
@@ -46,7 +46,7 @@ export class PartitionKeyQueues {
     return true;
   }
 
-  /** Called when a message is settled. True where another message of its key can be dispatched. */
+  /** Called when a message is settled. True if another message of its key can be dispatched. */
   settle({ orderingKey }: Delivery): boolean {
     const queue = orderingKey === undefined ? undefined : this.#queues.get(orderingKey);
     if (queue === undefined) return false;

@@ -1,7 +1,12 @@
 import { backoffMs, type BackoffOptions, sleep, type StorkClock } from '../../core/runtime/clock.js';
 import type { Counters, StorkLogger } from '../../core/runtime/reporting.js';
 import { messageOf } from '../../core/runtime/errors.js';
-import { nameOf, type KafkaClient, type KafkaConsumer, type TopicPartition } from '../client/client.js';
+import {
+  partitionName,
+  type KafkaClient,
+  type KafkaConsumer,
+  type TopicPartition,
+} from '../client/client.js';
 import { encodeCommit } from './commit-metadata.js';
 import type { OffsetCommitter } from './offset-committer.js';
 import type { OwnedPartition } from './owned-partition.js';
@@ -69,7 +74,7 @@ export class StartOffsets {
    */
   async recoverOutOfRange(partition: OwnedPartition): Promise<void> {
     const { client, consumer } = this.#fields;
-    const ends = await client.admin.ends(partition.topic);
+    const ends = await client.admin.fetchOffsets(partition.topic);
     const own = ends.find((one) => one.partition === partition.partition);
     if (own === undefined || !partition.assignment.isActive) return;
     const { position } = partition;
@@ -85,7 +90,7 @@ export class StartOffsets {
     partitions: readonly OwnedPartition[],
   ): Promise<ReadonlyMap<OwnedPartition, StartOffset>> {
     const { client, consumer, fromBeginning, createdAfterStart, isRetryTopic } = this.#fields;
-    const ends = await client.admin.ends(topic);
+    const ends = await client.admin.fetchOffsets(topic);
     const committed = await consumer.committed(
       topic,
       ends.map(({ partition }) => partition),
@@ -123,7 +128,7 @@ export class StartOffsets {
   #resetToEarliest(old: OwnedPartition, offset: number, partitionsAtFirstCommit: number): void {
     const { consumer, committer, logger, name, replace, resume } = this.#fields;
     logger.warn(
-      `${name}: the log of ${nameOf(old)} ends before the consumer's position, as after the topic was deleted and ` +
+      `${name}: the log of ${partitionName(old)} ends before the consumer's position, as after the topic was deleted and ` +
         `created again; it is read from its beginning, offset ${offset}`,
     );
     const partition = replace(old);
@@ -138,7 +143,7 @@ export class StartOffsets {
     const { logger, counters, name } = this.#fields;
     counters.add('offset-out-of-range', lost);
     logger.error(
-      `${name}: ${lost} records of ${nameOf(at)} were deleted by retention before they were read; ` +
+      `${name}: ${lost} records of ${partitionName(at)} were deleted by retention before they were read; ` +
         `the consumer continues at offset ${offset}`,
     );
   }

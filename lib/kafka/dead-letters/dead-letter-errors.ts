@@ -30,7 +30,7 @@ export function deadLetterError(error: unknown, { from, group }: KafkaDeadLetter
       return new StorkConfigError(`${why}; add the codec to compressionCodecs of the transport`, options);
     case 'unconfirmed':
       return new PublishUnconfirmedError(
-        `${why}; the last dead letters may have been replayed or discarded: list them again, their markers tell`,
+        `${why}; the last dead letters may have been replayed or discarded: list them again to see which remain`,
         options,
       );
     case 'unavailable':

@@ -4,13 +4,13 @@ import { deadLetterTopic } from '../../driver-kit/log/topic-names.js';
 import { KafkaClientError, type KafkaAdmin } from '../client/client.js';
 import type { KafkaOptions } from '../options/options.js';
 
-/** Which dead letters are meant: those of one source topic and one group. */
+/** Identifies the dead letters of one source topic and one consumer group. */
 export interface KafkaDeadLetterLocation {
   /** Topic in which the messages failed. */
   readonly source: string;
   /** Topic that holds the dead letters. */
   readonly from: string;
-  /** Group that failed to handle them, and that gets replayed ones. */
+  /** Consumer group in which the messages failed, and which receives the replayed ones. */
   readonly group: string;
 }
 

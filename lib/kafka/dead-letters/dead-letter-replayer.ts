@@ -154,7 +154,7 @@ export class DeadLetterReplayer {
     const { writer, topics, ledger } = this.#fields;
     const transactions = await writer.openTransactions();
     // Earlier processes are fenced and their transactions have ended: their markers are complete.
-    if (transactions === 'opened') await ledger.read(await topics.markerEnds());
+    if (transactions === 'opened') await ledger.read(await topics.markerOffsets());
     const unmarked = this.#skipMarked(replays);
     if (unmarked.length === 0) return;
     if (transactions === 'refused') await this.#writeOneByOne(unmarked);

@@ -16,7 +16,7 @@ import type {
   KafkaClient,
   KafkaReader,
   LogEntry,
-  PartitionEnds,
+  PartitionOffsets,
   ProducerSettings,
 } from '../client/client.js';
 import { DeadLetterReplayer } from './dead-letter-replayer.js';
@@ -81,7 +81,7 @@ export class KafkaDeadLetterStore implements DeadLetterStore {
     const { signal } = this.#closeSignal;
     return this.#mapErrors(async () => {
       const topics = this.#newTopics();
-      const ends = await topics.deadLetterEnds();
+      const ends = await topics.deadLetterOffsets();
       const ledger = await this.#readLedger(topics, signal);
       const total = ends.reduce((sum, { low, high }) => sum + high - low, 0);
       return Math.max(0, total - ledger.countWithin(ends));
@@ -92,7 +92,7 @@ export class KafkaDeadLetterStore implements DeadLetterStore {
     const { client, isolation, name } = this.#fields;
     const group = JSON.stringify(this.group);
     const warnings: string[] = [];
-    const members = await client.admin.members(this.group).catch((error: unknown) => messageOf(error));
+    const members = await client.admin.memberCount(this.group).catch((error: unknown) => messageOf(error));
     if (members === 0)
       warnings.push(
         `the group ${group} has no members: replayed dead letters are handled when a consumer joins it`,
@@ -140,8 +140,8 @@ export class KafkaDeadLetterStore implements DeadLetterStore {
     signal.throwIfAborted();
     const { client, compression, maxBatchBytes, partitioner, name, clock, random, logger } = this.#fields;
     const topics = this.#newTopics();
-    // Read before the markers, so that the ledger knows every marker of an earlier scan within these ends.
-    const ends = await withTimeout(topics.deadLetterEnds(), { signal });
+    // Read before the markers, so that the ledger has every marker of a dead letter below these offsets.
+    const ends = await withTimeout(topics.deadLetterOffsets(), { signal });
     const ledger = await this.#readLedger(topics, signal);
     const location = this.#fields;
     const writer = new TransactionalWriter({ location, client, compression, name, clock, logger, signal });
@@ -157,9 +157,9 @@ export class KafkaDeadLetterStore implements DeadLetterStore {
     }
   }
 
-  /** Visits the dead letters without a marker, until the visitor says `stop`. */
+  /** Visits the dead letters without a marker, until the visitor returns `stop`. */
   async #visitAll(
-    ends: readonly PartitionEnds[],
+    ends: readonly PartitionOffsets[],
     visitor: DeadLetterVisitor,
     ledger: ReplayLedger,
     replayer: DeadLetterReplayer,
@@ -177,7 +177,7 @@ export class KafkaDeadLetterStore implements DeadLetterStore {
   }
 
   async *#readRecords(
-    ends: readonly PartitionEnds[],
+    ends: readonly PartitionOffsets[],
     signal: AbortSignal,
   ): AsyncGenerator<{ readonly partition: number; readonly record: LogEntry }> {
     const fields = { reader: await this.#reader(signal), admin: this.#fields.client.admin, signal };
@@ -208,12 +208,12 @@ export class KafkaDeadLetterStore implements DeadLetterStore {
 
   #storedDeadLetter(partition: number, record: LogEntry): StoredDeadLetter {
     const { patternHeader, guessContentType } = this.#fields;
-    const reading = { topic: this.name, partition, source: this.name, patternHeader, guessContentType };
+    const recordSource = { topic: this.name, partition, source: this.name, patternHeader, guessContentType };
     const offset = Number(record.offset);
-    return { id: `${partition}/${offset}`, message: inboundMessage(reading, record, offset) };
+    return { id: `${partition}/${offset}`, message: inboundMessage(recordSource, record, offset) };
   }
 
-  /** One instance per scan: it caches what it knows of the topics. */
+  /** One instance per scan, because it caches topic metadata. */
   #newTopics(): DeadLetterTopics {
     const { client, topology } = this.#fields;
     return new DeadLetterTopics({ location: this.#fields, admin: client.admin, topology });
@@ -223,7 +223,7 @@ export class KafkaDeadLetterStore implements DeadLetterStore {
     const { admin } = this.#fields.client;
     const fields = { reader: await this.#reader(signal), admin, signal };
     const ledger = new ReplayLedger(fields, topics.markersTopic);
-    await ledger.read(await withTimeout(topics.markerEnds(), { signal }));
+    await ledger.read(await withTimeout(topics.markerOffsets(), { signal }));
     return ledger;
   }
 

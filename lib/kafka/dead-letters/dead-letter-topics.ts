@@ -1,7 +1,7 @@
 import { markersTopic } from '../../driver-kit/log/dead-letter-markers.js';
 import { retryTopic } from '../../driver-kit/log/topic-names.js';
 import { replayDelayMs } from '../../driver-kit/log/retry-topic-delays.js';
-import type { KafkaAdmin, PartitionEnds } from '../client/client.js';
+import type { KafkaAdmin, PartitionOffsets } from '../client/client.js';
 import { retryTopicConfig } from '../topics/managed-topics.js';
 import type { KafkaDeadLetterLocation } from './dead-letter-location.js';
 import type { TargetTopic } from './dead-letter-records.js';
@@ -30,8 +30,8 @@ export class DeadLetterTopics {
   }
 
   /** Low and high offsets of the dead letter topic, ordered by partition. */
-  async deadLetterEnds(): Promise<readonly PartitionEnds[]> {
-    const ends = await this.#fields.admin.ends(this.#fields.location.from);
+  async deadLetterOffsets(): Promise<readonly PartitionOffsets[]> {
+    const ends = await this.#fields.admin.fetchOffsets(this.#fields.location.from);
     return ends.toSorted((a, b) => a.partition - b.partition);
   }
 
@@ -40,10 +40,10 @@ export class DeadLetterTopics {
    *
    * @throws StorkConfigError if the topic may not be described
    */
-  async markerEnds(): Promise<readonly PartitionEnds[]> {
+  async markerOffsets(): Promise<readonly PartitionOffsets[]> {
     const { topology, admin } = this.#fields;
     const partitions = await topology.partitionsOf(await this.#markersDefinition());
-    return partitions === undefined ? [] : admin.ends(this.markersTopic);
+    return partitions === undefined ? [] : admin.fetchOffsets(this.markersTopic);
   }
 
   declareMarkersTopic(): Promise<TargetTopic> {

@@ -3,7 +3,7 @@ import type { KafkaAdmin, KafkaReader, LogSlice, TopicPartition } from '../clien
 
 export interface ReadPartitionFields {
   readonly reader: KafkaReader;
-  readonly admin: Pick<KafkaAdmin, 'ends'>;
+  readonly admin: Pick<KafkaAdmin, 'fetchOffsets'>;
   readonly signal: AbortSignal;
 }
 
@@ -22,7 +22,7 @@ export async function* readPartition(
   for (let offset = from, endOffset = until; offset < endOffset;) {
     const slice = await withTimeout(reader.fetch(at, offset, which), { signal });
     if (slice === undefined) {
-      const ends = await withTimeout(admin.ends(at.topic), { signal });
+      const ends = await withTimeout(admin.fetchOffsets(at.topic), { signal });
       const low = ends.find(({ partition }) => partition === at.partition)?.low ?? 0;
       // Retention moves the low offset up. A lower one means that the topic was recreated, and what it holds
       // now is not what this read was to return.

@@ -1,4 +1,4 @@
-import type { LogEntry, PartitionEnds } from '../client/client.js';
+import type { LogEntry, PartitionOffsets } from '../client/client.js';
 import { readPartition, type ReadPartitionFields } from './read-partition.js';
 
 /**
@@ -31,9 +31,9 @@ export class ReplayLedger {
 
   /**
    * Reads the markers that were written since the last read.
-   * @param ends of the partitions of the markers topic
+   * @param ends offsets of the partitions of the markers topic
    */
-  async read(ends: readonly PartitionEnds[]): Promise<void> {
+  async read(ends: readonly PartitionOffsets[]): Promise<void> {
     for (const { partition, low } of ends)
       await this.#readPartition(partition, this.#nextOffsets.get(partition) ?? low);
   }
@@ -52,10 +52,10 @@ export class ReplayLedger {
   }
 
   /**
-   * Number of marked dead letters within these ends. A marker from before the topic was recreated and a new
-   * one of the same offset count once.
+   * Number of marked dead letters within these offsets. A marker from before the topic was recreated and a
+   * new one of the same offset count once.
    */
-  countWithin(ends: readonly PartitionEnds[]): number {
+  countWithin(ends: readonly PartitionOffsets[]): number {
     const positions = new Set<string>();
     for (const key of this.#keys) {
       const [partition, offset] = key.split('/', 2).map(Number);
@@ -74,7 +74,7 @@ export class ReplayLedger {
     }
   }
 
-  #apply(partition: number, { key, value, producer, marker: transactionEnd }: LogEntry): void {
+  #apply(partition: number, { key, value, producer, transactionEnd }: LogEntry): void {
     const transaction = `${partition}/${producer}`;
     if (transactionEnd !== undefined) {
       const ended = this.#uncommitted.get(transaction) ?? [];

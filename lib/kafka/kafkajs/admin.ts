@@ -4,7 +4,7 @@ import { toClientError } from './errors.js';
 import {
   KafkaClientError,
   type KafkaAdmin,
-  type PartitionEnds,
+  type PartitionOffsets,
   type TopicToCreate,
 } from '../client/client.js';
 import { fewRetries, ignoringErrors, mapErrors } from './common.js';
@@ -34,7 +34,7 @@ export class KafkaJsAdmin implements KafkaAdmin {
     return (await mapErrors(this.#admin.describeCluster())).clusterId;
   }
 
-  async advertised(): Promise<readonly string[]> {
+  async advertisedAddresses(): Promise<readonly string[]> {
     const { brokers } = await mapErrors(this.#admin.describeCluster());
     return brokers.map(({ host, port }) => `${host}:${port}`);
   }
@@ -65,7 +65,7 @@ export class KafkaJsAdmin implements KafkaAdmin {
     }
   }
 
-  async ends(topic: string): Promise<readonly PartitionEnds[]> {
+  async fetchOffsets(topic: string): Promise<readonly PartitionOffsets[]> {
     const counts = await this.partitionCounts([topic]);
     let ends = await this.#admin.fetchTopicOffsets(topic).catch(() => []);
     if (ends.length === 0 || ends.length < (counts.get(topic) ?? 0)) {
@@ -91,7 +91,7 @@ export class KafkaJsAdmin implements KafkaAdmin {
     await mapErrors(this.#admin.deleteGroups([group]));
   }
 
-  async members(group: string): Promise<number> {
+  async memberCount(group: string): Promise<number> {
     const { groups } = await mapErrors(this.#admin.describeGroups([group]));
     return groups.reduce((count, { members }) => count + members.length, 0);
   }
@@ -102,8 +102,8 @@ export class KafkaJsAdmin implements KafkaAdmin {
   }
 
   /**
-   * Waits until each partition of a new topic has a leader. Brokers learn of a topic after the controller
-   * has confirmed it, and kafkajs's `waitForLeaders` fails where a broker has not learnt of it yet.
+   * Waits until each partition of a new topic has a leader. The metadata reaches the brokers after the
+   * controller has confirmed the topic; until then kafkajs's `waitForLeaders` fails.
    */
   async #untilLeadersKnown(topic: string): Promise<void> {
     for (const until = Date.now() + creationLimitMs; ; await sleep(creationPollMs)) {
@@ -111,7 +111,7 @@ export class KafkaJsAdmin implements KafkaAdmin {
         // ListOffsets is answered by the leader of each partition.
         return void (await this.#withFreshMetadata(() => mapErrors(this.#admin.fetchTopicOffsets(topic))));
       } catch (error) {
-        // Without the right to describe the topic, its leaders cannot be found out.
+        // Without permission to describe the topic, its leaders cannot be determined.
         if ((error as KafkaClientError).failure === 'refused') return;
         if (Date.now() > until) throw error;
       }
@@ -119,13 +119,13 @@ export class KafkaJsAdmin implements KafkaAdmin {
   }
 
   /** Retries with a new admin: a deleted topic stays in a kafkajs admin's requests and fails them all. */
-  async #withFreshMetadata<T>(ask: () => Promise<T>): Promise<T> {
+  async #withFreshMetadata<T>(request: () => Promise<T>): Promise<T> {
     try {
-      return await ask();
+      return await request();
     } catch (error) {
       if (!(error instanceof KafkaClientError) || error.failure !== 'unknown-topic') throw error;
       await this.#replaceAdmin();
-      return ask();
+      return request();
     }
   }
 
@@ -154,7 +154,7 @@ export class KafkaJsAdmin implements KafkaAdmin {
       return (await this.#admin.fetchTopicMetadata({ topics: [...topics] })).topics;
     } catch (error) {
       const isMissing = toClientError(error, 'unavailable').failure === 'unknown-topic';
-      // kafkajs throws a TypeError where no broker answered: it reads a property of null.
+      // kafkajs throws a TypeError if no broker answered: it reads a property of null.
       if (!isMissing && !(error instanceof TypeError)) throw toClientError(error, 'unavailable');
       return (await mapErrors(this.#admin.fetchTopicMetadata())).topics;
     }

@@ -58,7 +58,9 @@ export function newAssigner(
   };
 }
 
-/** Asks topic by topic after a failure: the ACL of one member's topic must not stop the whole group. */
+/**
+ * After a failure requests each topic by itself: the ACL of one member's topic must not stop the whole group.
+ */
 async function partitionCounts(
   admin: Pick<KafkaAdmin, 'partitionCounts'>,
   topics: readonly string[],

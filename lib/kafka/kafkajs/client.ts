@@ -109,7 +109,7 @@ function registerCodecs(codecs: KafkaClientSettings['compressionCodecs']): void 
   }
 }
 
-/** kafkajs's log lines at level debug: the transport reports what matters itself. */
+/** kafkajs's log lines at level debug: the transport logs what an operator needs. */
 function logTo(logger: StorkLogger) {
   return ({
     label,

@@ -22,7 +22,7 @@ export const coordinatorTypes = { group: 0, transaction: 1 } as const;
  */
 export interface Cluster {
   readonly brokerPool: {
-    withBroker<T>(ask: (on: { broker: CoordinatorFinder }) => Promise<T>): Promise<T>;
+    withBroker<T>(request: (on: { broker: CoordinatorFinder }) => Promise<T>): Promise<T>;
   };
 }
 
@@ -61,8 +61,8 @@ export function clusterFactory<C>(kafka: Kafka): {
 }
 
 /**
- * The broker's reason for refusing to name a coordinator, e.g. GROUP_AUTHORIZATION_FAILED; undefined where
- * there is none. kafkajs discards that error and would look for a coordinator without end.
+ * The broker's reason for refusing to name a coordinator, e.g. GROUP_AUTHORIZATION_FAILED; undefined if
+ * there is none. kafkajs discards that error and would search for a coordinator forever.
  */
 export async function findCoordinatorRefusal(
   { brokerPool }: Cluster,

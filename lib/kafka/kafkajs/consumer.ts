@@ -46,7 +46,7 @@ export class KafkaJsConsumer implements KafkaConsumer {
       readUncommitted: settings.isolation === 'read-uncommitted',
       metadataMaxAge: metadataMaxAgeMs,
       allowAutoTopicCreation: false,
-      // kafkajs would restart after some failures every 0.3 s without end, and after others never.
+      // kafkajs would restart after some failures every 0.3 s forever, and after others never.
       // GroupConsumer restarts.
       retry: { ...fewRetries, restartOnFailure: async () => false },
     });

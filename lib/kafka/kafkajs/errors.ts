@@ -73,7 +73,7 @@ export function toClientError(error: unknown, otherwise: KafkaFailure): KafkaCli
 }
 
 /** The broker to which the connection failed, and whether it accepted the connection and closed it. */
-export function connectionTrouble(
+export function brokerConnectionFailure(
   error: unknown,
 ): { readonly address: string; readonly isClosed: boolean } | undefined {
   for (const cause of causesOf(error)) {

@@ -42,7 +42,7 @@ export interface Generation {
 
 /**
  * Hooks into a kafkajs consumer's requests to its group coordinator: they delay a join until offsets are
- * committed, learn the generation and evictions, and replace kafkajs's own commits.
+ * committed, detect the generation and evictions, and replace kafkajs's own commits.
  */
 export class GroupCoordinator {
   readonly #group: string;
@@ -133,7 +133,7 @@ export class GroupCoordinator {
     return this.#broker;
   }
 
-  /** After an error, the next request looks for the coordinator again. */
+  /** After an error, the next request finds the coordinator again. */
   #disconnected(error: unknown): KafkaClientError {
     this.#broker = undefined;
     return toClientError(error, 'unavailable');
@@ -164,8 +164,8 @@ export class GroupCoordinator {
       await this.#events.beforeJoin(false);
       return leaveGroup(request);
     };
-    // With autoCommit off, kafkajs commits only where a position is out of range: it commits the special
-    // offset of `fromBeginning` and jumps, which would skip records that retention has kept.
+    // With autoCommit off, kafkajs commits only if a position is out of range: it commits the special
+    // offset of `fromBeginning` and seeks to it, which would skip records that retention has kept.
     broker.offsetCommit = async ({ topics }) => {
       for (const { topic, partitions } of topics) {
         for (const { partition } of partitions) await this.#events.outOfRange({ topic, partition });

@@ -1,5 +1,5 @@
 import { errorType, toClientError } from './errors.js';
-import { KafkaClientError, nameOf, type TopicPartition } from '../client/client.js';
+import { KafkaClientError, partitionName, type TopicPartition } from '../client/client.js';
 
 /** The members of kafkajs's private cluster object that a producer uses. */
 export interface ProducingCluster {
@@ -18,7 +18,7 @@ interface ProduceRequest {
 }
 
 /**
- * Records the outcome of each Produce request of a kafkajs producer. kafkajs's own error does not tell it:
+ * Records the outcome of each Produce request of a kafkajs producer. kafkajs's own error does not contain it:
  * after a failed request kafkajs reconnects and refreshes metadata, and reports only the failure of that. A
  * batch that may have been written would then look like one that was never sent, and would be sent again.
  */
@@ -38,14 +38,14 @@ export class ProduceRequests {
     return cluster;
   }
 
-  /** To be called before kafkajs is asked to send to the partition. */
+  /** Must be called before each `send` to the partition. */
   begin(at: TopicPartition): void {
-    this.#failures.delete(nameOf(at));
+    this.#failures.delete(partitionName(at));
   }
 
   /** @param error the error with which kafkajs rejected */
   failure(at: TopicPartition, error: unknown): KafkaClientError {
-    const name = nameOf(at);
+    const name = partitionName(at);
     if (this.#failures.has(name)) return requestFailure(this.#failures.get(name) ?? error);
     const failure = toClientError(error, 'unavailable');
     if (failure.failure !== 'unconfirmed') return failure;
@@ -57,7 +57,7 @@ export class ProduceRequests {
     const produce = broker.produce.bind(broker);
     broker.produce = async (request) => {
       const names = request.topicData.flatMap(({ topic, partitions }) =>
-        partitions.map(({ partition }) => nameOf({ topic, partition })),
+        partitions.map(({ partition }) => partitionName({ topic, partition })),
       );
       for (const name of names) this.#failures.set(name, undefined);
       try {

@@ -87,7 +87,7 @@ class KafkaJsProducer implements KafkaProducer {
   }
 }
 
-/** kafkajs resolves without having sent the batch where its leader moved meanwhile; the result lacks it. */
+/** kafkajs resolves without having sent the batch if its leader moved meanwhile; the result lacks it. */
 export function requireConfirmation(
   written: readonly { readonly partition: number }[],
   topic: string,

@@ -148,7 +148,7 @@ function sliceOfCommitted(fetched: FetchedPartition, offset: number): LogSlice {
 
 /**
  * The offset after the last batch: compaction may have removed the batch's last records. Without any
- * record, the end: kafkajs leaves out batches that are empty after compaction.
+ * record, the end: kafkajs omits batches that are empty after compaction.
  */
 function nextOf({ messages }: FetchedPartition, end: number): number {
   const last = messages.at(-1);
@@ -173,11 +173,11 @@ function entryOf(record: RawRecord): LogEntry {
   const { offset, timestamp, key, value, headers, isControlRecord, batchContext } = record;
   const { inTransaction, producerId } = batchContext;
   const producer = inTransaction || isControlRecord ? producerId : undefined;
-  const marker = isControlRecord ? markerOf(key) : undefined;
-  return { offset, timestamp, key, value, headers, producer, marker };
+  const marker = isControlRecord ? transactionEndOf(key) : undefined;
+  return { offset, timestamp, key, value, headers, producer, transactionEnd: marker };
 }
 
 /** The key of a control record is a version and a type, of two bytes each. */
-function markerOf(key: Buffer | null): LogEntry['marker'] {
+function transactionEndOf(key: Buffer | null): LogEntry['transactionEnd'] {
   return key !== null && key.length >= 4 && key.readInt16BE(2) === abortMarker ? 'abort' : 'commit';
 }

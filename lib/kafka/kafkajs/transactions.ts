@@ -72,11 +72,11 @@ async function withCoordinator(
   until: number,
   signal: AbortSignal,
   findRefusal: () => Promise<unknown>,
-  ask: () => Promise<void>,
+  request: () => Promise<void>,
 ): Promise<void> {
   for (;;) {
     try {
-      return await ask();
+      return await request();
     } catch (error) {
       const refusal = await findRefusal();
       if (refusal !== undefined) throw refusal;
@@ -92,10 +92,10 @@ function lacksCoordinator(error: unknown): boolean {
 }
 
 /** Retries on CONCURRENT_TRANSACTIONS: the coordinator still ends a transaction, and nothing was done. */
-async function withoutConcurrentTransaction<T>(until: number, ask: () => Promise<T>): Promise<T> {
+async function withoutConcurrentTransaction<T>(until: number, request: () => Promise<T>): Promise<T> {
   for (; ; await sleep(concurrentTransactionPollMs)) {
     try {
-      return await ask();
+      return await request();
     } catch (error) {
       if (errorType(error) !== 'CONCURRENT_TRANSACTIONS' || Date.now() > until) throw error;
     }

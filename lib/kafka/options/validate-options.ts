@@ -8,7 +8,7 @@ import {
   OneOf,
   OptionalMatching,
   Text,
-  checkOptions,
+  validateOptions,
   isFunction,
 } from '../../nest/validation/validate-options.js';
 import { consumerTimeouts } from './defaults.js';
@@ -105,7 +105,7 @@ class KafkaSchema extends CommonTransportSchema {
 }
 
 export function validateKafkaOptions(options: unknown, path: string): readonly ConfigProblem[] {
-  const problems = checkOptions(KafkaSchema, options, path);
+  const problems = validateOptions(KafkaSchema, options, path);
   if (!isObject(options)) return problems;
   const given = options as unknown as KafkaOptions;
   const expect = (holds: boolean, name: string, expected: string, value: unknown): void => {

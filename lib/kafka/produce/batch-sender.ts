@@ -21,7 +21,7 @@ export interface BatchSenderFields {
   readonly router: RecordRouter;
   readonly topics: TopicMetadataCache;
   readonly retryBackoffs: RetryBackoffs;
-  /** Of the `Producer`; back-offs move it, too. */
+  /** State of the `Producer`; back-offs change it, too. */
   readonly state: ConnectionStateCell;
   readonly name: string;
   readonly clock: StorkClock;
@@ -157,7 +157,7 @@ export class BatchSender {
       }
       case 'unknown-topic':
         this.#topicDeleted(batcher, error);
-        // kafkajs keeps asking for metadata of this topic, and after seconds rejects all other topics, too.
+        // kafkajs keeps requesting metadata of this topic, and after seconds rejects all other topics, too.
         return this.#pool.retire(producer);
       case 'unconfirmed':
       case 'fenced':

@@ -27,7 +27,7 @@ export function partitionBy(partitioner: Partitioner, choice: PartitionChoice): 
     {
       name: `partitioner, for a message to ${JSON.stringify(choice.topic)}`,
       expected,
-      given: show(partition),
+      given: describeValue(partition),
     },
   ]);
 }
@@ -36,6 +36,6 @@ export function isPartition(value: number, partitions: number): boolean {
   return Number.isInteger(value) && value >= 0 && value < partitions;
 }
 
-function show(value: unknown): string {
+function describeValue(value: unknown): string {
   return typeof value === 'number' ? String(value) : value instanceof Promise ? 'a promise' : typeof value;
 }

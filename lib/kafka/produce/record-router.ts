@@ -47,7 +47,7 @@ export class RecordRouter {
     const accumulator = this.accumulator(topic);
     // A record queues behind the unrouted ones, or it would overtake them.
     if (accumulator.unrouted.length === 0) {
-      const partitionCount = this.#fields.topics.known(topic);
+      const partitionCount = this.#fields.topics.cachedPartitionCount(topic);
       const isBeyond = pending.partition !== undefined && pending.partition >= (partitionCount ?? 0);
       if (partitionCount !== undefined && !isBeyond) return this.#route(accumulator, pending, partitionCount);
     }
@@ -78,7 +78,7 @@ export class RecordRouter {
       // Not the cached count: a record may name a partition beyond it, which was added since.
       partitionCount = await topics.currentPartitionCount(accumulator.topic);
     } catch (error) {
-      partitionCount = topics.known(accumulator.topic);
+      partitionCount = topics.cachedPartitionCount(accumulator.topic);
       if (partitionCount === undefined) return this.#fetchFailed(accumulator, clientErrorOf(error));
     }
     if (this.#isStopped) return;
@@ -108,7 +108,7 @@ export class RecordRouter {
   }
 
   #rejectUnrouted(accumulator: TopicAccumulator, error: Error): void {
-    // Remote peers name reply topics: accumulators of topics that do not exist must not pile up.
+    // Remote peers name reply topics: accumulators of topics that do not exist must not accumulate.
     if (accumulator.batchers.length === 0) this.#accumulators.delete(accumulator.topic);
     this.#fields.reject(this.#endFetch(accumulator), error);
   }

@@ -10,7 +10,7 @@ const refreshAfterMs = 60_000;
  */
 const freshForMs = 1_000;
 
-interface KnownTopic {
+interface CachedTopic {
   readonly partitionCount: number;
   fetchedAtMs: number;
 }
@@ -19,7 +19,7 @@ interface KnownTopic {
 export class TopicMetadataCache {
   readonly #admin: Pick<KafkaAdmin, 'partitionCounts'>;
   readonly #clock: StorkClock;
-  readonly #known = new Map<string, KnownTopic>();
+  readonly #known = new Map<string, CachedTopic>();
   /** When each topic was found missing, oldest first. */
   readonly #missingSinceMs = new Map<string, number>();
   readonly #requests = new Map<string, Promise<number | undefined>>();
@@ -32,7 +32,7 @@ export class TopicMetadataCache {
   /**
    * The cached partition count, without waiting. An old entry is returned and refreshed in the background.
    */
-  known(topic: string): number | undefined {
+  cachedPartitionCount(topic: string): number | undefined {
     const known = this.#known.get(topic);
     if (known === undefined) return undefined;
     const nowMs = this.#clock.now();
@@ -46,7 +46,9 @@ export class TopicMetadataCache {
 
   /** The partition count; undefined if the topic does not exist. Rejects with `KafkaClientError`. */
   async partitionCount(topic: string): Promise<number | undefined> {
-    return this.known(topic) ?? (this.#isKnownMissing(topic) ? undefined : await this.#fetch(topic));
+    return (
+      this.cachedPartitionCount(topic) ?? (this.#isKnownMissing(topic) ? undefined : await this.#fetch(topic))
+    );
   }
 
   /** Like `partitionCount`, but fetches it from the broker if the cached one is older than a second. */

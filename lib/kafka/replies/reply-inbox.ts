@@ -65,7 +65,7 @@ export class KafkaReplyInbox {
   /** Resolves when every reply that is sent to `address` from now on will be received. */
   async open(): Promise<void> {
     const { client, topic, random } = this.#fields;
-    const ends = await client.admin.ends(topic);
+    const ends = await client.admin.fetchOffsets(topic);
     const chosen = ends[Math.floor(random() * ends.length)];
     if (chosen === undefined) throw new ConnectionLostError(`the reply topic ${topic} has no partition yet`);
     this.#partition = { topic, partition: chosen.partition };
@@ -135,7 +135,7 @@ export class KafkaReplyInbox {
 
   /** The topic was truncated or recreated: all of its records are newer than those read before. */
   async #seekToEarliest(): Promise<void> {
-    const ends = await this.#fields.client.admin.ends(this.#partition.topic);
+    const ends = await this.#fields.client.admin.fetchOffsets(this.#partition.topic);
     this.#nextOffset = ends.find(({ partition }) => partition === this.#partition.partition)?.low ?? 0;
     this.#consumer?.seek(this.#partition, this.#nextOffset);
   }
@@ -160,7 +160,7 @@ export class KafkaReplyInbox {
   }
 }
 
-/** Temporary is only that the coordinator is unavailable, or fails during the join. */
+/** Only an unavailable coordinator, or its failure during the join, is a temporary error. */
 function isPermanent(error: unknown): boolean {
   return !(error instanceof KafkaClientError) || !['unavailable', 'unconfirmed'].includes(error.failure);
 }

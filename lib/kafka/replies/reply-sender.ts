@@ -54,7 +54,7 @@ export class ReplySender {
     const isNest = wire === 'nest' || (wire === 'auto' && isNestRequest(message.headers));
     const address: KafkaReplyAddress = { ...(target.address as LogReplyAddress), isNest };
     const found: ReplyTarget = { kind: 'address', address };
-    if (topics.known(topic) !== undefined) return found;
+    if (topics.cachedPartitionCount(topic) !== undefined) return found;
     // Without metadata the topic counts as existing; the publish of the reply then fails if it does not.
     return topics.exists(topic).then(
       (exists) => (exists ? found : missingReplyTopic(topic)),

@@ -1,7 +1,7 @@
 import { Fifo } from '../../core/runtime/fifo.js';
 import { eligibleAt, type RetryTopicTiming } from '../../driver-kit/log/retry-topic-delays.js';
 import type { FetchedRecord } from '../client/client.js';
-import { carriedHeaders } from '../records.js';
+import { headersAsSent } from '../records.js';
 
 /** The delay of a retry topic, and how far the clock of a record's producer may be ahead. */
 export type RetryTopicDelay = Omit<RetryTopicTiming, 'now'>;
@@ -50,7 +50,7 @@ export class DelayBuffer {
    */
   push(record: FetchedRecord, now: number): void {
     const { headers = {}, timestamp, value } = record;
-    const carried = { headers: carriedHeaders(headers), timestamp: Number(timestamp) };
+    const carried = { headers: headersAsSent(headers), timestamp: Number(timestamp) };
     const bytes = recordBytes + (value?.length ?? 0);
     this.#records.push({ record, eligibleAt: eligibleAt(carried, { ...this.#delay, now }), bytes });
     this.#bytes += bytes;

@@ -12,7 +12,7 @@ import { deadLetterTopic } from '../../driver-kit/log/topic-names.js';
 import type { StorkLogger } from '../../core/runtime/reporting.js';
 import type { FetchedRecord, RecordToSend } from '../client/client.js';
 import type { Producer } from '../produce/producer.js';
-import { carriedHeaders, headersToSend } from '../records.js';
+import { headersAsSent, headersToSend } from '../records.js';
 import type { RetryTopics } from '../topics/retry-topics.js';
 
 export interface RepublisherFields {
@@ -53,7 +53,7 @@ export class Republisher {
   }
 
   /**
-   * Publishes a redelivery or dead letter. Where it is too large, headers of other programs are dropped.
+   * Publishes a redelivery or dead letter. If it is too large, headers of other libraries are dropped.
    */
   async republish(source: string, delivery: Delivery, message: RepublishedMessage): Promise<void> {
     const { group, retries, patternHeader } = this.#fields;
@@ -73,12 +73,12 @@ export class Republisher {
 
   /**
    * Publishes the record unchanged, as the same attempt, to the retry topic of its remaining delay: one
-   * more hop. False where the record becomes due or its partition is revoked before a publish succeeds.
+   * more hop. False if the record becomes due or its partition is revoked before a publish succeeds.
    */
   async forwardRemainingDelay(remaining: RemainingDelay): Promise<boolean> {
     const { source, delayMs, record, dueAt, signal } = remaining;
     const { clock, random, reconnect, retries, logger, name } = this.#fields;
-    const headers = carriedHeaders(record.headers ?? {});
+    const headers = headersAsSent(record.headers ?? {});
     for (let attempt = 1; !signal.aborted && clock.now() < dueAt; attempt++) {
       const topic = retries.topicFor(source, dueAt - clock.now(), delayMs);
       try {
@@ -96,7 +96,10 @@ export class Republisher {
     return false;
   }
 
-  /** Stamps the current time: by the original one, retention could delete the record before it is read. */
+  /**
+   * The record gets the current time: by the original one, retention could delete the record before it is
+   * read.
+   */
   async #publish(
     topic: string,
     source: string,

@@ -30,7 +30,7 @@ export function managedTopicsOf(
   maxMessageBytes: number | undefined,
   targets: readonly string[],
 ): readonly ManagedTopic[] {
-  const retryTopics = [...retries.of(source)].map(([topic, delayMs]): ManagedTopic => ({
+  const retryTopics = [...retries.topicsOf(source)].map(([topic, delayMs]): ManagedTopic => ({
     topic,
     kind: 'retry topic',
     risk: 'may lose messages that wait in it',

@@ -21,7 +21,7 @@ export class RetryTopics {
   }
 
   /** Retry topics that the source topic must have, with their delays. */
-  of(source: string): ReadonlyMap<string, number> {
+  topicsOf(source: string): ReadonlyMap<string, number> {
     return new Map(
       this.#delays.topicDelaysMs.map((delayMs) => [retryTopic(source, this.#group, delayMs), delayMs]),
     );
@@ -40,7 +40,7 @@ export class RetryTopics {
   /**
    * Retry topics among `names`, also those of delays that are no longer configured: they may hold messages.
    */
-  among(names: readonly string[], sources: readonly string[]): ReadonlyMap<string, ConsumedTopic> {
+  findExisting(names: readonly string[], sources: readonly string[]): ReadonlyMap<string, ConsumedTopic> {
     return findRetryTopics(names, sources, this.#group);
   }
 }

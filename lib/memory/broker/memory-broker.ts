@@ -56,9 +56,9 @@ export class MemoryBroker {
   }
 
   /**
-   * Idempotent. `''` asks for a server-named queue.
+   * Idempotent. `''` declares a server-named queue.
    *
-   * @throws BrokerError 406 where the queue exists with other settings
+   * @throws BrokerError 406 if the queue exists with other settings
    */
   declareQueue(name: string, settings: QueueSettings = {}): MemoryQueue {
     this.#assertOpen();
@@ -104,7 +104,7 @@ export class MemoryBroker {
 
   /**
    * With `delayMs` the message is routed after that delay. The outcome is then `routed` at once, also
-   * where no queue takes the message later.
+   * if no queue takes the message later.
    */
   publish(
     exchange: string,
@@ -135,7 +135,7 @@ export class MemoryBroker {
     return this.#inboxes.open(onMessage);
   }
 
-  /** False where no client has an inbox at the address. */
+  /** False if no client has an inbox at the address. */
   deliverToInbox(address: string, message: MemoryMessage): boolean {
     return this.#inboxes.deliver(address, message);
   }
@@ -213,7 +213,7 @@ export class MemoryBroker {
     }
   }
 
-  /** Empty where the exchange does not exist. RabbitMQ drops dead letters in that case, too. */
+  /** Empty if the exchange does not exist. RabbitMQ drops dead letters in that case, too. */
   #targets({ exchange, routingKey, headers }: MemoryMessage): readonly MemoryQueue[] {
     const names =
       exchange === '' ? [routingKey] : (this.#exchanges.get(exchange)?.route(routingKey, headers) ?? []);

@@ -33,7 +33,7 @@ export class ReplyInboxes {
     };
   }
 
-  /** False where no inbox is open at the address. */
+  /** False if no inbox is open at the address. */
   deliver(address: string, message: MemoryMessage): boolean {
     const mailbox = this.#open.get(address);
     mailbox?.post(message);

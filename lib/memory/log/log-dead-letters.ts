@@ -28,8 +28,8 @@ export interface LogDeadLettersFields {
 }
 
 /**
- * The dead letters of one group in a topic in memory. Their records stay; markers say which of them are
- * settled.
+ * The dead letters of one group in a topic in memory. Their records stay; markers record which of them
+ * were replayed or discarded.
  */
 export class LogDeadLetters implements DeadLetterStore {
   readonly name: string;
@@ -39,7 +39,7 @@ export class LogDeadLetters implements DeadLetterStore {
   readonly #fields: LogDeadLettersFields;
   readonly #topic: MemoryTopic;
 
-  /** @throws StorkConfigError where no topic is named, or the dead letter topic does not exist */
+  /** @throws StorkConfigError if no topic is named, or the dead letter topic does not exist */
   constructor(fields: LogDeadLettersFields) {
     const { broker, group, location: place } = fields;
     if (place.source === undefined) {
@@ -62,9 +62,11 @@ export class LogDeadLetters implements DeadLetterStore {
   async warnings(): Promise<readonly string[]> {
     const { broker, group } = this.#fields;
     if (broker.topic(this.source) === undefined)
-      return [`the topic ${JSON.stringify(this.source)} does not exist: nothing can be replayed`];
+      return [`the topic ${JSON.stringify(this.source)} does not exist: dead letters cannot be replayed`];
     if (broker.group(group).members > 0) return [];
-    return [`the group ${JSON.stringify(group)} has no members: replayed dead letters wait`];
+    return [
+      `the group ${JSON.stringify(group)} has no members: replayed dead letters are handled when a consumer joins it`,
+    ];
   }
 
   async scan(visitor: DeadLetterVisitor, { signal }: ScanOptions): Promise<void> {
@@ -97,7 +99,7 @@ export class LogDeadLetters implements DeadLetterStore {
   /**
    * Publishes to the retry topic without delay, which only this group consumes.
    *
-   * @returns why the dead letter cannot be replayed; undefined where it was
+   * @returns why the dead letter cannot be replayed; undefined if it was
    */
   #replay({ key, value }: MemoryRecord, headers: MessageHeaders): Error | undefined {
     const { broker, group } = this.#fields;

@@ -202,7 +202,7 @@ export class LogDriver implements Driver {
   #lost(): void {
     this.#connection = undefined;
     void this.connect();
-    // Rejects only where the broker is closed.
+    // Rejects only if the broker is closed.
     this.#subscription?.reopen().catch(() => {});
   }
 

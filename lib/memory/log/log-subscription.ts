@@ -64,7 +64,7 @@ export class LogSubscription implements Subscription {
 
   resume(): void {
     this.#paused = false;
-    for (const partition of this.#partitions.values()) partition.pump();
+    for (const partition of this.#partitions.values()) partition.dispatch();
   }
 
   async stop(): Promise<void> {
@@ -122,14 +122,14 @@ export class LogSubscription implements Subscription {
    * Kept partitions continue. The sessions of revoked ones end: their records cannot be settled any more.
    */
   #assigned(assignment: readonly TopicPartition[]): void {
-    const assigned = new Set(assignment.map(nameOf));
+    const assigned = new Set(assignment.map(partitionName));
     for (const [name, partition] of this.#partitions) {
       if (assigned.has(name)) continue;
       partition.end();
       this.#partitions.delete(name);
     }
     for (const { topic, partition } of assignment) {
-      const name = nameOf({ topic, partition });
+      const name = partitionName({ topic, partition });
       if (this.#partitions.has(name)) continue;
       this.#partitions.set(name, this.#newPartition(topic, partition));
     }
@@ -157,6 +157,6 @@ export class LogSubscription implements Subscription {
   }
 }
 
-function nameOf({ topic, partition }: TopicPartition): string {
+function partitionName({ topic, partition }: TopicPartition): string {
   return `${topic}/${partition}`;
 }

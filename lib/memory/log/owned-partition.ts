@@ -39,7 +39,7 @@ export interface OwnedPartitionFields extends PartitionContext {
   readonly startOffset: number;
   /** Offsets above `startOffset` that an earlier assignment completed. */
   readonly completedBefore: readonly OffsetRange[];
-  /** False where the partition is not assigned to this member any more. */
+  /** False if the partition is not assigned to this member any more. */
   commit(offset: number, completedAbove: readonly OffsetRange[]): boolean;
   isConsuming(): boolean;
 }
@@ -68,7 +68,7 @@ export class OwnedPartition implements DeliverySource {
     fields.commit(fields.startOffset, fields.completedBefore);
     this.#stopListening = fields.broker
       .topic(fields.topic)!
-      .onAppend(() => queueMicrotask(() => this.pump()));
+      .onAppend(() => queueMicrotask(() => this.dispatch()));
   }
 
   end(): void {
@@ -78,7 +78,7 @@ export class OwnedPartition implements DeliverySource {
   }
 
   /** Delivers the available records until the sink pauses the subscription. */
-  pump(): void {
+  dispatch(): void {
     const topic = this.#fields.broker.topic(this.#fields.topic);
     while (this.#session.isActive && this.#fields.isConsuming()) {
       const records = topic?.read(this.#fields.partition, this.#position, fetchSize) ?? [];
@@ -89,7 +89,7 @@ export class OwnedPartition implements DeliverySource {
         if (this.#offsets.track(record.offset)) this.#deliverOrForward(record);
       }
       // A synchronous handler would otherwise starve the event loop.
-      if (records.length === fetchSize) return void setImmediate(() => this.pump());
+      if (records.length === fetchSize) return void setImmediate(() => this.dispatch());
     }
   }
 
@@ -140,7 +140,7 @@ export class OwnedPartition implements DeliverySource {
     const waitMs = this.#head.eligibleAt - now;
     if (waitMs <= 0) return false;
     this.#cancelTimer();
-    this.#cancelTimer = clock.setTimer(waitMs, () => this.pump());
+    this.#cancelTimer = clock.setTimer(waitMs, () => this.dispatch());
     return true;
   }
 

@@ -28,7 +28,7 @@ export class QueueDeadLetters implements DeadLetterStore {
   readonly #queue: MemoryQueue;
   readonly #keyHeader: string;
 
-  /** @throws StorkConfigError where no queue is named, or the dead letter queue does not exist */
+  /** @throws StorkConfigError if no queue is named, or the dead letter queue does not exist */
   constructor(broker: MemoryBroker, { source, from }: DeadLetterLocation, keyHeader: string) {
     if (source === undefined) {
       const expected = 'the queue whose messages were dead-lettered';
@@ -50,8 +50,8 @@ export class QueueDeadLetters implements DeadLetterStore {
   async warnings(): Promise<readonly string[]> {
     const source = this.#broker.queue(this.source);
     const named = `the queue ${JSON.stringify(this.source)}`;
-    if (source === undefined) return [`${named} does not exist: nothing can be replayed`];
-    return source.consumers === 0 ? [`${named} has no consumers: replayed dead letters wait`] : [];
+    if (source === undefined) return [`${named} does not exist: dead letters cannot be replayed`];
+    return source.consumers === 0 ? [`${named} has no consumers: replayed messages wait there`] : [];
   }
 
   async scan(visitor: DeadLetterVisitor, { signal }: ScanOptions): Promise<void> {
@@ -79,7 +79,7 @@ export class QueueDeadLetters implements DeadLetterStore {
     return 'replayed';
   }
 
-  /** @returns why the dead letter cannot be replayed; undefined where it was */
+  /** @returns why the dead letter cannot be replayed; undefined if it was */
   #replay(raw: MemoryMessage, headers: MessageHeaders): Error | undefined {
     const message = republishedMessage(raw, { to: 'dead-letter', headers });
     const outcome = this.#broker.publish('', this.source, message);

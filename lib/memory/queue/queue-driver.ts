@@ -133,8 +133,9 @@ export class QueueDriver implements Driver {
     const delay = message.delayMs === undefined ? {} : { delayMs: message.delayMs };
     const outcome = this.#publish(to, { body, headers, properties }, delay);
     const where = describeAddress(to);
-    if (outcome === 'unrouted') throw new NoRouteError(`no queue takes what was sent to ${where}`);
-    if (outcome === 'rejected') throw new PublishRejectedError(`a queue behind ${where} is full`);
+    if (outcome === 'unrouted') throw new NoRouteError(`no queue is bound for the message to ${where}`);
+    if (outcome === 'rejected')
+      throw new PublishRejectedError(`the broker rejected the message to ${where}: a queue is full`);
   }
 
   /** Exact: in memory a retry queue for every delay costs nothing. */

@@ -19,7 +19,7 @@ export interface QueueSubscriptionFields {
   readonly prefetch: number;
   readonly settings: SourceSettings;
   readonly sink: DeliverySink;
-  /** Declares the queue, its retry queues and its dead letter queue again where they were deleted. */
+  /** Declares the queue, its retry queues and its dead letter queue again if they were deleted. */
   readonly declare: () => void;
 }
 
@@ -117,7 +117,9 @@ class QueueChannel implements DeliverySource {
     const message = republishedMessage(rawOf(delivery.message), republished);
     const outcome = this.#fields.broker.publish('', target, message);
     if (outcome === 'routed') return;
-    throw new PublishUnconfirmedError(`the queue "${target}" did not take a republished message: ${outcome}`);
+    throw new PublishUnconfirmedError(
+      `the queue "${target}" did not accept a republished message: ${outcome}`,
+    );
   }
 
   #targetOf(republished: RepublishedMessage): string {

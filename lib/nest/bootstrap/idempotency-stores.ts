@@ -6,7 +6,8 @@ import type { StorkLogger } from '../../core/runtime/reporting.js';
 import { memoryIdempotencyStore } from '../../core/idempotency/memory-idempotency-store.js';
 
 /**
- * The idempotency stores of one application: those in its options, and one in memory for handlers without.
+ * The idempotency stores of one application: those in its options, and one in memory for handlers without
+ * one.
  */
 export class IdempotencyStores {
   readonly #clock: StorkClock;

@@ -10,7 +10,7 @@ import type { StorkModuleOptions } from '../stork-options.js';
 import { IdempotencyStores } from './idempotency-stores.js';
 import type { BasePolicyOptions } from '../decorators/policy-metadata.js';
 import { STORK_CLOCK, STORK_DECLARED_TRANSPORTS, STORK_OPTIONS } from '../stork.constants.js';
-import { checkModuleOptions } from '../validation/validate-module.js';
+import { validateModuleOptions } from '../validation/validate-module.js';
 
 const defaultDrainTimeoutMs = 30_000;
 const defaultStartTimeoutMs = 60_000;
@@ -113,7 +113,7 @@ export class TransportRegistry {
   }
 
   #findProblems(): ConfigProblem[] {
-    const problems = checkModuleOptions(this.#options, this.#declared);
+    const problems = validateModuleOptions(this.#options, this.#declared);
     // Nest instantiates this module's providers once for each forRoot() call in the application.
     const storkModules = [...this.#modules.values()].filter((module) =>
       [...module.providers.values()].some(({ metatype, token }) => (metatype ?? token) === TransportRegistry),

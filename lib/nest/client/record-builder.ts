@@ -60,7 +60,7 @@ export class StorkRecordBuilder<T = unknown> {
     return this.setOptions({ messageId });
   }
 
-  /** Of a request its own id, unique among the pending requests; of an event the correlation id. */
+  /** For a request, its id, unique among the pending requests; for an event, its correlation id. */
   setCorrelationId(correlationId: string): this {
     return this.setOptions({ correlationId });
   }

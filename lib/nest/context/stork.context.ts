@@ -1,6 +1,6 @@
 import { BaseRpcContext, type PacketMetadata } from '@nestjs/microservices';
 import { StorkConfigError } from '../../core/runtime/errors.js';
-import type { HandlerAttempt, Verb } from '../../core/consume/handler-attempt.js';
+import type { HandlerAttempt, HandlerDecision } from '../../core/consume/handler-attempt.js';
 import { headerNames, readText, reservedPrefix, type MessageHeaders } from '../../core/message/headers.js';
 import type { InboundMessage } from '../../core/port/message.js';
 import { maxRequestedDelayMs } from '../../core/retry/retry-policy.js';
@@ -14,9 +14,9 @@ export interface AttemptRecord {
 
 const records = new WeakMap<StorkContext, AttemptRecord>();
 
-const acknowledged: Verb = { kind: 'ack' };
-const requeued: Verb = { kind: 'requeue' };
-const rejected: Verb = { kind: 'reject' };
+const acknowledged: HandlerDecision = { kind: 'ack' };
+const requeued: HandlerDecision = { kind: 'requeue' };
+const rejected: HandlerDecision = { kind: 'reject' };
 
 /**
  * The context that a handler gets by `@Ctx()`: the metadata of the message and the calls that settle it.
@@ -119,7 +119,7 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
    * caller still gets the reply. With `delivery: 'manual'` the message is acknowledged at once, otherwise
    * when the handler has ended.
    *
-   * @returns false if the call has no effect: another verb came first, or the message is settled, or its
+   * @returns false if the call has no effect: an earlier call decided, or the message is settled, or its
    * channel or partition was lost
    */
   ack(): boolean {
@@ -137,7 +137,7 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
    *   acknowledged already.
    *
    * @param options `requeue` defaults to true
-   * @returns false if the call has no effect: another verb came first, or the message is settled, or its
+   * @returns false if the call has no effect: an earlier call decided, or the message is settled, or its
    * channel or partition was lost
    */
   nack({ requeue = true }: { readonly requeue?: boolean | undefined } = {}): boolean {
@@ -152,7 +152,7 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
    * with the delay rounded up to one that the broker has a retry queue or topic for; where the broker
    * cannot redeliver it, the message waits in process. Without `delayMs` the handler's retry policy
    * applies.
-   * @returns false if the call has no effect: another verb came first, or the message is settled, or its
+   * @returns false if the call has no effect: an earlier call decided, or the message is settled, or its
    * channel or partition was lost
    * @throws StorkConfigError if `delayMs` is not an integer in that range
    */
@@ -172,7 +172,7 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
    * gets an error.
    *
    * @param reason error message of the dead letter and of the caller's error
-   * @returns false if the call has no effect: another verb came first, or the message is settled, or its
+   * @returns false if the call has no effect: an earlier call decided, or the message is settled, or its
    * channel or partition was lost
    */
   deadLetter(reason: string): boolean {

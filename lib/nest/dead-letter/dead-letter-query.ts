@@ -1,7 +1,7 @@
 import { maxWindow } from '../../core/port/dead-letter-store.js';
 import type { ConfigProblem } from '../../core/runtime/errors.js';
 import {
-  checkOptions,
+  validateOptions,
   Integer,
   isFunction,
   isRecord,
@@ -60,6 +60,6 @@ class DeadLetterQuerySchema {
 }
 
 /** Refuses unknown fields: a misspelt filter would match every dead letter. */
-export function checkDeadLetterQuery(given: unknown): ConfigProblem[] {
-  return checkOptions(DeadLetterQuerySchema, given, 'query');
+export function validateDeadLetterQuery(given: unknown): ConfigProblem[] {
+  return validateOptions(DeadLetterQuerySchema, given, 'query');
 }

@@ -13,7 +13,7 @@ import {
   type DeadLetterReport,
 } from '../../core/dead-letter/admin/dead-letter-operations.js';
 import { printable } from '../../core/message/text.js';
-import { checkDeadLetterQuery } from './dead-letter-query.js';
+import { validateDeadLetterQuery } from './dead-letter-query.js';
 import { TransportRegistry } from '../bootstrap/transport-registry.js';
 
 /** Which dead letters a call applies to, and where they are stored. @publicApi */
@@ -40,7 +40,7 @@ export interface DeadLetterQuery extends DeadLetterFilter {
    * @defaultValue 20 on RabbitMQ 4, none before
    */
   readonly deliveryLimit?: number | undefined;
-  /** Cancels the call. Dead letters that were replayed or discarded by then stay so. */
+  /** Cancels the call. It does not undo the replays and discards that are complete by then. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -52,7 +52,7 @@ export interface DeadLetterListQuery extends DeadLetterQuery {
 
 /** Query of `DeadLetterService.discard()`. @publicApi */
 export interface DeadLetterDiscardQuery extends DeadLetterQuery {
-  /** True: the call changes nothing, and the report tells what it would change. @defaultValue true */
+  /** True: the call changes nothing, and the report counts what it would change. @defaultValue true */
   readonly dryRun?: boolean | undefined;
   /** Maximum number of dead letters to process. @defaultValue all that are stored when the call starts */
   readonly max?: number | undefined;
@@ -96,7 +96,7 @@ const defaultMaxReplays = 3;
  * - `NoRouteError` if a topic was deleted
  * - `PublishUnconfirmedError` if the outcome of the last transaction is unknown.
  *
- * Dead letters that were replayed or discarded before a rejection stay so.
+ * A rejection does not undo the replays and discards that were complete before it.
  *
  * @publicApi
  */
@@ -140,7 +140,7 @@ export class DeadLetterService {
   }
 
   async #withStore<T>(query: DeadLetterQuery, operation: (store: DeadLetterStore) => Promise<T>): Promise<T> {
-    const problems = checkDeadLetterQuery(query);
+    const problems = validateDeadLetterQuery(query);
     if (problems.length > 0) throw new StorkConfigError(problems);
     const { source, from, deliveryLimit, signal } = query;
     signal?.throwIfAborted();

@@ -2,7 +2,7 @@ import { Reflector } from '@nestjs/core';
 import type { DeliveryOrder } from '../../core/port/driver.js';
 import type { DeliveryMode } from '../../core/port/delivery.js';
 import type { ConfigProblem } from '../../core/runtime/errors.js';
-import { checkOptions, Integer, OneOf, Text } from '../validation/validate-options.js';
+import { validateOptions, Integer, OneOf, Text } from '../validation/validate-options.js';
 
 /**
  * Options of `@Consume()`. Handlers that read the same queue or topic must use the same `order` and
@@ -96,8 +96,8 @@ class ConsumeSchema {
 }
 
 /** @param target the decorated method, as error texts name it */
-export function checkConsume(given: unknown, target: string): ConfigProblem[] {
-  return checkOptions(ConsumeSchema, given, '').map(({ name, ...problem }) => ({
+export function validateConsumeOptions(given: unknown, target: string): ConfigProblem[] {
+  return validateOptions(ConsumeSchema, given, '').map(({ name, ...problem }) => ({
     name: name === '' ? `@Consume() of ${target}` : `@Consume({ ${name.slice(1)} }) of ${target}`,
     ...problem,
   }));

@@ -1,7 +1,7 @@
 import { Reflector } from '@nestjs/core';
 import type { DeadLetterOptions } from '../../core/dead-letter/dead-letter-options.js';
 import type { ConfigProblem } from '../../core/runtime/errors.js';
-import { checkOptions, isFunction, OptionalMatching, Text } from '../validation/validate-options.js';
+import { validateOptions, isFunction, OptionalMatching, Text } from '../validation/validate-options.js';
 
 const DeadLetterMetadata = Reflector.createDecorator<DeadLetterOptions>();
 
@@ -38,6 +38,6 @@ class DeadLetterSchema {
   onDeadLetter?: unknown;
 }
 
-export function checkDeadLetter(given: unknown, path: string): ConfigProblem[] {
-  return checkOptions(DeadLetterSchema, given, path);
+export function validateDeadLetterOptions(given: unknown, path: string): ConfigProblem[] {
+  return validateOptions(DeadLetterSchema, given, path);
 }

@@ -6,7 +6,7 @@ import type { IdempotencyStore } from '../../core/idempotency/idempotency-store.
 import { printable } from '../../core/message/text.js';
 import type { StorkContext } from '../context/stork.context.js';
 import {
-  checkOptions,
+  validateOptions,
   Integer,
   isFunction,
   isRecord,
@@ -82,19 +82,19 @@ class IdempotencySchema extends TimesSchema {
   store?: unknown;
 }
 
-export function checkIdempotent(given: unknown, path: string): ConfigProblem[] {
-  return checkOptions(IdempotentSchema, given, path);
+export function validateIdempotentOptions(given: unknown, path: string): ConfigProblem[] {
+  return validateOptions(IdempotentSchema, given, path);
 }
 
 /** Validates the `idempotency` option of the module or of a transport. */
-export function checkIdempotency(given: unknown, path: string): ConfigProblem[] {
-  const problems = checkOptions(IdempotencySchema, given, path);
+export function validateIdempotencyOptions(given: unknown, path: string): ConfigProblem[] {
+  const problems = validateOptions(IdempotencySchema, given, path);
   const store = isRecord(given) ? given['store'] : undefined;
   if (store === undefined) return problems;
-  return [...problems, ...checkStore(store, `${path}.store`)];
+  return [...problems, ...validateStore(store, `${path}.store`)];
 }
 
-function checkStore(store: unknown, path: string): readonly ConfigProblem[] {
+function validateStore(store: unknown, path: string): readonly ConfigProblem[] {
   if (isStore(store)) return store.validate?.(path) ?? [];
   return [
     { name: path, expected: 'a store with begin, renew, complete and release', given: printable(store) },

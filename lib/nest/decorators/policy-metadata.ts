@@ -4,14 +4,18 @@ import type { DeadLetterOptions } from '../../core/dead-letter/dead-letter-optio
 import type { ConfigProblem } from '../../core/runtime/errors.js';
 import type { IdempotencyTimes } from '../../core/idempotency/idempotency-options.js';
 import type { RetryOptions } from '../../core/retry/retry-options.js';
-import { checkDeadLetter, deadLetterMetadataKey } from './dead-letter.decorator.js';
-import { checkIdempotent, idempotentMetadataKey, type IdempotentOptions } from './idempotent.decorator.js';
+import { validateDeadLetterOptions, deadLetterMetadataKey } from './dead-letter.decorator.js';
+import {
+  validateIdempotentOptions,
+  idempotentMetadataKey,
+  type IdempotentOptions,
+} from './idempotent.decorator.js';
 import {
   DeadLetterInterceptor,
   IdempotencyInterceptor,
   RetryInterceptor,
 } from '../interceptors/policy.interceptors.js';
-import { checkRetry, retryMetadataKey } from './retry.decorator.js';
+import { validateRetryOptions, retryMetadataKey } from './retry.decorator.js';
 
 /** Options that one decorator or interceptor gives for a policy, before validation. */
 export interface Layer<Options> {
@@ -122,11 +126,16 @@ export function joinLayers(...all: readonly PolicyLayers[]): PolicyLayers {
   };
 }
 
-export function checkLayers({ retry, deadLetter, idempotency, unresolved }: PolicyLayers): ConfigProblem[] {
+export function validateLayers({
+  retry,
+  deadLetter,
+  idempotency,
+  unresolved,
+}: PolicyLayers): ConfigProblem[] {
   return [
-    ...retry.flatMap((layer) => problemsOf(layer, checkRetry)),
-    ...deadLetter.flatMap((layer) => problemsOf(layer, checkDeadLetter)),
-    ...idempotency.flatMap((layer) => problemsOf(layer, checkIdempotent)),
+    ...retry.flatMap((layer) => problemsOf(layer, validateRetryOptions)),
+    ...deadLetter.flatMap((layer) => problemsOf(layer, validateDeadLetterOptions)),
+    ...idempotency.flatMap((layer) => problemsOf(layer, validateIdempotentOptions)),
     ...unresolved.map(({ decoration, target, options }) => ({
       name: `${decoration}(${(options as Type).name}) of ${target}`,
       expected:
@@ -137,14 +146,14 @@ export function checkLayers({ retry, deadLetter, idempotency, unresolved }: Poli
 }
 
 /**
- * Leaves invalid options out: `checkLayers` reports them, and nothing derived from them may add a second
+ * Omits invalid options: `validateLayers` reports them, and nothing derived from them may add a second
  * problem.
  */
 export function validOptions({ retry, deadLetter, idempotency }: PolicyLayers): BoundPolicyOptions {
   return {
-    retry: onlyValid(retry, checkRetry),
-    deadLetter: onlyValid(deadLetter, checkDeadLetter),
-    idempotency: onlyValid(idempotency, checkIdempotent),
+    retry: onlyValid(retry, validateRetryOptions),
+    deadLetter: onlyValid(deadLetter, validateDeadLetterOptions),
+    idempotency: onlyValid(idempotency, validateIdempotentOptions),
   };
 }
 

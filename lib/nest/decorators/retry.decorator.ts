@@ -2,7 +2,7 @@ import { Reflector } from '@nestjs/core';
 import type { ConfigProblem } from '../../core/runtime/errors.js';
 import type { RetryOptions } from '../../core/retry/retry-options.js';
 import {
-  checkOptions,
+  validateOptions,
   Integer,
   isFunction,
   OneOf,
@@ -40,7 +40,7 @@ const maxRedeliveryDelayMs = 28 * 24 * 60 * 60 * 1_000;
 const isFunctions = (value: unknown): boolean => Array.isArray(value) && value.every(isFunction);
 const isDelay = (value: unknown): boolean =>
   Number.isInteger(value) && (value as number) >= 1 && (value as number) <= maxRedeliveryDelayMs;
-const matchers = 'a list of error classes and of functions that tell whether an error matches';
+const matchers = 'a list of error classes and of predicates';
 
 class RetrySchema {
   @Integer(0, 100_000)
@@ -70,6 +70,6 @@ class RetrySchema {
   redeliverDelaysMs?: unknown;
 }
 
-export function checkRetry(given: unknown, path: string): ConfigProblem[] {
-  return checkOptions(RetrySchema, given, path);
+export function validateRetryOptions(given: unknown, path: string): ConfigProblem[] {
+  return validateOptions(RetrySchema, given, path);
 }

@@ -6,7 +6,7 @@ import { consumeMetadataKey } from './consume.decorator.js';
 import { policyLayersOf } from './policy-metadata.js';
 import { namesOfVia } from './via.decorator.js';
 
-/** Nest looks for message handlers in controllers, not in providers. */
+/** Nest registers the message handlers of controllers, not those of providers. */
 export type ClassRole = 'controller' | 'provider';
 
 const expected = 'a handler: a method of a controller with @EventPattern() or @MessagePattern()';

@@ -8,7 +8,7 @@ const guardRefusal = 'Forbidden resource';
 /** Message by which Nest's default exception filter replaces any error that is not an `RpcException`. */
 const maskedMessage = 'Internal server error';
 /**
- * 4xx statuses that a later attempt may not meet: 408 Request Timeout, 425 Too Early, 429 Too Many
+ * 4xx statuses after which a later attempt may succeed: 408 Request Timeout, 425 Too Early, 429 Too Many
  * Requests.
  */
 const transientStatuses = new Set([408, 425, 429]);
@@ -90,7 +90,7 @@ function detailsOf(error: unknown): unknown {
   return propertyOf(error instanceof RpcException ? error.getError() : error, 'details');
 }
 
-/** An `RpcException` and most 4xx statuses are deliberate answers: another attempt would give the same. */
+/** An `RpcException` and most 4xx statuses are deliberate error replies: a retry would give the same. */
 function isRetryable(error: unknown): boolean {
   if (error instanceof RpcException) return false;
   if (!(error instanceof HttpException)) return true;

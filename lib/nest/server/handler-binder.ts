@@ -7,12 +7,12 @@ import type { IdempotencyStore } from '../../core/idempotency/idempotency-store.
 import { resolveIdempotency, type IdempotencyPolicy } from '../../core/idempotency/idempotency-options.js';
 import { patternFromRegExp, patternFromString, type Pattern } from '../../core/message/pattern.js';
 import { resolveRetry } from '../../core/retry/retry-options.js';
-import { checkConsume } from '../decorators/consume.decorator.js';
+import { validateConsumeOptions } from '../decorators/consume.decorator.js';
 import type { DecoratedMethod, NestBinding } from './handler-explorer.js';
 import type { StorkContext } from '../context/stork.context.js';
 import type { IdempotentOptions } from '../decorators/idempotent.decorator.js';
 import {
-  checkLayers,
+  validateLayers,
   validOptions,
   type BasePolicyOptions,
   type BoundPolicyOptions,
@@ -28,8 +28,8 @@ export interface BoundMethod {
 }
 
 /**
- * Groups the patterns of each method: Nest binds every pattern separately. Skips methods of foreign
- * transports.
+ * Groups the patterns of each method: Nest binds every pattern separately. Skips methods of other
+ * libraries' transports.
  */
 export function groupByMethod(
   joined: readonly { readonly method: DecoratedMethod; readonly binding: NestBinding }[],
@@ -54,7 +54,10 @@ function toPattern(pattern: unknown, normalize: (pattern: unknown) => string): P
 }
 
 /** Problems of the decorators and conflicts between handlers. */
-export function checkMethods(methods: readonly BoundMethod[], registry: TransportRegistry): ConfigProblem[] {
+export function validateMethods(
+  methods: readonly BoundMethod[],
+  registry: TransportRegistry,
+): ConfigProblem[] {
   return [
     ...methods.flatMap(({ method }) => validateConsume(method)),
     ...validatePolicies(methods),
@@ -95,7 +98,7 @@ export function toHandler(
 ): Handler {
   const own = validOptions(method.policies);
   const { base, global } = defaults;
-  // Invalid options are reported by `checkMethods`; applying them would report the same mistake again.
+  // Invalid options are reported by `validateMethods`; applying them would report the same mistake again.
   const consume = validateConsume(method).length > 0 ? undefined : method.consume;
   const retry = resolveRetry(...base.retry, ...global.retry, ...own.retry);
   const handler: Handler = {
@@ -128,12 +131,12 @@ function idempotencyOf(
 
 /** Reports a problem of a class decorator once, not for each of its methods. */
 function validatePolicies(methods: readonly BoundMethod[]): ConfigProblem[] {
-  const found = methods.flatMap(({ method }) => checkLayers(method.policies));
+  const found = methods.flatMap(({ method }) => validateLayers(method.policies));
   return [...new Map(found.map((problem) => [`${problem.name} ${problem.given}`, problem])).values()];
 }
 
 function validateConsume({ consume, name }: DecoratedMethod): ConfigProblem[] {
-  return consume === undefined ? [] : checkConsume(consume, name);
+  return consume === undefined ? [] : validateConsumeOptions(consume, name);
 }
 
 function unknownTransports(methods: readonly BoundMethod[], registry: TransportRegistry): ConfigProblem[] {
@@ -183,7 +186,7 @@ function duplicateMessagePatterns(
           return {
             name: `@MessagePattern(${JSON.stringify(text)}) of ${method.name}`,
             expected: `one message handler for a pattern on the transport ${JSON.stringify(name)}`,
-            given: `${other} answers it too`,
+            given: `${other} handles it too`,
           };
         }),
       );

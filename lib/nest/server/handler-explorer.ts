@@ -20,14 +20,14 @@ export interface DecoratedMethod {
   readonly id: string;
   /** `<Class>.<method>`, for logs and error texts. */
   readonly name: string;
-  /** The names in `via()` or `@Via()`; undefined where neither is used. */
+  /** The names in `via()` or `@Via()`; undefined if neither is used. */
   readonly transports: readonly string[] | undefined;
   /** The options of `@Consume()`, not validated. */
   readonly consume: ConsumeOptions | undefined;
   /** Policies of the class, then of the method. */
   readonly policies: PolicyLayers;
   /**
-   * True where the pattern decorator names a transport of Nest or of another library, e.g.
+   * True if the pattern decorator names a transport of Nest or of another library, e.g.
    * `Transport.TCP`.
    */
   readonly isForeign: boolean;
@@ -44,7 +44,7 @@ export interface NestBinding {
 /**
  * Matches Nest's `addHandler` calls to controller methods. The join key is the `extras` object: Nest
  * passes the same object that the method's metadata holds. Controllers that inherit a method share that
- * object; they are told apart by order, because the discovery service and Nest's listener walk modules and
+ * object; they are distinguished by order, because the discovery service and Nest's listener walk modules and
  * controllers in the same order.
  */
 @Injectable()
@@ -112,7 +112,7 @@ export class HandlerExplorer {
   }
 }
 
-/** Without duplicates. Leaves out factories and values: their wrappers hold no class with metadata. */
+/** Without duplicates. Omits factories and values: their wrappers hold no class with metadata. */
 function classesOf(wrappers: readonly InstanceWrapper[]): readonly Type[] {
   const classes = wrappers.filter(({ isNotMetatype }) => !isNotMetatype).map(({ metatype }) => metatype);
   return [...new Set(classes)] as Type[];

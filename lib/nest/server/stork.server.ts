@@ -8,7 +8,7 @@ import { StorkConfigError, type ConfigProblem } from '../../core/runtime/errors.
 import type { Handler } from '../../core/consume/handler.js';
 import { injectsClient } from '../client/client-injection.js';
 import {
-  checkMethods,
+  validateMethods,
   groupByMethod,
   methodsOn,
   toHandler,
@@ -18,7 +18,7 @@ import {
 import { recordOriginalErrors } from './error-recorder.js';
 import { HandlerExplorer, type NestBinding } from './handler-explorer.js';
 import {
-  checkLayers,
+  validateLayers,
   layersOfInterceptors,
   validOptions,
   type BoundPolicyOptions,
@@ -174,8 +174,8 @@ export class StorkServer extends Server implements CustomTransportStrategy {
       this.normalizePattern(pattern as never),
     );
     const problems: ConfigProblem[] = [
-      ...checkMethods(methods, this.#registry),
-      ...checkLayers(globalLayers),
+      ...validateMethods(methods, this.#registry),
+      ...validateLayers(globalLayers),
     ];
     const global = validOptions(globalLayers);
     for (const [name, transport] of this.#registry.all()) {

@@ -2,13 +2,13 @@ import { Allow } from 'class-validator';
 import { builtInCodecs, Codecs, type MessageCodec } from '../../core/message/codec.js';
 import type { ConfigProblem } from '../../core/runtime/errors.js';
 import { printable } from '../../core/message/text.js';
-import { checkDeadLetter } from '../decorators/dead-letter.decorator.js';
-import { checkIdempotency } from '../decorators/idempotent.decorator.js';
+import { validateDeadLetterOptions } from '../decorators/dead-letter.decorator.js';
+import { validateIdempotencyOptions } from '../decorators/idempotent.decorator.js';
 import type { CommonTransportOptions } from '../transport-options.js';
-import { checkRetry } from '../decorators/retry.decorator.js';
+import { validateRetryOptions } from '../decorators/retry.decorator.js';
 import { isTransportDefinition } from '../bootstrap/transport-definition.js';
 import {
-  checkOptions,
+  validateOptions,
   codecs,
   Integer,
   isCodec,
@@ -41,9 +41,12 @@ class ModuleSchema {
 }
 
 /** Every problem of the options of the module and its transports. */
-export function checkModuleOptions(options: unknown, declaredTransports: readonly string[]): ConfigProblem[] {
-  const problems = checkOptions(ModuleSchema, options, 'StorkModule');
-  if (isRecord(options)) problems.push(...checkPolicies(options, 'StorkModule'));
+export function validateModuleOptions(
+  options: unknown,
+  declaredTransports: readonly string[],
+): ConfigProblem[] {
+  const problems = validateOptions(ModuleSchema, options, 'StorkModule');
+  if (isRecord(options)) problems.push(...validatePolicyOptions(options, 'StorkModule'));
   const transports = isRecord(options) && isRecord(options['transports']) ? options['transports'] : {};
   for (const [name, definition] of Object.entries(transports)) {
     if (!/^[\w.-]+$/.test(name)) {
@@ -55,9 +58,9 @@ export function checkModuleOptions(options: unknown, declaredTransports: readonl
     }
     if (!isTransportDefinition(definition)) continue;
     const found = [...definition.validate(`transports.${name}`)];
-    found.push(...checkPolicies(definition.common, `transports.${name}`));
+    found.push(...validatePolicyOptions(definition.common, `transports.${name}`));
     problems.push(...found);
-    if (found.length === 0) problems.push(...checkContentType(name, definition.common, options));
+    if (found.length === 0) problems.push(...validateContentType(name, definition.common, options));
   }
   const given = Object.keys(transports).toSorted().join(', ');
   const declared = declaredTransports.toSorted().join(', ');
@@ -67,15 +70,15 @@ export function checkModuleOptions(options: unknown, declaredTransports: readonl
   return problems;
 }
 
-function checkPolicies(
+function validatePolicyOptions(
   given: { readonly retry?: unknown; readonly deadLetter?: unknown; readonly idempotency?: unknown },
   path: string,
 ): ConfigProblem[] {
   const { retry, deadLetter, idempotency } = given;
   return [
-    ...(retry === undefined ? [] : checkRetry(retry, `${path}.retry`)),
-    ...(deadLetter === undefined ? [] : checkDeadLetter(deadLetter, `${path}.deadLetter`)),
-    ...(idempotency === undefined ? [] : checkIdempotency(idempotency, `${path}.idempotency`)),
+    ...(retry === undefined ? [] : validateRetryOptions(retry, `${path}.retry`)),
+    ...(deadLetter === undefined ? [] : validateDeadLetterOptions(deadLetter, `${path}.deadLetter`)),
+    ...(idempotency === undefined ? [] : validateIdempotencyOptions(idempotency, `${path}.idempotency`)),
   ];
 }
 
@@ -83,7 +86,11 @@ function checkPolicies(
  * Without a codec for the default content type, every message without a content type of its own would
  * fail.
  */
-function checkContentType(name: string, common: CommonTransportOptions, options: unknown): ConfigProblem[] {
+function validateContentType(
+  name: string,
+  common: CommonTransportOptions,
+  options: unknown,
+): ConfigProblem[] {
   const { defaultContentType, codecs: transportCodecs = [] } = common;
   const moduleCodecs = (options as { codecs?: unknown }).codecs;
   if (defaultContentType === undefined) return [];
@@ -92,7 +99,7 @@ function checkContentType(name: string, common: CommonTransportOptions, options:
     [...builtInCodecs, ...((moduleCodecs as MessageCodec[] | undefined) ?? []), ...transportCodecs],
     defaultContentType,
   );
-  if (known.knows(defaultContentType) !== undefined) return [];
+  if (known.codecFor(defaultContentType) !== undefined) return [];
   const expected = 'the content type of a codec';
   return [{ name: `transports.${name}.defaultContentType`, expected, given: printable(defaultContentType) }];
 }

@@ -24,7 +24,7 @@ type Schema = new () => object;
 const secretNames = /password|secret|token|sasl/i;
 
 /** Every problem of `given`, unknown options included. */
-export function checkOptions(schema: Schema, given: unknown, path: string): ConfigProblem[] {
+export function validateOptions(schema: Schema, given: unknown, path: string): ConfigProblem[] {
   if (typeof given !== 'object' || given === null || Array.isArray(given)) {
     return [{ name: path, expected: 'an object of options', given: printable(given) }];
   }

@@ -64,7 +64,7 @@ export class SupervisedChannel {
     return this.#started.promise;
   }
 
-  /** Closes the channel so that it is opened anew. @param channel may still be in setup */
+  /** Closes the channel, which is then reopened. @param channel may still be in setup */
   async restart(channel: ConfirmChannel): Promise<void> {
     await this.#closeQuietly(channel);
   }

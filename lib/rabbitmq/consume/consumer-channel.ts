@@ -150,8 +150,9 @@ export class ConsumerChannel implements DeliverySource {
   }
 
   /**
-   * AMQP does not confirm acks, and a lost ack would redeliver the message. A passive declare of the queue
-   * is answered after the acks before it. All deliveries of one turn share one declare.
+   * AMQP does not confirm acks, and a lost ack would redeliver the message. A passive declare of the queue is
+   * answered after the acks before it; on a quorum queue this holds because `at-most-once` limits the
+   * prefetch to `quorumSettleWindow`. All deliveries of one turn share one declare.
    */
   async ackEarly(delivery: Delivery): Promise<void> {
     this.ack(delivery);

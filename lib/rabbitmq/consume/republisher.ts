@@ -50,7 +50,7 @@ export class Republisher {
 
   async #recover(publication: Publication, republished: RepublishedMessage, error: unknown): Promise<void> {
     const { channel, publisher, queue } = this.#fields;
-    // Other clients can send headers that amqplib cannot encode: only the body and stork's headers go out.
+    // Other clients can send headers that amqplib cannot encode: only the body and stork's headers are sent.
     if (isEncodingError(error))
       return publisher.publish({ ...publication, options: minimalProperties(republished) });
     if (!(error instanceof NoRouteError)) throw error;

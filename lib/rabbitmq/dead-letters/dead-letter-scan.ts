@@ -24,7 +24,7 @@ export interface DeadLetterScanFields extends ScanOptions {
   readonly source: string;
   /** Messages in the queue when the scan starts. */
   readonly total: number;
-  /** Delivery limit of the queue, after which it drops a message; undefined where it has none. */
+  /** Delivery limit of the queue, after which it drops a message; undefined if it has none. */
   readonly deliveryLimit: number | undefined;
   readonly visitor: DeadLetterVisitor;
   readonly keyHeader: string;
@@ -182,7 +182,7 @@ export class DeadLetterScan {
 const notRequeued =
   'the broker did not requeue the browsed messages in time; completed actions are final, start the command again';
 
-/** Decrements the count of `id`; false where it is zero. */
+/** Decrements the count of `id`; false if it is zero. */
 function takeOne(counts: Map<string, number>, id: string): boolean {
   const count = counts.get(id) ?? 0;
   if (count > 1) counts.set(id, count - 1);

@@ -55,7 +55,7 @@ export class QueueDeadLetterStore implements DeadLetterStore {
     this.source = fields.source;
   }
 
-  /** Connects. Closes the store and rejects where the dead letter queue does not exist. */
+  /** Connects. Closes the store and rejects if the dead letter queue does not exist. */
   async open(): Promise<void> {
     const timeout = new AbortController();
     const cancel = this.#fields.clock.setTimer(connectTimeoutMs, () => timeout.abort());
@@ -131,7 +131,7 @@ export class QueueDeadLetterStore implements DeadLetterStore {
     await scan.run();
   }
 
-  /** Delivery limit after which the queue drops a message; undefined where it has none. Looked up once. */
+  /** Delivery limit after which the queue drops a message; undefined if it has none. Looked up once. */
   #deliveryLimit(): Promise<number | undefined> {
     this.#deliveryLimitLookup ??= this.#findDeliveryLimit().catch((error: unknown) => {
       this.#deliveryLimitLookup = undefined;

@@ -21,9 +21,9 @@ const maxBufferedBytes = 64 * 1024 * 1024;
  * large as possible.
  */
 const maxBoundedConsumers = 24;
-/** How long the channel waits for a delivery before it asks the broker whether the queue is empty. */
+/** How long the channel waits for a delivery before it checks whether the queue is empty. */
 const idleMs = 1_000;
-/** How often the queue may have messages and deliver none. */
+/** Consecutive checks that may find messages in the queue while none is delivered. */
 const maxIdleChecks = 10;
 /**
  * Requeued messages appear in the queue a moment after the channel has closed, on a busy broker seconds
@@ -51,7 +51,7 @@ interface Window {
   readonly size: number;
   /** Delivered and not acknowledged. */
   unsettled: number;
-  /** Unsettled messages that stay so until the channel closes. */
+  /** Messages that remain unsettled until the channel closes. */
   kept: number;
 }
 

@@ -29,7 +29,7 @@ export interface BrowseOptions {
   readonly signal: AbortSignal;
 }
 
-export interface WorkOptions extends BrowseOptions {
+export interface ReplayDiscardOptions extends BrowseOptions {
   readonly dryRun: boolean;
   /** Maximum number of dead letters to replay or discard. */
   readonly max: number;
@@ -42,7 +42,7 @@ export interface WorkOptions extends BrowseOptions {
   readonly onProgress: (progress: DeadLetterProgress) => void;
 }
 
-export interface ReplayOptions extends WorkOptions {
+export interface ReplayOptions extends ReplayDiscardOptions {
   /**
    * A dead letter that was replayed this often is skipped: a message that always fails would be replayed
    * forever.
@@ -77,12 +77,13 @@ export async function countDeadLetters(
 }
 
 /**
- * Sends dead letters back to the queue or group that failed them; see `DeadLetterAction`. Rejects if the
- * scan does; the dead letters reported to `onProgress` by then are replayed.
+ * Sends dead letters back to the queue or consumer group in which they failed; see `DeadLetterAction`.
+ * Rejects if the scan does; the dead letters reported to `onProgress` by then are replayed.
  */
 export function replayDeadLetters(store: DeadLetterStore, options: ReplayOptions): Promise<DeadLetterReport> {
   return apply(store, options, (deadLetter, stored) => {
-    if (deadLetter.source === undefined) return { why: 'it does not say which queue or topic failed it' };
+    if (deadLetter.source === undefined)
+      return { why: 'its headers do not name the queue or topic in which it failed' };
     if (deadLetter.replays >= options.maxReplays)
       return {
         why: `it was replayed ${deadLetter.replays} times already, maxReplays allows ${options.maxReplays}`,
@@ -95,7 +96,10 @@ export function replayDeadLetters(store: DeadLetterStore, options: ReplayOptions
  * Discards dead letters. Rejects if the scan does; the dead letters reported to `onProgress` by then are
  * discarded.
  */
-export function discardDeadLetters(store: DeadLetterStore, options: WorkOptions): Promise<DeadLetterReport> {
+export function discardDeadLetters(
+  store: DeadLetterStore,
+  options: ReplayDiscardOptions,
+): Promise<DeadLetterReport> {
   return apply(store, options, () => 'discard');
 }
 
@@ -108,7 +112,7 @@ type Decision = Exclude<DeadLetterAction, 'keep' | 'stop'> | { readonly why: str
  */
 async function apply(
   store: DeadLetterStore,
-  options: WorkOptions,
+  options: ReplayDiscardOptions,
   decide: (deadLetter: DeadLetterRecord, stored: StoredDeadLetter) => Decision,
 ): Promise<DeadLetterReport> {
   const { filter, dryRun, max, clock, signal, window = store.defaultWindow } = options;

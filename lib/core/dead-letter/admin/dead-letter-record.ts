@@ -46,7 +46,7 @@ export interface DeadLetterRecord {
   /** Number of earlier replays. */
   readonly replays: number;
   readonly error: DeadLetterErrorInfo | undefined;
-  /** Consumer that failed it: `<hostname>/<pid>/<transport>`. */
+  /** Consumer in which it failed: `<hostname>/<pid>/<transport>`. */
   readonly consumer: string | undefined;
   readonly contentType: string | undefined;
   /** Timestamp of the message, set by its sender. */

@@ -43,7 +43,7 @@ export function deadLettered(
 
 /**
  * Whether a message is dead-lettered into a queue that it was dead-lettered from before, without a
- * rejection by a consumer since. RabbitMQ drops such a message; here it would cycle without end inside
+ * rejection by a consumer since. RabbitMQ drops such a message; here it would cycle forever inside
  * one call.
  */
 export function isDeadLetterCycle(headers: MessageHeaders, queue: string): boolean {

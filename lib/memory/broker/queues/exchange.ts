@@ -47,7 +47,7 @@ export class Exchange {
     this.#bindings = this.#bindings.filter((binding) => binding.queue !== queue);
   }
 
-  /** Names of the matching queues, each once, also where several of its bindings match. */
+  /** Names of the matching queues, each once, also if several of its bindings match. */
   route(routingKey: string, headers: MessageHeaders): ReadonlySet<string> {
     const matching = this.#bindings.filter((binding) => this.#matches(binding, routingKey, headers));
     return new Set(matching.map((binding) => binding.queue));

@@ -64,7 +64,7 @@ export class MemoryQueue {
     return this.#ready.messages();
   }
 
-  /** Removes a ready message. False where the queue does not hold it or a consumer has it. */
+  /** Removes a ready message. False if the queue does not hold it or a consumer has it. */
   remove(message: MemoryMessage): boolean {
     return this.#ready.remove(message);
   }
@@ -159,7 +159,7 @@ export class MemoryQueue {
 
   #assignFirst(): boolean {
     if (this.#ready.length === 0) return false;
-    const index = this.#consumers.findIndex((consumer) => consumer.hasRoom);
+    const index = this.#consumers.findIndex((consumer) => consumer.hasCapacity);
     if (index < 0) return false;
     const [consumer] = this.#consumers.splice(index, 1);
     this.#consumers.push(consumer!);

@@ -49,14 +49,14 @@ export class AttachedConsumer implements QueueConsumer {
   #lastTag = 0;
   #state: 'active' | 'cancelled' | 'closed' = 'active';
 
-  constructor(queueName: string, options: ConsumeOptions, home: ConsumerCallbacks) {
+  constructor(queueName: string, options: ConsumeOptions, callbacks: ConsumerCallbacks) {
     this.#queueName = queueName;
     this.#options = options;
-    this.#callbacks = home;
+    this.#callbacks = callbacks;
     this.#outbox = new Mailbox((tag) => this.#deliver(tag));
   }
 
-  get hasRoom(): boolean {
+  get hasCapacity(): boolean {
     const { prefetch } = this.#options;
     return this.#state === 'active' && (prefetch === 0 || this.#unacked.size < prefetch);
   }

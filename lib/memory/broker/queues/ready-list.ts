@@ -31,10 +31,10 @@ export class ReadyList {
     let low = this.#start;
     let high = this.#entries.length;
     // Most entries go to the end; comparing with the last one avoids the search.
-    if (high > low && goesBefore(this.#entries[high - 1]!, entry)) low = high;
+    if (high > low && precedes(this.#entries[high - 1]!, entry)) low = high;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if (goesBefore(this.#entries[middle]!, entry)) low = middle + 1;
+      if (precedes(this.#entries[middle]!, entry)) low = middle + 1;
       else high = middle;
     }
     this.#entries.splice(low, 0, entry);
@@ -68,6 +68,6 @@ export class ReadyList {
   }
 }
 
-function goesBefore(a: QueueEntry, b: QueueEntry): boolean {
+function precedes(a: QueueEntry, b: QueueEntry): boolean {
   return a.priority === b.priority ? a.sequence < b.sequence : a.priority > b.priority;
 }

@@ -118,7 +118,7 @@ export class ConsumerGroup {
   }
 
   /**
-   * Rebalances after a topic was created, got partitions or was deleted, where a member subscribes to it.
+   * Rebalances after a topic was created, got partitions or was deleted, if a member subscribes to it.
    */
   topicChanged(topic: string): Promise<void> {
     if (this.#host.topic(topic) === undefined) this.#offsets.delete(topic);
@@ -126,7 +126,7 @@ export class ConsumerGroup {
     return isSubscribed || this.#owners.has(topic) ? this.#rebalance() : Promise.resolve();
   }
 
-  /** Removes all members without notice. */
+  /** Removes all members without notifying them. */
   close(): void {
     this.#closed = true;
     for (const entry of this.#entries.values()) entry.markLeft();

@@ -42,7 +42,7 @@ export class MemoryTopic {
     return this.#partitions.length;
   }
 
-  /** Adds partitions up to `count`; partitions are never removed. True where it added any. */
+  /** Adds partitions up to `count`; partitions are never removed. True if it added any. */
   grow(count: number): boolean {
     if (!Number.isSafeInteger(count) || count < 1) {
       throw new RangeError(`Topic "${this.name}" cannot have ${count} partitions`);

@@ -281,7 +281,7 @@ describe('a store that fails', () => {
     expect(test.source.republished[0]).toMatchObject({ to: 'redelivery', delayMs: 30_000 });
     expect(test.source.republished[0]!.headers['stork-attempt']).toBe('1');
     expect(logger.lines.filter((line) => line.startsWith('error'))).toEqual([
-      'error orders: the idempotency store fails; messages of idempotent handlers wait until it recovers, ' +
+      'error orders: the idempotency store is unavailable; messages of idempotent handlers wait until it recovers, ' +
         'and messages whose completion was not stored may be processed twice: the store is down',
     ]);
     expect(clock.pendingTimers).toBe(0);
@@ -328,9 +328,9 @@ describe('a store that fails', () => {
     await clock.advance(1_000);
     await all;
     expect(handler.attempts.length).toBe(3);
-    expect(logger.lines.map((line) => line.slice(0, 44))).toEqual([
-      'error orders: the idempotency store fails; m',
-      'log orders: the idempotency store has recove',
+    expect(logger.lines.map((line) => line.slice(0, 53))).toEqual([
+      'error orders: the idempotency store is unavailable; m',
+      'log orders: the idempotency store has recovered',
     ]);
   });
 
@@ -363,7 +363,7 @@ describe('a store that fails', () => {
     for (const messageId of ['m-1', 'm-2']) await processDelivery(deliveryOf({ messageId }).delivery, scope);
     expect(handler.attempts.length).toBe(2);
     expect(logger.lines).toEqual([
-      'warn orders: the idempotency store fails; idempotent handlers run without it and may process a message twice: the store is down',
+      'warn orders: the idempotency store is unavailable; idempotent handlers run without it and may process a message twice: the store is down',
     ]);
   });
 });

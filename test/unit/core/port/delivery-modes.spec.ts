@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { DeliveryMode } from '../../../../lib/core/port/delivery.js';
-import type { HandlerAttempt, Verb } from '../../../../lib/core/consume/handler-attempt.js';
+import type { HandlerAttempt, HandlerDecision } from '../../../../lib/core/consume/handler-attempt.js';
 import { processDelivery } from '../../../../lib/core/consume/pipeline.js';
 import type { DeferredSettlement, Settled } from '../../../../lib/core/consume/settlement.js';
 import { newDelivery, newGate, newMessage, noteWhenDone, settle, type TestDelivery } from '../harness.js';
@@ -14,9 +14,9 @@ import {
   TestHandler,
 } from '../pipeline-harness.js';
 
-const ack: Verb = { kind: 'ack' };
-const requeue: Verb = { kind: 'requeue' };
-const reject: Verb = { kind: 'reject' };
+const ack: HandlerDecision = { kind: 'ack' };
+const requeue: HandlerDecision = { kind: 'requeue' };
+const reject: HandlerDecision = { kind: 'reject' };
 
 function deliveryIn(mode: DeliveryMode, fields: Parameters<typeof newMessage>[0] = {}): TestDelivery {
   return newDelivery({ mode, message: newMessage(fields) });
@@ -253,10 +253,10 @@ describe('manual', () => {
   });
 });
 
-describe('a verb outside manual', () => {
-  const saying = (verb: Verb, end?: string) =>
+describe('a decision outside manual', () => {
+  const saying = (decision: HandlerDecision, end?: string) =>
     new TestHandler('event', 'h', '#', async (run) => {
-      expect([run.decide(verb), run.decide(ack)]).toEqual([true, false]);
+      expect([run.decide(decision), run.decide(ack)]).toEqual([true, false]);
       return end === undefined ? undefined : failure(end);
     });
 

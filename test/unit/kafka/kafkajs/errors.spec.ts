@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module';
 import { describe, expect, it } from 'vitest';
 import { KafkaClientError } from '../../../../lib/kafka/client/client.js';
-import { connectionTrouble, errorType, toClientError } from '../../../../lib/kafka/kafkajs/errors.js';
+import { brokerConnectionFailure, errorType, toClientError } from '../../../../lib/kafka/kafkajs/errors.js';
 
 /** kafkajs's error classes, of which its index exports only some. */
 const errors = createRequire(import.meta.url)('kafkajs/src/errors.js') as Record<
@@ -52,7 +52,7 @@ describe('the failure of a kafkajs error', () => {
     for (const thrown of [new Error('it'), circular, 'it', null, undefined, 7, { type: 5, name: 5 }]) {
       expect(toClientError(thrown, 'unconfirmed')).toMatchObject({ failure: 'unconfirmed', cause: thrown });
       expect(errorType(thrown)).toBeUndefined();
-      expect(connectionTrouble(thrown)).toBeUndefined();
+      expect(brokerConnectionFailure(thrown)).toBeUndefined();
     }
   });
 
@@ -64,8 +64,8 @@ describe('the failure of a kafkajs error', () => {
 
 it('connectionTrouble returns the address of the broker, and whether it closed the connection', () => {
   const refused = new errors['KafkaJSConnectionError']!('no', { broker: 'h:1' });
-  expect(connectionTrouble(retried(refused))).toEqual({ address: 'h:1', isClosed: false });
+  expect(brokerConnectionFailure(retried(refused))).toEqual({ address: 'h:1', isClosed: false });
   const closed = new errors['KafkaJSConnectionClosedError']!('closed', { host: 'h', port: 2 });
   const clientError = toClientError(retried(closed), 'unavailable');
-  expect(connectionTrouble(clientError)).toEqual({ address: 'h:2', isClosed: true });
+  expect(brokerConnectionFailure(clientError)).toEqual({ address: 'h:2', isClosed: true });
 });

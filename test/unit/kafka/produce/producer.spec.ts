@@ -210,7 +210,7 @@ describe('Producer: topics', () => {
     await settle();
     const why = 'NoRouteError: the topic "t" or its partition 0 does not exist any more';
     expect(Object.fromEntries(outcomes)).toEqual({ a: why, c: why });
-    expect(topics.known('t')).toBeUndefined();
+    expect(topics.cachedPartitionCount('t')).toBeUndefined();
     expect(kafka.producers.map(({ isClosed }) => isClosed)).toEqual([false, false]);
     publish('y', 0, 'other');
     for (const send of kafka.open) send.confirm();

@@ -34,12 +34,12 @@ function newBench() {
 describe('TopicMetadataCache', () => {
   it('fetches an unknown topic at once, with one request for all callers', async () => {
     const { requests, cache, answer } = newBench();
-    expect(cache.known('t')).toBeUndefined();
+    expect(cache.cachedPartitionCount('t')).toBeUndefined();
     const asked = [cache.partitionCount('t'), cache.partitionCount('t'), cache.exists('t')];
     expect(requests.map(({ topic }) => topic)).toEqual(['t']);
     await answer(3);
     expect(await Promise.all(asked)).toEqual([3, 3, true]);
-    expect([cache.known('t'), await cache.partitionCount('t')]).toEqual([3, 3]);
+    expect([cache.cachedPartitionCount('t'), await cache.partitionCount('t')]).toEqual([3, 3]);
     expect(requests).toEqual([]);
   });
 
@@ -59,25 +59,27 @@ describe('TopicMetadataCache', () => {
     const { requests, clock, cache, answer, know } = newBench();
     await know('t', 3);
     await clock.advance(59_999);
-    expect([cache.known('t'), requests.length]).toEqual([3, 0]);
+    expect([cache.cachedPartitionCount('t'), requests.length]).toEqual([3, 0]);
     await clock.advance(1);
-    expect([cache.known('t'), cache.known('t'), requests.length]).toEqual([3, 3, 1]);
+    expect([cache.cachedPartitionCount('t'), cache.cachedPartitionCount('t'), requests.length]).toEqual([
+      3, 3, 1,
+    ]);
     await answer(5);
-    expect(cache.known('t')).toBe(5);
+    expect(cache.cachedPartitionCount('t')).toBe(5);
   });
 
   it('keeps the cached count if a refresh fails, and drops a topic that was deleted', async () => {
     const { requests, clock, cache, answer, know } = newBench();
     await know('t', 3);
     await clock.advance(60_000);
-    cache.known('t');
+    cache.cachedPartitionCount('t');
     requests.shift()!.gate.fail(new KafkaClientError('unavailable', 'no broker'));
     await settle();
-    expect(cache.known('t')).toBe(3);
+    expect(cache.cachedPartitionCount('t')).toBe(3);
     await clock.advance(60_000);
-    cache.known('t');
+    cache.cachedPartitionCount('t');
     await answer();
-    expect(cache.known('t')).toBeUndefined();
+    expect(cache.cachedPartitionCount('t')).toBeUndefined();
   });
 
   it('rejects all callers of a failed request, and sends a new one for the next caller', async () => {
@@ -107,9 +109,9 @@ describe('TopicMetadataCache', () => {
     const late = cache.partitionCount('t');
     expect(requests).toHaveLength(2);
     await answer(3);
-    expect([await early, cache.known('t')]).toEqual([3, undefined]);
+    expect([await early, cache.cachedPartitionCount('t')]).toEqual([3, undefined]);
     await answer();
-    expect([await late, cache.known('t')]).toEqual([undefined, undefined]);
+    expect([await late, cache.cachedPartitionCount('t')]).toEqual([undefined, undefined]);
   });
 
   it('fetches the current count at most once a second', async () => {
