@@ -57,8 +57,8 @@ export interface DeliverySource {
   /**
    * Publishes the message to its dead letter or retry destination and resolves when the broker has
    * confirmed it. Declares a missing destination again. The body stays byte for byte the same. The headers
-   * are `republished.headers`, except those that the broker itself interprets; if they do not all fit, the
-   * longest headers of other libraries are dropped. A dead letter carries no reply address, because its
+   * are `republished.headers`, except those that the broker itself interprets; if they do not all fit,
+   * headers of other libraries are dropped. A dead letter carries no reply address, because its
    * request has already failed.
    */
   republish(delivery: Delivery, republished: RepublishedMessage): Promise<void>;

@@ -72,7 +72,7 @@ export class GroupConsumer implements Subscription {
       (error: unknown) => error,
     );
     if (!(await settlesWithin(clock, started, startLimitMs))) {
-      logger.warn(`${name}: not consuming after ${startLimitMs} ms; trying again in the background`);
+      logger.warn(`${name}: not consuming after ${startLimitMs} ms; retrying in the background`);
       return;
     }
     const error = await started;

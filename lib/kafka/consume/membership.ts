@@ -227,7 +227,7 @@ export class Membership {
     const { logger, name } = this.#fields;
     logger.warn(
       `${name}: evicted from the consumer group because no heartbeat arrived in time; unsettled messages are delivered ` +
-        `again. Was the event loop blocked?`,
+        `again. The event loop may have been blocked`,
     );
     this.#endAssignments();
   }

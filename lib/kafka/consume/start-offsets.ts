@@ -62,7 +62,7 @@ export class StartOffsets {
         if (signal.aborted) return;
         if (attempt === 1)
           logger.warn(
-            `${name}: the start offsets of ${topic} cannot be determined yet, trying again: ${messageOf(error)}`,
+            `${name}: the start offsets of ${topic} cannot be determined yet, retrying: ${messageOf(error)}`,
           );
         await sleep(clock, backoffMs(attempt, reconnect, random), signal);
       }

@@ -129,7 +129,7 @@ export class Connection {
       failures++;
       const delayMs = backoffMs(failures, reconnect, random);
       // Logged once per outage, not once per attempt.
-      if (failures === 1) logger.warn(`${name}: ${this.#lastError.message}; trying again`);
+      if (failures === 1) logger.warn(`${name}: ${this.#lastError.message}; retrying`);
       this.state.move({ value: 'backoff', attempt: failures, delayMs, error: this.#lastError });
       await sleep(clock, delayMs, stop);
     }
