@@ -19,7 +19,7 @@ import type { Handler } from './handler.js';
 import { readDeliveryMetadata, type DeliveryMetadata } from '../message/delivery-metadata.js';
 import { executeIdempotently, type IdempotencyScope } from '../idempotency/idempotency-policy.js';
 import {
-  acknowledgeEarly,
+  acknowledgeOnceAllAcked,
   deferSettlement,
   acknowledge,
   countStale,
@@ -101,7 +101,8 @@ export async function processDelivery(
   // 5. Call the handlers, with their retries.
   const attempts = firstAttempts(handlers, context, { pattern: route.pattern, value: body.value });
   if (delivery.mode === 'manual') {
-    for (const attempt of attempts) attempt.onDecision = () => acknowledgeEarly(delivery, attempts, scope);
+    for (const attempt of attempts)
+      attempt.onDecision = () => acknowledgeOnceAllAcked(delivery, attempts, scope);
   }
   if (attempts.length === 1 && attempts[0]!.handler.idempotency === undefined) {
     // The same as `executeHandler`, without the promises that it would add to the path of most messages.

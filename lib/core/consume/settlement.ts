@@ -133,7 +133,7 @@ export interface SettlementCallbacks {
 }
 
 /** Under `manual` the message is acknowledged as soon as every one of its handlers has called `ack`. */
-export function acknowledgeEarly(
+export function acknowledgeOnceAllAcked(
   delivery: Delivery,
   attempts: readonly Attempt[],
   scope: SettlementScope,
@@ -154,7 +154,7 @@ export async function deferSettlement(
   if (replyWriter !== undefined) await sendReply(replyWriter, scope);
   const decided = new Promise<void>((resolve) => {
     const resolveOnceDecided = (): void => {
-      acknowledgeEarly(delivery, attempts, scope);
+      acknowledgeOnceAllAcked(delivery, attempts, scope);
       if (attempts.every(hasOutcome)) resolve();
     };
     for (const attempt of attempts) attempt.onDecision = resolveOnceDecided;
