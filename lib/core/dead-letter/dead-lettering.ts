@@ -129,7 +129,7 @@ function prepareDeadLetter(
   const { logger, subscription } = scope;
   const { failure, handlerId, attempt, policy } = cause;
   logger.warn(
-    `${subscription}: dead letter ${failure.reason}, pattern ${quoted(message.patterns[0])}` +
+    `${subscription}: dead-lettered, reason ${failure.reason}, pattern ${quoted(message.patterns[0])}` +
       `${handlerId === undefined ? '' : `, handler ${quoted(handlerId)}`}, message ${quoted(message.messageId)}, ` +
       `attempt ${attempt}`,
   );
