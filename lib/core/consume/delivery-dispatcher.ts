@@ -214,13 +214,17 @@ export class DeliveryDispatcher implements DeliverySink {
       if (delivery.session === session && !delivery.isEarlyAcked) delivery.abort();
   }
 
-  /** The other deliveries keep the order of their key. */
+  /**
+   * The other deliveries keep the order of their key. They are queued again before any place is released:
+   * a release may resume the source, which would put newer messages of a key before them.
+   */
   #returnWaiting(isReturned: (delivery: Delivery) => boolean): void {
+    const returned: Delivery[] = [];
     for (const delivery of this.#queue.takeWaiting()) {
-      if (!isReturned(delivery)) {
-        this.#enqueue(delivery);
-        continue;
-      }
+      if (isReturned(delivery)) returned.push(delivery);
+      else this.#enqueue(delivery);
+    }
+    for (const delivery of returned) {
       this.#release(delivery);
       this.#fields.returnToSource(delivery);
     }

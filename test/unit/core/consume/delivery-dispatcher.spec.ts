@@ -240,6 +240,20 @@ describe('a session that ends', () => {
     expect(started).toEqual([1, 2, 4]);
   });
 
+  it('leaves the others before what its source delivers when it resumes', async () => {
+    const { dispatcher, started, subscription, deliver, end } = newBench({ concurrency: 1 });
+    const kept = new SourceSession();
+    const lost = new SourceSession();
+    subscription.resume = () => void deliver(5, 'x', 8, kept);
+    dispatcher.attach(subscription);
+    for (const tag of [1, 2, 3, 4]) deliver(tag, 'x', 8, kept);
+    for (let tag = 100; tag < 160; tag++) deliver(tag, `of ${tag}`, 8, lost);
+    expect(subscription.calls).toEqual(['pause']);
+    lost.end();
+    for (const tag of [1, 2, 3, 4]) await end(tag);
+    expect(started).toEqual([1, 2, 3, 4, 5]);
+  });
+
   it('leaves the others in the order of their keys, each settled or started once', () => {
     const step = fc.oneof(
       {
