@@ -77,7 +77,7 @@ async function deleteTopics(brokers: string[], topic: string): Promise<void> {
 /** A group whose members have just left may not be empty yet, so a refused deletion is repeated. */
 async function deleteGroups(admin: Admin, groups: readonly string[]): Promise<void> {
   let left = [...groups];
-  for (const until = Date.now() + 10_000; ; await sleep(200)) {
+  for (const until = Date.now() + 60_000; ; await sleep(200)) {
     try {
       await admin.deleteGroups(left);
       return;
