@@ -133,14 +133,34 @@ class Oracle {
 
   /** Commits that were ahead of the settled records. */
   ahead(): readonly string[] {
-    return this.#samples.flatMap(({ at, partition, committed }) =>
-      range(0, committed)
-        .map((offset) => `${partition}/${offset}`)
-        .filter((place) => {
-          const attempts = this.#attempts.get(place) ?? [];
-          return this.#sent.has(place) && !attempts.some(({ end }) => end !== undefined && end <= at);
-        })
-        .map((place) => `${place} under ${committed}`),
+    const settled = this.#settledBelow();
+    return this.#samples
+      .filter(({ at, partition, committed }) => (settled.get(partition)?.[committed] ?? 0n) > at)
+      .map(({ at, partition, committed }) => `${partition} under ${committed} at ${at}`);
+  }
+
+  /** For each partition and offset, when all records below it were settled. */
+  #settledBelow(): ReadonlyMap<number, readonly bigint[]> {
+    const never = 2n ** 63n;
+    const ends = new Map<number, bigint[]>();
+    for (const place of this.#sent.keys()) {
+      const [partition, offset] = place.split('/').map(Number);
+      const times = (this.#attempts.get(place) ?? []).flatMap(({ end }) => end ?? []);
+      const first = times.reduce((a, b) => (b < a ? b : a), never);
+      const ofPartition = ends.get(partition!) ?? [];
+      ends.set(partition!, ofPartition);
+      ofPartition[offset!] = first;
+    }
+    return new Map(
+      [...ends].map(([partition, ofPartition]) => {
+        const below = [0n];
+        let latest = 0n;
+        for (const end of ofPartition) {
+          if (end > latest) latest = end;
+          below.push(latest);
+        }
+        return [partition, below];
+      }),
     );
   }
 
