@@ -1,4 +1,4 @@
-import { ConnectionStateCell } from '../../core/port/connection-state.js';
+import type { ConnectionStateCell } from '../../core/port/connection-state.js';
 import { validateTargetsNotConsumed } from '../../driver-kit/source-settings.js';
 import { logCapabilities } from '../../driver-kit/log/log-capabilities.js';
 import { destinationOf, outboundContent } from '../../driver-kit/log/outbound-record.js';
@@ -20,7 +20,7 @@ import type {
   Subscription,
   SubscriptionSpec,
 } from '../../core/port/driver.js';
-import { ClientClosedError, NoRouteError, type ConfigProblem } from '../../core/runtime/errors.js';
+import { NoRouteError, type ConfigProblem } from '../../core/runtime/errors.js';
 import type {
   InboundMessage,
   OutboundMessage,
@@ -40,7 +40,7 @@ import {
 import { LogDeadLetters } from './log-dead-letters.js';
 import { RetryTopicDelays } from '../../driver-kit/log/retry-topic-delays.js';
 import { LogSubscription } from './log-subscription.js';
-import { keepAlive } from '../keep-alive.js';
+import { MemoryConnection } from '../connection.js';
 import type { MemoryOptions } from '../options.js';
 
 const defaultPartitions = 3;
@@ -49,12 +49,10 @@ const defaultPartitions = 3;
 export class LogDriver implements Driver {
   readonly capabilities = logCapabilities;
   readonly consumerName: string;
-  readonly state = new ConnectionStateCell();
   readonly #broker: MemoryBroker;
   readonly #options: MemoryOptions;
   readonly #name: string;
-  #connection: { close(): void } | undefined;
-  #releaseKeepAlive: (() => void) | undefined;
+  readonly #connection: MemoryConnection;
   #subscription: LogSubscription | undefined;
   #stopReplies: (() => void) | undefined;
   #delays = new RetryTopicDelays([]);
@@ -64,6 +62,7 @@ export class LogDriver implements Driver {
     this.#broker = broker;
     this.#options = options;
     this.#name = name;
+    this.#connection = new MemoryConnection(broker, name, () => this.#reopen());
     this.consumerName = options.groupId ?? name;
   }
 
@@ -78,13 +77,12 @@ export class LogDriver implements Driver {
     ];
   }
 
+  get state(): ConnectionStateCell {
+    return this.#connection.state;
+  }
+
   async connect(): Promise<void> {
-    if (this.state.current.value === 'closed') throw this.#closedError();
-    if (this.#connection !== undefined) return;
-    this.state.move({ value: 'connecting' });
-    this.#connection = this.#broker.connect(() => this.#lost());
-    this.#releaseKeepAlive ??= keepAlive();
-    this.state.move({ value: 'ready' });
+    this.#connection.open();
   }
 
   async declare(spec: SubscriptionSpec): Promise<void> {
@@ -116,7 +114,7 @@ export class LogDriver implements Driver {
   }
 
   async publish(message: OutboundMessage): Promise<void> {
-    this.#assertOpen();
+    this.#connection.assertOpen();
     const name = destinationOf(message, this.#options);
     const topic = this.#broker.topic(name);
     if (topic === undefined) throw new NoRouteError(`there is no topic ${JSON.stringify(name)}`);
@@ -139,7 +137,7 @@ export class LogDriver implements Driver {
   }
 
   async openReplies(listener: ReplyListener): Promise<ReplyInbox> {
-    this.#assertOpen();
+    this.#connection.assertOpen();
     const name = `${this.consumerName}.reply`;
     const topic = this.#broker.createTopic(name, { partitions: replyPartitions });
     const partition = Math.floor(Math.random() * topic.partitionCount);
@@ -180,7 +178,7 @@ export class LogDriver implements Driver {
     source = onlyTopic(this.#options),
     from,
   }: DeadLetterLocation): Promise<DeadLetterStore> {
-    this.#assertOpen();
+    this.#connection.assertOpen();
     const { patternHeader } = this.#options;
     return new LogDeadLetters({
       broker: this.#broker,
@@ -193,15 +191,11 @@ export class LogDriver implements Driver {
   async close(): Promise<void> {
     this.#stopReplies?.();
     await this.#subscription?.close();
-    this.#connection?.close();
-    this.#releaseKeepAlive?.();
-    this.state.move({ value: 'closed' });
+    this.#connection.close();
   }
 
   /** Replies stay in their topic; the consumer rejoins its group. */
-  #lost(): void {
-    this.#connection = undefined;
-    void this.connect();
+  #reopen(): void {
     // Rejects only if the broker is closed.
     this.#subscription?.reopen().catch(() => {});
   }
@@ -231,13 +225,5 @@ export class LogDriver implements Driver {
 
   #subscribed(selection: TopicSelection): readonly string[] {
     return this.#broker.topicNames.filter((name) => selection.reads(name));
-  }
-
-  #assertOpen(): void {
-    if (this.state.current.value === 'closed') throw this.#closedError();
-  }
-
-  #closedError(): ClientClosedError {
-    return new ClientClosedError(`the transport ${JSON.stringify(this.#name)} is closed`);
   }
 }

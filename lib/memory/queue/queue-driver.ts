@@ -1,4 +1,4 @@
-import { ConnectionStateCell } from '../../core/port/connection-state.js';
+import type { ConnectionStateCell } from '../../core/port/connection-state.js';
 import { sourceSettingsOf } from '../../driver-kit/source-settings.js';
 import type { DeadLetterStore, DeadLetterLocation } from '../../core/port/dead-letter-store.js';
 import type {
@@ -10,8 +10,7 @@ import type {
   SubscriptionSpec,
 } from '../../core/port/driver.js';
 import {
-  ClientClosedError,
-  ConnectionLostError,
+  type ConnectionLostError,
   messageOf,
   NoRouteError,
   PublishRejectedError,
@@ -41,7 +40,7 @@ import type { DriverEnvironment } from '../../nest/bootstrap/transport-definitio
 import { BrokerError } from '../broker/broker-error.js';
 import type { MemoryBroker, PublishOutcome } from '../broker/memory-broker.js';
 import type { QueueSettings } from '../broker/queues/queue-settings.js';
-import { keepAlive } from '../keep-alive.js';
+import { MemoryConnection } from '../connection.js';
 import { declareRetryQueue, inboundReply, outboundReply, rawOf, type Publishable } from './queue-messages.js';
 import type { MemoryOptions } from '../options.js';
 import { QueueDeadLetters } from './queue-dead-letters.js';
@@ -56,13 +55,11 @@ const deadLetterSettings: QueueSettings = { deliveryLimit: deadLetterDeliveryLim
 export class QueueDriver implements Driver {
   readonly capabilities = queueCapabilities;
   readonly consumerName: string | undefined;
-  readonly state = new ConnectionStateCell();
   readonly #broker: MemoryBroker;
   readonly #options: MemoryOptions;
   readonly #name: string;
+  readonly #connection: MemoryConnection;
   readonly #keyHeader: string;
-  #connection: { close(): void } | undefined;
-  #releaseKeepAlive: (() => void) | undefined;
   #subscription: QueueSubscription | undefined;
   #inbox: { readonly address: string; close(): void } | undefined;
   #replies: ReplyListener | undefined;
@@ -72,6 +69,7 @@ export class QueueDriver implements Driver {
     this.#options = options;
     this.consumerName = options.queue;
     this.#name = name;
+    this.#connection = new MemoryConnection(broker, name, (error) => this.#reopen(error));
     this.#keyHeader = options.keyHeader ?? headerNames.key;
   }
 
@@ -80,13 +78,12 @@ export class QueueDriver implements Driver {
     return validateQueueSubscription(spec, this.#options, this.#name);
   }
 
+  get state(): ConnectionStateCell {
+    return this.#connection.state;
+  }
+
   async connect(): Promise<void> {
-    if (this.state.current.value === 'closed') throw this.#closedError();
-    if (this.#connection !== undefined) return;
-    this.state.move({ value: 'connecting' });
-    this.#connection = this.#broker.connect(() => this.#lost());
-    this.#releaseKeepAlive ??= keepAlive();
-    this.state.move({ value: 'ready' });
+    this.#connection.open();
   }
 
   async declare(spec: SubscriptionSpec): Promise<void> {
@@ -112,7 +109,7 @@ export class QueueDriver implements Driver {
   }
 
   async publish(message: OutboundMessage): Promise<void> {
-    this.#assertOpen();
+    this.#connection.assertOpen();
     const to = queueAddress(message, this.#options);
     const headers = copyHeaders(message.headers);
     if (message.key !== undefined) headers[this.#keyHeader] = message.key;
@@ -144,7 +141,7 @@ export class QueueDriver implements Driver {
   }
 
   async openReplies(listener: ReplyListener): Promise<ReplyInbox> {
-    this.#assertOpen();
+    this.#connection.assertOpen();
     this.#replies = listener;
     this.#inbox = this.#broker.openInbox((message) => listener.onReply(inboundReply(message)));
     return { address: this.#inbox.address };
@@ -163,28 +160,20 @@ export class QueueDriver implements Driver {
   }
 
   async deadLetters({ source = this.#options.queue, from }: DeadLetterLocation): Promise<DeadLetterStore> {
-    this.#assertOpen();
+    this.#connection.assertOpen();
     return new QueueDeadLetters(this.#broker, { source, from }, this.#keyHeader);
   }
 
   async close(): Promise<void> {
     await this.#subscription?.close();
     this.#inbox?.close();
-    this.#connection?.close();
-    this.#releaseKeepAlive?.();
-    this.state.move({ value: 'closed' });
+    this.#connection.close();
   }
 
-  /** Requeues unsettled messages, fails pending requests and reconnects with the same subscription. */
-  #lost(): void {
-    this.#connection = undefined;
-    const error = new ConnectionLostError(
-      `${this.#name}: the connection to the in-memory broker was dropped`,
-    );
-    this.state.move({ value: 'backoff', attempt: 1, delayMs: 0, error });
+  /** Requeues unsettled messages, fails pending requests and consumes with the same subscription. */
+  #reopen(error: ConnectionLostError): void {
     this.#subscription?.reopen();
     this.#replies?.onLost(error);
-    void this.connect();
   }
 
   #publish(to: QueueAddress, content: Publishable, delay: { delayMs?: number }): PublishOutcome {
@@ -221,13 +210,5 @@ export class QueueDriver implements Driver {
       deliveryLimit: this.#options.deliveryLimit ?? defaultDeliveryLimit,
       maxPriority: this.#options.maxPriority,
     };
-  }
-
-  #assertOpen(): void {
-    if (this.state.current.value === 'closed') throw this.#closedError();
-  }
-
-  #closedError(): ClientClosedError {
-    return new ClientClosedError(`the transport ${JSON.stringify(this.#name)} is closed`);
   }
 }

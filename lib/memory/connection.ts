@@ -1,0 +1,51 @@
+import { ConnectionStateCell } from '../core/port/connection-state.js';
+import { ClientClosedError, ConnectionLostError } from '../core/runtime/errors.js';
+import type { MemoryBroker } from './broker/memory-broker.js';
+import { keepAlive } from './keep-alive.js';
+
+/** One transport's connection to the in-memory broker: reconnects at once when the broker drops it. */
+export class MemoryConnection {
+  readonly state = new ConnectionStateCell();
+  readonly #broker: MemoryBroker;
+  readonly #transport: string;
+  readonly #onLost: (error: ConnectionLostError) => void;
+  #connection: { close(): void } | undefined;
+  #releaseKeepAlive: (() => void) | undefined;
+
+  constructor(broker: MemoryBroker, transport: string, onLost: (error: ConnectionLostError) => void) {
+    this.#broker = broker;
+    this.#transport = transport;
+    this.#onLost = onLost;
+  }
+
+  /** Throws a `ClientClosedError` after {@link close}. */
+  open(): void {
+    this.assertOpen();
+    if (this.#connection !== undefined) return;
+    this.state.move({ value: 'connecting' });
+    this.#connection = this.#broker.connect(() => this.#lost());
+    this.#releaseKeepAlive ??= keepAlive();
+    this.state.move({ value: 'ready' });
+  }
+
+  close(): void {
+    this.#connection?.close();
+    this.#releaseKeepAlive?.();
+    this.state.move({ value: 'closed' });
+  }
+
+  assertOpen(): void {
+    if (this.state.current.value !== 'closed') return;
+    throw new ClientClosedError(`the transport ${JSON.stringify(this.#transport)} is closed`);
+  }
+
+  #lost(): void {
+    this.#connection = undefined;
+    const error = new ConnectionLostError(
+      `${this.#transport}: the connection to the in-memory broker was dropped`,
+    );
+    this.state.move({ value: 'backoff', attempt: 1, delayMs: 0, error });
+    this.#onLost(error);
+    if (this.state.current.value !== 'closed') this.open();
+  }
+}
