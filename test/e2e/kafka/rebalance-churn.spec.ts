@@ -250,10 +250,13 @@ describe.skipIf(brokers === undefined)('Kafka: a group whose members come and go
         `seed ${seed}: ${oracle.count} records, ${counts.join} joined, ${counts.SIGTERM} stopped, ` +
           `${counts.SIGKILL} killed, ${explained} attempts repeated, ${oracle.samples} commits sampled`,
       );
-      expect(oracle.lost(), 'lost').toEqual([]);
-      expect(oracle.overtaken(), 'overtaken').toEqual([]);
-      expect(oracle.ahead(), 'committed before it was settled').toEqual([]);
-      expect(unexplained, 'repeated').toEqual([]);
+      const broken = {
+        lost: oracle.lost(),
+        overtaken: oracle.overtaken(),
+        committedBeforeSettled: oracle.ahead(),
+        repeated: unexplained,
+      };
+      expect(broken).toEqual({ lost: [], overtaken: [], committedBeforeSettled: [], repeated: [] });
       const stopped = members.filter((member) => member.stopped?.signal === 'SIGTERM');
       expect(stopped.filter(({ isClosed }) => !isClosed)).toEqual([]);
     },
