@@ -39,20 +39,21 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters over a failing netwo
     return { source, group, store };
   }
 
-  async function cutNowAndThen(signal: AbortSignal): Promise<void> {
-    for (let cuts = 0; cuts < 10 && !signal.aborted; cuts++) {
+  async function cutUntil(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
       await sleep(30 + Math.random() * 120);
       own!.proxy.cut();
     }
   }
 
-  it('rejects when the connection is lost, and replays the rest later: each dead letter exactly once', async () => {
+  /** Replays all dead letters of a topic, at first over a network that fails. Returns the errors. */
+  async function replayOverFailures(): Promise<readonly unknown[]> {
     const { source, group, store } = await open();
     const errors: unknown[] = [];
     let isDone = false;
     for (let attempt = 0; attempt < 10 && !isDone; attempt++) {
       const stop = new AbortController();
-      const cutting = attempt < 5 ? cutNowAndThen(stop.signal) : undefined;
+      const cutting = attempt < 5 ? cutUntil(stop.signal) : undefined;
       try {
         await replayAll(store, { window: 20 });
         isDone = true;
@@ -62,7 +63,14 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters over a failing netwo
       stop.abort();
       await cutting;
     }
-    expect(errors.length).toBeGreaterThan(0);
+    expect(await committedNumbers(raw, `${source}.retry.${group}.0`)).toEqual(range(0, count));
+    return errors;
+  }
+
+  it('rejects when the connection is lost, and replays the rest later: each dead letter exactly once', async () => {
+    const errors: unknown[] = [];
+    // A replay may be lucky: each loss of the connection falls between two transactions.
+    while (errors.length === 0) errors.push(...(await replayOverFailures()));
     const lost = { code: expect.stringMatching(/^(CONNECTION_LOST|PUBLISH_UNCONFIRMED)$/) };
     // The same error is reported when the broker has aborted a transaction that was open for too long.
     const overtaken = { message: expect.stringContaining('another process has started to replay') };
@@ -70,7 +78,6 @@ describe.skipIf(brokers === undefined)('Kafka: dead letters over a failing netwo
       const isOvertaken = isStorkError(error) && error.code === 'PUBLISH_REJECTED';
       expect(error).toMatchObject(isOvertaken ? overtaken : lost);
     }
-    expect(await committedNumbers(raw, `${source}.retry.${group}.0`)).toEqual(range(0, count));
     expect(warnings).toEqual([]);
   }, 180_000);
 
