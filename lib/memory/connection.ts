@@ -18,12 +18,12 @@ export class MemoryConnection {
     this.#onLost = onLost;
   }
 
-  /** Throws a `ClientClosedError` after {@link close}. */
+  /** Throws a `ClientClosedError` after `close`, and the broker's error if the broker is closed. */
   open(): void {
     this.assertOpen();
     if (this.#connection !== undefined) return;
-    this.state.move({ value: 'connecting' });
     this.#connection = this.#broker.connect(() => this.#lost());
+    this.state.move({ value: 'connecting' });
     this.#releaseKeepAlive ??= keepAlive();
     this.state.move({ value: 'ready' });
   }
@@ -46,6 +46,7 @@ export class MemoryConnection {
     );
     this.state.move({ value: 'backoff', attempt: 1, delayMs: 0, error });
     this.#onLost(error);
-    if (this.state.current.value !== 'closed') this.open();
+    // A listener may have closed the transport, or the broker: then the state stays `backoff`.
+    if (this.state.current.value !== 'closed' && !this.#broker.isClosed) this.open();
   }
 }

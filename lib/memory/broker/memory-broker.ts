@@ -176,6 +176,10 @@ export class MemoryBroker {
     return this.#connections.open(onLost);
   }
 
+  get isClosed(): boolean {
+    return this.#closed;
+  }
+
   /** Drops all connections, as a restart of the broker does. Queues, topics and offsets stay. */
   dropConnections(): void {
     this.#connections.dropAll();

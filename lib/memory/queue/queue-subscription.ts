@@ -50,7 +50,7 @@ export class QueueSubscription implements Subscription {
   }
 
   resume(): void {
-    if (this.#state === 'paused') this.open();
+    if (this.#state === 'paused' && !this.#fields.broker.isClosed) this.open();
   }
 
   async stop(): Promise<void> {
@@ -58,10 +58,13 @@ export class QueueSubscription implements Subscription {
     this.#state = 'stopped';
   }
 
-  /** After the loss of the connection: deliveries of the old channels cannot be settled any more. */
+  /**
+   * After the loss of the connection: deliveries of the old channels cannot be settled any more. A broker
+   * that was closed has nothing to consume from.
+   */
   reopen(): void {
     this.#closeChannels();
-    if (this.#state === 'consuming') this.open();
+    if (this.#state === 'consuming' && !this.#fields.broker.isClosed) this.open();
   }
 
   async close(): Promise<void> {
