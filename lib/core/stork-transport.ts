@@ -13,25 +13,20 @@ import {
 import type { Counters, StorkLogger } from './runtime/reporting.js';
 import type { DeadLetterStore, DeadLetterLocation } from './port/dead-letter-store.js';
 import type { Capabilities, Driver, MaxHoldTime, Subscription, SubscriptionSpec } from './port/driver.js';
-import {
-  ClientClosedError,
-  ConnectionLostError,
-  messageOf,
-  stackOf,
-  type ConfigProblem,
-} from './runtime/errors.js';
+import { ClientClosedError, ConnectionLostError, messageOf, type ConfigProblem } from './runtime/errors.js';
 import { HandlerTable } from './consume/handler-table.js';
 import type { Handler } from './consume/handler.js';
-import { DeliveryDispatcher } from './consume/delivery-dispatcher.js';
+import { DeliveryDispatcher } from './dispatch/delivery-dispatcher.js';
 import { buildMessage, type MessageOptions, type OutboundScope } from './publish/outgoing-message.js';
 import { RetryTimers } from './retry/retry-timers.js';
 import { isPatternLength, maxPatternBytes } from './message/pattern.js';
 import { processDelivery, type PipelineScope } from './consume/pipeline.js';
-import { requeueAfterDelay, requeue } from './consume/settlement.js';
+import { requeue } from './consume/settlement.js';
+import { composePolicies } from './consume/policies.js';
+import type { SubscriptionScope } from './consume/delivery-context.js';
 import { maxInProcessWaitMs, maxInProcessAttempts, holdTimeMs } from './retry/retry-policy.js';
-import { StoreHealthLog } from './idempotency/idempotency-policy.js';
+import { StoreHealthLog } from './idempotency/store-health-log.js';
 import { printable } from './message/text.js';
-import { withTimeLimit } from './consume/handler-timeout.js';
 import { RequestClient, type ReplyObserver } from './publish/request-client.js';
 
 /** Options of a transport that do not depend on its broker, with all defaults applied. */
@@ -72,9 +67,8 @@ export class StorkTransport {
   readonly #outbound: OutboundScope;
   readonly #requestClient: RequestClient;
   readonly #retryTimers: RetryTimers;
-  #boundHandlers: readonly Handler[] = [];
+  #handlers: readonly Handler[] = [];
   #deadLetter: DeadLetterPolicy | undefined;
-  #handlers: HandlerTable | undefined;
   #spec: SubscriptionSpec | undefined;
   #dispatcher: DeliveryDispatcher | undefined;
   #subscription: Subscription | undefined;
@@ -124,14 +118,10 @@ export class StorkTransport {
    *
    * @param deadLetter policy for messages that reach no handler
    */
-  bind(given: readonly Handler[], deadLetter: DeadLetterPolicy): void {
-    if (given.length === 0) return;
+  bind(handlers: readonly Handler[], deadLetter: DeadLetterPolicy): void {
+    if (handlers.length === 0) return;
     this.#deadLetter = deadLetter;
-    const handlers = given.map((handler) =>
-      withTimeLimit(handler, { name: this.name, clock: this.#clock, logger: this.#logger }),
-    );
-    this.#boundHandlers = handlers;
-    this.#handlers = new HandlerTable(handlers);
+    this.#handlers = handlers;
     this.#spec = {
       id: this.name,
       patterns: subscribedPatterns(handlers),
@@ -153,11 +143,11 @@ export class StorkTransport {
       }));
     return [
       ...invalidPatterns,
-      ...validateSingleManual(this.#boundHandlers),
-      ...validateIdempotentDelivery(this.#boundHandlers),
-      ...validateConcurrency(this.#boundHandlers, this.#settings.concurrency, this.name),
-      ...validateRetryDelays(this.#boundHandlers),
-      ...validateTargetKinds(this.#boundHandlers, this.#driver.capabilities, this.name),
+      ...validateSingleManual(this.#handlers),
+      ...validateIdempotentDelivery(this.#handlers),
+      ...validateConcurrency(this.#handlers, this.#settings.concurrency, this.name),
+      ...validateRetryDelays(this.#handlers),
+      ...validateTargetKinds(this.#handlers, this.#driver.capabilities, this.name),
       ...this.#driver.validate(this.#spec),
     ];
   }
@@ -180,12 +170,12 @@ export class StorkTransport {
   /** Starts consuming, if there are handlers. */
   async consume(): Promise<void> {
     if (this.#spec === undefined || this.#closing !== undefined || this.#dispatcher !== undefined) return;
-    const dispatcher = this.#openDispatcher(this.#handlers!, this.#deadLetter!);
+    const dispatcher = this.#openDispatcher(this.#deadLetter!);
     this.#dispatcher = dispatcher;
     this.#subscription = await this.#driver.subscribe(this.#spec, dispatcher);
     dispatcher.attach(this.#subscription);
     this.#logger.log(
-      `${this.name}: consuming, ${this.#handlers!.size} handlers, concurrency ${this.#settings.concurrency}`,
+      `${this.name}: consuming, ${this.#handlers.length} handlers, concurrency ${this.#settings.concurrency}`,
     );
   }
 
@@ -217,9 +207,6 @@ export class StorkTransport {
       const still = `${running} handlers are still running after ${limitMs} ms, ${deferred} messages await manual acknowledgement`;
       this.#logger.warn(`${this.name}: ${still}; all are aborted and requeued`);
     });
-    // After the dispatcher has stopped: a message whose wait is interrupted is requeued, and must not be
-    // delivered to this consumer again.
-    this.#retryTimers.close();
     await drained;
     this.#leaving ??= this.#leave();
     await this.#leaving;
@@ -239,33 +226,14 @@ export class StorkTransport {
     return this.#closing;
   }
 
-  #openDispatcher(handlers: HandlerTable, deadLetter: DeadLetterPolicy): DeliveryDispatcher {
+  #openDispatcher(deadLetter: DeadLetterPolicy): DeliveryDispatcher {
     const { concurrency, maxBodyBytes, onUnhandled } = this.#settings;
     const { capabilities } = this.#driver;
-    const dispatcher: DeliveryDispatcher = new DeliveryDispatcher({
-      concurrency,
-      pausesWithoutRedelivery: capabilities.pausesWithoutRedelivery,
-      pausesWhileRepublishBlocked: capabilities.requeue === 'broker',
-      clock: this.#clock,
-      limitsOf: handlers.hasLimits ? ({ message }) => handlers.limitsOf(message) : undefined,
-      process: (delivery) => processDelivery(delivery, scope),
-      onProcessFailed: (delivery, error) => {
-        // A bug in stork must neither lose the message nor end the process: the message is redelivered.
-        this.#logger.error(`${this.name}: ${stackOf(error) ?? messageOf(error)}`);
-        return requeueAfterDelay(delivery, scope);
-      },
-      returnToSource: (delivery) => void requeue(delivery, this),
-    });
-    const scope: PipelineScope = {
+    const scope: SubscriptionScope = {
       subscription: this.name,
       driver: this.#driver,
-      capabilities: this.#driver.capabilities,
+      capabilities,
       deadLetter,
-      handlers,
-      codecs: this.#codecs,
-      maxBodyBytes,
-      onUnhandled: onUnhandled ?? (capabilities.exclusiveSource ? 'dead-letter' : 'skip'),
-      clockSkewMs: this.#driver.clockSkewMs ?? 0,
       clock: this.#clock,
       logger: this.#logger,
       counters: this.counters,
@@ -273,9 +241,29 @@ export class StorkTransport {
       consumerName: this.#driver.consumerName ?? this.name,
       storeHealth: new StoreHealthLog(this.name, this.#logger),
       random: Math.random,
+      slotOf: (delivery) => dispatcher.slotOf(delivery),
       onRepublishBlocked: (why) =>
         this.#logRepublishBlocked(dispatcher.onRepublishBlocked(why !== undefined), why),
     };
+    const handlers = new HandlerTable(this.#handlers.map((handler) => composePolicies(handler, scope)));
+    const pipeline: PipelineScope = {
+      ...scope,
+      handlers,
+      codecs: this.#codecs,
+      maxBodyBytes,
+      onUnhandled: onUnhandled ?? (capabilities.exclusiveSource ? 'dead-letter' : 'skip'),
+      clockSkewMs: this.#driver.clockSkewMs ?? 0,
+    };
+    const dispatcher: DeliveryDispatcher = new DeliveryDispatcher({
+      concurrency,
+      pausesWithoutRedelivery: capabilities.pausesWithoutRedelivery,
+      pausesWhileRepublishBlocked: capabilities.requeue === 'broker',
+      clock: this.#clock,
+      retryTimers: this.#retryTimers,
+      limitsOf: handlers.hasLimits ? ({ message }) => handlers.limitsOf(message) : undefined,
+      process: (delivery) => processDelivery(delivery, pipeline),
+      returnToSource: (delivery) => requeue(delivery, this),
+    });
     return dispatcher;
   }
 

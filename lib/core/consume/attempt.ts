@@ -1,146 +1,95 @@
-import type { ReplyWriter } from './reply-writer.js';
-import type { Delivery } from '../port/delivery.js';
 import { libraryFailure, type Failure } from '../runtime/failure.js';
+import { messageOf } from '../runtime/errors.js';
+import { acknowledge } from './settlement.js';
+import { maxAttemptsOf } from '../retry/retry-policy.js';
+import { quoted } from '../message/text.js';
+import type { DeliveryMetadata } from '../message/delivery-metadata.js';
+import type { Delivery } from '../port/delivery.js';
+import type { DeliveryContext } from './delivery-context.js';
 import type { Handler } from './handler.js';
 import type { HandlerAttempt, HandlerDecision } from './handler-attempt.js';
-import type { DeliveryMetadata } from '../message/delivery-metadata.js';
-import { maxAttemptsOf } from '../retry/retry-policy.js';
+import {
+  handled,
+  interrupted,
+  requeued,
+  type AttemptFacts,
+  type FailedOutcome,
+  type Outcome,
+} from './outcome.js';
 
-/** What all attempts of one delivery share. */
-export interface AttemptFields {
-  readonly delivery: Delivery;
-  readonly metadata: DeliveryMetadata;
-  /** Undefined on events. */
-  readonly replyWriter: ReplyWriter | undefined;
-}
+/** Executes an attempt with what surrounds it: timeout, retries, idempotency. */
+export type Execute = (attempt: Attempt) => Outcome | Promise<Outcome>;
 
 export interface AttemptInput {
   readonly pattern: string;
   readonly value: unknown;
 }
 
-/**
- * One attempt: one call of one handler for one delivery, with its outcome. The outcome is what the handler
- * has decided (`ack`, `nack` or `retry`) or, if it has decided nothing, whether it succeeded or failed.
- */
-export class Attempt implements HandlerAttempt {
+/** One call of one handler for one delivery: what the handler may see and decide. */
+export class Attempt implements HandlerAttempt, AttemptFacts {
   readonly handler: Handler;
+  readonly context: DeliveryContext;
   readonly pattern: string;
   readonly value: unknown;
-  readonly delivery: Delivery;
-  readonly metadata: DeliveryMetadata;
-  readonly replyWriter: ReplyWriter | undefined;
   readonly number: number;
-  firstFailedAt: number | undefined;
-  /** When this attempt failed, in milliseconds since the Unix epoch. */
-  failedAt: number | undefined;
-  /**
-   * Called when the handler decides. Under `manual` its decision takes effect before, or after, the handler
-   * returns.
-   */
-  onDecision: (() => void) | undefined;
-  /** Delay after which the broker redelivers the message; undefined: no redelivery. */
-  redeliverInMs: number | undefined;
-  /** True if the redelivery is for this same attempt, because the handler has not run. */
-  isDeferred = false;
-  /** True if an earlier delivery was processed already; the reply, if any, is the stored one. */
-  isDuplicate = false;
-  /**
-   * True if an abort or a shutdown ended a wait before the handler ran: the message is requeued unchanged.
-   */
-  isInterrupted = false;
+  readonly firstFailedAt: number | undefined;
   #decision: HandlerDecision | undefined;
-  #failure: Failure | undefined;
   #hasEnded = false;
-  /** True once the handler has read `signal` or called `onAbort`, and so may stop half-way when aborted. */
-  #isWatched = false;
+  #resolveDeferred: ((outcome: Outcome) => void) | undefined;
+  /** Of a handler with a time limit: aborts at the timeout and with the delivery. */
+  #timeout: AbortController | undefined;
   #isStreamed = false;
   /** What `retryOnResult` has returned for the first value. */
   #result: 'unchecked' | 'accepted' | 'rejected' = 'unchecked';
 
   constructor(
     handler: Handler,
-    { delivery, metadata, replyWriter }: AttemptFields,
+    context: DeliveryContext,
     { pattern, value }: AttemptInput,
-    number: number,
+    number = context.metadata.attempt,
+    firstFailedAt = context.metadata.firstFailedAt,
   ) {
     this.handler = handler;
+    this.context = context;
     this.pattern = pattern;
     this.value = value;
-    this.delivery = delivery;
-    this.metadata = metadata;
-    this.replyWriter = replyWriter;
     this.number = number;
-    this.firstFailedAt = metadata.firstFailedAt;
+    this.firstFailedAt = firstFailedAt;
+  }
+
+  get delivery(): Delivery {
+    return this.context.delivery;
+  }
+
+  get metadata(): DeliveryMetadata {
+    return this.context.metadata;
   }
 
   get maxAttempts(): number {
     return this.handler.retry === undefined ? 1 : maxAttemptsOf(this.handler.retry);
   }
 
-  get decision(): HandlerDecision['kind'] | undefined {
-    return this.#decision?.kind;
-  }
-
-  /** How the handler failed, even if it had decided before. */
-  get failure(): Failure | undefined {
-    return this.#failure;
-  }
-
-  /** Delay that the handler passed to `retry`; undefined: the retry policy decides. */
-  get requestedDelayMs(): number | undefined {
-    return this.#decision?.kind === 'retry' ? this.#decision.delayMs : undefined;
-  }
-
-  /**
-   * False for a failure that would repeat: a rejection by a pipe or guard, or an error that the handler
-   * returns to its caller deliberately.
-   */
-  get isRetryable(): boolean {
-    if (this.#failure === undefined) return true;
-    const { reason } = this.#failure;
-    return (reason === 'retries-exhausted' || reason === 'timeout') && !this.isDeliberateErrorReply;
-  }
-
-  /**
-   * True if the handler returned an error to its caller on purpose, e.g. an `RpcException`; the message is
-   * valid.
-   */
-  get isDeliberateErrorReply(): boolean {
-    return (
-      this.#decision === undefined &&
-      this.replyWriter !== undefined &&
-      this.#failure?.envelope.retryable === false
-    );
-  }
-
-  /**
-   * Why the message becomes a dead letter; undefined: it does not. An early-acked message cannot be
-   * requeued, so a `requeue` dead-letters it.
-   */
-  get deadLetterCause(): Failure | undefined {
-    const decision = this.#decision;
-    switch (decision?.kind) {
-      case undefined:
-        return this.#failure;
-      case 'ack':
-        return undefined;
-      case 'retry':
-        return this.#failure ?? noAttemptLeft;
-      case 'requeue':
-      case 'reject':
-        return rejected(this.#failure, decision?.kind === 'reject' ? decision.why : undefined);
-    }
-  }
-
+  /** Not the delivery's own signal if there is a time limit: a timeout must not abort the next attempt. */
   get signal(): AbortSignal {
-    this.#isWatched = true;
-    return this.delivery.signal;
+    this.context.isAbortWatched = true;
+    if (this.handler.consume?.timeoutMs === undefined) return this.delivery.signal;
+    if (this.#timeout === undefined) {
+      const timeout = (this.#timeout = new AbortController());
+      this.delivery.onAbort(() => timeout.abort());
+    }
+    return this.#timeout.signal;
   }
 
   onAbort(listener: () => void): void {
-    this.#isWatched = true;
-    this.delivery.onAbort(listener);
+    const { signal } = this;
+    if (signal.aborted) listener();
+    else signal.addEventListener('abort', listener, { once: true });
+  }
+
+  /** Creates the next in-process attempt. */
+  next({ failedAt }: FailedOutcome): Attempt {
+    const firstFailedAt = this.firstFailedAt ?? failedAt;
+    return new Attempt(this.handler, this.context, this, this.number + 1, firstFailedAt);
   }
 
   /**
@@ -149,61 +98,89 @@ export class Attempt implements HandlerAttempt {
    * as processed. Without idempotency nothing is recorded, so every abort counts as noticed.
    */
   get abortObserved(): boolean {
-    return this.delivery.aborted && (this.#isWatched || this.handler.idempotency === undefined);
-  }
-
-  async execute(): Promise<void> {
-    this.#failure = await this.handler.run(this);
-    if (this.#isStreamed) this.#failure = streamNotIdempotent;
-    else if (this.#result === 'rejected') this.#failure ??= resultRejected;
-    this.#hasEnded = true;
-  }
-
-  /** Ends the attempt without calling the handler. */
-  failWithoutExecuting(failure: Failure): void {
-    this.#failure = failure;
-    this.#hasEnded = true;
-  }
-
-  /** Postpones the attempt, which has not started, until the broker redelivers the message. */
-  defer(delayMs: number): void {
-    this.redeliverInMs = delayMs;
-    this.isDeferred = true;
-  }
-
-  /** Creates the next in-process attempt. */
-  next(): Attempt {
-    const next = new Attempt(this.handler, this, this, this.number + 1);
-    next.firstFailedAt = this.firstFailedAt;
-    next.onDecision = this.onDecision;
-    return next;
-  }
-
-  /** Records that another attempt would not help. */
-  markFatal(): void {
-    const failure = this.#failure;
-    if (failure?.reason === 'retries-exhausted') this.#failure = { ...failure, reason: 'fatal' };
+    return this.delivery.aborted && (this.context.isAbortWatched || this.handler.idempotency === undefined);
   }
 
   emit(value: unknown): boolean {
-    if (this.abortObserved || (this.#decision !== undefined && this.#decision.kind !== 'ack')) return false;
+    if (this.#hasEnded || this.abortObserved) return false;
+    if (this.#decision !== undefined && this.#decision.kind !== 'ack') return false;
     if (this.handler.retry?.retryOnResult !== undefined && !this.#isAccepted(value)) return false;
-    if (this.replyWriter === undefined) return true;
-    if (this.handler.idempotency !== undefined && this.replyWriter.hasBufferedValue) {
+    const { replyWriter } = this.context;
+    if (replyWriter === undefined) return true;
+    if (this.handler.idempotency !== undefined && replyWriter.hasBufferedValue) {
       this.#isStreamed = true;
       return false;
     }
-    return this.replyWriter.emit(value);
+    return replyWriter.emit(value);
   }
 
   decide(decision: HandlerDecision): boolean {
-    const { delivery } = this;
-    if (this.#decision !== undefined || !delivery.open || delivery.aborted) return false;
-    // After its end an attempt accepts a decision only under `manual`, and only if it has not failed.
-    if (this.#hasEnded && (delivery.mode !== 'manual' || this.#failure !== undefined)) return false;
+    const { delivery, context } = this;
+    if (this.#hasEnded || this.#decision !== undefined || !delivery.open || delivery.aborted) return false;
     this.#decision = decision;
-    this.onDecision?.();
+    if (delivery.mode === 'manual' && decision.kind === 'ack' && --context.unacknowledged === 0)
+      acknowledge(delivery, context.scope);
+    this.#resolveDeferred?.(this.end(undefined));
     return true;
+  }
+
+  /** Ends an attempt that has reached its time limit: what its handler does from now on is ignored. */
+  expire(reason: Error): void {
+    this.#hasEnded = true;
+    (this.#timeout ??= new AbortController()).abort(reason);
+  }
+
+  /** Ends the attempt, which returned or threw. Under `manual` a handler that returned may decide later. */
+  end(failure: Failure | undefined): Outcome {
+    const cause = this.#isStreamed ? streamNotIdempotent : failure;
+    const decision = this.#decision;
+    if (decision !== undefined) {
+      this.#hasEnded = true;
+      return this.#outcomeOf(decision, cause);
+    }
+    if (cause !== undefined || this.#result === 'rejected') return this.fail(cause ?? resultRejected);
+    if (this.delivery.mode === 'manual') return this.#defer();
+    this.#hasEnded = true;
+    return handled;
+  }
+
+  /** Ends the attempt as failed, also if its handler was not called. */
+  fail(failure: Failure, retry: FailedOutcome['retry'] = 'by-policy'): FailedOutcome {
+    this.#hasEnded = true;
+    const { replyWriter, scope } = this.context;
+    const isErrorReply = retry === 'by-policy' && replyWriter !== undefined && !failure.envelope.retryable;
+    return { kind: 'failed', attempt: this, failure, failedAt: scope.clock.now(), retry, isErrorReply };
+  }
+
+  #outcomeOf(decision: HandlerDecision, failure: Failure | undefined): Outcome {
+    if (decision.kind === 'retry')
+      return this.fail(failure ?? noAttemptLeft, { delayMs: decision.delayMs, failure });
+    if (failure !== undefined) this.#logFailureAfter(decision, failure);
+    switch (decision.kind) {
+      case 'ack':
+        return failure === undefined ? handled : { kind: 'handled', error: failure.envelope };
+      case 'reject':
+        return this.fail(rejected(failure, decision.why), 'never');
+      case 'requeue':
+        // An early-acked message cannot be requeued.
+        return this.delivery.isEarlyAcked ? this.fail(rejected(failure), 'never') : requeued;
+    }
+  }
+
+  #defer(): Outcome {
+    const outcome = new Promise<Outcome>((resolve) => {
+      this.#resolveDeferred = resolve;
+      this.delivery.onAbort(() => resolve(interrupted));
+    });
+    return { kind: 'deferred', outcome };
+  }
+
+  /** The decision stays the outcome, so the log is the only trace of the error. */
+  #logFailureAfter({ kind }: HandlerDecision, { error }: Failure): void {
+    const { logger, subscription } = this.context.scope;
+    logger.warn(
+      `${subscription}: handler ${quoted(this.handler.id)} failed after its ${kind}: ${messageOf(error)}`,
+    );
   }
 
   #isAccepted(value: unknown): boolean {
@@ -212,19 +189,6 @@ export class Attempt implements HandlerAttempt {
     }
     return this.#result === 'accepted';
   }
-}
-
-/** Under `manual`: whether the attempt determines how the message is settled. A plain return does not. */
-export function hasOutcome({ decision, failure }: Attempt): boolean {
-  return decision !== undefined || failure !== undefined;
-}
-
-export function isAcknowledged({ decision }: Attempt): boolean {
-  return decision === 'ack';
-}
-
-export function requeueRequested({ decision, delivery }: Attempt): boolean {
-  return decision === 'requeue' && !delivery.isEarlyAcked;
 }
 
 const noAttemptLeft = libraryFailure(
@@ -237,7 +201,6 @@ const resultRejected = libraryFailure(
   'retryOnResult rejected the result',
   'retries-exhausted',
 );
-
 const streamNotIdempotent = libraryFailure(
   'StreamNotIdempotentError',
   '@Idempotent() requires a single reply, which can be sent again to a duplicate; the handler emitted a second value',
@@ -245,9 +208,8 @@ const streamNotIdempotent = libraryFailure(
   { retryable: false },
 );
 
-function rejected(failure: Failure | undefined, why: string | undefined): Failure {
-  const details = { retryable: false };
-  if (why !== undefined) return libraryFailure('RejectedError', why, 'rejected', details);
-  if (failure !== undefined) return { ...failure, reason: 'rejected' };
-  return libraryFailure('RejectedError', 'the handler rejected the message', 'rejected', details);
+function rejected(failure: Failure | undefined, why?: string): Failure {
+  if (why === undefined && failure !== undefined) return { ...failure, reason: 'rejected' };
+  const message = why ?? 'the handler rejected the message';
+  return libraryFailure('RejectedError', message, 'rejected', { retryable: false });
 }

@@ -2,14 +2,14 @@ import { targetHandlerId } from '../message/delivery-metadata.js';
 import { matches, maxPatternBytes, type Pattern } from '../message/pattern.js';
 import type { InboundMessage } from '../port/message.js';
 import type { Handler } from './handler.js';
-import type { ConcurrencyLimit } from './keyed-queue.js';
+import type { ConcurrencyLimit } from '../dispatch/keyed-queue.js';
 
 /** Which handlers a message is routed to. */
-export interface Route {
+export interface Route<H extends Handler> {
   /** The pattern that matched, else the most specific candidate of the message. */
   readonly pattern: string;
-  readonly events: readonly Handler[];
-  readonly messageHandler: Handler | undefined;
+  readonly events: readonly H[];
+  readonly messageHandler: H | undefined;
   /** Concurrency limits of all these handlers. */
   readonly limits: readonly ConcurrencyLimit[];
 }
@@ -21,13 +21,13 @@ export interface Route {
 const maxCachedRoutes = 10_000;
 
 /** Routes messages to the handlers of one transport by pattern. */
-export class HandlerTable {
-  readonly #handlers: readonly Handler[];
-  readonly #byId = new Map<string, Handler>();
-  readonly #limits = new Map<Handler, ConcurrencyLimit>();
-  readonly #cachedRoutes = new Map<string, Route>();
+export class HandlerTable<H extends Handler> {
+  readonly #handlers: readonly H[];
+  readonly #byId = new Map<string, H>();
+  readonly #limits = new Map<H, ConcurrencyLimit>();
+  readonly #cachedRoutes = new Map<string, Route<H>>();
 
-  constructor(handlers: readonly Handler[]) {
+  constructor(handlers: readonly H[]) {
     this.#handlers = handlers;
     for (const handler of handlers) {
       this.#byId.set(handler.id, handler);
@@ -40,7 +40,7 @@ export class HandlerTable {
     return this.#handlers.length;
   }
 
-  byId(id: string): Handler | undefined {
+  byId(id: string): H | undefined {
     return this.#byId.get(id);
   }
 
@@ -61,12 +61,12 @@ export class HandlerTable {
     return handler === undefined ? [] : this.#limitsOf([handler]);
   }
 
-  #limitsOf(handlers: readonly Handler[]): readonly ConcurrencyLimit[] {
+  #limitsOf(handlers: readonly H[]): readonly ConcurrencyLimit[] {
     return handlers.flatMap((handler) => this.#limits.get(handler) ?? []);
   }
 
   /** Routes by the first candidate that a handler listens to. */
-  route(texts: readonly string[]): Route {
+  route(texts: readonly string[]): Route<H> {
     for (const text of texts) {
       const route = this.#lookUp(text);
       if (route.events.length > 0 || route.messageHandler !== undefined) return route;
@@ -74,7 +74,7 @@ export class HandlerTable {
     return this.#lookUp(texts[0]!);
   }
 
-  #lookUp(text: string): Route {
+  #lookUp(text: string): Route<H> {
     // No handler's pattern is that long: matching the text against wildcards and caching it would only cost
     // time and memory.
     if (text.length > maxPatternBytes) return this.#matchLong(text);
@@ -86,7 +86,7 @@ export class HandlerTable {
     return route;
   }
 
-  #matchLong(text: string): Route {
+  #matchLong(text: string): Route<H> {
     const all = this.#handlers.filter(({ patterns }) => patterns.some((pattern) => pattern.text === '#'));
     return this.#toRoute(
       text,
@@ -96,7 +96,7 @@ export class HandlerTable {
   }
 
   /** All matching event handlers, and the most specific matching message handler. */
-  #match(text: string): Route {
+  #match(text: string): Route<H> {
     const matching = this.#handlers.filter(({ patterns }) =>
       patterns.some((pattern) => matches(pattern, text)),
     );
@@ -111,7 +111,7 @@ export class HandlerTable {
     );
   }
 
-  #toRoute(pattern: string, events: readonly Handler[], messageHandler: Handler | undefined): Route {
+  #toRoute(pattern: string, events: readonly H[], messageHandler: H | undefined): Route<H> {
     const handlers = messageHandler === undefined ? events : [...events, messageHandler];
     return { pattern, events, messageHandler, limits: this.#limitsOf(handlers) };
   }

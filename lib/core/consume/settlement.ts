@@ -1,24 +1,16 @@
-import { sendReply } from './reply-writer.js';
+import {
+  deadLetterFailed,
+  dropWithoutDeadLetter,
+  shouldDeadLetterRequest,
+  type PreparedDeadLetter,
+} from '../dead-letter/dead-lettering.js';
+import { buildRedelivery } from '../retry/redelivery.js';
+import { messageOf, remoteCodes, type ErrorEnvelope } from '../runtime/errors.js';
+import { isLost, type DeliveryContext, type SubscriptionScope } from './delivery-context.js';
+import { handled, type Outcome, type RedeliverOutcome } from './outcome.js';
 import type { Delivery, RepublishedMessage } from '../port/delivery.js';
-import { needsRetryDecision, decideNext, type RetryScope } from '../retry/retry-loop.js';
-import { isAcknowledged, hasOutcome, requeueRequested, type Attempt, type AttemptFields } from './attempt.js';
-import { sleep, type StorkClock } from '../runtime/clock.js';
-import type { Counters, StorkLogger } from '../runtime/reporting.js';
-import type { Capabilities } from '../port/driver.js';
-import { messageOf } from '../runtime/errors.js';
-
-export interface SettlementScope {
-  readonly subscription: string;
-  readonly clock: StorkClock;
-  readonly logger: StorkLogger;
-  readonly counters: Counters;
-  readonly capabilities: Pick<Capabilities, 'requeue'>;
-  /**
-   * Called with a reason when republishing fails, and with undefined when it has recovered. The dispatcher
-   * pauses a queue meanwhile, but not a log.
-   */
-  onRepublishBlocked(why: string | undefined): void;
-}
+import { sleep } from '../runtime/clock.js';
+import { logUndeliverable, sendErrorReply, sendReply, type ReplyWriter } from './reply-writer.js';
 
 /**
  * `settled`: the message is settled, or its source is lost. `reprocess`: the message is processed again in
@@ -26,25 +18,181 @@ export interface SettlementScope {
  */
 export type Settled = 'settled' | 'reprocess';
 
-/** Under `manual`: every handler has returned, and the message is still unsettled. */
-export interface DeferredSettlement {
-  /** Resolves when the message is settled. Never rejects. */
-  readonly settled: Promise<Settled>;
-}
-
-const minRetryMs = 500;
-const maxRetryMs = 30_000;
 /**
  * The broker redelivers a requeued message immediately; this delay prevents a hot loop while a dependency
  * fails.
  */
 const requeueDelayMs = 1_000;
 
-export function acknowledge(delivery: Delivery, scope: SettlementScope): Settled {
-  // Not stale if the handler has acknowledged the message before it returned.
-  if (!delivery.ack() && !delivery.isEarlyAcked) scope.counters.add('stale-settlements');
+/** The same as `settle`; a message that was handled by its only handler takes no detour. */
+export function settleOne(context: DeliveryContext, outcome: Outcome): Settled | Promise<Settled> {
+  if (outcome !== handled || context.replyWriter !== undefined || isLost(context))
+    return settle(context, [outcome]);
+  context.scope.counters.add('handled');
+  return acknowledge(context.delivery, context.scope);
+}
+
+/**
+ * Settles a message as the outcomes of its handlers say: of one for a request, of one or more for an event.
+ */
+export async function settle(context: DeliveryContext, outcomes: readonly Outcome[]): Promise<Settled> {
+  if (isLost(context) || outcomes.some(({ kind }) => kind === 'interrupted')) return abandon(context);
+  if (outcomes.some(({ kind }) => kind === 'deferred')) return settleDeferred(context, outcomes);
+  if (outcomes.some(({ kind }) => kind === 'requeue')) {
+    // The attempt after the redelivery replies.
+    context.replyWriter?.discard();
+    return requeueAfterDelay(context.delivery, context.scope);
+  }
+  return context.replyWriter === undefined
+    ? settleEvent(context, outcomes)
+    : settleRequest(context, context.replyWriter, outcomes[0]!);
+}
+
+/** Ignores what the handlers have done: the message is processed again after its redelivery. */
+function abandon({ delivery, scope, replyWriter }: DeliveryContext): Settled {
+  replyWriter?.discard();
+  if (delivery.open) requeue(delivery, scope);
+  else countStale(delivery, scope);
   return 'settled';
 }
+
+/** Under `manual`, once every handler has returned: replies, and settles when all of them have decided. */
+async function settleDeferred(context: DeliveryContext, outcomes: readonly Outcome[]): Promise<Settled> {
+  const { delivery, replyWriter, scope } = context;
+  if (replyWriter !== undefined) await sendReply(replyWriter, scope);
+  context.replyWriter = undefined;
+  scope.slotOf(delivery).leave();
+  const decided = await Promise.all(
+    outcomes.map(async (outcome) => (outcome.kind === 'deferred' ? outcome.outcome : outcome)),
+  );
+  return settle(context, decided);
+}
+
+/**
+ * Requeues the message after a delay. An early-acked message cannot be requeued; its processing ends here.
+ */
+export async function requeueAfterDelay(delivery: Delivery, scope: SubscriptionScope): Promise<Settled> {
+  if (delivery.isEarlyAcked) {
+    return acknowledge(delivery, scope);
+  }
+  const hasElapsed = await scope.slotOf(delivery).wait(requeueDelayMs);
+  // A log cannot redeliver a single message, and later messages of the key must not overtake it.
+  if (hasElapsed && delivery.open && scope.capabilities.requeue === 'in-process') return 'reprocess';
+  requeue(delivery, scope);
+  return 'settled';
+}
+
+/** An event is settled when every handler has succeeded, or its dead letter or redelivery is confirmed. */
+function settleEvent(context: DeliveryContext, outcomes: readonly Outcome[]): Settled | Promise<Settled> {
+  const { delivery, scope } = context;
+  const republished: RepublishedMessage[] = [];
+  const deadLetters: PreparedDeadLetter[] = [];
+  for (const outcome of outcomes) {
+    countOutcome(outcome, context);
+    if (outcome.kind === 'redeliver') republished.push(toRedelivery(outcome, context));
+    if (outcome.kind !== 'failed' || dropWithoutDeadLetter(outcome, context)) continue;
+    const deadLetter = deadLetterFailed(outcome, context);
+    republished.push(deadLetter.republished);
+    deadLetters.push(deadLetter);
+  }
+  if (republished.length > 0) {
+    return republishUntilConfirmed(delivery, republished, scope, () => {
+      for (const deadLetter of deadLetters) deadLetter.notify();
+    });
+  }
+  return acknowledge(delivery, scope);
+}
+
+/** A request is settled when its reply is confirmed, or its redelivery or its dead letter. */
+async function settleRequest(
+  context: DeliveryContext,
+  replyWriter: ReplyWriter,
+  outcome: Outcome,
+): Promise<Settled> {
+  const { delivery, scope } = context;
+  countOutcome(outcome, context);
+  if (outcome.kind === 'redeliver') {
+    // The attempt after the redelivery replies.
+    replyWriter.discard();
+    return republishUntilConfirmed(delivery, [toRedelivery(outcome, context)], scope);
+  }
+  if (outcome.kind === 'failed' && shouldDeadLetterRequest(outcome)) {
+    await sendErrorReply(replyWriter, outcome.failure.envelope, scope);
+    const deadLetter = deadLetterFailed(outcome, context);
+    return republishUntilConfirmed(delivery, [deadLetter.republished], scope, () => deadLetter.notify());
+  }
+  const error = errorReplyOf(outcome, context);
+  const sent = await (error === undefined ? replyWriter.end() : replyWriter.fail(error));
+  if (typeof sent === 'object') {
+    const consequence = delivery.isEarlyAcked ? 'is not processed again' : 'is requeued';
+    scope.logger.warn(
+      `${scope.subscription}: a reply was not confirmed, the request ${consequence}: ${messageOf(sent.unconfirmed)}`,
+    );
+    return requeueAfterDelay(context.delivery, context.scope);
+  }
+  logUndeliverable(sent, scope);
+  return acknowledge(delivery, scope);
+}
+
+/**
+ * An early-acked request is not redelivered, so it gets a reply even if a shutdown interrupted its handler:
+ * an error, because values emitted so far may not be the complete reply.
+ */
+function errorReplyOf(outcome: Outcome, { delivery }: DeliveryContext): ErrorEnvelope | undefined {
+  if (outcome.kind === 'failed') return outcome.failure.envelope;
+  const error = outcome.kind === 'handled' ? outcome.error : undefined;
+  return error ?? (delivery.aborted ? abortedByShutdown : undefined);
+}
+
+const abortedByShutdown: ErrorEnvelope = {
+  name: 'AbortedError',
+  message: 'the server was shut down before the handler had ended',
+  code: remoteCodes.handlerFailed,
+  retryable: true,
+};
+
+/** Redeliveries are counted when they are confirmed, duplicates by the idempotency policy. */
+function countOutcome(outcome: Outcome, { scope: { counters } }: DeliveryContext): void {
+  if (outcome.kind === 'failed') counters.add('failed');
+  else if (outcome.kind === 'handled' && outcome.isDuplicate !== true) counters.add('handled');
+}
+
+function toRedelivery(
+  { attempt, delayMs, isDeferral }: RedeliverOutcome,
+  { delivery, scope }: DeliveryContext,
+): RepublishedMessage {
+  const { handler, number, firstFailedAt } = attempt;
+  const next = { handlerId: handler.id, attempt: number, firstFailedAt, isDeferral, delayMs };
+  return buildRedelivery(delivery.message, { ...next, now: scope.clock.now() });
+}
+
+export function acknowledge(
+  delivery: Delivery,
+  { counters }: Pick<SubscriptionScope, 'counters'>,
+): 'settled' {
+  // Not stale if the handler has acknowledged the message before it returned.
+  if (!delivery.ack() && !delivery.isEarlyAcked) counters.add('stale-settlements');
+  return 'settled';
+}
+
+/** Returns the message to its source immediately. */
+export function requeue(delivery: Delivery, scope: Pick<SubscriptionScope, 'counters'>): void {
+  if (delivery.requeue()) scope.counters.add('requeued');
+  else countStale(delivery, scope);
+}
+
+/** While the session is active, the dispatcher has requeued the message during its drain and counted it. */
+export function countStale(delivery: Delivery, { counters }: Pick<SubscriptionScope, 'counters'>): void {
+  if (!delivery.session.isActive && !delivery.isEarlyAcked) counters.add('stale-settlements');
+}
+
+const minRepublishRetryMs = 500;
+const maxRepublishRetryMs = 30_000;
+
+type RepublishScope = Pick<
+  SubscriptionScope,
+  'subscription' | 'clock' | 'logger' | 'counters' | 'onRepublishBlocked'
+>;
 
 /**
  * Republishes the messages, then acknowledges the delivery. While the broker refuses the publish, the
@@ -54,9 +202,9 @@ export function acknowledge(delivery: Delivery, scope: SettlementScope): Settled
 export async function republishUntilConfirmed(
   delivery: Delivery,
   messages: readonly RepublishedMessage[],
-  scope: SettlementScope,
+  scope: RepublishScope,
   onConfirmed: () => void = () => {},
-): Promise<Settled> {
+): Promise<'settled'> {
   let isBlocked = false;
   try {
     for (let retry = 0; delivery.open; retry++) {
@@ -67,11 +215,18 @@ export async function republishUntilConfirmed(
         } else scope.counters.add('stale-settlements');
         return 'settled';
       } catch (error) {
-        if (delivery.aborted)
-          return delivery.isEarlyAcked ? logLostMessage(error, scope) : requeue(delivery, scope);
+        if (delivery.aborted) {
+          if (delivery.isEarlyAcked) logLostMessage(error, scope);
+          else requeue(delivery, scope);
+          return 'settled';
+        }
         if (!isBlocked) scope.onRepublishBlocked(messageOf(error));
         isBlocked = true;
-        await sleep(scope.clock, Math.min(minRetryMs * 2 ** retry, maxRetryMs), delivery.signal);
+        await sleep(
+          scope.clock,
+          Math.min(minRepublishRetryMs * 2 ** retry, maxRepublishRetryMs),
+          delivery.signal,
+        );
       }
     }
     countStale(delivery, scope);
@@ -82,103 +237,14 @@ export async function republishUntilConfirmed(
 }
 
 /** A deferral is not counted here: its reason, e.g. a duplicate in flight, has a counter of its own. */
-function countRepublished(message: RepublishedMessage, { counters }: SettlementScope): void {
+function countRepublished(message: RepublishedMessage, { counters }: RepublishScope): void {
   if (message.to === 'dead-letter') counters.add('dead-lettered');
   else if (!message.isDeferral) counters.add('redelivered');
 }
 
-/**
- * Requeues the message after a delay. An early-acked message cannot be requeued; its processing ends here.
- */
-export async function requeueAfterDelay(delivery: Delivery, scope: SettlementScope): Promise<Settled> {
-  if (delivery.isEarlyAcked) return acknowledge(delivery, scope);
-  await sleep(scope.clock, requeueDelayMs, delivery.signal);
-  // A log cannot redeliver a single message, and later messages of the key must not overtake it.
-  if (scope.capabilities.requeue === 'in-process' && delivery.open && !delivery.aborted) return 'reprocess';
-  return requeue(delivery, scope);
-}
-
-/** Returns the message to its source immediately. */
-export function requeue(delivery: Delivery, scope: Pick<SettlementScope, 'counters'>): Settled {
-  if (delivery.requeue()) scope.counters.add('requeued');
-  else countStale(delivery, scope);
-  return 'settled';
-}
-
-/** While the session is active, the dispatcher has requeued the message during its drain and counted it. */
-export function countStale(delivery: Delivery, scope: Pick<SettlementScope, 'counters'>): void {
-  if (!delivery.session.isActive && !delivery.isEarlyAcked) scope.counters.add('stale-settlements');
-}
-
 /** An early-acked message exists only in this process: the broker does not redeliver it. */
-function logLostMessage(error: unknown, { logger, subscription }: SettlementScope): Settled {
+function logLostMessage(error: unknown, { logger, subscription }: RepublishScope): void {
   logger.error(
     `${subscription}: a message acknowledged before processing was lost at shutdown, republishing failed: ${messageOf(error)}`,
   );
-  return 'settled';
-}
-
-/**
- * Under `manual`: a message whose handlers have returned, and which a later ack, nack or retry call
- * settles.
- */
-export interface DeferredMessage extends AttemptFields {
-  readonly scope: SettlementScope & RetryScope;
-}
-
-/** How the pipeline settles a message, once the handlers have decided or the delivery is aborted. */
-export interface SettlementCallbacks {
-  readonly settle: () => Settled | Promise<Settled>;
-  readonly abandon: () => Settled;
-}
-
-/** Under `manual` the message is acknowledged as soon as every one of its handlers has called `ack`. */
-export function acknowledgeOnceAllAcked(
-  delivery: Delivery,
-  attempts: readonly Attempt[],
-  scope: SettlementScope,
-): void {
-  if (attempts.every(isAcknowledged)) acknowledge(delivery, scope);
-}
-
-/**
- * Waits until every handler has decided. Called when all have returned and at least one has not decided
- * yet.
- */
-export async function deferSettlement(
-  message: DeferredMessage,
-  attempts: readonly Attempt[],
-  callbacks: SettlementCallbacks,
-): Promise<DeferredSettlement> {
-  const { replyWriter, delivery, scope } = message;
-  if (replyWriter !== undefined) await sendReply(replyWriter, scope);
-  const decided = new Promise<void>((resolve) => {
-    const resolveOnceDecided = (): void => {
-      acknowledgeOnceAllAcked(delivery, attempts, scope);
-      if (attempts.every(hasOutcome)) resolve();
-    };
-    for (const attempt of attempts) attempt.onDecision = resolveOnceDecided;
-    delivery.onAbort(resolve);
-    // A handler may have decided while the reply was being confirmed.
-    if (attempts.every(hasOutcome)) resolve();
-  });
-  return { settled: decided.then(() => settleDeferred(message, attempts, callbacks)) };
-}
-
-async function settleDeferred(
-  { delivery, scope }: DeferredMessage,
-  attempts: readonly Attempt[],
-  { settle, abandon }: SettlementCallbacks,
-): Promise<Settled> {
-  if (delivery.aborted && !delivery.isEarlyAcked) return abandon();
-  if (attempts.some(requeueRequested)) return requeueAfterDelay(delivery, scope);
-  const undecided = attempts.find(needsRetryDecision);
-  const waitMs = undecided === undefined ? undefined : await decideNext(undecided, scope);
-  if (waitMs === undefined) return settle();
-  if (!(await scope.retryTimers.wait(waitMs, delivery))) return abandon();
-  scope.counters.add('retried');
-  // The message has left its concurrency slot and its key, so the dispatcher enqueues it again for the next
-  // attempt.
-  delivery.uncountedAttempts++;
-  return 'reprocess';
 }

@@ -64,6 +64,9 @@ export interface DeadLetterPolicy extends DeadLetterOptions {
   readonly includeStack: boolean;
 }
 
+/** What a dead letter may disclose, and who is notified. */
+export type DisclosurePolicy = Pick<DeadLetterPolicy, 'includeStack' | 'redact' | 'onDeadLetter'>;
+
 const defaults: DeadLetterPolicy = { enabled: true, requests: false, includeStack: true };
 
 /** Merges field by field; a later layer overrides an earlier one. */

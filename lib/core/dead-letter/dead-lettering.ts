@@ -1,23 +1,12 @@
-import { sendErrorReply } from '../consume/reply-writer.js';
-import { buildDeadLetter, type DeadLetterCause } from './dead-letter-message.js';
-import { type DeadLetterNotice, type DeadLetterPolicy, deadLetterTarget } from './dead-letter-options.js';
+import type { DeliveryContext } from '../consume/delivery-context.js';
+import type { FailedOutcome } from '../consume/outcome.js';
+import type { SubscriptionScope } from '../consume/delivery-context.js';
+import { quoted } from '../message/text.js';
 import type { Delivery, RepublishedMessage } from '../port/delivery.js';
-import type { Capabilities } from '../port/driver.js';
 import { messageOf, remoteCodes } from '../runtime/errors.js';
 import { libraryFailure, type Failure } from '../runtime/failure.js';
-import type { Attempt, AttemptFields } from '../consume/attempt.js';
-import { republishUntilConfirmed, type Settled, type SettlementScope } from '../consume/settlement.js';
-import { quoted } from '../message/text.js';
-
-/** What dead-lettering needs from the subscription. */
-export interface DeadLetteringScope extends SettlementScope {
-  readonly capabilities: Pick<Capabilities, 'requeue' | 'destinations'>;
-  /** Policy for messages that reach no handler. They are always dead-lettered. */
-  readonly deadLetter: DisclosurePolicy;
-}
-
-/** What a dead letter may disclose, and who is notified. */
-type DisclosurePolicy = Pick<DeadLetterPolicy, 'includeStack' | 'redact' | 'onDeadLetter'>;
+import { buildDeadLetter, type DeadLetterCause } from './dead-letter-message.js';
+import { deadLetterTarget, type DeadLetterNotice, type DisclosurePolicy } from './dead-letter-options.js';
 
 /** A dead letter to publish, and the notification that follows its confirmation. */
 export interface PreparedDeadLetter {
@@ -25,22 +14,15 @@ export interface PreparedDeadLetter {
   notify(): void;
 }
 
-/** A message that reaches no handler: it is invalid, cannot be decoded, or has no handler. */
-interface UnprocessableMessage extends AttemptFields {
-  readonly scope: DeadLetteringScope;
-}
-
-/** Dead-letters a message that reaches no handler. The caller of a request gets an error reply. */
-export async function deadLetterUnprocessable(
-  { delivery, metadata, replyWriter, scope }: UnprocessableMessage,
+/** Builds the dead letter of a message that reaches no handler. */
+export function deadLetterUnprocessable(
+  { delivery, metadata, scope }: DeliveryContext,
   failure: Failure,
-): Promise<Settled> {
-  await sendErrorReply(replyWriter, failure.envelope, scope);
+): PreparedDeadLetter {
   const { handlerId, attempt, firstFailedAt } = metadata;
   const { clock, deadLetter: policy } = scope;
   const cause = { failure, handlerId, attempt, firstFailedAt, failedAt: clock.now(), policy };
-  const deadLetter = prepareDeadLetter(delivery, cause, { pattern: delivery.message.patterns[0]!, scope });
-  return republishUntilConfirmed(delivery, [deadLetter.republished], scope, () => deadLetter.notify());
+  return prepareDeadLetter(delivery, cause, { pattern: delivery.message.patterns[0]!, scope });
 }
 
 export function invalid(why: string): Failure {
@@ -69,13 +51,9 @@ export function noHandler(handlerId: string | undefined, pattern: string): Failu
  * Whether a failed request is dead-lettered: always if the handler rejected it, never after a deliberate
  * error reply, otherwise if `requests` is enabled.
  */
-export function shouldDeadLetter({
-  decision,
-  handler,
-  isDeliberateErrorReply: isDeliberateReply,
-}: Attempt): boolean {
-  if (decision === 'reject' || decision === 'requeue') return true;
-  return handler.deadLetter?.enabled === true && handler.deadLetter.requests && !isDeliberateReply;
+export function shouldDeadLetterRequest({ attempt, failure, isErrorReply }: FailedOutcome): boolean {
+  const policy = attempt.handler.deadLetter;
+  return failure.reason === 'rejected' || (policy?.enabled === true && policy.requests && !isErrorReply);
 }
 
 /**
@@ -83,37 +61,28 @@ export function shouldDeadLetter({
  * dead-lettered.
  */
 export function dropWithoutDeadLetter(
-  { decision, handler, delivery }: Attempt,
-  cause: Failure,
-  { counters, logger, subscription }: DeadLetteringScope,
+  { attempt, failure }: FailedOutcome,
+  { delivery, scope }: DeliveryContext,
 ): boolean {
-  if (handler.deadLetter?.enabled !== false || decision === 'reject' || decision === 'requeue') return false;
-  counters.add('dropped');
-  logger.warn(
-    `${subscription}: message ${quoted(delivery.message.messageId)} is dropped, its handler ${quoted(handler.id)} ` +
-      `failed finally and has dead-lettering disabled: ${messageOf(cause.error)}`,
+  const { handler } = attempt;
+  if (handler.deadLetter?.enabled !== false || failure.reason === 'rejected') return false;
+  scope.counters.add('dropped');
+  scope.logger.warn(
+    `${scope.subscription}: message ${quoted(delivery.message.messageId)} is dropped, its handler ${quoted(handler.id)} ` +
+      `failed finally and has dead-lettering disabled: ${messageOf(failure.error)}`,
   );
   return true;
 }
 
-/** Builds the dead letter of an attempt, as the policy of its handler requires. */
-export function deadLetterAttempt(
-  attempt: Attempt,
-  failure: Failure,
-  scope: DeadLetteringScope,
+/** Builds the dead letter of a failed attempt, as the policy of its handler requires. */
+export function deadLetterFailed(
+  { attempt, failure, failedAt }: FailedOutcome,
+  { delivery, scope }: DeliveryContext,
 ): PreparedDeadLetter {
-  const { delivery, handler, number, firstFailedAt, failedAt = scope.clock.now(), pattern } = attempt;
+  const { handler, number, firstFailedAt, pattern } = attempt;
   const policy = handler.deadLetter;
   const target = deadLetterTarget(policy, scope.capabilities);
-  const cause = {
-    failure,
-    handlerId: handler.id,
-    attempt: number,
-    firstFailedAt,
-    failedAt,
-    policy,
-    target,
-  };
+  const cause = { failure, handlerId: handler.id, attempt: number, firstFailedAt, failedAt, policy, target };
   return prepareDeadLetter(delivery, cause, { pattern, scope });
 }
 
@@ -124,7 +93,7 @@ interface DeadLetterDetails extends Omit<DeadLetterCause, 'subscription'> {
 function prepareDeadLetter(
   { message }: Delivery,
   cause: DeadLetterDetails,
-  { pattern, scope }: { readonly pattern: string; readonly scope: DeadLetteringScope },
+  { pattern, scope }: { readonly pattern: string; readonly scope: SubscriptionScope },
 ): PreparedDeadLetter {
   const { logger, subscription } = scope;
   const { failure, handlerId, attempt, policy } = cause;
@@ -146,7 +115,7 @@ function prepareDeadLetter(
 function notify(
   notice: DeadLetterNotice,
   onDeadLetter: DisclosurePolicy['onDeadLetter'],
-  { subscription, logger }: DeadLetteringScope,
+  { subscription, logger }: SubscriptionScope,
 ): void {
   if (onDeadLetter === undefined) return;
   const ofHandler = notice.handler === undefined ? '' : ` of ${quoted(notice.handler)}`;

@@ -118,11 +118,6 @@ export class Delivery {
   /** The driver's identifier of the delivery, e.g. a delivery tag or an offset. */
   readonly tag: number;
   readonly mode: DeliveryMode;
-  /**
-   * Attempts of this delivery that the message's headers do not count, because it was not republished in
-   * between.
-   */
-  uncountedAttempts = 0;
   readonly #source: DeliverySource;
   #state: 'open' | 'republishing' | 'acking' | 'settled' = 'open';
   #isAcked = false;

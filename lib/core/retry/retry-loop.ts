@@ -1,147 +1,106 @@
-import type { StorkClock } from '../runtime/clock.js';
-import type { Counters, StorkLogger } from '../runtime/reporting.js';
-import type { Driver } from '../port/driver.js';
+import type { Attempt, Execute } from '../consume/attempt.js';
+import { isLost } from '../consume/delivery-context.js';
+import { interrupted, type FailedOutcome, type Outcome } from '../consume/outcome.js';
+import { quoted } from '../message/text.js';
 import { messageOf } from '../runtime/errors.js';
-import type { RetryTimers } from './retry-timers.js';
 import type { RetryPolicy } from './retry-options.js';
 import { stepAfter, stepAsRequested, type FailedAttempt, type NextStep } from './retry-policy.js';
-import type { Attempt } from '../consume/attempt.js';
-import { quoted } from '../message/text.js';
-
-export interface RetryScope {
-  readonly subscription: string;
-  readonly driver: Pick<Driver, 'roundDelay'>;
-  readonly clock: StorkClock;
-  readonly logger: StorkLogger;
-  readonly counters: Counters;
-  readonly retryTimers: RetryTimers;
-  /** Returns a number from 0 (inclusive) to 1 (exclusive). */
-  readonly random: () => number;
-}
-
-/** Whether the retry policy decides what follows: the attempt failed, or its handler called `retry`. */
-export function needsRetryDecision({ decision, failure }: Attempt): boolean {
-  return decision === 'retry' || (decision === undefined && failure !== undefined);
-}
 
 /**
- * Runs the handler and its in-process retries. Resolves with the last attempt, which holds the outcome.
- * Never rejects.
+ * Applies the handler's retry policy to an attempt that has ended. Every failure passes through here, also
+ * those of guards, constructors and the application's exception filters.
+ *
+ * @param execute executes the next in-process attempt, with its own retries
  */
-export async function executeWithRetries(attempt: Attempt, scope: RetryScope): Promise<Attempt> {
-  await attempt.execute();
-  return needsRetryDecision(attempt) ? retryInProcess(attempt, scope) : attempt;
-}
-
-/**
- * Retries a failed attempt in process for as long as its policy allows. Resolves with the last attempt.
- * Every failure passes through here, also those of guards, constructors and the application's exception
- * filters. Never rejects.
- */
-export async function retryInProcess(failed: Attempt, scope: RetryScope): Promise<Attempt> {
-  let attempt = failed;
-  while (needsRetryDecision(attempt)) {
-    const next = await nextAttempt(attempt, scope);
-    if (next === undefined) return attempt;
-    attempt = next;
-    await attempt.execute();
-  }
-  return attempt;
-}
-
-/**
- * Waits, then returns the next in-process attempt. Undefined if there is none; the failed attempt then
- * holds the outcome.
- */
-export async function nextAttempt(failed: Attempt, scope: RetryScope): Promise<Attempt | undefined> {
-  if (isLost(failed)) return undefined;
-  const waitMs = await decideNext(failed, scope);
-  if (waitMs === undefined) return undefined;
-  if (!(await scope.retryTimers.wait(waitMs, failed.delivery))) {
-    // An early-acked message cannot be requeued, so its last failure is its outcome.
-    failed.isInterrupted = !failed.delivery.isEarlyAcked;
-    return undefined;
-  }
-  scope.counters.add('retried');
-  return failed.next();
-}
-
-/**
- * Resolves with the wait before the next in-process attempt. Undefined if there is none; the attempt then
- * holds the outcome.
- */
-export async function decideNext(attempt: Attempt, scope: RetryScope): Promise<number | undefined> {
-  const { retry } = attempt.handler;
-  const now = scope.clock.now();
-  attempt.failedAt = now;
-  attempt.firstFailedAt ??= now;
-  if (retry === undefined) return undefined;
-  const step = chooseStep(attempt, retry, { now, scope });
-  switch (step.kind) {
-    case 'exhausted':
-      return undefined;
-    case 'fatal':
-      attempt.markFatal();
-      return undefined;
-    case 'redeliver':
-    case 'in-process': {
-      await notifyRetry(attempt, retry, { step, scope });
-      if (step.kind === 'redeliver') attempt.redeliverInMs = step.delayMs;
-      else attempt.replyWriter?.restart();
-      return step.kind === 'redeliver' ? undefined : step.delayMs;
-    }
-  }
-}
-
-function chooseStep(
+export function withRetries(
   attempt: Attempt,
-  retry: RetryPolicy,
-  { now, scope }: { readonly now: number; readonly scope: RetryScope },
-): NextStep {
-  const { number, delivery, metadata, failure } = attempt;
-  const failed: FailedAttempt = {
-    attempt: number,
-    error: failure?.error,
-    isRetryable: attempt.isRetryable,
-    firstFailedAt: attempt.firstFailedAt ?? now,
-    now,
+  outcome: Outcome,
+  execute: Execute,
+): Outcome | Promise<Outcome> {
+  if (outcome.kind === 'failed' && outcome.retry !== 'never') return retry(attempt, outcome, execute);
+  if (outcome.kind !== 'deferred') return outcome;
+  return {
+    kind: 'deferred',
+    outcome: outcome.outcome.then((decided) => withRetries(attempt, decided, execute)),
   };
-  const { random } = scope;
-  const step =
-    attempt.decision === 'retry'
-      ? stepAsRequested(failed, retry, { delayMs: attempt.requestedDelayMs, random })
-      : stepAfter(failed, retry, random);
+}
+
+async function retry(attempt: Attempt, failed: FailedOutcome, execute: Execute): Promise<Outcome> {
+  const { handler, context } = attempt;
+  if (isLost(context)) return interrupted;
+  if (handler.retry === undefined) return failed;
+  const step = chooseStep(attempt, failed, handler.retry);
+  if (step.kind === 'exhausted') return failed;
+  if (step.kind === 'fatal') return asFatal(failed);
+  await notifyRetry(attempt, failed, { policy: handler.retry, step });
+  if (step.kind === 'redeliver') {
+    const { delayMs } = step;
+    return { kind: 'redeliver', attempt: attempt.next(failed), delayMs, isDeferral: false };
+  }
+  context.replyWriter?.restart();
+  if (!(await context.scope.slotOf(context.delivery).wait(step.delayMs))) {
+    // An early-acked message cannot be requeued, so its last failure is its outcome.
+    return context.delivery.isEarlyAcked ? failed : interrupted;
+  }
+  context.scope.counters.add('retried');
+  return execute(attempt.next(failed));
+}
+
+/** Another attempt would not help. */
+function asFatal(failed: FailedOutcome): FailedOutcome {
+  if (failed.failure.reason !== 'retries-exhausted') return failed;
+  return { ...failed, failure: { ...failed.failure, reason: 'fatal' } };
+}
+
+function chooseStep(attempt: Attempt, failed: FailedOutcome, policy: RetryPolicy): NextStep {
+  const { delivery, replyWriter, metadata, scope } = attempt.context;
+  const step = stepByPolicy(attempt, failed, policy);
   if (!('delayMs' in step)) return step;
   // The caller has received the first items of the stream, so another attempt cannot restart it.
-  if (attempt.replyWriter?.hasStreamed === true) return { kind: 'exhausted' };
+  if (replyWriter?.hasStreamed === true) return { kind: 'exhausted' };
   // An early-acked message exists only in this process, so it is retried in process.
   const brokerDelayMs =
     step.kind === 'redeliver' && !delivery.isEarlyAcked ? scope.driver.roundDelay(step.delayMs) : undefined;
   const delayMs = brokerDelayMs ?? step.delayMs;
   // The caller no longer waits when the next attempt starts, so it gets the error now.
-  if (metadata.deadline !== undefined && now + delayMs >= metadata.deadline) return { kind: 'exhausted' };
+  if (metadata.deadline !== undefined && failed.failedAt + delayMs >= metadata.deadline)
+    return { kind: 'exhausted' };
   return { kind: brokerDelayMs === undefined ? 'in-process' : 'redeliver', delayMs };
 }
 
+function stepByPolicy(attempt: Attempt, outcome: FailedOutcome, policy: RetryPolicy): NextStep {
+  const { failure, failedAt: now, isErrorReply, retry: request } = outcome;
+  const { number, firstFailedAt = now, context } = attempt;
+  const isTransient = failure.reason === 'retries-exhausted' || failure.reason === 'timeout';
+  const failed: FailedAttempt = {
+    attempt: number,
+    error: failure.error,
+    isRetryable: isTransient && !isErrorReply,
+    firstFailedAt,
+    now,
+  };
+  const { random } = context.scope;
+  return typeof request === 'object'
+    ? stepAsRequested(failed, policy, { delayMs: request.delayMs, random })
+    : stepAfter(failed, policy, random);
+}
+
 async function notifyRetry(
-  { number, failure, handler, delivery, maxAttempts }: Attempt,
-  { onRetry }: RetryPolicy,
-  { step, scope }: { readonly step: NextStep & { readonly delayMs: number }; readonly scope: RetryScope },
+  { number, maxAttempts, handler, delivery, context }: Attempt,
+  { failure: cause, retry: request }: FailedOutcome,
+  { policy, step }: { readonly policy: RetryPolicy; readonly step: NextStep & { readonly delayMs: number } },
 ): Promise<void> {
+  const { logger, subscription } = context.scope;
   const where = step.kind === 'redeliver' ? 'through the broker' : 'in process';
+  const failure = typeof request === 'object' ? request.failure : cause;
   const why = failure === undefined ? 'requested a retry' : `failed: ${messageOf(failure.error)}`;
-  scope.logger.log(
-    `${scope.subscription}: handler ${quoted(handler.id)}, message ${quoted(delivery.message.messageId)}, ` +
+  logger.log(
+    `${subscription}: handler ${quoted(handler.id)}, message ${quoted(delivery.message.messageId)}, ` +
       `attempt ${number} of ${maxAttempts} ${why}; next attempt ${where} in ${step.delayMs} ms`,
   );
   try {
-    await onRetry?.(number, failure?.error, step.delayMs);
+    await policy.onRetry?.(number, failure?.error, step.delayMs);
   } catch (error) {
-    scope.logger.error(`${scope.subscription}: onRetry of ${quoted(handler.id)} failed: ${messageOf(error)}`);
+    logger.error(`${subscription}: onRetry of ${quoted(handler.id)} failed: ${messageOf(error)}`);
   }
-}
-
-/** True if the broker redelivers the message, so that this process must not retry it. */
-function isLost({ delivery }: Attempt): boolean {
-  return delivery.aborted && !delivery.isEarlyAcked;
 }

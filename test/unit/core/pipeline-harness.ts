@@ -7,8 +7,10 @@ import type { HandlerAttempt } from '../../../lib/core/consume/handler-attempt.j
 import type { InboundMessage, OutboundReply, ReplyTarget } from '../../../lib/core/port/message.js';
 import { RetryTimers } from '../../../lib/core/retry/retry-timers.js';
 import { patternFromString } from '../../../lib/core/message/pattern.js';
-import { StoreHealthLog } from '../../../lib/core/idempotency/idempotency-policy.js';
+import { StoreHealthLog } from '../../../lib/core/idempotency/store-health-log.js';
+import { composePolicies } from '../../../lib/core/consume/policies.js';
 import type { PipelineScope } from '../../../lib/core/consume/pipeline.js';
+import type { SubscriptionScope } from '../../../lib/core/consume/delivery-context.js';
 import {
   resolveDeadLetter,
   type DeadLetterPolicy,
@@ -87,24 +89,34 @@ export function newBench(
   const counters = new Counters();
   const logger = new RecordingLogger();
   const blocked: (string | undefined)[] = [];
-  const scope: PipelineScope = {
+  const retryTimers = new RetryTimers(clock);
+  const shared: SubscriptionScope = {
     subscription: 'orders',
     driver,
-    handlers: new HandlerTable(handlers),
-    codecs: newCodecs(),
-    maxBodyBytes: 1_000,
-    onUnhandled: 'dead-letter',
-    clockSkewMs: 0,
     clock,
     logger,
     counters,
-    retryTimers: new RetryTimers(clock),
+    retryTimers,
+    // Without a dispatcher there is always a slot.
+    slotOf: (delivery) => ({
+      wait: (delayMs) => retryTimers.wait(delayMs, delivery),
+      leave() {},
+    }),
     consumerName: 'orders',
     storeHealth: new StoreHealthLog('orders', logger),
     random: () => 0.5,
     capabilities: { requeue: 'broker', destinations: new Set(['queue']) },
     deadLetter: resolveDeadLetter(),
     onRepublishBlocked: (why) => void blocked.push(why),
+    ...fields,
+  };
+  const scope: PipelineScope = {
+    handlers: new HandlerTable(handlers.map((handler) => composePolicies(handler, shared))),
+    codecs: newCodecs(),
+    maxBodyBytes: 1_000,
+    onUnhandled: 'dead-letter',
+    clockSkewMs: 0,
+    ...shared,
     ...fields,
   };
   return { driver, clock, counters, logger, blocked, scope };

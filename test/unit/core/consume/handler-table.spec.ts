@@ -25,7 +25,7 @@ function newHandler(
   };
 }
 
-function routeOf(table: HandlerTable, ...texts: readonly string[]) {
+function routeOf(table: HandlerTable<Handler>, ...texts: readonly string[]) {
   const { pattern, events, messageHandler } = table.route(texts);
   return { pattern, events: events.map(({ id }) => id), messageHandler: messageHandler?.id };
 }

@@ -1,31 +1,17 @@
 import { describe, expect, it } from 'vitest';
-import { Counters } from '../../../../lib/core/runtime/reporting.js';
 import type { Capabilities } from '../../../../lib/core/port/driver.js';
 import type { RepublishedMessage } from '../../../../lib/core/port/delivery.js';
 import {
   acknowledge,
-  requeueAfterDelay,
   republishUntilConfirmed,
   requeue,
-  type SettlementScope,
+  requeueAfterDelay,
 } from '../../../../lib/core/consume/settlement.js';
-import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
-import { newDelivery, newGate, noteWhenDone, RecordingLogger, settle } from '../harness.js';
+import { newDelivery, newGate, noteWhenDone, settle } from '../harness.js';
+import { newBench } from '../pipeline-harness.js';
 
-function newBench(requeue: Capabilities['requeue'] = 'broker') {
-  const clock = new VirtualClock();
-  const counters = new Counters();
-  const logger = new RecordingLogger();
-  const blocked: (string | undefined)[] = [];
-  const scope: SettlementScope = {
-    subscription: 'orders',
-    clock,
-    logger,
-    counters,
-    capabilities: { requeue: requeue },
-    onRepublishBlocked: (why) => void blocked.push(why),
-  };
-  return { ...newDelivery(), clock, counters, logger, blocked, scope };
+function newSettlement(requeue: Capabilities['requeue'] = 'broker') {
+  return { ...newDelivery(), ...newBench([], { capabilities: { requeue, destinations: new Set() } }) };
 }
 
 const deadLetter: RepublishedMessage = { to: 'dead-letter', headers: {} };
@@ -33,8 +19,8 @@ const other: RepublishedMessage = { to: 'dead-letter', headers: { a: '1' } };
 
 describe('acknowledge', () => {
   it('acknowledges, and counts as stale what cannot be settled any more', () => {
-    const { delivery, source, counters, scope } = newBench();
-    expect(acknowledge(delivery, scope)).toBe('settled');
+    const { delivery, source, counters, scope } = newSettlement();
+    acknowledge(delivery, scope);
     expect([source.events, counters.snapshot()]).toEqual([['ack 1'], {}]);
     // Its handler had said so before it ended.
     acknowledge(delivery, scope);
@@ -48,7 +34,7 @@ describe('acknowledge', () => {
 
 describe('republishUntilConfirmed', () => {
   it('confirms the republished messages, acknowledges, and counts each dead letter', async () => {
-    const { delivery, source, counters, blocked, scope } = newBench();
+    const { delivery, source, counters, blocked, scope } = newSettlement();
     expect(await republishUntilConfirmed(delivery, [deadLetter, other], scope)).toBe('settled');
     expect(source.events).toEqual(['republish 1', 'republish 1', 'ack 1']);
     expect(counters.snapshot()).toEqual({ 'dead-lettered': 2 });
@@ -56,7 +42,7 @@ describe('republishUntilConfirmed', () => {
   });
 
   it('retries with back-off until every message is confirmed, and never drops the message', async () => {
-    const { delivery, source, clock, counters, scope } = newBench();
+    const { delivery, source, clock, counters, scope } = newSettlement();
     source.refusals = 9;
     const note = noteWhenDone(republishUntilConfirmed(delivery, [deadLetter], scope));
     await settle();
@@ -77,7 +63,7 @@ describe('republishUntilConfirmed', () => {
   });
 
   it('still waits 30 seconds after a thousand tries', async () => {
-    const { delivery, source, scope } = newBench();
+    const { delivery, source, scope } = newSettlement();
     source.refusals = 1_100;
     const waits: number[] = [];
     // A clock that lets nobody wait, but not for ever either.
@@ -93,7 +79,7 @@ describe('republishUntilConfirmed', () => {
   });
 
   it('blocks the source once at the first refusal and frees it once at the end', async () => {
-    const { delivery, source, clock, blocked, logger, scope } = newBench();
+    const { delivery, source, clock, blocked, logger, scope } = newSettlement();
     source.refusals = 3;
     const note = noteWhenDone(republishUntilConfirmed(delivery, [deadLetter], scope));
     await settle();
@@ -108,7 +94,7 @@ describe('republishUntilConfirmed', () => {
   });
 
   it('does not repeat the republished messages that are confirmed', async () => {
-    const { delivery, source, clock, counters, scope } = newBench();
+    const { delivery, source, clock, counters, scope } = newSettlement();
     source.refusals = 1;
     const note = noteWhenDone(republishUntilConfirmed(delivery, [deadLetter, other], scope));
     await settle();
@@ -119,7 +105,7 @@ describe('republishUntilConfirmed', () => {
   });
 
   it('ends when the session has ended: the message is redelivered, the source resumes', async () => {
-    const { delivery, source, session, clock, blocked, counters, scope } = newBench();
+    const { delivery, source, session, clock, blocked, counters, scope } = newSettlement();
     source.refusals = Infinity;
     const note = noteWhenDone(republishUntilConfirmed(delivery, [deadLetter], scope));
     await settle();
@@ -132,14 +118,14 @@ describe('republishUntilConfirmed', () => {
   });
 
   it('publishes nothing in a session that has already ended', async () => {
-    const { delivery, source, session, counters, blocked, scope } = newBench();
+    const { delivery, source, session, counters, blocked, scope } = newSettlement();
     session.end();
     await republishUntilConfirmed(delivery, [deadLetter], scope);
     expect([source.events, blocked, counters.snapshot()]).toEqual([[], [], { 'stale-settlements': 1 }]);
   });
 
   it('counts no dead letter when the session ended while the republished messages were on their way', async () => {
-    const { delivery, source, session, counters, blocked, scope } = newBench();
+    const { delivery, source, session, counters, blocked, scope } = newSettlement();
     const gate = newGate();
     source.gate = gate.promise;
     const done = republishUntilConfirmed(delivery, [deadLetter], scope);
@@ -154,7 +140,7 @@ describe('republishUntilConfirmed', () => {
   });
 
   it('tries once more when it is aborted, and then gives the message back', async () => {
-    const { delivery, source, clock, blocked, counters, scope } = newBench();
+    const { delivery, source, clock, blocked, counters, scope } = newSettlement();
     source.refusals = Infinity;
     const note = noteWhenDone(republishUntilConfirmed(delivery, [deadLetter], scope));
     await settle();
@@ -168,7 +154,7 @@ describe('republishUntilConfirmed', () => {
   });
 
   it('counts the messages even if it is aborted before they are confirmed', async () => {
-    const { delivery, source, counters, scope } = newBench();
+    const { delivery, source, counters, scope } = newSettlement();
     const gate = newGate();
     source.gate = gate.promise;
     const note = noteWhenDone(republishUntilConfirmed(delivery, [deadLetter], scope));
@@ -180,7 +166,7 @@ describe('republishUntilConfirmed', () => {
   });
 
   it('ends when the message was requeued between two retries', async () => {
-    const { delivery, source, clock, blocked, scope } = newBench();
+    const { delivery, source, clock, blocked, scope } = newSettlement();
     source.refusals = Infinity;
     const note = noteWhenDone(republishUntilConfirmed(delivery, [deadLetter], scope));
     await settle();
@@ -193,7 +179,7 @@ describe('republishUntilConfirmed', () => {
 
 describe('requeueAfterDelay', () => {
   it('waits a second, then gives the message back', async () => {
-    const { delivery, source, clock, counters, scope } = newBench();
+    const { delivery, source, clock, counters, scope } = newSettlement();
     const note = noteWhenDone(requeueAfterDelay(delivery, scope));
     await clock.advance(999);
     expect([source.events, note.done]).toEqual([[], false]);
@@ -203,7 +189,7 @@ describe('requeueAfterDelay', () => {
   });
 
   it('has the message processed again, unsettled, where the source cannot take it back', async () => {
-    const { delivery, source, clock, counters, scope } = newBench('in-process');
+    const { delivery, source, clock, counters, scope } = newSettlement('in-process');
     const note = noteWhenDone(requeueAfterDelay(delivery, scope));
     await clock.advance(999);
     expect(note.done).toBe(false);
@@ -213,7 +199,7 @@ describe('requeueAfterDelay', () => {
   });
 
   it.each(['broker', 'in-process'] as const)('waits no longer once it is aborted (%s)', async (requeue) => {
-    const { delivery, source, clock, counters, scope } = newBench(requeue);
+    const { delivery, source, clock, counters, scope } = newSettlement(requeue);
     const note = noteWhenDone(requeueAfterDelay(delivery, scope));
     await settle();
     delivery.abort();
@@ -225,7 +211,7 @@ describe('requeueAfterDelay', () => {
   it.each(['broker', 'in-process'] as const)(
     'counts as stale what was lost meanwhile (%s)',
     async (requeue) => {
-      const { delivery, source, session, clock, counters, scope } = newBench(requeue);
+      const { delivery, source, session, clock, counters, scope } = newSettlement(requeue);
       const note = noteWhenDone(requeueAfterDelay(delivery, scope));
       session.end();
       await clock.advance(1_000);
@@ -240,17 +226,17 @@ describe('requeueAfterDelay', () => {
 
 describe('requeue', () => {
   it('gives the message back at once and counts it, once', () => {
-    const { delivery, source, counters, scope } = newBench();
-    expect([requeue(delivery, scope), requeue(delivery, scope)]).toEqual(['settled', 'settled']);
+    const { delivery, source, counters, scope } = newSettlement();
+    for (const _ of [1, 2]) requeue(delivery, scope);
     expect([source.events, counters.snapshot()]).toEqual([['requeue 1'], { requeued: 1 }]);
   });
 
   it('counts as stale what its source has lost, and nothing while a republish is unconfirmed', () => {
-    const lost = newBench();
+    const lost = newSettlement();
     lost.session.end();
     requeue(lost.delivery, lost.scope);
     expect([lost.source.events, lost.counters.snapshot()]).toEqual([[], { 'stale-settlements': 1 }]);
-    const copying = newBench();
+    const copying = newSettlement();
     void copying.delivery.republishThenAck([deadLetter]);
     requeue(copying.delivery, copying.scope);
     expect([copying.source.events, copying.counters.snapshot()]).toEqual([['republish 1'], {}]);

@@ -1,11 +1,11 @@
 import { describe, expect, it } from 'vitest';
+import { processDelivery } from '../../../../lib/core/consume/pipeline.js';
 import {
   resolveDeadLetter,
   type DeadLetterNotice,
   type DeadLetterOptions,
 } from '../../../../lib/core/dead-letter/dead-letter-options.js';
 import type { InboundMessage } from '../../../../lib/core/port/message.js';
-import { processDelivery } from '../../../../lib/core/consume/pipeline.js';
 import { settle } from '../harness.js';
 import { deliveryOf, failure, deadLetters, loseSource, newBench, TestHandler } from '../pipeline-harness.js';
 

@@ -1,8 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { DeliveryMode } from '../../../../lib/core/port/delivery.js';
 import type { HandlerAttempt, HandlerDecision } from '../../../../lib/core/consume/handler-attempt.js';
-import { processDelivery } from '../../../../lib/core/consume/pipeline.js';
-import type { DeferredSettlement, Settled } from '../../../../lib/core/consume/settlement.js';
+import { processDelivery, type PipelineScope } from '../../../../lib/core/consume/pipeline.js';
 import { newDelivery, newGate, newMessage, noteWhenDone, settle, type TestDelivery } from '../harness.js';
 import {
   replyToInbox,
@@ -33,7 +32,7 @@ describe('at-most-once', () => {
     await settle();
     expect(handler.attempts.length).toBe(0);
     gate.open();
-    expect(await done).toBe('settled');
+    await done;
     expect([test.source.events, deadLetters(test)]).toEqual([['republish 1'], [['fatal', 'h', '1']]]);
     expect(counters.snapshot()).toEqual({ received: 1, failed: 1, 'dead-lettered': 1 });
   });
@@ -46,7 +45,7 @@ describe('at-most-once', () => {
     const done = processDelivery(test.delivery, scope);
     await settle();
     loseSource(test);
-    expect(await done).toBe('settled');
+    await done;
     expect([handler.attempts.length, test.source.events]).toEqual([0, []]);
     expect(counters.snapshot()).toEqual({ received: 1, 'stale-settlements': 1 });
   });
@@ -99,7 +98,7 @@ describe('at-most-once', () => {
     driver.target = replyToInbox;
     driver.confirm = () => Promise.reject(new Error('the link is down'));
     const test = deliveryIn('at-most-once');
-    expect(await processDelivery(test.delivery, scope)).toBe('settled');
+    await processDelivery(test.delivery, scope);
     expect(test.source.events).toEqual(['ackEarly 1']);
 
     const asking = new TestHandler('event', 'h', '#', async (run) => {
@@ -143,23 +142,27 @@ function keeping(ids: readonly string[], requeue: 'broker' | 'in-process' = 'bro
   return { runs, ...newBench(handlers, { capabilities: { requeue: requeue, destinations: new Set() } }) };
 }
 
-/** A promise of its promise would be one. */
-async function held(outcome: Promise<Settled | DeferredSettlement>): Promise<DeferredSettlement> {
-  return (await outcome) as DeferredSettlement;
+/** Processes a message until its handlers have returned and decide later. */
+async function startDeferred(test: TestDelivery, scope: PipelineScope) {
+  const later = noteWhenDone(processDelivery(test.delivery, scope));
+  await settle();
+  expect(later.done).toBe(false);
+  return later;
 }
 
 describe('manual', () => {
   it('acknowledges in the tick of the ack call, once, while the handler runs or afterwards', async () => {
     const { runs, scope, counters } = keeping(['h']);
     const test = deliveryIn('manual');
-    const { settled: later } = await held(processDelivery(test.delivery, scope));
+    const later = await startDeferred(test, scope);
     expect(test.source.events).toEqual([]);
     expect([runs[0]!.decide(ack), test.source.events, runs[0]!.decide(reject)]).toEqual([
       true,
       ['ack 1'],
       false,
     ]);
-    expect(await later).toBe('settled');
+    await settle();
+    expect(later.done).toBe(true);
     expect([test.source.events, counters.snapshot()]).toEqual([['ack 1'], { received: 1, handled: 1 }]);
 
     const events: string[][] = [];
@@ -170,32 +173,34 @@ describe('manual', () => {
       return failure('too late');
     });
     const bench = newBench([acks]);
-    expect(await processDelivery(early.delivery, bench.scope)).toBe('settled');
+    await processDelivery(early.delivery, bench.scope);
     expect([events, early.source.events]).toEqual([[['ack 1']], ['ack 1']]);
     expect(bench.logger.lines).toEqual([expect.stringContaining('failed after its ack: too late')]);
     expect(bench.counters.snapshot()).toEqual({ received: 1, handled: 1 });
   });
 
   it.each([
-    ['broker', ['requeue 1'], 'settled'],
-    ['in-process', [], 'reprocess'],
-  ] as const)('gives back after the usual pause (%s)', async (where, events, outcome) => {
+    ['broker', ['requeue 1'], 1],
+    ['in-process', [], 2],
+  ] as const)('gives back after the usual pause (%s)', async (where, events, attempts) => {
     const { runs, scope, clock } = keeping(['h'], where);
     const test = deliveryIn('manual');
-    const later = noteWhenDone((await held(processDelivery(test.delivery, scope))).settled);
+    const later = await startDeferred(test, scope);
     runs[0]!.decide(requeue);
     await settle();
     expect([later.done, test.source.events]).toEqual([false, []]);
     await clock.advance(1_000);
-    expect([later.value, test.source.events]).toEqual([outcome, events]);
+    await settle();
+    expect([runs.length, test.source.events]).toEqual([attempts, events]);
   });
 
   it('dead-letters a rejected message, and acknowledges when that is confirmed', async () => {
     const { runs, scope } = keeping(['h']);
     const test = deliveryIn('manual');
-    const { settled: later } = await held(processDelivery(test.delivery, scope));
+    const later = await startDeferred(test, scope);
     runs[0]!.decide(reject);
-    expect(await later).toBe('settled');
+    await settle();
+    expect(later.done).toBe(true);
     expect([test.source.events, deadLetters(test)]).toEqual([
       ['republish 1', 'ack 1'],
       [['rejected', 'h', '1']],
@@ -205,24 +210,26 @@ describe('manual', () => {
   it('ends with its session: later ack and nack calls have no effect', async () => {
     const { runs, scope, counters } = keeping(['h']);
     const test = deliveryIn('manual');
-    const { settled: later } = await held(processDelivery(test.delivery, scope));
+    const later = await startDeferred(test, scope);
     loseSource(test);
-    expect([await later, runs[0]!.decide(ack), test.source.events]).toEqual(['settled', false, []]);
+    await settle();
+    expect([later.done, runs[0]!.decide(ack), test.source.events]).toEqual([true, false, []]);
     expect(counters.snapshot()).toEqual({ received: 1, 'stale-settlements': 1 });
   });
 
   it('waits for every handler where several got a message after all', async () => {
     const { runs, scope } = keeping(['a', 'b']);
     const [both, mixed] = [deliveryIn('manual'), deliveryIn('manual')];
-    const { settled: bothLater } = await held(processDelivery(both.delivery, scope));
+    const bothLater = await startDeferred(both, scope);
     runs[0]!.decide(ack);
     expect(both.source.events).toEqual([]);
     runs[1]!.decide(ack);
-    expect([both.source.events, await bothLater]).toEqual([['ack 1'], 'settled']);
-    const { settled: mixedLater } = await held(processDelivery(mixed.delivery, scope));
+    await settle();
+    expect([both.source.events, bothLater.done]).toEqual([['ack 1'], true]);
+    await startDeferred(mixed, scope);
     runs[2]!.decide(ack);
     runs[3]!.decide(reject);
-    await mixedLater;
+    await settle();
     expect([mixed.source.events, deadLetters(mixed)]).toEqual([
       ['republish 1', 'ack 1'],
       [['rejected', 'b', '1']],
@@ -245,7 +252,7 @@ describe('manual', () => {
     await settle();
     expect(run!.decide(reject)).toBe(true);
     gate.open('confirmed');
-    await ((await done) as DeferredSettlement).settled;
+    await done;
     expect([test.source.events, driver.sent.at(-1)]).toEqual([
       ['republish 1', 'ack 1'],
       expect.not.stringMatching(/^error/),

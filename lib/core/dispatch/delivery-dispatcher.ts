@@ -2,9 +2,10 @@ import type { StorkClock } from '../runtime/clock.js';
 import { settlesWithin, withResolvers } from '../runtime/with-timeout.js';
 import type { Delivery, SourceSession } from '../port/delivery.js';
 import type { DeliverySink, Subscription } from '../port/driver.js';
+import type { RetryTimers } from '../retry/retry-timers.js';
+import type { ProcessingSlot } from '../consume/delivery-context.js';
 import { InFlight, inFlightLimits } from './in-flight.js';
 import { KeyedQueue, type ConcurrencyLimit } from './keyed-queue.js';
-import type { DeferredSettlement, Settled } from './settlement.js';
 
 /** Why the source is paused. It resumes when no reason remains. */
 type PauseReason = 'in-flight' | 'republish';
@@ -23,9 +24,9 @@ export interface DeliveryDispatcherFields {
    * Concurrency limits of the handlers that may process the delivery. Undefined if no handler has a limit.
    */
   readonly limitsOf?: ((delivery: Delivery) => readonly ConcurrencyLimit[]) | undefined;
-  process(delivery: Delivery): Promise<Settled | DeferredSettlement>;
-  /** Called when `process` has rejected. Must not reject. */
-  onProcessFailed(delivery: Delivery, error: unknown): Promise<Settled>;
+  readonly retryTimers: RetryTimers;
+  /** Resolves when the delivery is settled. Must not reject. */
+  process(delivery: Delivery): Promise<void>;
   /** Requeues a delivery that is not processed. */
   returnToSource(delivery: Delivery): void;
 }
@@ -40,10 +41,13 @@ export class DeliveryDispatcher implements DeliverySink {
   readonly #queue: KeyedQueue<Delivery>;
   readonly #pauseReasons = new Set<PauseReason>();
   readonly #sessions = new WeakSet<SourceSession>();
-  readonly #processing = new Set<Delivery>();
-  /** Deliveries whose handlers have returned without settling them (`manual`). */
+  /** Deliveries that have started and are not settled, each with what frees its slot and its key. */
+  readonly #started = new Map<Delivery, () => void>();
+  /** Of these, the deliveries whose handlers have returned without settling them (`manual`). */
   readonly #deferred = new Set<Delivery>();
-  #onNoneDeferred: (() => void) | undefined;
+  /** Of these, the deliveries that are queued again for their next attempt. */
+  readonly #queuedAgain = new Map<Delivery, ReturnType<typeof withResolvers<boolean>>>();
+  #onNoneStarted: (() => void) | undefined;
   readonly #limitReached = withResolvers<void>();
   #subscription: Subscription | undefined;
   #stopped = false;
@@ -57,7 +61,7 @@ export class DeliveryDispatcher implements DeliverySink {
       () => fields.pausesWithoutRedelivery && this.#pauseFor('in-flight'),
       () => this.#resumeFor('in-flight'),
     );
-    this.#queue = new KeyedQueue(fields.concurrency, (delivery) => this.#process(delivery));
+    this.#queue = new KeyedQueue(fields.concurrency, (delivery) => this.#run(delivery));
   }
 
   /** Messages delivered and not yet settled. */
@@ -94,6 +98,11 @@ export class DeliveryDispatcher implements DeliverySink {
     this.#queue.push(delivery.orderingKey, delivery, this.#fields.limitsOf?.(delivery));
   }
 
+  /** The slot of a delivery that is being processed. */
+  slotOf(delivery: Delivery): ProcessingSlot {
+    return { wait: (delayMs) => this.#wait(delivery, delayMs), leave: () => this.#leave(delivery) };
+  }
+
   quiesce(): Promise<void> {
     return this.#queue.quiesce();
   }
@@ -123,7 +132,7 @@ export class DeliveryDispatcher implements DeliverySink {
     this.#draining ??= this.#drain();
     if (await settlesWithin(this.#fields.clock, this.#draining, limitMs)) return;
     if (this.running + this.deferred > 0) onLimitReached();
-    for (const delivery of [...this.#processing, ...this.#deferred]) {
+    for (const delivery of this.#started.keys()) {
       delivery.abort();
       this.#fields.returnToSource(delivery);
     }
@@ -134,15 +143,18 @@ export class DeliveryDispatcher implements DeliverySink {
   }
 
   async #drain(): Promise<void> {
-    const quiesced = this.#queue.quiesce();
-    await Promise.race([this.#stopSource(), this.#limitReached.promise]);
-    await Promise.race([quiesced, this.#limitReached.promise]);
-    await Promise.race([this.#noneDeferred(), this.#limitReached.promise]);
+    void this.#queue.quiesce();
+    // First the source: a message whose wait is interrupted is requeued, and must not be delivered to this
+    // consumer again.
+    const stopped = this.#stopSource();
+    this.#fields.retryTimers.close();
+    await Promise.race([stopped, this.#limitReached.promise]);
+    await Promise.race([this.#noneStarted(), this.#limitReached.promise]);
   }
 
-  #noneDeferred(): Promise<void> {
-    if (this.#deferred.size === 0) return Promise.resolve();
-    return new Promise((resolve) => (this.#onNoneDeferred = resolve));
+  #noneStarted(): Promise<void> {
+    if (this.#started.size === 0) return Promise.resolve();
+    return new Promise((resolve) => (this.#onNoneStarted = resolve));
   }
 
   async #stopSource(): Promise<void> {
@@ -151,41 +163,51 @@ export class DeliveryDispatcher implements DeliverySink {
     this.#returnWaiting(() => true);
   }
 
-  async #process(delivery: Delivery): Promise<void> {
-    this.#processing.add(delivery);
-    let outcome: Settled | DeferredSettlement = 'reprocess';
-    try {
-      while (outcome === 'reprocess' && delivery.open && !delivery.aborted) {
-        try {
-          outcome = await this.#fields.process(delivery);
-        } catch (error) {
-          outcome = await this.#fields.onProcessFailed(delivery, error);
-        }
-      }
-    } finally {
-      this.#processing.delete(delivery);
-      if (typeof outcome === 'object') this.#awaitSettlement(delivery, outcome.settled);
-      else this.#release(delivery);
-    }
+  /** Starts a delivery, or continues one that was queued again. Resolves when it frees its slot and key. */
+  #run(delivery: Delivery): Promise<void> {
+    return new Promise((free) => {
+      const isStarted = this.#started.has(delivery);
+      this.#started.set(delivery, free);
+      if (isStarted) return this.#endWait(delivery, true);
+      const settled = (): void => this.#settled(delivery);
+      // The slot must be freed even if `process` breaks its contract and rejects.
+      void this.#fields.process(delivery).then(settled, settled);
+    });
+  }
+
+  #settled(delivery: Delivery): void {
+    const free = this.#started.get(delivery)!;
+    this.#started.delete(delivery);
+    this.#deferred.delete(delivery);
+    this.#release(delivery);
+    free();
+    if (this.#started.size === 0) this.#onNoneStarted?.();
   }
 
   /** Frees the concurrency slot and the key. The message counts as in flight until it is settled. */
-  #awaitSettlement(delivery: Delivery, settled: Promise<Settled>): void {
+  #leave(delivery: Delivery): void {
     this.#deferred.add(delivery);
-    void settled
-      .catch((error: unknown) => this.#fields.onProcessFailed(delivery, error))
-      .then((outcome) => {
-        this.#deferred.delete(delivery);
-        if (outcome === 'reprocess' && delivery.open && !delivery.aborted) this.#reprocess(delivery);
-        else this.#release(delivery);
-        if (this.#deferred.size === 0) this.#onNoneDeferred?.();
-      });
+    this.#started.get(delivery)!();
   }
 
-  #reprocess(delivery: Delivery): void {
-    if (!this.#stopped) return this.#enqueue(delivery);
-    this.#release(delivery);
-    this.#fields.returnToSource(delivery);
+  async #wait(delivery: Delivery, delayMs: number): Promise<boolean> {
+    const hasElapsed = await this.#fields.retryTimers.wait(delayMs, delivery);
+    if (!hasElapsed || !this.#deferred.has(delivery)) return hasElapsed;
+    if (this.#stopped || delivery.aborted) return false;
+    let again = this.#queuedAgain.get(delivery);
+    if (again === undefined) {
+      again = withResolvers<boolean>();
+      this.#queuedAgain.set(delivery, again);
+      this.#enqueue(delivery);
+    }
+    return again.promise;
+  }
+
+  #endWait(delivery: Delivery, hasSlot: boolean): void {
+    const again = this.#queuedAgain.get(delivery)!;
+    this.#queuedAgain.delete(delivery);
+    if (hasSlot) this.#deferred.delete(delivery);
+    again.resolve(hasSlot);
   }
 
   #release(delivery: Delivery): void {
@@ -201,17 +223,11 @@ export class DeliveryDispatcher implements DeliverySink {
     this.#sessions.add(session);
     session.onEnd(() => {
       this.#returnWaiting((delivery) => delivery.session === session);
-      this.#abortSession(session, this.#processing);
-      this.#abortSession(session, this.#deferred);
+      // Early-acked deliveries continue: they exist only in this process, and no other consumer receives
+      // them.
+      for (const delivery of this.#started.keys())
+        if (delivery.session === session && !delivery.isEarlyAcked) delivery.abort();
     });
-  }
-
-  /**
-   * Early-acked deliveries continue: they exist only in this process, and no other consumer receives them.
-   */
-  #abortSession(session: SourceSession, deliveries: Iterable<Delivery>): void {
-    for (const delivery of deliveries)
-      if (delivery.session === session && !delivery.isEarlyAcked) delivery.abort();
   }
 
   /**
@@ -225,6 +241,11 @@ export class DeliveryDispatcher implements DeliverySink {
       else this.#enqueue(delivery);
     }
     for (const delivery of returned) {
+      // Its processing settles it when the wait has ended.
+      if (this.#started.has(delivery)) {
+        this.#endWait(delivery, false);
+        continue;
+      }
       this.#release(delivery);
       this.#fields.returnToSource(delivery);
     }

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { InFlight, inFlightLimits, type InFlightLimits } from '../../../../lib/core/consume/in-flight.js';
+import { InFlight, inFlightLimits, type InFlightLimits } from '../../../../lib/core/dispatch/in-flight.js';
 
 function newInFlight(marks: InFlightLimits): { inFlight: InFlight; calls: string[] } {
   const calls: string[] = [];

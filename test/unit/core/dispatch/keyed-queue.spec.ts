@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { KeyedQueue, type ConcurrencyLimit } from '../../../../lib/core/consume/keyed-queue.js';
+import { KeyedQueue, type ConcurrencyLimit } from '../../../../lib/core/dispatch/keyed-queue.js';
 import { newGate, settle, type Gate } from '../harness.js';
 
 /** Lanes whose items end when the test says so. */

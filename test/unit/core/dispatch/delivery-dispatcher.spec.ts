@@ -5,8 +5,9 @@ import type { Subscription } from '../../../../lib/core/port/driver.js';
 import {
   DeliveryDispatcher,
   type DeliveryDispatcherFields,
-} from '../../../../lib/core/consume/delivery-dispatcher.js';
-import type { DeferredSettlement, Settled } from '../../../../lib/core/consume/settlement.js';
+} from '../../../../lib/core/dispatch/delivery-dispatcher.js';
+import type { ProcessingSlot } from '../../../../lib/core/consume/delivery-context.js';
+import { RetryTimers } from '../../../../lib/core/retry/retry-timers.js';
 import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
 import { newDelivery, newGate, newMessage, noteWhenDone, settle, type Gate } from '../harness.js';
 
@@ -32,19 +33,21 @@ function newBench(fields: Partial<DeliveryDispatcherFields> = {}) {
   const clock = new VirtualClock();
   const released: number[] = [];
   const started: number[] = [];
-  const gates = new Map<number, Gate<Settled | DeferredSettlement>>();
+  const gates = new Map<number, Gate>();
+  const delivering = new Map<number, Delivery>();
   const dispatcher = new DeliveryDispatcher({
     concurrency: 2,
     pausesWithoutRedelivery: true,
     pausesWhileRepublishBlocked: true,
     clock,
-    process: (delivery: Delivery) => {
+    retryTimers: new RetryTimers(clock),
+    process: (delivery) => {
       started.push(delivery.tag);
-      const gate = newGate<Settled | DeferredSettlement>();
+      delivering.set(delivery.tag, delivery);
+      const gate = newGate();
       gates.set(delivery.tag, gate);
       return gate.promise;
     },
-    onProcessFailed: async () => 'settled',
     returnToSource: (delivery) => {
       released.push(delivery.tag);
       delivery.requeue();
@@ -58,11 +61,12 @@ function newBench(fields: Partial<DeliveryDispatcherFields> = {}) {
     dispatcher.deliver(delivery);
     return delivery;
   };
-  const end = async (tag: number, outcome: Settled | DeferredSettlement = 'settled'): Promise<void> => {
-    gates.get(tag)!.open(outcome);
+  const end = async (tag: number): Promise<void> => {
+    gates.get(tag)!.open();
     await settle();
   };
-  return { clock, dispatcher, subscription, started, released, deliver, end };
+  const slot = (tag: number): ProcessingSlot => dispatcher.slotOf(delivering.get(tag)!);
+  return { clock, dispatcher, subscription, started, released, deliver, end, slot };
 }
 
 describe('deliveries', () => {
@@ -86,119 +90,141 @@ describe('deliveries', () => {
     await end(1);
     expect(dispatcher.inFlight).toBe(0);
   });
+});
 
-  it('that are to be processed again are so immediately, before others of their key or in the queue', async () => {
-    const { dispatcher, started, deliver, end } = newBench({ concurrency: 1 });
+describe('a delivery that waits', () => {
+  it('keeps its slot and its key', async () => {
+    const { clock, dispatcher, started, slot, deliver, end } = newBench({ concurrency: 1 });
     deliver(1, 'x');
     deliver(2, 'x');
     deliver(3);
-    await end(1, 'reprocess');
-    await end(1, 'reprocess');
-    expect([started, dispatcher.running, dispatcher.inFlight]).toEqual([[1, 1, 1], 1, 3]);
+    const waited = noteWhenDone(slot(1).wait(1_000));
+    await clock.advance(999);
+    expect([waited.done, started, dispatcher.running, dispatcher.inFlight]).toEqual([false, [1], 1, 3]);
+    await clock.advance(1);
+    expect([waited.value, started]).toEqual([true, [1]]);
     await end(1);
     await end(3);
-    expect([started, dispatcher.inFlight]).toEqual([[1, 1, 1, 3, 2], 1]);
+    expect([started, dispatcher.inFlight]).toEqual([[1, 3, 2], 1]);
   });
 
-  it('that are to be processed again are not when they are settled, lost or aborted meanwhile', async () => {
-    const { dispatcher, started, deliver, end } = newBench({ concurrency: 3 });
-    const lost = new SourceSession();
-    const [settled, , aborted] = [deliver(1), deliver(2, undefined, 8, lost), deliver(3)];
-    settled.requeue();
-    lost.end();
-    aborted.abort();
-    for (const tag of [1, 2, 3]) await end(tag, 'reprocess');
-    expect([started, dispatcher.inFlight]).toEqual([[1, 2, 3], 0]);
+  it.each(['drain', 'session'] as const)('is interrupted by the end of its %s', async (how) => {
+    const { dispatcher, slot, deliver } = newBench();
+    const session = new SourceSession();
+    deliver(1, undefined, 8, session);
+    const waited = noteWhenDone(slot(1).wait(60_000));
+    await settle();
+    expect(waited.done).toBe(false);
+    if (how === 'drain') void dispatcher.drain(10_000, () => {});
+    else session.end();
+    await settle();
+    expect(waited.value).toBe(false);
+    expect(await slot(1).wait(0)).toBe(false);
   });
 });
 
-describe('what a handler keeps', () => {
-  const keep = async (bench: ReturnType<typeof newBench>, tag: number): Promise<Gate<Settled>> => {
-    const later = newGate<Settled>();
-    await bench.end(tag, { settled: later.promise });
-    return later;
-  };
-
-  it('frees its key and its slot, and counts as in flight until it is settled', async () => {
-    const bench = newBench({ concurrency: 1 });
-    bench.deliver(1, 'x');
-    bench.deliver(2, 'x');
-    const later = await keep(bench, 1);
-    const { dispatcher } = bench;
-    expect([bench.started, dispatcher.running, dispatcher.deferred, dispatcher.inFlight]).toEqual([
-      [1, 2],
-      1,
-      1,
-      2,
-    ]);
-    later.open('settled');
+describe('a delivery that has left its slot', () => {
+  it('frees its key, and counts as in flight until it is settled', async () => {
+    const { dispatcher, started, slot, deliver, end } = newBench({ concurrency: 1 });
+    deliver(1, 'x');
+    deliver(2, 'x');
+    slot(1).leave();
     await settle();
-    expect([dispatcher.deferred, dispatcher.inFlight]).toEqual([0, 1]);
+    const counts = (): number[] => [dispatcher.running, dispatcher.deferred, dispatcher.inFlight];
+    expect([started, counts()]).toEqual([
+      [1, 2],
+      [1, 1, 2],
+    ]);
+    await end(1);
+    expect(counts()).toEqual([1, 0, 1]);
   });
 
-  it('is processed again in the order of its key where its source cannot take it back', async () => {
-    const bench = newBench({ concurrency: 5 });
-    bench.deliver(1, 'x');
-    const later = await keep(bench, 1);
-    bench.deliver(2, 'x');
-    later.open('reprocess');
+  it('continues in the order of its key after a wait', async () => {
+    const { clock, dispatcher, slot, deliver, end } = newBench({ concurrency: 5 });
+    deliver(1, 'x');
+    slot(1).leave();
+    deliver(2, 'x');
+    const waited = noteWhenDone(slot(1).wait(1_000));
+    await clock.advance(1_000);
     await settle();
-    expect(bench.started).toEqual([1, 2]);
-    await bench.end(2);
-    expect([bench.started, bench.dispatcher.inFlight]).toEqual([[1, 2, 1], 1]);
+    expect(waited.done).toBe(false);
+    await end(2);
+    expect([waited.value, dispatcher.running, dispatcher.deferred]).toEqual([true, 1, 0]);
+    await end(1);
+    expect([dispatcher.running, dispatcher.inFlight]).toEqual([0, 0]);
+  });
+
+  it('gets one slot for all its handlers', async () => {
+    const { clock, dispatcher, started, slot, deliver, end } = newBench({ concurrency: 1 });
+    deliver(1);
+    slot(1).leave();
+    const waits = [slot(1).wait(1_000), slot(1).wait(1_000), slot(1).wait(2_000)].map(noteWhenDone);
+    await clock.advance(1_000);
+    await settle();
+    expect([waits.map(({ value }) => value), dispatcher.running]).toEqual([[true, true, undefined], 1]);
+    await clock.advance(1_000);
+    expect([waits[2]!.value, dispatcher.running, started]).toEqual([true, 1, [1]]);
+    await end(1);
+    expect(dispatcher.running).toBe(0);
+  });
+
+  it('gets none while a rebalance quiesces, nor once its session has ended or a drain has begun', async () => {
+    for (const how of ['resume', 'drain', 'session'] as const) {
+      const { clock, dispatcher, released, slot, deliver, end } = newBench();
+      const session = new SourceSession();
+      deliver(1, 'x', 8, session);
+      slot(1).leave();
+      const waited = noteWhenDone(slot(1).wait(1_000));
+      await dispatcher.quiesce();
+      await clock.advance(1_000);
+      await settle();
+      expect(waited.done).toBe(false);
+      if (how === 'resume') dispatcher.resume();
+      else if (how === 'session') session.end();
+      else void dispatcher.drain(10_000, () => {});
+      await settle();
+      expect([waited.value, dispatcher.inFlight]).toEqual([how === 'resume', 1]);
+      await end(1);
+      // Its processing has settled it.
+      expect([released, dispatcher.inFlight, dispatcher.deferred]).toEqual([[], 0, 0]);
+    }
   });
 
   it('is aborted when its session ends', async () => {
-    const bench = newBench();
+    const { released, slot, deliver } = newBench();
     const session = new SourceSession();
-    const kept = bench.deliver(1, 'x', 8, session);
-    await keep(bench, 1);
+    const left = deliver(1, 'x', 8, session);
+    slot(1).leave();
     session.end();
-    expect([kept.aborted, bench.released]).toEqual([true, []]);
+    expect([left.aborted, released]).toEqual([true, []]);
   });
 
   it('is awaited by a drain, and requeued when the limit passes', async () => {
-    const bench = newBench();
-    for (const tag of [1, 2]) bench.deliver(tag);
-    const [first, second] = [await keep(bench, 1), await keep(bench, 2)];
+    const { clock, dispatcher, released, slot, deliver, end } = newBench();
+    for (const tag of [1, 2]) {
+      deliver(tag);
+      slot(tag).leave();
+    }
     let abandoned = 0;
-    const drained = noteWhenDone(bench.dispatcher.drain(1_000, () => abandoned++));
+    const drained = noteWhenDone(dispatcher.drain(1_000, () => abandoned++));
     await settle();
-    first.open('settled');
-    await settle();
+    await end(1);
     expect([drained.done, abandoned]).toEqual([false, 0]);
-    await bench.clock.advance(1_000);
-    expect([drained.done, abandoned, bench.released]).toEqual([true, 1, [2]]);
-    second.open('settled');
-    await settle();
-    expect([bench.dispatcher.inFlight, bench.released]).toEqual([0, [2]]);
+    await clock.advance(1_000);
+    expect([drained.done, abandoned, released]).toEqual([true, 1, [2]]);
+    await end(2);
+    expect([dispatcher.inFlight, released]).toEqual([0, [2]]);
   });
 
-  it('ends a drain when the last of it is settled; what would be processed again is requeued', async () => {
-    const bench = newBench();
-    bench.deliver(1);
-    const later = await keep(bench, 1);
-    const drained = noteWhenDone(bench.dispatcher.drain(1_000, () => {}));
+  it('ends a drain when the last of it is settled', async () => {
+    const { dispatcher, slot, deliver, end } = newBench();
+    deliver(1);
+    slot(1).leave();
+    const drained = noteWhenDone(dispatcher.drain(1_000, () => {}));
     await settle();
     expect(drained.done).toBe(false);
-    later.open('reprocess');
-    await settle();
-    expect([drained.done, bench.released, bench.dispatcher.inFlight]).toEqual([true, [1], 0]);
-  });
-
-  it('costs a redelivery where its settling fails by a bug', async () => {
-    const failures: unknown[] = [];
-    const bench = newBench({
-      onProcessFailed: async (_, error) => {
-        failures.push(error);
-        return 'settled';
-      },
-    });
-    bench.deliver(1);
-    const later = await keep(bench, 1);
-    later.fail(new Error('a bug'));
-    await settle();
-    expect([failures.length, bench.dispatcher.inFlight]).toEqual([1, 0]);
+    await end(1);
+    expect([drained.done, dispatcher.inFlight]).toEqual([true, 0]);
   });
 });
 
@@ -262,7 +288,7 @@ describe('a session that ends', () => {
       },
       {
         weight: 3,
-        arbitrary: fc.record({ finish: fc.nat(5), outcome: fc.constantFrom('settled', 'reprocess') }),
+        arbitrary: fc.record({ finish: fc.nat(5), how: fc.constantFrom('ends', 'waits', 'leaves') }),
       },
       { weight: 1, arbitrary: fc.record({ end: fc.nat(2) }) },
       { weight: 1, arbitrary: fc.constantFrom('quiesce', 'resume') },
@@ -272,25 +298,39 @@ describe('a session that ends', () => {
         fc.integer({ min: 1, max: 3 }),
         fc.array(step, { maxLength: 40 }),
         async (concurrency, steps) => {
-          const atWork = new Map<Delivery, Gate<Settled>>();
+          const atWork = new Map<Delivery, { readonly gate: Gate; readonly slot: ProcessingSlot }>();
+          const waiting = new Set<Delivery>();
+          const left = new Set<Delivery>();
           const started: Delivery[] = [];
           const released: Delivery[] = [];
           const delivered: Delivery[] = [];
-          const { dispatcher } = newBench({
+          const { clock, dispatcher } = newBench({
             concurrency,
             process: (delivery) => {
               expect([delivery.open, delivery.aborted, atWork.has(delivery)]).toEqual([true, false, false]);
-              const sameLane = [...atWork.keys()].filter(
+              const sameLane = [...atWork.keys(), ...waiting].filter(
                 ({ orderingKey }) => orderingKey !== undefined && orderingKey === delivery.orderingKey,
               );
               expect(sameLane).toEqual([]);
-              if (started.at(-1) !== delivery && !started.includes(delivery)) started.push(delivery);
-              const gate = newGate<Settled>();
-              atWork.set(delivery, gate);
+              started.push(delivery);
+              const gate = newGate();
+              atWork.set(delivery, { gate, slot: dispatcher.slotOf(delivery) });
               return gate.promise;
             },
             returnToSource: (delivery) => void released.push(delivery),
           });
+          const wait = (
+            delivery: Delivery,
+            work: { readonly gate: Gate; readonly slot: ProcessingSlot },
+            place: Set<Delivery>,
+          ): void => {
+            place.add(delivery);
+            void work.slot.wait(1).then((hasSlot) => {
+              place.delete(delivery);
+              if (hasSlot) atWork.set(delivery, work);
+              else work.gate.open();
+            });
+          };
           const sessions = [new SourceSession(), new SourceSession(), new SourceSession()];
           for (const next of steps) {
             if (next === 'quiesce') void dispatcher.quiesce();
@@ -307,21 +347,25 @@ describe('a session that ends', () => {
               delivered.push(delivery);
               dispatcher.deliver(delivery);
             } else {
-              const [delivery, gate] = [...atWork][next.finish] ?? [];
+              const [delivery, work] = [...atWork][next.finish] ?? [];
               if (delivery === undefined) continue;
               atWork.delete(delivery);
-              gate!.open(next.outcome);
+              if (next.how === 'leaves') work!.slot.leave();
+              if (next.how === 'ends') work!.gate.open();
+              else wait(delivery, work!, next.how === 'waits' ? waiting : left);
+              await clock.advance(1);
               for (let turn = 0; turn < 10; turn++) await Promise.resolve();
             }
-            expect(dispatcher.running).toBe(atWork.size);
+            expect(dispatcher.running).toBe(atWork.size + waiting.size);
             expect(dispatcher.running).toBeLessThanOrEqual(concurrency);
           }
           dispatcher.resume();
-          for (let left = [...atWork]; left.length > 0; left = [...atWork]) {
-            for (const [delivery, gate] of left) {
+          while (atWork.size + waiting.size + left.size > 0) {
+            for (const [delivery, { gate }] of atWork) {
               atWork.delete(delivery);
-              gate.open('settled');
+              gate.open();
             }
+            await clock.advance(1);
             for (let turn = 0; turn < 10; turn++) await Promise.resolve();
           }
           expect([...started, ...released].toSorted((a, b) => a.tag - b.tag)).toEqual(delivered);
@@ -520,18 +564,6 @@ describe('drain', () => {
     await clock.advance(1);
     // No handler runs, so there is nothing to say of any.
     expect([drained.done, abandoned]).toEqual([true, []]);
-  });
-
-  it('lets a message be processed again within the limit', async () => {
-    const { clock, dispatcher, started, deliver, end } = newBench();
-    deliver(1);
-    const drained = noteWhenDone(dispatcher.drain(10_000, () => {}));
-    await end(1, 'reprocess');
-    expect([started, drained.done]).toEqual([[1, 1], false]);
-    await clock.advance(10_000);
-    expect(drained.done).toBe(true);
-    await end(1, 'reprocess');
-    expect(started).toEqual([1, 1]);
   });
 
   it('aborts what still runs after the limit, and requeues it too', async () => {

@@ -1,0 +1,63 @@
+import type { DisclosurePolicy } from '../dead-letter/dead-letter-options.js';
+import type { StoreHealthLog } from '../idempotency/store-health-log.js';
+import type { DeliveryMetadata } from '../message/delivery-metadata.js';
+import type { Delivery } from '../port/delivery.js';
+import type { Capabilities, Driver } from '../port/driver.js';
+import type { RetryTimers } from '../retry/retry-timers.js';
+import type { StorkClock } from '../runtime/clock.js';
+import type { Counters, StorkLogger } from '../runtime/reporting.js';
+import type { ReplyWriter } from './reply-writer.js';
+
+/** What the processing of all deliveries of one subscription shares. */
+export interface SubscriptionScope {
+  readonly subscription: string;
+  readonly driver: Pick<Driver, 'parseReplyAddress' | 'reply' | 'roundDelay'>;
+  readonly capabilities: Pick<Capabilities, 'requeue' | 'destinations'>;
+  readonly clock: StorkClock;
+  readonly logger: StorkLogger;
+  readonly counters: Counters;
+  readonly retryTimers: RetryTimers;
+  slotOf(delivery: Delivery): ProcessingSlot;
+  /** Idempotency keys are scoped to the consumer and to the handler. */
+  readonly consumerName: string;
+  readonly storeHealth: StoreHealthLog;
+  /** Policy for messages that reach no handler. They are always dead-lettered. */
+  readonly deadLetter: DisclosurePolicy;
+  /** Returns a number from 0 (inclusive) to 1 (exclusive). */
+  readonly random: () => number;
+  /**
+   * Called with a reason when republishing fails, and with undefined when it has recovered. The dispatcher
+   * pauses a queue meanwhile, but not a log.
+   */
+  onRepublishBlocked(why: string | undefined): void;
+}
+
+/** The place of a delivery among those that are processed at the same time. */
+export interface ProcessingSlot {
+  /**
+   * Waits; later messages of the key wait too. Resolves with true when the delay has passed, after `leave`
+   * when the delivery also has a slot and its key again. Resolves with false when a shutdown or an abort
+   * ended the wait.
+   */
+  wait(delayMs: number): Promise<boolean>;
+  /** Frees the slot and the key: the message is unsettled, and nothing runs for it. */
+  leave(): void;
+}
+
+/** A delivery while it is processed. All its attempts share it. */
+export interface DeliveryContext {
+  readonly delivery: Delivery;
+  readonly metadata: DeliveryMetadata;
+  readonly scope: SubscriptionScope;
+  /** Undefined on events, and once the reply has been sent. */
+  replyWriter: ReplyWriter | undefined;
+  /** Handlers that have not called `ack`. */
+  unacknowledged: number;
+  /** True once a handler has read `signal` or called `onAbort`, and so may stop half-way when aborted. */
+  isAbortWatched: boolean;
+}
+
+/** True if the broker redelivers the message, so that its outcome here is ignored. */
+export function isLost({ delivery }: Pick<DeliveryContext, 'delivery'>): boolean {
+  return delivery.aborted && !delivery.isEarlyAcked;
+}
