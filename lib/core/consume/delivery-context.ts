@@ -35,11 +35,14 @@ export interface SubscriptionScope {
 /** The place of a delivery among those that are processed at the same time. */
 export interface ProcessingSlot {
   /**
-   * Waits; later messages of the key wait too. Resolves with true when the delay has passed, after `leave`
-   * when the delivery also has a slot and its key again. Resolves with false when a shutdown or an abort
-   * ended the wait.
+   * Waits without occupying a concurrency slot; later messages of the key wait too. Resolves with true when
+   * the delay has passed and the delivery has a slot again, with false when a shutdown or an abort ended
+   * the wait.
    */
   wait(delayMs: number): Promise<boolean>;
+  /** The handlers of one message share its slot. Called if there are several. */
+  handlersStarted(count: number): void;
+  handlerEnded(): void;
   /** Frees the slot and the key: the message is unsettled, and nothing runs for it. */
   leave(): void;
 }

@@ -119,9 +119,15 @@ async function executeAll(
   handlers: readonly ExecutableHandler[],
   input: AttemptInput,
 ): Promise<Settled> {
+  const slot = context.scope.slotOf(context.delivery);
   context.unacknowledged = handlers.length;
+  slot.handlersStarted(handlers.length);
   const outcomes = await Promise.all(
-    handlers.map(async (handler) => handler.execute(new Attempt(handler, context, input))),
+    handlers.map(async (handler) => {
+      const outcome = await handler.execute(new Attempt(handler, context, input));
+      slot.handlerEnded();
+      return outcome;
+    }),
   );
   return settle(context, outcomes);
 }

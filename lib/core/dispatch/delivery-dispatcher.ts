@@ -4,8 +4,12 @@ import type { Delivery, SourceSession } from '../port/delivery.js';
 import type { DeliverySink, Subscription } from '../port/driver.js';
 import type { RetryTimers } from '../retry/retry-timers.js';
 import type { ProcessingSlot } from '../consume/delivery-context.js';
+import { DeliverySlot, type SlotHost } from './delivery-slot.js';
 import { InFlight, inFlightLimits } from './in-flight.js';
-import { KeyedQueue, type ConcurrencyLimit } from './keyed-queue.js';
+import { KeyedQueue, type ConcurrencyLimit, type QueueEntry } from './keyed-queue.js';
+
+/** Messages that may wait between attempts, for each concurrency slot. */
+const maxWaitingPerSlot = 10;
 
 /** Why the source is paused. It resumes when no reason remains. */
 type PauseReason = 'in-flight' | 'republish';
@@ -39,15 +43,15 @@ export class DeliveryDispatcher implements DeliverySink {
   readonly #fields: DeliveryDispatcherFields;
   readonly #inFlight: InFlight;
   readonly #queue: KeyedQueue<Delivery>;
+  readonly #slotHost: SlotHost;
   readonly #pauseReasons = new Set<PauseReason>();
   readonly #sessions = new WeakSet<SourceSession>();
-  /** Deliveries that have started and are not settled, each with what frees its slot and its key. */
-  readonly #started = new Map<Delivery, () => void>();
-  /** Of these, the deliveries whose handlers have returned without settling them (`manual`). */
-  readonly #deferred = new Set<Delivery>();
-  /** Of these, the deliveries that are queued again for their next attempt. */
-  readonly #queuedAgain = new Map<Delivery, ReturnType<typeof withResolvers<boolean>>>();
+  /** Deliveries that have started and are not settled. */
+  readonly #started = new Map<Delivery, QueueEntry<Delivery>>();
+  /** The slots of deliveries that have waited, or of which several handlers run. */
+  readonly #slots = new Map<Delivery, DeliverySlot>();
   #onNoneStarted: (() => void) | undefined;
+  #deferred = 0;
   readonly #limitReached = withResolvers<void>();
   #subscription: Subscription | undefined;
   #stopped = false;
@@ -61,7 +65,17 @@ export class DeliveryDispatcher implements DeliverySink {
       () => fields.pausesWithoutRedelivery && this.#pauseFor('in-flight'),
       () => this.#resumeFor('in-flight'),
     );
-    this.#queue = new KeyedQueue(fields.concurrency, (delivery) => this.#run(delivery));
+    this.#queue = new KeyedQueue(
+      fields.concurrency,
+      (delivery, entry) => this.#process(delivery, entry),
+      fields.concurrency * maxWaitingPerSlot,
+    );
+    this.#slotHost = {
+      queue: this.#queue,
+      timers: fields.retryTimers,
+      onSuspended: (change) => this.#inFlight.suspend(change),
+      onDeferred: (change) => void (this.#deferred += change),
+    };
   }
 
   /** Messages delivered and not yet settled. */
@@ -76,7 +90,7 @@ export class DeliveryDispatcher implements DeliverySink {
 
   /** Deliveries whose settlement is deferred (`manual`). */
   get deferred(): number {
-    return this.#deferred.size;
+    return this.#deferred;
   }
 
   /** Called when the driver has subscribed. Deliveries may have arrived, or a drain have begun, before. */
@@ -100,7 +114,12 @@ export class DeliveryDispatcher implements DeliverySink {
 
   /** The slot of a delivery that is being processed. */
   slotOf(delivery: Delivery): ProcessingSlot {
-    return { wait: (delayMs) => this.#wait(delivery, delayMs), leave: () => this.#leave(delivery) };
+    let slot = this.#slots.get(delivery);
+    if (slot === undefined) {
+      slot = new DeliverySlot(this.#started.get(delivery)!, this.#slotHost);
+      this.#slots.set(delivery, slot);
+    }
+    return slot;
   }
 
   quiesce(): Promise<void> {
@@ -148,6 +167,7 @@ export class DeliveryDispatcher implements DeliverySink {
     // consumer again.
     const stopped = this.#stopSource();
     this.#fields.retryTimers.close();
+    this.#queue.interrupt(() => true);
     await Promise.race([stopped, this.#limitReached.promise]);
     await Promise.race([this.#noneStarted(), this.#limitReached.promise]);
   }
@@ -163,51 +183,17 @@ export class DeliveryDispatcher implements DeliverySink {
     this.#returnWaiting(() => true);
   }
 
-  /** Starts a delivery, or continues one that was queued again. Resolves when it frees its slot and key. */
-  #run(delivery: Delivery): Promise<void> {
-    return new Promise((free) => {
-      const isStarted = this.#started.has(delivery);
-      this.#started.set(delivery, free);
-      if (isStarted) return this.#endWait(delivery, true);
-      const settled = (): void => this.#settled(delivery);
-      // The slot must be freed even if `process` breaks its contract and rejects.
-      void this.#fields.process(delivery).then(settled, settled);
-    });
-  }
-
-  #settled(delivery: Delivery): void {
-    const free = this.#started.get(delivery)!;
-    this.#started.delete(delivery);
-    this.#deferred.delete(delivery);
-    this.#release(delivery);
-    free();
-    if (this.#started.size === 0) this.#onNoneStarted?.();
-  }
-
-  /** Frees the concurrency slot and the key. The message counts as in flight until it is settled. */
-  #leave(delivery: Delivery): void {
-    this.#deferred.add(delivery);
-    this.#started.get(delivery)!();
-  }
-
-  async #wait(delivery: Delivery, delayMs: number): Promise<boolean> {
-    const hasElapsed = await this.#fields.retryTimers.wait(delayMs, delivery);
-    if (!hasElapsed || !this.#deferred.has(delivery)) return hasElapsed;
-    if (this.#stopped || delivery.aborted) return false;
-    let again = this.#queuedAgain.get(delivery);
-    if (again === undefined) {
-      again = withResolvers<boolean>();
-      this.#queuedAgain.set(delivery, again);
-      this.#enqueue(delivery);
+  async #process(delivery: Delivery, entry: QueueEntry<Delivery>): Promise<void> {
+    this.#started.set(delivery, entry);
+    try {
+      await this.#fields.process(delivery);
+    } finally {
+      this.#slots.get(delivery)?.end();
+      this.#slots.delete(delivery);
+      this.#started.delete(delivery);
+      this.#release(delivery);
+      if (this.#started.size === 0) this.#onNoneStarted?.();
     }
-    return again.promise;
-  }
-
-  #endWait(delivery: Delivery, hasSlot: boolean): void {
-    const again = this.#queuedAgain.get(delivery)!;
-    this.#queuedAgain.delete(delivery);
-    if (hasSlot) this.#deferred.delete(delivery);
-    again.resolve(hasSlot);
   }
 
   #release(delivery: Delivery): void {
@@ -225,8 +211,9 @@ export class DeliveryDispatcher implements DeliverySink {
       this.#returnWaiting((delivery) => delivery.session === session);
       // Early-acked deliveries continue: they exist only in this process, and no other consumer receives
       // them.
-      for (const delivery of this.#started.keys())
-        if (delivery.session === session && !delivery.isEarlyAcked) delivery.abort();
+      const isLost = (delivery: Delivery): boolean => delivery.session === session && !delivery.isEarlyAcked;
+      for (const delivery of this.#started.keys()) if (isLost(delivery)) delivery.abort();
+      this.#queue.interrupt(isLost);
     });
   }
 
@@ -241,11 +228,6 @@ export class DeliveryDispatcher implements DeliverySink {
       else this.#enqueue(delivery);
     }
     for (const delivery of returned) {
-      // Its processing settles it when the wait has ended.
-      if (this.#started.has(delivery)) {
-        this.#endWait(delivery, false);
-        continue;
-      }
       this.#release(delivery);
       this.#fields.returnToSource(delivery);
     }

@@ -32,6 +32,7 @@ export class InFlight {
   readonly #onCapacity: () => void;
   #messages = 0;
   #bytes = 0;
+  #suspended = 0;
   #full = false;
 
   constructor(limits: InFlightLimits, onFull: () => void, onCapacity: () => void) {
@@ -51,18 +52,37 @@ export class InFlight {
   add(bytes: number): void {
     this.#messages++;
     this.#bytes += bytes;
-    if (this.#full) return;
-    if (this.#messages < this.#limits.pauseAtMessages && this.#bytes < this.#limits.pauseAtBytes) return;
-    this.#full = true;
-    this.#onFull();
+    this.#pauseIfFull();
   }
 
   remove(bytes: number): void {
     this.#messages--;
     this.#bytes -= bytes;
-    if (!this.#full) return;
-    if (this.#messages > this.#limits.resumeAtMessages || this.#bytes > this.#limits.pauseAtBytes / 2) return;
+    this.#resumeIfFree();
+  }
+
+  /** A message that waits between attempts makes place for another, but its body stays in memory. */
+  suspend(change: 1 | -1): void {
+    this.#suspended += change;
+    if (change === 1) this.#resumeIfFree();
+    else this.#pauseIfFull();
+  }
+
+  #pauseIfFull(): void {
+    const { pauseAtMessages, pauseAtBytes } = this.#limits;
+    if (this.#full || (this.#active < pauseAtMessages && this.#bytes < pauseAtBytes)) return;
+    this.#full = true;
+    this.#onFull();
+  }
+
+  #resumeIfFree(): void {
+    const { resumeAtMessages, pauseAtBytes } = this.#limits;
+    if (!this.#full || this.#active > resumeAtMessages || this.#bytes > pauseAtBytes / 2) return;
     this.#full = false;
     this.#onCapacity();
+  }
+
+  get #active(): number {
+    return this.#messages - this.#suspended;
   }
 }

@@ -100,6 +100,8 @@ export function newBench(
     // Without a dispatcher there is always a slot.
     slotOf: (delivery) => ({
       wait: (delayMs) => retryTimers.wait(delayMs, delivery),
+      handlersStarted() {},
+      handlerEnded() {},
       leave() {},
     }),
     consumerName: 'orders',

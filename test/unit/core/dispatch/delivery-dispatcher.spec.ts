@@ -93,33 +93,92 @@ describe('deliveries', () => {
 });
 
 describe('a delivery that waits', () => {
-  it('keeps its slot and its key', async () => {
+  it('gives its slot to another, keeps its key, and continues before others start', async () => {
     const { clock, dispatcher, started, slot, deliver, end } = newBench({ concurrency: 1 });
-    deliver(1, 'x');
-    deliver(2, 'x');
-    deliver(3);
+    for (const [tag, key] of [[1, 'x'], [2, 'x'], [3], [4]] as const) deliver(tag, key);
     const waited = noteWhenDone(slot(1).wait(1_000));
-    await clock.advance(999);
-    expect([waited.done, started, dispatcher.running, dispatcher.inFlight]).toEqual([false, [1], 1, 3]);
-    await clock.advance(1);
-    expect([waited.value, started]).toEqual([true, [1]]);
-    await end(1);
+    await settle();
+    expect([started, dispatcher.running, dispatcher.inFlight]).toEqual([[1, 3], 1, 4]);
+    await clock.advance(1_000);
+    expect(waited.done).toBe(false);
     await end(3);
-    expect([started, dispatcher.inFlight]).toEqual([[1, 3, 2], 1]);
+    expect([waited.value, started, dispatcher.running]).toEqual([true, [1, 3], 1]);
+    await end(1);
+    await end(4);
+    expect(started).toEqual([1, 3, 4, 2]);
   });
 
-  it.each(['drain', 'session'] as const)('is interrupted by the end of its %s', async (how) => {
+  it('keeps its slot until all its handlers wait', async () => {
     const { dispatcher, slot, deliver } = newBench();
-    const session = new SourceSession();
-    deliver(1, undefined, 8, session);
-    const waited = noteWhenDone(slot(1).wait(60_000));
+    deliver(1);
+    slot(1).handlersStarted(3);
+    void slot(1).wait(1_000);
+    slot(1).handlerEnded();
+    expect(dispatcher.running).toBe(1);
+    slot(1).handlerEnded();
+    expect(dispatcher.running).toBe(0);
+  });
+
+  it('gets one slot for all its handlers', async () => {
+    const { clock, dispatcher, slot, deliver, end } = newBench({ concurrency: 1 });
+    deliver(1);
+    slot(1).handlersStarted(2);
+    const waits = [slot(1).wait(1_000), slot(1).wait(1_000), slot(1).wait(2_000)].map(noteWhenDone);
+    await clock.advance(1_000);
+    await settle();
+    expect([waits.map(({ value }) => value), dispatcher.running]).toEqual([[true, true, undefined], 1]);
+    await end(1);
+    expect(dispatcher.running).toBe(0);
+  });
+
+  it('is interrupted by a drain and by the end of its session, also while it waits for a slot', async () => {
+    for (const how of ['drain', 'session'] as const) {
+      const { clock, dispatcher, slot, deliver } = newBench({ concurrency: 2 });
+      const session = new SourceSession();
+      for (const tag of [1, 2]) deliver(tag, undefined, 8, session);
+      const elapsed = noteWhenDone(slot(1).wait(1_000));
+      const long = noteWhenDone(slot(2).wait(60_000));
+      for (const tag of [3, 4]) deliver(tag);
+      await clock.advance(1_000);
+      await settle();
+      expect([elapsed.done, long.done]).toEqual([false, false]);
+      if (how === 'drain') void dispatcher.drain(10_000, () => {});
+      else session.end();
+      await settle();
+      expect([elapsed.value, long.value]).toEqual([false, false]);
+      expect(await slot(1).wait(0)).toBe(false);
+    }
+  });
+
+  it('holds up no rebalance, and gets no slot until it is over', async () => {
+    const { clock, dispatcher, slot, deliver } = newBench();
+    deliver(1);
+    const waited = noteWhenDone(slot(1).wait(1_000));
+    await dispatcher.quiesce();
+    await clock.advance(1_000);
     await settle();
     expect(waited.done).toBe(false);
-    if (how === 'drain') void dispatcher.drain(10_000, () => {});
-    else session.end();
+    dispatcher.resume();
     await settle();
-    expect(waited.value).toBe(false);
-    expect(await slot(1).wait(0)).toBe(false);
+    expect([waited.value, dispatcher.running]).toEqual([true, 1]);
+  });
+
+  it('keeps others from starting when ten for each slot wait, and does not pause the source before', async () => {
+    const { clock, dispatcher, subscription, started, slot, deliver, end } = newBench({ concurrency: 2 });
+    dispatcher.attach(subscription);
+    for (let tag = 1; tag <= 20; tag++) {
+      deliver(tag);
+      void slot(tag).wait(1_000);
+    }
+    for (let tag = 21; tag <= 83; tag++) deliver(tag);
+    expect([started.length, dispatcher.inFlight, subscription.calls]).toEqual([20, 83, []]);
+    deliver(84);
+    expect(subscription.calls).toEqual(['pause']);
+    await clock.advance(1_000);
+    await settle();
+    expect(dispatcher.running).toBe(2);
+    await end(1);
+    expect(started.length).toBeGreaterThan(20);
   });
 });
 
@@ -129,7 +188,6 @@ describe('a delivery that has left its slot', () => {
     deliver(1, 'x');
     deliver(2, 'x');
     slot(1).leave();
-    await settle();
     const counts = (): number[] => [dispatcher.running, dispatcher.deferred, dispatcher.inFlight];
     expect([started, counts()]).toEqual([
       [1, 2],
@@ -150,44 +208,6 @@ describe('a delivery that has left its slot', () => {
     expect(waited.done).toBe(false);
     await end(2);
     expect([waited.value, dispatcher.running, dispatcher.deferred]).toEqual([true, 1, 0]);
-    await end(1);
-    expect([dispatcher.running, dispatcher.inFlight]).toEqual([0, 0]);
-  });
-
-  it('gets one slot for all its handlers', async () => {
-    const { clock, dispatcher, started, slot, deliver, end } = newBench({ concurrency: 1 });
-    deliver(1);
-    slot(1).leave();
-    const waits = [slot(1).wait(1_000), slot(1).wait(1_000), slot(1).wait(2_000)].map(noteWhenDone);
-    await clock.advance(1_000);
-    await settle();
-    expect([waits.map(({ value }) => value), dispatcher.running]).toEqual([[true, true, undefined], 1]);
-    await clock.advance(1_000);
-    expect([waits[2]!.value, dispatcher.running, started]).toEqual([true, 1, [1]]);
-    await end(1);
-    expect(dispatcher.running).toBe(0);
-  });
-
-  it('gets none while a rebalance quiesces, nor once its session has ended or a drain has begun', async () => {
-    for (const how of ['resume', 'drain', 'session'] as const) {
-      const { clock, dispatcher, released, slot, deliver, end } = newBench();
-      const session = new SourceSession();
-      deliver(1, 'x', 8, session);
-      slot(1).leave();
-      const waited = noteWhenDone(slot(1).wait(1_000));
-      await dispatcher.quiesce();
-      await clock.advance(1_000);
-      await settle();
-      expect(waited.done).toBe(false);
-      if (how === 'resume') dispatcher.resume();
-      else if (how === 'session') session.end();
-      else void dispatcher.drain(10_000, () => {});
-      await settle();
-      expect([waited.value, dispatcher.inFlight]).toEqual([how === 'resume', 1]);
-      await end(1);
-      // Its processing has settled it.
-      expect([released, dispatcher.inFlight, dispatcher.deferred]).toEqual([[], 0, 0]);
-    }
   });
 
   it('is aborted when its session ends', async () => {
@@ -288,7 +308,7 @@ describe('a session that ends', () => {
       },
       {
         weight: 3,
-        arbitrary: fc.record({ finish: fc.nat(5), how: fc.constantFrom('ends', 'waits', 'leaves') }),
+        arbitrary: fc.record({ finish: fc.nat(5), waits: fc.boolean() }),
       },
       { weight: 1, arbitrary: fc.record({ end: fc.nat(2) }) },
       { weight: 1, arbitrary: fc.constantFrom('quiesce', 'resume') },
@@ -300,7 +320,6 @@ describe('a session that ends', () => {
         async (concurrency, steps) => {
           const atWork = new Map<Delivery, { readonly gate: Gate; readonly slot: ProcessingSlot }>();
           const waiting = new Set<Delivery>();
-          const left = new Set<Delivery>();
           const started: Delivery[] = [];
           const released: Delivery[] = [];
           const delivered: Delivery[] = [];
@@ -319,14 +338,10 @@ describe('a session that ends', () => {
             },
             returnToSource: (delivery) => void released.push(delivery),
           });
-          const wait = (
-            delivery: Delivery,
-            work: { readonly gate: Gate; readonly slot: ProcessingSlot },
-            place: Set<Delivery>,
-          ): void => {
-            place.add(delivery);
+          const wait = (delivery: Delivery, work: { readonly gate: Gate; readonly slot: ProcessingSlot }) => {
+            waiting.add(delivery);
             void work.slot.wait(1).then((hasSlot) => {
-              place.delete(delivery);
+              waiting.delete(delivery);
               if (hasSlot) atWork.set(delivery, work);
               else work.gate.open();
             });
@@ -350,17 +365,16 @@ describe('a session that ends', () => {
               const [delivery, work] = [...atWork][next.finish] ?? [];
               if (delivery === undefined) continue;
               atWork.delete(delivery);
-              if (next.how === 'leaves') work!.slot.leave();
-              if (next.how === 'ends') work!.gate.open();
-              else wait(delivery, work!, next.how === 'waits' ? waiting : left);
+              if (next.waits) wait(delivery, work!);
+              else work!.gate.open();
               await clock.advance(1);
               for (let turn = 0; turn < 10; turn++) await Promise.resolve();
             }
-            expect(dispatcher.running).toBe(atWork.size + waiting.size);
+            expect(dispatcher.running).toBe(atWork.size);
             expect(dispatcher.running).toBeLessThanOrEqual(concurrency);
           }
           dispatcher.resume();
-          while (atWork.size + waiting.size + left.size > 0) {
+          while (atWork.size + waiting.size > 0) {
             for (const [delivery, { gate }] of atWork) {
               atWork.delete(delivery);
               gate.open();
