@@ -96,6 +96,14 @@ export const rows = [
     what: 'one handler with one pass-through interceptor: on the memory driver, preloaded; called bare',
   },
   {
+    name: 'pipeline-null',
+    module: 'pipeline-null',
+    against: ['nest-handler'],
+    showsDelta: true,
+    messages: 50_000,
+    what: 'the same on a driver that only delivers and counts, 100 in flight; called bare',
+  },
+  {
     name: 'policies',
     module: 'policies',
     against: ['policies-off'],
