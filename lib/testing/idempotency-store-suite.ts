@@ -222,10 +222,13 @@ async function readReply(store: IdempotencyStore, key: string) {
   return { body: Buffer.from(body), contentType };
 }
 
-async function rejectsAsInvalid(name: string, call: () => Promise<unknown>): Promise<void> {
-  await rejects(call, (error: { code?: unknown; message?: unknown }) => {
-    equal(error.code, 'CONFIG');
-    ok(String(error.message).startsWith(`${name}: expected `), `names ${name}: ${String(error.message)}`);
-    return true;
-  });
+async function rejectsAsInvalid(name: string, call: () => unknown): Promise<void> {
+  await rejects(
+    async () => call(),
+    (error: { code?: unknown; message?: unknown }) => {
+      equal(error.code, 'CONFIG');
+      ok(String(error.message).startsWith(`${name}: expected `), `names ${name}: ${String(error.message)}`);
+      return true;
+    },
+  );
 }

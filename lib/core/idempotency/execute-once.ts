@@ -1,3 +1,4 @@
+import { andThen } from '../runtime/with-timeout.js';
 import type { BeginOutcome, StoredReply } from './idempotency-store.js';
 import { Lease, type LeaseSettings } from './lease.js';
 
@@ -52,37 +53,62 @@ export type ExecuteOnceResult<T> =
  *
  * @throws StorkConfigError for an invalid key, owner or duration
  */
-export async function executeOnce<T>(
+export function executeOnce<T>(
   settings: ExecuteOnceSettings,
-  work: () => Promise<WorkResult<T>>,
-): Promise<ExecuteOnceResult<T>> {
+  work: Work<T>,
+): ExecuteOnceResult<T> | Promise<ExecuteOnceResult<T>> {
   const lease = new Lease(settings);
-  let begun: BeginOutcome;
-  try {
-    begun = await lease.begin();
-  } catch (error) {
+  const unavailable = (error: unknown): ExecuteOnceResult<T> | Promise<ExecuteOnceResult<T>> => {
     if (settings.onStoreError === 'fail') return { kind: 'store-unavailable', error };
-    return toResult(await captureOutcome(work), { leaseLost: false, storeError: error });
+    return andThen(captureOutcome(work), (outcome) =>
+      toResult(outcome, { leaseLost: false, storeError: error }),
+    );
+  };
+  let begun: BeginOutcome | Promise<BeginOutcome>;
+  try {
+    begun = lease.begin();
+  } catch (error) {
+    return unavailable(error);
   }
+  if (begun instanceof Promise)
+    return begun.then((outcome) => executeBegun(outcome, lease, { settings, work }), unavailable);
+  return executeBegun(begun, lease, { settings, work });
+}
+
+function executeBegun<T>(
+  begun: BeginOutcome,
+  lease: Lease,
+  { settings, work }: { readonly settings: ExecuteOnceSettings; readonly work: Work<T> },
+): ExecuteOnceResult<T> | Promise<ExecuteOnceResult<T>> {
   if (begun.state === 'in-progress') return { kind: 'in-progress' };
   if (begun.state === 'done') return { kind: 'duplicate', reply: begun.reply };
   const removeListener = settings.onAbandoned?.(() => lease.stopRenewing());
-  const outcome = await captureOutcome(work);
-  removeListener?.();
-  const isCompleted = outcome.ok && outcome.result.isIncomplete !== true;
-  const write = isCompleted ? await lease.complete(outcome.result.reply) : await lease.release();
-  const storeError = 'error' in write ? write.error : undefined;
-  return toResult(outcome, { leaseLost: lease.wasLost, storeError });
+  return andThen(captureOutcome(work), (outcome) => {
+    removeListener?.();
+    const isCompleted = outcome.ok && outcome.result.isIncomplete !== true;
+    return andThen(isCompleted ? lease.complete(outcome.result.reply) : lease.release(), (write) =>
+      toResult(outcome, {
+        leaseLost: lease.wasLost,
+        storeError: 'error' in write ? write.error : undefined,
+      }),
+    );
+  });
 }
+
+type Work<T> = () => WorkResult<T> | Promise<WorkResult<T>>;
 
 type WorkOutcome<T> =
   { readonly ok: true; readonly result: WorkResult<T> } | { readonly ok: false; readonly error: unknown };
 
-async function captureOutcome<T>(work: () => Promise<WorkResult<T>>): Promise<WorkOutcome<T>> {
+function captureOutcome<T>(work: Work<T>): WorkOutcome<T> | Promise<WorkOutcome<T>> {
+  const failed = (error: unknown): WorkOutcome<T> => ({ ok: false, error });
   try {
-    return { ok: true, result: await work() };
+    const result = work();
+    return result instanceof Promise
+      ? result.then((ended) => ({ ok: true, result: ended }), failed)
+      : { ok: true, result };
   } catch (error) {
-    return { ok: false, error };
+    return failed(error);
   }
 }
 

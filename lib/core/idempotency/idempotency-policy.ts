@@ -5,12 +5,14 @@ import { handled, interrupted, type HandledOutcome, type Outcome } from '../cons
 import type { SubscriptionScope } from '../consume/delivery-context.js';
 import { quoted } from '../message/text.js';
 import { withRetries } from '../retry/retry-loop.js';
+import { andThen } from '../runtime/with-timeout.js';
 import { errorCodes } from '../runtime/errors.js';
 import { libraryFailure, type Failure } from '../runtime/failure.js';
 import { executeOnce, type ExecuteOnceResult, type ExecuteOnceSettings } from './execute-once.js';
 import { deriveKey } from './idempotency-key.js';
 import type { IdempotencyPolicy } from './idempotency-options.js';
 import type { StoredReply } from './idempotency-store.js';
+import { LeaseRenewals } from './lease-renewals.js';
 
 /**
  * How often, per lease duration, a message whose key is leased to another owner tries again. The bounds
@@ -31,6 +33,7 @@ interface IdempotentScope {
   readonly policy: IdempotencyPolicy;
   readonly next: Execute;
   readonly scope: SubscriptionScope;
+  readonly renewals: LeaseRenewals;
 }
 
 /**
@@ -39,53 +42,81 @@ interface IdempotentScope {
  * rejected the message or was aborted, the key is released.
  */
 export function withIdempotency(next: Execute, policy: IdempotencyPolicy, scope: SubscriptionScope): Execute {
+  const shared: IdempotentScope = {
+    policy,
+    next,
+    scope,
+    renewals: new LeaseRenewals(scope.clock, policy.leaseMs),
+  };
   const execute: Execute = (attempt) => {
     attempt.context.replyWriter?.bufferSingleValue();
     const derived = deriveKey(attempt, policy, scope.consumerName);
     // A key function that fails is a failed attempt: it follows the retry policy.
     if ('failure' in derived) return withRetries(attempt, attempt.fail(derived.failure), execute);
-    if (derived.key !== undefined) return executeKeyed(attempt, derived.key, { policy, next, scope });
+    if (derived.key !== undefined) return executeKeyed(attempt, derived.key, shared);
     scope.counters.add('no-idempotency-key');
     return next(attempt);
   };
   return execute;
 }
 
-async function executeKeyed(attempt: Attempt, key: string, shared: IdempotentScope): Promise<Outcome> {
-  const { policy, scope } = shared;
-  const wait = new InProcessWait(attempt, policy, scope);
+function executeKeyed(attempt: Attempt, key: string, shared: IdempotentScope): Outcome | Promise<Outcome> {
   // All calls of `begin` use one owner: a store that has written the lease but not answered grants it to
   // the next call.
-  const holder: LeaseHolder = { key, owner: randomUUID(), willRetry: policy.onStoreError === 'fail' };
+  const holder: LeaseHolder = { key, owner: newOwner(), willRetry: shared.policy.onStoreError === 'fail' };
+  return andThen(executeLeased(attempt, holder, shared), (result) =>
+    result.kind === 'executed'
+      ? conclude(attempt, result, shared)
+      : waitForKey(attempt, holder, { first: result, shared }),
+  );
+}
+
+/** Tries again for as long as the key is in progress elsewhere, or the store is unavailable. */
+async function waitForKey(
+  attempt: Attempt,
+  holder: LeaseHolder,
+  { first, shared }: { readonly first: ExecuteOnceResult<Outcome>; readonly shared: IdempotentScope },
+): Promise<Outcome> {
+  const { policy, scope } = shared;
+  const wait = new InProcessWait(attempt, policy, scope);
+  let result = first;
   try {
-    for (;;) {
-      const result = await executeLeased(attempt, holder, shared);
+    while (result.kind === 'in-progress' || result.kind === 'store-unavailable') {
       reportStoreHealth(result, policy, scope);
-      switch (result.kind) {
-        case 'executed':
-          if (result.leaseLost) warnLostLease(attempt, policy, scope);
-          return result.value;
-        case 'failed':
-          throw result.error;
-        case 'duplicate':
-          return replyToDuplicate(attempt, result.reply, scope);
-        case 'in-progress': {
-          const outcome = await wait.waitForOwner();
-          if (outcome !== undefined) return outcome;
-          break;
-        }
-        case 'store-unavailable': {
-          const outcome = await wait.waitForStore(result.error);
-          if (outcome === undefined) break;
-          releaseKey(holder, policy);
-          return outcome;
-        }
+      const outcome = await (result.kind === 'in-progress'
+        ? wait.waitForOwner()
+        : wait.waitForStore(result.error));
+      if (outcome !== undefined) {
+        if (result.kind === 'store-unavailable') releaseKey(holder, policy);
+        return outcome;
       }
+      result = await executeLeased(attempt, holder, shared);
     }
+    return conclude(attempt, result, shared);
   } finally {
     // From here on, a late `begin` result is released instead of used.
     holder.willRetry = false;
   }
+}
+
+function conclude(
+  attempt: Attempt,
+  result: Exclude<ExecuteOnceResult<Outcome>, { kind: 'in-progress' | 'store-unavailable' }>,
+  { policy, scope }: IdempotentScope,
+): Outcome {
+  reportStoreHealth(result, policy, scope);
+  if (result.kind === 'duplicate') return replyToDuplicate(attempt, result.reply, scope);
+  if (result.kind === 'failed') throw result.error;
+  if (result.leaseLost) warnLostLease(attempt, policy, scope);
+  return result.value;
+}
+
+const processId = randomUUID();
+let owners = 0;
+
+/** Unique for each message that is handled. */
+function newOwner(): string {
+  return `${processId}-${++owners}`;
 }
 
 /** The owner under which this process begins work on a key. */
@@ -101,14 +132,14 @@ interface LeaseHolder {
  * message.
  */
 function releaseKey({ key, owner }: LeaseHolder, { store }: IdempotencyPolicy): void {
-  store.release(key, owner).catch(() => {});
+  void (async () => store.release(key, owner))().catch(() => {});
 }
 
 function executeLeased(
   attempt: Attempt,
   holder: LeaseHolder,
-  { policy, next, scope }: IdempotentScope,
-): Promise<ExecuteOnceResult<Outcome>> {
+  { policy, next, scope, renewals }: IdempotentScope,
+): ExecuteOnceResult<Outcome> | Promise<ExecuteOnceResult<Outcome>> {
   const { store, leaseMs, ttlMs, onStoreError } = policy;
   const settings: ExecuteOnceSettings = {
     store,
@@ -119,14 +150,16 @@ function executeLeased(
     ttlMs,
     onStoreError,
     clock: scope.clock,
+    renewals,
     onAbandoned: (stopRenewing) => onAbandoned(attempt, scope, stopRenewing),
   };
-  return executeOnce(settings, async () => {
+  return executeOnce(settings, () => {
     // The delivery may have been aborted while `begin` was awaited.
     if (isLost(attempt.context)) return { value: interrupted, isIncomplete: true };
-    const outcome = await next(attempt);
-    const reply = attempt.context.replyWriter?.bufferedReply;
-    return { value: outcome, reply, isIncomplete: !isCompleted(outcome, attempt) };
+    return andThen(next(attempt), (outcome) => {
+      const reply = attempt.context.replyWriter?.bufferedReply;
+      return { value: outcome, reply, isIncomplete: !isCompleted(outcome, attempt) };
+    });
   });
 }
 

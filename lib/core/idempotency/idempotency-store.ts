@@ -30,7 +30,8 @@ export type BeginOutcome =
  * under concurrent calls, and safe to repeat when its answer was lost. Durations are whole milliseconds
  * from 1 up, measured by the store's own clock. A call rejects with `StorkConfigError` for an empty key or
  * owner and for any other duration. It rejects with an error of the store when the store cannot answer;
- * whether the call took effect is then unknown.
+ * whether the call took effect is then unknown. A store that can answer at once may return the answer
+ * instead of a promise, and throw instead of rejecting.
  *
  * `idempotencyStoreSuite()` of `nestjs-stork/testing` checks an implementation.
  *
@@ -41,20 +42,20 @@ export interface IdempotencyStore {
    * Leases a free key for `leaseMs`. An owner that already holds the lease acquires it again, for `leaseMs`
    * from now.
    */
-  begin(key: string, owner: string, leaseMs: number): Promise<BeginOutcome>;
+  begin(key: string, owner: string, leaseMs: number): BeginOutcome | Promise<BeginOutcome>;
   /**
    * Extends the owner's lease to `leaseMs` from now. False: the owner has no lease; nothing was written.
    */
-  renew(key: string, owner: string, leaseMs: number): Promise<boolean>;
+  renew(key: string, owner: string, leaseMs: number): boolean | Promise<boolean>;
   /**
    * Marks the key as done for `ttlMs`. Resolves to true also if the owner's lease had expired and no other
    * owner took the key: the work is completed nevertheless. A repeated call of the owner that completed the
    * key resolves to true and changes nothing. False: another owner took the lease or completed the key;
    * nothing was written.
    */
-  complete(key: string, owner: string, ttlMs: number, reply?: StoredReply): Promise<boolean>;
+  complete(key: string, owner: string, ttlMs: number, reply?: StoredReply): boolean | Promise<boolean>;
   /** Frees the key, for work that failed. False: the owner has no lease; nothing was written. */
-  release(key: string, owner: string): Promise<boolean>;
+  release(key: string, owner: string): boolean | Promise<boolean>;
   /**
    * Problems of the store's options, for the report at start; `path` is the path of the store in the
    * module's options. Does no I/O.

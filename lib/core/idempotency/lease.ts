@@ -1,5 +1,5 @@
-import { withTimeout } from '../runtime/with-timeout.js';
-import { sleep, systemClock, type CancelTimer, type StorkClock } from '../runtime/clock.js';
+import { andThen, isThenable, withTimeout } from '../runtime/with-timeout.js';
+import { sleep, systemClock, type StorkClock } from '../runtime/clock.js';
 import { StoreUnavailableError } from '../runtime/errors.js';
 import {
   validateDuration,
@@ -8,6 +8,7 @@ import {
   type IdempotencyStore,
   type StoredReply,
 } from './idempotency-store.js';
+import { LeaseRenewals } from './lease-renewals.js';
 import { printable } from '../message/text.js';
 
 export interface LeaseSettings {
@@ -25,6 +26,8 @@ export interface LeaseSettings {
    */
   readonly storeTimeoutMs?: number;
   readonly clock?: StorkClock;
+  /** Shared by the leases of one handler. @defaultValue its own */
+  readonly renewals?: LeaseRenewals;
   /**
    * Whether the same owner will call `begin` again after a call without an answer. If so, a lease that the
    * store grants late is kept for that call; else it is released. @defaultValue false
@@ -48,9 +51,9 @@ export class Lease {
   readonly #settings: LeaseSettings;
   readonly #clock: StorkClock;
   readonly #storeTimeoutMs: number;
-  #isStopped = false;
-  #cancelRenewal: CancelTimer = () => {};
-  #pendingRenewal: Promise<void> | undefined;
+  readonly #renewals: LeaseRenewals;
+  #state: 'new' | 'held' | 'stopped' = 'new';
+  #pendingRenewal: Promise<boolean> | undefined;
   #wasLost = false;
 
   /** @throws StorkConfigError for an invalid key, owner or duration */
@@ -63,6 +66,11 @@ export class Lease {
     this.#settings = settings;
     this.#clock = settings.clock ?? systemClock;
     this.#storeTimeoutMs = storeTimeoutMs;
+    this.#renewals = settings.renewals ?? new LeaseRenewals(this.#clock, leaseMs);
+  }
+
+  get isStopped(): boolean {
+    return this.#state === 'stopped';
   }
 
   /** True if the lease expired for a while: another owner may have worked at the same time. */
@@ -71,25 +79,39 @@ export class Lease {
   }
 
   /**
-   * Rejects when the store does not answer. An acquired lease is renewed until it is completed or released.
+   * Throws or rejects when the store does not answer. An acquired lease is renewed until it is completed or
+   * released.
    */
-  async begin(): Promise<BeginOutcome> {
-    const { store, key, owner } = this.#settings;
-    const response = this.#begin();
-    let outcome: BeginOutcome;
+  begin(): BeginOutcome | Promise<BeginOutcome> {
+    const { store, key, owner, leaseMs } = this.#settings;
+    const response = store.begin(key, owner, leaseMs);
+    return isThenable(response) ? this.#beginWithin(Promise.resolve(response)) : this.#begun(response);
+  }
+
+  async #beginWithin(response: Promise<BeginOutcome>): Promise<BeginOutcome> {
+    const { store, key, owner, willRetry } = this.#settings;
     try {
-      outcome = await this.#withStoreTimeout(this.#storeTimeoutMs, () => response);
+      return this.#begun(await this.#withStoreTimeout(this.#storeTimeoutMs, () => response));
     } catch (error) {
       // A lease that is granted after the time limit has no running owner: it would block the key until it
       // expires.
-      const isUnused = (): boolean => this.#settings.willRetry?.() !== true;
       response
-        .then(({ state }) => (state === 'acquired' && isUnused() ? store.release(key, owner) : undefined))
+        .then((late) =>
+          late?.state === 'acquired' && willRetry?.() !== true ? store.release(key, owner) : undefined,
+        )
         .catch(() => {});
       throw error;
     }
-    if (outcome.state === 'acquired') this.#scheduleRenewal(this.#clock.now());
-    return outcome;
+  }
+
+  #begun(outcome: BeginOutcome | undefined): BeginOutcome {
+    if (outcome?.state === 'acquired') {
+      this.#state = 'held';
+      this.#renewals.add(this);
+      return outcome;
+    }
+    if (outcome?.state === 'in-progress' || outcome?.state === 'done') return outcome;
+    throw new StoreUnavailableError(`the idempotency store answered begin with ${printable(outcome)}`);
   }
 
   /**
@@ -97,63 +119,60 @@ export class Lease {
    * key.
    */
   stopRenewing(): void {
-    this.#isStopped = true;
-    this.#cancelRenewal();
+    if (this.#state !== 'held') return;
+    this.#state = 'stopped';
+    this.#renewals.remove();
   }
 
-  async complete(reply: StoredReply | undefined): Promise<StoreWrite> {
+  complete(reply: StoredReply | undefined): StoreWrite | Promise<StoreWrite> {
     const { store, key, owner, ttlMs } = this.#settings;
-    const write = await this.#writeWithRetry(() => store.complete(key, owner, ttlMs, reply));
-    if ('applied' in write && !write.applied) this.#wasLost = true;
-    return write;
+    return andThen(
+      this.#write(() => store.complete(key, owner, ttlMs, reply)),
+      (write) => {
+        if ('applied' in write && !write.applied) this.#wasLost = true;
+        return write;
+      },
+    );
   }
 
-  async release(): Promise<StoreWrite> {
+  release(): StoreWrite | Promise<StoreWrite> {
     const { store, key, owner } = this.#settings;
-    return this.#writeWithRetry(() => store.release(key, owner));
+    return this.#write(() => store.release(key, owner));
   }
 
-  async #begin(): Promise<BeginOutcome> {
-    const { store, key, owner, leaseMs } = this.#settings;
-    const outcome: BeginOutcome | undefined = await store.begin(key, owner, leaseMs);
-    switch (outcome?.state) {
-      case 'acquired':
-      case 'in-progress':
-      case 'done':
-        return outcome;
-      default:
-        throw new StoreUnavailableError(`the idempotency store answered begin with ${printable(outcome)}`);
-    }
-  }
-
-  /** Renews the lease each time a third of it has passed. */
-  #scheduleRenewal(sinceMs: number): void {
-    const periodMs = this.#settings.leaseMs / 3;
-    const now = this.#clock.now();
-    // Due times are a fixed period apart, so that a slow store does not delay the next renewal. A due time
-    // in the past becomes now, so that a process that was suspended renews once and not many times.
-    const dueAtMs = Math.max(sinceMs + periodMs, now);
-    this.#cancelRenewal = this.#clock.setTimer(dueAtMs - now, () => {
-      this.#pendingRenewal = this.#renew(periodMs).then((isHeld) => {
-        if (isHeld && !this.#isStopped) this.#scheduleRenewal(dueAtMs);
-      });
+  /** Called by the renewals: resolves with false when another owner has the key. */
+  renew(periodMs: number): Promise<boolean> {
+    const renewal = this.#renew(Math.min(periodMs, this.#storeTimeoutMs)).finally(() => {
+      this.#pendingRenewal = undefined;
     });
+    this.#pendingRenewal = renewal;
+    return renewal;
   }
 
-  /** Resolves to false when another owner has the key: there is no lease to renew any more. */
-  async #renew(periodMs: number): Promise<boolean> {
+  async #renew(limitMs: number): Promise<boolean> {
     const { store, key, owner, leaseMs } = this.#settings;
-    const limitMs = Math.min(periodMs, this.#storeTimeoutMs);
     try {
       if (await this.#withStoreTimeout(limitMs, () => store.renew(key, owner, leaseMs))) return true;
       this.#wasLost = true;
       // The store may have lost the lease, e.g. in a restart: a new one keeps other owners out for the rest
       // of the work.
-      const { state } = await this.#withStoreTimeout(limitMs, () => this.#begin());
-      return state === 'acquired';
+      const outcome = await this.#withStoreTimeout(limitMs, () => store.begin(key, owner, leaseMs));
+      return outcome.state === 'acquired';
     } catch {
       // The lease may still be valid. The next renewal tries again, and `complete` detects a lost lease.
       return true;
+    }
+  }
+
+  #write(call: () => boolean | PromiseLike<boolean>): StoreWrite | Promise<StoreWrite> {
+    this.stopRenewing();
+    if (this.#pendingRenewal !== undefined)
+      return this.#pendingRenewal.then(() => this.#writeWithRetry(call));
+    try {
+      const applied = call();
+      return isThenable(applied) ? this.#writeWithRetry(() => applied, call) : { applied };
+    } catch (error) {
+      return this.#writeWithRetry(() => Promise.reject(error), call);
     }
   }
 
@@ -161,25 +180,23 @@ export class Lease {
    * Retries until the store answers or the time limit passes: only this process knows the outcome of the
    * work.
    */
-  async #writeWithRetry(write: () => Promise<boolean>): Promise<StoreWrite> {
-    this.stopRenewing();
-    await this.#pendingRenewal;
+  async #writeWithRetry(first: () => boolean | PromiseLike<boolean>, again = first): Promise<StoreWrite> {
     const deadlineMs = this.#clock.now() + this.#storeTimeoutMs;
     const lastTryMs = this.#storeTimeoutMs * lastTryFraction;
+    let call = first;
     for (let delayMs = initialRetryDelayMs; ; delayMs *= 2) {
       try {
-        return {
-          applied: await this.#withStoreTimeout(Math.max(1, deadlineMs - this.#clock.now()), write),
-        };
+        return { applied: await this.#withStoreTimeout(Math.max(1, deadlineMs - this.#clock.now()), call) };
       } catch (error) {
         const leftMs = deadlineMs - this.#clock.now() - lastTryMs;
         if (leftMs <= 0) return { error };
         await sleep(this.#clock, Math.min(delayMs, leftMs));
+        call = again;
       }
     }
   }
 
-  #withStoreTimeout<T>(limitMs: number, call: () => Promise<T>): Promise<T> {
+  #withStoreTimeout<T>(limitMs: number, call: () => T | PromiseLike<T>): Promise<T> {
     const timeoutError = () =>
       new StoreUnavailableError(`the idempotency store did not answer within ${Math.ceil(limitMs)} ms`);
     return withTimeout(call, { clock: this.#clock, limitMs, timeoutError });

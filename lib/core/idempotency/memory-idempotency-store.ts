@@ -1,3 +1,4 @@
+import { Fifo } from '../runtime/fifo.js';
 import { systemClock, type StorkClock } from '../runtime/clock.js';
 import { StorkConfigError, StoreFullError, type ConfigProblem } from '../runtime/errors.js';
 import {
@@ -32,12 +33,11 @@ export function memoryIdempotencyStore(options: MemoryIdempotencyStoreOptions = 
   return new MemoryIdempotencyStore(options);
 }
 
-interface LeaseEntry {
+interface Entry {
+  readonly key: string;
   readonly owner: string;
   readonly expiresAtMs: number;
-}
-
-interface CompletedEntry extends LeaseEntry {
+  readonly isCompleted: boolean;
   readonly reply: StoredReply | undefined;
 }
 
@@ -47,14 +47,20 @@ class MemoryIdempotencyStore implements IdempotencyStore {
   readonly #options: MemoryIdempotencyStoreOptions;
   readonly #maxKeys: number;
   readonly #clock: StorkClock;
-  readonly #leases = new Map<string, LeaseEntry>();
-  /** In order of completion, the oldest first. */
-  readonly #completed = new Map<string, CompletedEntry>();
+  readonly #problems: readonly ConfigProblem[];
+  readonly #entries = new Map<string, Entry>();
+  /**
+   * Every entry in the order in which it was written, replaced and removed ones included. A `Map` is slow as
+   * a queue: deleted entries stay in its table until it is rebuilt.
+   */
+  readonly #leases = new Fifo<Entry>();
+  readonly #completed = new Fifo<Entry>();
 
   constructor(options: MemoryIdempotencyStoreOptions) {
     this.#options = options;
     this.#maxKeys = options.maxKeys ?? defaultMaxKeys;
     this.#clock = options.clock ?? systemClock;
+    this.#problems = this.validate('memoryIdempotencyStore');
   }
 
   validate(path: string): readonly ConfigProblem[] {
@@ -63,93 +69,101 @@ class MemoryIdempotencyStore implements IdempotencyStore {
     return [{ name: `${path}.maxKeys`, expected: 'an integer from 1 up', given: printable(maxKeys) }];
   }
 
-  // Each call is atomic because it awaits nothing.
-  async begin(key: string, owner: string, leaseMs: number): Promise<BeginOutcome> {
+  begin(key: string, owner: string, leaseMs: number): BeginOutcome {
     this.#validateCall(key, owner);
     validateDuration('leaseMs', leaseMs);
-    this.#removeExpired();
-    const done = this.#getLive(this.#completed, key);
-    if (done !== undefined) return { state: 'done', reply: cloneReply(done.reply) };
-    const lease = this.#getLive(this.#leases, key);
-    if (lease !== undefined && lease.owner !== owner) return { state: 'in-progress' };
-    if (lease === undefined) this.#evictIfFull();
+    const entry = this.#getLive(key);
+    if (entry?.isCompleted) return { state: 'done', reply: cloneReply(entry.reply) };
+    if (entry !== undefined && entry.owner !== owner) return { state: 'in-progress' };
+    if (entry === undefined) this.#makeRoom();
     this.#lease(key, owner, leaseMs);
-    return { state: 'acquired' };
+    return acquired;
   }
 
-  async renew(key: string, owner: string, leaseMs: number): Promise<boolean> {
+  renew(key: string, owner: string, leaseMs: number): boolean {
     this.#validateCall(key, owner);
     validateDuration('leaseMs', leaseMs);
-    if (this.#getLive(this.#leases, key)?.owner !== owner) return false;
+    if (!this.#isLeasedTo(owner, this.#getLive(key))) return false;
     this.#lease(key, owner, leaseMs);
     return true;
   }
 
-  async complete(key: string, owner: string, ttlMs: number, reply?: StoredReply): Promise<boolean> {
+  complete(key: string, owner: string, ttlMs: number, reply?: StoredReply): boolean {
     this.#validateCall(key, owner);
     validateDuration('ttlMs', ttlMs);
-    const done = this.#getLive(this.#completed, key);
-    if (done !== undefined) return done.owner === owner;
-    const lease = this.#getLive(this.#leases, key);
-    if (lease !== undefined && lease.owner !== owner) return false;
-    if (lease === undefined) this.#evictIfFull();
-    this.#leases.delete(key);
-    this.#completed.set(key, { owner, expiresAtMs: this.#clock.now() + ttlMs, reply: cloneReply(reply) });
+    const entry = this.#getLive(key);
+    if (entry !== undefined && entry.owner !== owner) return false;
+    if (entry?.isCompleted) return true;
+    if (entry === undefined) this.#makeRoom();
+    const expiresAtMs = this.#clock.now() + ttlMs;
+    this.#write({ key, owner, expiresAtMs, isCompleted: true, reply: cloneReply(reply) }, this.#completed);
     return true;
   }
 
-  async release(key: string, owner: string): Promise<boolean> {
+  release(key: string, owner: string): boolean {
     this.#validateCall(key, owner);
-    if (this.#getLive(this.#leases, key)?.owner !== owner) return false;
-    return this.#leases.delete(key);
+    return this.#isLeasedTo(owner, this.#getLive(key)) && this.#entries.delete(key);
   }
 
   #validateCall(key: string, owner: string): void {
-    const problems = this.validate('memoryIdempotencyStore');
-    if (problems.length > 0) throw new StorkConfigError(problems);
+    if (this.#problems.length > 0) throw new StorkConfigError(this.#problems);
     validateKeyAndOwner(key, owner);
   }
 
+  #isLeasedTo(owner: string, entry: Entry | undefined): boolean {
+    return entry !== undefined && !entry.isCompleted && entry.owner === owner;
+  }
+
   #lease(key: string, owner: string, leaseMs: number): void {
-    // Reinserted at the end, so that the map stays in order of expiry.
-    this.#leases.delete(key);
-    this.#leases.set(key, { owner, expiresAtMs: this.#clock.now() + leaseMs });
+    const expiresAtMs = this.#clock.now() + leaseMs;
+    this.#write({ key, owner, expiresAtMs, isCompleted: false, reply: undefined }, this.#leases);
+  }
+
+  #write(entry: Entry, order: Fifo<Entry>): void {
+    this.#entries.set(entry.key, entry);
+    order.push(entry);
+    this.#dropObsolete(this.#leases);
+    this.#dropObsolete(this.#completed);
   }
 
   /** An expired entry counts as absent. */
-  #getLive<Entry extends LeaseEntry>(entries: Map<string, Entry>, key: string): Entry | undefined {
-    const entry = entries.get(key);
+  #getLive(key: string): Entry | undefined {
+    const entry = this.#entries.get(key);
     if (entry === undefined || entry.expiresAtMs > this.#clock.now()) return entry;
-    entries.delete(key);
+    this.#entries.delete(key);
     return undefined;
   }
 
-  /** Checks from the oldest entry up to the first that is not expired, so that `begin` stays cheap. */
-  #removeExpired(): void {
+  /** Drops what has expired or was replaced from the head of the order, up to the first entry that counts. */
+  #dropObsolete(order: Fifo<Entry>): void {
     const now = this.#clock.now();
-    for (const entries of [this.#completed, this.#leases]) {
-      for (const [key, { expiresAtMs }] of entries) {
-        if (expiresAtMs > now) break;
-        entries.delete(key);
-      }
+    for (let first = order.first; first !== undefined; first = order.first) {
+      const isCurrent = this.#entries.get(first.key) === first;
+      if (isCurrent && first.expiresAtMs > now) return;
+      if (isCurrent) this.#entries.delete(first.key);
+      order.shift();
     }
   }
 
-  #evictIfFull(): void {
-    if (this.#leases.size + this.#completed.size < this.#maxKeys) return;
-    const [oldest] = this.#completed.keys();
+  #makeRoom(): void {
+    if (this.#entries.size < this.#maxKeys) return;
+    this.#dropObsolete(this.#completed);
+    const oldest = this.#completed.shift();
     if (oldest !== undefined) {
-      this.#completed.delete(oldest);
+      this.#entries.delete(oldest.key);
       return;
     }
     const now = this.#clock.now();
-    for (const [key, { expiresAtMs }] of this.#leases) if (expiresAtMs <= now) this.#leases.delete(key);
-    if (this.#leases.size < this.#maxKeys) return;
+    for (const { key, expiresAtMs } of this.#entries.values())
+      if (expiresAtMs <= now) this.#entries.delete(key);
+    if (this.#entries.size < this.#maxKeys) return;
     throw new StoreFullError(
-      `memoryIdempotencyStore: ${this.#leases.size} leases are active, maxKeys is ${this.#maxKeys}`,
+      `memoryIdempotencyStore: ${this.#entries.size} leases are active, maxKeys is ${this.#maxKeys}`,
     );
   }
 }
+
+const acquired: BeginOutcome = { state: 'acquired' };
 
 /**
  * The stored reply is separate from the buffers of its writer and its readers, which may overwrite them.

@@ -71,3 +71,13 @@ export function withResolvers<T>() {
   });
   return { promise, resolve, reject };
 }
+
+/** Whether the value is a promise, also one that another library has created. */
+export function isThenable<T>(value: T | PromiseLike<T>): value is PromiseLike<T> {
+  return typeof (value as PromiseLike<T> | undefined)?.then === 'function';
+}
+
+/** Like `then` of a promise. A value that is there already is passed on at once. */
+export function andThen<T, U>(value: T | Promise<T>, next: (value: T) => U | Promise<U>): U | Promise<U> {
+  return value instanceof Promise ? value.then(next) : next(value);
+}

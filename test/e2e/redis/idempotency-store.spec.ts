@@ -84,7 +84,7 @@ describe.skipIf(isSkipped)('redisIdempotencyStore', () => {
     const store = openStore({ url, keyPrefix });
     const { key } = newIds();
     const begun = await Promise.all(
-      Array.from({ length: 100 }, (_, i) => store.begin(`${key}.${i}`, 'o', long)),
+      Array.from({ length: 100 }, async (_, i) => store.begin(`${key}.${i}`, 'o', long)),
     );
     expect(new Set(begun.map(({ state }) => state))).toEqual(new Set(['acquired']));
   });

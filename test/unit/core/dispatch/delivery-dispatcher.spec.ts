@@ -368,8 +368,8 @@ describe('a session that ends', () => {
               if (next.waits) wait(delivery, work!);
               else work!.gate.open();
               await clock.advance(1);
-              for (let turn = 0; turn < 10; turn++) await Promise.resolve();
             }
+            for (let turn = 0; turn < 10; turn++) await Promise.resolve();
             expect(dispatcher.running).toBe(atWork.size);
             expect(dispatcher.running).toBeLessThanOrEqual(concurrency);
           }

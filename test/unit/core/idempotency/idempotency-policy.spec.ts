@@ -48,10 +48,10 @@ function newIdempotent({ behaviour = succeed, kind = 'event', keyOf, scope, ...t
     return answer;
   };
   const store: IdempotencyStore = {
-    begin: (...args) => call(`begin ${args[0]}`, () => inner.begin(...args)),
-    renew: (...args) => call('renew', () => inner.renew(...args)),
-    complete: (...args) => call('complete', () => inner.complete(...args)),
-    release: (...args) => call('release', () => inner.release(...args)),
+    begin: (...args) => call(`begin ${args[0]}`, async () => inner.begin(...args)),
+    renew: (...args) => call('renew', async () => inner.renew(...args)),
+    complete: (...args) => call('complete', async () => inner.complete(...args)),
+    release: (...args) => call('release', async () => inner.release(...args)),
   };
   const idempotency = resolveIdempotency({ store, keyOf }, times);
   const handler = new TestHandler(kind, 'Orders.paid', '#', behaviour, {

@@ -48,8 +48,8 @@ describe('memoryIdempotencyStore', () => {
     const store = memoryIdempotencyStore({ maxKeys: 2, clock });
     await store.begin('long', 'o', long);
     await store.begin('short', 'o', 1_000);
-    await expect(store.begin('third', 'o', long)).rejects.toThrow(StoreFullError);
-    await expect(store.begin('third', 'o', long)).rejects.toThrow(/2 leases are active, maxKeys is 2/);
+    expect(() => store.begin('third', 'o', long)).toThrow(StoreFullError);
+    expect(() => store.begin('third', 'o', long)).toThrow(/2 leases are active, maxKeys is 2/);
     expect((await store.begin('long', 'o', long)).state, 'those that run go on').toBe('acquired');
     expect(await store.renew('short', 'o', 1_000)).toBe(true);
     await clock.advance(1_000);
@@ -79,10 +79,8 @@ describe('memoryIdempotencyStore', () => {
   it.each([0, -1, 1.5, Number.NaN])('names maxKeys: %s as wrong', async (maxKeys) => {
     const store = memoryIdempotencyStore({ maxKeys });
     expect(store.validate?.('idempotency.store')).toMatchObject([{ name: 'idempotency.store.maxKeys' }]);
-    await expect(store.begin('k', 'o', long)).rejects.toThrow(StorkConfigError);
-    await expect(store.begin('k', 'o', long)).rejects.toThrow(
-      /memoryIdempotencyStore\.maxKeys: expected an integer/,
-    );
+    expect(() => store.begin('k', 'o', long)).toThrow(StorkConfigError);
+    expect(() => store.begin('k', 'o', long)).toThrow(/memoryIdempotencyStore\.maxKeys: expected an integer/);
   });
 
   it('reports no problem for valid options', () => {
