@@ -26,6 +26,7 @@ import { composePolicies } from './consume/policies.js';
 import type { SubscriptionScope } from './consume/delivery-context.js';
 import { maxInProcessWaitMs, maxInProcessAttempts, holdTimeMs } from './retry/retry-policy.js';
 import { StoreHealthLog } from './idempotency/store-health-log.js';
+import { UserHooks } from './runtime/user-hooks.js';
 import { printable } from './message/text.js';
 import { RequestClient, type ReplyObserver } from './publish/request-client.js';
 
@@ -67,13 +68,15 @@ export class StorkTransport {
   readonly #outbound: OutboundScope;
   readonly #requestClient: RequestClient;
   readonly #retryTimers: RetryTimers;
+  readonly #hooks = new UserHooks();
   #handlers: readonly Handler[] = [];
   #deadLetter: DeadLetterPolicy | undefined;
   #spec: SubscriptionSpec | undefined;
   #dispatcher: DeliveryDispatcher | undefined;
-  #subscription: Subscription | undefined;
+  #subscribing: Promise<Subscription> | undefined;
   #connecting: Promise<void> | undefined;
-  #leaving: Promise<void> | undefined;
+  #leaving: Promise<unknown> | undefined;
+  #isDraining = false;
   #closing: Promise<void> | undefined;
 
   constructor({ name, driver, settings, clock, logger, counters }: StorkTransportFields) {
@@ -169,11 +172,13 @@ export class StorkTransport {
 
   /** Starts consuming, if there are handlers. */
   async consume(): Promise<void> {
-    if (this.#spec === undefined || this.#closing !== undefined || this.#dispatcher !== undefined) return;
+    if (this.#spec === undefined || this.#dispatcher !== undefined) return;
+    if (this.#isDraining || this.#closing !== undefined) return;
     const dispatcher = this.#openDispatcher(this.#deadLetter!);
     this.#dispatcher = dispatcher;
-    this.#subscription = await this.#driver.subscribe(this.#spec, dispatcher);
-    dispatcher.attach(this.#subscription);
+    this.#subscribing = this.#driver.subscribe(this.#spec, dispatcher);
+    dispatcher.attach(await this.#subscribing);
+    if (this.#isDraining) return;
     this.#logger.log(
       `${this.name}: consuming, ${this.#handlers.length} handlers, concurrency ${this.#settings.concurrency}`,
     );
@@ -207,14 +212,17 @@ export class StorkTransport {
       const still = `${running} handlers are still running after ${limitMs} ms, ${deferred} messages await manual acknowledgement`;
       this.#logger.warn(`${this.name}: ${still}; all are aborted and requeued`);
     });
+    this.#isDraining = true;
     await drained;
-    this.#leaving ??= this.#leave();
+    this.#leaving ??= settlesWithin(this.#clock, this.#leave(), leaveTimeoutMs);
     await this.#leaving;
   }
 
   async #leave(): Promise<void> {
-    const closed = this.#subscription?.close().catch((error: unknown) => this.#logger.warn(messageOf(error)));
-    if (closed !== undefined) await settlesWithin(this.#clock, closed, leaveTimeoutMs);
+    await this.#hooks.settled();
+    // A subscription that is still being opened has to be closed too, or this member keeps its partitions.
+    const subscription = await this.#subscribing?.catch(() => undefined);
+    await subscription?.close().catch((error: unknown) => this.#logger.warn(messageOf(error)));
   }
 
   /** Rejects pending requests and closes the connections. Idempotent. */
@@ -241,6 +249,7 @@ export class StorkTransport {
       consumerName: this.#driver.consumerName ?? this.name,
       storeHealth: new StoreHealthLog(this.name, this.#logger),
       random: Math.random,
+      hooks: this.#hooks,
       slotOf: (delivery) => dispatcher.slotOf(delivery),
       onRepublishBlocked: (why) =>
         this.#logRepublishBlocked(dispatcher.onRepublishBlocked(why !== undefined), why),
@@ -252,6 +261,7 @@ export class StorkTransport {
       codecs: this.#codecs,
       maxBodyBytes,
       onUnhandled: onUnhandled ?? (capabilities.exclusiveSource ? 'dead-letter' : 'skip'),
+      deliveryLimit: this.#driver.deliveryLimit ?? Infinity,
       clockSkewMs: this.#driver.clockSkewMs ?? 0,
     };
     const dispatcher: DeliveryDispatcher = new DeliveryDispatcher({

@@ -22,7 +22,7 @@ import type {
   ReplyTarget,
 } from '../core/port/message.js';
 import { replyPartitions } from '../driver-kit/log/reply-record.js';
-import { logCapabilities } from '../driver-kit/log/log-capabilities.js';
+import { defaultDeliveryLimit, logCapabilities } from '../driver-kit/log/log-capabilities.js';
 import type { DriverEnvironment } from '../nest/bootstrap/transport-definition.js';
 import { assignSticky } from './consume/assigner.js';
 import type { ConsumerSettings, KafkaClient } from './client/client.js';
@@ -53,6 +53,7 @@ import { guessContentType } from './wire.js';
  */
 export class KafkaDriver implements Driver {
   readonly capabilities = logCapabilities;
+  readonly deliveryLimit: number;
   readonly state = new ConnectionStateCell();
   readonly consumerName: string | undefined;
   readonly clockSkewMs: number;
@@ -81,6 +82,7 @@ export class KafkaDriver implements Driver {
     this.#environment = environment;
     this.consumerName = options.groupId;
     this.clockSkewMs = options.clockSkewMs ?? kafkaDefaults.clockSkewMs;
+    this.deliveryLimit = options.deliveryLimit ?? defaultDeliveryLimit;
     this.#clientId = options.clientId ?? options.groupId ?? name;
     this.#client = new KafkaJsClient({
       brokers: options.brokers ?? [],

@@ -35,7 +35,7 @@ export interface MemoryOptions extends CommonTransportOptions {
   readonly exchange?: { readonly name: string; readonly type: 'direct' | 'topic' | 'fanout' | 'headers' };
   /** Mode `queue`. Limit of unacknowledged messages. @defaultValue 2 × `concurrency` */
   readonly prefetch?: number;
-  /** Mode `queue`. Redeliveries after which the broker itself dead-letters a message. @defaultValue 100 */
+  /** Requeues after which a message is dead-lettered. @defaultValue 100 */
   readonly deliveryLimit?: number;
   /**
    * Mode `queue`. The highest priority; higher priorities are delivered first.
@@ -82,15 +82,7 @@ export interface MemoryOptions extends CommonTransportOptions {
   readonly publishTo?: MessageDestination;
 }
 
-const queueOnly = [
-  'queue',
-  'exchange',
-  'prefetch',
-  'deliveryLimit',
-  'maxPriority',
-  'keyHeader',
-  'replyQueues',
-] as const;
+const queueOnly = ['queue', 'exchange', 'prefetch', 'maxPriority', 'keyHeader', 'replyQueues'] as const;
 const logOnly = [
   'topic',
   'topics',

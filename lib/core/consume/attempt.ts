@@ -1,5 +1,6 @@
 import { libraryFailure, type Failure } from '../runtime/failure.js';
-import { messageOf } from '../runtime/errors.js';
+import { guardListeners } from '../runtime/guarded-signal.js';
+import { messageOf, nameOf } from '../runtime/errors.js';
 import { acknowledge } from './settlement.js';
 import { maxAttemptsOf } from '../retry/retry-policy.js';
 import { quoted } from '../message/text.js';
@@ -36,8 +37,8 @@ export class Attempt implements HandlerAttempt, AttemptFacts {
   #decision: HandlerDecision | undefined;
   #hasEnded = false;
   #resolveDeferred: ((outcome: Outcome) => void) | undefined;
-  /** Of a handler with a time limit: aborts at the timeout and with the delivery. */
-  #timeout: AbortController | undefined;
+  /** Aborts with the delivery, and when the attempt has reached its time limit. */
+  #abort: AbortController | undefined;
   #isStreamed = false;
   /** What `retryOnResult` has returned for the first value. */
   #result: 'unchecked' | 'accepted' | 'rejected' = 'unchecked';
@@ -69,21 +70,17 @@ export class Attempt implements HandlerAttempt, AttemptFacts {
     return this.handler.retry === undefined ? 1 : maxAttemptsOf(this.handler.retry);
   }
 
-  /** Not the delivery's own signal if there is a time limit: a timeout must not abort the next attempt. */
   get signal(): AbortSignal {
     this.context.isAbortWatched = true;
-    if (this.handler.consume?.timeoutMs === undefined) return this.delivery.signal;
-    if (this.#timeout === undefined) {
-      const timeout = (this.#timeout = new AbortController());
-      this.delivery.onAbort(() => timeout.abort());
-    }
-    return this.#timeout.signal;
+    return this.#abortController.signal;
   }
 
   onAbort(listener: () => void): void {
-    const { signal } = this;
-    if (signal.aborted) listener();
-    else signal.addEventListener('abort', listener, { once: true });
+    this.context.isAbortWatched = true;
+    // A time limit aborts the attempt alone.
+    if (this.handler.consume?.timeoutMs === undefined) this.delivery.onAbort(listener);
+    else if (this.#abortController.signal.aborted) listener();
+    else this.#abortController.signal.addEventListener('abort', listener, { once: true });
   }
 
   /** Creates the next in-process attempt. */
@@ -127,12 +124,12 @@ export class Attempt implements HandlerAttempt, AttemptFacts {
   /** Ends an attempt that has reached its time limit: what its handler does from now on is ignored. */
   expire(reason: Error): void {
     this.#hasEnded = true;
-    (this.#timeout ??= new AbortController()).abort(reason);
+    this.#abortController.abort(reason);
   }
 
   /** Ends the attempt, which returned or threw. Under `manual` a handler that returned may decide later. */
   end(failure: Failure | undefined): Outcome {
-    const cause = this.#isStreamed ? streamNotIdempotent : failure;
+    const cause = this.#isStreamed ? streamNotIdempotent : (failure ?? this.#streamFailure());
     const decision = this.#decision;
     if (decision !== undefined) {
       this.#hasEnded = true;
@@ -167,10 +164,30 @@ export class Attempt implements HandlerAttempt, AttemptFacts {
     }
   }
 
+  /** Created on first use, because most handlers do not read the signal. */
+  get #abortController(): AbortController {
+    if (this.#abort !== undefined) return this.#abort;
+    const abort = (this.#abort = new AbortController());
+    const { logger, subscription } = this.context.scope;
+    guardListeners(abort.signal, (error) => {
+      const who = `${subscription}: handler ${quoted(this.handler.id)}`;
+      logger.error(`${who}: a listener of its abort signal failed: ${messageOf(error)}`);
+    });
+    this.delivery.onAbort(() => abort.abort());
+    return abort;
+  }
+
+  #streamFailure(): Failure | undefined {
+    const stream = this.context.replyWriter?.streamError;
+    if (stream === undefined) return undefined;
+    const { error } = stream;
+    return libraryFailure(nameOf(error), messageOf(error), 'fatal', { retryable: false, error });
+  }
+
   #defer(): Outcome {
     const outcome = new Promise<Outcome>((resolve) => {
       this.#resolveDeferred = resolve;
-      this.delivery.onAbort(() => resolve(interrupted));
+      this.delivery.onAbort(() => resolve(interrupted(this)));
     });
     return { kind: 'deferred', outcome };
   }

@@ -6,6 +6,7 @@ import type { Capabilities, Driver } from '../port/driver.js';
 import type { RetryTimers } from '../retry/retry-timers.js';
 import type { StorkClock } from '../runtime/clock.js';
 import type { Counters, StorkLogger } from '../runtime/reporting.js';
+import type { UserHooks } from '../runtime/user-hooks.js';
 import type { ReplyWriter } from './reply-writer.js';
 
 /** What the processing of all deliveries of one subscription shares. */
@@ -17,6 +18,7 @@ export interface SubscriptionScope {
   readonly logger: StorkLogger;
   readonly counters: Counters;
   readonly retryTimers: RetryTimers;
+  readonly hooks: UserHooks;
   slotOf(delivery: Delivery): ProcessingSlot;
   /** Idempotency keys are scoped to the consumer and to the handler. */
   readonly consumerName: string;

@@ -12,8 +12,7 @@ export type Outcome =
   | RedeliverOutcome
   /** The handler has given the message back. */
   | { readonly kind: 'requeue' }
-  /** A shutdown or the loss of the source ended the processing before the handler was done. */
-  | { readonly kind: 'interrupted' }
+  | InterruptedOutcome
   /** Under `manual`: the handler has returned and decides later. */
   | { readonly kind: 'deferred'; readonly outcome: Promise<Outcome> };
 
@@ -56,6 +55,12 @@ export interface RedeliverOutcome {
   readonly isDeferral: boolean;
 }
 
+/** A shutdown or the loss of the source ended a wait before this attempt. */
+export interface InterruptedOutcome {
+  readonly kind: 'interrupted';
+  readonly attempt: AttemptFacts;
+}
+
 /** What dead letters and redeliveries say of an attempt. */
 export interface AttemptFacts {
   readonly handler: Handler;
@@ -68,4 +73,7 @@ export interface AttemptFacts {
 
 export const handled: HandledOutcome = { kind: 'handled' };
 export const requeued: Outcome = { kind: 'requeue' };
-export const interrupted: Outcome = { kind: 'interrupted' };
+
+export function interrupted(attempt: AttemptFacts): InterruptedOutcome {
+  return { kind: 'interrupted', attempt };
+}

@@ -1,4 +1,10 @@
-import { deadLetterUnprocessable, invalid, noHandler, undecodable } from '../dead-letter/dead-lettering.js';
+import {
+  deadLetterUnprocessable,
+  deliveryLimitReached,
+  invalid,
+  noHandler,
+  undecodable,
+} from '../dead-letter/dead-lettering.js';
 import type { Codecs } from '../message/codec.js';
 import { readDeliveryMetadata, type DeliveryMetadata } from '../message/delivery-metadata.js';
 import { quoted } from '../message/text.js';
@@ -26,6 +32,8 @@ export interface PipelineScope extends SubscriptionScope {
   readonly codecs: Codecs;
   /** A message with a larger body is dead-lettered without being decoded. */
   readonly maxBodyBytes: number;
+  /** In-process requeues after which a message is dead-lettered. A broker counts its own requeues. */
+  readonly deliveryLimit: number;
   readonly onUnhandled: 'dead-letter' | 'skip';
   readonly clockSkewMs: number;
 }
@@ -77,6 +85,8 @@ function decode(
     isAbortWatched: false,
   };
   if (metadata.reply.kind === 'forged') return settleUnprocessable(context, invalid(metadata.reply.why));
+  if (delivery.requeuesInProcess > scope.deliveryLimit)
+    return settleUnprocessable(context, deliveryLimitReached(scope.deliveryLimit));
   const bytes = message.body?.length ?? 0;
   if (bytes > scope.maxBodyBytes) {
     const why = `the body has ${bytes} bytes, maxBodyBytes allows ${scope.maxBodyBytes}`;

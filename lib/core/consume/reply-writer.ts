@@ -48,6 +48,7 @@ export class ReplyWriter {
   #unconfirmed = 0;
   #hasFailed = false;
   #isSingleValue = false;
+  #streamError: { readonly error: unknown } | undefined;
 
   constructor(fields: ReplyWriterFields) {
     this.#fields = fields;
@@ -58,6 +59,7 @@ export class ReplyWriter {
    * encoded.
    */
   emit(value: unknown): boolean {
+    if (this.#streamError !== undefined) return false;
     // Encoded before sending: a value that cannot be encoded is a failure of the handler.
     const encoded = value === undefined ? undefined : this.#fields.codecs.encode(value, undefined);
     this.#flush();
@@ -67,7 +69,7 @@ export class ReplyWriter {
       this.#buffered = { encoded };
       if (this.#isSingleValue) return !this.#hasFailed;
       // The first value of a stream must not wait until the second is emitted.
-      this.#flushTimer = setImmediate(() => this.#flush());
+      this.#flushTimer = setImmediate(() => this.#flushFirst());
     }
     return !this.#hasFailed;
   }
@@ -85,6 +87,11 @@ export class ReplyWriter {
   /** The reply is a single value, sent at `end` and not before. */
   bufferSingleValue(): void {
     this.#isSingleValue = true;
+  }
+
+  /** Why the first value of a stream could not be sent as its first item. */
+  get streamError(): { readonly error: unknown } | undefined {
+    return this.#streamError;
   }
 
   /** Whether a value has been emitted and not sent. */
@@ -113,12 +120,22 @@ export class ReplyWriter {
   /** Drops the buffered value, because another attempt starts. */
   restart(): void {
     this.#takeBuffered();
+    this.#streamError = undefined;
   }
 
   /** Sends nothing further, because a redelivery of the request replies. */
   discard(): void {
     this.#takeBuffered();
     this.#hasFailed = true;
+  }
+
+  /** Called by a timer, so that what it throws has to wait for the end of the handler. */
+  #flushFirst(): void {
+    try {
+      this.#flush();
+    } catch (error) {
+      this.#streamError = { error };
+    }
   }
 
   #flush(): void {

@@ -36,7 +36,7 @@ export function settleOne(context: DeliveryContext, outcome: Outcome): Settled |
  * Settles a message as the outcomes of its handlers say: of one for a request, of one or more for an event.
  */
 export async function settle(context: DeliveryContext, outcomes: readonly Outcome[]): Promise<Settled> {
-  if (isLost(context) || outcomes.some(({ kind }) => kind === 'interrupted')) return abandon(context);
+  if (isLost(context) || outcomes.every(({ kind }) => kind === 'interrupted')) return abandon(context);
   if (outcomes.some(({ kind }) => kind === 'deferred')) return settleDeferred(context, outcomes);
   if (outcomes.some(({ kind }) => kind === 'requeue')) {
     // The attempt after the redelivery replies.
@@ -44,8 +44,17 @@ export async function settle(context: DeliveryContext, outcomes: readonly Outcom
     return requeueAfterDelay(context.delivery, context.scope);
   }
   return context.replyWriter === undefined
-    ? settleEvent(context, outcomes)
+    ? settleEvent(context, outcomes.map(redeliverInterrupted))
     : settleRequest(context, context.replyWriter, outcomes[0]!);
+}
+
+/**
+ * A shutdown has interrupted some handlers of an event. Those that are done must not run again, so the
+ * message returns only for the others.
+ */
+function redeliverInterrupted(outcome: Outcome): Outcome {
+  if (outcome.kind !== 'interrupted') return outcome;
+  return { kind: 'redeliver', attempt: outcome.attempt, delayMs: 0, isDeferral: true };
 }
 
 /** Ignores what the handlers have done: the message is processed again after its redelivery. */
@@ -77,7 +86,10 @@ export async function requeueAfterDelay(delivery: Delivery, scope: SubscriptionS
   }
   const hasElapsed = await scope.slotOf(delivery).wait(requeueDelayMs);
   // A log cannot redeliver a single message, and later messages of the key must not overtake it.
-  if (hasElapsed && delivery.open && scope.capabilities.requeue === 'in-process') return 'reprocess';
+  if (hasElapsed && delivery.open && scope.capabilities.requeue === 'in-process') {
+    delivery.requeuesInProcess++;
+    return 'reprocess';
+  }
   requeue(delivery, scope);
   return 'settled';
 }

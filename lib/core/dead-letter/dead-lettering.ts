@@ -32,6 +32,11 @@ export function invalid(why: string): Failure {
   });
 }
 
+export function deliveryLimitReached(limit: number): Failure {
+  const why = `the message was requeued ${limit} times`;
+  return libraryFailure('DeliveryLimitError', why, 'delivery-limit');
+}
+
 export function undecodable({ name, message }: { readonly name: string; readonly message: string }): Failure {
   return libraryFailure(name, message, 'undecodable', { retryable: false, code: remoteCodes.undecodable });
 }
@@ -111,15 +116,16 @@ function prepareDeadLetter(
   };
 }
 
-/** Calls `onDeadLetter` after the dead letter is confirmed, without waiting for it. */
+/** Calls `onDeadLetter` after the dead letter is confirmed. */
 function notify(
   notice: DeadLetterNotice,
   onDeadLetter: DisclosurePolicy['onDeadLetter'],
-  { subscription, logger }: SubscriptionScope,
+  { subscription, logger, hooks }: SubscriptionScope,
 ): void {
   if (onDeadLetter === undefined) return;
   const ofHandler = notice.handler === undefined ? '' : ` of ${quoted(notice.handler)}`;
-  void (async () => onDeadLetter(notice))().catch((thrown: unknown) =>
-    logger.error(`${subscription}: onDeadLetter${ofHandler} failed: ${messageOf(thrown)}`),
+  hooks.run(
+    () => onDeadLetter(notice),
+    (thrown) => logger.error(`${subscription}: onDeadLetter${ofHandler} failed: ${messageOf(thrown)}`),
   );
 }

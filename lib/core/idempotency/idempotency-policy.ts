@@ -155,7 +155,7 @@ function executeLeased(
   };
   return executeOnce(settings, () => {
     // The delivery may have been aborted while `begin` was awaited.
-    if (isLost(attempt.context)) return { value: interrupted, isIncomplete: true };
+    if (isLost(attempt.context)) return { value: interrupted(attempt), isIncomplete: true };
     return andThen(next(attempt), (outcome) => {
       const reply = attempt.context.replyWriter?.bufferedReply;
       return { value: outcome, reply, isIncomplete: !isCompleted(outcome, attempt) };
@@ -261,7 +261,7 @@ class InProcessWait {
       return this.#attempt.fail(failure, 'never');
     if (await this.#scope.slotOf(context.delivery).wait(waitMs)) return undefined;
     // The broker does not redeliver a message that was acknowledged early: it is dead-lettered instead.
-    return context.delivery.isEarlyAcked ? this.#attempt.fail(failure, 'never') : interrupted;
+    return context.delivery.isEarlyAcked ? this.#attempt.fail(failure, 'never') : interrupted(this.#attempt);
   }
 }
 

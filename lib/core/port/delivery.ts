@@ -84,7 +84,7 @@ export interface DeadLetterMessage {
  */
 export interface Redelivery {
   readonly to: 'redelivery';
-  /** A delay that `Driver.roundDelay` has returned. */
+  /** A delay that `Driver.roundDelay` has returned, or 0. */
   readonly delayMs: number;
   readonly headers: MessageHeaders;
   /**
@@ -118,6 +118,8 @@ export class Delivery {
   /** The driver's identifier of the delivery, e.g. a delivery tag or an offset. */
   readonly tag: number;
   readonly mode: DeliveryMode;
+  /** How often the message was processed again without a redelivery by the broker. */
+  requeuesInProcess = 0;
   readonly #source: DeliverySource;
   #state: 'open' | 'republishing' | 'acking' | 'settled' = 'open';
   #isAcked = false;

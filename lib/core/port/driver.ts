@@ -31,6 +31,11 @@ export interface Driver {
    */
   readonly clockSkewMs?: number;
   /**
+   * Only if messages are requeued in process: how often, before core dead-letters them. Otherwise the broker
+   * counts. @defaultValue no limit
+   */
+  readonly deliveryLimit?: number;
+  /**
    * Changed only by the driver: `idle` → `connecting` → `ready` → (`blocked` | `backoff` → `ready`)… →
    * `closed`.
    */

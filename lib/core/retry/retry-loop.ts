@@ -27,23 +27,24 @@ export function withRetries(
 
 async function retry(attempt: Attempt, failed: FailedOutcome, execute: Execute): Promise<Outcome> {
   const { handler, context } = attempt;
-  if (isLost(context)) return interrupted;
+  if (isLost(context)) return interrupted(attempt);
   if (handler.retry === undefined) return failed;
   const step = chooseStep(attempt, failed, handler.retry);
   if (step.kind === 'exhausted') return failed;
   if (step.kind === 'fatal') return asFatal(failed);
-  await notifyRetry(attempt, failed, { policy: handler.retry, step });
+  notifyRetry(attempt, failed, { policy: handler.retry, step });
   if (step.kind === 'redeliver') {
     const { delayMs } = step;
     return { kind: 'redeliver', attempt: attempt.next(failed), delayMs, isDeferral: false };
   }
   context.replyWriter?.restart();
+  const next = attempt.next(failed);
   if (!(await context.scope.slotOf(context.delivery).wait(step.delayMs))) {
     // An early-acked message cannot be requeued, so its last failure is its outcome.
-    return context.delivery.isEarlyAcked ? failed : interrupted;
+    return context.delivery.isEarlyAcked ? failed : interrupted(next);
   }
   context.scope.counters.add('retried');
-  return execute(attempt.next(failed));
+  return execute(next);
 }
 
 /** Another attempt would not help. */
@@ -85,12 +86,12 @@ function stepByPolicy(attempt: Attempt, outcome: FailedOutcome, policy: RetryPol
     : stepAfter(failed, policy, random);
 }
 
-async function notifyRetry(
+function notifyRetry(
   { number, maxAttempts, handler, delivery, context }: Attempt,
   { failure: cause, retry: request }: FailedOutcome,
   { policy, step }: { readonly policy: RetryPolicy; readonly step: NextStep & { readonly delayMs: number } },
-): Promise<void> {
-  const { logger, subscription } = context.scope;
+): void {
+  const { hooks, logger, subscription } = context.scope;
   const where = step.kind === 'redeliver' ? 'through the broker' : 'in process';
   const failure = typeof request === 'object' ? request.failure : cause;
   const why = failure === undefined ? 'requested a retry' : `failed: ${messageOf(failure.error)}`;
@@ -98,9 +99,10 @@ async function notifyRetry(
     `${subscription}: handler ${quoted(handler.id)}, message ${quoted(delivery.message.messageId)}, ` +
       `attempt ${number} of ${maxAttempts} ${why}; next attempt ${where} in ${step.delayMs} ms`,
   );
-  try {
-    await policy.onRetry?.(number, failure?.error, step.delayMs);
-  } catch (error) {
-    logger.error(`${subscription}: onRetry of ${quoted(handler.id)} failed: ${messageOf(error)}`);
-  }
+  const { onRetry } = policy;
+  if (onRetry === undefined) return;
+  hooks.run(
+    () => onRetry(number, failure?.error, step.delayMs),
+    (error) => logger.error(`${subscription}: onRetry of ${quoted(handler.id)} failed: ${messageOf(error)}`),
+  );
 }

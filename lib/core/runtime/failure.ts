@@ -18,7 +18,9 @@ export type FailureReason =
   /** The last attempt took longer than the handler's `timeoutMs`. */
   | 'timeout'
   /** The handler called `nack({ requeue: false })`. */
-  | 'rejected';
+  | 'rejected'
+  /** It was requeued more often than `deliveryLimit` allows. */
+  | 'delivery-limit';
 
 /** A failed attempt, as the layer that caught the error describes it. */
 export interface Failure {

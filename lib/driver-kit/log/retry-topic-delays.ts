@@ -4,7 +4,10 @@ import { maxRequestedDelayMs } from '../../core/retry/retry-policy.js';
 
 // Delays of the retry topics of a log, on Kafka and in the memory log broker.
 
-/** Delay of the retry topic that dead letters are replayed to: its messages are handled at once. */
+/**
+ * Delay of the retry topic whose messages are handled at once: dead letters that are replayed, and messages
+ * that return to one of several handlers.
+ */
 export const replayDelayMs = 0;
 
 /** The delays for which a subscription to a log has retry topics. */
@@ -35,6 +38,7 @@ export class RetryTopicDelays {
 
   /** The delay of the topic in which a message waits first. Undefined if no delay was declared. */
   topicDelayFor(delayMs: number): number | undefined {
+    if (delayMs === replayDelayMs) return replayDelayMs;
     return this.#declared.find((declared) => declared >= delayMs) ?? this.#declared.at(-1);
   }
 }

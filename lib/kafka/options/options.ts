@@ -123,6 +123,12 @@ export interface KafkaOptions extends CommonTransportOptions {
    * @defaultValue 10 000
    */
   readonly maxOffsetGap?: number;
+  /**
+   * How often a message may be requeued by `ctx.nack()`, or because its reply was not confirmed, before it is
+   * dead-lettered. The count starts anew when the partition is assigned to another consumer.
+   * @defaultValue 100
+   */
+  readonly deliveryLimit?: number;
 
   /** Which replicas must have written a message before it counts as sent. @defaultValue 'all' */
   readonly acks?: 'all' | 'leader' | 'none';

@@ -78,6 +78,8 @@ class KafkaSchema extends CommonTransportSchema {
   isolation?: unknown;
   @Integer(1)
   maxOffsetGap?: unknown;
+  @Integer(1)
+  deliveryLimit?: unknown;
   @OneOf('all', 'leader', 'none')
   acks?: unknown;
   @OptionalMatching('true or false', isBoolean)

@@ -1,6 +1,6 @@
 import type { ConnectionStateCell } from '../../core/port/connection-state.js';
 import { validateTargetsNotConsumed } from '../../driver-kit/source-settings.js';
-import { logCapabilities } from '../../driver-kit/log/log-capabilities.js';
+import { defaultDeliveryLimit, logCapabilities } from '../../driver-kit/log/log-capabilities.js';
 import { destinationOf, outboundContent } from '../../driver-kit/log/outbound-record.js';
 import { replyPartitions, replyValue } from '../../driver-kit/log/reply-record.js';
 import {
@@ -48,6 +48,7 @@ const defaultPartitions = 3;
 /** The driver of `memory({ mode: 'log' })`: partitioned topics that consumer groups read. */
 export class LogDriver implements Driver {
   readonly capabilities = logCapabilities;
+  readonly deliveryLimit: number;
   readonly consumerName: string;
   readonly #broker: MemoryBroker;
   readonly #options: MemoryOptions;
@@ -62,6 +63,7 @@ export class LogDriver implements Driver {
     this.#broker = broker;
     this.#options = options;
     this.#name = name;
+    this.deliveryLimit = options.deliveryLimit ?? defaultDeliveryLimit;
     this.#connection = new MemoryConnection(broker, name, () => this.#reopen());
     this.consumerName = options.groupId ?? name;
   }

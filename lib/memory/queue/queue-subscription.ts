@@ -127,7 +127,8 @@ class QueueChannel implements DeliverySource {
 
   #targetOf(republished: RepublishedMessage): string {
     const { broker, queue, declare } = this.#fields;
-    if (republished.to === 'redelivery') return declareRetryQueue(broker, queue, republished.delayMs);
+    if (republished.to === 'redelivery')
+      return republished.delayMs === 0 ? queue : declareRetryQueue(broker, queue, republished.delayMs);
     const deadLetters = republished.target ?? deadLetterQueue(queue);
     if (broker.queue(deadLetters) === undefined) declare();
     return deadLetters;

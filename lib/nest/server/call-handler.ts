@@ -1,4 +1,4 @@
-import { isObservable, type Observable, type Subscription } from 'rxjs';
+import { isObservable, Subscriber, type Observable } from 'rxjs';
 import type { MessageHandler } from '@nestjs/microservices';
 import { runInCorrelation } from '../../core/publish/correlation-context.js';
 import type { Failure } from '../../core/runtime/failure.js';
@@ -72,28 +72,50 @@ async function invokeHandler(
 /** Emits every value. Unsubscribes when no more values are wanted and when the attempt is aborted. */
 function drainStream(stream: Observable<unknown>, attempt: HandlerAttempt): Promise<void> {
   return new Promise((resolve, reject) => {
-    let isStopped = false;
-    // A synchronous stream emits before `subscribe` returns.
-    let subscription: Subscription | undefined;
-    const stop = (): void => {
-      isStopped = true;
-      subscription?.unsubscribe();
-      resolve();
-    };
-    subscription = stream.subscribe({
-      next: (value) => {
-        if (isStopped) return;
-        try {
-          if (!attempt.emit(value)) stop();
-        } catch (error) {
-          reject(error);
-          stop();
-        }
-      },
-      error: reject,
-      complete: resolve,
-    });
-    if (isStopped) subscription.unsubscribe();
-    else if (!subscription.closed) attempt.onAbort(stop);
+    const subscriber = new ResultSubscriber(attempt, { resolve, reject });
+    stream.subscribe(subscriber);
+    if (!subscriber.closed) attempt.onAbort(() => subscriber.complete());
   });
+}
+
+/**
+ * Unsubscribes by itself before the stream does: what a `finalize()` of the handler throws is then caught
+ * here, and not thrown into whatever has ended the stream.
+ */
+class ResultSubscriber extends Subscriber<unknown> {
+  readonly #attempt: HandlerAttempt;
+  readonly #result: { resolve(): void; reject(error: unknown): void };
+
+  constructor(attempt: HandlerAttempt, result: { resolve(): void; reject(error: unknown): void }) {
+    super();
+    this.#attempt = attempt;
+    this.#result = result;
+  }
+
+  override next(value?: unknown): void {
+    if (this.closed) return;
+    try {
+      if (!this.#attempt.emit(value)) this.complete();
+    } catch (error) {
+      this.error(error);
+    }
+  }
+
+  override error(error?: unknown): void {
+    this.#result.reject(error);
+    this.#teardown();
+  }
+
+  override complete(): void {
+    this.#teardown();
+    this.#result.resolve();
+  }
+
+  #teardown(): void {
+    try {
+      this.unsubscribe();
+    } catch (error) {
+      this.#result.reject(error);
+    }
+  }
 }

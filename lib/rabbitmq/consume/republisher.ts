@@ -40,7 +40,8 @@ export class Republisher {
       body: message.content,
       options: republishOptions(message, republished),
     };
-    if (republished.to === 'redelivery') await this.#redeclareDaily(republished.delayMs);
+    if (republished.to === 'redelivery' && republished.delayMs > 0)
+      await this.#redeclareDaily(republished.delayMs);
     try {
       await publisher.publish(publication);
     } catch (error) {
@@ -74,7 +75,6 @@ export class Republisher {
 }
 
 function targetQueue(republished: RepublishedMessage, queue: string): string {
-  return republished.to === 'redelivery'
-    ? retryQueue(queue, republished.delayMs)
-    : (republished.target ?? deadLetterQueue(queue));
+  if (republished.to === 'dead-letter') return republished.target ?? deadLetterQueue(queue);
+  return republished.delayMs === 0 ? queue : retryQueue(queue, republished.delayMs);
 }

@@ -17,6 +17,7 @@ import {
 } from '../../../lib/core/dead-letter/dead-letter-options.js';
 import type { IdempotencyPolicy } from '../../../lib/core/idempotency/idempotency-options.js';
 import type { RetryPolicy } from '../../../lib/core/retry/retry-options.js';
+import { UserHooks } from '../../../lib/core/runtime/user-hooks.js';
 import { VirtualClock } from '../../../lib/memory/virtual-clock.js';
 import { newCodecs, newDelivery, newMessage, RecordingLogger, type TestDelivery } from './harness.js';
 
@@ -107,6 +108,7 @@ export function newBench(
     consumerName: 'orders',
     storeHealth: new StoreHealthLog('orders', logger),
     random: () => 0.5,
+    hooks: new UserHooks(),
     capabilities: { requeue: 'broker', destinations: new Set(['queue']) },
     deadLetter: resolveDeadLetter(),
     onRepublishBlocked: (why) => void blocked.push(why),
@@ -116,6 +118,7 @@ export function newBench(
     handlers: new HandlerTable(handlers.map((handler) => composePolicies(handler, shared))),
     codecs: newCodecs(),
     maxBodyBytes: 1_000,
+    deliveryLimit: 100,
     onUnhandled: 'dead-letter',
     clockSkewMs: 0,
     ...shared,

@@ -345,4 +345,27 @@ describe('a decision outside manual', () => {
     await processDelivery(test.delivery, newBench([handler]).scope);
     expect(test.source.events).toEqual([]);
   });
+
+  it('requeue on a log: dead-lettered after the delivery limit, counted as one delivery', async () => {
+    let attempts = 0;
+    const handler = new TestHandler('event', 'h', '#', async (attempt) => {
+      attempts++;
+      attempt.decide(requeue);
+      return undefined;
+    });
+    const { scope, clock, counters } = newBench([handler], {
+      capabilities: { requeue: 'in-process', destinations: new Set() },
+      deliveryLimit: 2,
+    });
+    const test = deliveryIn('at-least-once');
+    const done = noteWhenDone(processDelivery(test.delivery, scope));
+    for (let seconds = 0; seconds < 3; seconds++) {
+      await settle();
+      expect(done.done).toBe(false);
+      await clock.advance(1_000);
+    }
+    await settle();
+    expect([done.done, attempts, deadLetters(test)]).toEqual([true, 3, [['delivery-limit', undefined, '1']]]);
+    expect(counters.snapshot()).toEqual({ received: 1, 'dead-lettered': 1 });
+  });
 });

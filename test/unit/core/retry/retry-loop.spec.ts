@@ -4,7 +4,7 @@ import { resolveDeadLetter } from '../../../../lib/core/dead-letter/dead-letter-
 import type { Failure } from '../../../../lib/core/runtime/failure.js';
 import type { DeliveryMode } from '../../../../lib/core/port/delivery.js';
 import { resolveRetry, type RetryOptions } from '../../../../lib/core/retry/retry-options.js';
-import { newDelivery, newMessage, noteWhenDone, settle } from '../harness.js';
+import { newDelivery, newGate, newMessage, noteWhenDone, settle } from '../harness.js';
 import {
   replyToInbox,
   deliveryOf,
@@ -79,6 +79,38 @@ describe('a message whose handler fails', () => {
     expect([waiting.source.events, later.source.events]).toEqual([['requeue 1'], ['requeue 1']]);
     expect(handler.attempts.length).toBe(2);
     expect(clock.pendingTimers).toBe(0);
+  });
+
+  it('returns for the interrupted handler only, when another handler of the event is done', async () => {
+    const done = new TestHandler('event', 'done', '#');
+    const rejected = new TestHandler('event', 'rejected', '#', async () => failure('no'));
+    const { handler } = newFailing({ maxRetries: 1, delayMs: 60_000, maxDelayMs: 60_000 });
+    const { scope, clock, counters } = newBench([done, handler, rejected]);
+    const test = deliveryOf();
+    const processed = processDelivery(test.delivery, scope);
+    await settle();
+    scope.retryTimers.close();
+    await processed;
+    expect(test.source.events).toEqual(['republish 1', 'republish 1', 'ack 1']);
+    const [redelivery] = test.source.republished;
+    expect(redelivery).toMatchObject({
+      to: 'redelivery',
+      delayMs: 0,
+      headers: { 'stork-handler': 'h', 'stork-attempt': '2', 'stork-first-failed-at': expect.any(String) },
+    });
+    expect(counters.snapshot()).toEqual({ received: 1, handled: 1, failed: 1, 'dead-lettered': 1 });
+    expect(clock.pendingTimers).toBe(0);
+  });
+
+  it('is dropped for all its handlers when its source is lost, also if one is done', async () => {
+    const { handler } = newFailing({ maxRetries: 1, delayMs: 60_000, maxDelayMs: 60_000 });
+    const { scope } = newBench([new TestHandler('event', 'done', '#'), handler]);
+    const test = deliveryOf();
+    const processed = processDelivery(test.delivery, scope);
+    await settle();
+    loseSource(test);
+    await processed;
+    expect(test.source.events).toEqual([]);
   });
 
   it('is dropped when its source is lost during the wait', async () => {
@@ -225,6 +257,46 @@ describe('a request whose handler fails', () => {
   });
 });
 
+describe('onRetry', () => {
+  it('holds up neither the next attempt nor the settlement when it hangs', async () => {
+    const { scope, clock, handler } = newFailing({
+      maxRetries: 1,
+      delayMs: 10,
+      onRetry: () => new Promise(() => {}),
+    });
+    const test = deliveryOf();
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    await clock.advance(10);
+    await done;
+    expect([handler.attempts.length, test.source.events.at(-1)]).toEqual([2, 'ack 1']);
+  });
+
+  it('is awaited by a shutdown, like onDeadLetter', async () => {
+    const gates = [newGate(), newGate()];
+    const onRetry = () => gates[0]!.promise;
+    const onDeadLetter = () => gates[1]!.promise;
+    const retry = resolveRetry({ maxRetries: 1, delayMs: 0, onRetry });
+    const handler = new TestHandler('event', 'h', '#', failing, {
+      retry,
+      deadLetter: resolveDeadLetter({ onDeadLetter }),
+    });
+    const { scope, clock } = newBench([handler]);
+    const done = processDelivery(deliveryOf().delivery, scope);
+    await settle();
+    await clock.advance(0);
+    await done;
+    const settled = noteWhenDone(scope.hooks.settled());
+    for (const gate of gates) {
+      await settle();
+      expect(settled.done).toBe(false);
+      gate.open();
+    }
+    await settle();
+    expect(settled.done).toBe(true);
+  });
+});
+
 describe('under manual', () => {
   it('a retry requested after the handler has returned counts as an attempt', async () => {
     const { scope, handler, clock } = newFailing({ maxRetries: 1, delayMs: 10 }, async () => undefined);
@@ -239,5 +311,47 @@ describe('under manual', () => {
     handler.attempts[1]!.decide({ kind: 'retry' });
     await done;
     expect(deadLetters(test)).toEqual([['retries-exhausted', 'h', '2']]);
+  });
+
+  it('ack() in a retried attempt settles in that moment', async () => {
+    const gate = newGate();
+    const events: string[][] = [];
+    const test = inMode('manual');
+    const { scope, clock } = newFailing({ maxRetries: 1, delayMs: 10 }, async (attempt) => {
+      if (attempt.number === 1) return passing('no stock');
+      attempt.decide({ kind: 'ack' });
+      events.push([...test.source.events]);
+      await gate.promise;
+      return undefined;
+    });
+    const done = processDelivery(test.delivery, scope);
+    await settle();
+    await clock.advance(10);
+    await settle();
+    expect(events).toEqual([['ack 1']]);
+    gate.open();
+    await done;
+    expect(test.source.events).toEqual(['ack 1']);
+  });
+
+  it('retries requested later go on from the attempts before: number, first failure, maxElapsedMs', async () => {
+    const { scope, handler, clock } = newFailing(
+      { maxRetries: 10, delayMs: 1_000, factor: 1, maxElapsedMs: 2_500 },
+      async ({ number }) => (number === 1 ? passing('no stock') : undefined),
+    );
+    const test = inMode('manual');
+    const done = processDelivery(test.delivery, scope);
+    const failedAt = clock.now();
+    for (const number of [2, 3]) {
+      await settle();
+      await clock.advance(1_000);
+      await settle();
+      const attempt = handler.attempts.at(-1)!;
+      expect([attempt.number, attempt.firstFailedAt]).toEqual([number, failedAt]);
+      attempt.decide({ kind: 'retry' });
+    }
+    await done;
+    expect(deadLetters(test)).toEqual([['retries-exhausted', 'h', '3']]);
+    expect(scope.counters.get('received')).toBe(1);
   });
 });
