@@ -15,6 +15,7 @@ import { requestContract } from './suite/requests.js';
 import { retryContract } from './suite/retry.js';
 import { routingContract } from './suite/routing.js';
 import { timeLimitContract } from './suite/time-limits.js';
+import { waitingContract } from './suite/waiting.js';
 
 /**
  * The contract of every driver. No driver may skip a test under `common`; `capabilities` has the options
@@ -33,6 +34,7 @@ export function driverContract(harness: DriverHarness): void {
       describe('how handlers consume', () => consumptionContract(harness));
       describe('delivery modes', () => deliveryModeContract(harness));
       describe('retry', () => retryContract(harness));
+      describe('waiting', () => waitingContract(harness));
       describe('replay', () => replayContract(harness));
       describe('idempotency', () => idempotencyContract(harness));
       describe('time limits', () => timeLimitContract(harness));

@@ -52,6 +52,8 @@ export interface DriverHarness {
   readonly impatient: CommonTransportOptions;
   /** Transport options by which the broker delivers one message at a time. */
   readonly oneAtATime: CommonTransportOptions;
+  /** Transport options by which a message is dead-lettered after so many requeues. */
+  withDeliveryLimit(deliveryLimit: number): CommonTransportOptions;
   /** Transport options that enable priorities. */
   readonly withPriority: CommonTransportOptions;
   /** The message properties that the broker stores. */

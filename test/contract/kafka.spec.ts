@@ -120,6 +120,7 @@ driverContract({
   forgedReplyAddresses: (topic) => [topic, 'no.such.topic.reply', '__consumer_offsets', 'x'.repeat(10_000)],
   deserted,
   oneAtATime: {},
+  withDeliveryLimit: (deliveryLimit): Partial<KafkaOptions> => ({ deliveryLimit }),
   withPriority: {},
   propertiesOf: () => ({ appId: undefined, persistent: undefined }),
   close: async () => {

@@ -1,4 +1,4 @@
-import { memory, MemoryBroker } from 'nestjs-stork/memory';
+import { memory, MemoryBroker, type MemoryOptions } from 'nestjs-stork/memory';
 import { logCapabilities } from '../../lib/driver-kit/log/log-capabilities.js';
 import { driverContract } from './driver-contract.js';
 
@@ -52,6 +52,7 @@ driverContract({
     return 'deserted.reply';
   })(),
   oneAtATime: {},
+  withDeliveryLimit: (deliveryLimit): Partial<MemoryOptions> => ({ deliveryLimit }),
   withPriority: {},
   propertiesOf: () => ({ appId: undefined, persistent: undefined }),
   open: async () => {},

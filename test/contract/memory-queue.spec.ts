@@ -32,6 +32,7 @@ driverContract({
   forgedReplyAddresses: (queue) => [queue, 'no.such.queue', 'amq.topic', 'x'.repeat(10_000)],
   deserted: 'amq.rabbitmq.reply-to.garbage',
   oneAtATime: driverOptions({ prefetch: 1 }),
+  withDeliveryLimit: (deliveryLimit) => driverOptions({ deliveryLimit }),
   withPriority: driverOptions({ maxPriority: 10 }),
   propertiesOf: (context) => {
     const { appId, persistent } = (context.raw as MemoryMessage).properties;

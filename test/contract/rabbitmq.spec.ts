@@ -99,6 +99,7 @@ driverContract({
   forgedReplyAddresses: (queue) => [queue, 'no.such.queue', 'amq.topic'],
   deserted: 'amq.gen-deserted',
   oneAtATime: driverOptions({ prefetch: 1 }),
+  withDeliveryLimit: (deliveryLimit) => driverOptions({ deliveryLimit }),
   withPriority: driverOptions({ queueType: 'classic', maxPriority: 10 }),
   propertiesOf: (context) => {
     const { appId, deliveryMode } = (context.raw as Message).properties;
