@@ -68,7 +68,7 @@ export class StorkTransport {
   readonly #outbound: OutboundScope;
   readonly #requestClient: RequestClient;
   readonly #retryTimers: RetryTimers;
-  readonly #hooks = new UserHooks();
+  readonly #hooks: UserHooks;
   #handlers: readonly Handler[] = [];
   #deadLetter: DeadLetterPolicy | undefined;
   #spec: SubscriptionSpec | undefined;
@@ -87,6 +87,7 @@ export class StorkTransport {
     this.#clock = clock;
     this.#logger = logger;
     this.#retryTimers = new RetryTimers(clock);
+    this.#hooks = new UserHooks(clock);
     this.#codecs = new Codecs([...builtInCodecs, ...settings.codecs], settings.defaultContentType);
     this.#outbound = { transport: name, capabilities: driver.capabilities, codecs: this.#codecs, clock };
     this.#requestClient = new RequestClient({

@@ -40,8 +40,10 @@ export interface ProcessingSlot {
    * Waits without occupying a concurrency slot; later messages of the key wait too. Resolves with true when
    * the delay has passed and the delivery has a slot again, with false when a shutdown or an abort ended
    * the wait.
+   *
+   * @param until must not reject; the wait lasts until it has resolved too
    */
-  wait(delayMs: number): Promise<boolean>;
+  wait(delayMs: number, until?: Promise<void>): Promise<boolean>;
   /** The handlers of one message share its slot. Called if there are several. */
   handlersStarted(count: number): void;
   handlerEnded(): void;

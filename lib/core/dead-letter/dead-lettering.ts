@@ -124,7 +124,7 @@ function notify(
 ): void {
   if (onDeadLetter === undefined) return;
   const ofHandler = notice.handler === undefined ? '' : ` of ${quoted(notice.handler)}`;
-  hooks.run(
+  void hooks.run(
     () => onDeadLetter(notice),
     (thrown) => logger.error(`${subscription}: onDeadLetter${ofHandler} failed: ${messageOf(thrown)}`),
   );

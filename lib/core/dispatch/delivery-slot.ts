@@ -36,11 +36,11 @@ export class DeliverySlot implements ProcessingSlot {
     this.#suspendIfAllWait();
   }
 
-  async wait(delayMs: number): Promise<boolean> {
+  async wait(delayMs: number, until?: Promise<void>): Promise<boolean> {
     this.#running--;
     this.#waiting++;
     this.#suspendIfAllWait();
-    const hasElapsed = await this.#host.timers.wait(delayMs, this.#entry.item);
+    const hasElapsed = await this.#host.timers.wait(delayMs, this.#entry.item, until);
     this.#running++;
     this.#waiting--;
     if (!hasElapsed || this.#state === 'held') return hasElapsed;

@@ -32,14 +32,14 @@ async function retry(attempt: Attempt, failed: FailedOutcome, execute: Execute):
   const step = chooseStep(attempt, failed, handler.retry);
   if (step.kind === 'exhausted') return failed;
   if (step.kind === 'fatal') return asFatal(failed);
-  notifyRetry(attempt, failed, { policy: handler.retry, step });
+  const notified = notifyRetry(attempt, failed, { policy: handler.retry, step });
   if (step.kind === 'redeliver') {
     const { delayMs } = step;
     return { kind: 'redeliver', attempt: attempt.next(failed), delayMs, isDeferral: false };
   }
   context.replyWriter?.restart();
   const next = attempt.next(failed);
-  if (!(await context.scope.slotOf(context.delivery).wait(step.delayMs))) {
+  if (!(await context.scope.slotOf(context.delivery).wait(step.delayMs, notified))) {
     // An early-acked message cannot be requeued, so its last failure is its outcome.
     return context.delivery.isEarlyAcked ? failed : interrupted(next);
   }
@@ -90,7 +90,7 @@ function notifyRetry(
   { number, maxAttempts, handler, delivery, context }: Attempt,
   { failure: cause, retry: request }: FailedOutcome,
   { policy, step }: { readonly policy: RetryPolicy; readonly step: NextStep & { readonly delayMs: number } },
-): void {
+): Promise<void> | undefined {
   const { hooks, logger, subscription } = context.scope;
   const where = step.kind === 'redeliver' ? 'through the broker' : 'in process';
   const failure = typeof request === 'object' ? request.failure : cause;
@@ -100,8 +100,8 @@ function notifyRetry(
       `attempt ${number} of ${maxAttempts} ${why}; next attempt ${where} in ${step.delayMs} ms`,
   );
   const { onRetry } = policy;
-  if (onRetry === undefined) return;
-  hooks.run(
+  if (onRetry === undefined) return undefined;
+  return hooks.run(
     () => onRetry(number, failure?.error, step.delayMs),
     (error) => logger.error(`${subscription}: onRetry of ${quoted(handler.id)} failed: ${messageOf(error)}`),
   );

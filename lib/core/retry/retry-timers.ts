@@ -19,8 +19,11 @@ export class RetryTimers {
     return this.#isClosed;
   }
 
-  /** Resolves with true when the delay has passed, with false when the wait was interrupted. */
-  wait(delayMs: number, delivery: Delivery): Promise<boolean> {
+  /**
+   * Resolves with true when the delay has passed and `until` has resolved, with false when the wait was
+   * interrupted.
+   */
+  wait(delayMs: number, delivery: Delivery, until?: Promise<void>): Promise<boolean> {
     if (this.#isClosed || delivery.aborted) return Promise.resolve(false);
     return new Promise((resolve) => {
       const end = (hasElapsed: boolean): void => {
@@ -30,7 +33,10 @@ export class RetryTimers {
         resolve(hasElapsed);
       };
       const interrupt = (): void => end(false);
-      const cancel = this.#clock.setTimer(delayMs, () => end(true));
+      const cancel = this.#clock.setTimer(delayMs, () => {
+        if (until === undefined) end(true);
+        else void until.then(() => end(true));
+      });
       this.#listeners.add(interrupt);
       const removeListener = delivery.onAbort(interrupt);
     });

@@ -1,18 +1,38 @@
+import type { StorkClock } from './clock.js';
+import { withTimeout } from './with-timeout.js';
+
+/** How long `onRetry` and `onDeadLetter` may take before nothing waits for them any more. */
+const hookLimitMs = 5_000;
+
 /**
- * Calls of the user's `onRetry` and `onDeadLetter`. No message waits for them: a hook that hangs must not
- * occupy a concurrency slot. A shutdown does, so that it does not cut them off.
+ * Calls of the user's `onRetry` and `onDeadLetter`. A shutdown waits for them, so that it does not cut them
+ * off.
  */
 export class UserHooks {
+  readonly #clock: StorkClock;
   readonly #running = new Set<Promise<void>>();
 
-  /** Calls the hook. `onError` gets what it throws, or rejects with. */
-  run(hook: () => unknown, onError: (error: unknown) => void): void {
-    const call = (async () => void (await hook()))().catch(onError);
-    this.#running.add(call);
-    void call.then(() => this.#running.delete(call));
+  constructor(clock: StorkClock) {
+    this.#clock = clock;
   }
 
-  /** Resolves when every hook that has been called has ended. */
+  /**
+   * Calls the hook. Resolves when it has ended or has taken too long; `onError` gets what it throws, or
+   * rejects with.
+   */
+  run(hook: () => unknown, onError: (error: unknown) => void): Promise<void> {
+    const timeoutError = (): Error => new Error(`it has not ended within ${hookLimitMs} ms`);
+    const call = withTimeout(async () => void (await hook()), {
+      clock: this.#clock,
+      limitMs: hookLimitMs,
+      timeoutError,
+    }).catch(onError);
+    this.#running.add(call);
+    void call.then(() => this.#running.delete(call));
+    return call;
+  }
+
+  /** Resolves when every hook that has been called has ended, or has taken too long. */
   async settled(): Promise<void> {
     await Promise.all(this.#running);
   }

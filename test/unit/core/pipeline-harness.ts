@@ -100,7 +100,7 @@ export function newBench(
     retryTimers,
     // Without a dispatcher there is always a slot.
     slotOf: (delivery) => ({
-      wait: (delayMs) => retryTimers.wait(delayMs, delivery),
+      wait: (delayMs, until) => retryTimers.wait(delayMs, delivery, until),
       handlersStarted() {},
       handlerEnded() {},
       leave() {},
@@ -108,7 +108,7 @@ export function newBench(
     consumerName: 'orders',
     storeHealth: new StoreHealthLog('orders', logger),
     random: () => 0.5,
-    hooks: new UserHooks(),
+    hooks: new UserHooks(clock),
     capabilities: { requeue: 'broker', destinations: new Set(['queue']) },
     deadLetter: resolveDeadLetter(),
     onRepublishBlocked: (why) => void blocked.push(why),
