@@ -11,31 +11,28 @@ export interface CorrelationContext {
   readonly messageId: string | undefined;
 }
 
-const storage = new AsyncLocalStorage<CorrelationContext>();
 /**
- * Once an `AsyncLocalStorage` has run, Node before 24 tracks every promise of the process, which adds a
- * third to the cost of a message. An application that only receives does not need the context.
+ * Whether the handlers of an application run in the correlation context of their message. Once an
+ * `AsyncLocalStorage` has run, Node before 24 tracks every promise of the process, which adds a third to the
+ * cost of a message: an application that only receives does not need it.
  */
-let isTracking = false;
-
-/**
- * Called when the application has a client. From then on, handlers run in the correlation context of their
- * message.
- */
-export function enableCorrelationTracking(): void {
-  isTracking = true;
+export interface CorrelationTracking {
+  isEnabled: boolean;
 }
 
+const storage = new AsyncLocalStorage<CorrelationContext>();
+
 /**
- * Calls `work` in the correlation context if tracking is enabled. Messages that `work` sends, also after
- * its awaits and in the streams that it subscribes to, then carry the context's ids.
+ * Calls `work` in the correlation context. Messages that `work` sends, also after its awaits and in the streams
+ * that it subscribes to, then carry the context's ids.
  */
 export function runInCorrelation<Args extends readonly unknown[], Result>(
-  correlation: CorrelationContext,
+  { correlationId, messageId }: CorrelationContext,
   work: (...args: Args) => Result,
   ...args: Args
 ): Result {
-  return isTracking ? storage.run(correlation, work, ...args) : work(...args);
+  // Only the ids: what the handler leaves behind would otherwise keep its message in memory.
+  return storage.run({ correlationId, messageId }, work, ...args);
 }
 
 export function currentCorrelation(): CorrelationContext | undefined {

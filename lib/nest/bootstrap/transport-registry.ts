@@ -1,6 +1,7 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
 import { ModulesContainer } from '@nestjs/core';
 import type { StorkClock } from '../../core/runtime/clock.js';
+import type { CorrelationTracking } from '../../core/publish/correlation-context.js';
 import { Counters } from '../../core/runtime/reporting.js';
 import { StorkConfigError, type ConfigProblem } from '../../core/runtime/errors.js';
 import type { IdempotencyStore } from '../../core/idempotency/idempotency-store.js';
@@ -23,6 +24,7 @@ const defaultMaxBodyBytes = 16 * 1024 * 1024;
 @Injectable()
 export class TransportRegistry {
   readonly drainTimeoutMs: number;
+  readonly correlation: CorrelationTracking = { isEnabled: false };
   readonly #options: StorkModuleOptions;
   readonly #startTimeoutMs: number;
   readonly #declared: readonly string[];

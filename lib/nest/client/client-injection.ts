@@ -3,20 +3,24 @@ import {
   PROPERTY_DEPS_METADATA,
   SELF_DECLARED_DEPS_METADATA,
 } from '@nestjs/common/constants.js';
-import type { ModulesContainer } from '@nestjs/core';
+import { LazyModuleLoader, ModuleRef, type ModulesContainer } from '@nestjs/core';
 import { StorkClient } from './stork.client.js';
 import { getClientToken } from './inject-client.decorator.js';
 
-/** Whether a provider, controller or injectable of the application injects one of the clients. */
-export function injectsClient(modules: ModulesContainer, transports: readonly string[]): boolean {
-  const tokens = new Set<unknown>([StorkClient, ...transports.map(getClientToken)]);
-  const isClient = (token: unknown): boolean => tokens.has(tokenOf(token));
+/**
+ * Whether a provider, controller or injectable of the application injects one of the clients, or Nest's
+ * `ModuleRef`, by which it can get one.
+ */
+export function mayObtainClient(modules: ModulesContainer, transports: readonly string[]): boolean {
+  const clients = new Set<unknown>([StorkClient, ...transports.map(getClientToken)]);
+  const sources = new Set<unknown>([...clients, ModuleRef, LazyModuleLoader]);
+  const isSource = (token: unknown): boolean => sources.has(tokenOf(token));
   for (const { providers, controllers, injectables } of modules.values()) {
     for (const wrapper of [...providers.values(), ...controllers.values(), ...injectables.values()]) {
       // With a single transport, the provider `StorkClient` is an alias that injects the named client.
-      if (tokens.has(wrapper.token)) continue;
+      if (clients.has(wrapper.token)) continue;
       const dependencies = wrapper.inject ?? dependenciesOf(wrapper.metatype);
-      if (dependencies.some(isClient)) return true;
+      if (dependencies.some(isSource)) return true;
     }
   }
   return false;

@@ -1,6 +1,5 @@
 import { ClientProxy, type ReadPacket, type WritePacket } from '@nestjs/microservices';
 import type { ConnectionState } from '../../core/port/connection-state.js';
-import { enableCorrelationTracking } from '../../core/publish/correlation-context.js';
 import { ClientClosedError } from '../../core/runtime/errors.js';
 import { noOptions, type MessageOptions } from '../../core/publish/outgoing-message.js';
 import { withResolvers } from '../../core/runtime/with-timeout.js';
@@ -157,11 +156,11 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, C
   }
 
   /**
-   * Enables correlation tracking on first use: a client got by `moduleRef.get()` is not found by the
-   * search for injected clients at boot.
+   * Enables correlation tracking on first use: a client got by `app.get()` is not found by the search for
+   * injected clients at boot.
    */
   #transport(): StorkTransport {
-    enableCorrelationTracking();
+    this.#registry.correlation.isEnabled = true;
     return this.#registry.get(this.#name);
   }
 

@@ -6,13 +6,13 @@ import type { InboundMessage } from '../../core/port/message.js';
 import { maxRequestedDelayMs } from '../../core/retry/retry-policy.js';
 import { printable } from '../../core/message/text.js';
 
-/** Internal data of one attempt, kept beside the context so that handlers cannot see it. */
-export interface AttemptRecord {
-  /** The error as thrown, before Nest's exception filters replaced it. */
-  original: { readonly error: unknown } | undefined;
-}
+/**
+ * Key of the method by which the patched filter of Nest tells a context the error as thrown. The filter may
+ * have been patched by another copy of this package.
+ */
+export const recordError: unique symbol = Symbol.for('nestjs-stork.record-error') as never;
 
-const records = new WeakMap<StorkContext, AttemptRecord>();
+const originals = new WeakMap<StorkContext, { readonly error: unknown }>();
 
 const acknowledged: HandlerDecision = { kind: 'ack' };
 const requeued: HandlerDecision = { kind: 'requeue' };
@@ -197,16 +197,17 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
     return metadata;
   }
 
+  /** Called by the patched filter. */
+  [recordError](error: unknown): void {
+    originals.set(this, { error });
+  }
+
   get #message(): InboundMessage {
     return this.#attempt.delivery.message;
   }
 }
 
-export function recordOf(context: StorkContext): AttemptRecord {
-  let record = records.get(context);
-  if (record === undefined) {
-    record = { original: undefined };
-    records.set(context, record);
-  }
-  return record;
+/** The error as thrown, before Nest's exception filters replaced it. */
+export function originalErrorOf(context: StorkContext): { readonly error: unknown } | undefined {
+  return originals.get(context);
 }

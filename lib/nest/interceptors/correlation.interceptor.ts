@@ -1,11 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { CallHandler, ExecutionContext, NestInterceptor } from '@nestjs/common';
 import { Observable } from 'rxjs';
-import {
-  currentCorrelation,
-  enableCorrelationTracking,
-  runInCorrelation,
-} from '../../core/publish/correlation-context.js';
+import { currentCorrelation, runInCorrelation } from '../../core/publish/correlation-context.js';
 import { StorkConfigError } from '../../core/runtime/errors.js';
 import { printable } from '../../core/message/text.js';
 
@@ -36,7 +32,6 @@ export class CorrelationInterceptor implements NestInterceptor {
       ]);
     }
     this.#header = header.toLowerCase();
-    enableCorrelationTracking();
   }
 
   intercept(context: ExecutionContext, next: CallHandler): Observable<unknown> {

@@ -1,9 +1,9 @@
 import { isObservable, Subscriber, type Observable } from 'rxjs';
 import type { MessageHandler } from '@nestjs/microservices';
-import { runInCorrelation } from '../../core/publish/correlation-context.js';
+import { runInCorrelation, type CorrelationTracking } from '../../core/publish/correlation-context.js';
 import type { Failure } from '../../core/runtime/failure.js';
 import type { HandlerAttempt } from '../../core/consume/handler-attempt.js';
-import { recordOf, type StorkContext } from '../context/stork.context.js';
+import { originalErrorOf, type StorkContext } from '../context/stork.context.js';
 import { describeFailure, unmaskError } from './error-mapping.js';
 
 /**
@@ -21,6 +21,7 @@ export interface BoundHandler {
   readonly handler: MessageHandler;
   /** Class of the context, e.g. `RabbitMqContext`. */
   readonly context: typeof StorkContext;
+  readonly correlation: CorrelationTracking;
   /** Undefined if the application has set no hook. */
   readonly withHooks: ProcessingHooks | undefined;
 }
@@ -30,14 +31,12 @@ export function callHandler(bound: BoundHandler, attempt: HandlerAttempt): Promi
   const context = new bound.context(bound.transport, attempt);
   const { withHooks } = bound;
   // Most applications set no hooks, and the hooked path costs two more promises a message.
-  if (withHooks === undefined)
-    return runInCorrelation(context, invokeHandler, bound.handler, context, attempt);
+  if (withHooks === undefined) return callInCorrelation(bound, context, attempt);
   return new Promise((resolve) => {
     // A hook that throws before it calls `body` would otherwise occupy the concurrency slot forever.
     const failByHook = (error: unknown): void => resolve(describeFailure(error));
     const body = async (runEndHook: () => void): Promise<void> => {
-      const failure = await runInCorrelation(context, invokeHandler, bound.handler, context, attempt);
-      resolve(failure);
+      resolve(await callInCorrelation(bound, context, attempt));
       runEndHook();
     };
     try {
@@ -47,6 +46,16 @@ export function callHandler(bound: BoundHandler, attempt: HandlerAttempt): Promi
       failByHook(error);
     }
   });
+}
+
+function callInCorrelation(
+  { handler, correlation }: BoundHandler,
+  context: StorkContext,
+  attempt: HandlerAttempt,
+): Promise<Failure | undefined> {
+  return correlation.isEnabled
+    ? runInCorrelation(context, invokeHandler, handler, context, attempt)
+    : invokeHandler(handler, context, attempt);
 }
 
 /**
@@ -65,7 +74,7 @@ async function invokeHandler(
     else attempt.emit(result);
     return undefined;
   } catch (error) {
-    return describeFailure(unmaskError(error, recordOf(context).original));
+    return describeFailure(unmaskError(error, originalErrorOf(context)));
   }
 }
 

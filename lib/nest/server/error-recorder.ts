@@ -1,8 +1,9 @@
 import type { ArgumentsHost } from '@nestjs/common';
 import { BaseRpcExceptionFilter } from '@nestjs/microservices';
-import { recordOf, StorkContext } from '../context/stork.context.js';
+import { recordError } from '../context/stork.context.js';
 
-let isRecording = false;
+/** Marks the filter as patched, also for another copy of this package in the process. */
+const isPatched = Symbol.for('nestjs-stork.records-errors');
 
 /**
  * Nest's `BaseRpcExceptionFilter` replaces every error by `Internal server error` before the transport
@@ -14,14 +15,15 @@ let isRecording = false;
  * Observables, which doubles the cost of a message.
  */
 export function recordOriginalErrors(): void {
-  if (isRecording) return;
-  isRecording = true;
   const filter = BaseRpcExceptionFilter.prototype;
   // oxlint-disable-next-line typescript/unbound-method -- called below with `this` of the patched method
   const original = filter.catch;
-  filter.catch = function recordThenCatch(exception: unknown, host: ArgumentsHost) {
+  if (isPatched in original) return;
+  const recordThenCatch = function (this: BaseRpcExceptionFilter, exception: unknown, host: ArgumentsHost) {
     const context: unknown = host.switchToRpc().getContext();
-    if (context instanceof StorkContext) recordOf(context).original = { error: exception };
+    if (typeof context === 'object' && context !== null && recordError in context)
+      (context as { [recordError](error: unknown): void })[recordError](exception);
     return original.call(this, exception, host);
   };
+  filter.catch = Object.assign(recordThenCatch, { [isPatched]: true });
 }

@@ -2,11 +2,10 @@ import { Injectable, Logger } from '@nestjs/common';
 import { ApplicationConfig, ModulesContainer } from '@nestjs/core';
 import { Server, type CustomTransportStrategy, type MessageHandler } from '@nestjs/microservices';
 import type { CancelTimer } from '../../core/runtime/clock.js';
-import { enableCorrelationTracking } from '../../core/publish/correlation-context.js';
 import { resolveDeadLetter } from '../../core/dead-letter/dead-letter-options.js';
 import { StorkConfigError, type ConfigProblem } from '../../core/runtime/errors.js';
 import type { Handler } from '../../core/consume/handler.js';
-import { injectsClient } from '../client/client-injection.js';
+import { mayObtainClient } from '../client/client-injection.js';
 import {
   validateMethods,
   groupByMethod,
@@ -168,7 +167,7 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   }
 
   #bindHandlers(): void {
-    if (injectsClient(this.#modules, this.#registry.names)) enableCorrelationTracking();
+    if (mayObtainClient(this.#modules, this.#registry.names)) this.#registry.correlation.isEnabled = true;
     const globalLayers = layersOfInterceptors(this.#config.getGlobalInterceptors(), 'the application');
     const methods = groupByMethod(this.#explorer.join(this.#bindings), (pattern) =>
       this.normalizePattern(pattern as never),
@@ -199,7 +198,8 @@ export class StorkServer extends Server implements CustomTransportStrategy {
       store: () => this.#registry.idempotencyStoreOf(transport),
       newContext: (attempt) => new context(transport, attempt),
     };
-    const plain = { transport, handler, context, withHooks: undefined };
+    const { correlation } = this.#registry;
+    const plain = { transport, handler, context, correlation, withHooks: undefined };
     const hooked = { ...plain, withHooks: this.#withHooks };
     return toHandler(bound, defaults, (attempt) => callHandler(this.#hasHooks ? hooked : plain, attempt));
   }
