@@ -251,7 +251,6 @@ export class StorkTransport {
       storeHealth: new StoreHealthLog(this.name, this.#logger),
       random: Math.random,
       hooks: this.#hooks,
-      slotOf: (delivery) => dispatcher.slotOf(delivery),
       onRepublishBlocked: (why) =>
         this.#logRepublishBlocked(dispatcher.onRepublishBlocked(why !== undefined), why),
     };
@@ -272,7 +271,7 @@ export class StorkTransport {
       clock: this.#clock,
       retryTimers: this.#retryTimers,
       limitsOf: handlers.hasLimits ? ({ message }) => handlers.limitsOf(message) : undefined,
-      process: (delivery) => processDelivery(delivery, pipeline),
+      process: (delivery, slot) => processDelivery(delivery, slot, pipeline),
       returnToSource: (delivery) => requeue(delivery, this),
     });
     return dispatcher;

@@ -19,7 +19,6 @@ export interface SubscriptionScope {
   readonly counters: Counters;
   readonly retryTimers: RetryTimers;
   readonly hooks: UserHooks;
-  slotOf(delivery: Delivery): ProcessingSlot;
   /** Idempotency keys are scoped to the consumer and to the handler. */
   readonly consumerName: string;
   readonly storeHealth: StoreHealthLog;
@@ -54,6 +53,7 @@ export interface ProcessingSlot {
 /** A delivery while it is processed. All its attempts share it. */
 export interface DeliveryContext {
   readonly delivery: Delivery;
+  readonly slot: ProcessingSlot;
   readonly metadata: DeliveryMetadata;
   readonly scope: SubscriptionScope;
   /** Undefined on events, and once the reply has been sent. */

@@ -12,7 +12,7 @@ import type { Delivery } from '../port/delivery.js';
 import { messageOf, stackOf } from '../runtime/errors.js';
 import type { Failure } from '../runtime/failure.js';
 import { Attempt, type AttemptInput } from './attempt.js';
-import type { DeliveryContext, SubscriptionScope } from './delivery-context.js';
+import type { DeliveryContext, ProcessingSlot, SubscriptionScope } from './delivery-context.js';
 import type { HandlerTable, Route } from './handler-table.js';
 import type { ExecutableHandler } from './policies.js';
 import { ReplyWriter, sendErrorReply } from './reply-writer.js';
@@ -38,38 +38,48 @@ export interface PipelineScope extends SubscriptionScope {
   readonly clockSkewMs: number;
 }
 
+interface StartedDelivery {
+  readonly delivery: Delivery;
+  readonly slot: ProcessingSlot;
+  readonly scope: PipelineScope;
+}
+
 /**
  * Processes one message, from its delivery to its settlement. The source session may end at every `await`:
  * a later settlement then has no effect and is counted as `stale-settlements`, and the broker redelivers
  * the message. Never rejects.
  */
-export async function processDelivery(delivery: Delivery, scope: PipelineScope): Promise<void> {
+export async function processDelivery(
+  delivery: Delivery,
+  slot: ProcessingSlot,
+  scope: PipelineScope,
+): Promise<void> {
+  const started: StartedDelivery = { delivery, slot, scope };
   scope.counters.add('received');
   let settled: Settled;
   do {
     try {
-      settled = await processOnce(delivery, scope);
+      settled = await processOnce(started);
     } catch (error) {
       // A bug in stork must neither lose the message nor end the process: the message is redelivered.
       scope.logger.error(`${scope.subscription}: ${stackOf(error) ?? messageOf(error)}`);
-      settled = await requeueAfterDelay(delivery, scope);
+      settled = await requeueAfterDelay(started);
     }
   } while (settled === 'reprocess' && delivery.open && !delivery.aborted);
 }
 
 /** 1. Reads the headers. */
-function processOnce(delivery: Delivery, scope: PipelineScope): Settled | Promise<Settled> {
-  const metadata = readDeliveryMetadata(delivery.message, scope.driver);
+function processOnce(started: StartedDelivery): Settled | Promise<Settled> {
+  const metadata = readDeliveryMetadata(started.delivery.message, started.scope.driver);
   return metadata instanceof Promise
-    ? metadata.then((read) => decode(delivery, read, scope))
-    : decode(delivery, metadata, scope);
+    ? metadata.then((read) => decode(started, read))
+    : decode(started, metadata);
 }
 
 /** 2. Decodes the body, unless the request has expired: then its caller no longer waits. */
 function decode(
-  delivery: Delivery,
+  { delivery, slot, scope }: StartedDelivery,
   metadata: DeliveryMetadata,
-  scope: PipelineScope,
 ): Settled | Promise<Settled> {
   const { message } = delivery;
   if (metadata.deadline !== undefined && metadata.deadline + scope.clockSkewMs <= scope.clock.now()) {
@@ -78,6 +88,7 @@ function decode(
   }
   const context: DeliveryContext = {
     delivery,
+    slot,
     metadata,
     scope,
     replyWriter: openReplyWriter(delivery, metadata, scope),
@@ -129,7 +140,7 @@ async function executeAll(
   handlers: readonly ExecutableHandler[],
   input: AttemptInput,
 ): Promise<Settled> {
-  const slot = context.scope.slotOf(context.delivery);
+  const { slot } = context;
   context.unacknowledged = handlers.length;
   slot.handlersStarted(handlers.length);
   const outcomes = await Promise.all(

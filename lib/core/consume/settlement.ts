@@ -41,7 +41,7 @@ export async function settle(context: DeliveryContext, outcomes: readonly Outcom
   if (outcomes.some(({ kind }) => kind === 'requeue')) {
     // The attempt after the redelivery replies.
     context.replyWriter?.discard();
-    return requeueAfterDelay(context.delivery, context.scope);
+    return requeueAfterDelay(context);
   }
   return context.replyWriter === undefined
     ? settleEvent(context, outcomes.map(redeliverInterrupted))
@@ -67,10 +67,10 @@ function abandon({ delivery, scope, replyWriter }: DeliveryContext): Settled {
 
 /** Under `manual`, once every handler has returned: replies, and settles when all of them have decided. */
 async function settleDeferred(context: DeliveryContext, outcomes: readonly Outcome[]): Promise<Settled> {
-  const { delivery, replyWriter, scope } = context;
+  const { slot, replyWriter, scope } = context;
   if (replyWriter !== undefined) await sendReply(replyWriter, scope);
   context.replyWriter = undefined;
-  scope.slotOf(delivery).leave();
+  slot.leave();
   const decided = await Promise.all(
     outcomes.map(async (outcome) => (outcome.kind === 'deferred' ? outcome.outcome : outcome)),
   );
@@ -80,11 +80,15 @@ async function settleDeferred(context: DeliveryContext, outcomes: readonly Outco
 /**
  * Requeues the message after a delay. An early-acked message cannot be requeued; its processing ends here.
  */
-export async function requeueAfterDelay(delivery: Delivery, scope: SubscriptionScope): Promise<Settled> {
+export async function requeueAfterDelay({
+  delivery,
+  slot,
+  scope,
+}: Pick<DeliveryContext, 'delivery' | 'slot' | 'scope'>): Promise<Settled> {
   if (delivery.isEarlyAcked) {
     return acknowledge(delivery, scope);
   }
-  const hasElapsed = await scope.slotOf(delivery).wait(requeueDelayMs);
+  const hasElapsed = await slot.wait(requeueDelayMs);
   // A log cannot redeliver a single message, and later messages of the key must not overtake it.
   if (hasElapsed && delivery.open && scope.capabilities.requeue === 'in-process') {
     delivery.requeuesInProcess++;
@@ -140,7 +144,7 @@ async function settleRequest(
     scope.logger.warn(
       `${scope.subscription}: a reply was not confirmed, the request ${consequence}: ${messageOf(sent.unconfirmed)}`,
     );
-    return requeueAfterDelay(context.delivery, context.scope);
+    return requeueAfterDelay(context);
   }
   logUndeliverable(sent, scope);
   return acknowledge(delivery, scope);

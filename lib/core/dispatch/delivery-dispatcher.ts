@@ -4,7 +4,7 @@ import type { Delivery, SourceSession } from '../port/delivery.js';
 import type { DeliverySink, Subscription } from '../port/driver.js';
 import type { RetryTimers } from '../retry/retry-timers.js';
 import type { ProcessingSlot } from '../consume/delivery-context.js';
-import { DeliverySlot, type SlotHost } from './delivery-slot.js';
+import { DeliverySlot, StartedDeliveries, type SlotHost } from './delivery-slot.js';
 import { InFlight, inFlightLimits } from './in-flight.js';
 import { KeyedQueue, type ConcurrencyLimit, type QueueEntry } from './keyed-queue.js';
 
@@ -30,7 +30,7 @@ export interface DeliveryDispatcherFields {
   readonly limitsOf?: ((delivery: Delivery) => readonly ConcurrencyLimit[]) | undefined;
   readonly retryTimers: RetryTimers;
   /** Resolves when the delivery is settled. Must not reject. */
-  process(delivery: Delivery): Promise<void>;
+  process(delivery: Delivery, slot: ProcessingSlot): Promise<void>;
   /** Requeues a delivery that is not processed. */
   returnToSource(delivery: Delivery): void;
 }
@@ -46,10 +46,7 @@ export class DeliveryDispatcher implements DeliverySink {
   readonly #slotHost: SlotHost;
   readonly #pauseReasons = new Set<PauseReason>();
   readonly #sessions = new WeakSet<SourceSession>();
-  /** Deliveries that have started and are not settled. */
-  readonly #started = new Map<Delivery, QueueEntry<Delivery>>();
-  /** The slots of deliveries that have waited, or of which several handlers run. */
-  readonly #slots = new Map<Delivery, DeliverySlot>();
+  readonly #started = new StartedDeliveries();
   #onNoneStarted: (() => void) | undefined;
   #deferred = 0;
   readonly #limitReached = withResolvers<void>();
@@ -67,7 +64,7 @@ export class DeliveryDispatcher implements DeliverySink {
     );
     this.#queue = new KeyedQueue(
       fields.concurrency,
-      (delivery, entry) => this.#process(delivery, entry),
+      (delivery, entry) => this.#start(delivery, entry),
       fields.concurrency * maxWaitingPerSlot,
     );
     this.#slotHost = {
@@ -112,16 +109,6 @@ export class DeliveryDispatcher implements DeliverySink {
     this.#queue.push(delivery.orderingKey, delivery, this.#fields.limitsOf?.(delivery));
   }
 
-  /** The slot of a delivery that is being processed. */
-  slotOf(delivery: Delivery): ProcessingSlot {
-    let slot = this.#slots.get(delivery);
-    if (slot === undefined) {
-      slot = new DeliverySlot(this.#started.get(delivery)!, this.#slotHost);
-      this.#slots.set(delivery, slot);
-    }
-    return slot;
-  }
-
   quiesce(): Promise<void> {
     return this.#queue.quiesce();
   }
@@ -151,10 +138,10 @@ export class DeliveryDispatcher implements DeliverySink {
     this.#draining ??= this.#drain();
     if (await settlesWithin(this.#fields.clock, this.#draining, limitMs)) return;
     if (this.running + this.deferred > 0) onLimitReached();
-    for (const delivery of this.#started.keys()) {
+    this.#started.forEach((delivery) => {
       delivery.abort();
       this.#fields.returnToSource(delivery);
-    }
+    });
     // `stop` of the subscription may hang, so the waiting deliveries are requeued here too.
     this.#returnWaiting(() => true);
     this.#limitReached.resolve();
@@ -173,7 +160,7 @@ export class DeliveryDispatcher implements DeliverySink {
   }
 
   #noneStarted(): Promise<void> {
-    if (this.#started.size === 0) return Promise.resolve();
+    if (this.#started.isEmpty) return Promise.resolve();
     return new Promise((resolve) => (this.#onNoneStarted = resolve));
   }
 
@@ -183,17 +170,20 @@ export class DeliveryDispatcher implements DeliverySink {
     this.#returnWaiting(() => true);
   }
 
-  async #process(delivery: Delivery, entry: QueueEntry<Delivery>): Promise<void> {
-    this.#started.set(delivery, entry);
-    try {
-      await this.#fields.process(delivery);
-    } finally {
-      this.#slots.get(delivery)?.end();
-      this.#slots.delete(delivery);
-      this.#started.delete(delivery);
-      this.#release(delivery);
-      if (this.#started.size === 0) this.#onNoneStarted?.();
-    }
+  #start(delivery: Delivery, entry: QueueEntry<Delivery>): void {
+    const slot = new DeliverySlot(entry, this.#slotHost);
+    this.#started.add(slot);
+    const ended = (): void => this.#end(slot);
+    // The slot must be freed even if `process` breaks its contract and rejects.
+    void this.#fields.process(delivery, slot).then(ended, ended);
+  }
+
+  #end(slot: DeliverySlot): void {
+    slot.end();
+    this.#started.remove(slot);
+    this.#release(slot.delivery);
+    this.#queue.end(slot.entry);
+    if (this.#started.isEmpty) this.#onNoneStarted?.();
   }
 
   #release(delivery: Delivery): void {
@@ -212,7 +202,9 @@ export class DeliveryDispatcher implements DeliverySink {
       // Early-acked deliveries continue: they exist only in this process, and no other consumer receives
       // them.
       const isLost = (delivery: Delivery): boolean => delivery.session === session && !delivery.isEarlyAcked;
-      for (const delivery of this.#started.keys()) if (isLost(delivery)) delivery.abort();
+      this.#started.forEach((delivery) => {
+        if (isLost(delivery)) delivery.abort();
+      });
       this.#queue.interrupt(isLost);
     });
   }

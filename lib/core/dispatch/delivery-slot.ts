@@ -13,9 +13,12 @@ export interface SlotHost {
   onDeferred(change: 1 | -1): void;
 }
 
-/** The concurrency slot of one delivery, which all its handlers share. */
+/** The concurrency slot of one delivery that has started. All its handlers share it. */
 export class DeliverySlot implements ProcessingSlot {
-  readonly #entry: QueueEntry<Delivery>;
+  readonly entry: QueueEntry<Delivery>;
+  /** Neighbours in `StartedDeliveries`. */
+  previous: DeliverySlot | undefined;
+  next: DeliverySlot | undefined;
   readonly #host: SlotHost;
   #state: 'held' | 'suspended' | 'left' = 'held';
   #running = 1;
@@ -23,8 +26,12 @@ export class DeliverySlot implements ProcessingSlot {
   #readmission: Promise<boolean> | undefined;
 
   constructor(entry: QueueEntry<Delivery>, host: SlotHost) {
-    this.#entry = entry;
+    this.entry = entry;
     this.#host = host;
+  }
+
+  get delivery(): Delivery {
+    return this.entry.item;
   }
 
   handlersStarted(count: number): void {
@@ -40,7 +47,7 @@ export class DeliverySlot implements ProcessingSlot {
     this.#running--;
     this.#waiting++;
     this.#suspendIfAllWait();
-    const hasElapsed = await this.#host.timers.wait(delayMs, this.#entry.item, until);
+    const hasElapsed = await this.#host.timers.wait(delayMs, this.delivery, until);
     this.#running++;
     this.#waiting--;
     if (!hasElapsed || this.#state === 'held') return hasElapsed;
@@ -49,7 +56,7 @@ export class DeliverySlot implements ProcessingSlot {
   }
 
   leave(): void {
-    this.#host.queue.leave(this.#entry);
+    this.#host.queue.leave(this.entry);
     this.#move('left');
   }
 
@@ -60,12 +67,12 @@ export class DeliverySlot implements ProcessingSlot {
 
   #suspendIfAllWait(): void {
     if (this.#state !== 'held' || this.#running > 0 || this.#waiting === 0) return;
-    this.#host.queue.suspend(this.#entry);
+    this.#host.queue.suspend(this.entry);
     this.#move('suspended');
   }
 
   async #readmit(): Promise<boolean> {
-    const hasSlot = await this.#host.queue.readmit(this.#entry);
+    const hasSlot = await this.#host.queue.readmit(this.entry);
     this.#readmission = undefined;
     if (hasSlot) this.#move('held');
     return hasSlot;
@@ -77,5 +84,42 @@ export class DeliverySlot implements ProcessingSlot {
     this.#state = state;
     if (state === 'suspended') this.#host.onSuspended(1);
     if (state === 'left') this.#host.onDeferred(1);
+  }
+}
+
+/**
+ * The deliveries that have started and are not settled, in a list that runs through their slots. A `Set` that
+ * lives long and changes with each message makes V8 move the messages into the old generation: its
+ * replaced hash tables keep each other, and what they held, alive until a full garbage collection.
+ */
+export class StartedDeliveries {
+  #first: DeliverySlot | undefined;
+  #last: DeliverySlot | undefined;
+
+  get isEmpty(): boolean {
+    return this.#first === undefined;
+  }
+
+  add(slot: DeliverySlot): void {
+    slot.previous = this.#last;
+    if (this.#last === undefined) this.#first = slot;
+    else this.#last.next = slot;
+    this.#last = slot;
+  }
+
+  remove(slot: DeliverySlot): void {
+    const { previous, next } = slot;
+    if (previous === undefined) this.#first = next;
+    else previous.next = next;
+    if (next === undefined) this.#last = previous;
+    else next.previous = previous;
+    // A reference from an ended delivery would keep its former neighbours alive with it.
+    slot.previous = undefined;
+    slot.next = undefined;
+  }
+
+  /** In the order in which they have started. `visit` must not end deliveries. */
+  forEach(visit: (delivery: Delivery) => void): void {
+    for (let slot = this.#first; slot !== undefined; slot = slot.next) visit(slot.delivery);
   }
 }

@@ -46,7 +46,7 @@ const unlimited: readonly ConcurrencyLimit[] = [];
 export class KeyedQueue<T> {
   readonly #concurrency: number;
   readonly #maxSuspended: number;
-  readonly #run: (item: T, entry: QueueEntry<T>) => Promise<void>;
+  readonly #onStart: (item: T, entry: QueueEntry<T>) => void;
   /** Per key, the entries behind the one that holds it. */
   readonly #behindByKey = new Map<string, Fifo<QueueEntry<T>> | undefined>();
   /** Entries that have taken all their limits and start as soon as a slot is free. */
@@ -63,17 +63,16 @@ export class KeyedQueue<T> {
   #idleWaiters: (() => void)[] = [];
 
   /**
-   * `run` must not reject.
-   *
+   * @param onStart starts an item; `end` must follow
    * @param maxSuspended number of suspended items at which no further item starts
    */
   constructor(
     concurrency: number,
-    run: (item: T, entry: QueueEntry<T>) => Promise<void>,
+    onStart: (item: T, entry: QueueEntry<T>) => void,
     maxSuspended = Infinity,
   ) {
     this.#concurrency = concurrency;
-    this.#run = run;
+    this.#onStart = onStart;
     this.#maxSuspended = maxSuspended;
   }
 
@@ -89,6 +88,13 @@ export class KeyedQueue<T> {
   push(orderingKey: string | undefined, item: T, limits = unlimited): void {
     this.#waiting++;
     this.#enqueue(new QueueEntry(orderingKey, item, limits));
+  }
+
+  /** Ends an entry that has started, and frees its slot and its key. */
+  end(entry: QueueEntry<T>): void {
+    this.#stop(entry, 'ended');
+    this.#freeKey(entry);
+    this.#continue();
   }
 
   /** Frees the slot of a running entry, but not its key. */
@@ -231,9 +237,7 @@ export class KeyedQueue<T> {
     this.#waiting--;
     this.#running++;
     entry.state = 'running';
-    const ended = (): void => this.#end(entry);
-    // The slot must be freed even if `run` breaks its contract and rejects.
-    void this.#run(entry.item, entry).then(ended, ended);
+    this.#onStart(entry.item, entry);
   }
 
   #endWait(entry: QueueEntry<T>, hasSlot: boolean): void {
@@ -252,12 +256,6 @@ export class KeyedQueue<T> {
   #skip(entry: QueueEntry<T>): void {
     this.#releaseLimits(entry);
     if (entry.state === 'ended') this.#freeKey(entry);
-  }
-
-  #end(entry: QueueEntry<T>): void {
-    this.#stop(entry, 'ended');
-    this.#freeKey(entry);
-    this.#continue();
   }
 
   #continue(): void {

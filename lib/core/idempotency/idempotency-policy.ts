@@ -259,7 +259,7 @@ class InProcessWait {
     // The caller would time out during the wait: it gets the error at once.
     if (deadline !== undefined && this.#scope.clock.now() + waitMs >= deadline)
       return this.#attempt.fail(failure, 'never');
-    if (await this.#scope.slotOf(context.delivery).wait(waitMs)) return undefined;
+    if (await context.slot.wait(waitMs)) return undefined;
     // The broker does not redeliver a message that was acknowledged early: it is dead-lettered instead.
     return context.delivery.isEarlyAcked ? this.#attempt.fail(failure, 'never') : interrupted(this.#attempt);
   }

@@ -39,7 +39,7 @@ async function retry(attempt: Attempt, failed: FailedOutcome, execute: Execute):
   }
   context.replyWriter?.restart();
   const next = attempt.next(failed);
-  if (!(await context.scope.slotOf(context.delivery).wait(step.delayMs, notified))) {
+  if (!(await context.slot.wait(step.delayMs, notified))) {
     // An early-acked message cannot be requeued, so its last failure is its outcome.
     return context.delivery.isEarlyAcked ? failed : interrupted(next);
   }

@@ -5,12 +5,13 @@ import { HandlerTable } from '../../../lib/core/consume/handler-table.js';
 import type { Handler } from '../../../lib/core/consume/handler.js';
 import type { HandlerAttempt } from '../../../lib/core/consume/handler-attempt.js';
 import type { InboundMessage, OutboundReply, ReplyTarget } from '../../../lib/core/port/message.js';
+import type { Delivery } from '../../../lib/core/port/delivery.js';
 import { RetryTimers } from '../../../lib/core/retry/retry-timers.js';
 import { patternFromString } from '../../../lib/core/message/pattern.js';
 import { StoreHealthLog } from '../../../lib/core/idempotency/store-health-log.js';
 import { composePolicies } from '../../../lib/core/consume/policies.js';
-import type { PipelineScope } from '../../../lib/core/consume/pipeline.js';
-import type { SubscriptionScope } from '../../../lib/core/consume/delivery-context.js';
+import { processDelivery, type PipelineScope } from '../../../lib/core/consume/pipeline.js';
+import type { ProcessingSlot, SubscriptionScope } from '../../../lib/core/consume/delivery-context.js';
 import {
   resolveDeadLetter,
   type DeadLetterPolicy,
@@ -98,13 +99,6 @@ export function newBench(
     logger,
     counters,
     retryTimers,
-    // Without a dispatcher there is always a slot.
-    slotOf: (delivery) => ({
-      wait: (delayMs, until) => retryTimers.wait(delayMs, delivery, until),
-      handlersStarted() {},
-      handlerEnded() {},
-      leave() {},
-    }),
     consumerName: 'orders',
     storeHealth: new StoreHealthLog('orders', logger),
     random: () => 0.5,
@@ -125,6 +119,21 @@ export function newBench(
     ...fields,
   };
   return { driver, clock, counters, logger, blocked, scope };
+}
+
+/** The slot of a delivery that no dispatcher limits. */
+export function freeSlot(delivery: Delivery, { retryTimers }: SubscriptionScope): ProcessingSlot {
+  return {
+    wait: (delayMs, until) => retryTimers.wait(delayMs, delivery, until),
+    handlersStarted() {},
+    handlerEnded() {},
+    leave() {},
+  };
+}
+
+/** Processes a delivery without a dispatcher. */
+export function processAlone(delivery: Delivery, scope: PipelineScope): Promise<void> {
+  return processDelivery(delivery, freeSlot(delivery, scope), scope);
 }
 
 /** Message of the error with which `RecordingSource.republish` rejects. */

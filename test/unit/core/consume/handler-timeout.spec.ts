@@ -1,5 +1,4 @@
 import { describe, expect, it } from 'vitest';
-import { processDelivery } from '../../../../lib/core/consume/pipeline.js';
 import type { Handler } from '../../../../lib/core/consume/handler.js';
 import type { HandlerAttempt } from '../../../../lib/core/consume/handler-attempt.js';
 import { patternFromString } from '../../../../lib/core/message/pattern.js';
@@ -11,6 +10,7 @@ import {
   loseSource,
   newBench,
   type Behaviour,
+  processAlone,
 } from '../pipeline-harness.js';
 
 function newLimited(behaviour: Behaviour, timeoutMs = 1_000) {
@@ -27,7 +27,7 @@ function newLimited(behaviour: Behaviour, timeoutMs = 1_000) {
 describe('a handler with a time limit', () => {
   it('leaves no timer behind where it is in time', async () => {
     const { scope, clock, counters } = newLimited(async () => undefined);
-    await processDelivery(deliveryOf().delivery, scope);
+    await processAlone(deliveryOf().delivery, scope);
     expect(counters.get('handled')).toBe(1);
     expect(clock.pendingTimers).toBe(0);
   });
@@ -41,7 +41,7 @@ describe('a handler with a time limit', () => {
       return failure('far too late');
     });
     const test = deliveryOf();
-    const done = noteWhenDone(processDelivery(test.delivery, scope));
+    const done = noteWhenDone(processAlone(test.delivery, scope));
     await settle();
     const { signal } = runs[0]!;
     await clock.advance(999);
@@ -76,7 +76,7 @@ describe('a handler with a time limit', () => {
       return undefined;
     });
     const test = deliveryOf();
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     const heard: string[] = [];
     runs[0]!.onAbort(() => heard.push('early'));

@@ -1,5 +1,4 @@
 import { describe, expect, it } from 'vitest';
-import { processDelivery } from '../../../../lib/core/consume/pipeline.js';
 import type { Failure } from '../../../../lib/core/runtime/failure.js';
 import type { InboundMessage } from '../../../../lib/core/port/message.js';
 import { newCodecs, newGate, settle } from '../harness.js';
@@ -13,6 +12,7 @@ import {
   refusal,
   TestHandler,
   type Behaviour,
+  processAlone,
 } from '../pipeline-harness.js';
 
 describe('an event', () => {
@@ -24,7 +24,7 @@ describe('an event', () => {
     });
     const { counters, scope } = newBench([handler]);
     const test = deliveryOf();
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     expect(test.source.events).toEqual([]);
     gate.open();
@@ -37,7 +37,7 @@ describe('an event', () => {
     const handler = new TestHandler('event', 'h', 'order.*');
     const { scope } = newBench([handler]);
     const test = deliveryOf({ patterns: ['nobody', 'order.paid'], headers: { 'stork-attempt': '2' } });
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     expect(handler.attempts).toMatchObject([
       { pattern: 'order.paid', value: { id: 1 }, metadata: { attempt: 2 } },
     ]);
@@ -47,7 +47,7 @@ describe('an event', () => {
   it('that is a tombstone reaches its handler as null', async () => {
     const handler = new TestHandler('event', 'h', '#');
     const { scope } = newBench([handler]);
-    await processDelivery(deliveryOf({ body: null }).delivery, scope);
+    await processAlone(deliveryOf({ body: null }).delivery, scope);
     expect(handler.attempts[0]?.value).toBeNull();
   });
 
@@ -57,7 +57,7 @@ describe('an event', () => {
     );
     const { counters, logger, scope } = newBench([handler]);
     const test = deliveryOf({ headers: { 'stork-attempt': '3', tenant: 'a' } });
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     expect(test.source.events).toEqual(['republish 1', 'ack 1']);
     expect(deadLetters(test)).toEqual([['retries-exhausted', 'Orders.paid', '3']]);
     expect(test.source.republished[0]!.headers).toMatchObject({
@@ -86,7 +86,7 @@ describe('an event', () => {
     ];
     const { counters, scope } = newBench(handlers);
     const test = deliveryOf();
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     expect(handlers.map(({ attempts: runs }) => runs.length)).toEqual([1, 1, 1, 0]);
     expect(test.source.events).toEqual([]);
@@ -103,7 +103,7 @@ describe('an event', () => {
   it('that is addressed to one handler reaches that one only', async () => {
     const handlers = [new TestHandler('event', 'a', '#'), new TestHandler('event', 'b', 'something.else')];
     const { scope } = newBench(handlers);
-    await processDelivery(deliveryOf({ headers: { 'stork-handler': 'b' } }).delivery, scope);
+    await processAlone(deliveryOf({ headers: { 'stork-handler': 'b' } }).delivery, scope);
     expect(handlers.map(({ attempts: runs }) => runs.length)).toEqual([0, 1]);
   });
 
@@ -114,7 +114,7 @@ describe('an event', () => {
     });
     const { driver, scope } = newBench([handler]);
     const test = deliveryOf();
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     expect([driver.replies, test.source.events]).toEqual([[], ['ack 1']]);
   });
 });
@@ -126,10 +126,10 @@ describe('a message whose deadline is over', () => {
     driver.target = replyToInbox;
     const deadline = (ms: number): string => new Date(clock.now() + ms).toISOString();
     const late = deliveryOf({ headers: { 'stork-deadline': deadline(0) }, body: Buffer.from('{') });
-    await processDelivery(late.delivery, scope);
+    await processAlone(late.delivery, scope);
     expect([late.source.events, driver.replies, handler.attempts]).toEqual([['ack 1'], [], []]);
     expect(counters.snapshot()).toEqual({ received: 1, expired: 1 });
-    await processDelivery(deliveryOf({ headers: { 'stork-deadline': deadline(1) } }).delivery, scope);
+    await processAlone(deliveryOf({ headers: { 'stork-deadline': deadline(1) } }).delivery, scope);
     expect(handler.attempts).toHaveLength(1);
   });
 
@@ -140,7 +140,7 @@ describe('a message whose deadline is over', () => {
     const skewed = { ...scope, clockSkewMs: 5_000 };
     const run = (sinceMs: number): Promise<unknown> => {
       const deadline = new Date(clock.now() - sinceMs).toISOString();
-      return processDelivery(deliveryOf({ headers: { 'stork-deadline': deadline } }).delivery, skewed);
+      return processAlone(deliveryOf({ headers: { 'stork-deadline': deadline } }).delivery, skewed);
     };
     await run(4_999);
     await run(5_000);
@@ -150,7 +150,7 @@ describe('a message whose deadline is over', () => {
   it('is handled nevertheless when it is not a request', async () => {
     const handler = new TestHandler('event', 'h', '#');
     const { scope } = newBench([handler]);
-    await processDelivery(
+    await processAlone(
       deliveryOf({ headers: { 'stork-deadline': '2020-01-01T00:00:00.000Z' } }).delivery,
       scope,
     );
@@ -180,7 +180,7 @@ describe('a message that no handler may see', () => {
     const handler = new TestHandler('event', 'h', 'order.paid');
     const { counters, driver, scope } = newBench([handler]);
     const test = deliveryOf(message);
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     expect(test.source.events).toEqual(['republish 1', 'ack 1']);
     expect(deadLetters(test)).toEqual([[reason, message.headers?.['stork-handler'], '1']]);
     expect(counters.snapshot()).toEqual({ received: 1, 'dead-lettered': 1 });
@@ -193,7 +193,7 @@ describe('a message that no handler may see', () => {
     const { driver, scope } = newBench([handler]);
     driver.target = replyToInbox;
     const test = deliveryOf({ ...message, correlationId: 'r-1' });
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     expect(driver.error).toMatchObject({ code, retryable: false });
     expect(driver.replies[0]?.correlationId).toBe('r-1');
     expect(deadLetters(test)).toMatchObject([[reason, message.headers?.['stork-handler'], '1']]);
@@ -205,7 +205,7 @@ describe('a message that no handler may see', () => {
     driver.target = replyToInbox;
     driver.confirm = () => Promise.resolve('undeliverable');
     const test = deliveryOf();
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     expect(test.source.events).toEqual(['republish 1', 'ack 1']);
     expect(counters.snapshot()).toEqual({ received: 1, 'reply-undeliverable': 1, 'dead-lettered': 1 });
   });
@@ -215,7 +215,7 @@ describe('a message that no handler may see', () => {
     driver.target = replyToInbox;
     driver.confirm = () => Promise.reject(new Error('channel closed'));
     const test = deliveryOf();
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     expect(test.source.events).toEqual(['republish 1', 'ack 1']);
     expect(counters.snapshot()).toEqual({ received: 1, 'dead-lettered': 1 });
     expect(logger.lines[0]).toBe('warn orders: an error reply was not confirmed: channel closed');
@@ -225,7 +225,7 @@ describe('a message that no handler may see', () => {
     const handler = new TestHandler('event', 'h', '#');
     const { scope } = newBench([handler]);
     const body = Buffer.from(JSON.stringify('x'.repeat(998)));
-    await processDelivery(deliveryOf({ body }).delivery, scope);
+    await processAlone(deliveryOf({ body }).delivery, scope);
     expect([body.length, handler.attempts.length]).toEqual([1_000, 1]);
   });
 
@@ -234,7 +234,7 @@ describe('a message that no handler may see', () => {
     const { driver, scope } = newBench([handler]);
     driver.target = { kind: 'forged', why: 'the queue "orders" is no inbox' };
     const test = deliveryOf();
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     expect([driver.replies, handler.attempts]).toEqual([[], []]);
     expect(deadLetters(test)).toEqual([['invalid', undefined, '1']]);
     expect(test.source.republished[0]!.headers['stork-error-message']).toBe('the queue "orders" is no inbox');
@@ -244,7 +244,7 @@ describe('a message that no handler may see', () => {
     const handler = new TestHandler('event', 'e', '#');
     const { driver, scope } = newBench([handler]);
     driver.target = replyToInbox;
-    await processDelivery(deliveryOf().delivery, scope);
+    await processAlone(deliveryOf().delivery, scope);
     expect(driver.error).toMatchObject({
       code: 'NO_HANDLER',
       message: 'no handler for pattern "order.paid"',
@@ -256,7 +256,7 @@ describe('a message that no handler may see', () => {
     const { clock, blocked, counters, scope } = newBench([]);
     const test = deliveryOf();
     test.source.refusals = 2;
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await clock.advance(1_499);
     expect([test.source.events, blocked]).toEqual([['republish 1', 'republish 1'], [refusal]]);
     await clock.advance(1);
@@ -272,14 +272,14 @@ describe('a message that no handler may see', () => {
     const codec = { contentType: 'x/own', encode: (): Buffer => Buffer.alloc(0), decode };
     const { scope } = newBench([new TestHandler('event', 'h', '#')], { codecs: newCodecs(codec) });
     const test = deliveryOf({ contentType: 'x/own' });
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     expect(deadLetters(test)).toEqual([['undecodable', undefined, '1']]);
   });
 
   it('is dead-lettered even if a sender wrote a time that is none', async () => {
     const { scope } = newBench([]);
     const test = deliveryOf({ timestamp: 1.767e18 });
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     expect(test.source.events).toEqual(['republish 1', 'ack 1']);
   });
 });
@@ -288,7 +288,7 @@ describe('a message without a handler, where others read the source too', () => 
   it('is skipped and counted', async () => {
     const { counters, scope } = newBench([], { onUnhandled: 'skip' });
     const test = deliveryOf();
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     expect(test.source.events).toEqual(['ack 1']);
     expect(counters.snapshot()).toEqual({ received: 1, skipped: 1 });
   });
@@ -297,7 +297,7 @@ describe('a message without a handler, where others read the source too', () => 
     const { driver, scope } = newBench([], { onUnhandled: 'skip' });
     driver.target = replyToInbox;
     const test = deliveryOf();
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     expect(driver.error).toMatchObject({ code: 'NO_HANDLER' });
     expect(test.source.events).toEqual(['ack 1']);
   });
@@ -305,7 +305,7 @@ describe('a message without a handler, where others read the source too', () => 
   it('does not make an undecodable one skipped', async () => {
     const { scope } = newBench([new TestHandler('event', 'h', '#')], { onUnhandled: 'skip' });
     const test = deliveryOf({ body: Buffer.from('{') });
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     expect(deadLetters(test)).toMatchObject([['undecodable', undefined, '1']]);
   });
 });
@@ -326,7 +326,7 @@ describe('a request', () => {
     const gate = newGate<'confirmed'>();
     driver.confirm = () => gate.promise;
     const test = deliveryOf({ correlationId: 'r-1' });
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     expect([driver.sent, test.source.events]).toEqual([['value {"sum":3}'], []]);
     gate.open('confirmed');
@@ -339,18 +339,18 @@ describe('a request', () => {
   it('without an id of its own is answered with the id of the message', async () => {
     const { driver, scope } = newBench([messageHandler(1)]);
     driver.target = replyToInbox;
-    await processDelivery(deliveryOf({ messageId: 'm-7' }).delivery, scope);
-    await processDelivery(deliveryOf({ messageId: undefined }).delivery, scope);
+    await processAlone(deliveryOf({ messageId: 'm-7' }).delivery, scope);
+    await processAlone(deliveryOf({ messageId: undefined }).delivery, scope);
     expect(driver.replies.map(({ correlationId }) => correlationId)).toEqual(['m-7', '']);
   });
 
   it('may have several reply items or none', async () => {
     const many = newBench([messageHandler(1, 2)]);
     many.driver.target = replyToInbox;
-    await processDelivery(deliveryOf().delivery, many.scope);
+    await processAlone(deliveryOf().delivery, many.scope);
     const none = newBench([messageHandler()]);
     none.driver.target = replyToInbox;
-    await processDelivery(deliveryOf().delivery, none.scope);
+    await processAlone(deliveryOf().delivery, none.scope);
     expect([many.driver.sent, none.driver.sent]).toEqual([['item 1', 'item 2', 'end'], ['end']]);
   });
 
@@ -359,7 +359,7 @@ describe('a request', () => {
     const { driver, counters, scope } = newBench([handler]);
     driver.target = replyToInbox;
     const test = deliveryOf();
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     expect(driver.error).toMatchObject({ message: 'no stock', code: 'HANDLER_FAILED' });
     expect(test.source.events).toEqual(['ack 1']);
     expect(counters.snapshot()).toEqual({ received: 1, failed: 1 });
@@ -370,7 +370,7 @@ describe('a request', () => {
     driver.target = replyToInbox;
     driver.confirm = () => Promise.resolve('undeliverable');
     const test = deliveryOf();
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     expect(test.source.events).toEqual(['ack 1']);
     expect(counters.snapshot()).toEqual({ received: 1, handled: 1, 'reply-undeliverable': 1 });
   });
@@ -380,7 +380,7 @@ describe('a request', () => {
     driver.target = replyToInbox;
     driver.confirm = () => Promise.reject(new Error('channel closed'));
     const test = deliveryOf();
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await clock.advance(999);
     expect(test.source.events).toEqual([]);
     await clock.advance(1);
@@ -399,7 +399,7 @@ describe('a request', () => {
     driver.target = replyToInbox;
     driver.confirm = () => Promise.reject(new Error('channel closed'));
     const test = deliveryOf();
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     expect(test.source.events).toEqual([]);
     driver.confirm = () => Promise.resolve('confirmed');
@@ -421,7 +421,7 @@ describe('a request', () => {
     const { driver, scope } = newBench([handler]);
     driver.target = replyToInbox;
     driver.confirm = () => Promise.resolve('undeliverable');
-    await processDelivery(deliveryOf().delivery, scope);
+    await processAlone(deliveryOf().delivery, scope);
     expect(heard).toEqual([true, false, false, false]);
     expect(driver.sent).toEqual(['item 0']);
   });
@@ -433,7 +433,7 @@ describe('a session that ends', () => {
       const gate = newGate<Failure | undefined>();
       const { counters, scope } = newBench([new TestHandler('event', 'h', '#', () => gate.promise)]);
       const test = deliveryOf();
-      const done = processDelivery(test.delivery, scope);
+      const done = processAlone(test.delivery, scope);
       loseSource(test);
       gate.open(result);
       await done;
@@ -447,7 +447,7 @@ describe('a session that ends', () => {
     const { counters, scope } = newBench([]);
     const test = deliveryOf();
     test.source.gate = gate.promise;
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     loseSource(test);
     gate.open();
@@ -460,7 +460,7 @@ describe('a session that ends', () => {
     const { clock, blocked, counters, scope } = newBench([]);
     const test = deliveryOf();
     test.source.refusals = Infinity;
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     loseSource(test);
     await clock.advance(500);
@@ -478,7 +478,7 @@ describe('a session that ends', () => {
     driver.target = replyToInbox;
     driver.confirm = () => gate.promise;
     const test = deliveryOf();
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     loseSource(test);
     gate.open('confirmed');
@@ -493,7 +493,7 @@ describe('a session that ends', () => {
     driver.target = replyToInbox;
     driver.confirm = () => gate.promise;
     const test = deliveryOf();
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     loseSource(test);
     gate.open('confirmed');
@@ -506,7 +506,7 @@ describe('a session that ends', () => {
     const { driver, counters, scope } = newBench([new TestHandler('message', 'm', '#', () => gate.promise)]);
     driver.target = replyToInbox;
     const test = deliveryOf();
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     loseSource(test);
     gate.open(undefined);
     await done;
@@ -520,7 +520,7 @@ describe('a session that ends', () => {
     driver.target = replyToInbox;
     driver.confirm = () => gate.promise;
     const test = deliveryOf();
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     loseSource(test);
     gate.open('confirmed');
@@ -540,7 +540,7 @@ describe('a session that ends', () => {
     const { driver, scope } = newBench([handler]);
     driver.target = replyToInbox;
     const test = deliveryOf();
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     loseSource(test);
     gate.open();
     await done;
@@ -553,7 +553,7 @@ describe('a session that ends', () => {
     driver.target = replyToInbox;
     driver.confirm = () => Promise.reject(new Error('channel closed'));
     const test = deliveryOf();
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     loseSource(test);
     await clock.advance(1_000);
@@ -567,7 +567,7 @@ describe('a session that ends', () => {
     driver.target = replyToInbox;
     const test = deliveryOf({ headers: { 'stork-deadline': '2020-01-01T00:00:00.000Z' } });
     loseSource(test);
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     expect(test.source.events).toEqual([]);
     expect(counters.snapshot()).toEqual({ received: 1, expired: 1, 'stale-settlements': 1 });
   });
@@ -579,7 +579,7 @@ describe('a shutdown that has lost its patience', () => {
       const gate = newGate<Failure | undefined>();
       const { counters, scope } = newBench([new TestHandler('event', 'h', '#', () => gate.promise)]);
       const test = deliveryOf();
-      const done = processDelivery(test.delivery, scope);
+      const done = processAlone(test.delivery, scope);
       test.delivery.abort();
       gate.open(result);
       await done;
@@ -594,7 +594,7 @@ describe('a shutdown that has lost its patience', () => {
     driver.target = replyToInbox;
     driver.confirm = () => gate.promise;
     const test = deliveryOf();
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     test.delivery.abort();
     gate.open('confirmed');
@@ -619,7 +619,7 @@ describe('a dead letter that is consumed', () => {
       'stork-origin': 'first',
     };
     const test = deliveryOf({ headers, origin: { source: 'first.dlq' } });
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     expect([handlers.map(({ attempts: runs }) => runs.length), driver.replies]).toEqual([[1, 1], []]);
     expect(deadLetters(test)).toEqual([['fatal', 'b', '1']]);
     expect(test.source.republished[0]!.headers['stork-origin']).toBe('first');

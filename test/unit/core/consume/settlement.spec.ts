@@ -8,7 +8,7 @@ import {
   requeueAfterDelay,
 } from '../../../../lib/core/consume/settlement.js';
 import { newDelivery, newGate, noteWhenDone, settle } from '../harness.js';
-import { newBench } from '../pipeline-harness.js';
+import { newBench, freeSlot } from '../pipeline-harness.js';
 
 function newSettlement(requeue: Capabilities['requeue'] = 'broker') {
   return { ...newDelivery(), ...newBench([], { capabilities: { requeue, destinations: new Set() } }) };
@@ -180,7 +180,7 @@ describe('republishUntilConfirmed', () => {
 describe('requeueAfterDelay', () => {
   it('waits a second, then gives the message back', async () => {
     const { delivery, source, clock, counters, scope } = newSettlement();
-    const note = noteWhenDone(requeueAfterDelay(delivery, scope));
+    const note = noteWhenDone(requeueAfterDelay({ delivery, slot: freeSlot(delivery, scope), scope }));
     await clock.advance(999);
     expect([source.events, note.done]).toEqual([[], false]);
     await clock.advance(1);
@@ -190,7 +190,7 @@ describe('requeueAfterDelay', () => {
 
   it('has the message processed again, unsettled, where the source cannot take it back', async () => {
     const { delivery, source, clock, counters, scope } = newSettlement('in-process');
-    const note = noteWhenDone(requeueAfterDelay(delivery, scope));
+    const note = noteWhenDone(requeueAfterDelay({ delivery, slot: freeSlot(delivery, scope), scope }));
     await clock.advance(999);
     expect(note.done).toBe(false);
     await clock.advance(1);
@@ -200,7 +200,7 @@ describe('requeueAfterDelay', () => {
 
   it.each(['broker', 'in-process'] as const)('waits no longer once it is aborted (%s)', async (requeue) => {
     const { delivery, source, clock, counters, scope } = newSettlement(requeue);
-    const note = noteWhenDone(requeueAfterDelay(delivery, scope));
+    const note = noteWhenDone(requeueAfterDelay({ delivery, slot: freeSlot(delivery, scope), scope }));
     await settle();
     delivery.abort();
     await settle();
@@ -212,7 +212,7 @@ describe('requeueAfterDelay', () => {
     'counts as stale what was lost meanwhile (%s)',
     async (requeue) => {
       const { delivery, source, session, clock, counters, scope } = newSettlement(requeue);
-      const note = noteWhenDone(requeueAfterDelay(delivery, scope));
+      const note = noteWhenDone(requeueAfterDelay({ delivery, slot: freeSlot(delivery, scope), scope }));
       session.end();
       await clock.advance(1_000);
       expect([source.events, note.value, counters.snapshot()]).toEqual([

@@ -1,5 +1,4 @@
 import { describe, expect, it } from 'vitest';
-import { processDelivery } from '../../../../lib/core/consume/pipeline.js';
 import {
   resolveDeadLetter,
   type DeadLetterNotice,
@@ -7,7 +6,15 @@ import {
 } from '../../../../lib/core/dead-letter/dead-letter-options.js';
 import type { InboundMessage } from '../../../../lib/core/port/message.js';
 import { settle } from '../harness.js';
-import { deliveryOf, failure, deadLetters, loseSource, newBench, TestHandler } from '../pipeline-harness.js';
+import {
+  deliveryOf,
+  failure,
+  deadLetters,
+  loseSource,
+  newBench,
+  TestHandler,
+  processAlone,
+} from '../pipeline-harness.js';
 
 const secret: Partial<InboundMessage> = { body: Buffer.from('secret 4111') };
 
@@ -24,7 +31,7 @@ describe('the dead letter of a message that reaches no handler', () => {
   it("is redacted by the transport's policy: a parser's error may quote the body", async () => {
     const { scope } = newDesk(masked);
     const test = deliveryOf(secret);
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     const { headers } = test.source.republished[0]!;
     expect(headers['stork-error-message']).toContain('secret ****');
   });
@@ -38,7 +45,7 @@ describe('the dead letter of a message that reaches no handler', () => {
     const { told, scope, clock } = newDesk(masked);
     const test = deliveryOf(message);
     test.source.refusals = 1;
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     expect(told).toEqual([]);
     await clock.advance(500);
@@ -59,7 +66,7 @@ describe('the dead letter of a message that reaches no handler', () => {
   it('is stored even if the transport disables dead-lettering of failed handlers', async () => {
     const { told, counters, scope } = newDesk({ enabled: false });
     const test = deliveryOf(secret);
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     expect(deadLetters(test)).toEqual([['undecodable', undefined, '1']]);
     expect(told).toHaveLength(1);
     expect(counters.snapshot()).toEqual({ received: 1, 'dead-lettered': 1 });
@@ -68,7 +75,7 @@ describe('the dead letter of a message that reaches no handler', () => {
   it('goes to the default of the source, wherever those of the handlers go', async () => {
     const { scope } = newDesk({ queue: 'elsewhere' });
     const test = deliveryOf(secret);
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     expect(test.source.republished[0]).not.toHaveProperty('target');
   });
 
@@ -76,7 +83,7 @@ describe('the dead letter of a message that reaches no handler', () => {
     const { told, scope } = newDesk({});
     const test = deliveryOf(secret);
     test.source.refusals = 1;
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     loseSource(test);
     await done;
@@ -89,7 +96,7 @@ describe('the dead letter of a message that reaches no handler', () => {
     };
     const { logger, scope } = newDesk({ onDeadLetter });
     const test = deliveryOf(secret);
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     await settle();
     expect(test.source.events).toEqual(['republish 1', 'ack 1']);
     expect(logger.lines).toContain('error orders: onDeadLetter failed: no pager');
@@ -102,7 +109,7 @@ it("the dead letter of a failed handler follows only that handler's policy", asy
   });
   const { told, scope } = newDesk({ redact: () => 'nothing' }, [handler]);
   const test = deliveryOf();
-  await processDelivery(test.delivery, scope);
+  await processAlone(test.delivery, scope);
   expect(test.source.republished[0]!.headers['stork-error-message']).toBe('card 4111');
   expect(told).toEqual([]);
 });

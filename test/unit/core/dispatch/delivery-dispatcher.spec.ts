@@ -34,16 +34,16 @@ function newBench(fields: Partial<DeliveryDispatcherFields> = {}) {
   const released: number[] = [];
   const started: number[] = [];
   const gates = new Map<number, Gate>();
-  const delivering = new Map<number, Delivery>();
+  const slots = new Map<number, ProcessingSlot>();
   const dispatcher = new DeliveryDispatcher({
     concurrency: 2,
     pausesWithoutRedelivery: true,
     pausesWhileRepublishBlocked: true,
     clock,
     retryTimers: new RetryTimers(clock),
-    process: (delivery) => {
+    process: (delivery, slot) => {
       started.push(delivery.tag);
-      delivering.set(delivery.tag, delivery);
+      slots.set(delivery.tag, slot);
       const gate = newGate();
       gates.set(delivery.tag, gate);
       return gate.promise;
@@ -65,7 +65,7 @@ function newBench(fields: Partial<DeliveryDispatcherFields> = {}) {
     gates.get(tag)!.open();
     await settle();
   };
-  const slot = (tag: number): ProcessingSlot => dispatcher.slotOf(delivering.get(tag)!);
+  const slot = (tag: number): ProcessingSlot => slots.get(tag)!;
   return { clock, dispatcher, subscription, started, released, deliver, end, slot };
 }
 
@@ -325,7 +325,7 @@ describe('a session that ends', () => {
           const delivered: Delivery[] = [];
           const { clock, dispatcher } = newBench({
             concurrency,
-            process: (delivery) => {
+            process: (delivery, slot) => {
               expect([delivery.open, delivery.aborted, atWork.has(delivery)]).toEqual([true, false, false]);
               const sameLane = [...atWork.keys(), ...waiting].filter(
                 ({ orderingKey }) => orderingKey !== undefined && orderingKey === delivery.orderingKey,
@@ -333,7 +333,7 @@ describe('a session that ends', () => {
               expect(sameLane).toEqual([]);
               started.push(delivery);
               const gate = newGate();
-              atWork.set(delivery, { gate, slot: dispatcher.slotOf(delivery) });
+              atWork.set(delivery, { gate, slot });
               return gate.promise;
             },
             returnToSource: (delivery) => void released.push(delivery),

@@ -1,30 +1,33 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { KeyedQueue, type ConcurrencyLimit } from '../../../../lib/core/dispatch/keyed-queue.js';
-import { newGate, settle, type Gate } from '../harness.js';
+import {
+  KeyedQueue,
+  type ConcurrencyLimit,
+  type QueueEntry,
+} from '../../../../lib/core/dispatch/keyed-queue.js';
+import { settle } from '../harness.js';
 
 /** Lanes whose items end when the test says so. */
 class Bench {
   readonly queue: KeyedQueue<string>;
   readonly started: string[] = [];
-  readonly #gates = new Map<string, Gate>();
+  readonly #entries = new Map<string, QueueEntry<string>>();
 
   constructor(concurrency: number) {
-    this.queue = new KeyedQueue(concurrency, (item) => {
+    this.queue = new KeyedQueue(concurrency, (item, entry) => {
       this.started.push(item);
-      const gate = newGate();
-      this.#gates.set(item, gate);
-      return gate.promise;
+      this.#entries.set(item, entry);
     });
   }
 
   get running(): string[] {
-    return [...this.#gates.keys()];
+    return [...this.#entries.keys()];
   }
 
   async end(item: string): Promise<void> {
-    this.#gates.get(item)!.open();
-    this.#gates.delete(item);
+    const entry = this.#entries.get(item)!;
+    this.#entries.delete(item);
+    this.queue.end(entry);
     await settle();
   }
 }
@@ -85,12 +88,13 @@ describe('KeyedQueue', () => {
 
   it('starts what is pushed while an item runs', async () => {
     const started: string[] = [];
-    const queue: KeyedQueue<string> = new KeyedQueue(2, async (item) => {
+    const queue: KeyedQueue<string> = new KeyedQueue(2, (item, entry) => {
       started.push(item);
       if (item === 'first') {
         queue.push('x', 'x1');
         queue.push('x', 'x2');
       }
+      queue.end(entry);
     });
     queue.push(undefined, 'first');
     await settle();
@@ -184,7 +188,10 @@ describe('KeyedQueue', () => {
 
   it('keeps thousands of items of one key in order', async () => {
     const started: number[] = [];
-    const queue = new KeyedQueue<number>(4, async (item) => void started.push(item));
+    const queue = new KeyedQueue<number>(4, (item, entry) => {
+      started.push(item);
+      queueMicrotask(() => queue.end(entry));
+    });
     const numbers = [...Array(2_000).keys()];
     for (const number of numbers) queue.push('x', number);
     await queue.settled();
@@ -307,14 +314,14 @@ describe('KeyedQueue under any load', () => {
         fc.array(step, { maxLength: 60 }),
         async (concurrency, limits, steps) => {
           const allBounds: ConcurrencyLimit[] = limits.map((max) => ({ max }));
-          const running = new Map<Item, Gate>();
+          const running = new Map<Item, QueueEntry<Item>>();
           const started: Item[] = [];
           const taken: Item[] = [];
           const pushed: Item[] = [];
           let quiesced = false;
           const isFull = (bound: ConcurrencyLimit): boolean =>
             [...running.keys()].filter(({ bounds }) => bounds.includes(bound)).length === bound.max;
-          const queue = new KeyedQueue<Item>(concurrency, (item) => {
+          const queue = new KeyedQueue<Item>(concurrency, (item, entry) => {
             expect(quiesced).toBe(false);
             expect(item.bounds.filter(isFull)).toEqual([]);
             expect(running.size).toBeLessThan(concurrency);
@@ -322,14 +329,13 @@ describe('KeyedQueue under any load', () => {
               ({ orderingKey }) => orderingKey !== undefined && orderingKey === item.orderingKey,
             );
             expect(sameLane).toEqual([]);
-            const gate = newGate();
-            running.set(item, gate);
+            running.set(item, entry);
             started.push(item);
-            return gate.promise;
           });
           const end = async (item: Item): Promise<void> => {
-            running.get(item)!.open();
+            const entry = running.get(item)!;
             running.delete(item);
+            queue.end(entry);
             await rest();
           };
           const check = (): void => {
@@ -387,7 +393,10 @@ describe('KeyedQueue under any load', () => {
     await fc.assert(
       fc.asyncProperty(fc.array(fc.nat(4), { minLength: 1, maxLength: 40 }), async (laneNumbers) => {
         const started: number[] = [];
-        const queue = new KeyedQueue<number>(1, async (orderingKey) => void started.push(orderingKey));
+        const queue = new KeyedQueue<number>(1, (orderingKey, entry) => {
+          started.push(orderingKey);
+          queueMicrotask(() => queue.end(entry));
+        });
         void queue.quiesce();
         for (const orderingKey of laneNumbers) queue.push(String(orderingKey), orderingKey);
         queue.resume();

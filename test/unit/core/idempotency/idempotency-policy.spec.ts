@@ -7,7 +7,7 @@ import {
 } from '../../../../lib/core/idempotency/idempotency-options.js';
 import type { IdempotencyStore } from '../../../../lib/core/idempotency/idempotency-store.js';
 import { memoryIdempotencyStore } from '../../../../lib/core/idempotency/memory-idempotency-store.js';
-import { processDelivery, type PipelineScope } from '../../../../lib/core/consume/pipeline.js';
+import type { PipelineScope } from '../../../../lib/core/consume/pipeline.js';
 import { resolveRetry } from '../../../../lib/core/retry/retry-options.js';
 import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
 import { newDelivery, newGate, newMessage, noteWhenDone, settle } from '../harness.js';
@@ -20,6 +20,7 @@ import {
   newBench,
   TestHandler,
   type Behaviour,
+  processAlone,
 } from '../pipeline-harness.js';
 
 const succeed: Behaviour = async () => undefined;
@@ -73,20 +74,20 @@ describe('a key', () => {
     ],
   ])('%s', async (_, fields, key) => {
     const { calls, scope } = newIdempotent();
-    await processDelivery(deliveryOf(fields).delivery, scope);
+    await processAlone(deliveryOf(fields).delivery, scope);
     expect(calls).toEqual([`begin ${key}`, 'complete']);
   });
 
   it('of a request is its correlation id', async () => {
     const { calls, driver, scope } = newIdempotent({ kind: 'message' });
     driver.target = replyToInbox;
-    await processDelivery(deliveryOf({ correlationId: 'r-1' }).delivery, scope);
+    await processAlone(deliveryOf({ correlationId: 'r-1' }).delivery, scope);
     expect(calls[0]).toBe('begin orders:Orders.paid:r-1');
   });
 
   it('escapes colons of the consumer name, so that it cannot equal the key of another consumer', async () => {
     const { calls, scope } = newIdempotent({ scope: { consumerName: 'a:Orders.paid' } });
-    await processDelivery(deliveryOf().delivery, scope);
+    await processAlone(deliveryOf().delivery, scope);
     expect(calls[0]).toBe('begin a%3AOrders.paid:Orders.paid:m-1');
   });
 });
@@ -106,7 +107,7 @@ describe('a reply', () => {
       order.push(...calls.splice(0), 'reply');
       return 'confirmed';
     };
-    const request = () => processDelivery(deliveryOf({ correlationId: 'r-1' }).delivery, scope);
+    const request = () => processAlone(deliveryOf({ correlationId: 'r-1' }).delivery, scope);
     await request();
     expect(order).toEqual(['begin orders:Orders.paid:r-1', 'complete', 'reply']);
     await request();
@@ -126,13 +127,13 @@ describe('a reply', () => {
     driver.target = replyToInbox;
     driver.confirm = () => Promise.reject(new Error('channel closed'));
     const test = deliveryOf({ correlationId: 'r-1' });
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     await clock.advance(1_000);
     await done;
     expect(test.source.events).toEqual(['requeue 1']);
     driver.confirm = async () => 'confirmed';
-    await processDelivery(deliveryOf({ correlationId: 'r-1' }).delivery, scope);
+    await processAlone(deliveryOf({ correlationId: 'r-1' }).delivery, scope);
     expect(driver.sent).toEqual(['value 1', 'value 1']);
     expect(handler.attempts.length).toBe(1);
   });
@@ -150,7 +151,7 @@ describe('a reply', () => {
       },
     });
     driver.target = replyToInbox;
-    await processDelivery(deliveryOf({ correlationId: 'r-1' }).delivery, scope);
+    await processAlone(deliveryOf({ correlationId: 'r-1' }).delivery, scope);
     expect(emitted).toEqual([true, false]);
     expect(driver.error).toMatchObject({ name: 'StreamNotIdempotentError', retryable: false });
     expect(calls.at(-1)).toBe('release');
@@ -165,7 +166,7 @@ describe('a reply', () => {
       },
     });
     driver.target = replyToInbox;
-    await processDelivery(deliveryOf({ correlationId: 'r-1' }).delivery, scope);
+    await processAlone(deliveryOf({ correlationId: 'r-1' }).delivery, scope);
     expect(driver.error).toMatchObject({ message: 'too late' });
     expect(calls.at(-1)).toBe('release');
   });
@@ -176,7 +177,7 @@ describe('a message in progress elsewhere', () => {
     const { scope, inner, counters, handler } = newIdempotent();
     await inner.begin('orders:Orders.paid:m-1', 'another', 60_000);
     const test = deliveryOf({ headers: { 'stork-attempt': '3' } });
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     expect(test.source.events).toEqual(['republish 1', 'ack 1']);
     const [copy] = test.source.republished;
     expect(copy).toMatchObject({ to: 'redelivery', delayMs: 1_000 });
@@ -200,7 +201,7 @@ describe('a message in progress elsewhere', () => {
       });
       await inner.begin('orders:Orders.paid:m-1', 'another', 60_000);
       const test = deliveryOf();
-      const done = processDelivery(test.delivery, scope);
+      const done = processAlone(test.delivery, scope);
       await settle();
       await clock.advance(waitMs - 1);
       await settle();
@@ -222,7 +223,7 @@ describe('a message in progress elsewhere', () => {
     const { scope, inner, clock } = newIdempotent({ scope: { capabilities } });
     await inner.begin('orders:Orders.paid:m-1', 'another', 60_000);
     const test = deliveryOf();
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     scope.retryTimers.close();
     await done;
@@ -239,7 +240,7 @@ describe('a message in progress elsewhere', () => {
     driver.target = replyToInbox;
     const deadline = new Date(clock.now() + 1_500).toISOString();
     const test = deliveryOf({ correlationId: 'r-1', headers: { 'stork-deadline': deadline } });
-    const done = noteWhenDone(processDelivery(test.delivery, scope));
+    const done = noteWhenDone(processAlone(test.delivery, scope));
     await settle();
     expect(done.done).toBe(false);
     await clock.advance(1_000);
@@ -254,7 +255,7 @@ describe('a message in progress elsewhere', () => {
     const { scope, inner } = newIdempotent();
     await inner.begin('orders:Orders.paid:m-1', 'another', 60_000);
     const test = newDelivery({ message: newMessage(), mode: 'at-most-once' });
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     scope.retryTimers.close();
     await done;
@@ -267,7 +268,7 @@ describe('a store that fails', () => {
     const { scope, calls, faults, clock, logger } = newIdempotent();
     faults.isDown = true;
     const test = deliveryOf();
-    const done = noteWhenDone(processDelivery(test.delivery, scope));
+    const done = noteWhenDone(processAlone(test.delivery, scope));
     const triedAt: number[] = [];
     for (let half = 0; half <= 62 * 2; half++) {
       await settle();
@@ -291,7 +292,7 @@ describe('a store that fails', () => {
     const { scope, calls, faults, clock, handler } = newIdempotent();
     faults.isMute = true;
     const test = deliveryOf();
-    const done = noteWhenDone(processDelivery(test.delivery, scope));
+    const done = noteWhenDone(processAlone(test.delivery, scope));
     await settle();
     faults.isMute = false;
     await clock.advance(500);
@@ -306,7 +307,7 @@ describe('a store that fails', () => {
     const { scope, faults, inner } = newIdempotent();
     faults.isMute = true;
     const test = deliveryOf();
-    const done = noteWhenDone(processDelivery(test.delivery, scope));
+    const done = noteWhenDone(processAlone(test.delivery, scope));
     await settle();
     loseSource(test);
     await settle();
@@ -318,9 +319,7 @@ describe('a store that fails', () => {
     const { scope, faults, clock, logger, handler } = newIdempotent();
     faults.isDown = true;
     const ids = ['m-1', 'm-2', 'm-3'];
-    const all = Promise.all(
-      ids.map((messageId) => processDelivery(deliveryOf({ messageId }).delivery, scope)),
-    );
+    const all = Promise.all(ids.map((messageId) => processAlone(deliveryOf({ messageId }).delivery, scope)));
     await settle();
     await clock.advance(500);
     await settle();
@@ -338,7 +337,7 @@ describe('a store that fails', () => {
     const { scope, faults, clock } = newIdempotent();
     faults.isDown = true;
     const test = deliveryOf();
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     scope.retryTimers.close();
     await done;
@@ -352,7 +351,7 @@ describe('a store that fails', () => {
     driver.target = replyToInbox;
     const deadline = new Date(clock.now() + 400).toISOString();
     const test = deliveryOf({ correlationId: 'r-1', headers: { 'stork-deadline': deadline } });
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     expect(driver.error).toMatchObject({ code: 'STORE_UNAVAILABLE', retryable: true });
     expect(test.source.events).toEqual(['ack 1']);
   });
@@ -360,7 +359,7 @@ describe('a store that fails', () => {
   it('is bypassed with onStoreError "process", which is logged once', async () => {
     const { scope, faults, handler, logger } = newIdempotent({ onStoreError: 'process' });
     faults.isDown = true;
-    for (const messageId of ['m-1', 'm-2']) await processDelivery(deliveryOf({ messageId }).delivery, scope);
+    for (const messageId of ['m-1', 'm-2']) await processAlone(deliveryOf({ messageId }).delivery, scope);
     expect(handler.attempts.length).toBe(2);
     expect(logger.lines).toEqual([
       'warn orders: the idempotency store is unavailable; idempotent handlers run without it and may process a message twice: the store is down',
@@ -373,7 +372,7 @@ describe('an aborted delivery', () => {
     const gate = newGate();
     const { scope, calls } = newIdempotent({ behaviour: () => gate.promise.then(() => undefined) });
     const test = deliveryOf();
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     loseSource(test);
     gate.open();
@@ -391,7 +390,7 @@ describe('an aborted delivery', () => {
       },
     });
     const test = deliveryOf();
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     loseSource(test);
     gate.open();
@@ -406,7 +405,7 @@ describe('an aborted delivery', () => {
       behaviour: () => gate.promise.then(() => undefined),
     });
     const test = deliveryOf();
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     await clock.advance(100);
     await settle();
@@ -424,7 +423,7 @@ describe('an aborted delivery', () => {
     const gate = newGate();
     const { scope, clock } = newIdempotent({ behaviour: () => gate.promise.then(() => undefined) });
     const test = deliveryOf();
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     loseSource(test);
     expect(clock.pendingTimers).toBe(1);
@@ -437,7 +436,7 @@ describe('an aborted delivery', () => {
   it('does not call the handler when it was aborted during begin, and releases its key', async () => {
     const { scope, calls, handler } = newIdempotent();
     const test = deliveryOf();
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     loseSource(test);
     await done;
     expect(handler.attempts.length).toBe(0);
@@ -450,7 +449,7 @@ describe('an aborted delivery', () => {
       leaseMs: 300,
       behaviour: () => gate.promise.then(() => undefined),
     });
-    const done = processDelivery(deliveryOf().delivery, scope);
+    const done = processAlone(deliveryOf().delivery, scope);
     await settle();
     faults.isDown = true;
     await clock.advance(301);

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { DeliveryMode } from '../../../../lib/core/port/delivery.js';
 import type { HandlerAttempt, HandlerDecision } from '../../../../lib/core/consume/handler-attempt.js';
-import { processDelivery, type PipelineScope } from '../../../../lib/core/consume/pipeline.js';
+import type { PipelineScope } from '../../../../lib/core/consume/pipeline.js';
 import { newDelivery, newGate, newMessage, noteWhenDone, settle, type TestDelivery } from '../harness.js';
 import {
   replyToInbox,
@@ -11,6 +11,7 @@ import {
   newBench,
   refusal,
   TestHandler,
+  processAlone,
 } from '../pipeline-harness.js';
 
 const ack: HandlerDecision = { kind: 'ack' };
@@ -28,7 +29,7 @@ describe('at-most-once', () => {
     const { scope, counters } = newBench([handler]);
     const test = deliveryIn('at-most-once');
     test.source.ackEarly = () => gate.promise;
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     expect(handler.attempts.length).toBe(0);
     gate.open();
@@ -42,7 +43,7 @@ describe('at-most-once', () => {
     const { scope, counters } = newBench([handler]);
     const test = deliveryIn('at-most-once');
     test.source.ackEarly = () => new Promise(() => {});
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     loseSource(test);
     await done;
@@ -61,7 +62,7 @@ describe('at-most-once', () => {
       const { scope, driver, counters } = newBench([handler]);
       if (kind === 'message') driver.target = replyToInbox;
       const test = deliveryIn('at-most-once');
-      const done = processDelivery(test.delivery, scope);
+      const done = processAlone(test.delivery, scope);
       await settle();
       test.session.end();
       gate.open();
@@ -78,7 +79,7 @@ describe('at-most-once', () => {
     ]);
     const test = deliveryIn('at-most-once');
     test.source.refusals = Infinity;
-    const done = noteWhenDone(processDelivery(test.delivery, scope));
+    const done = noteWhenDone(processAlone(test.delivery, scope));
     await settle();
     test.session.end();
     await clock.advance(600);
@@ -98,7 +99,7 @@ describe('at-most-once', () => {
     driver.target = replyToInbox;
     driver.confirm = () => Promise.reject(new Error('the link is down'));
     const test = deliveryIn('at-most-once');
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     expect(test.source.events).toEqual(['ackEarly 1']);
 
     const asking = new TestHandler('event', 'h', '#', async (run) => {
@@ -106,7 +107,7 @@ describe('at-most-once', () => {
       return undefined;
     });
     const other = deliveryIn('at-most-once');
-    await processDelivery(other.delivery, newBench([asking]).scope);
+    await processAlone(other.delivery, newBench([asking]).scope);
     expect(deadLetters(other)).toEqual([['rejected', 'h', '1']]);
   });
 
@@ -117,14 +118,14 @@ describe('at-most-once', () => {
     });
     const { scope, driver } = newBench([handler]);
     driver.target = replyToInbox;
-    await processDelivery(deliveryIn('at-most-once').delivery, scope);
+    await processAlone(deliveryIn('at-most-once').delivery, scope);
     expect(driver.error).toMatchObject({ name: 'AbortedError', retryable: true });
   });
 
   it('is not acknowledged early when it reaches no handler', async () => {
     const { scope } = newBench([new TestHandler('event', 'h', '#')]);
     const test = deliveryIn('at-most-once', { body: Buffer.from('{') });
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     expect(test.source.events).toEqual(['republish 1', 'ack 1']);
   });
 });
@@ -144,7 +145,7 @@ function keeping(ids: readonly string[], requeue: 'broker' | 'in-process' = 'bro
 
 /** Processes a message until its handlers have returned and decide later. */
 async function startDeferred(test: TestDelivery, scope: PipelineScope) {
-  const later = noteWhenDone(processDelivery(test.delivery, scope));
+  const later = noteWhenDone(processAlone(test.delivery, scope));
   await settle();
   expect(later.done).toBe(false);
   return later;
@@ -173,7 +174,7 @@ describe('manual', () => {
       return failure('too late');
     });
     const bench = newBench([acks]);
-    await processDelivery(early.delivery, bench.scope);
+    await processAlone(early.delivery, bench.scope);
     expect([events, early.source.events]).toEqual([[['ack 1']], ['ack 1']]);
     expect(bench.logger.lines).toEqual([expect.stringContaining('failed after its ack: too late')]);
     expect(bench.counters.snapshot()).toEqual({ received: 1, handled: 1 });
@@ -248,7 +249,7 @@ describe('manual', () => {
     driver.target = replyToInbox;
     driver.confirm = () => gate.promise;
     const test = deliveryIn('manual');
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     expect(run!.decide(reject)).toBe(true);
     gate.open('confirmed');
@@ -276,7 +277,7 @@ describe('a decision outside manual', () => {
     ];
     const { scope } = newBench(handlers);
     const test = deliveryIn('at-least-once');
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     expect(run!.decide(requeue)).toBe(false);
     gate.open(undefined);
@@ -287,7 +288,7 @@ describe('a decision outside manual', () => {
   it('ack: settled when the handler ends, a failure is only logged', async () => {
     const { scope, logger, counters } = newBench([saying(ack, 'too late')]);
     const test = deliveryIn('at-least-once');
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     expect([test.source.events, logger.lines.length]).toEqual([['ack 1'], 1]);
     expect(counters.snapshot()).toEqual({ received: 1, handled: 1 });
   });
@@ -296,7 +297,7 @@ describe('a decision outside manual', () => {
     const handlers = [saying(requeue), new TestHandler('event', 'b', '#', async () => failure('no'))];
     const { scope, clock, counters } = newBench(handlers);
     const test = deliveryIn('at-least-once');
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     expect(test.source.events).toEqual([]);
     await clock.advance(1_000);
@@ -315,7 +316,7 @@ describe('a decision outside manual', () => {
     const { scope, driver, clock } = newBench([handler]);
     driver.target = replyToInbox;
     const test = deliveryIn('at-least-once');
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     await clock.advance(1_000);
     await done;
@@ -330,7 +331,7 @@ describe('a decision outside manual', () => {
     const { scope, driver } = newBench([handler]);
     driver.target = replyToInbox;
     const test = deliveryIn('at-least-once');
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     expect(driver.error).toMatchObject({ name: 'RejectedError', code: 'HANDLER_FAILED', retryable: false });
     expect(deadLetters(test)).toEqual([['rejected', 'h', '1']]);
   });
@@ -342,7 +343,7 @@ describe('a decision outside manual', () => {
       expect(run.decide(ack)).toBe(false);
       return undefined;
     });
-    await processDelivery(test.delivery, newBench([handler]).scope);
+    await processAlone(test.delivery, newBench([handler]).scope);
     expect(test.source.events).toEqual([]);
   });
 
@@ -358,7 +359,7 @@ describe('a decision outside manual', () => {
       deliveryLimit: 2,
     });
     const test = deliveryIn('at-least-once');
-    const done = noteWhenDone(processDelivery(test.delivery, scope));
+    const done = noteWhenDone(processAlone(test.delivery, scope));
     for (let seconds = 0; seconds < 3; seconds++) {
       await settle();
       expect(done.done).toBe(false);

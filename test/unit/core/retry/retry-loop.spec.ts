@@ -1,5 +1,4 @@
 import { describe, expect, it } from 'vitest';
-import { processDelivery } from '../../../../lib/core/consume/pipeline.js';
 import { resolveDeadLetter } from '../../../../lib/core/dead-letter/dead-letter-options.js';
 import type { Failure } from '../../../../lib/core/runtime/failure.js';
 import type { DeliveryMode } from '../../../../lib/core/port/delivery.js';
@@ -14,6 +13,7 @@ import {
   newBench,
   TestHandler,
   type Behaviour,
+  processAlone,
 } from '../pipeline-harness.js';
 
 /** One that may pass, as its caller is told. */
@@ -36,7 +36,7 @@ describe('a message whose handler fails', () => {
   it('waits in process exactly as long as its policy says, and is settled after the last attempt', async () => {
     const { handler, scope, clock, counters } = newFailing({ maxRetries: 2, delayMs: 1_000 });
     const test = deliveryOf();
-    const done = noteWhenDone(processDelivery(test.delivery, scope));
+    const done = noteWhenDone(processAlone(test.delivery, scope));
     const runsAfter = async (ms: number): Promise<number> => {
       await clock.advance(ms);
       await settle();
@@ -61,7 +61,7 @@ describe('a message whose handler fails', () => {
 
   it('gives each attempt its own context: an earlier one can no longer decide', async () => {
     const { handler, scope, clock } = newFailing({ maxRetries: 1, delayMs: 10 });
-    const done = processDelivery(deliveryOf().delivery, scope);
+    const done = processAlone(deliveryOf().delivery, scope);
     await settle();
     expect(handler.attempts[0]!.decide({ kind: 'ack' })).toBe(false);
     await clock.advance(10);
@@ -72,10 +72,10 @@ describe('a message whose handler fails', () => {
   it('is requeued unchanged when the application stops during the wait, or before it', async () => {
     const { handler, scope, clock } = newFailing({ maxRetries: 1, delayMs: 60_000, maxDelayMs: 60_000 });
     const [waiting, later] = [deliveryOf(), deliveryOf()];
-    const done = processDelivery(waiting.delivery, scope);
+    const done = processAlone(waiting.delivery, scope);
     await settle();
     scope.retryTimers.close();
-    await Promise.all([done, processDelivery(later.delivery, scope)]);
+    await Promise.all([done, processAlone(later.delivery, scope)]);
     expect([waiting.source.events, later.source.events]).toEqual([['requeue 1'], ['requeue 1']]);
     expect(handler.attempts.length).toBe(2);
     expect(clock.pendingTimers).toBe(0);
@@ -87,7 +87,7 @@ describe('a message whose handler fails', () => {
     const { handler } = newFailing({ maxRetries: 1, delayMs: 60_000, maxDelayMs: 60_000 });
     const { scope, clock, counters } = newBench([done, handler, rejected]);
     const test = deliveryOf();
-    const processed = processDelivery(test.delivery, scope);
+    const processed = processAlone(test.delivery, scope);
     await settle();
     scope.retryTimers.close();
     await processed;
@@ -106,7 +106,7 @@ describe('a message whose handler fails', () => {
     const { handler } = newFailing({ maxRetries: 1, delayMs: 60_000, maxDelayMs: 60_000 });
     const { scope } = newBench([new TestHandler('event', 'done', '#'), handler]);
     const test = deliveryOf();
-    const processed = processDelivery(test.delivery, scope);
+    const processed = processAlone(test.delivery, scope);
     await settle();
     loseSource(test);
     await processed;
@@ -120,7 +120,7 @@ describe('a message whose handler fails', () => {
       maxDelayMs: 60_000,
     });
     const test = deliveryOf();
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     loseSource(test);
     await done;
@@ -131,7 +131,7 @@ describe('a message whose handler fails', () => {
   it('is dead-lettered when the application stops during the wait and it was acknowledged early', async () => {
     const { scope } = newFailing({ maxRetries: 1, delayMs: 60_000, maxDelayMs: 60_000 });
     const test = inMode('at-most-once');
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     scope.retryTimers.close();
     await done;
@@ -143,7 +143,7 @@ describe('a message whose handler fails', () => {
     const test = deliveryOf({ headers: { tenant: 'a' } });
     test.source.refusals = 1;
     const began = clock.now();
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     expect(test.source.events).toEqual(['republish 1']);
     await clock.advance(500);
@@ -162,7 +162,7 @@ describe('a message whose handler fails', () => {
     });
     expect(counters.snapshot()).toEqual({ received: 1, redelivered: 1 });
     const next = deliveryOf({ headers: test.source.republished[0]!.headers });
-    await processDelivery(next.delivery, scope);
+    await processAlone(next.delivery, scope);
     expect(handler.attempts.at(-1)).toMatchObject({ number: 2, firstFailedAt: began });
     expect(deadLetters(next)).toEqual([['retries-exhausted', 'h', '2']]);
   });
@@ -174,7 +174,7 @@ describe('a message whose handler fails', () => {
     });
     driver.roundDelay = () => undefined;
     const test = deliveryOf();
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     await clock.advance(5_000);
     await done;
@@ -191,7 +191,7 @@ describe('a message whose handler fails', () => {
         'stork-due-at': '9999-01-01T00:00:00.000Z',
       };
       const test = deliveryOf({ headers });
-      const done = processDelivery(test.delivery, scope);
+      const done = processAlone(test.delivery, scope);
       await settle();
       await clock.advance(1);
       await done;
@@ -203,7 +203,7 @@ describe('a message whose handler fails', () => {
   it('with a number beyond its maximum is attempted once', async () => {
     const { scope, handler } = newFailing({ maxRetries: 1 });
     const test = deliveryOf({ headers: { 'stork-attempt': '999999999' } });
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     expect([handler.attempts.length, deadLetters(test)]).toEqual([
       1,
       [['retries-exhausted', 'h', '999999999']],
@@ -213,7 +213,7 @@ describe('a message whose handler fails', () => {
   it('that is a dead letter itself is redelivered to its handler, not as a dead letter for all handlers', async () => {
     const { scope } = newFailing({ maxRetries: 0, redeliverDelaysMs: [1_000] });
     const test = deliveryOf({ headers: { 'stork-death-reason': 'fatal', 'stork-error-name': 'E' } });
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     const { headers } = test.source.republished[0]!;
     expect([headers['stork-death-reason'], headers['stork-error-name'], headers['stork-attempt']]).toEqual([
       undefined,
@@ -235,7 +235,7 @@ describe('a request whose handler fails', () => {
     );
     driver.target = replyToInbox;
     const ordinary = deliveryOf();
-    const done = processDelivery(ordinary.delivery, scope);
+    const done = processAlone(ordinary.delivery, scope);
     // Not one turn: the first value would have gone out.
     await clock.advance(10);
     await done;
@@ -251,7 +251,7 @@ describe('a request whose handler fails', () => {
     driver.target = replyToInbox;
     const deadline = new Date(clock.now() + 500).toISOString();
     const test = deliveryOf({ headers: { 'stork-deadline': deadline } });
-    await processDelivery(test.delivery, scope);
+    await processAlone(test.delivery, scope);
     expect(driver.error).toMatchObject({ message: 'no' });
     expect(test.source.events).toEqual(['ack 1']);
   });
@@ -265,7 +265,7 @@ describe('onRetry', () => {
       onRetry: () => new Promise(() => {}),
     });
     const test = deliveryOf();
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     await clock.advance(4_999);
     await settle();
@@ -286,7 +286,7 @@ describe('onRetry', () => {
       deadLetter: resolveDeadLetter({ onDeadLetter }),
     });
     const { scope, clock } = newBench([handler]);
-    void processDelivery(deliveryOf().delivery, scope);
+    void processAlone(deliveryOf().delivery, scope);
     for (const gate of gates) {
       await settle();
       await clock.advance(0);
@@ -304,7 +304,7 @@ describe('under manual', () => {
   it('a retry requested after the handler has returned counts as an attempt', async () => {
     const { scope, handler, clock } = newFailing({ maxRetries: 1, delayMs: 10 }, async () => undefined);
     const test = inMode('manual');
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     expect(handler.attempts[0]!.decide({ kind: 'retry' })).toBe(true);
     await settle();
@@ -327,7 +327,7 @@ describe('under manual', () => {
       await gate.promise;
       return undefined;
     });
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     await settle();
     await clock.advance(10);
     await settle();
@@ -343,7 +343,7 @@ describe('under manual', () => {
       async ({ number }) => (number === 1 ? passing('no stock') : undefined),
     );
     const test = inMode('manual');
-    const done = processDelivery(test.delivery, scope);
+    const done = processAlone(test.delivery, scope);
     const failedAt = clock.now();
     for (const number of [2, 3]) {
       await settle();
