@@ -2,7 +2,7 @@ import type { StorkClock } from './runtime/clock.js';
 import { settlesWithin } from './runtime/with-timeout.js';
 import { Codecs, builtInCodecs, type MessageCodec } from './message/codec.js';
 import type { ConnectionState } from './port/connection-state.js';
-import { type DeadLetterPolicy, deadLetterTarget } from './dead-letter/dead-letter-options.js';
+import { type DeadLetterPolicy, deadLetterTarget, targetKind } from './dead-letter/dead-letter-options.js';
 import {
   validateTargetKinds,
   validateIdempotentDelivery,
@@ -20,7 +20,7 @@ import { DeliveryDispatcher } from './dispatch/delivery-dispatcher.js';
 import { buildMessage, type MessageOptions, type OutboundScope } from './publish/outgoing-message.js';
 import { RetryTimers } from './retry/retry-timers.js';
 import { isPatternLength, maxPatternBytes } from './message/pattern.js';
-import { processDelivery, type PipelineScope } from './consume/pipeline.js';
+import { newPipeline, type PipelineScope } from './consume/pipeline.js';
 import { requeue } from './consume/settlement.js';
 import { composePolicies } from './consume/policies.js';
 import type { SubscriptionScope } from './consume/delivery-context.js';
@@ -242,6 +242,7 @@ export class StorkTransport {
       subscription: this.name,
       driver: this.#driver,
       capabilities,
+      deadLetterKind: targetKind(capabilities),
       deadLetter,
       clock: this.#clock,
       logger: this.#logger,
@@ -271,7 +272,7 @@ export class StorkTransport {
       clock: this.#clock,
       retryTimers: this.#retryTimers,
       limitsOf: handlers.hasLimits ? ({ message }) => handlers.limitsOf(message) : undefined,
-      process: (delivery, slot) => processDelivery(delivery, slot, pipeline),
+      process: newPipeline(pipeline),
       returnToSource: (delivery) => requeue(delivery, this),
     });
     return dispatcher;

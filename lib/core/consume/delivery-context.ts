@@ -13,7 +13,7 @@ import type { ReplyWriter } from './reply-writer.js';
 export interface SubscriptionScope {
   readonly subscription: string;
   readonly driver: Pick<Driver, 'parseReplyAddress' | 'reply' | 'roundDelay'>;
-  readonly capabilities: Pick<Capabilities, 'requeue' | 'destinations'>;
+  readonly capabilities: Pick<Capabilities, 'requeue'>;
   readonly clock: StorkClock;
   readonly logger: StorkLogger;
   readonly counters: Counters;
@@ -22,6 +22,8 @@ export interface SubscriptionScope {
   /** Idempotency keys are scoped to the consumer and to the handler. */
   readonly consumerName: string;
   readonly storeHealth: StoreHealthLog;
+  /** What a handler's own dead letter destination is on this transport. */
+  readonly deadLetterKind: 'queue' | 'topic';
   /** Policy for messages that reach no handler. They are always dead-lettered. */
   readonly deadLetter: DisclosurePolicy;
   /** Returns a number from 0 (inclusive) to 1 (exclusive). */
@@ -62,9 +64,4 @@ export interface DeliveryContext {
   unacknowledged: number;
   /** True once a handler has read `signal` or called `onAbort`, and so may stop half-way when aborted. */
   isAbortWatched: boolean;
-}
-
-/** True if the broker redelivers the message, so that its outcome here is ignored. */
-export function isLost({ delivery }: Pick<DeliveryContext, 'delivery'>): boolean {
-  return delivery.aborted && !delivery.isEarlyAcked;
 }

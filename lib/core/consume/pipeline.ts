@@ -44,17 +44,20 @@ interface StartedDelivery {
   readonly scope: PipelineScope;
 }
 
+/** Processes a delivery that has started. Never rejects. */
+export type Pipeline = (delivery: Delivery, slot: ProcessingSlot) => Promise<void>;
+
+export function newPipeline(scope: PipelineScope): Pipeline {
+  return (delivery, slot) => processDelivery({ delivery, slot, scope });
+}
+
 /**
  * Processes one message, from its delivery to its settlement. The source session may end at every `await`:
  * a later settlement then has no effect and is counted as `stale-settlements`, and the broker redelivers
- * the message. Never rejects.
+ * the message.
  */
-export async function processDelivery(
-  delivery: Delivery,
-  slot: ProcessingSlot,
-  scope: PipelineScope,
-): Promise<void> {
-  const started: StartedDelivery = { delivery, slot, scope };
+async function processDelivery(started: StartedDelivery): Promise<void> {
+  const { delivery, scope } = started;
   scope.counters.add('received');
   let settled: Settled;
   do {

@@ -7,6 +7,7 @@ import { settlesWithin } from '../runtime/with-timeout.js';
 import type { Attempt, Execute } from './attempt.js';
 import type { SubscriptionScope } from './delivery-context.js';
 import type { Handler } from './handler.js';
+import { handled } from './outcome.js';
 
 /** A handler with what surrounds its calls. */
 export interface ExecutableHandler extends Handler {
@@ -20,7 +21,10 @@ export interface ExecutableHandler extends Handler {
 export function composePolicies(handler: Handler, scope: SubscriptionScope): ExecutableHandler {
   const call = withTimeLimit(handler, scope);
   const attempts: Execute = (attempt) =>
-    call(attempt).then((failure) => withRetries(attempt, attempt.end(failure), attempts));
+    call(attempt).then((failure) => {
+      const outcome = attempt.end(failure);
+      return outcome === handled ? outcome : withRetries(attempt, outcome, attempts);
+    });
   const { idempotency } = handler;
   const execute = idempotency === undefined ? attempts : withIdempotency(attempts, idempotency, scope);
   return { ...handler, execute };

@@ -6,7 +6,7 @@ import {
 } from '../dead-letter/dead-lettering.js';
 import { buildRedelivery } from '../retry/redelivery.js';
 import { messageOf, remoteCodes, type ErrorEnvelope } from '../runtime/errors.js';
-import { isLost, type DeliveryContext, type SubscriptionScope } from './delivery-context.js';
+import type { DeliveryContext, SubscriptionScope } from './delivery-context.js';
 import { handled, type Outcome, type RedeliverOutcome } from './outcome.js';
 import type { Delivery, RepublishedMessage } from '../port/delivery.js';
 import { sleep } from '../runtime/clock.js';
@@ -26,7 +26,7 @@ const requeueDelayMs = 1_000;
 
 /** The same as `settle`; a message that was handled by its only handler takes no detour. */
 export function settleOne(context: DeliveryContext, outcome: Outcome): Settled | Promise<Settled> {
-  if (outcome !== handled || context.replyWriter !== undefined || isLost(context))
+  if (outcome !== handled || context.replyWriter !== undefined || context.delivery.isLost)
     return settle(context, [outcome]);
   context.scope.counters.add('handled');
   return acknowledge(context.delivery, context.scope);
@@ -36,7 +36,8 @@ export function settleOne(context: DeliveryContext, outcome: Outcome): Settled |
  * Settles a message as the outcomes of its handlers say: of one for a request, of one or more for an event.
  */
 export async function settle(context: DeliveryContext, outcomes: readonly Outcome[]): Promise<Settled> {
-  if (isLost(context) || outcomes.every(({ kind }) => kind === 'interrupted')) return abandon(context);
+  if (context.delivery.isLost || outcomes.every(({ kind }) => kind === 'interrupted'))
+    return abandon(context);
   if (outcomes.some(({ kind }) => kind === 'deferred')) return settleDeferred(context, outcomes);
   if (outcomes.some(({ kind }) => kind === 'requeue')) {
     // The attempt after the redelivery replies.

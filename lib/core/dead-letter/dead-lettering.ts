@@ -1,12 +1,19 @@
-import type { DeliveryContext } from '../consume/delivery-context.js';
+import { hostname } from 'node:os';
+import type { DeliveryContext, SubscriptionScope } from '../consume/delivery-context.js';
 import type { FailedOutcome } from '../consume/outcome.js';
-import type { SubscriptionScope } from '../consume/delivery-context.js';
-import { quoted } from '../message/text.js';
+import {
+  copyHeaders,
+  headerNames,
+  headerSetter,
+  timeText,
+  writeDeadLetterOrigin,
+} from '../message/headers.js';
+import { cutToBytes, quoted } from '../message/text.js';
+import type { InboundMessage } from '../port/message.js';
 import type { Delivery, RepublishedMessage } from '../port/delivery.js';
-import { messageOf, remoteCodes } from '../runtime/errors.js';
+import { messageOf, remoteCodes, stackOf } from '../runtime/errors.js';
 import { libraryFailure, type Failure } from '../runtime/failure.js';
-import { buildDeadLetter, type DeadLetterCause } from './dead-letter-message.js';
-import { deadLetterTarget, type DeadLetterNotice, type DisclosurePolicy } from './dead-letter-options.js';
+import type { DeadLetterNotice, DeadLetterPolicy, DisclosurePolicy } from './dead-letter-options.js';
 
 /** A dead letter to publish, and the notification that follows its confirmation. */
 export interface PreparedDeadLetter {
@@ -86,7 +93,7 @@ export function deadLetterFailed(
 ): PreparedDeadLetter {
   const { handler, number, firstFailedAt, pattern } = attempt;
   const policy = handler.deadLetter;
-  const target = deadLetterTarget(policy, scope.capabilities);
+  const target = policy?.[scope.deadLetterKind];
   const cause = { failure, handlerId: handler.id, attempt: number, firstFailedAt, failedAt, policy, target };
   return prepareDeadLetter(delivery, cause, { pattern, scope });
 }
@@ -128,4 +135,65 @@ function notify(
     () => onDeadLetter(notice),
     (thrown) => logger.error(`${subscription}: onDeadLetter${ofHandler} failed: ${messageOf(thrown)}`),
   );
+}
+
+/**
+ * Limits of the error's texts: a dead letter's headers must fit into one frame of 128 KiB, together with
+ * the message's own.
+ */
+const maxNameBytes = 256;
+const maxMessageBytes = 1_024;
+const maxStackBytes = 4_096;
+
+export interface DeadLetterCause {
+  readonly failure: Failure;
+  /** Id of the failed handler; undefined if there was none. */
+  readonly handlerId: string | undefined;
+  /** Number of the last attempt. */
+  readonly attempt: number;
+  readonly firstFailedAt: number | undefined;
+  /** Milliseconds since the Unix epoch. */
+  readonly failedAt: number;
+  readonly subscription: string;
+  /** What may be disclosed about the error; undefined: everything. */
+  readonly policy?: Pick<DeadLetterPolicy, 'includeStack' | 'redact'> | undefined;
+  /** The handler's own dead letter queue or topic; undefined: the default of the source. */
+  readonly target?: string | undefined;
+}
+
+const host = hostname();
+
+/**
+ * Builds the dead letter: the message with its own headers, overwritten by those that describe the failure.
+ */
+export function buildDeadLetter(message: InboundMessage, cause: DeadLetterCause): RepublishedMessage {
+  const headers = copyHeaders(message.headers);
+  const set = headerSetter(headers);
+  writeDeadLetterOrigin(headers, message);
+  const { reason, envelope, error } = cause.failure;
+  set(headerNames.deathReason, reason);
+  set(headerNames.failedAt, timeText(cause.failedAt));
+  set(headerNames.firstFailedAt, timeText(cause.firstFailedAt ?? cause.failedAt));
+  set(headerNames.attempt, String(cause.attempt));
+  set(headerNames.handler, cause.handlerId);
+  set(headerNames.errorName, cutToBytes(envelope.name, maxNameBytes));
+  const stack = cause.policy?.includeStack === false ? undefined : stackOf(error);
+  const disclose = (text: string, maxBytes: number): string => cutToBytes(redacted(text, cause), maxBytes);
+  set(headerNames.errorMessage, disclose(envelope.message, maxMessageBytes));
+  set(headerNames.errorStack, stack === undefined ? undefined : disclose(stack, maxStackBytes));
+  set(headerNames.consumer, `${host}/${process.pid}/${cause.subscription}`);
+  return cause.target === undefined
+    ? { to: 'dead-letter', headers }
+    : { to: 'dead-letter', headers, target: cause.target };
+}
+
+/** If `redact` fails, the text is not stored at all. */
+function redacted(text: string, { policy }: DeadLetterCause): string {
+  if (policy?.redact === undefined) return text;
+  try {
+    const redactedText: unknown = policy.redact(text);
+    return typeof redactedText === 'string' ? redactedText : '(redacted)';
+  } catch {
+    return '(redacted)';
+  }
 }

@@ -4,8 +4,7 @@ import type { Delivery, SourceSession } from '../port/delivery.js';
 import type { DeliverySink, Subscription } from '../port/driver.js';
 import type { RetryTimers } from '../retry/retry-timers.js';
 import type { ProcessingSlot } from '../consume/delivery-context.js';
-import { DeliverySlot, StartedDeliveries, type SlotHost } from './delivery-slot.js';
-import { InFlight, inFlightLimits } from './in-flight.js';
+import { DeliverySlot, InFlight, inFlightLimits, StartedDeliveries, type SlotHost } from './in-flight.js';
 import { KeyedQueue, type ConcurrencyLimit, type QueueEntry } from './keyed-queue.js';
 
 /** Messages that may wait between attempts, for each concurrency slot. */

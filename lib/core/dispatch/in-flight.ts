@@ -1,3 +1,8 @@
+import type { Delivery } from '../port/delivery.js';
+import type { RetryTimers } from '../retry/retry-timers.js';
+import type { ProcessingSlot } from '../consume/delivery-context.js';
+import type { KeyedQueue, QueueEntry } from './keyed-queue.js';
+
 /**
  * When a source is paused and resumed. The thresholds differ, so that the source does not alternate with
  * each message.
@@ -84,5 +89,126 @@ export class InFlight {
 
   get #active(): number {
     return this.#messages - this.#suspended;
+  }
+}
+
+/** What the slots of one dispatcher share. */
+export interface SlotHost {
+  readonly queue: KeyedQueue<Delivery>;
+  readonly timers: RetryTimers;
+  /** Called with 1 when a delivery starts to wait without a slot, and with -1 when that ends. */
+  onSuspended(change: 1 | -1): void;
+  /** Called with 1 when a delivery has left its slot and key, and with -1 when it has them again or ends. */
+  onDeferred(change: 1 | -1): void;
+}
+
+/** The concurrency slot of one delivery that has started. All its handlers share it. */
+export class DeliverySlot implements ProcessingSlot {
+  readonly entry: QueueEntry<Delivery>;
+  /** Neighbours in `StartedDeliveries`. */
+  previous: DeliverySlot | undefined;
+  next: DeliverySlot | undefined;
+  readonly #host: SlotHost;
+  #state: 'held' | 'suspended' | 'left' = 'held';
+  #running = 1;
+  #waiting = 0;
+  #readmission: Promise<boolean> | undefined;
+
+  constructor(entry: QueueEntry<Delivery>, host: SlotHost) {
+    this.entry = entry;
+    this.#host = host;
+  }
+
+  get delivery(): Delivery {
+    return this.entry.item;
+  }
+
+  handlersStarted(count: number): void {
+    this.#running = count;
+  }
+
+  handlerEnded(): void {
+    this.#running--;
+    this.#suspendIfAllWait();
+  }
+
+  async wait(delayMs: number, until?: Promise<void>): Promise<boolean> {
+    this.#running--;
+    this.#waiting++;
+    this.#suspendIfAllWait();
+    const hasElapsed = await this.#host.timers.wait(delayMs, this.delivery, until);
+    this.#running++;
+    this.#waiting--;
+    if (!hasElapsed || this.#state === 'held') return hasElapsed;
+    this.#readmission ??= this.#readmit();
+    return this.#readmission;
+  }
+
+  leave(): void {
+    this.#host.queue.leave(this.entry);
+    this.#move('left');
+  }
+
+  /** Called when the delivery is settled. */
+  end(): void {
+    this.#move('held');
+  }
+
+  #suspendIfAllWait(): void {
+    if (this.#state !== 'held' || this.#running > 0 || this.#waiting === 0) return;
+    this.#host.queue.suspend(this.entry);
+    this.#move('suspended');
+  }
+
+  async #readmit(): Promise<boolean> {
+    const hasSlot = await this.#host.queue.readmit(this.entry);
+    this.#readmission = undefined;
+    if (hasSlot) this.#move('held');
+    return hasSlot;
+  }
+
+  #move(state: 'held' | 'suspended' | 'left'): void {
+    if (this.#state === 'suspended') this.#host.onSuspended(-1);
+    if (this.#state === 'left') this.#host.onDeferred(-1);
+    this.#state = state;
+    if (state === 'suspended') this.#host.onSuspended(1);
+    if (state === 'left') this.#host.onDeferred(1);
+  }
+}
+
+/**
+ * The deliveries that have started and are not settled, in a list that runs through their slots. A `Set` that
+ * lives long and changes with each message makes V8 move the messages into the old generation: its
+ * replaced hash tables keep each other, and what they held, alive until a full garbage collection.
+ */
+export class StartedDeliveries {
+  #first: DeliverySlot | undefined;
+  #last: DeliverySlot | undefined;
+
+  get isEmpty(): boolean {
+    return this.#first === undefined;
+  }
+
+  add(slot: DeliverySlot): void {
+    slot.previous = this.#last;
+    if (this.#last === undefined) this.#first = slot;
+    else this.#last.next = slot;
+    this.#last = slot;
+  }
+
+  remove(slot: DeliverySlot): void {
+    const { previous, next } = slot;
+    if (previous === undefined) this.#first = next;
+    else previous.next = next;
+    if (next === undefined) this.#last = previous;
+    else next.previous = previous;
+    // A reference from an ended delivery would keep its former neighbours alive with it.
+    slot.previous = undefined;
+    slot.next = undefined;
+  }
+
+  /** In the order in which they have started. `visit` must not end deliveries. */
+  forEach(visit: (delivery: Delivery) => void): void {
+    for (let slot = this.#first; slot !== undefined; slot = slot.next) visit(slot.delivery);
   }
 }

@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
 import type { Attempt, Execute } from '../consume/attempt.js';
-import { isLost } from '../consume/delivery-context.js';
 import { handled, interrupted, type HandledOutcome, type Outcome } from '../consume/outcome.js';
 import type { SubscriptionScope } from '../consume/delivery-context.js';
 import { quoted } from '../message/text.js';
@@ -155,7 +154,7 @@ function executeLeased(
   };
   return executeOnce(settings, () => {
     // The delivery may have been aborted while `begin` was awaited.
-    if (isLost(attempt.context)) return { value: interrupted(attempt), isIncomplete: true };
+    if (attempt.delivery.isLost) return { value: interrupted(attempt), isIncomplete: true };
     return andThen(next(attempt), (outcome) => {
       const reply = attempt.context.replyWriter?.bufferedReply;
       return { value: outcome, reply, isIncomplete: !isCompleted(outcome, attempt) };

@@ -130,3 +130,62 @@ export const latestTimeMs = 8.64e15;
 export function timeText(epochMs: number): string | undefined {
   return Math.abs(epochMs) <= latestTimeMs ? new Date(epochMs).toISOString() : undefined;
 }
+
+/** Where a message was consumed from. Replays and operators find the source by it. */
+export interface Origin {
+  /** Name of the queue or topic. */
+  readonly source: string;
+  readonly exchange?: string;
+  readonly routingKey?: string;
+  readonly partition?: number;
+  readonly offset?: string;
+}
+
+/** A message whose origin headers are written; only the source is always known. */
+interface OriginatedMessage {
+  readonly origin: { readonly [Name in keyof Origin]: Origin[Name] | undefined } & Pick<Origin, 'source'>;
+  /** Milliseconds since the Unix epoch. */
+  readonly timestamp: number | undefined;
+}
+
+/** Returns a function that overwrites a header, or deletes it if the text is undefined. */
+export function headerSetter(
+  headers: Record<string, HeaderValue>,
+): (name: string, text: string | undefined) => void {
+  return (name, text) => {
+    if (text === undefined) delete headers[name];
+    else headers[name] = text;
+  };
+}
+
+/**
+ * Written when a message is first republished and never changed, because a replay goes to the first source.
+ */
+export function writeOrigin(
+  headers: Record<string, HeaderValue>,
+  { origin, timestamp }: OriginatedMessage,
+): void {
+  if (headers[headerNames.origin] !== undefined) return;
+  const set = headerSetter(headers);
+  set(headerNames.origin, origin.source);
+  set(headerNames.originExchange, origin.exchange);
+  set(headerNames.originRoutingKey, origin.routingKey);
+  set(headerNames.originPartition, origin.partition?.toString());
+  set(headerNames.originOffset, origin.offset);
+  set(headerNames.originTimestamp, timestamp === undefined ? undefined : timeText(timestamp));
+}
+
+/**
+ * Like `writeOrigin`, for a dead letter. An origin header that names another source than the one that was
+ * consumed is replaced: the message was moved, or the header is forged, and the dead letter would be listed
+ * under neither source. The origin is kept if the consumed source is itself a dead letter queue or topic.
+ */
+export function writeDeadLetterOrigin(
+  headers: Record<string, HeaderValue>,
+  message: OriginatedMessage,
+): void {
+  const { source } = message.origin;
+  if (readText(headers, headerNames.origin) !== source && !source.endsWith('.dlq'))
+    delete headers[headerNames.origin];
+  writeOrigin(headers, message);
+}

@@ -160,6 +160,11 @@ export class Delivery {
     return this.#aborted;
   }
 
+  /** True if the broker redelivers the message, so that its outcome here is ignored. */
+  get isLost(): boolean {
+    return this.#aborted && !this.#isAcked;
+  }
+
   /** Aborts together with the delivery. Created on first use, because most handlers do not read it. */
   get signal(): AbortSignal {
     this.#abort ??= new AbortController();

@@ -1,14 +1,4 @@
-import type { MessageHeaders } from '../message/headers.js';
-
-/** Where a message was consumed from. Replays and operators find the source by it. */
-export interface Origin {
-  /** Name of the queue or topic. */
-  readonly source: string;
-  readonly exchange?: string;
-  readonly routingKey?: string;
-  readonly partition?: number;
-  readonly offset?: string;
-}
+import type { MessageHeaders, Origin } from '../message/headers.js';
 
 /** A message as a driver delivers it: undecoded, with the properties that the broker reports. */
 export interface InboundMessage {

@@ -23,8 +23,8 @@ export interface CorrelationTracking {
 const storage = new AsyncLocalStorage<CorrelationContext>();
 
 /**
- * Calls `work` in the correlation context. Messages that `work` sends, also after its awaits and in the streams
- * that it subscribes to, then carry the context's ids.
+ * Calls `work` in the correlation context. Messages that `work` sends, also after its awaits and in the
+ * streams that it subscribes to, then carry the context's ids.
  */
 export function runInCorrelation<Args extends readonly unknown[], Result>(
   { correlationId, messageId }: CorrelationContext,

@@ -1,7 +1,13 @@
 import type { Redelivery } from '../port/delivery.js';
-import { copyHeaders, deadLetterHeaders, headerNames, timeText } from '../message/headers.js';
+import {
+  copyHeaders,
+  deadLetterHeaders,
+  headerNames,
+  headerSetter,
+  timeText,
+  writeOrigin,
+} from '../message/headers.js';
 import type { InboundMessage } from '../port/message.js';
-import { headerSetter, writeOrigin } from '../message/origin.js';
 
 export interface NextAttempt {
   /** The only handler that processes the redelivery. */

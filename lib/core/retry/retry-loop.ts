@@ -1,5 +1,4 @@
 import type { Attempt, Execute } from '../consume/attempt.js';
-import { isLost } from '../consume/delivery-context.js';
 import { interrupted, type FailedOutcome, type Outcome } from '../consume/outcome.js';
 import { quoted } from '../message/text.js';
 import { messageOf } from '../runtime/errors.js';
@@ -27,7 +26,7 @@ export function withRetries(
 
 async function retry(attempt: Attempt, failed: FailedOutcome, execute: Execute): Promise<Outcome> {
   const { handler, context } = attempt;
-  if (isLost(context)) return interrupted(attempt);
+  if (context.delivery.isLost) return interrupted(attempt);
   if (handler.retry === undefined) return failed;
   const step = chooseStep(attempt, failed, handler.retry);
   if (step.kind === 'exhausted') return failed;

@@ -1,5 +1,5 @@
 import type { MaxHoldTime } from '../port/driver.js';
-import { matchesError, type RetryPolicy } from './retry-options.js';
+import type { ErrorMatcher, RetryPolicy } from './retry-options.js';
 
 /** A failed attempt. Times in milliseconds since the Unix epoch. */
 export interface FailedAttempt {
@@ -109,4 +109,47 @@ function isTooLate(
   delayMs: number,
 ): boolean {
   return maxElapsedMs !== undefined && Math.max(0, now - firstFailedAt) + delayMs > maxElapsedMs;
+}
+
+/** Deepest `cause` chain that is searched: a getter could make it endless. */
+const maxDepth = 100;
+
+/** Whether any matcher matches the error or one of its causes. Never throws, whatever was thrown. */
+function matchesError(error: unknown, matchers: readonly ErrorMatcher[]): boolean {
+  const seen = new Set<unknown>();
+  let cause = error;
+  while (!seen.has(cause) && seen.size < maxDepth) {
+    if (matchers.some((matcher) => matchesOne(cause, matcher))) return true;
+    seen.add(cause);
+    cause = causeOf(cause);
+    if (cause === undefined || cause === null) return false;
+  }
+  return false;
+}
+
+function matchesOne(error: unknown, matcher: ErrorMatcher): boolean {
+  try {
+    if (isClass(matcher)) return error instanceof matcher;
+    return (matcher as (error: unknown) => unknown)(error) === true;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * An error class must not be called like a predicate: a class would throw, and an old constructor function
+ * would run.
+ */
+function isClass(matcher: ErrorMatcher): boolean {
+  const { prototype } = matcher as { prototype?: unknown };
+  if (prototype === Error.prototype || prototype instanceof Error) return true;
+  return /^class\b/.test(Function.prototype.toString.call(matcher));
+}
+
+function causeOf(error: unknown): unknown {
+  try {
+    return typeof error === 'object' && error !== null ? (error as { cause?: unknown }).cause : undefined;
+  } catch {
+    return undefined;
+  }
 }

@@ -5,8 +5,9 @@ import {
   readText,
   type MessageHeaders,
   type HeaderValue,
+  type Origin,
 } from '../../core/message/headers.js';
-import type { InboundMessage, Origin, OutboundMessage } from '../../core/port/message.js';
+import type { InboundMessage, OutboundMessage } from '../../core/port/message.js';
 
 // Maps messages to the records of a partitioned log and back, on Kafka and in the memory log broker.
 

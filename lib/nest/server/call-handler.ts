@@ -2,6 +2,7 @@ import { isObservable, Subscriber, type Observable } from 'rxjs';
 import type { MessageHandler } from '@nestjs/microservices';
 import { runInCorrelation, type CorrelationTracking } from '../../core/publish/correlation-context.js';
 import type { Failure } from '../../core/runtime/failure.js';
+import type { Handler } from '../../core/consume/handler.js';
 import type { HandlerAttempt } from '../../core/consume/handler-attempt.js';
 import { originalErrorOf, type StorkContext } from '../context/stork.context.js';
 import { describeFailure, unmaskError } from './error-mapping.js';
@@ -15,6 +16,12 @@ export type ProcessingHooks = (
   body: (runEndHook: () => void) => Promise<void>,
 ) => void | Promise<void>;
 
+/** The hooks of the application, which may be set later than its handlers are bound. */
+export interface HookSettings {
+  /** Undefined if the application has set none. */
+  around: ProcessingHooks | undefined;
+}
+
 /** A handler as Nest bound it. */
 export interface BoundHandler {
   readonly transport: string;
@@ -22,14 +29,17 @@ export interface BoundHandler {
   /** Class of the context, e.g. `RabbitMqContext`. */
   readonly context: typeof StorkContext;
   readonly correlation: CorrelationTracking;
-  /** Undefined if the application has set no hook. */
-  readonly withHooks: ProcessingHooks | undefined;
+  readonly hooks: HookSettings;
 }
 
-/** Calls a handler once, with a new context. Resolves when the handler has completed; never rejects. */
-export function callHandler(bound: BoundHandler, attempt: HandlerAttempt): Promise<Failure | undefined> {
+/** Returns the function that calls the handler once, with a new context, and waits until it has completed. */
+export function toRun(bound: BoundHandler): Handler['run'] {
+  return (attempt) => callHandler(bound, attempt);
+}
+
+function callHandler(bound: BoundHandler, attempt: HandlerAttempt): Promise<Failure | undefined> {
   const context = new bound.context(bound.transport, attempt);
-  const { withHooks } = bound;
+  const withHooks = bound.hooks.around;
   // Most applications set no hooks, and the hooked path costs two more promises a message.
   if (withHooks === undefined) return callInCorrelation(bound, context, attempt);
   return new Promise((resolve) => {

@@ -14,7 +14,7 @@ import {
   type BoundMethod,
   type HandlerDefaults,
 } from './handler-binder.js';
-import { recordOriginalErrors } from './error-recorder.js';
+import { recordOriginalErrors } from './error-mapping.js';
 import { HandlerExplorer, type NestBinding } from './handler-explorer.js';
 import {
   validateLayers,
@@ -22,7 +22,7 @@ import {
   validOptions,
   type BoundPolicyOptions,
 } from '../decorators/policy-metadata.js';
-import { callHandler, type ProcessingHooks } from './call-handler.js';
+import { toRun, type HookSettings, type ProcessingHooks } from './call-handler.js';
 import { TransportRegistry } from '../bootstrap/transport-registry.js';
 
 /**
@@ -46,7 +46,7 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   readonly #config: ApplicationConfig;
   readonly #modules: ModulesContainer;
   readonly #bindings: NestBinding[] = [];
-  #hasHooks = false;
+  readonly #hooks: HookSettings = { around: undefined };
   #isConnected = false;
   #isConnectedTwice = false;
   #startupWarning: CancelTimer | undefined;
@@ -199,18 +199,20 @@ export class StorkServer extends Server implements CustomTransportStrategy {
       newContext: (attempt) => new context(transport, attempt),
     };
     const { correlation } = this.#registry;
-    const plain = { transport, handler, context, correlation, withHooks: undefined };
-    const hooked = { ...plain, withHooks: this.#withHooks };
-    return toHandler(bound, defaults, (attempt) => callHandler(this.#hasHooks ? hooked : plain, attempt));
+    return toHandler(
+      bound,
+      defaults,
+      toRun({ transport, handler, context, correlation, hooks: this.#hooks }),
+    );
   }
 
   override setOnProcessingStartHook(hook: Parameters<Server['setOnProcessingStartHook']>[0]): void {
-    this.#hasHooks = true;
+    this.#hooks.around = this.#withHooks;
     super.setOnProcessingStartHook(hook);
   }
 
   override setOnProcessingEndHook(hook: Parameters<Server['setOnProcessingEndHook']>[0]): void {
-    this.#hasHooks = true;
+    this.#hooks.around = this.#withHooks;
     super.setOnProcessingEndHook(hook);
   }
 

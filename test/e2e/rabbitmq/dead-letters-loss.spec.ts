@@ -5,7 +5,7 @@ import type {
   StoredDeadLetter,
   DeadLetterAction,
 } from '../../../lib/core/port/dead-letter-store.js';
-import { replayHeaders } from '../../../lib/core/dead-letter/dead-letter-message.js';
+import { replayHeaders } from '../../../lib/core/dead-letter/admin/dead-letter-operations.js';
 import { eventually, Gate } from '../../contract/app.js';
 import { startProxy, type TcpProxy } from '../../support/tcp-proxy.js';
 import {

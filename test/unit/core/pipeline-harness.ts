@@ -10,7 +10,7 @@ import { RetryTimers } from '../../../lib/core/retry/retry-timers.js';
 import { patternFromString } from '../../../lib/core/message/pattern.js';
 import { StoreHealthLog } from '../../../lib/core/idempotency/store-health-log.js';
 import { composePolicies } from '../../../lib/core/consume/policies.js';
-import { processDelivery, type PipelineScope } from '../../../lib/core/consume/pipeline.js';
+import { newPipeline, type PipelineScope } from '../../../lib/core/consume/pipeline.js';
 import type { ProcessingSlot, SubscriptionScope } from '../../../lib/core/consume/delivery-context.js';
 import {
   resolveDeadLetter,
@@ -103,7 +103,8 @@ export function newBench(
     storeHealth: new StoreHealthLog('orders', logger),
     random: () => 0.5,
     hooks: new UserHooks(clock),
-    capabilities: { requeue: 'broker', destinations: new Set(['queue']) },
+    capabilities: { requeue: 'broker' },
+    deadLetterKind: 'queue',
     deadLetter: resolveDeadLetter(),
     onRepublishBlocked: (why) => void blocked.push(why),
     ...fields,
@@ -133,7 +134,7 @@ export function freeSlot(delivery: Delivery, { retryTimers }: SubscriptionScope)
 
 /** Processes a delivery without a dispatcher. */
 export function processAlone(delivery: Delivery, scope: PipelineScope): Promise<void> {
-  return processDelivery(delivery, freeSlot(delivery, scope), scope);
+  return newPipeline(scope)(delivery, freeSlot(delivery, scope));
 }
 
 /** Message of the error with which `RecordingSource.republish` rejects. */

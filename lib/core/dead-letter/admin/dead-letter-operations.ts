@@ -15,7 +15,15 @@ import {
   type DeadLetterReport,
   type DeadLetterStats,
 } from './dead-letter-report.js';
-import { replayHeaders } from '../dead-letter-message.js';
+import {
+  copyHeaders,
+  deadLetterHeaders,
+  headerNames,
+  headerSetter,
+  readCount,
+  writeOrigin,
+  type MessageHeaders,
+} from '../../message/headers.js';
 
 export type {
   DeadLetterProgress,
@@ -209,4 +217,26 @@ class RateLimiter {
     this.#nextAt = Math.max(now, this.#nextAt) + this.#periodMs;
     if (waitMs > 0) await sleep(this.#clock, waitMs, signal);
   }
+}
+
+/**
+ * Headers about earlier attempts, which a replay removes: the attempts of a replayed message start at 1
+ * again. The handler header stays, so that the replay reaches only the handler that failed.
+ */
+const attemptHeaders = [
+  headerNames.attempt,
+  headerNames.firstFailedAt,
+  headerNames.dueAt,
+  headerNames.deadline,
+];
+
+/** Headers of a replayed message: with an incremented replay count and the original source. */
+export function replayHeaders({ message, brokerCause }: StoredDeadLetter): MessageHeaders {
+  const headers = copyHeaders(message.headers);
+  const set = headerSetter(headers);
+  // If the broker dead-lettered the message, no consumer has written the origin headers.
+  if (brokerCause !== undefined) writeOrigin(headers, { origin: brokerCause, timestamp: message.timestamp });
+  for (const name of [...attemptHeaders, ...deadLetterHeaders]) set(name, undefined);
+  set(headerNames.replayCount, String((readCount(headers, headerNames.replayCount) ?? 0) + 1));
+  return headers;
 }

@@ -394,7 +394,7 @@ describe('a request', () => {
 
   it('whose reply is unconfirmed is processed again where the source cannot take it back', async () => {
     const { driver, clock, counters, scope } = newBench([messageHandler(1)], {
-      capabilities: { requeue: 'in-process', destinations: new Set() },
+      capabilities: { requeue: 'in-process' },
     });
     driver.target = replyToInbox;
     driver.confirm = () => Promise.reject(new Error('channel closed'));

@@ -11,7 +11,7 @@ import { newDelivery, newGate, noteWhenDone, settle } from '../harness.js';
 import { newBench, freeSlot } from '../pipeline-harness.js';
 
 function newSettlement(requeue: Capabilities['requeue'] = 'broker') {
-  return { ...newDelivery(), ...newBench([], { capabilities: { requeue, destinations: new Set() } }) };
+  return { ...newDelivery(), ...newBench([], { capabilities: { requeue } }) };
 }
 
 const deadLetter: RepublishedMessage = { to: 'dead-letter', headers: {} };

@@ -1,10 +1,7 @@
 import { hostname } from 'node:os';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import {
-  buildDeadLetter,
-  type DeadLetterCause,
-} from '../../../../lib/core/dead-letter/dead-letter-message.js';
+import { buildDeadLetter, type DeadLetterCause } from '../../../../lib/core/dead-letter/dead-lettering.js';
 import type { FailureReason } from '../../../../lib/core/runtime/failure.js';
 import { headerNames, type MessageHeaders } from '../../../../lib/core/message/headers.js';
 import { newMessage } from '../harness.js';

@@ -194,7 +194,7 @@ describe('a message in progress elsewhere', () => {
   ])(
     'waits in process where the source cannot requeue it; with a lease of %i ms for %i ms at a time',
     async (leaseMs, waitMs) => {
-      const capabilities = { requeue: 'in-process', destinations: new Set([]) } as const;
+      const capabilities = { requeue: 'in-process' } as const;
       const { scope, inner, calls, clock, counters, handler } = newIdempotent({
         leaseMs,
         scope: { capabilities },
@@ -219,7 +219,7 @@ describe('a message in progress elsewhere', () => {
   );
 
   it('is requeued when the application stops', async () => {
-    const capabilities = { requeue: 'in-process', destinations: new Set([]) } as const;
+    const capabilities = { requeue: 'in-process' } as const;
     const { scope, inner, clock } = newIdempotent({ scope: { capabilities } });
     await inner.begin('orders:Orders.paid:m-1', 'another', 60_000);
     const test = deliveryOf();
@@ -234,7 +234,7 @@ describe('a message in progress elsewhere', () => {
   it('fails a request whose caller would time out during the wait', async () => {
     const { scope, driver, inner, clock, handler } = newIdempotent({
       kind: 'message',
-      scope: { capabilities: { requeue: 'in-process', destinations: new Set([]) } },
+      scope: { capabilities: { requeue: 'in-process' } },
     });
     await inner.begin('orders:Orders.paid:r-1', 'another', 60_000);
     driver.target = replyToInbox;

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { findUnsafeJson } from '../../../../lib/core/message/json-guard.js';
+import { findUnsafeJson } from '../../../../lib/core/message/codec.js';
 
 function find(text: string): string | undefined {
   return findUnsafeJson(Buffer.from(text), text);

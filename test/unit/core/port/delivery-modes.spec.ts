@@ -140,7 +140,7 @@ function keeping(ids: readonly string[], requeue: 'broker' | 'in-process' = 'bro
         return undefined;
       }),
   );
-  return { runs, ...newBench(handlers, { capabilities: { requeue: requeue, destinations: new Set() } }) };
+  return { runs, ...newBench(handlers, { capabilities: { requeue: requeue } }) };
 }
 
 /** Processes a message until its handlers have returned and decide later. */
@@ -355,7 +355,7 @@ describe('a decision outside manual', () => {
       return undefined;
     });
     const { scope, clock, counters } = newBench([handler], {
-      capabilities: { requeue: 'in-process', destinations: new Set() },
+      capabilities: { requeue: 'in-process' },
       deliveryLimit: 2,
     });
     const test = deliveryIn('at-least-once');
