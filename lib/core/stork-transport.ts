@@ -53,9 +53,6 @@ export interface StorkTransportFields {
   readonly counters: Counters;
 }
 
-/** How long a shutdown waits for the subscription to leave its source. */
-const leaveTimeoutMs = 5_000;
-
 /** One named transport of an application, from start to close: its driver, its handlers and its client. */
 export class StorkTransport {
   readonly name: string;
@@ -215,22 +212,32 @@ export class StorkTransport {
     });
     this.#isDraining = true;
     await drained;
-    this.#leaving ??= settlesWithin(this.#clock, this.#leave(), leaveTimeoutMs);
-    await this.#leaving;
   }
 
-  async #leave(): Promise<void> {
-    await this.#hooks.settled();
+  /**
+   * Leaves the source after `drain`, and waits for the user's hooks that are still running, within `limitMs`.
+   * A second call can only shorten the wait of the first. Never rejects.
+   */
+  async leave(limitMs: number): Promise<void> {
+    this.#leaving ??= settlesWithin(
+      this.#clock,
+      Promise.all([this.#hooks.settled(), this.#closeSubscription(limitMs)]),
+      limitMs,
+    );
+    await settlesWithin(this.#clock, this.#leaving, limitMs);
+  }
+
+  async #closeSubscription(limitMs: number): Promise<void> {
     // A subscription that is still being opened has to be closed too, or this member keeps its partitions.
     const subscription = await this.#subscribing?.catch(() => undefined);
-    await subscription?.close().catch((error: unknown) => this.#logger.warn(messageOf(error)));
+    await subscription?.close(limitMs).catch((error: unknown) => this.#logger.warn(messageOf(error)));
   }
 
-  /** Rejects pending requests and closes the connections. Idempotent. */
+  /** Rejects pending requests and closes the connections, within `limitMs`. Idempotent. */
   close(limitMs: number): Promise<void> {
     this.#closing ??= (async () => {
       this.#requestClient.close(this.#closedError());
-      await this.#driver.close(limitMs);
+      await settlesWithin(this.#clock, this.#driver.close(limitMs), limitMs);
     })();
     return this.#closing;
   }

@@ -352,7 +352,7 @@ export class KafkaDriver implements Driver {
     const deadLetterStores = [...this.#deadLetterStores].map((store) => store.close());
     await settlesWithin(
       clock,
-      Promise.all([this.#consumer?.close(), this.#inbox?.close(), ...deadLetterStores]),
+      Promise.all([this.#consumer?.close(limitMs / 2), this.#inbox?.close(), ...deadLetterStores]),
       limitMs / 2,
     );
     await this.#producer.close(remainingMs() / 2);

@@ -29,9 +29,11 @@ export interface StorkModuleOptions {
    */
   readonly codecs?: readonly MessageCodec[];
   /**
-   * How long a shutdown waits for running handlers before it aborts them, in milliseconds.
+   * How long a whole shutdown may take, in milliseconds, from `app.close()` or the signal until every
+   * connection is closed. Running handlers are aborted when a quarter of it is left, at most 5 seconds: the
+   * rest is for leaving queues and groups and for closing. Time in hooks of other providers counts.
    *
-   * @defaultValue 30 000
+   * @defaultValue 20 000
    */
   readonly drainTimeoutMs?: number;
   /**

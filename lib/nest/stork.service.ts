@@ -45,7 +45,8 @@ export class StorkService {
   /**
    * Stops consuming on every transport; it cannot be resumed. Running handlers get `timeoutMs` to finish;
    * then `ctx.signal` aborts and their messages are requeued. Sending still works. The application's
-   * shutdown drains by itself. Resolves when all handlers have ended or the time limit has passed.
+   * shutdown drains by itself; a call during it can only shorten it. Resolves when the handlers have ended or
+   * the time limit has passed, and the sources are left, which may take 5 seconds more.
    *
    * @param options `timeoutMs` in milliseconds, 0 to stop at once; defaults to the module's
    * `drainTimeoutMs`

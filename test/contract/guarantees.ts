@@ -334,11 +334,15 @@ export const guarantees: readonly Guarantee[] = [
     },
   },
   {
-    what: 'Shutdown: waits for running handlers, aborts the rest in time and requeues their messages',
+    what: 'Shutdown: waits for running handlers, aborts the rest in time and requeues their messages; ends within drainTimeoutMs',
     tests: {
       [loss]: [
         'waits at shutdown for running handlers and settles their messages',
         'aborts handlers that exceed the drain timeout and loses nothing',
+        'ends a shutdown within drainTimeoutMs although a handler never ends; its message comes again',
+      ],
+      'e2e/nest/shutdown.spec.ts': [
+        'of 20 s by default, also if everything hangs on every transport, by close() and by a signal',
       ],
       'e2e/nest/lifecycle.spec.ts': [
         'drains before the database of a %s module is closed (stork global: %s, imported first: %s)',

@@ -231,9 +231,9 @@ export interface Subscription {
   stop(): Promise<void>;
   /**
    * Called after `stop`. Flushes settlements and leaves the source, so that other consumers get what is
-   * unsettled. Idempotent.
+   * unsettled. Nothing waits for it longer than `limitMs`. Idempotent.
    */
-  close(): Promise<void>;
+  close(limitMs: number): Promise<void>;
 }
 
 export interface ReplyListener {

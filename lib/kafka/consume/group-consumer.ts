@@ -36,6 +36,8 @@ const startLimitMs = 30_000;
 const maxMissingPollMs = 5_000;
 /** A membership of this age counts as stable: its crash restarts the back-off. */
 const stableMs = 10_000;
+/** Share of the time limit of a close for the last commit; the rest is for LeaveGroup. */
+const commitShare = 2 / 3;
 
 /**
  * Consumes as a member of a group, and joins again after a crash and for topics that were created later.
@@ -99,15 +101,15 @@ export class GroupConsumer implements Subscription {
     if (this.#membership === undefined) this.#interrupt?.();
   }
 
-  close(): Promise<void> {
-    this.#closed ??= this.#close();
+  close(limitMs: number): Promise<void> {
+    this.#closed ??= this.#close(limitMs);
     return this.#closed;
   }
 
-  async #close(): Promise<void> {
+  async #close(limitMs: number): Promise<void> {
     await this.stop();
     this.#interrupt?.();
-    await this.#membership?.close();
+    await this.#membership?.close(limitMs * commitShare);
     await this.#running;
     this.state.move({ value: 'closed' });
   }

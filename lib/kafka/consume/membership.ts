@@ -58,10 +58,8 @@ export interface MembershipFields {
 
 /** Consecutive failed commits before a warning: a rebalance makes one or two of them fail. */
 const failuresBeforeWarning = 5;
-/** How long a rebalance waits for the last commit. */
+/** How long the last commit may take, except at a shutdown, which sets its own limit. */
 const rebalanceCommitLimitMs = 2_000;
-/** How long a shutdown waits for the last commit; the close as a whole has 5 s. */
-const shutdownCommitLimitMs = 3_500;
 const commitRetryMs = 100;
 /** How long LeaveGroup may take. After that the coordinator removes the member by its session timeout. */
 const leaveLimitMs = 5_000;
@@ -150,7 +148,7 @@ export class Membership {
   async leave(): Promise<void> {
     const { clock, sink, revokeTimeoutMs } = this.#fields;
     await settlesWithin(clock, sink.quiesce(), revokeTimeoutMs);
-    await this.close(rebalanceCommitLimitMs);
+    await this.close();
     sink.resume();
   }
 
@@ -159,7 +157,7 @@ export class Membership {
    *
    * @param limitMs how long the commit may take
    */
-  async close(limitMs = shutdownCommitLimitMs): Promise<void> {
+  async close(limitMs = rebalanceCommitLimitMs): Promise<void> {
     await settlesWithin(this.#fields.clock, this.#commitAll(), limitMs);
     this.#hasEnded = true;
     const left = this.#consumer.close();

@@ -12,9 +12,6 @@ import { HandlerExplorer } from '../server/handler-explorer.js';
 import { StorkServer } from '../server/stork.server.js';
 import { TransportRegistry } from './transport-registry.js';
 
-/** Time limit for connections and stores to flush and close at shutdown. */
-const closeTimeoutMs = 5_000;
-
 const globals = {
   useGlobalPipes: 'getGlobalPipes',
   useGlobalGuards: 'getGlobalGuards',
@@ -32,6 +29,8 @@ type GlobalsCount = Record<keyof typeof globals, number>;
  * - `onModuleDestroy`, before the hooks of all other modules, drains: no handler runs when databases are
  *   closed.
  * - `onApplicationShutdown` closes the connections: until then `onModuleDestroy` hooks may still send.
+ *
+ * Both steps of the shutdown share the deadline that the first one sets.
  */
 @Injectable()
 export class StorkLifecycle
@@ -74,12 +73,14 @@ export class StorkLifecycle
   }
 
   async onModuleDestroy(): Promise<void> {
-    await this.#server.drain(this.#registry.drainTimeoutMs);
+    await this.#server.close();
   }
 
   async onApplicationShutdown(): Promise<void> {
-    await Promise.all([...this.#registry.created()].map((transport) => transport.close(closeTimeoutMs)));
-    await this.#registry.closeStores(closeTimeoutMs);
+    const { shutdown } = this.#registry;
+    const closeLimitMs = shutdown.stepMs;
+    await Promise.all([...this.#registry.created()].map((transport) => transport.close(closeLimitMs)));
+    await this.#registry.closeStores(shutdown.lastStepMs);
   }
 
   /**

@@ -9,11 +9,13 @@ import { StorkTransport } from '../../core/stork-transport.js';
 import { StorkContext } from '../context/stork.context.js';
 import type { StorkModuleOptions } from '../stork-options.js';
 import { IdempotencyStores } from './idempotency-stores.js';
+import { ShutdownDeadline } from './shutdown-deadline.js';
 import type { BasePolicyOptions } from '../decorators/policy-metadata.js';
 import { STORK_CLOCK, STORK_DECLARED_TRANSPORTS, STORK_OPTIONS } from '../stork.constants.js';
 import { validateModuleOptions } from '../validation/validate-module.js';
 
-const defaultDrainTimeoutMs = 30_000;
+/** Below the 30 s of Kubernetes, which leaves 10 s to the hooks of other providers. */
+const defaultDrainTimeoutMs = 20_000;
 const defaultStartTimeoutMs = 60_000;
 const defaultMaxBodyBytes = 16 * 1024 * 1024;
 
@@ -24,6 +26,7 @@ const defaultMaxBodyBytes = 16 * 1024 * 1024;
 @Injectable()
 export class TransportRegistry {
   readonly drainTimeoutMs: number;
+  readonly shutdown: ShutdownDeadline;
   readonly correlation: CorrelationTracking = { isEnabled: false };
   readonly #options: StorkModuleOptions;
   readonly #startTimeoutMs: number;
@@ -47,6 +50,7 @@ export class TransportRegistry {
     this.#modules = modules;
     this.#stores = new IdempotencyStores(clock, this.#logger);
     this.drainTimeoutMs = options?.drainTimeoutMs ?? defaultDrainTimeoutMs;
+    this.shutdown = new ShutdownDeadline(clock, this.drainTimeoutMs);
     this.#startTimeoutMs = options?.startTimeoutMs ?? defaultStartTimeoutMs;
   }
 

@@ -5,6 +5,7 @@ import type { CancelTimer } from '../../core/runtime/clock.js';
 import { resolveDeadLetter } from '../../core/dead-letter/dead-letter-options.js';
 import { StorkConfigError, type ConfigProblem } from '../../core/runtime/errors.js';
 import type { Handler } from '../../core/consume/handler.js';
+import type { StorkTransport } from '../../core/stork-transport.js';
 import { mayObtainClient } from '../client/client-injection.js';
 import {
   validateMethods,
@@ -92,11 +93,13 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   }
 
   /**
-   * Drains; idempotent. In a worker Nest calls this before the shutdown hooks. `StorkLifecycle` closes the
-   * connections in `onApplicationShutdown`.
+   * Begins the shutdown and drains; idempotent. In a worker Nest calls this before the shutdown hooks.
+   * `StorkLifecycle` closes the connections in `onApplicationShutdown`.
    */
   override close(): Promise<void> {
-    return this.drain(this.#registry.drainTimeoutMs);
+    const { shutdown } = this.#registry;
+    shutdown.begin();
+    return this.drain(shutdown.handlersMs);
   }
 
   override on(): never {
@@ -121,11 +124,20 @@ export class StorkServer extends Server implements CustomTransportStrategy {
     await this.#consumeIfReady();
   }
 
-  /** Stops consuming on every transport. A second call can only shorten the time limit of the first. */
+  /**
+   * Stops consuming on every transport and leaves its source. A second call can only shorten the time
+   * limits of the first.
+   *
+   * @param limitMs how long handlers may run
+   */
   async drain(limitMs: number): Promise<void> {
     this.#isDraining = true;
     this.#startupWarning?.();
-    await Promise.allSettled([...this.#registry.created()].map((transport) => transport.drain(limitMs)));
+    const leave = async (transport: StorkTransport): Promise<void> => {
+      await transport.drain(limitMs);
+      await transport.leave(this.#registry.shutdown.stepMs);
+    };
+    await Promise.allSettled([...this.#registry.created()].map(leave));
   }
 
   async #start(): Promise<void> {

@@ -62,6 +62,7 @@ async function runShop(
     ...nestOptions,
   });
   app.useGlobalPipes(new ValidationPipe({ whitelist: true, transform: true }));
+  app.enableShutdownHooks();
   const before = restore(app.get(ShopService), results, lines);
   if (before > 0) report.remember(before);
   try {
@@ -101,6 +102,7 @@ function restore(shop: ShopService, results: ResultLog, lines: readonly OrderLin
 async function sendOnly(broker: Broker, lines: readonly OrderLine[], { pace }: TourOptions): Promise<void> {
   const app = await NestFactory.create(AppModule.register(broker.transports, new ResultLog()), nestOptions);
   connectStork(app);
+  app.enableShutdownHooks();
   try {
     await reaching(broker, app.startAllMicroservices());
     await publishAll(lines, app.get<StorkClient>(getClientToken('shop')), pace);

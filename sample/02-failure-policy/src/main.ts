@@ -26,6 +26,7 @@ async function runChapters({ transport }: Broker, log: EventLog): Promise<void> 
     logger: ['fatal'],
     abortOnError: false,
   });
+  app.enableShutdownHooks();
   try {
     await app.listen();
     await app.get(Report).run();

@@ -138,7 +138,7 @@ function atMostOnce(harness: DriverHarness): void {
     }
     const first = await startApp(harness, {
       controllers: [Hangs],
-      module: { drainTimeoutMs: 50 },
+      module: { drainTimeoutMs: 1_000 },
       transport: { concurrency: 3 },
     });
     for (let n = 0; n < 6; n++) await first.client.publish('once', n, { key: `k${n}` });

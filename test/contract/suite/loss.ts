@@ -204,6 +204,38 @@ export function lossContract(harness: DriverHarness): void {
     await left(1);
   });
 
+  it('ends a shutdown within drainTimeoutMs although a handler never ends; its message comes again', async () => {
+    const drainTimeoutMs = 1_000;
+    const attempts = new Seen<StorkContext>();
+    const newWorker = (work: () => Promise<void>) => {
+      @Controller()
+      class Worker {
+        @EventPattern<string>('work')
+        async work(@Ctx() context: StorkContext): Promise<void> {
+          attempts.add(context);
+          await work();
+        }
+      }
+      return Worker;
+    };
+    const hangs = newWorker(() => new Promise(() => {}));
+    const first = await startApp(harness, { controllers: [hangs], module: { drainTimeoutMs } });
+    await first.client.publish('work', 1, { messageId: 'm-1' });
+    await attempts.count(1);
+    const beganAt = performance.now();
+    await first.close();
+    // Timers of a busy machine are late.
+    expect(performance.now() - beganAt).toBeLessThan(drainTimeoutMs + 3_000);
+    const works = newWorker(async () => {});
+    const second = await startApp(harness, { controllers: [works], source: first.source });
+    const contexts = await attempts.count(2);
+    await second.settled();
+    expect(contexts.map(({ messageId, signal }) => [messageId, signal.aborted])).toEqual([
+      ['m-1', true],
+      ['m-1', false],
+    ]);
+  });
+
   it('refuses to send once closed, and rejects pending requests', async () => {
     @Controller()
     class Deaf {

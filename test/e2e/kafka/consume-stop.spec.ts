@@ -1,4 +1,5 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { startProxiedKafka } from '../../support/proxied-kafka.js';
 import {
   brokers,
   eventually,
@@ -62,7 +63,8 @@ describe.skipIf(brokers === undefined)('Kafka: stopping', () => {
     const first = await startKafkaApp({
       group,
       handlers: { [topic]: handle },
-      module: { drainTimeoutMs: 200 },
+      // Part of it is for the last commit.
+      module: { drainTimeoutMs: 4_000 },
     });
     await sendKeyed(topic, range(0, 500));
     await settled.count(495);
@@ -89,5 +91,37 @@ describe.skipIf(brokers === undefined)('Kafka: stopping', () => {
     await raw().send(topic, [1]);
     await startKafkaApp({ group, handlers });
     expect(await seen.count(1)).toEqual([1]);
+  });
+
+  it('ends within drainTimeoutMs while Kafka cannot be reached; the message comes again', async () => {
+    const own = await startProxiedKafka();
+    onTestFinished(() => own.close());
+    const [topic, group] = [`stop.${uniqueName()}`, uniqueName()];
+    const gate = new Gate();
+    onTestFinished(() => gate.open());
+    const seen = new Seen<number>();
+    const drainTimeoutMs = 2_000;
+    const options = { fromBeginning: true, partitions: 1 };
+    const first = await startKafkaApp({
+      group,
+      handlers: {
+        [topic]: async (body) => {
+          seen.add(body as number);
+          await gate.opened;
+        },
+      },
+      options: { ...options, brokers: own.proxied },
+      module: { drainTimeoutMs },
+    });
+    await first.client.publish(topic, 1);
+    await seen.count(1);
+    own.proxy.breakOff();
+    const beganAt = performance.now();
+    await first.close();
+    // Timers of a busy machine are late.
+    expect(performance.now() - beganAt).toBeLessThan(drainTimeoutMs + 3_000);
+    const handlers = { [topic]: (body: unknown) => seen.add(body as number) };
+    await startKafkaApp({ group, handlers, options: { ...options, brokers: own.server.brokers } });
+    expect(await seen.count(2)).toEqual([1, 1]);
   });
 });

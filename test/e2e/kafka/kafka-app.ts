@@ -59,7 +59,7 @@ export async function buildApp({
     imports: [
       StorkModule.forRoot({
         transports: { main: kafka(all) },
-        drainTimeoutMs: 1_000,
+        drainTimeoutMs: 4_000,
         retry: { maxRetries: 0 },
         ...module,
       }),

@@ -93,7 +93,7 @@ export async function buildKafkaApp({
     : Object.entries(handlers).map(([pattern, handle]) => handlerOf(pattern, handle as Handle));
   const testing = await Test.createTestingModule({
     imports: [
-      StorkModule.forRoot({ transports, drainTimeoutMs: 1_000, retry: { maxRetries: 0 }, ...module }),
+      StorkModule.forRoot({ transports, drainTimeoutMs: 4_000, retry: { maxRetries: 0 }, ...module }),
     ],
     controllers,
   }).compile();

@@ -46,7 +46,7 @@ export async function buildApp(given: RabbitAppOptions): Promise<RabbitApp> {
   const transports = { main: rabbitmq({ url, queue, reconnect, ...options }) };
   const testing = await Test.createTestingModule({
     imports: [
-      StorkModule.forRoot({ transports, drainTimeoutMs: 1_000, retry: { maxRetries: 0 }, ...module }),
+      StorkModule.forRoot({ transports, drainTimeoutMs: 4_000, retry: { maxRetries: 0 }, ...module }),
     ],
     controllers: [...controllers],
   })

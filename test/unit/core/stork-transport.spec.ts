@@ -9,7 +9,7 @@ import { VirtualClock } from '../../../lib/memory/virtual-clock.js';
 import { newGate, noteWhenDone, RecordingLogger, settle } from './harness.js';
 import { TestHandler } from './pipeline-harness.js';
 
-it('a drain while the subscription is being opened leaves no member behind', async () => {
+it('a shutdown while the subscription is being opened leaves no member behind', async () => {
   const clock = new VirtualClock();
   const broker = new MemoryBroker({ clock });
   const opening = newGate();
@@ -41,13 +41,14 @@ it('a drain while the subscription is being opened leaves no member behind', asy
   await transport.connect();
   await transport.declare();
   const consuming = transport.consume();
-  const drained = noteWhenDone(transport.drain(10_000));
+  await transport.drain(10_000);
+  const left = noteWhenDone(transport.leave(10_000));
   await settle();
-  expect(drained.done).toBe(false);
+  expect(left.done).toBe(false);
   opening.open();
   await consuming;
   await settle();
-  expect(drained.done).toBe(true);
+  expect(left.done).toBe(true);
   expect(broker.group('billing').members).toBe(0);
   expect(logger.lines).toEqual([]);
   await transport.close(1_000);
