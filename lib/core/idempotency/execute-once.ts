@@ -9,12 +9,11 @@ export interface ExecuteOnceSettings extends LeaseSettings {
    */
   readonly onStoreError: 'fail' | 'process';
   /**
-   * Registers a listener for the moment when the work is abandoned while it still runs. The lease is then
-   * left to expire.
+   * Registers a listener for the moment from which the work may be abandoned while it still runs.
    *
    * @returns removes the listener
    */
-  readonly onAbandoned?: (stopRenewing: () => void) => () => void;
+  readonly onAbort?: (listener: () => void) => () => void;
 }
 
 export interface WorkResult<T> {
@@ -82,7 +81,7 @@ function executeBegun<T>(
 ): ExecuteOnceResult<T> | Promise<ExecuteOnceResult<T>> {
   if (begun.state === 'in-progress') return { kind: 'in-progress' };
   if (begun.state === 'done') return { kind: 'duplicate', reply: begun.reply };
-  const removeListener = settings.onAbandoned?.(() => lease.stopRenewing());
+  const removeListener = settings.onAbort?.(() => lease.stopIfAbandoned());
   return andThen(captureOutcome(work), (outcome) => {
     removeListener?.();
     const isCompleted = outcome.ok && outcome.result.isIncomplete !== true;

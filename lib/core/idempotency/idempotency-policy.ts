@@ -150,7 +150,7 @@ function executeLeased(
     onStoreError,
     clock: scope.clock,
     renewals,
-    onAbandoned: (stopRenewing) => onAbandoned(attempt, scope, stopRenewing),
+    ...abandonment(attempt, scope),
   };
   return executeOnce(settings, () => {
     // The delivery may have been aborted while `begin` was awaited.
@@ -166,17 +166,13 @@ function executeLeased(
  * A handler whose source was lost still runs and keeps its lease, so that a redelivery waits for it. During
  * a shutdown the lease is left to expire: the process ends without waiting for the handler.
  */
-function onAbandoned(
+function abandonment(
   { delivery }: Attempt,
   { retryTimers }: Pick<SubscriptionScope, 'retryTimers'>,
-  stopRenewing: () => void,
-): () => void {
-  const stopIfAbandoned = (): void => {
-    if (delivery.aborted && retryTimers.isClosed) stopRenewing();
-  };
-  const removers = [delivery.onAbort(stopIfAbandoned), retryTimers.onClose(stopIfAbandoned)];
-  return () => {
-    for (const remove of removers) remove();
+): Required<Pick<ExecuteOnceSettings, 'isAbandoned' | 'onAbort'>> {
+  return {
+    isAbandoned: () => delivery.aborted && retryTimers.isClosed,
+    onAbort: (listener) => delivery.onAbort(listener),
   };
 }
 

@@ -4,6 +4,7 @@ import { Fifo } from '../runtime/fifo.js';
 /** A lease that is renewed while its work runs. */
 interface Renewable {
   readonly isStopped: boolean;
+  stopIfAbandoned(): void;
   /** Resolves with false if there is no lease to renew any more. Never rejects. */
   renew(limitMs: number): Promise<boolean>;
 }
@@ -62,6 +63,7 @@ export class LeaseRenewals {
     const now = this.#clock.now();
     for (let next = this.#due.first; next !== undefined && next.atMs <= now; next = this.#due.first) {
       this.#due.shift();
+      next.lease.stopIfAbandoned();
       if (!next.lease.isStopped) this.#renew(next);
     }
     this.#arm();

@@ -33,6 +33,11 @@ export interface LeaseSettings {
    * store grants late is kept for that call; else it is released. @defaultValue false
    */
   readonly willRetry?: () => boolean;
+  /**
+   * Whether the work is abandoned, e.g. by a shutdown that has not waited for it. Its lease is not renewed
+   * any more, so that another consumer can take the key. @defaultValue false
+   */
+  readonly isAbandoned?: () => boolean;
 }
 
 /** The store's answer to `complete` or `release`, or the error of the last try. */
@@ -114,11 +119,11 @@ export class Lease {
     throw new StoreUnavailableError(`the idempotency store answered begin with ${printable(outcome)}`);
   }
 
-  /**
-   * For work that outlives the process's shutdown: its lease expires, and another consumer can take the
-   * key.
-   */
-  stopRenewing(): void {
+  stopIfAbandoned(): void {
+    if (this.#settings.isAbandoned?.() === true) this.#stopRenewing();
+  }
+
+  #stopRenewing(): void {
     if (this.#state !== 'held') return;
     this.#state = 'stopped';
     this.#renewals.remove();
@@ -165,7 +170,7 @@ export class Lease {
   }
 
   #write(call: () => boolean | PromiseLike<boolean>): StoreWrite | Promise<StoreWrite> {
-    this.stopRenewing();
+    this.#stopRenewing();
     if (this.#pendingRenewal !== undefined)
       return this.#pendingRenewal.then(() => this.#writeWithRetry(call));
     try {

@@ -7,7 +7,7 @@ import type { Delivery } from '../port/delivery.js';
  */
 export class RetryTimers {
   readonly #clock: StorkClock;
-  readonly #listeners = new Set<() => void>();
+  readonly #interrupts = new Set<() => void>();
   #isClosed = false;
 
   constructor(clock: StorkClock) {
@@ -28,7 +28,7 @@ export class RetryTimers {
     return new Promise((resolve) => {
       const end = (hasElapsed: boolean): void => {
         cancel();
-        this.#listeners.delete(interrupt);
+        this.#interrupts.delete(interrupt);
         removeListener();
         resolve(hasElapsed);
       };
@@ -37,25 +37,14 @@ export class RetryTimers {
         if (until === undefined) end(true);
         else void until.then(() => end(true));
       });
-      this.#listeners.add(interrupt);
+      this.#interrupts.add(interrupt);
       const removeListener = delivery.onAbort(interrupt);
     });
-  }
-
-  /**
-   * Calls `listener` on `close`, immediately if it has been called.
-   *
-   * @returns a function that removes the listener
-   */
-  onClose(listener: () => void): () => void {
-    if (this.#isClosed) listener();
-    else this.#listeners.add(listener);
-    return () => void this.#listeners.delete(listener);
   }
 
   /** Interrupts every wait; later waits end immediately. */
   close(): void {
     this.#isClosed = true;
-    for (const listener of this.#listeners) listener();
+    for (const interrupt of this.#interrupts) interrupt();
   }
 }
