@@ -12,6 +12,9 @@ const failures = 'contract/suite/failures.ts';
 const requests = 'contract/suite/requests.ts';
 const modes = 'contract/suite/delivery-modes.ts';
 const loss = 'contract/suite/loss.ts';
+const waiting = 'contract/suite/waiting.ts';
+const concurrency = 'contract/suite/concurrency.ts';
+const interleavings = 'unit/core/interleavings.spec.ts';
 const kills = { rabbitmq: 'e2e/kills/rabbitmq.spec.ts', kafka: 'e2e/kills/kafka.spec.ts' };
 
 export const guarantees: readonly Guarantee[] = [
@@ -37,6 +40,7 @@ export const guarantees: readonly Guarantee[] = [
     tests: {
       [modes]: [
         'settles the message before its handler starts',
+        'retries in process, then dead-letters the message; it is never redelivered',
         'neither repeats nor aborts a handler when the connection is lost, and dead-letters the message if it fails',
         'dead-letters what its handler nacks: an acknowledged message cannot be requeued',
       ],
@@ -50,12 +54,34 @@ export const guarantees: readonly Guarantee[] = [
         'settles on ack() after the handler has returned; its key and its concurrency slot are free',
         'requeues unsettled messages at shutdown; a later ack or nack has no effect',
       ],
+      [interleavings]: [
+        'is settled once by a manual handler, whenever it decides, and returned if it does not',
+      ],
     },
   },
   {
-    what: 'Order: per key within a process, by default',
+    what: 'Several handlers of an event: settled independently; one that has succeeded runs again only after a loss',
     tests: {
-      'contract/suite/concurrency.ts': [
+      [failures]: [
+        'settles several handlers of one event independently: one dead letter for each that failed',
+      ],
+      [retry]: ['retries only the handler that failed, of several handlers'],
+      [waiting]: [
+        'does not run again a handler that is done when a shutdown interrupts the back-off of another',
+      ],
+      [interleavings]: [
+        'is settled once, for each of its two handlers',
+        'is neither lost nor repeated by a shutdown, and returns for its unfinished handlers',
+        'is not lost with its session, and what was settled is not repeated',
+        'is not lost by losses and shutdowns that overlap',
+      ],
+    },
+  },
+  {
+    what: 'Order: per key within a process, by default; of a whole queue with concurrency 1',
+    tests: {
+      [concurrency]: [
+        "handles a queue in the order of publishing, and a log each key, with concurrency 1 and order 'none'",
         'handles messages of one key one after another, in order, while other keys continue',
         'does not let a slow key delay another key',
       ],
@@ -132,6 +158,37 @@ export const guarantees: readonly Guarantee[] = [
     },
   },
   {
+    what: 'Retry: no attempt starts later than maxElapsedMs after the first failure',
+    tests: {
+      [retry]: ['starts no attempt %s later than maxElapsedMs after the first failure'],
+    },
+  },
+  {
+    what: 'Waiting: a message in back-off, nacked or without its store keeps its key and gives its slot back; few wait',
+    tests: {
+      [waiting]: [
+        'gives the slot of a message in back-off to messages of other keys, and keeps the order of its key',
+        'gives the slot of a nacked message to other keys while it waits',
+        'delays the next message of its key while a nacked message waits; a log keeps their order',
+        'starts no further message while ten times concurrency wait, and dead-letters none of the backlog',
+      ],
+      [idempotency]: [
+        'gives the slot of a message that waits for the store to other keys, and counts no requeue',
+      ],
+    },
+  },
+  {
+    what: 'Waiting: nacked as often as deliveryLimit allows, then a dead letter; waiting for a store is not counted',
+    tests: {
+      [waiting]: [
+        'requeues a message that its handler nacks as often as deliveryLimit allows, then dead-letters it',
+      ],
+      [idempotency]: [
+        'gives the slot of a message that waits for the store to other keys, and counts no requeue',
+      ],
+    },
+  },
+  {
     what: 'Retry: onRetry gets the actual delay, and an exception in it changes nothing',
     tests: {
       [retry]: [
@@ -177,6 +234,7 @@ export const guarantees: readonly Guarantee[] = [
       [failures]: [
         'dead-letters the message of a failing event handler with its bytes, its headers and the reason',
         'survives every kind of thrown value, and still dead-letters the message',
+        'dead-letters a message of 200 headers whose handler throws 1 MB',
         'treats invalid values in stork headers as absent',
       ],
       'e2e/rabbitmq/dead-letters-write.spec.ts': [
@@ -236,7 +294,10 @@ export const guarantees: readonly Guarantee[] = [
   {
     what: 'Replay: reaches only the queue or group, and the handler, that failed; attempts start at 1',
     tests: {
-      [replay]: ['replays each once, in order, unchanged, and its attempts start at 1'],
+      [replay]: [
+        'replays each once, in order, unchanged, and its attempts start at 1',
+        'replays to the handler that failed, and to no other handler of the event',
+      ],
       'e2e/rabbitmq/dead-letters.spec.ts': [
         'replays only to the queue that failed, though an exchange routes to two, and attempts start at 1',
       ],
@@ -284,7 +345,18 @@ export const guarantees: readonly Guarantee[] = [
     tests: {
       [idempotency]: [
         'keeps a duplicate waiting, uncounted, and never settles it before the first is done',
+        'renews the lease while the handler runs, and not after it',
         'makes a duplicate wait for the reply of the attempt in progress',
+      ],
+    },
+  },
+  {
+    what: "Idempotency: the key is the handler's own, of the message id, the request's id or a function",
+    tests: {
+      [idempotency]: [
+        "uses the key of the handler's options",
+        'fails the attempt whose key %s',
+        'keeps several handlers of one event apart, each with its own key',
       ],
     },
   },
@@ -323,9 +395,37 @@ export const guarantees: readonly Guarantee[] = [
     },
   },
   {
+    what: 'Requests: an expired one is not handled, a lost connection leaves none pending, streams end',
+    tests: {
+      [requests]: [
+        'drops a request whose deadline passed before its handler started',
+        "serves Nest's send() with a value, a record and a stream",
+        'answers with an error if a stream fails or a result cannot be encoded',
+        'handles a request whose caller is gone and counts the undeliverable reply',
+      ],
+      [loss]: [
+        'neither hangs nor times out a request that was pending when the connection was lost',
+        'ends a streamed reply whose request was lost, and frees its concurrency slot',
+      ],
+    },
+  },
+  {
+    what: 'Correlation: what a handler sends continues the correlation of its message, in every application of a process',
+    tests: {
+      'contract/suite/correlation.ts': [
+        'continues in what a handler sends: from promises and streams, events and requests',
+        'is kept apart for messages that are handled concurrently',
+      ],
+      'e2e/nest/side-by-side.spec.ts': [
+        'keep the correlation contexts of their handlers apart',
+        '%s sends the ids of the message from the first one on',
+      ],
+    },
+  },
+  {
     what: 'Concurrency: at most that many handlers at once',
     tests: {
-      'contract/suite/concurrency.ts': [
+      [concurrency]: [
         'calls no more handlers at once than concurrency allows, and holds a bounded number of messages',
       ],
       'contract/suite/consumption.ts': [
@@ -340,11 +440,15 @@ export const guarantees: readonly Guarantee[] = [
         'waits at shutdown for running handlers and settles their messages',
         'aborts handlers that exceed the drain timeout and loses nothing',
         'ends a shutdown within drainTimeoutMs although a handler never ends; its message comes again',
+        'drains on demand, once: takes no further message, settles what is running, and keeps publishing',
+        'refuses to send once closed, and rejects pending requests',
       ],
       'e2e/nest/shutdown.spec.ts': [
         'of 20 s by default, also if everything hangs on every transport, by close() and by a signal',
       ],
       'e2e/nest/lifecycle.spec.ts': [
+        'shortens a running drain by StorkService.drain({ timeoutMs: 0 })',
+        'can be closed twice and at once',
         'drains before the database of a %s module is closed (stork global: %s, imported first: %s)',
       ],
     },

@@ -230,7 +230,8 @@ export class KeyedQueue<T> {
   }
 
   #nextNew(): QueueEntry<T> | undefined {
-    return this.#suspended < this.#maxSuspended ? this.#ready.shift() : undefined;
+    // A running item may be suspended too.
+    return this.#suspended + this.#running < this.#maxSuspended ? this.#ready.shift() : undefined;
   }
 
   #start(entry: QueueEntry<T>): void {

@@ -10,7 +10,7 @@ import { mergeLayers } from '../runtime/merge-options.js';
  */
 export interface RetryOptions {
   /**
-   * In-process retries, 0 to 100 000. A waiting message keeps its concurrency slot and blocks its key.
+   * In-process retries, 0 to 100 000. A waiting message blocks its key, but no concurrency slot.
    * @defaultValue 3
    */
   readonly maxRetries?: number | undefined;

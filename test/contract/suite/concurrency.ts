@@ -1,7 +1,7 @@
 import { Controller } from '@nestjs/common';
 import { Ctx, EventPattern, Payload } from '@nestjs/microservices';
 import { expect, it } from 'vitest';
-import { StorkContext } from 'nestjs-stork';
+import { Consume, StorkContext } from 'nestjs-stork';
 import { Gate, Seen, startApp } from '../app.js';
 import type { DriverHarness } from '../harness.js';
 
@@ -60,6 +60,30 @@ export function concurrencyContract(harness: DriverHarness): void {
     await seen.count(500);
     expect(overlaps).toBe(0);
     for (const key of keys) expect(done.get(key)).toEqual(Array.from({ length: 100 }, (_, i) => i));
+  });
+
+  it("handles a queue in the order of publishing, and a log each key, with concurrency 1 and order 'none'", async () => {
+    const seen = new Seen<readonly [key: string, n: number]>();
+    @Controller()
+    class One {
+      @EventPattern<string>('step')
+      @Consume({ order: 'none' })
+      async step(@Payload() n: number, @Ctx() { key }: StorkContext): Promise<void> {
+        // Later messages take less time, so a second slot would show.
+        for (let turn = n % 5; turn >= 0; turn--) await new Promise(setImmediate);
+        seen.add([key!, n]);
+      }
+    }
+    const { client } = await startApp(harness, { controllers: [One], transport: { concurrency: 1 } });
+    const keys = ['a', 'b', 'c'];
+    const numbers = Array.from({ length: 60 }, (_, n) => n);
+    for (const n of numbers) await client.publish('step', n, { key: keys[n % keys.length]! });
+    const all = await seen.count(numbers.length);
+    for (const key of keys) {
+      const ofKey = all.filter(([of]) => of === key).map(([, n]) => n);
+      expect(ofKey).toEqual(ofKey.toSorted((a, b) => a - b));
+    }
+    if (harness.capabilities.destinations.has('queue')) expect(all.map(([, n]) => n)).toEqual(numbers);
   });
 
   it('does not let a slow key delay another key', async () => {

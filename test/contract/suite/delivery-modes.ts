@@ -1,7 +1,7 @@
 import { Controller } from '@nestjs/common';
 import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
 import { describe, expect, it } from 'vitest';
-import { Consume, StorkContext, type CommonTransportOptions } from 'nestjs-stork';
+import { Consume, Retry, StorkContext, type CommonTransportOptions } from 'nestjs-stork';
 import { deathReason, eventually, Gate, headerText, Seen, startApp } from '../app.js';
 import type { DriverHarness } from '../harness.js';
 
@@ -29,6 +29,31 @@ function atMostOnce(harness: DriverHarness): void {
     expect((await deadLetters(1)).map(deathReason)).toEqual(['retries-exhausted']);
     await settled();
     expect(attempts).toBe(1);
+  });
+
+  it('retries in process, then dead-letters the message; it is never redelivered', async () => {
+    const attempts = new Seen<number>();
+    @Controller()
+    class Fails {
+      @EventPattern<string>('once')
+      @Consume({ delivery: 'at-most-once' })
+      @Retry({ maxRetries: 2, delayMs: 1 })
+      once(@Ctx() { attempt }: StorkContext): never {
+        attempts.add(attempt);
+        throw new Error('no');
+      }
+    }
+    const { client, deadLetters, service, settled } = await startApp(harness, { controllers: [Fails] });
+    await client.publish('once', 1);
+    const [deadLetter] = await deadLetters(1);
+    expect([deathReason(deadLetter!), headerText(deadLetter, 'stork-attempt')]).toEqual([
+      'retries-exhausted',
+      '3',
+    ]);
+    await settled();
+    expect(attempts.all).toEqual([1, 2, 3]);
+    const { received, redelivered } = service.state()['main']!.counts;
+    expect([received, redelivered]).toEqual([1, undefined]);
   });
 
   it('settles the message before its handler starts', async () => {

@@ -200,6 +200,26 @@ export function failureContract(harness: DriverHarness): void {
     }
   });
 
+  it('dead-letters a message of 200 headers whose handler throws 1 MB', async () => {
+    @Controller()
+    class Fails {
+      @EventPattern<string>('work')
+      work(): never {
+        throw new Error('x'.repeat(1_000_000));
+      }
+    }
+    const { client, deadLetters, settled } = await startApp(harness, { controllers: [Fails] });
+    const headers = Object.fromEntries(Array.from({ length: 200 }, (_, i) => [`shop-${i}`, `value ${i}`]));
+    await client.publish('work', { n: 1 }, { headers });
+    const [deadLetter] = await deadLetters(1);
+    await settled();
+    expect(deadLetter!.body?.toString()).toBe('{"n":1}');
+    expect(text(deadLetter, 'stork-death-reason')).toBe('retries-exhausted');
+    expect(text(deadLetter, 'stork-error-message')).toMatch(/^x{100}/);
+    const kept = Object.keys(headers).filter((name) => text(deadLetter, name) === headers[name]);
+    expect(kept).toEqual(Object.keys(headers));
+  });
+
   it('dead-letters a message with a timestamp beyond the range of Date', async () => {
     const { source, deadLetters, settled } = await start();
     const body = Buffer.from('{}');

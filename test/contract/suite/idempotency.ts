@@ -28,6 +28,7 @@ const leaseMs = 300;
  */
 class BreakableStore implements IdempotencyStore {
   readonly started = new Seen<string>();
+  readonly renewed = new Seen<string>();
   isDown = false;
   readonly #store = memoryIdempotencyStore();
 
@@ -38,6 +39,7 @@ class BreakableStore implements IdempotencyStore {
   }
   async renew(key: string, owner: string, lease: number): Promise<boolean> {
     this.#check();
+    this.renewed.add(key);
     return this.#store.renew(key, owner, lease * 1_000);
   }
   async complete(...args: Parameters<IdempotencyStore['complete']>): Promise<boolean> {
@@ -488,6 +490,24 @@ function inProgress(harness: DriverHarness, start: Start): void {
     expect(attempts.all.length).toBe(1);
   });
 
+  it('renews the lease while the handler runs, and not after it', async () => {
+    const gate = new Gate();
+    const store = new BreakableStore();
+    const { attempts, Worker } = newWorker(() => gate.opened);
+    const { client, settled } = await start(Worker, { store });
+    await client.publish('work', 1, { messageId: 'm-1' });
+    await attempts.count(1);
+    // Two lease times at least.
+    await store.renewed.count(4);
+    gate.open();
+    await settled();
+    const renewed = store.renewed.all.length;
+    await client.publish('work', 1, { messageId: 'm-2' });
+    await attempts.count(2);
+    await settled();
+    expect(new Set(store.renewed.all.slice(renewed)).has(store.renewed.all[0]!)).toBe(false);
+  });
+
   it('handles the duplicate after the first has failed, as a first attempt', async () => {
     const gate = new Gate();
     const store = new BreakableStore();
@@ -549,6 +569,35 @@ function failingStore(harness: DriverHarness, start: Start): void {
     await attempts.count(1);
     await settled();
     expect(attempts.all[0]!.context.attempt).toBe(1);
+    expect(await harness.deadLetters(source)).toEqual([]);
+  });
+
+  it('gives the slot of a message that waits for the store to other keys, and counts no requeue', async () => {
+    const store = new BreakableStore();
+    store.isDown = true;
+    const seen = new Seen<string>();
+    @Controller()
+    class Mixed {
+      @EventPattern<string>('work')
+      @Idempotent()
+      work(): void {
+        seen.add('work');
+      }
+      @EventPattern<string>('plain')
+      plain(): void {
+        seen.add('plain');
+      }
+    }
+    const transport = { concurrency: 1, ...harness.withDeliveryLimit(1) };
+    const { client, settled, source } = await start(Mixed, { store }, { transport });
+    await client.publish('work', 1, { messageId: 'm-1', key: 'a' });
+    await store.started.count(1);
+    await client.publish('plain', 2, { key: 'b' });
+    expect(await seen.count(1)).toEqual(['plain']);
+    await store.started.count(3);
+    store.isDown = false;
+    expect(await seen.count(2)).toEqual(['plain', 'work']);
+    await settled();
     expect(await harness.deadLetters(source)).toEqual([]);
   });
 

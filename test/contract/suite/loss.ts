@@ -236,6 +236,54 @@ export function lossContract(harness: DriverHarness): void {
     ]);
   });
 
+  it('neither hangs nor times out a request that was pending when the connection was lost', async () => {
+    const gate = new Gate();
+    const started = new Seen<number>();
+    @Controller()
+    class Slow {
+      @MessagePattern('ask')
+      async ask(@Payload() n: number): Promise<number> {
+        started.add(n);
+        await gate.opened;
+        return n;
+      }
+    }
+    const { client } = await startApp(harness, { controllers: [Slow], transport: harness.impatient });
+    // Rejected where the reply address is lost with the connection, else answered by the redelivery.
+    const asked = client.request('ask', 1, { timeoutMs: 600_000 }).catch((error: unknown) => error);
+    await started.count(1);
+    await harness.dropConnections();
+    gate.open();
+    const outcome = await asked;
+    if (outcome !== 1) expect(outcome).toMatchObject({ code: 'CONNECTION_LOST' });
+  });
+
+  it('drains on demand, once: takes no further message, settles what is running, and keeps publishing', async () => {
+    const gate = new Gate();
+    const started = new Seen<number>();
+    @Controller()
+    class Slow {
+      @EventPattern<string>('work')
+      async work(@Payload() n: number): Promise<void> {
+        started.add(n);
+        await gate.opened;
+      }
+    }
+    const { client, close, left, service } = await startApp(harness, { controllers: [Slow] });
+    await client.publish('work', 1);
+    await started.count(1);
+    const drained = Promise.all([service.drain(), service.drain()]);
+    await client.publish('work', 2);
+    gate.open();
+    await drained;
+    await service.drain();
+    expect(service.state()['main']!.inFlight).toBe(0);
+    await client.publish('work', 3);
+    await close();
+    await left(2);
+    expect(started.all).toEqual([1]);
+  });
+
   it('refuses to send once closed, and rejects pending requests', async () => {
     @Controller()
     class Deaf {

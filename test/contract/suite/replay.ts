@@ -258,6 +258,34 @@ function replaying(harness: DriverHarness): void {
     expect(await replayOf(opened)).toMatchObject({ seen: 0, done: 0 });
   });
 
+  it('replays to the handler that failed, and to no other handler of the event', async () => {
+    const seen = new Seen<string>();
+    let isFixed = false;
+    @Controller()
+    class Both {
+      @EventPattern<string>('order')
+      done(): void {
+        seen.add('done');
+      }
+      @EventPattern<string>('order')
+      failing(): void {
+        seen.add('failing');
+        if (!isFixed) throw new Error('no');
+      }
+    }
+    const { app, client, deadLetters, settled } = await startApp(harness, { controllers: [Both] });
+    await client.publish('order', 1);
+    await deadLetters(1);
+    await settled();
+    isFixed = true;
+    const service = app.get(DeadLetterService);
+    await listed(service, 1);
+    expect(await service.replay({ dryRun: false })).toMatchObject({ done: 1 });
+    await seen.count(3);
+    await settled();
+    expect(seen.all.toSorted()).toEqual(['done', 'failing', 'failing']);
+  });
+
   it('replays at most max matching dead letters, oldest first; others keep their order', async () => {
     const opened = await failThenMend(harness, 6);
     const { deadLetterService, attempts, attemptsBefore, settled } = opened;

@@ -232,6 +232,28 @@ function inProcess(harness: DriverHarness): void {
     expect([...seen.all].toSorted()).toEqual(['fails 1', 'fails 2', 'fails 3', 'fine']);
   });
 
+  it.each<[string, RetryOptions]>([
+    ['in process', { maxRetries: 3, delayMs: 60_000, maxDelayMs: 60_000, jitter: 'none' }],
+    ['through the broker', { maxRetries: 0, redeliverDelaysMs: [60_000] }],
+  ])('starts no attempt %s later than maxElapsedMs after the first failure', async (_, retry) => {
+    const attempts = new Seen<number>();
+    @Controller()
+    @Retry({ ...retry, maxElapsedMs: 30_000 })
+    class Fails {
+      @EventPattern<string>('work')
+      work(@Ctx() { attempt }: StorkContext): never {
+        attempts.add(attempt);
+        throw new Error('no');
+      }
+    }
+    const { client, deadLetters, settled } = await startApp(harness, { controllers: [Fails] });
+    await client.publish('work', 1);
+    const [deadLetter] = await deadLetters(1);
+    expect(deathReason(deadLetter!)).toBe('retries-exhausted');
+    await settled();
+    expect(attempts.all).toEqual([1]);
+  });
+
   it('ends the back-off at shutdown; the message stays in its source, the attempt uncounted', async () => {
     const notified = new Seen<number>();
     const slow = { maxRetries: 1, delayMs: 30_000, jitter: 'none' as const };

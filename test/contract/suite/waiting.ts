@@ -1,8 +1,8 @@
 import { Controller } from '@nestjs/common';
-import { Ctx, EventPattern } from '@nestjs/microservices';
+import { Ctx, EventPattern, Payload } from '@nestjs/microservices';
 import { expect, it } from 'vitest';
 import { Consume, Retry, StorkContext } from 'nestjs-stork';
-import { headerText, Seen, startApp } from '../app.js';
+import { eventually, headerText, Seen, startApp } from '../app.js';
 import type { DriverHarness } from '../harness.js';
 
 /** Longer than a test takes. */
@@ -37,6 +37,91 @@ export function waitingContract(harness: DriverHarness): void {
     ]);
     await close();
     expect(seen.all.filter((key) => key === 'broken1')).toEqual(['broken1']);
+  });
+
+  it('starts no further message while ten times concurrency wait, and dead-letters none of the backlog', async () => {
+    const [started, waiting] = [new Seen<string>(), new Seen<void>()];
+    const concurrency = 2;
+    @Controller()
+    @Retry({ ...longBackoff, onRetry: () => waiting.add() })
+    class Broken {
+      @EventPattern<string>('work')
+      work(@Ctx() { key }: StorkContext): void {
+        started.add(key!);
+        throw new Error('its dependency is away');
+      }
+    }
+    const { client, close, left, service, source } = await startApp(harness, {
+      controllers: [Broken],
+      transport: { concurrency },
+    });
+    const count = 40;
+    await Promise.all(Array.from({ length: count }, (_, i) => client.publish('work', i, { key: `k${i}` })));
+    // A queue delivers as many as its prefetch allows, a log all of them.
+    const most = concurrency * 10;
+    await eventually(async () => {
+      const { inFlight } = service.state()['main']!;
+      return inFlight >= concurrency * 2 && waiting.all.length >= Math.min(inFlight, most) ? true : undefined;
+    }, 'the messages to wait');
+    for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate);
+    expect(started.all.length).toBeLessThanOrEqual(most);
+    await close();
+    await left(count);
+    expect(new Set(started.all).size).toBe(started.all.length);
+    expect(await harness.deadLetters(source)).toEqual([]);
+  });
+
+  it('gives the slot of a nacked message to other keys while it waits', async () => {
+    const seen = new Seen<string>();
+    @Controller()
+    class Undecided {
+      @EventPattern<string>('work')
+      work(@Payload() isNacked: boolean, @Ctx() context: StorkContext): void {
+        const isFirst = !seen.all.includes(context.key!);
+        seen.add(context.key!);
+        if (isNacked && isFirst) context.nack();
+      }
+    }
+    const { client, settled } = await startApp(harness, {
+      controllers: [Undecided],
+      transport: { concurrency: 1 },
+    });
+    // The wait takes a second; on a stalled machine it may pass before the other message has arrived.
+    for (let round = 0; round < 10; round++) {
+      await client.publish('work', true, { key: `nacked ${round}` });
+      await seen.count(round * 3 + 1);
+      const since = performance.now();
+      await client.publish('work', false, { key: `other ${round}` });
+      await eventually(async () => (seen.all.includes(`other ${round}`) ? true : undefined), 'the other');
+      const tookMs = performance.now() - since;
+      await seen.count(round * 3 + 3);
+      await settled();
+      if (tookMs < 700) return;
+    }
+    expect.unreachable('the other message has always waited for the nacked one');
+  });
+
+  it('delays the next message of its key while a nacked message waits; a log keeps their order', async () => {
+    const seen = new Seen<{ readonly n: number; readonly atMs: number }>();
+    @Controller()
+    class Undecided {
+      @EventPattern<string>('work')
+      work(@Payload() n: number, @Ctx() context: StorkContext): void {
+        const isFirst = !seen.all.some((each) => each.n === n);
+        seen.add({ n, atMs: performance.now() });
+        if (n === 1 && isFirst) context.nack();
+      }
+    }
+    const { client, settled } = await startApp(harness, { controllers: [Undecided] });
+    for (const n of [1, 2]) await client.publish('work', n, { key: 'k' });
+    const [first, second] = await seen.count(3);
+    await settled();
+    // The wait takes a second; a timer may be a few milliseconds early.
+    expect(second!.atMs - first!.atMs).toBeGreaterThan(900);
+    expect(seen.all.filter(({ n }) => n === 1).length).toBe(2);
+    // A queue delivers a requeued message again behind those that it has delivered.
+    if (!harness.capabilities.destinations.has('queue'))
+      expect(seen.all.map(({ n }) => n)).toEqual([1, 1, 2]);
   });
 
   it('requeues a message that its handler nacks as often as deliveryLimit allows, then dead-letters it', async () => {

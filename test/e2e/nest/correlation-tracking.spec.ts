@@ -26,7 +26,6 @@ async function startWith(controller: Type, providers: readonly Type[] = []): Pro
   });
 }
 
-// The order matters: correlation tracking, once enabled, stays enabled for the process.
 describe('the correlation context of a handler', () => {
   it('is not opened in an application that injects no client, which saves its cost', async () => {
     const seen = new Seen<unknown>();
