@@ -33,9 +33,16 @@ export interface MemoryOptions extends CommonTransportOptions {
    * handler is bound to it.
    */
   readonly exchange?: { readonly name: string; readonly type: 'direct' | 'topic' | 'fanout' | 'headers' };
-  /** Mode `queue`. Limit of unacknowledged messages. @defaultValue 2 × `concurrency` */
+  /**
+   * Mode `queue`. Limit of unacknowledged messages, those that wait in process included.
+   * @defaultValue 2 × `concurrency`
+   */
   readonly prefetch?: number;
-  /** Requeues after which a message is dead-lettered. @defaultValue 100 */
+  /**
+   * How often a message may be requeued before it is dead-lettered with the reason `delivery-limit`. In mode
+   * `queue` the broker counts every return, in mode `log` the transport counts `ctx.nack()` and replies that
+   * were not confirmed. @defaultValue 100
+   */
   readonly deliveryLimit?: number;
   /**
    * Mode `queue`. The highest priority; higher priorities are delivered first.

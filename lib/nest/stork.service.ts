@@ -8,7 +8,7 @@ import { TransportRegistry } from './bootstrap/transport-registry.js';
 export interface TransportState {
   /** State of the broker connection. */
   readonly connection: ConnectionState;
-  /** Messages received and not yet settled. */
+  /** Messages received and not yet settled, those that wait included. */
   readonly inFlight: number;
   /** Requests that wait for their reply. */
   readonly pendingRequests: number;

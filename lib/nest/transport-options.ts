@@ -19,7 +19,11 @@ export interface CommonTransportOptions {
    * @defaultValue 'all'
    */
   readonly handlers?: 'all' | 'explicit' | 'none';
-  /** Maximum number of messages handled concurrently. @defaultValue 10 */
+  /**
+   * Maximum number of messages handled concurrently. Messages that wait between in-process attempts, after
+   * `ctx.nack()` or for the idempotency store do not count; when ten times this number wait, no further
+   * message starts. @defaultValue 10
+   */
   readonly concurrency?: number;
   /**
    * Maximum length of a message body, in bytes. A longer one is dead-lettered with the reason `invalid`,

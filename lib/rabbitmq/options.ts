@@ -37,14 +37,14 @@ export interface RabbitMqOptions extends CommonTransportOptions {
    */
   readonly queueType?: 'quorum' | 'classic';
   /**
-   * Maximum number of unacknowledged messages of the consumer. It is capped at 32 on a quorum queue with
-   * `at-most-once` handlers. @defaultValue 2 × `concurrency`
+   * Maximum number of unacknowledged messages of the consumer, those that wait in process included. It is
+   * capped at 32 on a quorum queue with `at-most-once` handlers. @defaultValue 2 × `concurrency`
    */
   readonly prefetch?: number;
   /**
    * `x-delivery-limit` of the quorum queue: how often a message may be returned before the broker
-   * dead-letters it. Every return counts, including those of prefetched messages when the application
-   * restarts. A shutdown may return one further message. @defaultValue 100
+   * dead-letters it. Every return counts: by `ctx.nack()`, and of prefetched messages when the application
+   * restarts. Waits in process do not count. A shutdown may return one further message. @defaultValue 100
    */
   readonly deliveryLimit?: number;
   /**

@@ -36,10 +36,6 @@ export class HandlerTable<H extends Handler> {
     }
   }
 
-  get size(): number {
-    return this.#handlers.length;
-  }
-
   byId(id: string): H | undefined {
     return this.#byId.get(id);
   }

@@ -53,7 +53,11 @@ export interface DeadLetterOptions {
    * is stored. @defaultValue no redaction
    */
   readonly redact?: ((text: string) => string) | undefined;
-  /** Called after the dead letter is stored. If it throws, the error is logged. */
+  /**
+   * Called after the dead letter is stored; the message is settled and does not wait for it. If it throws,
+   * or takes longer than 5 s, the error is logged. A shutdown waits for it within `drainTimeoutMs`.
+   * @defaultValue none
+   */
   readonly onDeadLetter?: ((deadLetter: DeadLetterNotice) => void | Promise<void>) | undefined;
 }
 

@@ -13,8 +13,9 @@ export interface IdempotencyTimes {
    */
   readonly leaseMs?: number | undefined;
   /**
-   * What happens while the store is unavailable. `fail`: the message waits until the store answers.
-   * `process`: the handler is called, at the risk that it handles a message twice. @defaultValue 'fail'
+   * What happens while the store is unavailable. `fail`: the message waits until the store answers, without a
+   * concurrency slot; later messages of its key wait for it. `process`: the handler is called, at the risk
+   * that it handles a message twice. @defaultValue 'fail'
    */
   readonly onStoreError?: 'fail' | 'process' | undefined;
 }

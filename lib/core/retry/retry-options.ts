@@ -10,8 +10,8 @@ import { mergeLayers } from '../runtime/merge-options.js';
  */
 export interface RetryOptions {
   /**
-   * In-process retries, 0 to 100 000. A waiting message blocks its key, but no concurrency slot.
-   * @defaultValue 3
+   * In-process retries, 0 to 100 000. A waiting message occupies no concurrency slot, but later messages of
+   * its key wait for it. @defaultValue 3
    */
   readonly maxRetries?: number | undefined;
   /** Wait before the first in-process retry, in milliseconds. @defaultValue 1 000 */
@@ -26,8 +26,8 @@ export interface RetryOptions {
    */
   readonly jitter?: 'full' | 'none' | undefined;
   /**
-   * No attempt starts later than this after the first failure, redeliveries included, in milliseconds.
-   * @defaultValue none
+   * No attempt starts later than this after the first failure, in milliseconds. Redeliveries count, and so do
+   * attempts that follow `ctx.retry()`, also under `manual`. @defaultValue none
    */
   readonly maxElapsedMs?: number | undefined;
   /**
@@ -46,8 +46,10 @@ export interface RetryOptions {
   /** Returns true if the result, or the first item of a stream, counts as a failure. @defaultValue none */
   readonly retryOnResult?: ((result: unknown) => boolean) | undefined;
   /**
-   * Called, and awaited, before the wait for the next attempt. `attempt` is the number of the failed
-   * attempt, `delayMs` the wait that follows. If it throws, the error is logged and the retry continues.
+   * Called when the wait for the next attempt begins. `attempt` is the number of the failed attempt,
+   * `delayMs` the wait. The next in-process attempt waits for it too, at most 5 s and without a concurrency
+   * slot; a redelivery does not. If it throws or takes longer, the error is logged and the retry continues.
+   * A shutdown waits for it within `drainTimeoutMs`. @defaultValue none
    */
   readonly onRetry?: ((attempt: number, error: unknown, delayMs: number) => void | Promise<void>) | undefined;
   /**

@@ -19,7 +19,7 @@ export type FailureReason =
   | 'timeout'
   /** The handler called `nack({ requeue: false })`. */
   | 'rejected'
-  /** It was requeued more often than `deliveryLimit` allows. */
+  /** The message was requeued, e.g. by `ctx.nack()`, more often than `deliveryLimit` allows. */
   | 'delivery-limit';
 
 /** A failed attempt, as the layer that caught the error describes it. */

@@ -125,8 +125,8 @@ export interface KafkaOptions extends CommonTransportOptions {
   readonly maxOffsetGap?: number;
   /**
    * How often a message may be requeued by `ctx.nack()`, or because its reply was not confirmed, before it is
-   * dead-lettered. The count starts anew when the partition is assigned to another consumer.
-   * @defaultValue 100
+   * dead-lettered with the reason `delivery-limit`. The count starts anew after a restart, and when the
+   * partition is assigned to another consumer. An integer from 1 up. @defaultValue 100
    */
   readonly deliveryLimit?: number;
 

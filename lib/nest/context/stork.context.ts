@@ -108,7 +108,8 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
   }
 
   /**
-   * Aborted on handler timeout, on loss of the channel or partition, or when the shutdown deadline passes.
+   * Aborted on handler timeout, on loss of the channel or partition, or when the time for handlers of a
+   * shutdown has passed. An error that a listener throws is logged.
    */
   get signal(): AbortSignal {
     return this.#attempt.signal;
@@ -116,8 +117,8 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
 
   /**
    * Marks the message as handled. A later error of the handler is logged and creates no dead letter; a
-   * caller still gets the reply. With `delivery: 'manual'` the message is acknowledged at once, otherwise
-   * when the handler has ended.
+   * caller still gets the reply. With `delivery: 'manual'` the message is acknowledged at once, in every
+   * attempt; otherwise when the handler has ended.
    *
    * @returns false if the call has no effect: an earlier call decided, or the message is settled, or its
    * channel or partition was lost
@@ -131,7 +132,8 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
    * may be called after the handler has returned.
    *
    * - `requeue: true`: the message is redelivered to all its handlers about a second after the handler has
-   *   ended; a caller gets no reply yet.
+   *   ended; a caller gets no reply yet. Until then it occupies no concurrency slot. After as many returns as
+   *   the transport's `deliveryLimit` allows it becomes a dead letter with the reason `delivery-limit`.
    * - `requeue: false`: the message becomes a dead letter with the reason `rejected`; a caller gets an
    *   error. With `delivery: 'at-most-once'` this happens in both cases, because the message is
    *   acknowledged already.

@@ -36,7 +36,8 @@ export interface ConsumeOptions {
    *   crash the message may be handled twice.
    * - `at-most-once`: before the handler starts. After a crash the message is lost.
    * - `manual`: when the handler calls `ctx.ack()` or `ctx.nack()`, also after it has returned. Until then
-   *   the message counts as in flight. Only one handler may subscribe to such an event.
+   *   the message counts as in flight; once the handler has returned, it occupies no concurrency slot and
+   *   blocks no key. Only one handler may subscribe to such an event.
    *
    * @defaultValue 'at-least-once'
    */
@@ -44,7 +45,7 @@ export interface ConsumeOptions {
   /**
    * Concurrent calls of this handler, from 1 to the transport's `concurrency`. A message that waits for
    * this limit delays only messages of its own key, as long as the waiting messages fit into what the
-   * transport fetches ahead (on RabbitMQ, `prefetch`).
+   * transport fetches ahead (on RabbitMQ, `prefetch`). A message that waits between attempts does not count.
    *
    * @defaultValue the transport's `concurrency`
    */

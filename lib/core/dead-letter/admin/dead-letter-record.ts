@@ -14,7 +14,7 @@ import {
  *
  * @publicApi
  */
-export type DeadLetterReason = FailureReason | 'expired' | 'max-length' | 'delivery-limit' | 'unknown';
+export type DeadLetterReason = FailureReason | 'expired' | 'max-length' | 'unknown';
 
 /**
  * A dead letter as it is stored in its queue or topic. All fields except `id` and `body` come from headers,
