@@ -4,11 +4,18 @@ import {
   shouldDeadLetterRequest,
   type PreparedDeadLetter,
 } from '../dead-letter/dead-lettering.js';
-import { buildRedelivery } from '../retry/redelivery.js';
 import { messageOf, remoteCodes, type ErrorEnvelope } from '../runtime/errors.js';
 import type { DeliveryContext, SubscriptionScope } from './delivery-context.js';
 import { handled, type Outcome, type RedeliverOutcome } from './outcome.js';
-import type { Delivery, RepublishedMessage } from '../port/delivery.js';
+import type { Delivery, Redelivery, RepublishedMessage } from '../port/delivery.js';
+import {
+  copyHeaders,
+  deadLetterHeaders,
+  headerNames,
+  headerSetter,
+  timeText,
+  writeOrigin,
+} from '../message/headers.js';
 import { sleep } from '../runtime/clock.js';
 import { logUndeliverable, sendErrorReply, sendReply, type ReplyWriter } from './reply-writer.js';
 
@@ -174,13 +181,23 @@ function countOutcome(outcome: Outcome, { scope: { counters } }: DeliveryContext
   else if (outcome.kind === 'handled' && outcome.isDuplicate !== true) counters.add('handled');
 }
 
+/** The message as it returns to one handler after a delay, with the number of its next attempt. */
 function toRedelivery(
   { attempt, delayMs, isDeferral }: RedeliverOutcome,
-  { delivery, scope }: DeliveryContext,
-): RepublishedMessage {
+  { delivery: { message }, scope }: DeliveryContext,
+): Redelivery {
   const { handler, number, firstFailedAt } = attempt;
-  const next = { handlerId: handler.id, attempt: number, firstFailedAt, isDeferral, delayMs };
-  return buildRedelivery(delivery.message, { ...next, now: scope.clock.now() });
+  const headers = copyHeaders(message.headers);
+  const set = headerSetter(headers);
+  writeOrigin(headers, message);
+  // With the headers of an earlier dead-lettering the consumer would treat the redelivery as a dead letter
+  // and ignore its handler and attempt headers.
+  for (const name of deadLetterHeaders) set(name, undefined);
+  set(headerNames.handler, handler.id);
+  set(headerNames.attempt, String(number));
+  set(headerNames.firstFailedAt, firstFailedAt === undefined ? undefined : timeText(firstFailedAt));
+  set(headerNames.dueAt, timeText(scope.clock.now() + delayMs));
+  return { to: 'redelivery', delayMs, headers, isDeferral };
 }
 
 export function acknowledge(

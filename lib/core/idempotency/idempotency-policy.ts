@@ -11,7 +11,7 @@ import { executeOnce, type ExecuteOnceResult, type ExecuteOnceSettings } from '.
 import { deriveKey } from './idempotency-key.js';
 import type { IdempotencyPolicy } from './idempotency-options.js';
 import type { StoredReply } from './idempotency-store.js';
-import { LeaseRenewals } from './lease-renewals.js';
+import { LeaseRenewals } from './lease.js';
 
 /**
  * How often, per lease duration, a message whose key is leased to another owner tries again. The bounds
