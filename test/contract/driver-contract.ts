@@ -6,6 +6,7 @@ import { consumptionContract } from './suite/consumption.js';
 import { correlationContract } from './suite/correlation.js';
 import { deadLetterTargetContract } from './suite/dead-letter-targets.js';
 import { deliveryModeContract } from './suite/delivery-modes.js';
+import { disturbanceContract } from './suite/disturbances.js';
 import { eventContract } from './suite/events.js';
 import { failureContract } from './suite/failures.js';
 import { idempotencyContract } from './suite/idempotency.js';
@@ -41,6 +42,7 @@ export function driverContract(harness: DriverHarness): void {
       describe('dead letter targets', () => deadLetterTargetContract(harness));
       describe('correlation', () => correlationContract(harness));
       describe('loss and shutdown', () => lossContract(harness));
+      describe('disturbances', () => disturbanceContract(harness));
     });
     describe('capabilities', () => capabilityContract(harness));
   });

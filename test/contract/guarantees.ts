@@ -15,6 +15,7 @@ const loss = 'contract/suite/loss.ts';
 const waiting = 'contract/suite/waiting.ts';
 const concurrency = 'contract/suite/concurrency.ts';
 const interleavings = 'unit/core/interleavings.spec.ts';
+const disturbances = 'contract/suite/disturbances.ts';
 const kills = { rabbitmq: 'e2e/kills/rabbitmq.spec.ts', kafka: 'e2e/kills/kafka.spec.ts' };
 
 export const guarantees: readonly Guarantee[] = [
@@ -25,6 +26,7 @@ export const guarantees: readonly Guarantee[] = [
         'redelivers what was unsettled when the connection was lost, and drops the late settlement',
         'redelivers what a consumer left unsettled to another consumer',
       ],
+      [disturbances]: ['loses nothing when connections are lost at random moments'],
       [kills.rabbitmq]: [
         'loses nothing and repeats no more than was in flight: %s',
         'loses no dead letter, and duplicates no more than were in flight: dead-letter-published',
@@ -446,6 +448,7 @@ export const guarantees: readonly Guarantee[] = [
       'e2e/nest/shutdown.spec.ts': [
         'of 20 s by default, also if everything hangs on every transport, by close() and by a signal',
       ],
+      [disturbances]: ['loses and repeats nothing when applications are restarted at random moments'],
       'e2e/nest/lifecycle.spec.ts': [
         'shortens a running drain by StorkService.drain({ timeoutMs: 0 })',
         'can be closed twice and at once',

@@ -92,7 +92,8 @@ export class Attempt implements HandlerAttempt, AttemptFacts {
   /**
    * True if the delivery was aborted and the handler may have stopped half-way. A handler that reads
    * neither `signal` nor `onAbort` does not notice the abort and completes its work, which is then recorded
-   * as processed. Without idempotency nothing is recorded, so every abort counts as noticed.
+   * as processed, unless it calls `nack`, `retry` or `deadLetter`. Without idempotency nothing is recorded,
+   * so every abort counts as noticed.
    */
   get abortObserved(): boolean {
     return this.delivery.aborted && (this.context.isAbortWatched || this.handler.idempotency === undefined);
@@ -113,7 +114,12 @@ export class Attempt implements HandlerAttempt, AttemptFacts {
 
   decide(decision: HandlerDecision): boolean {
     const { delivery, context } = this;
-    if (this.#hasEnded || this.#decision !== undefined || !delivery.open || delivery.aborted) return false;
+    if (this.#hasEnded || this.#decision !== undefined) return false;
+    if (!delivery.open || delivery.aborted) {
+      // The handler has not completed its work, and its decision has no effect.
+      if (decision.kind !== 'ack') context.isAbortWatched = true;
+      return false;
+    }
     this.#decision = decision;
     if (delivery.mode === 'manual' && decision.kind === 'ack' && --context.unacknowledged === 0)
       acknowledge(delivery, context.scope);

@@ -62,6 +62,9 @@ export interface DeliveryContext {
   replyWriter: ReplyWriter | undefined;
   /** Handlers that have not called `ack`. */
   unacknowledged: number;
-  /** True once a handler has read `signal` or called `onAbort`, and so may stop half-way when aborted. */
+  /**
+   * True once a handler has read `signal` or called `onAbort`, and so may stop half-way when aborted, or has
+   * called `nack`, `retry` or `deadLetter` after the abort.
+   */
   isAbortWatched: boolean;
 }

@@ -432,6 +432,35 @@ function failedAttempts(harness: DriverHarness, start: Start): void {
     expect(attempts.all.length).toBe(2);
   });
 
+  it('handles a message again after a ctx.nack() that a lost connection made ineffective', async () => {
+    const gate = new Gate();
+    const accepted = new Seen<boolean>();
+    const { attempts, Worker } = newWorker(async (run, context) => {
+      if (run === 1) throw new Error('no');
+      if (run > 2) return;
+      await gate.opened;
+      accepted.add(context.nack());
+    });
+    const { client, settled, service, source } = await start(
+      Worker,
+      {},
+      { transport: harness.impatient, module: { retry: { maxRetries: 1, delayMs: 0 } } },
+    );
+    await client.publish('work', 1, { messageId: 'm-1' });
+    await attempts.count(2);
+    await harness.dropConnections();
+    // The redelivery waits for the key or, on a log, behind the first delivery.
+    await eventually(async () => {
+      const { inFlight, counts } = service.state()['main']!;
+      return inFlight > 1 || counts['duplicates-in-flight'] !== undefined ? true : undefined;
+    }, 'the redelivery');
+    gate.open();
+    expect(await accepted.count(1)).toEqual([false]);
+    await attempts.count(3);
+    await settled();
+    expect(await harness.deadLetters(source)).toEqual([]);
+  });
+
   it('is done by ctx.ack(), whatever happens after it', async () => {
     const { attempts, Worker } = newWorker((_, context) => {
       context.ack();

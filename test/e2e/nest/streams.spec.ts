@@ -87,7 +87,7 @@ it('a listener of the abort signal that throws is logged, and stops nothing', as
       signal.addEventListener('abort', async () => {
         throw new Error('async listener failed');
       });
-      // oxlint-disable-next-line unicorn/prefer-add-event-listener -- a user may set it so
+      // oxlint-disable-next-line unicorn/prefer-add-event-listener -- its setter is tested
       signal.onabort = failedTeardown;
       waiting.add();
       await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));

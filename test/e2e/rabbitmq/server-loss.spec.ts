@@ -15,7 +15,7 @@ interface Job {
 
 const attempts = new Map<string, Map<number, number>>();
 /** Each call of rabbitmqctl starts an Erlang VM, which takes many seconds on a busy machine. */
-const timeout = 240_000;
+const timeout = 480_000;
 const gate = new Gate();
 const begun = new Seen<number>();
 

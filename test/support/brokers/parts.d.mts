@@ -53,3 +53,8 @@ export function readPong(received: Buffer): Answer | undefined;
 export function readApiVersions(received: Buffer): Answer | undefined;
 export function readNodes(received: Buffer): number[] | undefined;
 export function mirrorIn(text: string, codename: string): string | undefined;
+export function run(
+  command: string,
+  args: readonly string[],
+  options?: { limitMs?: number },
+): Promise<string>;

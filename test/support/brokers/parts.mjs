@@ -6,4 +6,5 @@ export { instanceOf, isVersion } from './instances.mjs';
 export { withLock } from './lock.mjs';
 export { freePort, isListening } from './ports.mjs';
 export { readApiVersions, readConnectionStart, readNodes, readPong } from './probes.mjs';
+export { run } from './processes.mjs';
 export { readState, writeState } from './state.mjs';

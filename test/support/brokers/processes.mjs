@@ -71,7 +71,9 @@ export function cleanEnvironment(more = {}) {
  */
 export function run(command, args, { env = process.env, cwd, limitMs } = {}) {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { env, cwd, stdio: ['ignore', 'pipe', 'pipe'], timeout: limitMs });
+    // On SIGTERM, Erlang, which rabbitmqctl runs on, ends with code 0 in the middle of its output, or hangs.
+    const limit = { timeout: limitMs, killSignal: /** @type {const} */ ('SIGKILL') };
+    const child = spawn(command, args, { env, cwd, stdio: ['ignore', 'pipe', 'pipe'], ...limit });
     let stdout = '';
     let output = '';
     child.stdout.on('data', (chunk) => {
@@ -82,7 +84,8 @@ export function run(command, args, { env = process.env, cwd, limitMs } = {}) {
     child.once('error', reject);
     child.once('close', (code, signal) => {
       if (code === 0) return resolve(stdout);
-      const reason = code === null ? `was ended by ${signal}` : `ended with code ${code}`;
+      const ended = code === null ? `was ended by ${signal}` : `ended with code ${code}`;
+      const reason = child.killed ? `had not ended after ${limitMs} ms` : ended;
       reject(new Error(`${command} ${args.join(' ')} ${reason}\n${lastLines(output)}`));
     });
   });

@@ -10,6 +10,9 @@ import { askRabbitMq } from './probes.mjs';
 /** The wrappers in `/usr/sbin` change the user and ignore the environment. */
 const binaries = '/usr/lib/rabbitmq/bin';
 
+/** Each call starts an Erlang VM: seconds on a busy machine, more than a minute on an overloaded one. */
+const ctlLimitMs = 180_000;
+
 /** Keeps Erlang's distribution, of the server and of rabbitmqctl, off every other interface. */
 const loopbackOnly = '-kernel inet_dist_use_interface {127,0,0,1}';
 
@@ -35,7 +38,7 @@ export const rabbitmq = {
   ctl: async (instance, args) => {
     const { command, data } = await placeOf(instance);
     const [program, ...rest] = command(`${binaries}/rabbitmqctl`, ['-q', '-n', nodeName(instance), ...args]);
-    return run(program, rest, { env: environment(data), cwd: instance.folder, limitMs: 60_000 });
+    return run(program, rest, { env: environment(data), cwd: instance.folder, limitMs: ctlLimitMs });
   },
 };
 

@@ -16,9 +16,26 @@ import {
   readNodes,
   readPong,
   readState,
+  run,
   withLock,
   writeState,
 } from '../../support/brokers/parts.mjs';
+
+describe('a command', () => {
+  it.each(['process.exit(0)', 'undefined'])(
+    'that has not ended in time fails, whatever it does on SIGTERM: %s',
+    async (onSigterm) => {
+      const endless = `process.on('SIGTERM', () => ${onSigterm}); setInterval(() => {}, 1_000);`;
+      const running = run(process.execPath, ['-e', endless], { limitMs: 1_000 });
+      await expect(running).rejects.toThrow('had not ended after 1000 ms');
+    },
+  );
+
+  it('that fails names its code and its last lines', async () => {
+    const failing = run(process.execPath, ['-e', "console.error('no disk'); process.exit(3);"]);
+    await expect(failing).rejects.toThrow(/ended with code 3\n.*no disk/s);
+  });
+});
 
 describe('the arguments of brokers', () => {
   it('select every broker when none is named', () => {
