@@ -1,6 +1,7 @@
 import { libraryFailure, type Failure } from '../runtime/failure.js';
 import { guardListeners } from '../runtime/guarded-signal.js';
 import { messageOf, nameOf } from '../runtime/errors.js';
+import { ignoreRejection } from '../runtime/user-hooks.js';
 import { acknowledge } from './settlement.js';
 import { maxAttemptsOf } from '../retry/retry-policy.js';
 import { quoted } from '../message/text.js';
@@ -40,6 +41,13 @@ export class Attempt implements HandlerAttempt, AttemptFacts {
   /** Aborts with the delivery, and when the attempt has reached its time limit. */
   #abort: AbortController | undefined;
   #isStreamed = false;
+  /** The handler's first attempt for this delivery. */
+  #first: Attempt = this;
+  /**
+   * True if an attempt, of which this is the first, has read `signal` or called `onAbort`, and so may stop
+   * half-way when aborted, or has called `nack`, `retry` or `deadLetter` after the abort.
+   */
+  #isAbortWatched = false;
   /** What `retryOnResult` has returned for the first value. */
   #result: 'unchecked' | 'accepted' | 'rejected' = 'unchecked';
 
@@ -71,12 +79,12 @@ export class Attempt implements HandlerAttempt, AttemptFacts {
   }
 
   get signal(): AbortSignal {
-    this.context.isAbortWatched = true;
+    this.#first.#isAbortWatched = true;
     return this.#abortController.signal;
   }
 
   onAbort(listener: () => void): void {
-    this.context.isAbortWatched = true;
+    this.#first.#isAbortWatched = true;
     // A time limit aborts the attempt alone.
     if (this.handler.consume?.timeoutMs === undefined) this.delivery.onAbort(listener);
     else if (this.#abortController.signal.aborted) listener();
@@ -86,7 +94,9 @@ export class Attempt implements HandlerAttempt, AttemptFacts {
   /** Creates the next in-process attempt. */
   next({ failedAt }: FailedOutcome): Attempt {
     const firstFailedAt = this.firstFailedAt ?? failedAt;
-    return new Attempt(this.handler, this.context, this, this.number + 1, firstFailedAt);
+    const next = new Attempt(this.handler, this.context, this, this.number + 1, firstFailedAt);
+    next.#first = this.#first;
+    return next;
   }
 
   /**
@@ -96,7 +106,13 @@ export class Attempt implements HandlerAttempt, AttemptFacts {
    * so every abort counts as noticed.
    */
   get abortObserved(): boolean {
-    return this.delivery.aborted && (this.context.isAbortWatched || this.handler.idempotency === undefined);
+    return this.delivery.aborted && (this.#first.#isAbortWatched || this.handler.idempotency === undefined);
+  }
+
+  /** Whether the caller of a request no longer waits after `delayMs`. */
+  expiresWithin(delayMs: number): boolean {
+    const { deadline } = this.metadata;
+    return deadline !== undefined && this.context.scope.clock.now() + delayMs >= deadline;
   }
 
   emit(value: unknown): boolean {
@@ -117,7 +133,7 @@ export class Attempt implements HandlerAttempt, AttemptFacts {
     if (this.#hasEnded || this.#decision !== undefined) return false;
     if (!delivery.open || delivery.aborted) {
       // The handler has not completed its work, and its decision has no effect.
-      if (decision.kind !== 'ack') context.isAbortWatched = true;
+      if (decision.kind !== 'ack') this.#first.#isAbortWatched = true;
       return false;
     }
     this.#decision = decision;
@@ -208,7 +224,9 @@ export class Attempt implements HandlerAttempt, AttemptFacts {
 
   #isAccepted(value: unknown): boolean {
     if (this.#result === 'unchecked') {
-      this.#result = this.handler.retry!.retryOnResult!(value) ? 'rejected' : 'accepted';
+      const isRejected: unknown = this.handler.retry!.retryOnResult!(value);
+      ignoreRejection(isRejected);
+      this.#result = isRejected ? 'rejected' : 'accepted';
     }
     return this.#result === 'accepted';
   }

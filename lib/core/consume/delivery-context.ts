@@ -35,7 +35,7 @@ export interface SubscriptionScope {
   onRepublishBlocked(why: string | undefined): void;
 }
 
-/** The place of a delivery among those that are processed at the same time. */
+/** One of the `concurrency` slots, as the delivery that occupies it uses it. */
 export interface ProcessingSlot {
   /**
    * Waits without occupying a concurrency slot; later messages of the key wait too. Resolves with true when
@@ -62,9 +62,4 @@ export interface DeliveryContext {
   replyWriter: ReplyWriter | undefined;
   /** Handlers that have not called `ack`. */
   unacknowledged: number;
-  /**
-   * True once a handler has read `signal` or called `onAbort`, and so may stop half-way when aborted, or has
-   * called `nack`, `retry` or `deadLetter` after the abort.
-   */
-  isAbortWatched: boolean;
 }

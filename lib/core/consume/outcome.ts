@@ -55,7 +55,7 @@ export interface RedeliverOutcome {
   readonly isDeferral: boolean;
 }
 
-/** A shutdown or the loss of the source ended a wait before this attempt. */
+/** A shutdown or the loss of the source ended a wait before this attempt, or before its decision. */
 export interface InterruptedOutcome {
   readonly kind: 'interrupted';
   readonly attempt: AttemptFacts;

@@ -96,7 +96,6 @@ function decode(
     scope,
     replyWriter: openReplyWriter(delivery, metadata, scope),
     unacknowledged: 1,
-    isAbortWatched: false,
   };
   if (metadata.reply.kind === 'forged') return settleUnprocessable(context, invalid(metadata.reply.why));
   if (delivery.requeuesInProcess > scope.deliveryLimit)
@@ -146,14 +145,16 @@ async function executeAll(
   const { slot } = context;
   context.unacknowledged = handlers.length;
   slot.handlersStarted(handlers.length);
-  const outcomes = await Promise.all(
-    handlers.map(async (handler) => {
-      const outcome = await handler.execute(new Attempt(handler, context, input));
+  const executions = handlers.map(async (handler) => {
+    try {
+      return await handler.execute(new Attempt(handler, context, input));
+    } finally {
       slot.handlerEnded();
-      return outcome;
-    }),
-  );
-  return settle(context, outcomes);
+    }
+  });
+  // After a bug in stork the message is requeued, but not while its other handlers still run.
+  await Promise.allSettled(executions);
+  return settle(context, await Promise.all(executions));
 }
 
 function openReplyWriter(
@@ -203,10 +204,10 @@ async function settleUnhandled(
 
 /** Dead-letters a message that reaches no handler. The caller of a request gets an error reply. */
 async function settleUnprocessable(context: DeliveryContext, failure: Failure): Promise<Settled> {
-  const { delivery, replyWriter, scope } = context;
+  const { replyWriter, scope } = context;
   await sendErrorReply(replyWriter, failure.envelope, scope);
   const deadLetter = deadLetterUnprocessable(context, failure);
-  return republishUntilConfirmed(delivery, [deadLetter.republished], scope, () => deadLetter.notify());
+  return republishUntilConfirmed(context, [deadLetter.republished], scope, () => deadLetter.notify());
 }
 
 /**

@@ -245,20 +245,17 @@ export async function sendErrorReply(
   error: ErrorEnvelope,
   scope: ReplyScope,
 ): Promise<void> {
-  const outcome: ReplyWriterOutcome | undefined = await replyWriter?.fail(error);
-  if (typeof outcome === 'string') logUndeliverable(outcome, scope);
-  if (typeof outcome !== 'object') return;
-  scope.logger.warn(
-    `${scope.subscription}: an error reply was not confirmed: ${messageOf(outcome.unconfirmed)}`,
-  );
+  if (replyWriter !== undefined) logFailedReply('an error reply', await replyWriter.fail(error), scope);
 }
 
 /** Sends the reply of a handler whose message stays unsettled (`manual`). A failure is only logged. */
 export async function sendReply(replyWriter: ReplyWriter, scope: ReplyScope): Promise<void> {
-  const outcome = await replyWriter.end();
-  if (typeof outcome === 'string') logUndeliverable(outcome, scope);
-  if (typeof outcome !== 'object') return;
-  scope.logger.warn(`${scope.subscription}: a reply was not confirmed: ${messageOf(outcome.unconfirmed)}`);
+  logFailedReply('a reply', await replyWriter.end(), scope);
+}
+
+function logFailedReply(what: string, outcome: ReplyWriterOutcome, scope: ReplyScope): void {
+  if (typeof outcome === 'string') return logUndeliverable(outcome, scope);
+  scope.logger.warn(`${scope.subscription}: ${what} was not confirmed: ${messageOf(outcome.unconfirmed)}`);
 }
 
 export function logUndeliverable(

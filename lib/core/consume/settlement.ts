@@ -31,7 +31,7 @@ export type Settled = 'settled' | 'reprocess';
  */
 const requeueDelayMs = 1_000;
 
-/** The same as `settle`; a message that was handled by its only handler takes no detour. */
+/** The same as `settle`, without its promise for an event that its only handler has handled. */
 export function settleOne(context: DeliveryContext, outcome: Outcome): Settled | Promise<Settled> {
   if (outcome !== handled || context.replyWriter !== undefined || context.delivery.isLost)
     return settle(context, [outcome]);
@@ -49,6 +49,7 @@ export async function settle(context: DeliveryContext, outcomes: readonly Outcom
   if (outcomes.some(({ kind }) => kind === 'requeue')) {
     // The attempt after the redelivery replies.
     context.replyWriter?.discard();
+    context.delivery.requeuesInProcess++;
     return requeueAfterDelay(context);
   }
   return context.replyWriter === undefined
@@ -98,10 +99,7 @@ export async function requeueAfterDelay({
   }
   const hasElapsed = await slot.wait(requeueDelayMs);
   // A log cannot redeliver a single message, and later messages of the key must not overtake it.
-  if (hasElapsed && delivery.open && scope.capabilities.requeue === 'in-process') {
-    delivery.requeuesInProcess++;
-    return 'reprocess';
-  }
+  if (hasElapsed && delivery.open && scope.capabilities.requeue === 'in-process') return 'reprocess';
   requeue(delivery, scope);
   return 'settled';
 }
@@ -120,7 +118,7 @@ function settleEvent(context: DeliveryContext, outcomes: readonly Outcome[]): Se
     deadLetters.push(deadLetter);
   }
   if (republished.length > 0) {
-    return republishUntilConfirmed(delivery, republished, scope, () => {
+    return republishUntilConfirmed(context, republished, scope, () => {
       for (const deadLetter of deadLetters) deadLetter.notify();
     });
   }
@@ -138,12 +136,12 @@ async function settleRequest(
   if (outcome.kind === 'redeliver') {
     // The attempt after the redelivery replies.
     replyWriter.discard();
-    return republishUntilConfirmed(delivery, [toRedelivery(outcome, context)], scope);
+    return republishUntilConfirmed(context, [toRedelivery(outcome, context)], scope);
   }
   if (outcome.kind === 'failed' && shouldDeadLetterRequest(outcome)) {
     await sendErrorReply(replyWriter, outcome.failure.envelope, scope);
     const deadLetter = deadLetterFailed(outcome, context);
-    return republishUntilConfirmed(delivery, [deadLetter.republished], scope, () => deadLetter.notify());
+    return republishUntilConfirmed(context, [deadLetter.republished], scope, () => deadLetter.notify());
   }
   const error = errorReplyOf(outcome, context);
   const sent = await (error === undefined ? replyWriter.end() : replyWriter.fail(error));
@@ -230,11 +228,12 @@ type RepublishScope = Pick<
 
 /**
  * Republishes the messages, then acknowledges the delivery. While the broker refuses the publish, the
- * delivery stays unsettled and a queue is paused. Retries until every message is confirmed, the source
- * is lost, or the shutdown deadline passes; in the last two cases the broker redelivers the message.
+ * delivery stays unsettled without a concurrency slot and a queue is paused. Retries until every message is
+ * confirmed, the source is lost, or the shutdown deadline passes; in the last two cases the broker
+ * redelivers the message.
  */
 export async function republishUntilConfirmed(
-  delivery: Delivery,
+  { delivery, slot }: Pick<DeliveryContext, 'delivery' | 'slot'>,
   messages: readonly RepublishedMessage[],
   scope: RepublishScope,
   onConfirmed: () => void = () => {},
@@ -256,11 +255,9 @@ export async function republishUntilConfirmed(
         }
         if (!isBlocked) scope.onRepublishBlocked(messageOf(error));
         isBlocked = true;
-        await sleep(
-          scope.clock,
-          Math.min(minRepublishRetryMs * 2 ** retry, maxRepublishRetryMs),
-          delivery.signal,
-        );
+        const delayMs = Math.min(minRepublishRetryMs * 2 ** retry, maxRepublishRetryMs);
+        // A shutdown ends the waits of slots; the retries continue until its deadline.
+        if (!(await slot.wait(delayMs))) await sleep(scope.clock, delayMs, delivery.signal);
       }
     }
     countStale(delivery, scope);

@@ -13,6 +13,7 @@ import type { InboundMessage } from '../port/message.js';
 import type { Delivery, RepublishedMessage } from '../port/delivery.js';
 import { messageOf, remoteCodes, stackOf } from '../runtime/errors.js';
 import { libraryFailure, type Failure } from '../runtime/failure.js';
+import { ignoreRejection } from '../runtime/user-hooks.js';
 import type { DeadLetterNotice, DeadLetterPolicy, DisclosurePolicy } from './dead-letter-options.js';
 
 /** A dead letter to publish, and the notification that follows its confirmation. */
@@ -192,6 +193,7 @@ function redacted(text: string, { policy }: DeadLetterCause): string {
   if (policy?.redact === undefined) return text;
   try {
     const redactedText: unknown = policy.redact(text);
+    ignoreRejection(redactedText);
     return typeof redactedText === 'string' ? redactedText : '(redacted)';
   } catch {
     return '(redacted)';

@@ -24,7 +24,7 @@ const defaultPauseAtBytes = 64 * 1024 * 1024;
 export function inFlightLimits(concurrency: number): InFlightLimits {
   const pauseAtMessages = Math.max(64, concurrency * 4);
   return {
-    pauseAtMessages: pauseAtMessages,
+    pauseAtMessages,
     resumeAtMessages: pauseAtMessages / 2,
     pauseAtBytes: defaultPauseAtBytes,
   };
@@ -66,7 +66,7 @@ export class InFlight {
     this.#resumeIfFree();
   }
 
-  /** A message that waits between attempts makes place for another, but its body stays in memory. */
+  /** A message that waits between attempts does not count towards the messages in flight, but its body does. */
   suspend(change: 1 | -1): void {
     this.#suspended += change;
     if (change === 1) this.#resumeIfFree();
@@ -136,10 +136,13 @@ export class DeliverySlot implements ProcessingSlot {
     this.#running--;
     this.#waiting++;
     this.#suspendIfAllWait();
-    const hasElapsed = await this.#host.timers.wait(delayMs, this.delivery, until);
+    const { timers } = this.#host;
+    const hasElapsed = await timers.wait(delayMs, this.delivery, until);
     this.#running++;
     this.#waiting--;
-    if (!hasElapsed || this.#state === 'held') return hasElapsed;
+    // A shutdown that begins before this line has found neither a timer nor a wait for a slot to interrupt.
+    if (!hasElapsed || timers.isClosed || this.delivery.aborted) return false;
+    if (this.#state === 'held') return true;
     this.#readmission ??= this.#readmit();
     return this.#readmission;
   }

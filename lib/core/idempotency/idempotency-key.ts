@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { messageOf } from '../runtime/errors.js';
 import { libraryFailure, type Failure } from '../runtime/failure.js';
+import { ignoreRejection } from '../runtime/user-hooks.js';
 import type { IdempotencyPolicy } from './idempotency-options.js';
 import type { Attempt } from '../consume/attempt.js';
 import { printable } from '../message/text.js';
@@ -16,6 +17,7 @@ export function deriveKey(attempt: Attempt, { keyOf }: IdempotencyPolicy, consum
   let custom: unknown;
   try {
     custom = keyOf(attempt);
+    ignoreRejection(custom);
   } catch (error) {
     return { failure: keyFailure(`failed: ${messageOf(error)}`, error) };
   }

@@ -11,7 +11,7 @@ import { executeOnce, type ExecuteOnceResult, type ExecuteOnceSettings } from '.
 import { deriveKey } from './idempotency-key.js';
 import type { IdempotencyPolicy } from './idempotency-options.js';
 import type { StoredReply } from './idempotency-store.js';
-import { LeaseRenewals } from './lease.js';
+import { LeaseRenewals } from './lease-renewals.js';
 
 /**
  * How often, per lease duration, a message whose key is leased to another owner tries again. The bounds
@@ -249,12 +249,13 @@ class InProcessWait {
   }
 
   async #wait(waitMs: number, failure: Failure): Promise<Outcome | undefined> {
-    const { context, metadata } = this.#attempt;
-    const { deadline } = metadata;
+    const { context } = this.#attempt;
     // The caller would time out during the wait: it gets the error at once.
-    if (deadline !== undefined && this.#scope.clock.now() + waitMs >= deadline)
-      return this.#attempt.fail(failure, 'never');
-    if (await context.slot.wait(waitMs)) return undefined;
+    if (this.#attempt.expiresWithin(waitMs)) return this.#attempt.fail(failure, 'never');
+    if (await context.slot.wait(waitMs)) {
+      // The wait for a slot may have outlasted the deadline.
+      return this.#attempt.expiresWithin(0) ? this.#attempt.fail(failure, 'never') : undefined;
+    }
     // The broker does not redeliver a message that was acknowledged early: it is dead-lettered instead.
     return context.delivery.isEarlyAcked ? this.#attempt.fail(failure, 'never') : interrupted(this.#attempt);
   }

@@ -1,6 +1,5 @@
 import { andThen, isThenable, withTimeout } from '../runtime/with-timeout.js';
-import { sleep, systemClock, type CancelTimer, type StorkClock } from '../runtime/clock.js';
-import { Fifo } from '../runtime/fifo.js';
+import { sleep, systemClock, type StorkClock } from '../runtime/clock.js';
 import { StoreUnavailableError } from '../runtime/errors.js';
 import {
   validateDuration,
@@ -9,6 +8,7 @@ import {
   type IdempotencyStore,
   type StoredReply,
 } from './idempotency-store.js';
+import { LeaseRenewals, type Renewal } from './lease-renewals.js';
 import { printable } from '../message/text.js';
 
 export interface LeaseSettings {
@@ -57,7 +57,8 @@ export class Lease {
   readonly #clock: StorkClock;
   readonly #storeTimeoutMs: number;
   readonly #renewals: LeaseRenewals;
-  #state: 'new' | 'held' | 'stopped' = 'new';
+  /** Set while the lease is held. */
+  #renewal: Renewal | undefined;
   #pendingRenewal: Promise<boolean> | undefined;
   #wasLost = false;
 
@@ -72,10 +73,6 @@ export class Lease {
     this.#clock = settings.clock ?? systemClock;
     this.#storeTimeoutMs = storeTimeoutMs;
     this.#renewals = settings.renewals ?? new LeaseRenewals(this.#clock, leaseMs);
-  }
-
-  get isStopped(): boolean {
-    return this.#state === 'stopped';
   }
 
   /** True if the lease expired for a while: another owner may have worked at the same time. */
@@ -111,8 +108,7 @@ export class Lease {
 
   #begun(outcome: BeginOutcome | undefined): BeginOutcome {
     if (outcome?.state === 'acquired') {
-      this.#state = 'held';
-      this.#renewals.add(this);
+      this.#renewal = this.#renewals.add(this);
       return outcome;
     }
     if (outcome?.state === 'in-progress' || outcome?.state === 'done') return outcome;
@@ -124,9 +120,9 @@ export class Lease {
   }
 
   #stopRenewing(): void {
-    if (this.#state !== 'held') return;
-    this.#state = 'stopped';
-    this.#renewals.remove();
+    if (this.#renewal === undefined) return;
+    this.#renewals.remove(this.#renewal);
+    this.#renewal = undefined;
   }
 
   complete(reply: StoredReply | undefined): StoreWrite | Promise<StoreWrite> {
@@ -205,75 +201,5 @@ export class Lease {
     const timeoutError = () =>
       new StoreUnavailableError(`the idempotency store did not answer within ${Math.ceil(limitMs)} ms`);
     return withTimeout(call, { clock: this.#clock, limitMs, timeoutError });
-  }
-}
-
-interface Due {
-  readonly lease: Lease;
-  readonly atMs: number;
-}
-
-/**
- * Renews the leases of one handler, each time a third of its duration has passed. All have the same
- * duration, so the one that began first is due first, and one timer serves them all.
- */
-export class LeaseRenewals {
-  readonly #clock: StorkClock;
-  readonly #periodMs: number;
-  #due = new Fifo<Due>();
-  #live = 0;
-  #cancelTimer: CancelTimer | undefined;
-
-  constructor(clock: StorkClock, leaseMs: number) {
-    this.#clock = clock;
-    this.#periodMs = leaseMs / 3;
-  }
-
-  add(lease: Lease): void {
-    this.#live++;
-    this.#schedule(lease, this.#clock.now() + this.#periodMs);
-  }
-
-  /** Called once for each lease that was added, when it has stopped. */
-  remove(): void {
-    this.#live--;
-    if (this.#live > 0) return;
-    this.#cancelTimer?.();
-    this.#cancelTimer = undefined;
-    this.#due = new Fifo();
-  }
-
-  #schedule(lease: Lease, atMs: number): void {
-    this.#due.push({ lease, atMs });
-    if (this.#cancelTimer === undefined) this.#arm();
-  }
-
-  #arm(): void {
-    while (this.#due.first?.lease.isStopped) this.#due.shift();
-    const next = this.#due.first;
-    if (next === undefined) return;
-    this.#cancelTimer = this.#clock.setTimer(Math.max(0, next.atMs - this.#clock.now()), () =>
-      this.#renewDue(),
-    );
-  }
-
-  #renewDue(): void {
-    this.#cancelTimer = undefined;
-    const now = this.#clock.now();
-    for (let next = this.#due.first; next !== undefined && next.atMs <= now; next = this.#due.first) {
-      this.#due.shift();
-      next.lease.stopIfAbandoned();
-      if (!next.lease.isStopped) this.#renew(next);
-    }
-    this.#arm();
-  }
-
-  #renew({ lease, atMs }: Due): void {
-    void lease.renew(this.#periodMs).then((isHeld) => {
-      if (!isHeld || lease.isStopped) return;
-      // Due times are a fixed period apart, so that a slow store does not delay the next renewal. One in the
-      // past becomes now, so that a process that was suspended renews once and not many times.
-      this.#schedule(lease, Math.max(atMs + this.#periodMs, this.#clock.now()));
-    });
   }
 }

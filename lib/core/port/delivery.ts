@@ -118,7 +118,7 @@ export class Delivery {
   /** The driver's identifier of the delivery, e.g. a delivery tag or an offset. */
   readonly tag: number;
   readonly mode: DeliveryMode;
-  /** How often the message was processed again without a redelivery by the broker. */
+  /** How often its handlers have requeued the message without a redelivery by the broker. */
   requeuesInProcess = 0;
   readonly #source: DeliverySource;
   #state: 'open' | 'republishing' | 'acking' | 'settled' = 'open';

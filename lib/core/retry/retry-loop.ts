@@ -42,6 +42,8 @@ async function retry(attempt: Attempt, failed: FailedOutcome, execute: Execute):
     // An early-acked message cannot be requeued, so its last failure is its outcome.
     return context.delivery.isEarlyAcked ? failed : interrupted(next);
   }
+  // The wait for a slot, or for `onRetry`, may have outlasted the deadline.
+  if (next.expiresWithin(0)) return failed;
   context.scope.counters.add('retried');
   return execute(next);
 }
@@ -53,7 +55,7 @@ function asFatal(failed: FailedOutcome): FailedOutcome {
 }
 
 function chooseStep(attempt: Attempt, failed: FailedOutcome, policy: RetryPolicy): NextStep {
-  const { delivery, replyWriter, metadata, scope } = attempt.context;
+  const { delivery, replyWriter, scope } = attempt.context;
   const step = stepByPolicy(attempt, failed, policy);
   if (!('delayMs' in step)) return step;
   // The caller has received the first items of the stream, so another attempt cannot restart it.
@@ -63,8 +65,7 @@ function chooseStep(attempt: Attempt, failed: FailedOutcome, policy: RetryPolicy
     step.kind === 'redeliver' && !delivery.isEarlyAcked ? scope.driver.roundDelay(step.delayMs) : undefined;
   const delayMs = brokerDelayMs ?? step.delayMs;
   // The caller no longer waits when the next attempt starts, so it gets the error now.
-  if (metadata.deadline !== undefined && failed.failedAt + delayMs >= metadata.deadline)
-    return { kind: 'exhausted' };
+  if (attempt.expiresWithin(delayMs)) return { kind: 'exhausted' };
   return { kind: brokerDelayMs === undefined ? 'in-process' : 'redeliver', delayMs };
 }
 

@@ -1,4 +1,5 @@
 import type { MaxHoldTime } from '../port/driver.js';
+import { ignoreRejection } from '../runtime/user-hooks.js';
 import type { ErrorMatcher, RetryPolicy } from './retry-options.js';
 
 /** A failed attempt. Times in milliseconds since the Unix epoch. */
@@ -130,7 +131,9 @@ function matchesError(error: unknown, matchers: readonly ErrorMatcher[]): boolea
 function matchesOne(error: unknown, matcher: ErrorMatcher): boolean {
   try {
     if (isClass(matcher)) return error instanceof matcher;
-    return (matcher as (error: unknown) => unknown)(error) === true;
+    const answer = (matcher as (error: unknown) => unknown)(error);
+    ignoreRejection(answer);
+    return answer === true;
   } catch {
     return false;
   }

@@ -1,5 +1,5 @@
 import type { StorkClock } from './clock.js';
-import { withTimeout } from './with-timeout.js';
+import { isThenable, withTimeout } from './with-timeout.js';
 
 /** How long `onRetry` and `onDeadLetter` may take before nothing waits for them any more. */
 const hookLimitMs = 5_000;
@@ -36,4 +36,12 @@ export class UserHooks {
   async settled(): Promise<void> {
     await Promise.all(this.#running);
   }
+}
+
+/**
+ * For the answer of a user's function that must answer at once: the rejection of a promise must not end the
+ * process.
+ */
+export function ignoreRejection(answer: unknown): void {
+  if (isThenable(answer)) Promise.resolve(answer).catch(() => {});
 }

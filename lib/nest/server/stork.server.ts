@@ -3,7 +3,7 @@ import { ApplicationConfig, ModulesContainer } from '@nestjs/core';
 import { Server, type CustomTransportStrategy, type MessageHandler } from '@nestjs/microservices';
 import type { CancelTimer } from '../../core/runtime/clock.js';
 import { resolveDeadLetter } from '../../core/dead-letter/dead-letter-options.js';
-import { StorkConfigError, type ConfigProblem } from '../../core/runtime/errors.js';
+import { messageOf, StorkConfigError, type ConfigProblem } from '../../core/runtime/errors.js';
 import type { Handler } from '../../core/consume/handler.js';
 import type { StorkTransport } from '../../core/stork-transport.js';
 import { mayObtainClient } from '../client/client-injection.js';
@@ -228,5 +228,15 @@ export class StorkServer extends Server implements CustomTransportStrategy {
     super.setOnProcessingEndHook(hook);
   }
 
-  readonly #withHooks: ProcessingHooks = (context, body) => this.runWithProcessingHooks(context, body);
+  readonly #withHooks: ProcessingHooks = (context, body) =>
+    this.runWithProcessingHooks(context, (runEndHook) => body(() => this.#runGuarded(runEndHook)));
+
+  /** A start hook that does not return the promise of `done()` would make an error an unhandled rejection. */
+  #runGuarded(runEndHook: () => void): void {
+    try {
+      runEndHook();
+    } catch (error) {
+      this.logger.error(`the processing end hook failed: ${messageOf(error)}`);
+    }
+  }
 }

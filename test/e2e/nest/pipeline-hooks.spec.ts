@@ -1,7 +1,7 @@
 import { Controller, Inject, Injectable, Scope } from '@nestjs/common';
 import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
 import { firstValueFrom } from 'rxjs';
-import { expect, it, onTestFinished } from 'vitest';
+import { expect, it, onTestFinished, vi } from 'vitest';
 import { InjectClient, StorkClient, StorkContext, storkMicroservice } from 'nestjs-stork';
 import { StorkServer } from '../../../lib/nest/server/stork.server.js';
 import { Gate, Seen } from '../../contract/app.js';
@@ -38,6 +38,32 @@ it('settles after the handler although a processing hook returns nothing', async
   gate.open();
   await shop.settled();
   expect(events).toEqual(['start order.created', 'end']);
+});
+
+it('logs the error of an end hook, also if the start hook returns nothing', async () => {
+  @Controller()
+  class Orders {
+    @EventPattern<string>('order.created')
+    created(): void {}
+  }
+  const shop = new Shop();
+  const error = vi.fn<(line: string) => void>();
+  const app = (await shop.compile([Orders])).createNestMicroservice({
+    ...storkMicroservice(),
+    logger: { log() {}, warn() {}, error },
+  });
+  onTestFinished(() => app.close());
+  const server = app.get(StorkServer);
+  server.setOnProcessingStartHook((_, __, done) => void done());
+  server.setOnProcessingEndHook(() => {
+    throw new Error('the span is closed');
+  });
+  await app.listen();
+  await app.get(StorkClient).publish('order.created', 1);
+  await shop.settled();
+  expect(error.mock.calls.map(([line]) => line)).toEqual([
+    'the processing end hook failed: the span is closed',
+  ]);
 });
 
 it('creates a request-scoped handler for each message', async () => {

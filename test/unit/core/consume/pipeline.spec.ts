@@ -1,6 +1,10 @@
 import { describe, expect, it } from 'vitest';
 import type { Failure } from '../../../../lib/core/runtime/failure.js';
 import type { InboundMessage } from '../../../../lib/core/port/message.js';
+import { resolveDeadLetter } from '../../../../lib/core/dead-letter/dead-letter-options.js';
+import { resolveIdempotency } from '../../../../lib/core/idempotency/idempotency-options.js';
+import { memoryIdempotencyStore } from '../../../../lib/core/idempotency/memory-idempotency-store.js';
+import { resolveRetry } from '../../../../lib/core/retry/retry-options.js';
 import { newCodecs, newGate, settle } from '../harness.js';
 import {
   replyToInbox,
@@ -623,5 +627,58 @@ describe('a dead letter that is consumed', () => {
     expect([handlers.map(({ attempts: runs }) => runs.length), driver.replies]).toEqual([[1, 1], []]);
     expect(deadLetters(test)).toEqual([['fatal', 'b', '1']]);
     expect(test.source.republished[0]!.headers['stork-origin']).toBe('first');
+  });
+});
+
+it('an event is not requeued after a bug in one handler while another one still runs', async () => {
+  const gate = newGate();
+  const broken = new TestHandler('event', 'broken', '#', () => Promise.reject(new Error('a bug')));
+  const slow = new TestHandler('event', 'slow', '#', () => gate.promise.then(() => undefined));
+  const { scope, clock } = newBench([broken, slow]);
+  const test = deliveryOf();
+  const done = processAlone(test.delivery, scope);
+  await settle();
+  await clock.advance(1_000);
+  await settle();
+  expect(test.source.events).toEqual([]);
+  gate.open();
+  await settle();
+  await clock.advance(1_000);
+  await done;
+  expect(test.source.events).toEqual(['requeue 1']);
+});
+
+describe("a user's function that must answer at once", () => {
+  it('does not end the process with the rejection of a promise that it returns', async () => {
+    const rejections: unknown[] = [];
+    const note = (error: unknown): void => void rejections.push(error);
+    process.on('unhandledRejection', note);
+    const reject = async (): Promise<never> => {
+      throw new Error('an asynchronous answer');
+    };
+    const answer = reject as () => never;
+    const handlers = [
+      new TestHandler('event', 'failing', '#', async () => failure('no'), {
+        retry: resolveRetry({ failOn: [answer], retryOn: [answer] }),
+        deadLetter: resolveDeadLetter({ redact: answer }),
+      }),
+      new TestHandler('event', 'returning', '#', async (attempt) => void attempt.emit(1), {
+        retry: resolveRetry({ maxRetries: 0, retryOnResult: answer }),
+      }),
+      new TestHandler('event', 'idempotent', '#', undefined, {
+        retry: resolveRetry({ maxRetries: 0 }),
+        idempotency: resolveIdempotency({ store: memoryIdempotencyStore(), keyOf: answer }),
+      }),
+    ];
+    const test = deliveryOf();
+    await processAlone(test.delivery, newBench(handlers).scope);
+    await settle();
+    process.off('unhandledRejection', note);
+    expect(rejections).toEqual([]);
+    expect(deadLetters(test).map(([reason, handler]) => [reason, handler])).toEqual([
+      ['fatal', 'failing'],
+      ['retries-exhausted', 'returning'],
+      ['retries-exhausted', 'idempotent'],
+    ]);
   });
 });

@@ -7,11 +7,17 @@ import {
   requeue,
   requeueAfterDelay,
 } from '../../../../lib/core/consume/settlement.js';
-import { newDelivery, newGate, noteWhenDone, settle } from '../harness.js';
-import { newBench, freeSlot } from '../pipeline-harness.js';
+import { RetryTimers } from '../../../../lib/core/retry/retry-timers.js';
+import { DeliveryDispatcher } from '../../../../lib/core/dispatch/delivery-dispatcher.js';
+import { newPipeline } from '../../../../lib/core/consume/pipeline.js';
+import { newDelivery, newGate, newMessage, noteWhenDone, settle } from '../harness.js';
+import { failure, freeSlot, newBench, TestHandler } from '../pipeline-harness.js';
 
 function newSettlement(requeue: Capabilities['requeue'] = 'broker') {
-  return { ...newDelivery(), ...newBench([], { capabilities: { requeue } }) };
+  const test = newDelivery();
+  const bench = newBench([], { capabilities: { requeue } });
+  const started = { delivery: test.delivery, slot: freeSlot(test.delivery, bench.scope) };
+  return { ...test, ...bench, started };
 }
 
 const deadLetter: RepublishedMessage = { to: 'dead-letter', headers: {} };
@@ -34,17 +40,17 @@ describe('acknowledge', () => {
 
 describe('republishUntilConfirmed', () => {
   it('confirms the republished messages, acknowledges, and counts each dead letter', async () => {
-    const { delivery, source, counters, blocked, scope } = newSettlement();
-    expect(await republishUntilConfirmed(delivery, [deadLetter, other], scope)).toBe('settled');
+    const { source, counters, blocked, scope, started } = newSettlement();
+    expect(await republishUntilConfirmed(started, [deadLetter, other], scope)).toBe('settled');
     expect(source.events).toEqual(['republish 1', 'republish 1', 'ack 1']);
     expect(counters.snapshot()).toEqual({ 'dead-lettered': 2 });
     expect(blocked).toEqual([]);
   });
 
   it('retries with back-off until every message is confirmed, and never drops the message', async () => {
-    const { delivery, source, clock, counters, scope } = newSettlement();
+    const { source, clock, counters, scope, started } = newSettlement();
     source.refusals = 9;
-    const note = noteWhenDone(republishUntilConfirmed(delivery, [deadLetter], scope));
+    const note = noteWhenDone(republishUntilConfirmed(started, [deadLetter], scope));
     await settle();
     let tries = 1;
     for (const delayMs of [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]) {
@@ -72,16 +78,18 @@ describe('republishUntilConfirmed', () => {
       if (waits.length <= 2_000) queueMicrotask(fire);
       return () => {};
     };
-    await republishUntilConfirmed(delivery, [deadLetter], { ...scope, clock: { now: () => 0, setTimer } });
+    const clock = { now: () => 0, setTimer };
+    const slot = freeSlot(delivery, { ...scope, clock, retryTimers: new RetryTimers(clock) });
+    await republishUntilConfirmed({ delivery, slot }, [deadLetter], { ...scope, clock });
     expect(waits).toHaveLength(1_100);
     expect(new Set(waits.slice(6))).toEqual(new Set([30_000]));
     expect(source.events.at(-1)).toBe('ack 1');
   });
 
   it('blocks the source once at the first refusal and frees it once at the end', async () => {
-    const { delivery, source, clock, blocked, logger, scope } = newSettlement();
+    const { source, clock, blocked, logger, scope, started } = newSettlement();
     source.refusals = 3;
-    const note = noteWhenDone(republishUntilConfirmed(delivery, [deadLetter], scope));
+    const note = noteWhenDone(republishUntilConfirmed(started, [deadLetter], scope));
     await settle();
     const why = 'the broker rejects it';
     expect(blocked).toEqual([why]);
@@ -94,9 +102,9 @@ describe('republishUntilConfirmed', () => {
   });
 
   it('does not repeat the republished messages that are confirmed', async () => {
-    const { delivery, source, clock, counters, scope } = newSettlement();
+    const { source, clock, counters, scope, started } = newSettlement();
     source.refusals = 1;
-    const note = noteWhenDone(republishUntilConfirmed(delivery, [deadLetter, other], scope));
+    const note = noteWhenDone(republishUntilConfirmed(started, [deadLetter, other], scope));
     await settle();
     expect(source.republished).toEqual([other]);
     await clock.advance(500);
@@ -105,9 +113,9 @@ describe('republishUntilConfirmed', () => {
   });
 
   it('ends when the session has ended: the message is redelivered, the source resumes', async () => {
-    const { delivery, source, session, clock, blocked, counters, scope } = newSettlement();
+    const { source, session, clock, blocked, counters, scope, started } = newSettlement();
     source.refusals = Infinity;
-    const note = noteWhenDone(republishUntilConfirmed(delivery, [deadLetter], scope));
+    const note = noteWhenDone(republishUntilConfirmed(started, [deadLetter], scope));
     await settle();
     session.end();
     await clock.advance(500);
@@ -118,17 +126,17 @@ describe('republishUntilConfirmed', () => {
   });
 
   it('publishes nothing in a session that has already ended', async () => {
-    const { delivery, source, session, counters, blocked, scope } = newSettlement();
+    const { source, session, counters, blocked, scope, started } = newSettlement();
     session.end();
-    await republishUntilConfirmed(delivery, [deadLetter], scope);
+    await republishUntilConfirmed(started, [deadLetter], scope);
     expect([source.events, blocked, counters.snapshot()]).toEqual([[], [], { 'stale-settlements': 1 }]);
   });
 
   it('counts no dead letter when the session ended while the republished messages were on their way', async () => {
-    const { delivery, source, session, counters, blocked, scope } = newSettlement();
+    const { source, session, counters, blocked, scope, started } = newSettlement();
     const gate = newGate();
     source.gate = gate.promise;
-    const done = republishUntilConfirmed(delivery, [deadLetter], scope);
+    const done = republishUntilConfirmed(started, [deadLetter], scope);
     session.end();
     gate.open();
     await done;
@@ -140,9 +148,9 @@ describe('republishUntilConfirmed', () => {
   });
 
   it('tries once more when it is aborted, and then gives the message back', async () => {
-    const { delivery, source, clock, blocked, counters, scope } = newSettlement();
+    const { delivery, source, clock, blocked, counters, scope, started } = newSettlement();
     source.refusals = Infinity;
-    const note = noteWhenDone(republishUntilConfirmed(delivery, [deadLetter], scope));
+    const note = noteWhenDone(republishUntilConfirmed(started, [deadLetter], scope));
     await settle();
     delivery.abort();
     await settle();
@@ -154,10 +162,10 @@ describe('republishUntilConfirmed', () => {
   });
 
   it('counts the messages even if it is aborted before they are confirmed', async () => {
-    const { delivery, source, counters, scope } = newSettlement();
+    const { delivery, source, counters, scope, started } = newSettlement();
     const gate = newGate();
     source.gate = gate.promise;
-    const note = noteWhenDone(republishUntilConfirmed(delivery, [deadLetter], scope));
+    const note = noteWhenDone(republishUntilConfirmed(started, [deadLetter], scope));
     delivery.abort();
     gate.open();
     await settle();
@@ -165,10 +173,49 @@ describe('republishUntilConfirmed', () => {
     expect(counters.snapshot()).toEqual({ 'dead-lettered': 1 });
   });
 
+  it('continues its retries during a shutdown', async () => {
+    const { source, clock, scope, started } = newSettlement();
+    source.refusals = 2;
+    const note = noteWhenDone(republishUntilConfirmed(started, [deadLetter], scope));
+    await settle();
+    scope.retryTimers.close();
+    await clock.advance(1_500);
+    await settle();
+    expect([note.done, source.events.length, clock.pendingTimers]).toEqual([true, 4, 0]);
+  });
+
+  it('occupies no concurrency slot between its retries', async () => {
+    const handled = new TestHandler('event', 'handled', 'order.shipped');
+    const failing = new TestHandler('event', 'failing', 'order.paid', async () => failure('no'));
+    const { scope, clock } = newBench([handled, failing], { capabilities: { requeue: 'in-process' } });
+    const dispatcher = new DeliveryDispatcher({
+      concurrency: 1,
+      pausesWithoutRedelivery: true,
+      pausesWhileRepublishBlocked: false,
+      clock,
+      retryTimers: scope.retryTimers,
+      process: newPipeline(scope),
+      returnToSource: (delivery) => requeue(delivery, scope),
+    });
+    const [blocked, sameKey, otherKey] = [
+      newDelivery({ orderingKey: 'a' }),
+      newDelivery({ orderingKey: 'a', message: newMessage({ patterns: ['order.shipped'] }) }),
+      newDelivery({ orderingKey: 'b', message: newMessage({ patterns: ['order.shipped'] }) }),
+    ];
+    blocked.source.refusals = 1;
+    for (const { delivery } of [blocked, sameKey, otherKey]) dispatcher.deliver(delivery);
+    await settle();
+    expect([sameKey.source.events, otherKey.source.events]).toEqual([[], ['ack 1']]);
+    await clock.advance(500);
+    await settle();
+    expect(blocked.source.events).toEqual(['republish 1', 'republish 1', 'ack 1']);
+    expect([sameKey.source.events, dispatcher.inFlight]).toEqual([['ack 1'], 0]);
+  });
+
   it('ends when the message was requeued between two retries', async () => {
-    const { delivery, source, clock, blocked, scope } = newSettlement();
+    const { delivery, source, clock, blocked, scope, started } = newSettlement();
     source.refusals = Infinity;
-    const note = noteWhenDone(republishUntilConfirmed(delivery, [deadLetter], scope));
+    const note = noteWhenDone(republishUntilConfirmed(started, [deadLetter], scope));
     await settle();
     delivery.requeue();
     await clock.advance(500);

@@ -93,6 +93,24 @@ describe('deliveries', () => {
 });
 
 describe('a delivery that waits', () => {
+  it.each(['a shutdown', 'the loss of its source'])(
+    'is interrupted by %s that follows the end of its wait, before it has a slot again',
+    async (cause) => {
+      const { clock, dispatcher, slot, deliver } = newBench();
+      const hook = newGate();
+      const delivery = deliver(1);
+      const waited = noteWhenDone(slot(1).wait(10, hook.promise));
+      await clock.advance(10);
+      hook.open();
+      queueMicrotask(() => {
+        if (cause === 'a shutdown') void dispatcher.drain(20_000, () => {});
+        else delivery.session.end();
+      });
+      await settle();
+      expect(waited).toEqual({ done: true, value: false });
+    },
+  );
+
   it('gives its slot to another, keeps its key, and continues before others start', async () => {
     const { clock, dispatcher, started, slot, deliver, end } = newBench({ concurrency: 1 });
     for (const [tag, key] of [[1, 'x'], [2, 'x'], [3], [4]] as const) deliver(tag, key);

@@ -7,7 +7,7 @@ import {
 } from '../../../../lib/core/idempotency/idempotency-options.js';
 import type { IdempotencyStore } from '../../../../lib/core/idempotency/idempotency-store.js';
 import { memoryIdempotencyStore } from '../../../../lib/core/idempotency/memory-idempotency-store.js';
-import type { PipelineScope } from '../../../../lib/core/consume/pipeline.js';
+import { newPipeline, type PipelineScope } from '../../../../lib/core/consume/pipeline.js';
 import { resolveRetry } from '../../../../lib/core/retry/retry-options.js';
 import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
 import { newDelivery, newGate, newMessage, noteWhenDone, settle } from '../harness.js';
@@ -16,6 +16,7 @@ import {
   deliveryOf,
   failure,
   deadLetters,
+  freeSlot,
   loseSource,
   newBench,
   TestHandler,
@@ -29,6 +30,7 @@ interface BenchOptions extends IdempotencyTimes {
   readonly behaviour?: Behaviour;
   readonly kind?: 'event' | 'message';
   readonly keyOf?: (attempt: HandlerAttempt) => unknown;
+  readonly maxRetries?: number;
   readonly scope?: Partial<PipelineScope>;
 }
 
@@ -36,7 +38,14 @@ interface BenchOptions extends IdempotencyTimes {
  * An idempotent handler with its store, and the calls of the store. While `faults.isDown`, each call fails; while `faults.isMute`, it
  * takes effect but its answer is lost.
  */
-function newIdempotent({ behaviour = succeed, kind = 'event', keyOf, scope, ...times }: BenchOptions = {}) {
+function newIdempotent({
+  behaviour = succeed,
+  kind = 'event',
+  keyOf,
+  maxRetries = 0,
+  scope,
+  ...times
+}: BenchOptions = {}) {
   const clock = new VirtualClock();
   const inner = memoryIdempotencyStore({ clock });
   const calls: string[] = [];
@@ -57,7 +66,7 @@ function newIdempotent({ behaviour = succeed, kind = 'event', keyOf, scope, ...t
   const idempotency = resolveIdempotency({ store, keyOf }, times);
   const handler = new TestHandler(kind, 'Orders.paid', '#', behaviour, {
     idempotency,
-    retry: resolveRetry({ maxRetries: 0 }),
+    retry: resolveRetry({ maxRetries }),
     deadLetter: resolveDeadLetter(),
   });
   return { handler, calls, faults, inner, ...newBench([handler], { ...scope }, clock) };
@@ -356,6 +365,25 @@ describe('a store that fails', () => {
     expect(test.source.events).toEqual(['ack 1']);
   });
 
+  it('fails a request whose caller timed out while the message waited for a slot', async () => {
+    const { scope, faults, driver, clock, handler } = newIdempotent({ kind: 'message' });
+    faults.isDown = true;
+    driver.target = replyToInbox;
+    const deadline = new Date(clock.now() + 1_000).toISOString();
+    const { delivery, source } = deliveryOf({
+      correlationId: 'r-1',
+      headers: { 'stork-deadline': deadline },
+    });
+    const wait = async (): Promise<boolean> => {
+      faults.isDown = false;
+      await clock.advance(1_000);
+      return true;
+    };
+    await newPipeline(scope)(delivery, { ...freeSlot(delivery, scope), wait });
+    expect(driver.error).toMatchObject({ code: 'STORE_UNAVAILABLE' });
+    expect([handler.attempts.length, source.events]).toEqual([0, ['ack 1']]);
+  });
+
   it('is bypassed with onStoreError "process", which is logged once', async () => {
     const { scope, faults, handler, logger } = newIdempotent({ onStoreError: 'process' });
     faults.isDown = true;
@@ -396,6 +424,46 @@ describe('an aborted delivery', () => {
     gate.open();
     await done;
     expect(calls.at(-1)).toBe('release');
+  });
+
+  it('releases its key when a later attempt read the signal', async () => {
+    const gate = newGate();
+    const { handler, scope, calls, clock } = newIdempotent({
+      maxRetries: 1,
+      behaviour: async (attempt) => {
+        if (attempt.number === 1) return failure('no stock', 'retries-exhausted');
+        await gate.promise;
+        expect(attempt.signal.aborted).toBe(true);
+        return undefined;
+      },
+    });
+    const test = deliveryOf();
+    const done = processAlone(test.delivery, scope);
+    await settle();
+    await clock.advance(1_000);
+    await settle();
+    loseSource(test);
+    gate.open();
+    await done;
+    expect([handler.attempts.length, calls.at(-1)]).toEqual([2, 'release']);
+  });
+
+  it('completes its key when only another handler of the event read the signal', async () => {
+    const gate = newGate();
+    const { handler, calls, scope } = newIdempotent({ behaviour: () => gate.promise.then(() => undefined) });
+    const watching = new TestHandler('event', 'watching', '#', async ({ signal }) => {
+      await gate.promise;
+      expect(signal.aborted).toBe(true);
+      return undefined;
+    });
+    const both = newBench([handler, watching], { clock: scope.clock });
+    const test = deliveryOf();
+    const done = processAlone(test.delivery, both.scope);
+    await settle();
+    loseSource(test);
+    gate.open();
+    await done;
+    expect(calls.at(-1)).toBe('complete');
   });
 
   it('keeps its lease while the handler runs, but not after a shutdown has abandoned it', async () => {

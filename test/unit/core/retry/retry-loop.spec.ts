@@ -255,6 +255,23 @@ describe('a request whose handler fails', () => {
     expect(driver.error).toMatchObject({ message: 'no' });
     expect(test.source.events).toEqual(['ack 1']);
   });
+
+  it('gets the error where the wait, e.g. for onRetry, has outlasted its deadline', async () => {
+    const { scope, driver, clock, handler } = newFailing(
+      { maxRetries: 3, delayMs: 10, onRetry: () => new Promise(() => {}) },
+      async () => passing('no'),
+      'message',
+    );
+    driver.target = replyToInbox;
+    const deadline = new Date(clock.now() + 2_000).toISOString();
+    const test = deliveryOf({ headers: { 'stork-deadline': deadline } });
+    const done = processAlone(test.delivery, scope);
+    await settle();
+    await clock.advance(5_000);
+    await done;
+    expect(driver.error).toMatchObject({ message: 'no' });
+    expect([handler.attempts.length, test.source.events]).toEqual([1, ['ack 1']]);
+  });
 });
 
 describe('onRetry', () => {
