@@ -208,7 +208,9 @@ export class StorkTransport {
     const drained = this.#dispatcher?.drain(limitMs, () => {
       const { running, deferred } = this.#dispatcher!;
       const still = `${running} handlers are still running after ${limitMs} ms, ${deferred} messages await manual acknowledgement`;
-      this.#logger.warn(`${this.name}: ${still}; all are aborted and requeued`);
+      this.#logger.warn(
+        `${this.name}: ${still}; all are aborted, and requeued unless they were acknowledged before processing`,
+      );
     });
     this.#isDraining = true;
     await drained;

@@ -6,7 +6,8 @@ import {
 } from '../dead-letter/dead-lettering.js';
 import { messageOf, remoteCodes, type ErrorEnvelope } from '../runtime/errors.js';
 import type { DeliveryContext, SubscriptionScope } from './delivery-context.js';
-import { handled, type Outcome, type RedeliverOutcome } from './outcome.js';
+import { handled, type FailedOutcome, type Outcome, type RedeliverOutcome } from './outcome.js';
+import { quoted } from '../message/text.js';
 import type { Delivery, Redelivery, RepublishedMessage } from '../port/delivery.js';
 import {
   copyHeaders,
@@ -50,6 +51,7 @@ export async function settle(context: DeliveryContext, outcomes: readonly Outcom
     // The attempt after the redelivery replies.
     context.replyWriter?.discard();
     context.delivery.requeuesInProcess++;
+    for (const outcome of outcomes) if (outcome.kind === 'failed') logRepeated(outcome, context);
     return requeueAfterDelay(context);
   }
   return context.replyWriter === undefined
@@ -84,6 +86,14 @@ async function settleDeferred(context: DeliveryContext, outcomes: readonly Outco
     outcomes.map(async (outcome) => (outcome.kind === 'deferred' ? outcome.outcome : outcome)),
   );
   return settle(context, decided);
+}
+
+/** Another handler has requeued the message, so the log is the only trace of the failure. */
+function logRepeated({ attempt, failure }: FailedOutcome, { delivery, scope }: DeliveryContext): void {
+  scope.logger.warn(
+    `${scope.subscription}: handler ${quoted(attempt.handler.id)}, message ${quoted(delivery.message.messageId)}, ` +
+      `failed and is called again, because another handler has requeued the message: ${messageOf(failure.error)}`,
+  );
 }
 
 /**

@@ -15,7 +15,11 @@ const byteOrderMark = '\uFEFF';
 
 const jsonCodec: MessageCodec = {
   contentType: 'application/json',
-  encode: (value) => Buffer.from(JSON.stringify(value ?? null)),
+  encode(value) {
+    const text: unknown = JSON.stringify(value ?? null);
+    if (typeof text !== 'string') throw new TypeError(`application/json carries no ${typeof value}`);
+    return Buffer.from(text);
+  },
   decode(body) {
     const text = readUtf8(body);
     const problem = findUnsafeJson(body, text);

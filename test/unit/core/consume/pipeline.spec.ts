@@ -413,6 +413,24 @@ describe('a request', () => {
     expect(counters.snapshot()).toEqual({ received: 1, handled: 2 });
   });
 
+  it('names the failure of a handler that is called again because another has requeued the message', async () => {
+    const failing = new TestHandler('event', 'a', '#', async () => failure('its row is locked'));
+    const requeuing = new TestHandler('event', 'b', '#', async (attempt) => {
+      attempt.decide({ kind: 'requeue' });
+      return undefined;
+    });
+    const { logger, clock, scope } = newBench([failing, requeuing]);
+    const test = deliveryOf({ messageId: 'm-1' });
+    const done = processAlone(test.delivery, scope);
+    await settle();
+    await clock.advance(1_000);
+    await done;
+    expect(test.source.events).toEqual(['requeue 1']);
+    expect(logger.lines).toEqual([
+      'warn orders: handler "a", message "m-1", failed and is called again, because another handler has requeued the message: its row is locked',
+    ]);
+  });
+
   it('stops a stream whose caller has gone', async () => {
     const heard: boolean[] = [];
     const handler = new TestHandler('message', 'm', '#', async (run) => {

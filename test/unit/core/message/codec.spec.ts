@@ -37,11 +37,13 @@ describe('JSON', () => {
   });
 
   it.each([
-    ['a bigint', 1n],
-    ['a function', () => 1],
-    ['a symbol', Symbol('s')],
-  ])('cannot write %s, which is a TypeError', (_, value) => {
-    expect(() => codecs.encode(value, undefined)).toThrow(TypeError);
+    ['a bigint', 1n, 'BigInt'],
+    ['a function', () => 1, 'application/json carries no function'],
+    ['a symbol', Symbol('s'), 'application/json carries no symbol'],
+  ])('cannot write %s, which is a TypeError that names it', (_, value, named) => {
+    const encode = () => codecs.encode(value, undefined);
+    expect(encode).toThrow(TypeError);
+    expect(encode).toThrow(named);
   });
 
   it('rejects a circular value with a TypeError', () => {
