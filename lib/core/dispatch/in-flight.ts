@@ -66,7 +66,7 @@ export class InFlight {
     this.#resumeIfFree();
   }
 
-  /** A message that waits between attempts does not count towards the messages in flight, but its body does. */
+  /** A message that waits between attempts is not counted among the messages in flight, but its body is. */
   suspend(change: 1 | -1): void {
     this.#suspended += change;
     if (change === 1) this.#resumeIfFree();
