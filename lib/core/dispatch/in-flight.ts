@@ -141,8 +141,9 @@ export class DeliverySlot implements ProcessingSlot {
     this.#running++;
     this.#waiting--;
     // A shutdown that begins before this line has found neither a timer nor a wait for a slot to interrupt.
-    if (!hasElapsed || timers.isClosed || this.delivery.aborted) return false;
-    if (this.#state === 'held') return true;
+    const isInterrupted = !hasElapsed || timers.isClosed || this.delivery.aborted;
+    if (isInterrupted) this.#interrupted();
+    if (isInterrupted || this.#state === 'held') return !isInterrupted;
     this.#readmission ??= this.#readmit();
     return this.#readmission;
   }
@@ -167,7 +168,18 @@ export class DeliverySlot implements ProcessingSlot {
     const hasSlot = await this.#host.queue.readmit(this.entry);
     this.#readmission = undefined;
     if (hasSlot) this.#move('held');
+    else this.#interrupted();
     return hasSlot;
+  }
+
+  /**
+   * A rebalance waits until the message is settled. Otherwise a copy for some of its handlers could be
+   * written while the partition moves, and the message be redelivered besides.
+   */
+  #interrupted(): void {
+    if (this.#state === 'held') return;
+    this.#host.queue.interrupted(this.entry);
+    this.#move('held');
   }
 
   #move(state: 'held' | 'suspended' | 'left'): void {

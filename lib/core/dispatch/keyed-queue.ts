@@ -12,7 +12,7 @@ export class QueueEntry<T> {
   readonly orderingKey: string | undefined;
   readonly item: T;
   readonly limits: readonly ConcurrencyLimit[];
-  state: 'queued' | 'running' | 'suspended' | 'left' | 'ended' = 'queued';
+  state: 'queued' | 'running' | 'suspended' | 'left' | 'interrupted' | 'ended' = 'queued';
   /** Whether the next entry of the key waits for this one. */
   holdsKey = false;
   /** Set while a suspended entry waits for a slot. */
@@ -128,6 +128,16 @@ export class KeyedQueue<T> {
   /** Interrupts `readmit` for the items that match. */
   interrupt(isMatch: (item: T) => boolean): void {
     for (const entry of this.#awaitingSlot) if (isMatch(entry.item)) this.#endWait(entry, false);
+  }
+
+  /**
+   * Counts a suspended entry, or one that has left, as running again, beyond the concurrency and the
+   * limits: its wait was interrupted, and all that remains is to settle it.
+   */
+  interrupted(entry: QueueEntry<T>): void {
+    if (entry.state === 'suspended') this.#suspended--;
+    this.#running++;
+    entry.state = 'interrupted';
   }
 
   /** Starts no item until `resume`. Resolves when no item is running. */
@@ -269,12 +279,11 @@ export class KeyedQueue<T> {
   }
 
   #stop(entry: QueueEntry<T>, state: 'suspended' | 'left' | 'ended'): void {
-    if (entry.state === 'suspended') this.#suspended--;
-    const wasRunning = entry.state === 'running';
+    const before = entry.state;
     entry.state = state;
-    if (!wasRunning) return;
-    this.#running--;
-    this.#releaseLimits(entry);
+    if (before === 'suspended') this.#suspended--;
+    if (before === 'running' || before === 'interrupted') this.#running--;
+    if (before === 'running') this.#releaseLimits(entry);
   }
 
   /** Parked entries come before the next entry of the key, which was pushed later. */

@@ -181,6 +181,24 @@ describe('a delivery that waits', () => {
     expect([waited.value, dispatcher.running]).toEqual([true, 1]);
   });
 
+  it('is awaited by a rebalance once a drain has interrupted its wait, until it is settled', async () => {
+    const { dispatcher, slot, deliver, end } = newBench();
+    deliver(1);
+    const waited = noteWhenDone(slot(1).wait(1_000));
+    const drained = noteWhenDone(dispatcher.drain(10_000, () => {}));
+    await settle();
+    const quiesced = noteWhenDone(dispatcher.quiesce());
+    await settle();
+    expect([waited.value, dispatcher.running, quiesced.done, drained.done]).toEqual([false, 1, false, false]);
+    await end(1);
+    expect([dispatcher.running, dispatcher.inFlight, quiesced.done, drained.done]).toEqual([
+      0,
+      0,
+      true,
+      true,
+    ]);
+  });
+
   it('keeps others from starting when ten for each slot wait, and does not pause the source before', async () => {
     const { clock, dispatcher, subscription, started, slot, deliver, end } = newBench({ concurrency: 2 });
     dispatcher.attach(subscription);
