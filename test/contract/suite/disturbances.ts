@@ -1,7 +1,7 @@
 import { Controller } from '@nestjs/common';
 import { Ctx, EventPattern, Payload } from '@nestjs/microservices';
 import { expect, it } from 'vitest';
-import { Retry, StorkContext, type CommonTransportOptions } from 'nestjs-stork';
+import { Idempotent, Retry, StorkContext, type CommonTransportOptions } from 'nestjs-stork';
 import { seeded } from '../../support/seeded.js';
 import { deathReason, Seen, startApp, uniqueName, type RunningApp } from '../app.js';
 import type { DriverHarness } from '../harness.js';
@@ -94,6 +94,7 @@ export function disturbanceContract(harness: DriverHarness): void {
       }
     }
 
+    if (random() < 0.5) Idempotent()(Worker);
     const source = uniqueName();
     const start = (): Promise<RunningApp> =>
       startApp(harness, { controllers: [Worker], source, transport: { concurrency: 4, ...transport } });
