@@ -227,6 +227,7 @@ export class StorkTransport {
       limitMs,
     );
     await settlesWithin(this.#clock, this.#leaving, limitMs);
+    this.#hooks.close();
   }
 
   async #closeSubscription(limitMs: number): Promise<void> {

@@ -1,3 +1,5 @@
+import type { Driver } from '../core/port/driver.js';
+import type { StorkClock } from '../core/runtime/clock.js';
 import { StorkConfigError } from '../core/runtime/errors.js';
 import type { DriverEnvironment, TransportDefinition } from '../nest/bootstrap/transport-definition.js';
 import { MemoryBroker } from './broker/memory-broker.js';
@@ -5,7 +7,7 @@ import { LogDriver } from './log/log-driver.js';
 import { validateMemoryOptions, type MemoryOptions } from './options.js';
 import { QueueDriver } from './queue/queue-driver.js';
 
-const applicationBroker = Symbol('stork.memory.broker');
+const applicationBrokerKey = Symbol('stork.memory.broker');
 
 /**
  * A transport over an in-process broker with the semantics of RabbitMQ (`mode: 'queue'`) or Kafka
@@ -18,18 +20,47 @@ export function memory(options: MemoryOptions): TransportDefinition {
     common: options,
     validate: (path) => validateMemoryOptions(options, path),
     createDriver(environment) {
-      const broker = options.broker ?? sharedBroker(environment);
-      return options.mode === 'log'
-        ? new LogDriver(broker, options, environment)
-        : new QueueDriver(broker, options, environment);
+      if (options.broker !== undefined) return newDriver(options.broker, options, environment);
+      const shared = applicationBroker(environment);
+      const driver = newDriver(shared.broker, options, environment);
+      shared.add(driver);
+      return driver;
     },
   };
 }
 
-function sharedBroker({ shared, clock }: DriverEnvironment): MemoryBroker {
-  const known = shared.get(applicationBroker) ?? new MemoryBroker({ clock });
-  if (!(known instanceof MemoryBroker))
+function newDriver(broker: MemoryBroker, options: MemoryOptions, environment: DriverEnvironment): Driver {
+  return options.mode === 'log'
+    ? new LogDriver(broker, options, environment)
+    : new QueueDriver(broker, options, environment);
+}
+
+/**
+ * The broker of one application, which nothing else can reach. It is closed with the last of its transports:
+ * timers of delayed messages would keep the process alive.
+ */
+class ApplicationBroker {
+  readonly broker: MemoryBroker;
+  #openDrivers = 0;
+
+  constructor(clock: StorkClock) {
+    this.broker = new MemoryBroker({ clock });
+  }
+
+  add(driver: Driver): void {
+    this.#openDrivers++;
+    driver.state.changes.subscribe({
+      complete: () => {
+        if (--this.#openDrivers === 0) this.broker.close();
+      },
+    });
+  }
+}
+
+function applicationBroker({ shared, clock }: DriverEnvironment): ApplicationBroker {
+  const known = shared.get(applicationBrokerKey) ?? new ApplicationBroker(clock);
+  if (!(known instanceof ApplicationBroker))
     throw new StorkConfigError('two copies of nestjs-stork/memory in one application');
-  shared.set(applicationBroker, known);
+  shared.set(applicationBrokerKey, known);
   return known;
 }

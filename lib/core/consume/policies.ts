@@ -3,7 +3,6 @@ import { quoted } from '../message/text.js';
 import { withRetries } from '../retry/retry-loop.js';
 import { HandlerTimeoutError, messageOf } from '../runtime/errors.js';
 import { libraryFailure, type Failure } from '../runtime/failure.js';
-import { settlesWithin } from '../runtime/with-timeout.js';
 import type { Attempt, Execute } from './attempt.js';
 import type { SubscriptionScope } from './delivery-context.js';
 import type { Handler } from './handler.js';
@@ -48,9 +47,9 @@ async function callWithin(
   handler: Handler,
   { attempt, scope }: { readonly attempt: Attempt; readonly scope: SubscriptionScope },
 ): Promise<Failure | undefined> {
-  const { subscription, clock, logger } = scope;
+  const { subscription, logger } = scope;
   const call = handler.run(attempt);
-  if (await settlesWithin(clock, call, limitMs)) return call;
+  if ((await waitFor(call, limitMs, { attempt, scope })) !== 'late') return call;
   const error = new HandlerTimeoutError(`the handler did not end within ${limitMs} ms`);
   attempt.expire(error);
   const who = `${subscription}: handler ${quoted(handler.id)}, message ${quoted(attempt.delivery.message.messageId)}`;
@@ -58,10 +57,32 @@ async function callWithin(
     const how = failure === undefined ? 'ended' : `failed: ${messageOf(failure.error)}`;
     logger.debug(`${who}: the timed-out attempt ${how}`);
   });
-  if (!(await settlesWithin(clock, call, graceMs))) {
+  if ((await waitFor(call, graceMs, { attempt, scope })) === 'late') {
     logger.warn(
       `${who}: still running ${graceMs} ms after its timeout of ${limitMs} ms; other messages of its key are now processed`,
     );
   }
   return libraryFailure(error.name, error.message, 'timeout', { code: error.code, error });
+}
+
+/**
+ * Waits for the end of a call. `late`: the limit has passed first. `abandoned`: a shutdown has requeued the
+ * message, so nothing depends on the limit any more, and its timer would keep the process alive.
+ */
+function waitFor(
+  call: Promise<unknown>,
+  limitMs: number,
+  { attempt, scope }: { readonly attempt: Attempt; readonly scope: SubscriptionScope },
+): Promise<'ended' | 'late' | 'abandoned'> {
+  return new Promise((resolve) => {
+    let removeListener = (): void => {};
+    const end = (how: 'ended' | 'late' | 'abandoned'): void => {
+      cancel();
+      removeListener();
+      resolve(how);
+    };
+    const cancel = scope.clock.setTimer(limitMs, () => end('late'));
+    removeListener = scope.retryTimers.onAbandoned(attempt.delivery, () => end('abandoned'));
+    void call.then(() => end('ended'));
+  });
 }

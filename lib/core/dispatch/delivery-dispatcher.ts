@@ -137,6 +137,7 @@ export class DeliveryDispatcher implements DeliverySink {
     this.#draining ??= this.#drain();
     if (await settlesWithin(this.#fields.clock, this.#draining, limitMs)) return;
     if (this.running + this.deferred > 0) onLimitReached();
+    this.#fields.retryTimers.abandon();
     this.#started.forEach((delivery) => {
       delivery.abort();
       this.#fields.returnToSource(delivery);

@@ -88,7 +88,7 @@ function executeBegun<T>(
     return andThen(isCompleted ? lease.complete(outcome.result.reply) : lease.release(), (write) =>
       toResult(outcome, {
         leaseLost: lease.wasLost,
-        storeError: 'error' in write ? write.error : undefined,
+        storeError: 'error' in write ? write.error : lease.renewError,
       }),
     );
   });

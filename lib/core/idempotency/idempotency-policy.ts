@@ -172,7 +172,7 @@ function abandonment(
 ): Required<Pick<ExecuteOnceSettings, 'isAbandoned' | 'onAbort'>> {
   return {
     isAbandoned: () => delivery.aborted && retryTimers.isClosed,
-    onAbort: (listener) => delivery.onAbort(listener),
+    onAbort: (listener) => retryTimers.onAbandoned(delivery, listener),
   };
 }
 

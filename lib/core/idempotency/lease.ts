@@ -9,7 +9,7 @@ import {
   type StoredReply,
 } from './idempotency-store.js';
 import { LeaseRenewals, type Renewal } from './lease-renewals.js';
-import { printable } from '../message/text.js';
+import { validateBegin, validateBoolean } from './store-answers.js';
 
 export interface LeaseSettings {
   readonly store: IdempotencyStore;
@@ -61,6 +61,7 @@ export class Lease {
   #renewal: Renewal | undefined;
   #pendingRenewal: Promise<boolean> | undefined;
   #wasLost = false;
+  #renewError: unknown;
 
   /** @throws StorkConfigError for an invalid key, owner or duration */
   constructor(settings: LeaseSettings) {
@@ -78,6 +79,11 @@ export class Lease {
   /** True if the lease expired for a while: another owner may have worked at the same time. */
   get wasLost(): boolean {
     return this.#wasLost;
+  }
+
+  /** Set if the store has answered a renewal with something else than a boolean. */
+  get renewError(): unknown {
+    return this.#renewError;
   }
 
   /**
@@ -106,13 +112,10 @@ export class Lease {
     }
   }
 
-  #begun(outcome: BeginOutcome | undefined): BeginOutcome {
-    if (outcome?.state === 'acquired') {
-      this.#renewal = this.#renewals.add(this);
-      return outcome;
-    }
-    if (outcome?.state === 'in-progress' || outcome?.state === 'done') return outcome;
-    throw new StoreUnavailableError(`the idempotency store answered begin with ${printable(outcome)}`);
+  #begun(answer: BeginOutcome | undefined): BeginOutcome {
+    const outcome = validateBegin(answer);
+    if (outcome.state === 'acquired') this.#renewal = this.#renewals.add(this);
+    return outcome;
   }
 
   stopIfAbandoned(): void {
@@ -128,7 +131,7 @@ export class Lease {
   complete(reply: StoredReply | undefined): StoreWrite | Promise<StoreWrite> {
     const { store, key, owner, ttlMs } = this.#settings;
     return andThen(
-      this.#write(() => store.complete(key, owner, ttlMs, reply)),
+      this.#write('complete', () => store.complete(key, owner, ttlMs, reply)),
       (write) => {
         if ('applied' in write && !write.applied) this.#wasLost = true;
         return write;
@@ -138,7 +141,7 @@ export class Lease {
 
   release(): StoreWrite | Promise<StoreWrite> {
     const { store, key, owner } = this.#settings;
-    return this.#write(() => store.release(key, owner));
+    return this.#write('release', () => store.release(key, owner));
   }
 
   /** Called by the renewals: resolves with false when another owner has the key. */
@@ -153,7 +156,8 @@ export class Lease {
   async #renew(limitMs: number): Promise<boolean> {
     const { store, key, owner, leaseMs } = this.#settings;
     try {
-      if (await this.#withStoreTimeout(limitMs, () => store.renew(key, owner, leaseMs))) return true;
+      const answer = await this.#withStoreTimeout(limitMs, () => store.renew(key, owner, leaseMs));
+      if (this.#wasRenewed(answer)) return true;
       this.#wasLost = true;
       // The store may have lost the lease, e.g. in a restart: a new one keeps other owners out for the rest
       // of the work.
@@ -165,7 +169,26 @@ export class Lease {
     }
   }
 
-  #write(call: () => boolean | PromiseLike<boolean>): StoreWrite | Promise<StoreWrite> {
+  /** A wrong answer does not say that the lease was lost. */
+  #wasRenewed(answer: unknown): boolean {
+    try {
+      return validateBoolean('renew', answer);
+    } catch (error) {
+      this.#renewError = error;
+      return true;
+    }
+  }
+
+  #write(
+    name: 'complete' | 'release',
+    call: () => boolean | PromiseLike<boolean>,
+  ): StoreWrite | Promise<StoreWrite> {
+    return andThen(this.#callWithRetry(call), (write) =>
+      'applied' in write ? toWrite(name, write.applied) : write,
+    );
+  }
+
+  #callWithRetry(call: () => boolean | PromiseLike<boolean>): StoreWrite | Promise<StoreWrite> {
     this.#stopRenewing();
     if (this.#pendingRenewal !== undefined)
       return this.#pendingRenewal.then(() => this.#writeWithRetry(call));
@@ -201,5 +224,14 @@ export class Lease {
     const timeoutError = () =>
       new StoreUnavailableError(`the idempotency store did not answer within ${Math.ceil(limitMs)} ms`);
     return withTimeout(call, { clock: this.#clock, limitMs, timeoutError });
+  }
+}
+
+/** A store that answers something else than a boolean would do so again: no retry. */
+function toWrite(call: 'complete' | 'release', answer: unknown): StoreWrite {
+  try {
+    return { applied: validateBoolean(call, answer) };
+  } catch (error) {
+    return { error };
   }
 }

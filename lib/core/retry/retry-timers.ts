@@ -8,7 +8,9 @@ import type { Delivery } from '../port/delivery.js';
 export class RetryTimers {
   readonly #clock: StorkClock;
   readonly #interrupts = new Set<() => void>();
+  readonly #abandonListeners = new Set<() => void>();
   #isClosed = false;
+  #isAbandoned = false;
 
   constructor(clock: StorkClock) {
     this.#clock = clock;
@@ -46,5 +48,28 @@ export class RetryTimers {
   close(): void {
     this.#isClosed = true;
     for (const interrupt of this.#interrupts) interrupt();
+  }
+
+  /**
+   * Calls `listener` when a shutdown no longer waits for the aborted delivery, immediately if it does not.
+   * The loss of the source alone does not call it: the handler still occupies its key here.
+   *
+   * @returns a function that removes the listener
+   */
+  onAbandoned(delivery: Delivery, listener: () => void): () => void {
+    const removeListener = delivery.onAbort(() => {
+      if (this.#isAbandoned) listener();
+      else this.#abandonListeners.add(listener);
+    });
+    return () => {
+      removeListener();
+      this.#abandonListeners.delete(listener);
+    };
+  }
+
+  /** Called when a shutdown no longer waits for handlers. */
+  abandon(): void {
+    this.#isAbandoned = true;
+    for (const listener of this.#abandonListeners) listener();
   }
 }

@@ -11,6 +11,7 @@ const hookLimitMs = 5_000;
 export class UserHooks {
   readonly #clock: StorkClock;
   readonly #running = new Set<Promise<void>>();
+  readonly #closing = new AbortController();
 
   constructor(clock: StorkClock) {
     this.#clock = clock;
@@ -22,11 +23,10 @@ export class UserHooks {
    */
   run(hook: () => unknown, onError: (error: unknown) => void): Promise<void> {
     const timeoutError = (): Error => new Error(`it has not ended within ${hookLimitMs} ms`);
-    const call = withTimeout(async () => void (await hook()), {
-      clock: this.#clock,
-      limitMs: hookLimitMs,
-      timeoutError,
-    }).catch(onError);
+    const { signal } = this.#closing;
+    // Nothing waits for a hook that is called after the shutdown.
+    const limit = signal.aborted ? {} : { clock: this.#clock, limitMs: hookLimitMs, timeoutError, signal };
+    const call = withTimeout(async () => void (await hook()), limit).catch(onError);
     this.#running.add(call);
     void call.then(() => this.#running.delete(call));
     return call;
@@ -35,6 +35,11 @@ export class UserHooks {
   /** Resolves when every hook that has been called has ended, or has taken too long. */
   async settled(): Promise<void> {
     await Promise.all(this.#running);
+  }
+
+  /** Ends the waits for hooks that are still running: their timers would keep the process alive. */
+  close(): void {
+    this.#closing.abort(new Error('it had not ended when the application was shut down'));
   }
 }
 

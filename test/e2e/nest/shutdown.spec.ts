@@ -5,8 +5,10 @@ import { Test } from '@nestjs/testing';
 import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
 import {
   connectStork,
+  Consume,
   getClientToken,
   memoryIdempotencyStore,
+  Retry,
   StorkModule,
   storkMicroservice,
   StorkService,
@@ -16,13 +18,13 @@ import {
   type StorkContext,
   type StorkModuleOptions,
 } from 'nestjs-stork';
-import { VirtualClock } from 'nestjs-stork/memory';
+import { memory, VirtualClock } from 'nestjs-stork/memory';
 import type { TransportDefinition } from '../../../lib/nest/bootstrap/transport-definition.js';
 import type { DeliverySink, SubscriptionSpec } from '../../../lib/core/port/driver.js';
 import { STORK_CLOCK } from '../../../lib/nest/stork.constants.js';
 import { Gate, Seen } from '../../contract/app.js';
 import { noteWhenDone } from '../../unit/core/harness.js';
-import { Shop } from '../support.js';
+import { LogLines, Shop } from '../support.js';
 
 afterEach(() => Logger.overrideLogger(true));
 
@@ -161,8 +163,7 @@ describe('a shutdown ends within drainTimeoutMs', () => {
   it.each(parts)('if only the %s hangs', async (part) => {
     const { app, clock } = await startShop([part], { drainTimeoutMs: 4_000 });
     expect(await durationOf(app.close(), clock)).toBeLessThanOrEqual(4_000);
-    // A hook has a time limit of its own.
-    expect(clock.pendingTimers).toBe(part === 'hook' ? 2 : 0);
+    expect(clock.pendingTimers).toBe(0);
   });
 
   it('although StorkService.drain() has begun to wait longer', async () => {
@@ -171,6 +172,57 @@ describe('a shutdown ends within drainTimeoutMs', () => {
     await clock.advance(1_000);
     expect(await durationOf(app.close(), clock)).toBeLessThanOrEqual(4_000);
     await durationOf(drained, clock);
+  });
+
+  it.each([
+    ['a handler in its time limit', 'hangs', 60_000],
+    ['a handler after its timeout', 'hangs', 200],
+    ['onRetry', 'fails', 60_000],
+    ['a message that waits in a retry queue', 'redelivered', 60_000],
+  ] as const)('and leaves no timer, nor a later log line: %s', async (_, pattern, timeoutMs) => {
+    const clock = new VirtualClock();
+    const log = new LogLines();
+    const begun = new Seen<string>();
+    const hang = (): Promise<never> => {
+      begun.add('begun');
+      return new Promise(() => {});
+    };
+    @Controller()
+    class Orders {
+      @EventPattern<string>('hangs')
+      @Consume({ timeoutMs })
+      hangs(): Promise<never> {
+        return hang();
+      }
+      @EventPattern<string>('fails')
+      @Retry({ maxRetries: 1, delayMs: 100, onRetry: hang })
+      fails(): void {
+        throw new Error('no stock');
+      }
+      @EventPattern<string>('redelivered')
+      @Retry({ maxRetries: 0, redeliverDelaysMs: [30_000] })
+      redelivered(): void {
+        begun.add('begun');
+        throw new Error('no stock');
+      }
+    }
+    // The application's own broker, which no other application can use.
+    const transports = { main: memory({ queue: 'orders' }), other: memory({ queue: 'others' }) };
+    const stork = StorkModule.forRoot({ transports, drainTimeoutMs: 4_000 });
+    const testing = await Test.createTestingModule({ imports: [stork], controllers: [Orders] })
+      .overrideProvider(STORK_CLOCK)
+      .useValue(clock)
+      .compile();
+    const app = testing.createNestMicroservice({ ...storkMicroservice(), logger: log });
+    await app.listen();
+    await app.get<StorkClient>(getClientToken('main')).publish(pattern, 1);
+    await begun.count(1);
+    await clock.advance(700);
+    expect(await durationOf(app.close(), clock)).toBeLessThanOrEqual(4_000);
+    const lines = log.lines.length;
+    expect(clock.pendingTimers).toBe(0);
+    await clock.advance(120_000);
+    expect(log.lines.slice(lines)).toEqual([]);
   });
 
   it('and takes no time if nothing hangs', async () => {

@@ -87,4 +87,35 @@ describe('a handler with a time limit', () => {
     await done;
     expect(test.source.events).toEqual([]);
   });
+
+  it.each([
+    ['within its time limit', 0],
+    ['after its timeout', 1_000],
+  ])('whose message a shutdown has requeued leaves no timer, nor a warning: %s', async (_, ranMs) => {
+    const { scope, clock, logger } = newLimited(() => new Promise(() => {}));
+    const test = deliveryOf();
+    void processAlone(test.delivery, scope);
+    await clock.advance(ranMs);
+    scope.retryTimers.abandon();
+    test.delivery.abort();
+    await clock.advance(0);
+    expect(clock.pendingTimers).toBe(0);
+    expect(logger.lines.filter((line) => line.includes('still running'))).toEqual([]);
+  });
+
+  it('keeps its time limit when its source is lost, until a shutdown no longer waits for it', async () => {
+    const { scope, clock } = newLimited(() => new Promise(() => {}));
+    const [first, second] = [deliveryOf(), deliveryOf()];
+    const done = noteWhenDone(processAlone(first.delivery, scope));
+    await settle();
+    loseSource(first);
+    await clock.advance(6_000);
+    expect(done.done).toBe(true);
+    void processAlone(second.delivery, scope);
+    await settle();
+    loseSource(second);
+    expect(clock.pendingTimers).toBe(1);
+    scope.retryTimers.abandon();
+    expect(clock.pendingTimers).toBe(0);
+  });
 });

@@ -57,7 +57,8 @@ class FaultyStore implements IdempotencyStore {
 
   #call<T>(call: Call, inner: () => Promise<T>): Promise<T> {
     calls.push(`${call} ${(clock.now() - startMs) / 1_000}`);
-    return this.faults.get(call)?.() ?? inner();
+    const fault = this.faults.get(call);
+    return fault === undefined ? inner() : fault();
   }
 }
 
@@ -388,6 +389,85 @@ describe('a store that fails', () => {
     execution.end({ value: 'worked' });
     await clock.advance(5_000);
     expect(await execution.outcome).toEqual(executed);
+  });
+});
+
+/** As a store in JavaScript, or one with a JSON column, may answer. */
+const wrong = (answer: unknown): Fault => {
+  return () => Promise.resolve(answer) as Promise<never>;
+};
+
+describe('a store with a wrong answer', () => {
+  const contentType = 'application/json';
+  const expected =
+    'expected undefined, or a body that is a Buffer or Uint8Array and a contentType that is a text';
+
+  it.each<[string, unknown, string]>([
+    ['null', null, 'null'],
+    ['a text', '"paid"', 'a text'],
+    ['no body', { contentType }, `body: undefined, contentType: "${contentType}"`],
+    [
+      'a Buffer as JSON',
+      JSON.parse(JSON.stringify({ ...reply })),
+      `body: an object, contentType: "${contentType}"`,
+    ],
+    ['a body that is a text', { body: '"paid"', contentType }, `body: a text, contentType: "${contentType}"`],
+    ['no contentType', { body: reply.body }, 'body: an object, contentType: undefined'],
+  ])('to begin, done with the reply %s: the message waits', async (_, given, described) => {
+    const store = new FaultyStore();
+    store.faults.set('begin', wrong({ state: 'done', reply: given }));
+    const message = `the idempotency store answered begin with the reply ${described}; ${expected}`;
+    expect(await executeOnce(settings(store), worked)).toEqual({
+      kind: 'store-unavailable',
+      error: expect.objectContaining({ code: 'STORE_UNAVAILABLE', message }),
+    });
+    expect(clock.pendingTimers).toBe(0);
+  });
+
+  it('is not one whose body is a Uint8Array: the duplicate gets its bytes', async () => {
+    const store = new FaultyStore();
+    // Part of a larger buffer, as clients of databases return it.
+    const body = new Uint8Array(new TextEncoder().encode('…"paid"…').buffer, 3, 6);
+    store.faults.set('begin', wrong({ state: 'done', reply: { body, contentType } }));
+    const duplicate = await executeOnce(settings(store), worked);
+    expect(duplicate).toEqual({ kind: 'duplicate', reply });
+    expect(duplicate.kind === 'duplicate' && duplicate.reply?.body.toString()).toBe('"paid"');
+  });
+
+  it.each<[unknown, string]>([
+    [undefined, 'undefined'],
+    ['OK', '"OK"'],
+    [1, '1 (number)'],
+  ])('to complete, release or renew: %s is an error, and no lost lease', async (answer, described) => {
+    const errorOf = (call: Call) =>
+      expect.objectContaining({
+        code: 'STORE_UNAVAILABLE',
+        message: `the idempotency store answered ${call} with ${described}; expected true or false`,
+      });
+    for (const isSync of [false, true]) {
+      const store = new FaultyStore();
+      const fault = isSync ? ((() => answer) as Fault) : wrong(answer);
+      store.faults.set('complete', fault).set('release', fault);
+      expect(await executeOnce(settings(store), worked)).toEqual({
+        ...executed,
+        storeError: errorOf('complete'),
+      });
+      const failed = await executeOnce(settings(store, { key: 'other' }), () => Promise.reject(down));
+      expect(failed).toEqual({
+        kind: 'failed',
+        error: down,
+        leaseLost: false,
+        storeError: errorOf('release'),
+      });
+    }
+    const store = new FaultyStore();
+    store.faults.set('renew', wrong(answer));
+    const execution = start(store);
+    await clock.advance(leaseMs / 3);
+    execution.end({ value: 'worked' });
+    expect(await execution.outcome).toEqual({ ...executed, storeError: errorOf('renew') });
+    expect(calls.filter((call) => call.startsWith('complete'))).toHaveLength(3);
+    expect(clock.pendingTimers).toBe(0);
   });
 });
 

@@ -479,6 +479,7 @@ describe('an aborted delivery', () => {
     await settle();
     expect(calls.filter((call) => call === 'renew').length).toBe(1);
     scope.retryTimers.close();
+    scope.retryTimers.abandon();
     test.delivery.abort();
     test.delivery.requeue();
     await settle();
@@ -503,6 +504,18 @@ describe('an aborted delivery', () => {
     expect([calls.includes('renew'), clock.pendingTimers]).toEqual([false, 0]);
     gate.open();
     await done;
+  });
+
+  it('leaves no timer after a shutdown, although the source was lost before', async () => {
+    const { scope, clock } = newIdempotent({ leaseMs: 60_000, behaviour: () => new Promise(() => {}) });
+    const test = deliveryOf();
+    void processAlone(test.delivery, scope);
+    await settle();
+    loseSource(test);
+    expect(clock.pendingTimers).toBe(1);
+    scope.retryTimers.close();
+    scope.retryTimers.abandon();
+    expect(clock.pendingTimers).toBe(0);
   });
 
   it('does not call the handler when it was aborted during begin, and releases its key', async () => {
