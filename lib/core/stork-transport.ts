@@ -1,5 +1,5 @@
 import type { StorkClock } from './runtime/clock.js';
-import { settlesWithin } from './runtime/with-timeout.js';
+import { settlesWithin, withTimeout } from './runtime/with-timeout.js';
 import { Codecs, builtInCodecs, type MessageCodec } from './message/codec.js';
 import type { ConnectionState } from './port/connection-state.js';
 import { type DeadLetterPolicy, deadLetterTarget, targetKind } from './dead-letter/dead-letter-options.js';
@@ -74,6 +74,8 @@ export class StorkTransport {
   #connecting: Promise<void> | undefined;
   #leaving: Promise<unknown> | undefined;
   #isDraining = false;
+  /** Aborted by `close`: ends the steps of the start. */
+  readonly #closeSignal = new AbortController();
   #closing: Promise<void> | undefined;
 
   constructor({ name, driver, settings, clock, logger, counters }: StorkTransportFields) {
@@ -165,7 +167,8 @@ export class StorkTransport {
 
   /** Declares what the handlers consume from. */
   async declare(): Promise<void> {
-    if (this.#spec !== undefined) await this.#driver.declare(this.#spec);
+    if (this.#closing !== undefined) throw this.#closedError();
+    if (this.#spec !== undefined) await this.#untilClosed(this.#driver.declare(this.#spec));
   }
 
   /** Starts consuming, if there are handlers. */
@@ -175,7 +178,7 @@ export class StorkTransport {
     const dispatcher = this.#openDispatcher(this.#deadLetter!);
     this.#dispatcher = dispatcher;
     this.#subscribing = this.#driver.subscribe(this.#spec, dispatcher);
-    dispatcher.attach(await this.#subscribing);
+    dispatcher.attach(await this.#untilClosed(this.#subscribing));
     if (this.#isDraining) return;
     this.#logger.log(
       `${this.name}: consuming, ${this.#handlers.length} handlers, concurrency ${this.#settings.concurrency}`,
@@ -239,6 +242,7 @@ export class StorkTransport {
   /** Rejects pending requests and closes the connections, within `limitMs`. Idempotent. */
   close(limitMs: number): Promise<void> {
     this.#closing ??= (async () => {
+      this.#closeSignal.abort(this.#closedError());
       this.#requestClient.close(this.#closedError());
       await settlesWithin(this.#clock, this.#driver.close(limitMs), limitMs);
     })();
@@ -306,10 +310,18 @@ export class StorkTransport {
       timeout.abort(new ConnectionLostError(`${this.name}: no connection within ${limitMs} ms`));
     });
     try {
-      await this.#driver.connect(timeout.signal);
+      await this.#untilClosed(this.#driver.connect(timeout.signal));
     } finally {
       cancel();
     }
+  }
+
+  /**
+   * Settles like `step`, or rejects with `ClientClosedError` as soon as the transport is closed: the client
+   * of a broker may reject an interrupted step with an error of its own, or never settle it.
+   */
+  #untilClosed<T>(step: Promise<T>): Promise<T> {
+    return withTimeout(step, { signal: this.#closeSignal.signal });
   }
 
   #closedError(): ClientClosedError {

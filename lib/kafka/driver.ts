@@ -157,6 +157,7 @@ export class KafkaDriver implements Driver {
   }
 
   async declare(spec: SubscriptionSpec): Promise<void> {
+    if (this.#closing !== undefined) throw this.#closedError();
     const selection = new TopicSelection(this.#options, spec);
     const retries = new RetryTopics(this.#options.groupId!, spec.redeliverDelaysMs);
     this.#retries = retries;
@@ -169,6 +170,7 @@ export class KafkaDriver implements Driver {
   }
 
   async subscribe(spec: SubscriptionSpec, sink: DeliverySink): Promise<Subscription> {
+    if (this.#closing !== undefined) throw this.#closedError();
     const { name, clock, logger, counters } = this.#environment;
     const { patternHeader, fromBeginning, maxOffsetGap, topicRefreshMs, groupId } = this.#options;
     const retries = this.#retries!;
@@ -357,6 +359,8 @@ export class KafkaDriver implements Driver {
     );
     await this.#producer.close(remainingMs() / 2);
     await settlesWithin(clock, this.#client.close(), remainingMs());
+    // A start that was under way may have opened connections meanwhile.
+    this.#client.abort();
     this.#stateSubscription?.unsubscribe();
     this.state.move({ value: 'closed' });
   }

@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto';
+import { Socket } from 'node:net';
 import type { ModuleMetadata, Type } from '@nestjs/common';
 import { Test, type TestingModule } from '@nestjs/testing';
+import { onTestFinished, vi } from 'vitest';
 import { StorkModule, type StorkModuleOptions } from 'nestjs-stork';
 import { memory, MemoryBroker, type MemoryOptions } from 'nestjs-stork/memory';
 import { readText } from '../../lib/core/message/headers.js';
@@ -69,4 +71,39 @@ export class LogLines {
   #add(line: unknown): void {
     this.lines.push(String(line));
   }
+}
+
+export const activeResources = (): readonly string[] => process.getActiveResourcesInfo();
+
+/**
+ * Shorter than the limits after which leaked resources end by themselves: a socket's handshake, 10 s, and
+ * timers, 5 s.
+ */
+const goneMs = { TCPSocketWrap: 9_000, Timeout: 2_000 };
+
+/** Resolves when the process has no more sockets and timers than `before`. */
+export async function expectNothingLeft(before: readonly string[]): Promise<void> {
+  const count = (names: readonly string[], kind: string) => names.filter((name) => name === kind).length;
+  for (const [kind, limitMs] of Object.entries(goneMs))
+    await eventually(
+      async () => (count(activeResources(), kind) <= count(before, kind) ? true : undefined),
+      `each ${kind} to be gone`,
+      limitMs,
+    );
+}
+
+// oxlint-disable-next-line typescript/unbound-method -- called with the socket as `this`
+const { write: socketWrite } = Socket.prototype;
+
+/** Resolves when the sockets of this process have been written to that many times. */
+export function untilSocketWrites(writes: number): Promise<void> {
+  if (writes === 0) return Promise.resolve();
+  return new Promise((resolve) => {
+    let left = writes;
+    const spy = vi.spyOn(Socket.prototype, 'write').mockImplementation(function (this: Socket, ...args) {
+      if (--left === 0) resolve();
+      return Reflect.apply(socketWrite, this, args);
+    });
+    onTestFinished(() => spy.mockRestore());
+  });
 }

@@ -113,7 +113,7 @@ export class KafkaJsAdmin implements KafkaAdmin {
       } catch (error) {
         // Without permission to describe the topic, its leaders cannot be determined.
         if ((error as KafkaClientError).failure === 'refused') return;
-        if (Date.now() > until) throw error;
+        if (this.#isClosed || Date.now() > until) throw error;
       }
     }
   }

@@ -39,6 +39,8 @@ export interface KafkaClientSettings {
 export class KafkaJsClient implements KafkaClient {
   readonly admin: KafkaJsAdmin;
   readonly #kafka: Kafka;
+  readonly #sockets = new Set<net.Socket>();
+  #isAborted = false;
 
   constructor(settings: KafkaClientSettings) {
     registerCodecs(settings.compressionCodecs);
@@ -51,7 +53,7 @@ export class KafkaJsClient implements KafkaClient {
       authenticationTimeout: settings.connectTimeoutMs,
       requestTimeout: settings.requestTimeoutMs,
       retry: fewRetries,
-      socketFactory: openSocket,
+      socketFactory: (target) => this.#openSocket(target),
       logCreator: () => logTo(settings.logger),
     });
     this.admin = new KafkaJsAdmin(this.#kafka);
@@ -75,6 +77,27 @@ export class KafkaJsClient implements KafkaClient {
 
   close(): Promise<void> {
     return this.admin.close();
+  }
+
+  /**
+   * kafkajs reconnects for a request that follows a disconnect, and leaves a socket open that was
+   * connecting during the disconnect: the process would not end.
+   */
+  abort(): void {
+    this.#isAborted = true;
+    // With an error: kafkajs stops the timers of a connection on its socket's error event.
+    for (const socket of this.#sockets) {
+      // Records sent without acks are still in the socket, which ends by itself once they are written.
+      const isFlushing = socket.writableEnded && socket.writableLength > 0;
+      if (!isFlushing) socket.destroy(new Error('the client is closed'));
+    }
+  }
+
+  #openSocket(target: ISocketFactoryArgs): net.Socket {
+    if (this.#isAborted) throw new Error('the client is closed');
+    const socket = openSocket(target);
+    this.#sockets.add(socket);
+    return socket.once('close', () => this.#sockets.delete(socket));
   }
 }
 

@@ -3,7 +3,12 @@ import { ApplicationConfig, ModulesContainer } from '@nestjs/core';
 import { Server, type CustomTransportStrategy, type MessageHandler } from '@nestjs/microservices';
 import type { CancelTimer } from '../../core/runtime/clock.js';
 import { resolveDeadLetter } from '../../core/dead-letter/dead-letter-options.js';
-import { messageOf, StorkConfigError, type ConfigProblem } from '../../core/runtime/errors.js';
+import {
+  ClientClosedError,
+  messageOf,
+  StorkConfigError,
+  type ConfigProblem,
+} from '../../core/runtime/errors.js';
 import type { Handler } from '../../core/consume/handler.js';
 import type { StorkTransport } from '../../core/stork-transport.js';
 import { mayObtainClient } from '../client/client-injection.js';
@@ -52,9 +57,11 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   #isConnectedTwice = false;
   #startupWarning: CancelTimer | undefined;
   #isBootstrapped = false;
+  #isListening = false;
   #isPrepared = false;
   #consuming: Promise<void> | undefined;
   #isDraining = false;
+  #isClosing = false;
 
   constructor(
     registry: TransportRegistry,
@@ -98,6 +105,7 @@ export class StorkServer extends Server implements CustomTransportStrategy {
    */
   override close(): Promise<void> {
     const { shutdown } = this.#registry;
+    this.#isClosing = true;
     shutdown.begin();
     return this.drain(shutdown.handlersMs);
   }
@@ -114,7 +122,7 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   /** Called by `StorkLifecycle` after the `onApplicationBootstrap` hooks of all other modules. */
   async bootstrapped(): Promise<void> {
     this.#isBootstrapped = true;
-    if (this.#isConnected && !this.#isPrepared) {
+    if (this.#isConnected && !this.#isListening) {
       this.#warnLater(
         'handlers receive nothing: the microservices were not started; call app.startAllMicroservices()',
       );
@@ -141,6 +149,9 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   }
 
   async #start(): Promise<void> {
+    this.#isListening = true;
+    this.#startupWarning?.();
+    this.#throwIfClosing();
     const transports = this.#registry.all();
     if (this.#isConnectedTwice) {
       throw new StorkConfigError(
@@ -154,8 +165,8 @@ export class StorkServer extends Server implements CustomTransportStrategy {
         await transport.declare();
       }),
     );
+    this.#throwIfClosing();
     this.#isPrepared = true;
-    this.#startupWarning?.();
     if (!this.#isBootstrapped) {
       this.#warnLater(
         'listening, but not consuming: the application has not bootstrapped; call app.init() or app.listen()',
@@ -172,9 +183,13 @@ export class StorkServer extends Server implements CustomTransportStrategy {
     await this.#consuming;
   }
 
+  #throwIfClosing(): void {
+    if (this.#isClosing) throw new ClientClosedError('the application was closed while it started');
+  }
+
   /** Logs `line` unless the missing half of the start, `listen()` or the bootstrap, happens in time. */
   #warnLater(line: string): void {
-    this.#startupWarning?.();
+    if (this.#isDraining) return;
     this.#startupWarning = this.#registry.clock.setTimer(startupWarningMs, () => this.logger.warn(line));
   }
 

@@ -2,7 +2,12 @@ import type { ChannelModel, ConfirmChannel } from 'amqplib';
 import { backoffMs, type BackoffOptions, sleep, type StorkClock } from '../../core/runtime/clock.js';
 import { settlesWithin, withResolvers } from '../../core/runtime/with-timeout.js';
 import { ConnectionStateCell } from '../../core/port/connection-state.js';
-import { ConnectionLostError, messageOf, StorkConfigError } from '../../core/runtime/errors.js';
+import {
+  ClientClosedError,
+  ConnectionLostError,
+  messageOf,
+  StorkConfigError,
+} from '../../core/runtime/errors.js';
 import type { StorkLogger } from '../../core/runtime/reporting.js';
 import type { Connection } from './connection.js';
 import { replyCodeOf, replyCodes } from './errors.js';
@@ -58,7 +63,7 @@ export class SupervisedChannel {
     return this.#current;
   }
 
-  /** Resolves after the first setup, rejects on an error that is fatal at boot. Idempotent. */
+  /** Resolves after the first setup. Rejects on an error that is fatal at boot and on `close`. Idempotent. */
   start(): Promise<void> {
     this.#running ??= this.#run();
     return this.#started.promise;
@@ -72,8 +77,13 @@ export class SupervisedChannel {
   async close(): Promise<void> {
     if (this.#closing.signal.aborted) return;
     this.#closing.abort();
+    if (this.#running !== undefined) this.#started.reject(this.#closedError());
     await this.#closeQuietly(this.#current);
     await this.#running;
+  }
+
+  #closedError(): ClientClosedError {
+    return new ClientClosedError(`${this.#fields.name}: closed`);
   }
 
   async #run(): Promise<void> {

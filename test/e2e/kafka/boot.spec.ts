@@ -14,6 +14,8 @@ import { Consume, StorkConfigError } from 'nestjs-stork';
 import { kafkaFromEnv, type KafkaOptions, type KafkaSasl } from 'nestjs-stork/kafka';
 import { throwAway, type ThrowAway } from '../../support/brokers/index.mjs';
 import { freePort } from '../../support/brokers/parts.mjs';
+import { eventually } from '../../contract/app.js';
+import { activeResources, expectNothingLeft, untilSocketWrites } from '../support.js';
 import { brokers, buildApp, refusal, startKafkaApp, uniqueTopic, useForeign } from './kafka-app.js';
 
 const run = promisify(execFile);
@@ -178,6 +180,27 @@ describe('Kafka: options', () => {
 
 describe.skipIf(brokers === undefined)('Kafka: start', () => {
   const foreign = useForeign();
+
+  it('rejects with CLOSED at once when it is closed meanwhile, and leaves nothing open', async () => {
+    for (let writes = 0; writes <= 20; writes += 2) {
+      const before = activeResources();
+      const { app, close } = await buildApp({
+        controllers,
+        options: { topic: foreign().noted(uniqueTopic()), patternHeader },
+      });
+      const written = untilSocketWrites(writes);
+      let outcome: { readonly error?: unknown } | undefined;
+      const listening = app.listen().then(
+        () => (outcome = {}),
+        (error: unknown) => (outcome = { error }),
+      );
+      await Promise.race([written, listening]);
+      await close();
+      const { error } = await eventually(async () => outcome, `listen() to settle`, 2_000);
+      if (error !== undefined) expect(error, `after ${writes} writes`).toMatchObject({ code: 'CLOSED' });
+      await expectNothingLeft(before);
+    }
+  });
 
   it('fails after startTimeoutMs if nothing listens on the port, and reports the reason', async () => {
     const port = await freePort();

@@ -19,6 +19,7 @@ import {
   StorkModule,
   storkMicroservice,
   StorkService,
+  type TransportDefinition,
 } from 'nestjs-stork';
 import { memory, VirtualClock } from 'nestjs-stork/memory';
 import { STORK_CLOCK } from '../../../lib/nest/stork.constants.js';
@@ -96,6 +97,67 @@ describe('start', () => {
     await app.init();
     await clock.advance(30_000);
     expect(logs.containing('call app.startAllMicroservices()')).toHaveLength(1);
+  });
+
+  /** A worker whose broker does not answer until the gate opens. */
+  const buildWaiting = async () => {
+    const { shop, Orders } = makeShop();
+    const [clock, logs, gate] = [new VirtualClock(), new LogLines(), new Gate()];
+    const connecting = new Seen<true>();
+    const reachable = shop.transport();
+    const unreachable: TransportDefinition = {
+      ...reachable,
+      createDriver: (environment) => {
+        const driver = reachable.createDriver(environment);
+        const connect = driver.connect.bind(driver);
+        driver.connect = async (signal) => {
+          connecting.add(true);
+          await gate.opened;
+          return connect(signal);
+        };
+        return driver;
+      },
+    };
+    const testing = await Test.createTestingModule({
+      imports: [StorkModule.forRoot({ transports: { main: unreachable } })],
+      controllers: [Orders],
+    })
+      .overrideProvider(STORK_CLOCK)
+      .useValue(clock)
+      .compile();
+    const app = testing.createNestMicroservice({ ...storkMicroservice(), logger: logs });
+    return { app, clock, logs, gate, connecting };
+  };
+
+  it('does not warn that it was not started while it waits for its broker', async () => {
+    const { app, clock, logs, gate, connecting } = await buildWaiting();
+    onTestFinished(() => app.close());
+    const listening = app.listen();
+    await connecting.count(1);
+    await clock.advance(59_000);
+    expect(logs.containing('receive nothing')).toEqual([]);
+    gate.open();
+    await listening;
+  });
+
+  it('rejects with CLOSED at once when it is closed meanwhile, and warns of nothing later', async () => {
+    const { app, clock, logs, connecting } = await buildWaiting();
+    const listening = app.listen().catch((error: unknown) => error);
+    await connecting.count(1);
+    await app.close();
+    expect(await listening).toMatchObject({ code: 'CLOSED' });
+    await clock.advance(120_000);
+    expect(logs.containing('receive nothing')).toEqual([]);
+    expect(logs.containing('not consuming')).toEqual([]);
+  });
+
+  it('rejects with CLOSED when it was closed before', async () => {
+    const { app, clock, logs, connecting } = await buildWaiting();
+    await app.close();
+    await expect(app.listen()).rejects.toMatchObject({ code: 'CLOSED' });
+    await clock.advance(120_000);
+    expect(logs.containing('receive nothing')).toEqual([]);
+    expect(connecting.all).toEqual([]);
   });
 
   it('refuses to be connected twice', async () => {

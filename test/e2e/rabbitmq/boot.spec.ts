@@ -18,6 +18,7 @@ import {
   url,
   useRaw,
 } from './support.js';
+import { activeResources, expectNothingLeft, untilSocketWrites } from '../support.js';
 import { startStallingProxy } from './stalling-proxy.js';
 
 @Controller()
@@ -35,25 +36,6 @@ function withUrl(change: (address: URL) => void): string {
   return address.href;
 }
 
-const resources = (): readonly string[] => process.getActiveResourcesInfo();
-
-/**
- * Shorter than the limits after which leaked resources end by themselves: a socket's handshake, 10 s, and
- * timers, 5 s.
- */
-const goneMs = { TCPSocketWrap: 9_000, Timeout: 2_000 };
-
-/** Active resources of the process, compared with `before`. */
-async function expectNothingLeft(before: readonly string[]): Promise<void> {
-  const count = (names: readonly string[], kind: string) => names.filter((name) => name === kind).length;
-  for (const [kind, limitMs] of Object.entries(goneMs))
-    await eventually(
-      async () => (count(resources(), kind) <= count(before, kind) ? true : undefined),
-      `each ${kind} to be gone`,
-      limitMs,
-    );
-}
-
 describe.skipIf(url === undefined)('RabbitMQ: start', () => {
   const raw = useRaw();
 
@@ -62,7 +44,7 @@ describe.skipIf(url === undefined)('RabbitMQ: start', () => {
     await once(closed, 'listening');
     const { port } = closed.address() as AddressInfo;
     closed.close();
-    const before = resources();
+    const before = activeResources();
     const { error, tookMs } = await refusal({
       controllers,
       options: { url: `amqp://me:s3cret@127.0.0.1:${port}`, queue: 'never' },
@@ -139,11 +121,29 @@ describe.skipIf(url === undefined)('RabbitMQ: start', () => {
     expect(crashes).toEqual([]);
   });
 
+  it('rejects with CLOSED at once when it is closed meanwhile, and leaves nothing open', async () => {
+    for (let writes = 0; writes <= 16; writes++) {
+      const before = activeResources();
+      const { app, close } = await buildApp({ controllers, options: { queue: raw().queue() } });
+      const written = untilSocketWrites(writes);
+      let outcome: { readonly error?: unknown } | undefined;
+      const listening = app.listen().then(
+        () => (outcome = {}),
+        (error: unknown) => (outcome = { error }),
+      );
+      await Promise.race([written, listening]);
+      await close();
+      const { error } = await eventually(async () => outcome, `listen() to settle`, 2_000);
+      if (error !== undefined) expect(error, `after ${writes} writes`).toMatchObject({ code: 'CLOSED' });
+      await expectNothingLeft(before);
+    }
+  });
+
   it.each([
     ['password', (address: URL) => (address.password = 's3cret-wrong'), 'ACCESS'],
     ['virtual host', (address: URL) => (address.pathname = '/no-such-vhost'), 'no-such-vhost'],
   ])('refuses a wrong %s at once', async (_what, change, said) => {
-    const before = resources();
+    const before = activeResources();
     const { error, tookMs } = await refusal({
       controllers,
       options: { url: withUrl(change), queue: 'never' },
@@ -213,7 +213,7 @@ describe.skipIf(url === undefined)('RabbitMQ: start', () => {
   ])('refuses a queue that exists as %s, naming it and the difference', async (_what, given, difference) => {
     const queue = raw().queue();
     await raw().channel.assertQueue(queue, { durable: true, arguments: given });
-    const before = resources();
+    const before = activeResources();
     const { error, tookMs } = await refusal({ controllers, options: { queue } });
     expect(error).toBeInstanceOf(StorkConfigError);
     expect(error.message).toContain(queue);
