@@ -33,6 +33,8 @@ import { RequestClient, type ReplyObserver } from './publish/request-client.js';
 /** Options of a transport that do not depend on its broker, with all defaults applied. */
 export interface TransportSettings {
   readonly concurrency: number;
+  /** Messages that may wait between attempts, at least `concurrency`. */
+  readonly maxWaiting: number;
   readonly maxBodyBytes: number;
   readonly maxPending: number;
   /** Undefined: `dead-letter` if the source is exclusive to this service, else `skip`. */
@@ -148,6 +150,7 @@ export class StorkTransport {
       ...invalidPatterns,
       ...validateSingleManual(this.#handlers),
       ...validateIdempotentDelivery(this.#handlers),
+      ...validateMaxWaiting(this.#settings, this.name),
       ...validateConcurrency(this.#handlers, this.#settings.concurrency, this.name),
       ...validateRetryDelays(this.#handlers),
       ...validateTargetKinds(this.#handlers, this.#driver.capabilities, this.name),
@@ -250,7 +253,7 @@ export class StorkTransport {
   }
 
   #openDispatcher(deadLetter: DeadLetterPolicy): DeliveryDispatcher {
-    const { concurrency, maxBodyBytes, onUnhandled } = this.#settings;
+    const { concurrency, maxWaiting, maxBodyBytes, onUnhandled } = this.#settings;
     const { capabilities } = this.#driver;
     const scope: SubscriptionScope = {
       subscription: this.name,
@@ -281,6 +284,7 @@ export class StorkTransport {
     };
     const dispatcher: DeliveryDispatcher = new DeliveryDispatcher({
       concurrency,
+      maxWaiting,
       pausesWithoutRedelivery: capabilities.pausesWithoutRedelivery,
       pausesWhileRepublishBlocked: capabilities.requeue === 'broker',
       clock: this.#clock,
@@ -350,6 +354,13 @@ function maxHoldTime(handlers: readonly Handler[]): MaxHoldTime {
 
 function deadLetterTargets(handlers: readonly Handler[], capabilities: Capabilities): readonly string[] {
   return [...new Set(handlers.flatMap(({ deadLetter }) => deadLetterTarget(deadLetter, capabilities) ?? []))];
+}
+
+/** Any message that is handled may have to wait. */
+function validateMaxWaiting({ maxWaiting, concurrency }: TransportSettings, name: string): ConfigProblem[] {
+  if (maxWaiting >= concurrency) return [];
+  const expected = `at least ${concurrency}, its concurrency`;
+  return [{ name: `transports.${name}.maxWaiting`, expected, given: String(maxWaiting) }];
 }
 
 /** A `delayMs` above `maxDelayMs` would be shortened to it without notice. */

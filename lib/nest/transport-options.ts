@@ -21,10 +21,16 @@ export interface CommonTransportOptions {
   readonly handlers?: 'all' | 'explicit' | 'none';
   /**
    * Maximum number of messages handled concurrently. Messages that wait between in-process attempts, after
-   * `ctx.nack()` or for the idempotency store do not count; when ten times this number wait, no further
-   * message starts. @defaultValue 10
+   * `ctx.nack()` or for the idempotency store do not count. @defaultValue 10
    */
   readonly concurrency?: number;
+  /**
+   * Maximum number of messages that wait so, at least `concurrency`. While an outage makes that many wait, no
+   * further message starts. On RabbitMQ and memory queues `prefetch` limits them too.
+   *
+   * @defaultValue ten times `concurrency`
+   */
+  readonly maxWaiting?: number;
   /**
    * Maximum length of a message body, in bytes. A longer one is dead-lettered with the reason `invalid`,
    * without being decoded.

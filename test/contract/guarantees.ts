@@ -172,7 +172,7 @@ export const guarantees: readonly Guarantee[] = [
         'gives the slot of a message in back-off to messages of other keys, and keeps the order of its key',
         'gives the slot of a nacked message to other keys while it waits',
         'delays the next message of its key while a nacked message waits; a log keeps their order',
-        'starts no further message while ten times concurrency wait, and dead-letters none of the backlog',
+        'starts no further message while %s wait, and dead-letters none of the backlog',
       ],
       [idempotency]: [
         'gives the slot of a message that waits for the store to other keys, and counts no requeue',

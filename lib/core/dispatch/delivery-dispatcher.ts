@@ -7,14 +7,13 @@ import type { ProcessingSlot } from '../consume/delivery-context.js';
 import { DeliverySlot, InFlight, inFlightLimits, StartedDeliveries, type SlotHost } from './in-flight.js';
 import { KeyedQueue, type ConcurrencyLimit, type QueueEntry } from './keyed-queue.js';
 
-/** Messages that may wait between attempts, for each concurrency slot. */
-const maxWaitingPerSlot = 10;
-
 /** Why the source is paused. It resumes when no reason remains. */
 type PauseReason = 'in-flight' | 'republish';
 
 export interface DeliveryDispatcherFields {
   readonly concurrency: number;
+  /** Messages that may wait between attempts; while that many do, no further one starts. */
+  readonly maxWaiting: number;
   /** See `Capabilities`. If false, the driver's prefetch limits the messages in flight. */
   readonly pausesWithoutRedelivery: boolean;
   /**
@@ -64,7 +63,7 @@ export class DeliveryDispatcher implements DeliverySink {
     this.#queue = new KeyedQueue(
       fields.concurrency,
       (delivery, entry) => this.#start(delivery, entry),
-      fields.concurrency * maxWaitingPerSlot,
+      fields.maxWaiting,
     );
     this.#slotHost = {
       queue: this.#queue,

@@ -16,6 +16,9 @@ import { validateModuleOptions } from '../validation/validate-module.js';
 
 /** Below the 30 s of Kubernetes, which leaves 10 s to the hooks of other providers. */
 const defaultDrainTimeoutMs = 20_000;
+const defaultConcurrency = 10;
+/** Messages that may wait between attempts by default, for each concurrency slot. */
+const waitingPerSlot = 10;
 const defaultStartTimeoutMs = 60_000;
 const defaultMaxBodyBytes = 16 * 1024 * 1024;
 
@@ -140,6 +143,7 @@ export class TransportRegistry {
     this.#stores.add(this.#options.idempotency?.store);
     for (const [name, definition] of Object.entries(this.#options.transports)) {
       const { common } = definition;
+      const { concurrency = defaultConcurrency } = common;
       this.#stores.add(common.idempotency?.store);
       const counters = new Counters();
       const environment = { name, clock: this.#clock, logger: this.#logger, counters, shared };
@@ -147,7 +151,8 @@ export class TransportRegistry {
         name,
         driver: definition.createDriver(environment),
         settings: {
-          concurrency: common.concurrency ?? 10,
+          concurrency,
+          maxWaiting: common.maxWaiting ?? concurrency * waitingPerSlot,
           maxBodyBytes: common.maxBodyBytes ?? defaultMaxBodyBytes,
           maxPending: common.maxPending ?? 10_000,
           startTimeoutMs: this.#startTimeoutMs,

@@ -118,6 +118,8 @@ export class CommonTransportSchema {
   @Integer(1, 100_000)
   concurrency?: unknown;
   @Integer(1)
+  maxWaiting?: unknown;
+  @Integer(1)
   maxBodyBytes?: unknown;
   @Integer(1)
   maxPending?: unknown;

@@ -190,6 +190,12 @@ function refusals(harness: DriverHarness): void {
     ).rejects.toThrow(/@Consume\(\{ concurrency \}\) of Wishes\.work: expected at most 7.*given 8/);
   });
 
+  it('refuses a maxWaiting below the concurrency, with both numbers', async () => {
+    await expect(
+      startApp(harness, { controllers: [wishing({})], transport: { concurrency: 7, maxWaiting: 6 } }),
+    ).rejects.toThrow(/transports\.main\.maxWaiting: expected at least 7, its concurrency, given 6/);
+  });
+
   it.each([
     [{ order: 'topic' }, /@Consume\(\{ order \}\) of Wishes\.work: expected one of 'key', .*given.*topic/],
     [{ delivery: 'twice' }, /@Consume\(\{ delivery \}\) of Wishes\.work: expected one of .*given.*twice/],

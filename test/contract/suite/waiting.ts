@@ -39,37 +39,44 @@ export function waitingContract(harness: DriverHarness): void {
     expect(seen.all.filter((key) => key === 'broken1')).toEqual(['broken1']);
   });
 
-  it('starts no further message while ten times concurrency wait, and dead-letters none of the backlog', async () => {
-    const [started, waiting] = [new Seen<string>(), new Seen<void>()];
-    const concurrency = 2;
-    @Controller()
-    @Retry({ ...longBackoff, onRetry: () => waiting.add() })
-    class Broken {
-      @EventPattern<string>('work')
-      work(@Ctx() { key }: StorkContext): void {
-        started.add(key!);
-        throw new Error('its dependency is away');
+  it.each([
+    ['ten times concurrency', {}, 20],
+    ['maxWaiting', { maxWaiting: 3 }, 3],
+  ])(
+    'starts no further message while %s wait, and dead-letters none of the backlog',
+    async (_, options, most) => {
+      const [started, waiting] = [new Seen<string>(), new Seen<void>()];
+      const concurrency = 2;
+      @Controller()
+      @Retry({ ...longBackoff, onRetry: () => waiting.add() })
+      class Broken {
+        @EventPattern<string>('work')
+        work(@Ctx() { key }: StorkContext): void {
+          started.add(key!);
+          throw new Error('its dependency is away');
+        }
       }
-    }
-    const { client, close, left, service, source } = await startApp(harness, {
-      controllers: [Broken],
-      transport: { concurrency },
-    });
-    const count = 40;
-    await Promise.all(Array.from({ length: count }, (_, i) => client.publish('work', i, { key: `k${i}` })));
-    // A queue delivers as many as its prefetch allows, a log all of them.
-    const most = concurrency * 10;
-    await eventually(async () => {
-      const { inFlight } = service.state()['main']!;
-      return inFlight >= concurrency * 2 && waiting.all.length >= Math.min(inFlight, most) ? true : undefined;
-    }, 'the messages to wait');
-    for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate);
-    expect(started.all.length).toBeLessThanOrEqual(most);
-    await close();
-    await left(count);
-    expect(new Set(started.all).size).toBe(started.all.length);
-    expect(await harness.deadLetters(source)).toEqual([]);
-  });
+      const { client, close, left, service, source } = await startApp(harness, {
+        controllers: [Broken],
+        transport: { concurrency, ...options },
+      });
+      const count = 40;
+      await Promise.all(Array.from({ length: count }, (_, i) => client.publish('work', i, { key: `k${i}` })));
+      // A queue delivers as many as its prefetch allows, a log all of them.
+      await eventually(async () => {
+        const { inFlight } = service.state()['main']!;
+        return inFlight >= concurrency * 2 && waiting.all.length >= Math.min(inFlight, most)
+          ? true
+          : undefined;
+      }, 'the messages to wait');
+      for (let turn = 0; turn < 10; turn++) await new Promise(setImmediate);
+      expect(started.all.length).toBeLessThanOrEqual(most);
+      await close();
+      await left(count);
+      expect(new Set(started.all).size).toBe(started.all.length);
+      expect(await harness.deadLetters(source)).toEqual([]);
+    },
+  );
 
   it('gives the slot of a nacked message to other keys while it waits', async () => {
     const seen = new Seen<string>();

@@ -170,7 +170,13 @@ describe('start', () => {
 
   it('rejects the start of a worker with every wrong option at once', async () => {
     const transports = {
-      orders: memory({ queue: undefined, concurrency: 0, prefetch: 1.5, ...({ retries: 3 } as object) }),
+      orders: memory({
+        queue: undefined,
+        concurrency: 0,
+        maxWaiting: 0,
+        prefetch: 1.5,
+        ...({ retries: 3 } as object),
+      }),
       audit: memory({ mode: 'log', queue: 'audit' }),
     };
     const testing = await Test.createTestingModule({
@@ -183,6 +189,7 @@ describe('start', () => {
       'StorkModule.drainTimeoutMs',
       'transports.audit.queue',
       'transports.orders.concurrency',
+      'transports.orders.maxWaiting',
       'transports.orders.prefetch',
       'transports.orders.queue',
       'transports.orders.retries',

@@ -168,6 +168,7 @@ class Consumer {
     driver.roundDelay = (delayMs) => delayMs;
     this.dispatcher = new DeliveryDispatcher({
       concurrency: scenario.concurrency,
+      maxWaiting: scenario.concurrency * 10,
       pausesWithoutRedelivery: isLog,
       pausesWhileRepublishBlocked: !isLog,
       clock,

@@ -22,6 +22,7 @@ function newTransport(
     driver,
     settings: {
       concurrency: 1,
+      maxWaiting: 10,
       maxBodyBytes: 1_000,
       maxPending: 1,
       onUnhandled: undefined,

@@ -190,6 +190,7 @@ describe('republishUntilConfirmed', () => {
     const { scope, clock } = newBench([handled, failing], { capabilities: { requeue: 'in-process' } });
     const dispatcher = new DeliveryDispatcher({
       concurrency: 1,
+      maxWaiting: 10,
       pausesWithoutRedelivery: true,
       pausesWhileRepublishBlocked: false,
       clock,

@@ -37,6 +37,7 @@ function newBench(fields: Partial<DeliveryDispatcherFields> = {}) {
   const slots = new Map<number, ProcessingSlot>();
   const dispatcher = new DeliveryDispatcher({
     concurrency: 2,
+    maxWaiting: 20,
     pausesWithoutRedelivery: true,
     pausesWhileRepublishBlocked: true,
     clock,
@@ -199,7 +200,7 @@ describe('a delivery that waits', () => {
     ]);
   });
 
-  it('keeps others from starting when ten for each slot wait, and does not pause the source before', async () => {
+  it('keeps others from starting when maxWaiting wait, and does not pause the source before', async () => {
     const { clock, dispatcher, subscription, started, slot, deliver, end } = newBench({ concurrency: 2 });
     dispatcher.attach(subscription);
     for (let tag = 1; tag <= 20; tag++) {
