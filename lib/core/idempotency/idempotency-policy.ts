@@ -244,7 +244,8 @@ class InProcessWait {
     const { capabilities, driver } = this.#scope;
     if (this.#attempt.delivery.isEarlyAcked || capabilities.requeue === 'in-process') return undefined;
     const brokerDelayMs = driver.roundDelay(delayMs);
-    if (brokerDelayMs === undefined) return undefined;
+    // A request would be dropped as expired after the delay, and its caller get no answer.
+    if (brokerDelayMs === undefined || this.#attempt.expiresWithin(brokerDelayMs)) return undefined;
     return { kind: 'redeliver', attempt: this.#attempt, delayMs: brokerDelayMs, isDeferral: true };
   }
 

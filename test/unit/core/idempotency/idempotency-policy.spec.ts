@@ -260,6 +260,18 @@ describe('a message in progress elsewhere', () => {
     expect(test.source.events).toEqual(['ack 1']);
   });
 
+  it('fails a request whose caller would time out before its redelivery', async () => {
+    const { scope, driver, inner, clock, handler } = newIdempotent({ kind: 'message' });
+    await inner.begin('orders:Orders.paid:r-1', 'another', 60_000);
+    driver.target = replyToInbox;
+    const deadline = new Date(clock.now() + 500).toISOString();
+    const test = deliveryOf({ correlationId: 'r-1', headers: { 'stork-deadline': deadline } });
+    await processAlone(test.delivery, scope);
+    expect(handler.attempts.length).toBe(0);
+    expect(driver.error).toMatchObject({ name: 'InProgressError' });
+    expect([test.source.events, test.source.republished]).toEqual([['ack 1'], []]);
+  });
+
   it('is dead-lettered when the application stops, if it was acknowledged early', async () => {
     const { scope, inner } = newIdempotent();
     await inner.begin('orders:Orders.paid:m-1', 'another', 60_000);
