@@ -67,7 +67,8 @@ describe('buildDeadLetter', () => {
           for (const header of Object.keys(own)) delete added[header];
           expect(textBytes(added)).toBeLessThanOrEqual(addedBytesAtMost);
           expect(twice.headers).toEqual(once.headers);
-          // A character that was cut in two is written as another one.
+          // A character that was cut in two is written as U+FFFD, which the error's own texts may contain too.
+          if (`${name}${text}${stack}`.includes('\uFFFD')) return;
           for (const value of Object.values(added)) expect(value).not.toContain('\uFFFD');
         },
       ),
