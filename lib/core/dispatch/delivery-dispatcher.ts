@@ -96,6 +96,9 @@ export class DeliveryDispatcher implements DeliverySink {
   }
 
   deliver(delivery: Delivery): void {
+    // Returning the waiting deliveries of a session that ends may resume its source, which then delivers
+    // more of it: they would be handled here and, with those before them, by the next owner.
+    if (!delivery.session.isActive) return;
     this.#inFlight.add(delivery.message.body?.length ?? 0);
     // After a drain has begun, the queue starts no item: the delivery is requeued with the other waiting
     // ones.

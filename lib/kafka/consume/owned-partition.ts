@@ -153,10 +153,11 @@ export class OwnedPartition implements DeliverySource, TopicPartition {
 
   /** Ends the assignment. Nothing of it can be settled or committed afterwards. */
   end(): void {
-    this.assignment.end();
-    this.#revoked.abort();
+    // First: the end of the assignment makes place in the dispatcher, which must not be filled from here.
     this.dropBuffered();
     this.#keyQueues.clear();
+    this.assignment.end();
+    this.#revoked.abort();
     const waiters = this.#commitWaiters;
     this.#commitWaiters = [];
     for (const { reject } of waiters) reject(new Error(`the partition ${this.#name} was revoked`));

@@ -326,6 +326,19 @@ describe('a session that ends', () => {
     expect(started).toEqual([1, 2, 4]);
   });
 
+  it('starts nothing of it that its source delivers when it resumes', async () => {
+    const { dispatcher, subscription, started, deliver, end } = newBench();
+    dispatcher.attach(subscription);
+    const session = new SourceSession();
+    for (let tag = 1; tag <= 64; tag++) deliver(tag, 'x', 8, session);
+    subscription.resume = () => void deliver(65, 'y', 8, session);
+    void dispatcher.quiesce();
+    session.end();
+    dispatcher.resume();
+    await end(1);
+    expect([started, dispatcher.inFlight]).toEqual([[1], 0]);
+  });
+
   it('leaves the others before what its source delivers when it resumes', async () => {
     const { dispatcher, started, subscription, deliver, end } = newBench({ concurrency: 1 });
     const kept = new SourceSession();
