@@ -79,9 +79,10 @@ function abandon({ delivery, scope, replyWriter }: DeliveryContext): Settled {
 /** Under `manual`, once every handler has returned: replies, and settles when all of them have decided. */
 async function settleDeferred(context: DeliveryContext, outcomes: readonly Outcome[]): Promise<Settled> {
   const { slot, replyWriter, scope } = context;
-  if (replyWriter !== undefined) await sendReply(replyWriter, scope);
+  // Before the reply is confirmed: the handler may decide meanwhile, and its next attempt has a slot again.
   context.replyWriter = undefined;
   slot.leave();
+  if (replyWriter !== undefined) await sendReply(replyWriter, scope);
   const decided = await Promise.all(
     outcomes.map(async (outcome) => (outcome.kind === 'deferred' ? outcome.outcome : outcome)),
   );

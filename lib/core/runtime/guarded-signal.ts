@@ -8,9 +8,13 @@ type Options = Parameters<AbortSignal['addEventListener']>[2];
  * process.
  */
 export function guardListeners(signal: AbortSignal, onError: (error: unknown) => void): void {
-  const wrappers = new Map<Listener, (event: Event) => void>();
-  const wrap = (listener: Listener): ((event: Event) => void) => {
-    const wrapper = wrappers.get(listener) ?? ((event) => callListener(listener, event));
+  // Weak: a handler may add and remove a listener for each of its calls of other services.
+  const wrappers = new WeakMap<Listener, Listener>();
+  const wrap = (listener: Listener): Listener => {
+    // The signal ignores null, and refuses what is no listener.
+    if (typeof listener !== 'function' && (typeof listener !== 'object' || listener === null))
+      return listener;
+    const wrapper = wrappers.get(listener) ?? ((event: Event) => callListener(listener, event));
     wrappers.set(listener, wrapper);
     return wrapper;
   };
@@ -25,7 +29,7 @@ export function guardListeners(signal: AbortSignal, onError: (error: unknown) =>
   };
   const add = signal.addEventListener.bind(signal);
   const remove = signal.removeEventListener.bind(signal);
-  let onabort: Listener | null = null;
+  let onabort: { readonly listener: Listener; readonly wrapper: (event: Event) => void } | undefined;
   Object.defineProperties(signal, {
     addEventListener: {
       value: (type: string, listener: Listener, options?: Options) => add(type, wrap(listener), options),
@@ -35,11 +39,14 @@ export function guardListeners(signal: AbortSignal, onError: (error: unknown) =>
         remove(type, wrappers.get(listener) ?? listener, options),
     },
     onabort: {
-      get: () => onabort,
+      get: () => onabort?.listener ?? null,
       set: (listener: Listener | null) => {
-        if (onabort !== null) remove('abort', wrap(onabort));
-        onabort = typeof listener === 'function' ? listener : null;
-        if (onabort !== null) add('abort', wrap(onabort));
+        if (onabort !== undefined) remove('abort', onabort.wrapper);
+        onabort = undefined;
+        if (typeof listener !== 'function') return;
+        // Its own: the same function may be a listener besides.
+        onabort = { listener, wrapper: (event) => callListener(listener, event) };
+        add('abort', onabort.wrapper);
       },
     },
   });

@@ -1,4 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { builtInCodecs, Codecs, type MessageCodec } from '../../../lib/core/message/codec.js';
 import {
   Delivery,
@@ -13,6 +15,14 @@ import type { InboundMessage } from '../../../lib/core/port/message.js';
 /** Lets all pending promises settle that wait for no timer. */
 export async function settle(): Promise<void> {
   for (let turn = 0; turn < 3; turn++) await nextTurn();
+}
+
+/** Runs a full garbage collection. A `WeakRef` keeps its object alive in the turn in which it was made. */
+export async function collectGarbage(): Promise<void> {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  await nextTurn();
+  collect();
 }
 
 export function newCodecs(...own: readonly MessageCodec[]): Codecs {

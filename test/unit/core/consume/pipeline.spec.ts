@@ -5,11 +5,14 @@ import { resolveDeadLetter } from '../../../../lib/core/dead-letter/dead-letter-
 import { resolveIdempotency } from '../../../../lib/core/idempotency/idempotency-options.js';
 import { memoryIdempotencyStore } from '../../../../lib/core/idempotency/memory-idempotency-store.js';
 import { resolveRetry } from '../../../../lib/core/retry/retry-options.js';
-import { newCodecs, newGate, settle } from '../harness.js';
+import { newPipeline } from '../../../../lib/core/consume/pipeline.js';
+import type { ProcessingSlot } from '../../../../lib/core/consume/delivery-context.js';
+import { newCodecs, newDelivery, newGate, settle } from '../harness.js';
 import {
   replyToInbox,
   deliveryOf,
   failure,
+  freeSlot,
   deadLetters,
   loseSource,
   newBench,
@@ -446,6 +449,49 @@ describe('a request', () => {
     await processAlone(deliveryOf().delivery, scope);
     expect(heard).toEqual([true, false, false, false]);
     expect(driver.sent).toEqual(['item 0']);
+  });
+});
+
+describe('a manual request that is retried while its reply is on its way', () => {
+  it('gets that reply alone, and keeps its slot and key during the next attempt', async () => {
+    const confirmation = newGate<'confirmed'>();
+    const nextAttempt = newGate();
+    const behaviour: Behaviour = async (attempt) => {
+      attempt.emit(`attempt ${attempt.number}`);
+      if (attempt.number === 2) await nextAttempt.promise;
+      return undefined;
+    };
+    const retry = resolveRetry({ maxRetries: 1, delayMs: 0 });
+    const handler = new TestHandler('message', 'm', '#', behaviour, { retry });
+    const { driver, clock, scope } = newBench([handler]);
+    driver.target = replyToInbox;
+    driver.confirm = () => confirmation.promise;
+    const { delivery, source } = newDelivery({ mode: 'manual' });
+    const events: string[] = [];
+    const free = freeSlot(delivery, scope);
+    const slot: ProcessingSlot = {
+      ...free,
+      wait: (...args) => {
+        events.push('wait');
+        return free.wait(...args);
+      },
+      leave: () => void events.push('leave'),
+    };
+
+    const done = newPipeline(scope)(delivery, slot);
+    await settle();
+    handler.attempts[0]!.decide({ kind: 'retry', delayMs: undefined });
+    await settle();
+    await clock.advance(1);
+    expect(handler.attempts).toHaveLength(2);
+    confirmation.open('confirmed');
+    await settle();
+    // A slot that is left now would let the next message of the key start beside the second attempt.
+    expect(events).toEqual(['leave', 'wait']);
+    handler.attempts[1]!.decide({ kind: 'ack' });
+    nextAttempt.open();
+    await done;
+    expect([driver.sent, source.events]).toEqual([['value "attempt 1"'], ['ack 1']]);
   });
 });
 

@@ -1,17 +1,13 @@
-import { setImmediate as nextTurn } from 'node:timers/promises';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { expect, it } from 'vitest';
 import { LeaseRenewals } from '../../../../lib/core/idempotency/lease-renewals.js';
 import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
+import { collectGarbage } from '../harness.js';
 
 function newLease() {
   return { stopIfAbandoned() {}, renew: async () => true };
 }
 
 it('a stopped lease does not stay in memory while another one is held', async () => {
-  setFlagsFromString('--expose-gc');
-  const collectGarbage = runInNewContext('gc') as () => void;
   const clock = new VirtualClock();
   const renewals = new LeaseRenewals(clock, 60_000);
   const held = renewals.add(newLease());
@@ -21,9 +17,7 @@ it('a stopped lease does not stay in memory while another one is held', async ()
     return new WeakRef(lease);
   };
   const stopped = addAndRemove();
-  // A reference that was created in this turn keeps its object alive.
-  await nextTurn();
-  collectGarbage();
+  await collectGarbage();
   expect(stopped.deref()).toBeUndefined();
   renewals.remove(held);
   expect(clock.pendingTimers).toBe(0);
