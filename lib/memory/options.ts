@@ -40,8 +40,8 @@ export interface MemoryOptions extends CommonTransportOptions {
   readonly prefetch?: number;
   /**
    * How often a message may be requeued before it is dead-lettered with the reason `delivery-limit`. In mode
-   * `queue` the broker counts every return, in mode `log` the transport counts `ctx.nack()` and replies that
-   * were not confirmed. @defaultValue 100
+   * `queue` the broker counts every return, in mode `log` the transport counts `ctx.nack()` alone.
+   * @defaultValue 100
    */
   readonly deliveryLimit?: number;
   /**

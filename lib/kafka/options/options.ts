@@ -124,9 +124,10 @@ export interface KafkaOptions extends CommonTransportOptions {
    */
   readonly maxOffsetGap?: number;
   /**
-   * How often a message may be requeued by `ctx.nack()`, or because its reply was not confirmed, before it is
-   * dead-lettered with the reason `delivery-limit`. The count starts anew after a restart, and when the
-   * partition is assigned to another consumer. An integer from 1 up. @defaultValue 100
+   * How often a message may be requeued by `ctx.nack()` before it is dead-lettered with the reason
+   * `delivery-limit`. The count starts anew after a restart, and when the partition is assigned to another
+   * consumer. A request that is handled again because its reply was not confirmed does not count. An integer
+   * from 1 up. @defaultValue 100
    */
   readonly deliveryLimit?: number;
 

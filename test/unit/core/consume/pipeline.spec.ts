@@ -399,9 +399,10 @@ describe('a request', () => {
     ]);
   });
 
-  it('whose reply is unconfirmed is processed again where the source cannot take it back', async () => {
+  it('whose reply is unconfirmed is processed again, uncounted, where the source cannot take it back', async () => {
     const { driver, clock, counters, scope } = newBench([messageHandler(1)], {
       capabilities: { requeue: 'in-process' },
+      deliveryLimit: 0,
     });
     driver.target = replyToInbox;
     driver.confirm = () => Promise.reject(new Error('channel closed'));
