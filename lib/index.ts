@@ -1,5 +1,5 @@
 export { StorkClient } from './nest/client/stork.client.js';
-export type { AnyContract, ObjectPattern, StorkContract } from './nest/client/stork.client.js';
+export type { ObjectPattern, StorkContract } from './nest/client/stork.client.js';
 export { connectStork, storkMicroservice } from './nest/bootstrap/connect.js';
 export type { ConnectStorkOptions } from './nest/bootstrap/connect.js';
 export { Consume } from './nest/decorators/consume.decorator.js';
@@ -39,6 +39,8 @@ export { Via, via } from './nest/decorators/via.decorator.js';
 export type { CancelTimer, StorkClock } from './core/runtime/clock.js';
 export type { MessageCodec } from './core/message/codec.js';
 export type { ConnectionState } from './core/port/connection-state.js';
+export type { InboundMessage } from './core/port/message.js';
+export type { IdempotencyTimes } from './core/idempotency/idempotency-options.js';
 export {
   BufferFullError,
   ClientClosedError,
@@ -57,7 +59,7 @@ export {
   StorkError,
   TooManyPendingError,
 } from './core/runtime/errors.js';
-export type { ConfigProblem } from './core/runtime/errors.js';
+export type { ConfigProblem, ErrorEnvelope, StorkErrorOptions } from './core/runtime/errors.js';
 export type { DeadLetterNotice, DeadLetterOptions } from './core/dead-letter/dead-letter-options.js';
 export type {
   DeadLetterRecord,

@@ -1,5 +1,5 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
-import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { maxWindow } from '../core/port/dead-letter-store.js';
 import { maskCredentials } from '../core/message/text.js';
 import { discard, replay, type OperationFlags, type ReplayFlags } from './replay-discard-commands.js';
@@ -259,7 +259,8 @@ function examples(...lines: string[]): string {
   return `\n${title}:\n${lines.map((line) => `  $ npx nestjs-stork ${line}`).join('\n')}`;
 }
 
+/** `lib/cli` and `dist/esm/cli` lie at different depths below `package.json`. */
 function packageVersion(): string {
-  const file = new URL('../../package.json', import.meta.url);
-  return (JSON.parse(readFileSync(file, 'utf8')) as { readonly version: string }).version;
+  const require = createRequire(import.meta.url);
+  return (require('nestjs-stork/package.json') as { readonly version: string }).version;
 }

@@ -7,7 +7,7 @@ import { LogDriver } from './log/log-driver.js';
 import { validateMemoryOptions, type MemoryOptions } from './options.js';
 import { QueueDriver } from './queue/queue-driver.js';
 
-const applicationBrokerKey = Symbol('stork.memory.broker');
+const applicationBrokerKey = Symbol.for('nestjs-stork.memory-broker');
 
 /**
  * A transport over an in-process broker with the semantics of RabbitMQ (`mode: 'queue'`) or Kafka
@@ -60,7 +60,9 @@ class ApplicationBroker {
 function applicationBroker({ shared, clock }: DriverEnvironment): ApplicationBroker {
   const known = shared.get(applicationBrokerKey) ?? new ApplicationBroker(clock);
   if (!(known instanceof ApplicationBroker))
-    throw new StorkConfigError('two copies of nestjs-stork/memory in one application');
+    throw new StorkConfigError(
+      'the application loads two copies of nestjs-stork/memory; bundle it once, or keep nestjs-stork out of the bundle',
+    );
   shared.set(applicationBrokerKey, known);
   return known;
 }

@@ -86,8 +86,7 @@ export interface StorkModuleAsyncOptions extends Pick<ModuleMetadata, 'imports'>
    */
   readonly isGlobal?: boolean;
   /** Returns the options; its parameters are the providers of `inject`. */
-  // oxlint-disable-next-line typescript/no-explicit-any -- `inject` determines the parameters
-  readonly useFactory?: (...args: any[]) => StorkModuleOptions | Promise<StorkModuleOptions>;
+  useFactory?(this: void, ...args: readonly unknown[]): StorkModuleOptions | Promise<StorkModuleOptions>;
   /** Tokens of the providers that `useFactory` gets. @defaultValue [] */
   readonly inject?: NonNullable<Extract<Provider, { useFactory: unknown }>['inject']>;
   /** A class that the module instantiates. */

@@ -1,6 +1,11 @@
-/** Injection tokens of the library's own providers; not exported. */
-export const STORK_OPTIONS = Symbol('stork.options');
-export const STORK_DECLARED_TRANSPORTS = Symbol('stork.declared-transports');
+/**
+ * Injection tokens of the library's own providers; not exported. By `Symbol.for`, because a bundler may
+ * take `StorkModule` from one copy of the package and `connectStork()` from another.
+ */
+export const STORK_OPTIONS = Symbol.for('nestjs-stork.options');
+export const STORK_DECLARED_TRANSPORTS = Symbol.for('nestjs-stork.declared-transports');
+export const STORK_SERVER = Symbol.for('nestjs-stork.server');
+export const STORK_LIFECYCLE = Symbol.for('nestjs-stork.lifecycle');
 
 /** Provides the `StorkClock`; tests override it with a virtual clock. */
-export const STORK_CLOCK = Symbol('stork.clock');
+export const STORK_CLOCK = Symbol.for('nestjs-stork.clock');

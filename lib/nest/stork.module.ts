@@ -1,16 +1,23 @@
 import { Module, type DynamicModule, type Provider } from '@nestjs/common';
-import { DiscoveryModule } from '@nestjs/core';
 import { systemClock } from '../core/runtime/clock.js';
 import { StorkClient } from './client/stork.client.js';
 import { HandlerExplorer } from './server/handler-explorer.js';
 import { DeadLetterService } from './dead-letter/dead-letter.service.js';
 import { getClientToken } from './client/inject-client.decorator.js';
 import { StorkLifecycle } from './bootstrap/lifecycle.js';
+import { nestCoreProvider } from './bootstrap/nest-core.js';
 import type { StorkModuleAsyncOptions, StorkModuleOptions, StorkOptionsFactory } from './stork-options.js';
 import { StorkServer } from './server/stork.server.js';
 import { StorkService } from './stork.service.js';
-import { STORK_CLOCK, STORK_DECLARED_TRANSPORTS, STORK_OPTIONS } from './stork.constants.js';
+import {
+  STORK_CLOCK,
+  STORK_DECLARED_TRANSPORTS,
+  STORK_LIFECYCLE,
+  STORK_OPTIONS,
+  STORK_SERVER,
+} from './stork.constants.js';
 import { TransportRegistry } from './bootstrap/transport-registry.js';
+import { requireNest, requireNode } from './validation/versions.js';
 
 /**
  * Provides the transports, their clients, `StorkService` and `DeadLetterService`. Import it once in an
@@ -48,24 +55,29 @@ function assemble(
   optionsSource: readonly Provider[],
   imports: DynamicModule['imports'] = [],
 ): DynamicModule {
+  requireNode();
+  requireNest();
   const clients = clientProviders(names);
   return {
     module: StorkModule,
     global: isGlobal ?? true,
-    imports: [DiscoveryModule, ...imports],
+    imports,
     providers: [
       ...optionsSource,
       { provide: STORK_DECLARED_TRANSPORTS, useValue: names },
       { provide: STORK_CLOCK, useValue: systemClock },
+      nestCoreProvider,
       TransportRegistry,
       HandlerExplorer,
       StorkServer,
       StorkLifecycle,
+      { provide: STORK_SERVER, useExisting: StorkServer },
+      { provide: STORK_LIFECYCLE, useExisting: StorkLifecycle },
       StorkService,
       DeadLetterService,
       ...clients,
     ],
-    exports: [StorkService, DeadLetterService, StorkServer, ...clients.map(({ provide }) => provide)],
+    exports: [StorkService, DeadLetterService, ...clients.map(({ provide }) => provide)],
   };
 }
 

@@ -13,7 +13,7 @@ import {
   Text,
   validateOptions,
 } from '../nest/validation/validate-options.js';
-import type { Exchange } from './topology/topology.js';
+import type { RabbitMqExchange } from './topology/topology.js';
 
 /** Options of `rabbitmq()`. @publicApi */
 export interface RabbitMqOptions extends CommonTransportOptions {
@@ -30,7 +30,7 @@ export interface RabbitMqOptions extends CommonTransportOptions {
    * The durable exchange that messages are published to, with their pattern as routing key. The queue is
    * bound to it with the pattern of every handler.
    */
-  readonly exchange?: Exchange;
+  readonly exchange?: RabbitMqExchange;
   /**
    * Type of the queue. A classic queue has no delivery limit. The dead letter queue and retry queues are
    * always quorum queues. @defaultValue 'quorum'

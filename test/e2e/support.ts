@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { Socket } from 'node:net';
-import type { ModuleMetadata, Type } from '@nestjs/common';
+import type { INestApplicationContext, ModuleMetadata, Type } from '@nestjs/common';
 import { Test, type TestingModule } from '@nestjs/testing';
 import { onTestFinished, vi } from 'vitest';
 import { StorkModule, type StorkModuleOptions } from 'nestjs-stork';
@@ -106,4 +106,19 @@ export function untilSocketWrites(writes: number): Promise<void> {
     });
     onTestFinished(() => spy.mockRestore());
   });
+}
+
+/** Runs what `enableShutdownHooks()` runs at a signal, all but the end of the process. */
+export async function closeBySignal(app: INestApplicationContext): Promise<void> {
+  const signal = 'SIGUSR2';
+  const before = process.listeners(signal);
+  app.enableShutdownHooks([signal]);
+  const added = process.listeners(signal).find((listener) => !before.includes(listener));
+  const shutDown = added as unknown as (signal: string) => Promise<void>;
+  const kill = vi.spyOn(process, 'kill').mockReturnValue(true);
+  try {
+    await shutDown(signal);
+  } finally {
+    kill.mockRestore();
+  }
 }

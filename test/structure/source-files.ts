@@ -5,11 +5,12 @@ import ts from 'typescript';
 
 export const root = fileURLToPath(new URL('../../', import.meta.url));
 
-/** Paths, from the root, of the files under `folder` that end in `ending`. */
+/** Paths, from the root, of the project's own files under `folder` that end in `ending`. */
 export function filesUnder(folder: string, ending: string): string[] {
   return readdirSync(join(root, folder), { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile() && entry.name.endsWith(ending))
     .map((entry) => relative(root, join(entry.parentPath, entry.name)))
+    .filter((file) => !file.includes('node_modules'))
     .toSorted();
 }
 

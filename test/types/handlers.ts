@@ -1,5 +1,5 @@
 import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
-import { Consume, via, type StorkClient, type StorkContext } from 'nestjs-stork';
+import { Consume, StorkModule, via, type StorkClient, type StorkContext } from 'nestjs-stork';
 
 /** Compiled under `strict` by `npm run types`; lines that must not compile carry `@ts-expect-error`. */
 class Order {
@@ -41,9 +41,9 @@ interface Shop {
 export async function useTypedClient(client: StorkClient<Shop>): Promise<number> {
   await client.publish('order.created', { id: '1' });
   // @ts-expect-error -- the contract's data
-  await client.publish('order.created', { sku: 'x' });
+  client.publish('order.created', { sku: 'x' });
   // @ts-expect-error -- no pattern of the contract
-  await client.publish('order.made', { id: '1' });
+  client.publish('order.made', { id: '1' });
   const quote = await client.request('order.quote', { sku: 'x' });
   return quote.cents;
 }
@@ -54,3 +54,15 @@ export async function useUntypedClient(client: StorkClient): Promise<number> {
   const sum = await client.request<number>({ cmd: 'sum' }, [1, 2]);
   return sum + (await client.request<number>('sum', [1, 2]));
 }
+
+export const module = StorkModule.forRootAsync({
+  transports: ['orders'],
+  inject: [Order],
+  useFactory: (order: Order) => ({ transports: {}, drainTimeoutMs: order.id.length }),
+});
+
+export const untyped = StorkModule.forRootAsync({
+  transports: ['orders'],
+  // @ts-expect-error -- the parameters are unknown unless they are annotated
+  useFactory: (order) => ({ transports: {}, drainTimeoutMs: order.id.length }),
+});

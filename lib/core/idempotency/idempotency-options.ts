@@ -2,7 +2,7 @@ import type { HandlerAttempt } from '../consume/handler-attempt.js';
 import type { IdempotencyStore } from './idempotency-store.js';
 import { mergeLayers } from '../runtime/merge-options.js';
 
-/** Settings of idempotency that the module, a transport and a handler can each set. */
+/** Settings of idempotency that the module, a transport and a handler can each set. @publicApi */
 export interface IdempotencyTimes {
   /** How long a completed message is remembered, in milliseconds. @defaultValue 86 400 000, a day */
   readonly ttlMs?: number | undefined;

@@ -1,6 +1,9 @@
 import type { MessageHeaders, Origin } from '../message/headers.js';
 
-/** A message as a driver delivers it: undecoded, with the properties that the broker reports. */
+/**
+ * A message as a driver delivers it: undecoded, with the properties that the broker reports.
+ * @publicApi
+ */
 export interface InboundMessage {
   /** `null` is a tombstone: a record of a log without a value. */
   readonly body: Buffer | null;

@@ -24,22 +24,50 @@ export const remoteCodes = {
   tooLarge: 'TOO_LARGE',
 } as const;
 
+/**
+ * As the second argument of `Error`, whose type `ErrorOptions` needs the library of ES2022.
+ * @publicApi
+ */
+export interface StorkErrorOptions {
+  readonly cause?: unknown;
+}
+
 const brand = Symbol.for('nestjs-stork.error');
+const hasInPrototypes = Function.prototype[Symbol.hasInstance];
 
 /**
- * Base class of all errors of this library.
+ * Base class of all errors of this library. `instanceof` also recognises the errors of another copy of the
+ * package in the process.
  *
  * @publicApi
  */
 export class StorkError extends Error {
-  readonly [brand] = true;
+  /**
+   * Name of the class, as text because a minifier renames classes. `instanceof` compares it across copies
+   * of the package.
+   * @internal
+   */
+  static readonly [brand]: string = 'StorkError';
+
+  /** @internal */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    if (hasInPrototypes.call(this, value)) return true;
+    if (!Object.hasOwn(this, brand) || !isStorkError(value)) return false;
+    return this[brand] === 'StorkError' || value[brand] === this[brand];
+  }
+
   /** Stable, e.g. `REQUEST_TIMEOUT`. A `RemoteError` has the code of the server's error. */
   readonly code: string;
 
-  constructor(code: string, message: string, options?: ErrorOptions) {
+  constructor(code: string, message: string, options?: StorkErrorOptions) {
     super(message, options);
-    this.name = new.target.name;
+    this.name = Object.hasOwn(new.target, brand) ? new.target[brand] : new.target.name;
     this.code = code;
+  }
+
+  /** @internal */
+  get [brand](): string {
+    return (this.constructor as typeof StorkError)[brand];
   }
 }
 
@@ -64,9 +92,12 @@ export interface ConfigProblem {
  * @publicApi
  */
 export class StorkConfigError extends StorkError {
+  /** @internal */
+  static override readonly [brand]: string = 'StorkConfigError';
+
   readonly problems: readonly ConfigProblem[];
 
-  constructor(problems: readonly ConfigProblem[] | string, options?: ErrorOptions) {
+  constructor(problems: readonly ConfigProblem[] | string, options?: StorkErrorOptions) {
     super(errorCodes.config, typeof problems === 'string' ? problems : describeProblems(problems), options);
     this.problems = typeof problems === 'string' ? [] : problems;
   }
@@ -82,49 +113,70 @@ function describeProblems(problems: readonly ConfigProblem[]): string {
  * @publicApi
  */
 export class NoRouteError extends StorkError {
-  constructor(message: string, options?: ErrorOptions) {
+  /** @internal */
+  static override readonly [brand]: string = 'NoRouteError';
+
+  constructor(message: string, options?: StorkErrorOptions) {
     super(errorCodes.noRoute, message, options);
   }
 }
 
 /** No reply arrived in time. The handler may be running still, or may have finished. @publicApi */
 export class RequestTimeoutError extends StorkError {
-  constructor(message: string, options?: ErrorOptions) {
+  /** @internal */
+  static override readonly [brand]: string = 'RequestTimeoutError';
+
+  constructor(message: string, options?: StorkErrorOptions) {
     super(errorCodes.requestTimeout, message, options);
   }
 }
 
 /** The connection was lost during the call. It is unknown whether the message was handled. @publicApi */
 export class ConnectionLostError extends StorkError {
-  constructor(message: string, options?: ErrorOptions) {
+  /** @internal */
+  static override readonly [brand]: string = 'ConnectionLostError';
+
+  constructor(message: string, options?: StorkErrorOptions) {
     super(errorCodes.connectionLost, message, options);
   }
 }
 
 /** The client was closed by the application's shutdown or by `close()`. @publicApi */
 export class ClientClosedError extends StorkError {
-  constructor(message: string, options?: ErrorOptions) {
+  /** @internal */
+  static override readonly [brand]: string = 'ClientClosedError';
+
+  constructor(message: string, options?: StorkErrorOptions) {
     super(errorCodes.closed, message, options);
   }
 }
 
 /** The broker rejected the message, e.g. because a queue is full. It is not stored. @publicApi */
 export class PublishRejectedError extends StorkError {
-  constructor(message: string, options?: ErrorOptions) {
+  /** @internal */
+  static override readonly [brand]: string = 'PublishRejectedError';
+
+  constructor(message: string, options?: StorkErrorOptions) {
     super(errorCodes.publishRejected, message, options);
   }
 }
 
 /** It is unknown whether the broker stored the message. Publishing it again may duplicate it. @publicApi */
 export class PublishUnconfirmedError extends StorkError {
-  constructor(message: string, options?: ErrorOptions) {
+  /** @internal */
+  static override readonly [brand]: string = 'PublishUnconfirmedError';
+
+  constructor(message: string, options?: StorkErrorOptions) {
     super(errorCodes.publishUnconfirmed, message, options);
   }
 }
 
 /** The message exceeds the broker's size limit. It was not sent. @publicApi */
 export class MessageTooLargeError extends StorkError {
-  constructor(message: string, options?: ErrorOptions) {
+  /** @internal */
+  static override readonly [brand]: string = 'MessageTooLargeError';
+
+  constructor(message: string, options?: StorkErrorOptions) {
     super(errorCodes.tooLarge, message, options);
   }
 }
@@ -135,14 +187,20 @@ export class MessageTooLargeError extends StorkError {
  * @publicApi
  */
 export class BufferFullError extends StorkError {
-  constructor(message: string, options?: ErrorOptions) {
+  /** @internal */
+  static override readonly [brand]: string = 'BufferFullError';
+
+  constructor(message: string, options?: StorkErrorOptions) {
     super(errorCodes.bufferFull, message, options);
   }
 }
 
 /** More pending requests than `maxPending` allows. The request was not sent. @publicApi */
 export class TooManyPendingError extends StorkError {
-  constructor(message: string, options?: ErrorOptions) {
+  /** @internal */
+  static override readonly [brand]: string = 'TooManyPendingError';
+
+  constructor(message: string, options?: StorkErrorOptions) {
     super(errorCodes.tooManyPending, message, options);
   }
 }
@@ -151,14 +209,20 @@ export class TooManyPendingError extends StorkError {
  * The idempotency store did not answer, or failed. It is unknown whether the call took effect. @publicApi
  */
 export class StoreUnavailableError extends StorkError {
-  constructor(message: string, options?: ErrorOptions) {
+  /** @internal */
+  static override readonly [brand]: string = 'StoreUnavailableError';
+
+  constructor(message: string, options?: StorkErrorOptions) {
     super(errorCodes.storeUnavailable, message, options);
   }
 }
 
 /** The idempotency store is full. The call had no effect. @publicApi */
 export class StoreFullError extends StorkError {
-  constructor(message: string, options?: ErrorOptions) {
+  /** @internal */
+  static override readonly [brand]: string = 'StoreFullError';
+
+  constructor(message: string, options?: StorkErrorOptions) {
     super(errorCodes.storeFull, message, options);
   }
 }
@@ -170,12 +234,15 @@ export class StoreFullError extends StorkError {
  * @publicApi
  */
 export class HandlerTimeoutError extends StorkError {
-  constructor(message: string, options?: ErrorOptions) {
+  /** @internal */
+  static override readonly [brand]: string = 'HandlerTimeoutError';
+
+  constructor(message: string, options?: StorkErrorOptions) {
     super(errorCodes.handlerTimeout, message, options);
   }
 }
 
-/** Content of an error reply. */
+/** Content of an error reply. @publicApi */
 export interface ErrorEnvelope {
   readonly name: string;
   readonly message: string;
@@ -191,6 +258,9 @@ export interface ErrorEnvelope {
  * @publicApi
  */
 export class RemoteError extends StorkError {
+  /** @internal */
+  static override readonly [brand]: string = 'RemoteError';
+
   /** Class name of the error on the server. */
   readonly remoteName: string;
   /** Details of the server's error besides its message, e.g. the list of invalid fields. */

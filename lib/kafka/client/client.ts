@@ -45,7 +45,7 @@ export class KafkaClientError extends Error {
   override readonly name = 'KafkaClientError';
   readonly failure: KafkaFailure;
 
-  constructor(failure: KafkaFailure, message: string, options?: ErrorOptions) {
+  constructor(failure: KafkaFailure, message: string, options?: { readonly cause?: unknown }) {
     super(message, options);
     this.failure = failure;
   }

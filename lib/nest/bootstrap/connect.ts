@@ -1,7 +1,11 @@
-import type { INestApplication, INestMicroservice } from '@nestjs/common';
+import type { INestApplication, INestApplicationContext, INestMicroservice } from '@nestjs/common';
+import { ModuleRef } from '@nestjs/core';
 import type { AsyncMicroserviceOptions } from '@nestjs/microservices';
-import { StorkLifecycle } from './lifecycle.js';
-import { StorkServer } from '../server/stork.server.js';
+import { StorkConfigError } from '../../core/runtime/errors.js';
+import type { StorkLifecycle } from './lifecycle.js';
+import { nestTooOld } from '../validation/versions.js';
+import type { StorkServer } from '../server/stork.server.js';
+import { STORK_LIFECYCLE, STORK_SERVER } from '../stork.constants.js';
 
 /**
  * Options for a worker: `NestFactory.createMicroservice(AppModule, storkMicroservice())`. `AppModule` must
@@ -11,10 +15,17 @@ import { StorkServer } from '../server/stork.server.js';
  */
 export function storkMicroservice(): AsyncMicroserviceOptions {
   return {
-    inject: [StorkServer],
-    useFactory: (strategy: StorkServer) => {
+    inject: [ModuleRef],
+    useFactory: (application: ModuleRef) => {
+      const strategy = lookUp(application, STORK_SERVER) as StorkServer;
       strategy.markConnected();
-      return { strategy };
+      return {
+        strategy,
+        /** Read only by Nest before 11.1.2, which ignores the strategy of a factory. */
+        get transport(): never {
+          throw nestTooOld();
+        },
+      };
     },
   };
 }
@@ -41,6 +52,17 @@ export function connectStork(
   app: INestApplication,
   { inheritAppConfig = true }: ConnectStorkOptions = {},
 ): INestMicroservice {
-  if (inheritAppConfig) app.get(StorkLifecycle, { strict: false }).snapshotGlobals();
+  if (inheritAppConfig) (lookUp(app, STORK_LIFECYCLE) as StorkLifecycle).snapshotGlobals();
   return app.connectMicroservice(storkMicroservice(), { inheritAppConfig });
+}
+
+function lookUp(application: Pick<INestApplicationContext | ModuleRef, 'get'>, token: symbol): unknown {
+  try {
+    return application.get<unknown>(token, { strict: false });
+  } catch (cause) {
+    throw new StorkConfigError(
+      'the application does not import StorkModule; add StorkModule.forRoot(…) to its root module',
+      { cause },
+    );
+  }
 }

@@ -6,10 +6,10 @@ import {
   type OnModuleDestroy,
   type OnModuleInit,
 } from '@nestjs/common';
-import { ApplicationConfig, ModulesContainer } from '@nestjs/core';
 import { StorkConfigError } from '../../core/runtime/errors.js';
 import { HandlerExplorer } from '../server/handler-explorer.js';
 import { StorkServer } from '../server/stork.server.js';
+import { NestCore } from './nest-core.js';
 import { TransportRegistry } from './transport-registry.js';
 
 const globals = {
@@ -39,25 +39,20 @@ export class StorkLifecycle
   readonly #registry: TransportRegistry;
   readonly #server: StorkServer;
   readonly #explorer: HandlerExplorer;
-  readonly #config: ApplicationConfig;
+  readonly #nest: NestCore;
   readonly #logger = new Logger('Stork');
   #globalsAtConnect: GlobalsCount | undefined;
 
-  constructor(
-    registry: TransportRegistry,
-    server: StorkServer,
-    explorer: HandlerExplorer,
-    config: ApplicationConfig,
-    modules: ModulesContainer,
-  ) {
+  constructor(registry: TransportRegistry, server: StorkServer, explorer: HandlerExplorer, nest: NestCore) {
     this.#registry = registry;
     this.#server = server;
     this.#explorer = explorer;
-    this.#config = config;
+    this.#nest = nest;
     // Nest orders hooks by a module's distance from the root module and destroys global modules last, when
     // databases are closed already. A distance below 0 makes this module bootstrap last and be destroyed
     // first.
-    for (const module of modules.values()) if (module.providers.has(StorkLifecycle)) module.distance = -1;
+    for (const module of nest.modules.values())
+      if (module.providers.has(StorkLifecycle)) module.distance = -1;
   }
 
   onModuleInit(): void {
@@ -93,7 +88,7 @@ export class StorkLifecycle
 
   #countGlobals(): GlobalsCount {
     const counts = Object.entries(globals).map(
-      ([name, getter]) => [name, this.#config[getter]().length] as const,
+      ([name, getter]) => [name, this.#nest.config[getter]().length] as const,
     );
     return Object.fromEntries(counts) as GlobalsCount;
   }

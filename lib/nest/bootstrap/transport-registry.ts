@@ -1,5 +1,5 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
-import { ModulesContainer } from '@nestjs/core';
+import type { ModulesContainer } from '@nestjs/core';
 import type { StorkClock } from '../../core/runtime/clock.js';
 import type { CorrelationTracking } from '../../core/publish/correlation-context.js';
 import { Counters } from '../../core/runtime/reporting.js';
@@ -9,9 +9,10 @@ import { StorkTransport } from '../../core/stork-transport.js';
 import { StorkContext } from '../context/stork.context.js';
 import type { StorkModuleOptions } from '../stork-options.js';
 import { IdempotencyStores } from './idempotency-stores.js';
+import { NestCore } from './nest-core.js';
 import { ShutdownDeadline } from './shutdown-deadline.js';
 import type { BasePolicyOptions } from '../decorators/policy-metadata.js';
-import { STORK_CLOCK, STORK_DECLARED_TRANSPORTS, STORK_OPTIONS } from '../stork.constants.js';
+import { STORK_CLOCK, STORK_DECLARED_TRANSPORTS, STORK_OPTIONS, STORK_SERVER } from '../stork.constants.js';
 import { validateModuleOptions } from '../validation/validate-module.js';
 
 /** Below the 30 s of Kubernetes, which leaves 10 s to the hooks of other providers. */
@@ -35,7 +36,7 @@ export class TransportRegistry {
   readonly #startTimeoutMs: number;
   readonly #declared: readonly string[];
   readonly #clock: StorkClock;
-  readonly #modules: ModulesContainer;
+  readonly #nest: NestCore;
   readonly #transports = new Map<string, StorkTransport>();
   readonly #logger = new Logger('Stork');
   readonly #stores: IdempotencyStores;
@@ -45,12 +46,12 @@ export class TransportRegistry {
     @Inject(STORK_OPTIONS) options: StorkModuleOptions,
     @Inject(STORK_DECLARED_TRANSPORTS) declared: readonly string[],
     @Inject(STORK_CLOCK) clock: StorkClock,
-    modules: ModulesContainer,
+    nest: NestCore,
   ) {
     this.#options = options;
     this.#declared = declared;
     this.#clock = clock;
-    this.#modules = modules;
+    this.#nest = nest;
     this.#stores = new IdempotencyStores(clock, this.#logger);
     this.drainTimeoutMs = options?.drainTimeoutMs ?? defaultDrainTimeoutMs;
     this.shutdown = new ShutdownDeadline(clock, this.drainTimeoutMs);
@@ -124,11 +125,12 @@ export class TransportRegistry {
   #findProblems(): ConfigProblem[] {
     const problems = validateModuleOptions(this.#options, this.#declared);
     // Nest instantiates this module's providers once for each forRoot() call in the application.
-    const storkModules = [...this.#modules.values()].filter((module) =>
-      [...module.providers.values()].some(({ metatype, token }) => (metatype ?? token) === TransportRegistry),
+    const storkModules = [...this.#nest.modules.values()].filter(({ providers }) =>
+      providers.has(STORK_SERVER),
     );
     if (storkModules.length > 1) {
-      const importers = importersOf(storkModules[0]!.metatype, this.#modules);
+      const classes = new Set<unknown>(storkModules.map(({ metatype }) => metatype));
+      const importers = importersOf(classes, this.#nest.modules);
       problems.push({
         name: 'StorkModule',
         expected: 'one in an application, with all transports in it',
@@ -170,14 +172,14 @@ export class TransportRegistry {
 }
 
 /**
- * Class names of the modules that import it. Read from the decorators' metadata, because Nest adds a
+ * Class names of the modules that import one of them. Read from the decorators' metadata, because Nest adds a
  * global module to the resolved `imports` of every other module.
  */
-function importersOf(imported: unknown, modules: ModulesContainer): string[] {
+function importersOf(imported: ReadonlySet<unknown>, modules: ModulesContainer): string[] {
   const names = [...modules.values()].flatMap(({ metatype }) => {
     const imports = (Reflect.getMetadata('imports', metatype) ?? []) as readonly unknown[];
     const isImported = imports.some(
-      (entry) => entry === imported || (entry as { module?: unknown }).module === imported,
+      (entry) => imported.has(entry) || imported.has((entry as { module?: unknown }).module),
     );
     return isImported ? [metatype.name] : [];
   });

@@ -2,8 +2,12 @@ import type { MessageHeaders } from '../../core/message/headers.js';
 import type { MessageDestination } from '../../core/port/message.js';
 import type { MessageOptions } from '../../core/publish/outgoing-message.js';
 
+const brand = Symbol.for('nestjs-stork.record');
+
 /** Data with the options of its message. Made by `StorkRecordBuilder`. @publicApi */
 export class StorkRecord<T = unknown> {
+  /** @internal */
+  readonly [brand] = true;
   readonly data: T;
   readonly options: MessageOptions;
 
@@ -11,6 +15,11 @@ export class StorkRecord<T = unknown> {
     this.data = data;
     this.options = options;
   }
+}
+
+/** Recognises the records of another copy of this package too. */
+export function isStorkRecord(value: unknown): value is StorkRecord {
+  return typeof value === 'object' && value !== null && brand in value;
 }
 
 /**

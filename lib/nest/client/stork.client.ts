@@ -4,33 +4,40 @@ import { ClientClosedError } from '../../core/runtime/errors.js';
 import { noOptions, type MessageOptions } from '../../core/publish/outgoing-message.js';
 import { withResolvers } from '../../core/runtime/with-timeout.js';
 import type { StorkTransport } from '../../core/stork-transport.js';
-import { StorkRecord } from './record-builder.js';
+import { isStorkRecord } from './record-builder.js';
 import type { TransportRegistry } from '../bootstrap/transport-registry.js';
 
 /** The client emits no events; `status` has the connection state. */
 // oxlint-disable-next-line typescript/no-generated-empty-object-type -- as in Nest's ClientProxy
 type NoEvents = Record<never, never>;
 
-/** A contract of a service: pattern → type of the data and of the reply. @publicApi */
+/**
+ * A contract of a service: pattern → type of the data and of the reply. As the default of `StorkClient` it
+ * allows any pattern with any data.
+ *
+ * @publicApi
+ */
 export type StorkContract = Record<string, { readonly request: unknown; readonly reply?: unknown }>;
-
-/** The contract of an untyped client: any pattern with any data. @publicApi */
-// oxlint-disable-next-line typescript/no-explicit-any -- untyped, like Nest's ClientProxy
-export type AnyContract = Record<string, { readonly request: any; readonly reply?: any }>;
 
 /** A Nest pattern that is not a string, e.g. `{ cmd: 'sum' }`. @publicApi */
 export type ObjectPattern = number | Readonly<Record<string, unknown>>;
 
-type PatternOf<C> = AnyContract extends C ? string | ObjectPattern : keyof C & string;
+type PatternOf<C> = StorkContract extends C ? string | ObjectPattern : keyof C & string;
 type RequestOf<C, P> = P extends keyof C
   ? C[P] extends { readonly request: infer R }
     ? R
     : unknown
   : unknown;
-type ReplyOf<C, P> = P extends keyof C ? (C[P] extends { readonly reply: infer R } ? R : void) : unknown;
+type ReplyOf<C, P> = StorkContract extends C
+  ? unknown
+  : P extends keyof C
+    ? C[P] extends { readonly reply: infer R }
+      ? R
+      : void
+    : unknown;
 
 /** Makes the type argument of `request<T>()` available only to clients without a contract. */
-type Untyped<C> = AnyContract extends C ? unknown : never;
+type Untyped<C> = StorkContract extends C ? unknown : never;
 
 /**
  * Sends messages over one transport. `send()` and `emit()` behave as in Nest. `request()` resolves with
@@ -40,7 +47,7 @@ type Untyped<C> = AnyContract extends C ? unknown : never;
  *
  * @publicApi
  */
-export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, ConnectionState['value']> {
+export class StorkClient<Contract = StorkContract> extends ClientProxy<NoEvents, ConnectionState['value']> {
   readonly #registry: TransportRegistry;
   readonly #name: string;
   #closed = false;
@@ -107,6 +114,8 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, C
     return promise as Promise<[T] extends [never] ? ReplyOf<Contract, P> : T & Untyped<Contract>>;
   }
 
+  /** Called by Nest's `send()`; not for applications. The first overload: type helpers read the last one. */
+  override publish(packet: ReadPacket, callback: (packet: WritePacket) => void): () => void;
   /**
    * Publishes an event. Resolves when the broker has confirmed and routed it. With `delayMs` it resolves
    * when the broker has stored the message; the broker routes it only when the delay has passed.
@@ -126,8 +135,6 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, C
     data: RequestOf<Contract, P>,
     options?: MessageOptions,
   ): Promise<void>;
-  /** Called by Nest's `send()`; not for applications. */
-  override publish(packet: ReadPacket, callback: (packet: WritePacket) => void): () => void;
   override publish(...args: readonly unknown[]): Promise<void> | (() => void) {
     if (args.length === 2 && typeof args[1] === 'function' && typeof args[0] === 'object') {
       return this.#sendPacket(args[0] as ReadPacket, args[1] as (packet: WritePacket) => void);
@@ -135,7 +142,8 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, C
     return this.#publishEvent(args[0], args[1], args[2] as MessageOptions | undefined);
   }
 
-  protected override async dispatchEvent<T>(packet: ReadPacket): Promise<T> {
+  /** Called by Nest's `emit()`; not for applications. */
+  override async dispatchEvent<T>(packet: ReadPacket): Promise<T> {
     const call = this.#fromPacket(packet);
     return this.#transport().publish(call.pattern, call.data, call.options) as Promise<T>;
   }
@@ -164,19 +172,23 @@ export class StorkClient<Contract = AnyContract> extends ClientProxy<NoEvents, C
     return this.#registry.get(this.#name);
   }
 
-  /** Runs Nest's dispatch hook, which `send()` and `emit()` of `ClientProxy` run themselves. */
+  /**
+   * Runs Nest's dispatch hook, which `send()` and `emit()` of `ClientProxy` run themselves. Nest 11 has
+   * neither the hook nor `createPacket`.
+   */
   #withMetadata(pattern: unknown, data: unknown, options: MessageOptions = noOptions): OutgoingCall {
-    const call = this.#fromPacket(this.createPacket(pattern, data));
+    const packet = 'createPacket' in this ? this.createPacket(pattern, data) : { pattern, data };
+    const call = this.#fromPacket(packet);
     if (options === noOptions) return call;
     return { ...call, options: { ...call.options, ...options, ...mergeHeaders(call.options, options) } };
   }
 
   #fromPacket({ pattern, data, metadata }: ReadPacket): OutgoingCall {
-    const isRecord = data instanceof StorkRecord;
-    const options = isRecord ? data.options : noOptions;
+    const record = isStorkRecord(data) ? data : undefined;
+    const options = record === undefined ? noOptions : record.options;
     return {
       pattern: this.normalizePattern(pattern as never),
-      data: isRecord ? (data.data as unknown) : (data as unknown),
+      data: record === undefined ? (data as unknown) : record.data,
       options:
         metadata === undefined ? options : { ...options, headers: { ...metadata, ...options.headers } },
     };

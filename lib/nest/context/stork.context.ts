@@ -1,4 +1,4 @@
-import { BaseRpcContext, type PacketMetadata } from '@nestjs/microservices';
+import { BaseRpcContext } from '@nestjs/microservices';
 import { StorkConfigError } from '../../core/runtime/errors.js';
 import type { HandlerAttempt, HandlerDecision } from '../../core/consume/handler-attempt.js';
 import { headerNames, readText, reservedPrefix, type MessageHeaders } from '../../core/message/headers.js';
@@ -7,12 +7,10 @@ import { maxRequestedDelayMs } from '../../core/retry/retry-policy.js';
 import { printable } from '../../core/message/text.js';
 
 /**
- * Key of the method by which the patched filter of Nest tells a context the error as thrown. The filter may
- * have been patched by another copy of this package.
+ * Key of the property in which the patched filter of Nest keeps the error as thrown. Filter and context may
+ * belong to different copies of this package.
  */
-export const recordError: unique symbol = Symbol.for('nestjs-stork.record-error') as never;
-
-const originals = new WeakMap<StorkContext, { readonly error: unknown }>();
+export const originalError: unique symbol = Symbol.for('nestjs-stork.original-error') as never;
 
 const acknowledged: HandlerDecision = { kind: 'ack' };
 const requeued: HandlerDecision = { kind: 'requeue' };
@@ -29,6 +27,11 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
   readonly transport: string;
   /** The pattern of the message, as the sender wrote it. */
   readonly pattern: string;
+  /**
+   * The error as thrown, before Nest's exception filters replaced it.
+   * @internal
+   */
+  [originalError]: { readonly error: unknown } | undefined = undefined;
   readonly #attempt: HandlerAttempt;
 
   /** Called by the library for each attempt. */
@@ -190,8 +193,8 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
    * Metadata that a Nest client attached by `setOnDispatchHook`: all text headers without the prefix
    * `stork-`.
    */
-  getMetadata(): PacketMetadata {
-    const metadata: PacketMetadata = {};
+  getMetadata(): Record<string, string> {
+    const metadata: Record<string, string> = {};
     for (const name of Object.keys(this.headers)) {
       const text = name.startsWith(reservedPrefix) ? undefined : readText(this.headers, name, 8_192);
       if (text !== undefined) metadata[name] = text;
@@ -199,17 +202,7 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
     return metadata;
   }
 
-  /** Called by the patched filter. */
-  [recordError](error: unknown): void {
-    originals.set(this, { error });
-  }
-
   get #message(): InboundMessage {
     return this.#attempt.delivery.message;
   }
-}
-
-/** The error as thrown, before Nest's exception filters replaced it. */
-export function originalErrorOf(context: StorkContext): { readonly error: unknown } | undefined {
-  return originals.get(context);
 }

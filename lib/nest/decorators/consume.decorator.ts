@@ -1,4 +1,4 @@
-import { Reflector } from '@nestjs/core';
+import { SetMetadata } from '@nestjs/common';
 import type { DeliveryOrder } from '../../core/port/driver.js';
 import type { DeliveryMode } from '../../core/port/delivery.js';
 import type { ConfigProblem } from '../../core/runtime/errors.js';
@@ -13,7 +13,8 @@ import { validateOptions, Integer, OneOf, Text } from '../validation/validate-op
 export interface ConsumeOptions {
   /**
    * The handler's id in message headers, dead letters and logs; unique within the application. Set it
-   * before you rename a class or method while retries or dead letters that carry the old name still exist.
+   * before you rename a class or method while retries or dead letters that carry the old name still exist,
+   * and where a bundler renames classes.
    *
    * @defaultValue `<Class>.<method>`
    */
@@ -63,7 +64,7 @@ export interface ConsumeOptions {
   readonly timeoutMs?: number;
 }
 
-const ConsumeMetadata = Reflector.createDecorator<ConsumeOptions>();
+export const consumeMetadataKey = 'nestjs-stork:consume';
 
 /**
  * Sets id, order, delivery mode, concurrency and time limit of a handler.
@@ -78,10 +79,8 @@ const ConsumeMetadata = Reflector.createDecorator<ConsumeOptions>();
  * @publicApi
  */
 export function Consume(options: ConsumeOptions): MethodDecorator {
-  return ConsumeMetadata(options);
+  return SetMetadata(consumeMetadataKey, options);
 }
-
-export const consumeMetadataKey: string = ConsumeMetadata.KEY;
 
 class ConsumeSchema {
   @Text()

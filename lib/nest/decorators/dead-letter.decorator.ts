@@ -1,9 +1,9 @@
-import { Reflector } from '@nestjs/core';
+import { SetMetadata } from '@nestjs/common';
 import type { DeadLetterOptions } from '../../core/dead-letter/dead-letter-options.js';
 import type { ConfigProblem } from '../../core/runtime/errors.js';
 import { validateOptions, isFunction, OptionalMatching, Text } from '../validation/validate-options.js';
 
-const DeadLetterMetadata = Reflector.createDecorator<DeadLetterOptions>();
+export const deadLetterMetadataKey = 'nestjs-stork:dead-letter';
 
 /**
  * Sets how messages are dead-lettered when the handler's last attempt has failed. On a class it applies to
@@ -14,10 +14,8 @@ const DeadLetterMetadata = Reflector.createDecorator<DeadLetterOptions>();
  * @publicApi
  */
 export function DeadLetter(options: DeadLetterOptions = {}): MethodDecorator & ClassDecorator {
-  return DeadLetterMetadata(options);
+  return SetMetadata(deadLetterMetadataKey, options);
 }
-
-export const deadLetterMetadataKey: string = DeadLetterMetadata.KEY;
 
 const isFlag = (value: unknown): boolean => typeof value === 'boolean';
 

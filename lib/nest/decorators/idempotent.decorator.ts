@@ -1,4 +1,4 @@
-import { Reflector } from '@nestjs/core';
+import { SetMetadata } from '@nestjs/common';
 import { Allow } from 'class-validator';
 import type { ConfigProblem } from '../../core/runtime/errors.js';
 import type { IdempotencyTimes } from '../../core/idempotency/idempotency-options.js';
@@ -32,7 +32,7 @@ export interface IdempotentOptions<Payload = unknown> extends IdempotencyTimes {
   readonly key?: ((payload: Payload, context: StorkContext) => string | undefined) | undefined;
 }
 
-const IdempotentMetadata = Reflector.createDecorator<IdempotentOptions>();
+export const idempotentMetadataKey = 'nestjs-stork:idempotent';
 
 /**
  * Skips messages that the handler has already handled. On a class it applies to all its handlers.
@@ -55,10 +55,8 @@ const IdempotentMetadata = Reflector.createDecorator<IdempotentOptions>();
 export function Idempotent<Payload = unknown>(
   options: IdempotentOptions<Payload> = {},
 ): MethodDecorator & ClassDecorator {
-  return IdempotentMetadata(options as IdempotentOptions);
+  return SetMetadata(idempotentMetadataKey, options);
 }
-
-export const idempotentMetadataKey: string = IdempotentMetadata.KEY;
 
 /** A shorter lease would be renewed almost without a pause. */
 const minLeaseMs = 100;

@@ -10,11 +10,7 @@ import {
   idempotentMetadataKey,
   type IdempotentOptions,
 } from './idempotent.decorator.js';
-import {
-  DeadLetterInterceptor,
-  IdempotencyInterceptor,
-  RetryInterceptor,
-} from '../interceptors/policy.interceptors.js';
+import { policyOf } from '../interceptors/policy.interceptors.js';
 import { validateRetryOptions, retryMetadataKey } from './retry.decorator.js';
 
 /** Options that one decorator or interceptor gives for a policy, before validation. */
@@ -90,30 +86,28 @@ export function layersOfInterceptors(interceptors: readonly unknown[], target: s
   const idempotency: Layer<IdempotentOptions>[] = [];
   const unresolved: Layer<unknown>[] = [];
   for (const interceptor of interceptors) {
-    if (isSubclass(interceptor)) {
-      unresolved.push({ decoration: '@UseInterceptors', target, options: interceptor });
-    }
-    if (interceptor instanceof RetryInterceptor) {
-      retry.push({ decoration: 'new RetryInterceptor', target, options: interceptor.options });
-    }
-    const deadLetters = interceptor === DeadLetterInterceptor ? new DeadLetterInterceptor() : interceptor;
-    if (deadLetters instanceof DeadLetterInterceptor) {
-      const options = withRequestsEnabled(deadLetters.options);
-      deadLetter.push({ decoration: 'new DeadLetterInterceptor', target, options });
-    }
-    const idempotent = interceptor === IdempotencyInterceptor ? new IdempotencyInterceptor() : interceptor;
-    if (idempotent instanceof IdempotencyInterceptor) {
-      idempotency.push({ decoration: 'new IdempotencyInterceptor', target, options: idempotent.options });
+    const given = policyOf(interceptor);
+    switch (given?.policy) {
+      case 'retry':
+        retry.push({ decoration: 'new RetryInterceptor', target, options: given.options });
+        break;
+      case 'dead-letter':
+        deadLetter.push({
+          decoration: 'new DeadLetterInterceptor',
+          target,
+          options: withRequestsEnabled(given.options),
+        });
+        break;
+      case 'idempotency':
+        idempotency.push({ decoration: 'new IdempotencyInterceptor', target, options: given.options });
+        break;
+      case 'unresolved':
+        unresolved.push({ decoration: '@UseInterceptors', target, options: interceptor });
+        break;
+      case undefined:
     }
   }
   return { retry, deadLetter, idempotency, unresolved };
-}
-
-/** A subclass sets its options in its constructor, which has not run when only the class is known. */
-function isSubclass(interceptor: unknown): boolean {
-  if (typeof interceptor !== 'function') return false;
-  const policyInterceptors = [RetryInterceptor, DeadLetterInterceptor, IdempotencyInterceptor];
-  return policyInterceptors.some((base) => interceptor.prototype instanceof base);
 }
 
 /** @param all in ascending precedence */

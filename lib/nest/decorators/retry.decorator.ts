@@ -1,4 +1,4 @@
-import { Reflector } from '@nestjs/core';
+import { SetMetadata } from '@nestjs/common';
 import type { ConfigProblem } from '../../core/runtime/errors.js';
 import type { RetryOptions } from '../../core/retry/retry-options.js';
 import {
@@ -9,7 +9,7 @@ import {
   OptionalMatching,
 } from '../validation/validate-options.js';
 
-const RetryMetadata = Reflector.createDecorator<RetryOptions>();
+export const retryMetadataKey = 'nestjs-stork:retry';
 
 /**
  * Sets how failed attempts of a handler are retried. On a class it applies to all its handlers.
@@ -26,10 +26,8 @@ const RetryMetadata = Reflector.createDecorator<RetryOptions>();
  * @publicApi
  */
 export function Retry(options: RetryOptions): MethodDecorator & ClassDecorator {
-  return RetryMetadata(options);
+  return SetMetadata(retryMetadataKey, options);
 }
-
-export const retryMetadataKey: string = RetryMetadata.KEY;
 
 /**
  * RabbitMQ accepts 2^32 - 1 ms (49 days) for `x-expires`. The expiry of a retry queue exceeds its message

@@ -1,4 +1,4 @@
-import { Reflector } from '@nestjs/core';
+import { SetMetadata } from '@nestjs/common';
 
 const prefix = 'stork.transport:';
 
@@ -23,7 +23,7 @@ export function namesOfVia(transport: unknown): readonly string[] | undefined {
   return key?.startsWith(prefix) ? key.slice(prefix.length).split(',') : undefined;
 }
 
-const ViaMetadata = Reflector.createDecorator<readonly string[]>();
+export const viaMetadataKey = 'nestjs-stork:via';
 
 /**
  * Binds the handlers of a controller to the named transports. A handler with its own `via()` or
@@ -39,7 +39,5 @@ const ViaMetadata = Reflector.createDecorator<readonly string[]>();
  * @publicApi
  */
 export function Via(...transports: readonly [string, ...string[]]): ClassDecorator {
-  return ViaMetadata(transports);
+  return SetMetadata(viaMetadataKey, transports);
 }
-
-export const viaMetadataKey: string = ViaMetadata.KEY;

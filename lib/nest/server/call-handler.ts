@@ -4,7 +4,7 @@ import { runInCorrelation, type CorrelationTracking } from '../../core/publish/c
 import type { Failure } from '../../core/runtime/failure.js';
 import type { Handler } from '../../core/consume/handler.js';
 import type { HandlerAttempt } from '../../core/consume/handler-attempt.js';
-import { originalErrorOf, type StorkContext } from '../context/stork.context.js';
+import { originalError, type StorkContext } from '../context/stork.context.js';
 import { describeFailure, unmaskError } from './error-mapping.js';
 
 /**
@@ -84,7 +84,7 @@ async function invokeHandler(
     else attempt.emit(result);
     return undefined;
   } catch (error) {
-    return describeFailure(unmaskError(error, originalErrorOf(context)));
+    return describeFailure(unmaskError(error, context[originalError]));
   }
 }
 

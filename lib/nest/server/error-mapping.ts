@@ -1,8 +1,8 @@
-import { HttpException, type ArgumentsHost } from '@nestjs/common';
-import { BaseRpcExceptionFilter, RpcException } from '@nestjs/microservices';
+import type { ArgumentsHost, HttpException } from '@nestjs/common';
+import { BaseRpcExceptionFilter, type RpcException } from '@nestjs/microservices';
 import { messageOf, nameOf, remoteCodes, type ErrorEnvelope } from '../../core/runtime/errors.js';
 import type { Failure } from '../../core/runtime/failure.js';
-import { recordError } from '../context/stork.context.js';
+import { originalError } from '../context/stork.context.js';
 
 /** Message of the `RpcException` that Nest throws when a guard's `canActivate` returns false. */
 const guardRefusal = 'Forbidden resource';
@@ -21,11 +21,20 @@ const transientStatuses = new Set([408, 425, 429]);
 export function unmaskError(final: unknown, original: { readonly error: unknown } | undefined): unknown {
   if (original === undefined || final === original.error) return final;
   const { error } = original;
-  if (isInstance(error, RpcException)) {
-    const content: unknown = error.getError();
-    return final === content || isStatusError(final, messageOf(content)) ? error : final;
+  // Nest masks an `RpcException` of another copy of its package too.
+  if (isStatusError(final, maskedMessage)) return error;
+  if (!isRpcException(error)) return final;
+  const content = contentOf(error);
+  return final === content || isStatusError(final, messageOf(content)) ? error : final;
+}
+
+/** Never throws: the method may be a user's. */
+function contentOf(error: RpcException): unknown {
+  try {
+    return error.getError();
+  } catch {
+    return undefined;
   }
-  return isStatusError(final, maskedMessage) ? error : final;
 }
 
 function isStatusError(value: unknown, message: string): boolean {
@@ -49,12 +58,12 @@ export function describeFailure(error: unknown): Failure {
 }
 
 function reasonOf(error: unknown): Failure['reason'] {
-  if (error instanceof HttpException) {
+  if (isHttpException(error)) {
     const status = error.getStatus();
     if (status === 400 || status === 422) return 'invalid';
     if (status === 401 || status === 403) return 'fatal';
   }
-  if (error instanceof RpcException && error.message === guardRefusal) return 'fatal';
+  if (isRpcException(error) && error.message === guardRefusal) return 'fatal';
   return 'retries-exhausted';
 }
 
@@ -71,32 +80,48 @@ function envelopeOf(error: unknown): ErrorEnvelope {
 
 /** A validation pipe throws `Bad Request Exception`; the failed constraints are only in its response. */
 function detailedMessageOf(error: unknown): string {
-  const listed = error instanceof HttpException ? propertyOf(error.getResponse(), 'message') : undefined;
+  const listed = isHttpException(error) ? propertyOf(error.getResponse(), 'message') : undefined;
   if (!Array.isArray(listed)) return messageOf(error);
   return listed.map((line) => (typeof line === 'string' ? line : messageOf(line))).join('; ');
 }
 
 /** The `code` of the error or of the object in an `RpcException`; else a code by the kind of failure. */
 function errorCodeOf(error: unknown): string {
-  if (error instanceof HttpException) {
+  if (isHttpException(error)) {
     return reasonOf(error) === 'invalid' ? remoteCodes.invalid : remoteCodes.handlerFailed;
   }
-  const carrier = error instanceof RpcException ? error.getError() : error;
+  const carrier = isRpcException(error) ? contentOf(error) : error;
   const code = propertyOf(carrier, 'code');
   return typeof code === 'string' && code !== '' ? code : remoteCodes.handlerFailed;
 }
 
 function detailsOf(error: unknown): unknown {
-  if (error instanceof HttpException) return error.getResponse();
-  return propertyOf(error instanceof RpcException ? error.getError() : error, 'details');
+  if (isHttpException(error)) return error.getResponse();
+  return propertyOf(isRpcException(error) ? contentOf(error) : error, 'details');
 }
 
 /** An `RpcException` and most 4xx statuses are deliberate error replies: a retry would give the same. */
 function isRetryable(error: unknown): boolean {
-  if (error instanceof RpcException) return false;
-  if (!(error instanceof HttpException)) return true;
+  if (isRpcException(error)) return false;
+  if (!isHttpException(error)) return true;
   const status = error.getStatus();
   return status < 400 || status > 499 || transientStatuses.has(status);
+}
+
+/**
+ * Recognised by methods, because the application may load another copy of Nest. An error of a user's class
+ * with the same methods counts as Nest's. Never throws.
+ */
+function isHttpException(error: unknown): error is HttpException {
+  return isErrorWith(error, ['getStatus', 'getResponse', 'initMessage']);
+}
+
+function isRpcException(error: unknown): error is RpcException {
+  return isErrorWith(error, ['getError', 'initMessage']);
+}
+
+function isErrorWith(value: unknown, methods: readonly string[]): boolean {
+  return isInstance(value, Error) && methods.every((name) => typeof propertyOf(value, name) === 'function');
 }
 
 /** Never throws: `instanceof` throws on a revoked proxy. */
@@ -136,8 +161,8 @@ export function recordOriginalErrors(): void {
   if (isPatched in original) return;
   const recordThenCatch = function (this: BaseRpcExceptionFilter, exception: unknown, host: ArgumentsHost) {
     const context: unknown = host.switchToRpc().getContext();
-    if (typeof context === 'object' && context !== null && recordError in context)
-      (context as { [recordError](error: unknown): void })[recordError](exception);
+    if (typeof context === 'object' && context !== null && originalError in context)
+      context[originalError] = { error: exception };
     return original.call(this, exception, host);
   };
   filter.catch = Object.assign(recordThenCatch, { [isPatched]: true });

@@ -1,5 +1,4 @@
 import { Injectable, type Type } from '@nestjs/common';
-import { DiscoveryService, MetadataScanner } from '@nestjs/core';
 import type { InstanceWrapper } from '@nestjs/core/injector/instance-wrapper.js';
 import type { MessageHandler } from '@nestjs/microservices';
 import {
@@ -8,6 +7,7 @@ import {
   TRANSPORT_METADATA,
 } from '@nestjs/microservices/constants.js';
 import type { ConfigProblem } from '../../core/runtime/errors.js';
+import { NestCore } from '../bootstrap/nest-core.js';
 import type { ConsumeOptions } from '../decorators/consume.decorator.js';
 import { consumeMetadataKey } from '../decorators/consume.decorator.js';
 import { findUnusedPolicies, type ClassRole } from '../decorators/unused-policies.js';
@@ -49,12 +49,10 @@ export interface NestBinding {
  */
 @Injectable()
 export class HandlerExplorer {
-  readonly #discovery: DiscoveryService;
-  readonly #scanner: MetadataScanner;
+  readonly #nest: NestCore;
 
-  constructor(discovery: DiscoveryService, scanner: MetadataScanner) {
-    this.#discovery = discovery;
-    this.#scanner = scanner;
+  constructor(nest: NestCore) {
+    this.#nest = nest;
   }
 
   join(
@@ -78,13 +76,15 @@ export class HandlerExplorer {
 
   /** Policies without effect, in controllers and providers. */
   unusedPolicies(): ConfigProblem[] {
-    const controllers = classesOf(this.#discovery.getControllers());
+    const controllers = classesOf(this.#nest.discovery.getControllers());
     // A base class of a controller may carry policies for the controller's inherited handlers.
     const isControllerOrBase = (provider: Type): boolean =>
       controllers.some((controller) => controller === provider || controller.prototype instanceof provider);
-    const providers = classesOf(this.#discovery.getProviders()).filter((type) => !isControllerOrBase(type));
+    const providers = classesOf(this.#nest.discovery.getProviders()).filter(
+      (type) => !isControllerOrBase(type),
+    );
     const unusedIn = (types: readonly Type[], role: ClassRole): ConfigProblem[] =>
-      types.flatMap((type) => findUnusedPolicies(type, role, this.#scanner));
+      types.flatMap((type) => findUnusedPolicies(type, role, this.#nest.scanner));
     return [...unusedIn(controllers, 'controller'), ...unusedIn(providers, 'provider')];
   }
 
@@ -102,10 +102,10 @@ export class HandlerExplorer {
   }
 
   #explore(): ExploredMethod[] {
-    return this.#discovery.getControllers().flatMap(({ instance, metatype }) => {
+    return this.#nest.discovery.getControllers().flatMap(({ instance, metatype }) => {
       if (typeof instance !== 'object' || instance === null || metatype === null) return [];
       const prototype = Object.getPrototypeOf(instance) as Record<string, object>;
-      return this.#scanner
+      return this.#nest.scanner
         .getAllMethodNames(prototype)
         .flatMap((name) => describeMethod(metatype as Type, name, prototype[name]!) ?? []);
     });

@@ -1,6 +1,10 @@
 import { Injectable, Logger } from '@nestjs/common';
-import { ApplicationConfig, ModulesContainer } from '@nestjs/core';
-import { Server, type CustomTransportStrategy, type MessageHandler } from '@nestjs/microservices';
+import {
+  Server,
+  type CustomTransportStrategy,
+  type MessageHandler,
+  type Transport,
+} from '@nestjs/microservices';
 import type { CancelTimer } from '../../core/runtime/clock.js';
 import { resolveDeadLetter } from '../../core/dead-letter/dead-letter-options.js';
 import {
@@ -29,6 +33,7 @@ import {
   type BoundPolicyOptions,
 } from '../decorators/policy-metadata.js';
 import { toRun, type HookSettings, type ProcessingHooks } from './call-handler.js';
+import { NestCore } from '../bootstrap/nest-core.js';
 import { TransportRegistry } from '../bootstrap/transport-registry.js';
 
 /**
@@ -36,6 +41,9 @@ import { TransportRegistry } from '../bootstrap/transport-registry.js';
  * logged.
  */
 const startupWarningMs = 30_000;
+
+type StartHook = (transportId: Transport | symbol, context: unknown, done: () => Promise<unknown>) => void;
+type EndHook = (transportId: Transport | symbol, context: unknown) => void;
 
 /**
  * The microservice strategy of all transports of the module. `listen()` connects and declares. Consuming
@@ -49,10 +57,11 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   protected override readonly logger = new Logger('Stork');
   readonly #registry: TransportRegistry;
   readonly #explorer: HandlerExplorer;
-  readonly #config: ApplicationConfig;
-  readonly #modules: ModulesContainer;
+  readonly #nest: NestCore;
   readonly #bindings: NestBinding[] = [];
   readonly #hooks: HookSettings = { around: undefined };
+  #startHook: StartHook | undefined;
+  #endHook: EndHook | undefined;
   #isConnected = false;
   #isConnectedTwice = false;
   #startupWarning: CancelTimer | undefined;
@@ -63,18 +72,12 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   #isDraining = false;
   #isClosing = false;
 
-  constructor(
-    registry: TransportRegistry,
-    explorer: HandlerExplorer,
-    config: ApplicationConfig,
-    modules: ModulesContainer,
-  ) {
+  constructor(registry: TransportRegistry, explorer: HandlerExplorer, nest: NestCore) {
     super();
     recordOriginalErrors();
-    this.#modules = modules;
     this.#registry = registry;
     this.#explorer = explorer;
-    this.#config = config;
+    this.#nest = nest;
   }
 
   /** Called by `storkMicroservice()` when Nest takes the strategy. */
@@ -194,8 +197,9 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   }
 
   #bindHandlers(): void {
-    if (mayObtainClient(this.#modules, this.#registry.names)) this.#registry.correlation.isEnabled = true;
-    const globalLayers = layersOfInterceptors(this.#config.getGlobalInterceptors(), 'the application');
+    if (mayObtainClient(this.#nest.modules, this.#registry.names))
+      this.#registry.correlation.isEnabled = true;
+    const globalLayers = layersOfInterceptors(this.#nest.config.getGlobalInterceptors(), 'the application');
     const methods = groupByMethod(this.#explorer.join(this.#bindings), (pattern) =>
       this.normalizePattern(pattern as never),
     );
@@ -233,18 +237,22 @@ export class StorkServer extends Server implements CustomTransportStrategy {
     );
   }
 
-  override setOnProcessingStartHook(hook: Parameters<Server['setOnProcessingStartHook']>[0]): void {
+  override setOnProcessingStartHook(hook: StartHook): void {
+    this.#startHook = hook;
     this.#hooks.around = this.#withHooks;
-    super.setOnProcessingStartHook(hook);
   }
 
-  override setOnProcessingEndHook(hook: Parameters<Server['setOnProcessingEndHook']>[0]): void {
+  override setOnProcessingEndHook(hook: EndHook): void {
+    this.#endHook = hook;
     this.#hooks.around = this.#withHooks;
-    super.setOnProcessingEndHook(hook);
   }
 
-  readonly #withHooks: ProcessingHooks = (context, body) =>
-    this.runWithProcessingHooks(context, (runEndHook) => body(() => this.#runGuarded(runEndHook)));
+  /** `Server.runWithProcessingHooks` exists only in Nest 12. */
+  readonly #withHooks: ProcessingHooks = (context, body) => {
+    const runEndHook = (): void => this.#endHook?.(this.transportId!, context);
+    const run = (): Promise<void> => body(() => this.#runGuarded(runEndHook));
+    return this.#startHook === undefined ? run() : this.#startHook(this.transportId!, context, run);
+  };
 
   /** A start hook that does not return the promise of `done()` would make an error an unhandled rejection. */
   #runGuarded(runEndHook: () => void): void {

@@ -11,7 +11,8 @@ import {
 import { queueExpiresAfterMs } from '../publish/delay-queues.js';
 import { replyCodeOf, replyCodes } from '../connection/errors.js';
 
-export interface Exchange {
+/** The exchange that a transport publishes to and binds its queue to. @publicApi */
+export interface RabbitMqExchange {
   readonly name: string;
   readonly type: 'direct' | 'topic' | 'fanout';
 }
@@ -22,7 +23,7 @@ export interface QueueTopology {
   readonly queueType: 'quorum' | 'classic';
   readonly deliveryLimit: number;
   readonly maxPriority: number | undefined;
-  readonly exchange: Exchange | undefined;
+  readonly exchange: RabbitMqExchange | undefined;
 }
 
 /**

@@ -35,6 +35,29 @@ const pipe: PipeTransform = { transform: fail('in the pipe') };
 const before: NestInterceptor = { intercept: fail('before the handler') };
 const after: NestInterceptor = { intercept: (_, next) => next.handle().pipe(tap(fail('after the handler'))) };
 
+/** `RpcException` and `HttpException` as another copy of Nest's packages has them. */
+class OtherRpcException extends Error {
+  getError(): unknown {
+    return { code: 'NO_STOCK', message: this.message };
+  }
+  initMessage(): void {}
+}
+class OtherHttpException extends Error {
+  getStatus(): number {
+    return 422;
+  }
+  getResponse(): unknown {
+    return { message: ['no stock'] };
+  }
+  initMessage(): void {}
+}
+class SimilarError extends MyError {
+  getError(): never {
+    throw new Error('unexpected');
+  }
+  initMessage(): void {}
+}
+
 @Catch(MyError)
 class Forgives implements ExceptionFilter {
   catch() {
@@ -59,6 +82,18 @@ class Fails {
   @EventPattern<string>('handler')
   handler(): never {
     throw new MyError('in the handler');
+  }
+  @EventPattern<string>('other.rpc')
+  otherRpc(): never {
+    throw new OtherRpcException('of another copy');
+  }
+  @EventPattern<string>('other.http')
+  otherHttp(): never {
+    throw new OtherHttpException('of another copy');
+  }
+  @EventPattern<string>('similar')
+  similar(): never {
+    throw new SimilarError('similar');
   }
   @UsePipes(pipe)
   @EventPattern<string>('pipe')
@@ -124,6 +159,9 @@ class RequestScoped {
 
 const expected: [pattern: string, reason: string, name: string, message: string][] = [
   ['handler', 'retries-exhausted', 'MyError', 'in the handler'],
+  ['other.rpc', 'retries-exhausted', 'Error', 'of another copy'],
+  ['other.http', 'invalid', 'Error', 'no stock'],
+  ['similar', 'retries-exhausted', 'MyError', 'similar'],
   ['pipe', 'retries-exhausted', 'MyError', 'in the pipe'],
   ['guard.false', 'fatal', 'Error', 'Forbidden resource'],
   ['guard.401', 'fatal', 'UnauthorizedException', 'who are you'],

@@ -7,7 +7,6 @@ import {
   type OnModuleDestroy,
   type PipeTransform,
 } from '@nestjs/common';
-import { NestApplicationContext } from '@nestjs/core';
 import { EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
 import { Test } from '@nestjs/testing';
 import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
@@ -24,7 +23,7 @@ import {
 import { memory, VirtualClock } from 'nestjs-stork/memory';
 import { STORK_CLOCK } from '../../../lib/nest/stork.constants.js';
 import { Gate, Seen } from '../../contract/app.js';
-import { LogLines, Shop } from '../support.js';
+import { closeBySignal, LogLines, Shop } from '../support.js';
 
 afterEach(() => Logger.overrideLogger(true));
 
@@ -341,12 +340,7 @@ describe('stop', () => {
         await app.get<StorkClient>(getClientToken('main'), { strict: false }).publish('order.created', 1);
         await begun.count(1);
         // A process signal runs the hooks of a worker without its close().
-        const closed =
-          shape === 'signal'
-            ? (
-                NestApplicationContext.prototype as unknown as { shutdown(signal: string): Promise<void> }
-              ).shutdown.call(app, 'SIGTERM')
-            : app.close();
+        const closed = shape === 'signal' ? closeBySignal(app) : app.close();
         await new Promise(setImmediate);
         expect(events).toEqual([]);
         gate.open();

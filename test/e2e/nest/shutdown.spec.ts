@@ -1,5 +1,4 @@
 import { Controller, Logger, type INestApplicationContext } from '@nestjs/common';
-import { NestApplicationContext } from '@nestjs/core';
 import { Ctx, EventPattern, Payload } from '@nestjs/microservices';
 import { Test } from '@nestjs/testing';
 import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
@@ -24,7 +23,7 @@ import type { DeliverySink, SubscriptionSpec } from '../../../lib/core/port/driv
 import { STORK_CLOCK } from '../../../lib/nest/stork.constants.js';
 import { Gate, Seen } from '../../contract/app.js';
 import { noteWhenDone } from '../../unit/core/harness.js';
-import { LogLines, Shop } from '../support.js';
+import { closeBySignal, LogLines, Shop } from '../support.js';
 
 afterEach(() => Logger.overrideLogger(true));
 
@@ -132,20 +131,13 @@ async function durationOf(work: Promise<unknown>, clock: VirtualClock): Promise<
   return clock.now() - beganAt;
 }
 
-/** What `enableShutdownHooks()` calls at a signal. */
-const signal = (app: INestApplicationContext): Promise<void> =>
-  (NestApplicationContext.prototype as unknown as { shutdown(name: string): Promise<void> }).shutdown.call(
-    app,
-    'SIGTERM',
-  );
-
 const requeued = (shops: readonly Shop[]) =>
   shops.map(({ broker, queue }) => broker.queue(queue)!.ready + broker.queue(queue)!.unacked);
 
 describe('a shutdown ends within drainTimeoutMs', () => {
   it('of 20 s by default, also if everything hangs on every transport, by close() and by a signal', async () => {
     for (const shape of ['worker', 'hybrid'] as const) {
-      for (const stop of [(app: INestApplicationContext) => app.close(), signal]) {
+      for (const stop of [(app: INestApplicationContext) => app.close(), closeBySignal]) {
         const { app, clock, begun, shops } = await startShop(parts, {}, shape);
         expect(await durationOf(stop(app), clock)).toBe(20_000);
         expect(begun.all.map((context) => context.signal.aborted)).toEqual([true, true]);

@@ -6,6 +6,12 @@ import { connectStork, getClientToken, StorkClient, StorkModule, storkMicroservi
 import { Seen } from '../../contract/app.js';
 import { Shop } from '../support.js';
 
+const unlogged = <Options extends object>(options: Options) => ({
+  ...options,
+  logger: false as const,
+  abortOnError: false,
+});
+
 @Controller()
 class Echo {
   @MessagePattern('echo')
@@ -97,4 +103,17 @@ it('keeps two applications of one process apart', async () => {
   const [first] = [await start('first'), await start('second')];
   await first.get(StorkClient).publish('event', 1);
   expect(await seen.count(1)).toEqual(['first']);
+});
+
+it.each([
+  ['storkMicroservice', () => NestFactory.createMicroservice(class {}, unlogged(storkMicroservice()))],
+  ['connectStork', async () => connectStork(await NestFactory.create(class {}, unlogged({})))],
+  [
+    'connectStork, without the settings of the application',
+    async () => connectStork(await NestFactory.create(class {}, unlogged({})), { inheritAppConfig: false }),
+  ],
+])('says that StorkModule is not imported: %s', async (_, connect) => {
+  await expect(connect()).rejects.toThrow(
+    'the application does not import StorkModule; add StorkModule.forRoot',
+  );
 });

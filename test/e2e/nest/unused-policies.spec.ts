@@ -63,6 +63,10 @@ it('refuses a policy on a method that receives no messages', async () => {
     @UseInterceptors(new RetryInterceptor())
     list(): void {}
 
+    @Get('all')
+    @UseInterceptors(RetryInterceptor)
+    listAll(): void {}
+
     @EventPattern<string>('foreign', Transport.TCP)
     @Retry({})
     foreign(): void {}
@@ -76,6 +80,7 @@ it('refuses a policy on a method that receives no messages', async () => {
     `@Retry() of Mailer.send: ${expected}, given a method that receives no messages`,
     `@DeadLetter() of Mailer.sent: ${expected}, given a method of a provider, where Nest looks for no handlers`,
     `new RetryInterceptor() of Orders.list: ${expected}, given a method that receives no messages`,
+    `new RetryInterceptor() of Orders.listAll: ${expected}, given a method that receives no messages`,
     `@Consume() of Orders.list: ${expected}, given a method that receives no messages`,
     `@Retry() of Orders.foreign: ${expected}, given a handler of a transport that is not of this library`,
   ])
