@@ -10,7 +10,7 @@ const support = `${root}test/support/`;
 const report = process.env['STORK_REPORT'];
 const jsonTo = (outputFile: string): ['json', { outputFile: string }] => ['json', { outputFile }];
 const brokers = `${support}global-setup.ts`;
-/** These run what `nest build` has made of the library and of the samples. */
+/** These run what `npm run build` has made of the library and of the samples. */
 const usingDist = ['test/package/**/*.spec.ts', 'test/e2e/{cli,sample,tour}*.e2e.spec.ts'];
 /** These test the tests' own brokers, so they need them. */
 const ofBrokers = 'test/unit/support/kafka-servers.spec.ts';

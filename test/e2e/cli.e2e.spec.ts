@@ -15,7 +15,7 @@ const many = 500;
 
 /** Runs the built command line; broker and source come from the arguments only. */
 function dlq(args: readonly string[]): Running {
-  const main = join(root, 'dist', 'cli', 'main.js');
+  const main = join(root, 'dist', 'esm', 'cli', 'main.js');
   const env = { RABBITMQ_URL: '', QUEUE_NAME: '', DLQ_NAME: '', KAFKA_BROKERS: '', KAFKA_GROUP_ID: '' };
   return run(process.execPath, [main, 'dlq', ...args], { limitMs: limitMs - 5_000, env });
 }
@@ -161,7 +161,7 @@ describe.skipIf(url === undefined)('the command line on RabbitMQ', () => {
     'discards, and tolerates a reader that closes the pipe early',
     async () => {
       const { queue, dlq: store } = await fillDeadLetterQueue(raw(), 300);
-      const command = `"${process.execPath}" dist/cli/main.js dlq list --max 300 --json | head -n 1; echo "\${PIPESTATUS[0]}"`;
+      const command = `"${process.execPath}" dist/esm/cli/main.js dlq list --max 300 --json | head -n 1; echo "\${PIPESTATUS[0]}"`;
       const env = { RABBITMQ_URL: url!, QUEUE_NAME: queue, DLQ_NAME: store, KAFKA_BROKERS: '' };
       const { stdout, stderr } = await run('bash', ['-c', command], { limitMs, env }).ended;
       expect(stderr).toBe('');

@@ -4,6 +4,8 @@ import { chmod, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { checkPackage, createPackageFromTarballData, type Analysis } from '@arethetypeswrong/core';
+import { publint } from 'publint';
 import { beforeAll, expect, it, onTestFinished } from 'vitest';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
@@ -14,6 +16,20 @@ interface Packed {
   readonly filename: string;
   readonly files: readonly { readonly path: string }[];
 }
+
+type Targets = string | { readonly [condition: string]: Targets };
+
+interface Manifest {
+  readonly version: string;
+  readonly main: string;
+  readonly types: string;
+  readonly bin: Readonly<Record<string, string>>;
+  readonly exports: Targets;
+}
+
+const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as Manifest;
+const targetsOf = (targets: Targets): string[] =>
+  typeof targets === 'string' ? [targets] : Object.values(targets).flatMap(targetsOf);
 
 let folder: string;
 let packed: Packed;
@@ -26,24 +42,42 @@ beforeAll(async () => {
   return () => rm(folder, { recursive: true });
 }, 60_000);
 
-it('ships the compiled library, its types, licence, readme and changelog, and nothing else', () => {
+it('ships two builds of the library, their sources, licence, readme and changelog, and nothing else', () => {
   const paths = packed.files.map(({ path }) => path);
-  const besides = paths.filter((path) => !/^dist\/.+\.(js|d\.ts)$/.test(path));
-  expect(besides.toSorted()).toEqual(['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json']);
-  expect(paths.filter((path) => /(\btest\b|\.spec\.|\bsample\b|\.map$|tsbuildinfo)/.test(path))).toEqual([]);
-  const { exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
-    exports: Record<string, string | Record<string, string>>;
-  };
-  const targets = Object.values(exports).flatMap((target) =>
-    typeof target === 'string' ? [target] : Object.values(target),
-  );
-  for (const target of targets) expect(paths).toContain(target.replace('./', ''));
+  const built = /^dist\/(esm|cjs)\/.+\.(js|d\.ts)(\.map)?$/;
+  const besides = paths.filter((path) => !built.test(path) && !/^lib\/.+\.ts$/.test(path));
+  const own = ['CHANGELOG.md', 'LICENSE', 'README.md', 'dist/cjs/package.json', 'package.json'];
+  expect(besides.toSorted()).toEqual(own);
+  expect(paths.filter((path) => /(\btest\b|\.spec\.|\bsample\b|tsbuildinfo)/.test(path))).toEqual([]);
+  for (const target of targetsOf(manifest.exports)) expect(paths).toContain(target.replace('./', ''));
+  for (const target of [manifest.main, manifest.types, ...Object.values(manifest.bin)])
+    expect(paths).toContain(target.replace('./', ''));
 });
 
-it('refers to no source map that is not there', () => {
-  run('tar', ['xzf', join(folder, packed.filename), '-C', folder]);
-  for (const { path } of packed.files.filter((file) => file.path.endsWith('.js'))) {
-    expect(readFileSync(join(folder, 'package', path), 'utf8')).not.toContain('sourceMappingURL');
+it('has sources for its maps, so that "go to definition" ends in TypeScript', () => {
+  const paths = new Set(packed.files.map(({ path }) => path));
+  const maps = [...paths].filter((path) => path.endsWith('.map'));
+  expect(maps.length).toBeGreaterThan(0);
+  for (const map of maps) {
+    const { sources } = JSON.parse(readFileSync(join(root, map), 'utf8')) as { sources: string[] };
+    for (const source of sources) expect(paths).toContain(join(map, '..', source));
+  }
+});
+
+it('is well-formed for publint and for are-the-types-wrong', async () => {
+  const { messages } = await publint({ pkgDir: root, strict: true });
+  expect(messages).toEqual([]);
+  const tarball = createPackageFromTarballData(readFileSync(join(folder, packed.filename)));
+  const { problems } = (await checkPackage(tarball)) as Analysis;
+  expect(problems).toEqual([]);
+});
+
+it('has the same declarations in both builds', () => {
+  const declarations = packed.files.filter(({ path }) => /^dist\/cjs\/.+\.d\.ts$/.test(path));
+  expect(declarations.length).toBeGreaterThan(100);
+  for (const { path } of declarations) {
+    const esm = readFileSync(join(root, path.replace('/cjs/', '/esm/')), 'utf8');
+    expect(readFileSync(join(root, path), 'utf8'), path).toBe(esm);
   }
 });
 
@@ -82,10 +116,7 @@ it('is usable from what was packed: every entry point by import and by require',
   );
   expect(run('node', ['import.mjs'], user).trim()).toBe('true');
   expect(run('node', ['require.cjs'], user).trim()).toBe('true');
-  const { bin, version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
-    readonly bin: Readonly<Record<string, string>>;
-    readonly version: string;
-  };
+  const { bin, version } = manifest;
   expect(Object.keys(bin)).toEqual(['nestjs-stork', 'stork']);
   for (const target of Object.values(bin)) {
     const program = join(user, 'node_modules/nestjs-stork', target);
@@ -135,45 +166,82 @@ it('records no download address in the lock file', () => {
   expect(readFileSync(join(root, 'package-lock.json'), 'utf8')).not.toContain('"resolved": "http');
 });
 
-it('has declarations that compile in a strict program without skipLibCheck, and name no optional package', async () => {
+const strictProgram = `
+import { StorkModule } from 'nestjs-stork';
+import type * as esm from 'nestjs-stork';
+import type * as cjs from 'nestjs-stork' with { 'resolution-mode': 'require' };
+import { kafka } from 'nestjs-stork/kafka';
+import { memory, type MemoryBroker } from 'nestjs-stork/memory';
+import type * as cjsMemory from 'nestjs-stork/memory' with { 'resolution-mode': 'require' };
+import { rabbitmq, type RabbitMqContext, type RabbitMqOptions } from 'nestjs-stork/rabbitmq';
+import { redisIdempotencyStore } from 'nestjs-stork/redis';
+import { idempotencyStoreSuite } from 'nestjs-stork/testing';
+
+export const suite = idempotencyStoreSuite(() => redisIdempotencyStore({ url: 'redis://localhost' }));
+export const log = kafka({ brokers: ['localhost:9092'], groupId: 'g' });
+export const rabbit = rabbitmq({ url: 'amqp://localhost', queue: 'q' });
+export const stork = StorkModule.forRoot({ transports: { main: memory({ queue: 'q' }) } });
+
+// What is inferred can be named.
+export const withDefaults = (options: RabbitMqOptions) => ({ prefetch: 20, ...options });
+export const argsOf = (context: RabbitMqContext) => context.getArgs();
+export const rawOf = (context: RabbitMqContext) => context.raw;
+export const queueOf = (broker: MemoryBroker) => broker.queue('q');
+
+// The types of both builds are the same for TypeScript.
+type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : false) : false;
+export const same: [
+  Same<esm.StorkClient, cjs.StorkClient>,
+  Same<esm.StorkService, cjs.StorkService>,
+  Same<esm.DeadLetterService, cjs.DeadLetterService>,
+  Same<esm.StorkContext, cjs.StorkContext>,
+  Same<esm.StorkModuleOptions, cjs.StorkModuleOptions>,
+  Same<esm.TransportDefinition, cjs.TransportDefinition>,
+  Same<esm.RemoteError, cjs.RemoteError>,
+  Same<MemoryBroker, cjsMemory.MemoryBroker>,
+] = [true, true, true, true, true, true, true, true];
+
+// Type helpers take the overload that applications call.
+export const publishOptions: Parameters<esm.StorkClient['publish']>[2] = { key: 'k' };
+`;
+
+it('has declarations that compile in a strict program without skipLibCheck, from ES2021', async () => {
   const user = join(root, '.build', 'consumer');
   run('mkdir', ['-p', user]);
-  await writeFile(
-    join(user, 'main.ts'),
-    "import { StorkModule } from 'nestjs-stork';\nimport { memory } from 'nestjs-stork/memory';\n" +
-      "import { redisIdempotencyStore } from 'nestjs-stork/redis';\nimport { idempotencyStoreSuite } from 'nestjs-stork/testing';\n" +
-      "export const suite = idempotencyStoreSuite(() => redisIdempotencyStore({ url: 'redis://localhost' }));\n" +
-      "import { kafka } from 'nestjs-stork/kafka';\nexport const log = kafka({ brokers: ['localhost:9092'], groupId: 'g' });\n" +
-      "import { rabbitmq } from 'nestjs-stork/rabbitmq';\nexport const rabbit = rabbitmq({ url: 'amqp://localhost', queue: 'q' });\n" +
-      "export const stork = StorkModule.forRoot({ transports: { main: memory({ queue: 'q' }) } });\n",
-  );
-  const options = [
-    '--module',
-    'nodenext',
-    '--target',
-    'es2023',
-    '--strict',
-    '--skipLibCheck',
-    'false',
-    '--noEmit',
-  ];
+  await writeFile(join(user, 'main.ts'), strictProgram);
+  const options = ['--module', 'nodenext', '--target', 'es2021', '--strict', '--skipLibCheck', 'false'];
   const types = ['--types', 'node', '--experimentalDecorators', '--exactOptionalPropertyTypes'];
-  expect(run('npx', ['tsc', ...options, ...types, '--ignoreConfig', join(user, 'main.ts')])).toBe('');
+  const output = ['--declaration', '--rootDir', user, '--outDir', join(user, 'dist')];
+  const file = join(user, 'main.ts');
+  expect(run('npx', ['tsc', ...options, ...types, ...output, '--ignoreConfig', file])).toBe('');
 }, 120_000);
 
-it('has a root whose declarations and code know no broker', () => {
-  const seen = new Set<string>();
-  const visit = (file: string): void => {
-    if (seen.has(file)) return;
-    seen.add(file);
-    const text = readFileSync(join(root, 'dist', file), 'utf8');
-    expect(text, file).not.toMatch(/from '(amqplib|ioredis)'/);
-    for (const [, target] of text.matchAll(/from '(\.[^']+)\.js'/g)) {
-      visit(join(file, '..', target + (file.endsWith('.d.ts') ? '.d.ts' : '.js')));
-    }
-  };
-  visit('index.js');
-  visit('index.d.ts');
+/** What an entry point loads of this package, and the names of other packages. */
+function graphOf(entry: string, seen = new Set<string>()): Set<string> {
+  if (seen.has(entry)) return seen;
+  seen.add(entry);
+  const text = readFileSync(join(root, 'dist', entry), 'utf8');
+  for (const [, imported, required] of text.matchAll(/(?:from|import) '([^']+)'|require\("([^"]+)"\)/g)) {
+    const target = (imported ?? required)!;
+    if (!target.startsWith('.')) seen.add(target);
+    else
+      graphOf(join(entry, '..', entry.endsWith('.d.ts') ? target.replace(/\.js$/, '.d.ts') : target), seen);
+  }
+  return seen;
+}
+
+it.each(['esm', 'cjs'])('has in %s entry points that load no broker but their own', (build) => {
+  const clients = ['amqplib', 'kafkajs', 'ioredis'];
+  const clientsOf = (file: string): string[] =>
+    clients.filter((name) => graphOf(`${build}/${file}`).has(name));
+  expect(clientsOf('index.js')).toEqual([]);
+  expect(clientsOf('memory/index.js')).toEqual([]);
+  expect(clientsOf('testing/index.js')).toEqual([]);
+  expect(clientsOf('rabbitmq/index.js')).toEqual(['amqplib']);
+  expect(clientsOf('kafka/index.js')).toEqual(['kafkajs']);
+  expect(clientsOf('redis/index.js')).toEqual(['ioredis']);
+  expect([...graphOf(`${build}/rabbitmq/index.js`)].filter((file) => file.includes('/kafka/'))).toEqual([]);
   // The declarations of an optional package may not be there.
-  visit('redis/index.d.ts');
+  expect(clientsOf('index.d.ts')).toEqual([]);
+  expect(clientsOf('redis/index.d.ts')).toEqual([]);
 });

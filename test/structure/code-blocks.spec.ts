@@ -32,7 +32,12 @@ export declare function it(name: string, run: () => Promise<void>): void;
 `;
 
 /** What pages import and a reader has. */
-const modules: Readonly<Record<string, string>> = { 'app.module.ts': 'export class AppModule {}\n' };
+const modules: Readonly<Record<string, string>> = {
+  'app.module.ts': 'export class AppModule {}\nexport class OrdersController {}\n',
+  'globals.d.ts':
+    'declare function it(name: string, run: () => Promise<void>): void;\n' +
+    'declare function expect(value: unknown): { toEqual(expected: unknown): void };\n',
+};
 
 interface Block {
   readonly page: string;
