@@ -1,9 +1,12 @@
+import { lowestNest } from '../matrix/rows.mjs';
+
 /**
  * One command of a part.
  * @typedef {object} Step
  * @property {string} name
  * @property {readonly string[]} [npm] An npm script and its arguments: passes or fails as a whole.
  * @property {readonly string[]} [vitest] Arguments for `vitest run`: each test is counted.
+ * @property {string} [nest] A version of Nest, in a copy of this checkout; by default the installed one.
  * @property {string} [node] The major version of Node that runs it; by default the one that runs this.
  * @property {Readonly<Record<string, string>>} [env]
  */
@@ -68,4 +71,17 @@ export const parts = {
   ],
   'node-22': onNode('22'),
   'node-24': onNode('24'),
+  'nest-11': [
+    {
+      name: 'the lowest version: memory',
+      nest: lowestNest,
+      vitest: ['--project', 'unit', '--project', 'memory'],
+    },
+    {
+      name: 'the newest version: memory, contract suite on both brokers',
+      nest: '11',
+      vitest: ['--project', 'memory', '--project', 'brokers', 'test/contract', 'test/e2e/nest'],
+    },
+  ],
+  matrix: [{ name: 'every row', npm: ['test:matrix'] }],
 };

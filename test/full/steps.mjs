@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
+import { checkoutWithNest } from './nest-checkout.mjs';
 import { root } from './results.mjs';
 
 /** @typedef {Pick<import('./results.mjs').Result, 'passed' | 'failed' | 'skipped' | 'failures' | 'skips'>} Outcome */
@@ -10,9 +11,16 @@ import { root } from './results.mjs';
  * @param {import('./parts.mjs').Step} step
  * @returns {Promise<Outcome>}
  */
-export async function runStep({ name, npm, vitest = [], node, env = {} }) {
+export async function runStep({ name, npm, vitest = [], node, nest, env = {} }) {
+  let cwd = root;
+  try {
+    if (nest !== undefined) cwd = checkoutWithNest(nest);
+  } catch (error) {
+    const failures = [`${name}: ${error.message}`];
+    return { passed: 0, failed: 1, skipped: 0, failures, skips: [] };
+  }
   if (npm) {
-    const isGreen = (await run('npm', ['run', ...npm], env)) === 0;
+    const isGreen = (await run('npm', ['run', ...npm], { cwd, env })) === 0;
     const failures = isGreen ? [] : [name];
     return { passed: Number(isGreen), failed: failures.length, skipped: 0, failures, skips: [] };
   }
@@ -20,10 +28,10 @@ export async function runStep({ name, npm, vitest = [], node, env = {} }) {
   try {
     const report = join(folder, 'report.json');
     const args = ['node_modules/vitest/vitest.mjs', 'run', '--config', 'test/vitest.config.ts', ...vitest];
-    const withReport = { ...env, STORK_REPORT: report };
+    const options = { cwd, env: { ...env, STORK_REPORT: report } };
     const code = node
-      ? await run('npx', ['-y', `node@${node}`, ...args], withReport)
-      : await run(process.execPath, args, withReport);
+      ? await run('npx', ['-y', `node@${node}`, ...args], options)
+      : await run(process.execPath, args, options);
     return outcomeOf(name, code, report);
   } finally {
     rmSync(folder, { recursive: true, force: true });
@@ -33,11 +41,11 @@ export async function runStep({ name, npm, vitest = [], node, env = {} }) {
 /**
  * @param {string} command
  * @param {readonly string[]} args
- * @param {Readonly<Record<string, string>>} env
+ * @param {{ readonly cwd: string, readonly env: Readonly<Record<string, string>> }} options
  * @returns {Promise<number | null>}
  */
-function run(command, args, env) {
-  const child = spawn(command, args, { cwd: root, stdio: 'inherit', env: { ...process.env, ...env } });
+function run(command, args, { cwd, env }) {
+  const child = spawn(command, args, { cwd, stdio: 'inherit', env: { ...process.env, ...env } });
   return new Promise((resolve, reject) => {
     child.once('error', reject);
     child.once('close', resolve);

@@ -1,0 +1,1 @@
+export declare const parts: Readonly<Record<string, readonly { readonly name: string }[]>>;

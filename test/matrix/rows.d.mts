@@ -1,0 +1,2 @@
+export declare const lowestNest: string;
+export declare const nodes: readonly { readonly version: string }[];

@@ -1,0 +1,4 @@
+export declare class Workspace {
+  static create(): Promise<Workspace>;
+  remove(): Promise<void>;
+}
