@@ -17,10 +17,12 @@ export function readArguments(args, rows) {
   const { values } = parseArgs({ args, options });
   const { against, json, profile } = values;
   if (against === '') throw new Error(`--against takes a commit. ${usage}`);
-  const only = values.only?.split(',') ?? (against === undefined ? undefined : rowsAgainstRevision);
-  const known = rows.map(({ name }) => name);
-  const strange = only?.find((name) => !known.includes(name));
-  if (strange !== undefined) throw new Error(`no row "${strange}"; rows are ${known.join(', ')}. ${usage}`);
+  const chosen = values.only?.split(',') ?? (against === undefined ? undefined : rowsAgainstRevision);
+  const only = chosen?.flatMap((name) => {
+    const named = rows.filter((row) => row.name === name || row.group === name).map((row) => row.name);
+    if (named.length > 0) return named;
+    throw new Error(`no row "${name}"; rows are ${rows.map((row) => row.name).join(', ')}. ${usage}`);
+  });
   const rounds = Number(values.rounds ?? defaultRounds);
   if (!Number.isSafeInteger(rounds) || rounds < 1) throw new Error(`--rounds takes a count. ${usage}`);
   return { only, rounds, against, json, profile };

@@ -3,6 +3,7 @@
  *
  *     npm run bench                                   every row: this library against its rivals
  *     npm run bench -- --only pipeline --rounds 3     one row, three rounds
+ *     npm run bench -- --only start                   a group of rows
  *     npm run bench -- --against <commit>             this working tree against another revision
  *     npm run bench -- --profile <folder>             writes CPU profiles of this library's processes
  *     npm run bench -- --json <file>                  writes one line of JSON for each result

@@ -6,10 +6,10 @@ const root = fileURLToPath(new URL('../../', import.meta.url));
 
 /** Measured is what users install, so `dist`; it is built first where a source is newer. */
 export function buildLibrary() {
-  const built = `${root}dist/index.js`;
+  const built = `${root}dist/esm/index.js`;
   if (existsSync(built) && statSync(built).mtimeMs >= newestSource()) return;
   console.log('dist is older than lib: building it');
-  execFileSync('npx', ['nest', 'build'], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });
+  execFileSync('npm', ['run', '--silent', 'build'], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });
 }
 
 function newestSource() {

@@ -1,5 +1,6 @@
 interface Row {
   name: string;
+  group?: string;
 }
 
 interface Arguments {

@@ -40,6 +40,7 @@ function resultOf(row, against, ourMs, theirMs) {
     ours: perSecond(ourMs),
     theirs: perSecond(theirMs),
     showsDelta: row.showsDelta === true,
+    each: row.each ?? 'message',
     deltaUs: median(ourMs.map((ms, i) => ((ms - theirMs[i]) / row.messages) * 1_000)),
   };
 }

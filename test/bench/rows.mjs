@@ -1,5 +1,6 @@
 /**
  * The compared rows. The subject of a row lies in `subjects/<name>/<module>.mjs`; the library's is `stork`.
+ * `--only` also takes a `group` of rows.
  * On a broker all subjects use the same settings: quorum queue, prefetch 500, `noDelay`; or topics of as many
  * partitions, 1 000 keys, kafkajs with its defaults; 250 bytes of JSON. Stork runs with every default policy.
  */
@@ -127,5 +128,26 @@ export const rows = [
     showsDelta: true,
     messages: 20_000,
     what: 'the same with the store in Redis: two round trips a message',
+  },
+  {
+    name: 'start-import',
+    group: 'start',
+    module: 'start-import',
+    against: ['nest'],
+    showsDelta: true,
+    messages: 1,
+    each: 'start',
+    what: 'a process imports @nestjs/microservices, ours nestjs-stork/rabbitmq too',
+  },
+  {
+    name: 'start-first-message',
+    group: 'start',
+    module: 'start-first-message',
+    against: ['nest'],
+    broker: 'rabbitmq',
+    showsDelta: true,
+    messages: 1,
+    each: 'start',
+    what: 'a process starts a worker whose queue has one message, until that is handled',
   },
 ];

@@ -46,6 +46,7 @@ function perSecond(messages) {
   return Math.round(messages).toLocaleString('en');
 }
 
-export function deltaLine({ row, against, deltaUs }) {
-  return `${row} against ${against}: ${deltaUs < 0 ? '' : '+'}${deltaUs.toFixed(1)} µs a message`;
+export function deltaLine({ row, against, deltaUs, each }) {
+  const [delta, unit] = Math.abs(deltaUs) < 1_000 ? [deltaUs, 'µs'] : [deltaUs / 1_000, 'ms'];
+  return `${row} against ${against}: ${delta < 0 ? '' : '+'}${delta.toFixed(1)} ${unit} a ${each}`;
 }

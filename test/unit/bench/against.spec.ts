@@ -17,6 +17,10 @@ describe('arguments of the bench', () => {
     expect(readArguments(args, rows)).toMatchObject({ only: ['policies', 'kafka-emit'], rounds: 3 });
   });
 
+  it('let --only choose a group of rows', () => {
+    expect(readArguments(['--only', 'start'], rows).only).toEqual(['start-import', 'start-first-message']);
+  });
+
   it.each([
     [['--only', 'pipelines'], 'no row "pipelines"'],
     [['--rounds', '0'], '--rounds takes a count'],

@@ -5,9 +5,9 @@ import { countingController } from '../pass-through.mjs';
 import { startApp } from './app.mjs';
 
 // The driver's side of the port, which the package does not export.
-const { ConnectionStateCell } = await import('../../../../dist/core/port/connection-state.js');
-const { Delivery, SourceSession } = await import('../../../../dist/core/port/delivery.js');
-const { queueCapabilities } = await import('../../../../dist/driver-kit/queue/queue-capabilities.js');
+const { ConnectionStateCell } = await import('../../../../dist/esm/core/port/connection-state.js');
+const { Delivery, SourceSession } = await import('../../../../dist/esm/core/port/delivery.js');
+const { queueCapabilities } = await import('../../../../dist/esm/driver-kit/queue/queue-capabilities.js');
 
 const inFlight = 100;
 const none = [];

@@ -1,0 +1,2 @@
+await import('@nestjs/microservices');
+console.log('imported');

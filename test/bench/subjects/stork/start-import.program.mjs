@@ -1,0 +1,3 @@
+await import('@nestjs/microservices');
+await import('nestjs-stork/rabbitmq');
+console.log('imported');
