@@ -37,7 +37,7 @@ export type { TransportState } from './nest/stork.service.js';
 export type { TransportDefinition } from './nest/bootstrap/transport-definition.js';
 export { Via, via } from './nest/decorators/via.decorator.js';
 export type { CancelTimer, StorkClock } from './core/runtime/clock.js';
-export type { MessageCodec } from './core/message/codec.js';
+export type { CodecContext, MessageCodec } from './core/message/codec.js';
 export type { ConnectionState } from './core/port/connection-state.js';
 export type { InboundMessage } from './core/port/message.js';
 export type { IdempotencyTimes } from './core/idempotency/idempotency-options.js';

@@ -12,11 +12,13 @@ import {
 } from './consume/consume-options.js';
 import type { Counters, StorkLogger } from './runtime/reporting.js';
 import type { DeadLetterStore, DeadLetterLocation } from './port/dead-letter-store.js';
+import type { OutboundMessage } from './port/message.js';
 import type { Capabilities, Driver, MaxHoldTime, Subscription, SubscriptionSpec } from './port/driver.js';
 import { ClientClosedError, ConnectionLostError, messageOf, type ConfigProblem } from './runtime/errors.js';
 import { HandlerTable } from './consume/handler-table.js';
 import type { Handler } from './consume/handler.js';
 import { DeliveryDispatcher } from './dispatch/delivery-dispatcher.js';
+import { EncodingOrder } from './publish/encoding-order.js';
 import { buildMessage, type MessageOptions, type OutboundScope } from './publish/outgoing-message.js';
 import { RetryTimers } from './retry/retry-timers.js';
 import { isPatternLength, maxPatternBytes } from './message/pattern.js';
@@ -89,8 +91,15 @@ export class StorkTransport {
     this.#logger = logger;
     this.#retryTimers = new RetryTimers(clock);
     this.#hooks = new UserHooks(clock);
-    this.#codecs = new Codecs([...builtInCodecs, ...settings.codecs], settings.defaultContentType);
-    this.#outbound = { transport: name, capabilities: driver.capabilities, codecs: this.#codecs, clock };
+    this.#codecs = new Codecs([...builtInCodecs, ...settings.codecs], settings.defaultContentType, clock);
+    this.#outbound = {
+      transport: name,
+      capabilities: driver.capabilities,
+      codecs: this.#codecs,
+      clock,
+      order: new EncodingOrder(),
+      destinationOf: (message) => destinationOf(driver, message),
+    };
     this.#requestClient = new RequestClient({
       driver,
       outbound: this.#outbound,
@@ -188,10 +197,11 @@ export class StorkTransport {
     );
   }
 
-  /** Encodes the data before it returns: the caller may change it afterwards. */
+  /** Gives the data to its codec before it returns: unless that is asynchronous, the caller may change it then. */
   async publish(pattern: string, data: unknown, options: MessageOptions): Promise<void> {
     options.signal?.throwIfAborted();
-    const message = buildMessage(pattern, data, options, this.#outbound);
+    const built = buildMessage(pattern, data, options, this.#outbound);
+    const message = built instanceof Promise ? await built : built;
     await this.connect();
     await this.#driver.publish(message);
   }
@@ -330,6 +340,15 @@ export class StorkTransport {
 
   #closedError(): ClientClosedError {
     return new ClientClosedError(`the transport ${JSON.stringify(this.name)} is closed`);
+  }
+}
+
+/** Undefined where `publish` will say what is wrong. */
+function destinationOf(driver: Driver, message: Pick<OutboundMessage, 'pattern' | 'to'>): string | undefined {
+  try {
+    return driver.destinationOf?.(message);
+  } catch {
+    return undefined;
   }
 }
 

@@ -239,8 +239,12 @@ export class KafkaDriver implements Driver {
     return this.#retries?.round(delayMs);
   }
 
+  destinationOf(message: Pick<OutboundMessage, 'pattern' | 'to'>): string {
+    return destinationOf(message, this.#options);
+  }
+
   /** Kafka cannot tell whether a group consumes the topic, only whether the topic exists. */
-  describeTarget(message: OutboundMessage): string | undefined {
+  describeTarget(message: Pick<OutboundMessage, 'pattern' | 'to'>): string | undefined {
     if (this.#inbox?.isReading === false) return 'replies cannot be read at present';
     const topic = destinationOf(message, this.#options);
     if (this.#topics.cachedPartitionCount(topic) === undefined) return undefined;

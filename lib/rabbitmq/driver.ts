@@ -23,7 +23,12 @@ import type {
 } from '../core/port/message.js';
 import { ClientClosedError, StorkConfigError, type ConfigProblem } from '../core/runtime/errors.js';
 import { settlesWithin, withTimeout } from '../core/runtime/with-timeout.js';
-import { directReplyQueue, queueAddress, replyTarget } from '../driver-kit/queue/addressing.js';
+import {
+  destinationName,
+  directReplyQueue,
+  queueAddress,
+  replyTarget,
+} from '../driver-kit/queue/addressing.js';
 import { sourceSettingsOf } from '../driver-kit/source-settings.js';
 import type { DriverEnvironment } from '../nest/bootstrap/transport-definition.js';
 import { Connection } from './connection/connection.js';
@@ -145,6 +150,10 @@ export class RabbitMqDriver implements Driver {
     await this.#consumer.start();
     this.#watchStates();
     return this.#consumer;
+  }
+
+  destinationOf(message: Pick<OutboundMessage, 'pattern' | 'to'>): string {
+    return destinationName(queueAddress(message, this.#options));
   }
 
   async publish(message: OutboundMessage): Promise<void> {

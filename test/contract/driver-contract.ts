@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe } from 'vitest';
 import type { DriverHarness } from './harness.js';
 import { capabilityContract } from './suite/capabilities.js';
+import { codecContract } from './suite/codecs.js';
 import { concurrencyContract } from './suite/concurrency.js';
 import { consumptionContract } from './suite/consumption.js';
 import { correlationContract } from './suite/correlation.js';
@@ -29,6 +30,7 @@ export function driverContract(harness: DriverHarness): void {
     describe('common', () => {
       describe('events', () => eventContract(harness));
       describe('requests', () => requestContract(harness));
+      describe('codecs', () => codecContract(harness));
       describe('failures', () => failureContract(harness));
       describe('routing', () => routingContract(harness));
       describe('concurrency and order', () => concurrencyContract(harness));

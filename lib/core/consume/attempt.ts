@@ -48,6 +48,8 @@ export class Attempt implements HandlerAttempt, AttemptFacts {
    * half-way when aborted, or has called `nack`, `retry` or `deadLetter` after the abort.
    */
   #isAbortWatched = false;
+  /** Why a value of the result cannot be sent. */
+  #unsendable: Failure | undefined;
   /** What `retryOnResult` has returned for the first value. */
   #result: 'unchecked' | 'accepted' | 'rejected' = 'unchecked';
 
@@ -115,9 +117,8 @@ export class Attempt implements HandlerAttempt, AttemptFacts {
     return deadline !== undefined && this.context.scope.clock.now() + delayMs >= deadline;
   }
 
-  emit(value: unknown): boolean {
-    if (this.#hasEnded || this.abortObserved) return false;
-    if (this.#decision !== undefined && this.#decision.kind !== 'ack') return false;
+  emit(value: unknown): boolean | Promise<boolean> {
+    if (!this.#acceptsValues) return false;
     if (this.handler.retry?.retryOnResult !== undefined && !this.#isAccepted(value)) return false;
     const { replyWriter } = this.context;
     if (replyWriter === undefined) return true;
@@ -125,8 +126,29 @@ export class Attempt implements HandlerAttempt, AttemptFacts {
       this.#isStreamed = true;
       return false;
     }
-    return replyWriter.emit(value);
+    let encoded;
+    try {
+      encoded = replyWriter.encode(value);
+    } catch (error) {
+      return this.#failEncoding(error);
+    }
+    if (!(encoded instanceof Promise)) return replyWriter.emit(encoded);
+    return encoded.then((reply) => this.#acceptsValues && replyWriter.emit(reply), this.#failEncoding);
   }
+
+  get #acceptsValues(): boolean {
+    if (this.#hasEnded || this.abortObserved) return false;
+    return this.#decision === undefined || this.#decision.kind === 'ack';
+  }
+
+  /** Another attempt would return the same value. */
+  readonly #failEncoding = (error: unknown): false => {
+    this.#unsendable ??= libraryFailure(nameOf(error), messageOf(error), 'fatal', {
+      retryable: false,
+      error,
+    });
+    return false;
+  };
 
   decide(decision: HandlerDecision): boolean {
     const { delivery, context } = this;
@@ -151,7 +173,9 @@ export class Attempt implements HandlerAttempt, AttemptFacts {
 
   /** Ends the attempt, which returned or threw. Under `manual` a handler that returned may decide later. */
   end(failure: Failure | undefined): Outcome {
-    const cause = this.#isStreamed ? streamNotIdempotent : (failure ?? this.#streamFailure());
+    const cause = this.#isStreamed
+      ? streamNotIdempotent
+      : (failure ?? this.#unsendable ?? this.#streamFailure());
     const decision = this.#decision;
     if (decision !== undefined) {
       this.#hasEnded = true;

@@ -17,8 +17,11 @@ export interface HandlerAttempt {
   readonly signal: AbortSignal;
   /** Calls `listener` when `signal` aborts, immediately if it has aborted. */
   onAbort(listener: () => void): void;
-  /** Accepts a value of the handler's result. False: further values are ignored, so a stream may stop. */
-  emit(value: unknown): boolean;
+  /**
+   * Accepts a value of the handler's result. False: further values are ignored, so a stream may stop. A
+   * promise if the codec encodes asynchronously; the next value must wait for it.
+   */
+  emit(value: unknown): boolean | Promise<boolean>;
   /**
    * Decides how the message is settled: `ctx.ack()`, `ctx.nack()` or `ctx.retry()`. Only the first decision
    * counts. Returns false for a later one, and if the message is already settled or its source lost.

@@ -11,6 +11,7 @@ import { quoted } from '../message/text.js';
 import type { Delivery } from '../port/delivery.js';
 import { messageOf, stackOf } from '../runtime/errors.js';
 import type { Failure } from '../runtime/failure.js';
+import { andThen } from '../runtime/with-timeout.js';
 import { Attempt, type AttemptInput } from './attempt.js';
 import type { DeliveryContext, ProcessingSlot, SubscriptionScope } from './delivery-context.js';
 import type { HandlerTable, Route } from './handler-table.js';
@@ -105,9 +106,17 @@ function decode(
     const why = `the body has ${bytes} bytes, maxBodyBytes allows ${scope.maxBodyBytes}`;
     return settleUnprocessable(context, invalid(why));
   }
-  const body = scope.codecs.decode(message.body, message.contentType, message.contentEncoding);
-  if (!body.ok) return settleUnprocessable(context, undecodable(body.error));
-  return handle(context, body.value, scope);
+  const body = scope.codecs.decode(message, () => ({
+    direction: 'inbound',
+    pattern: message.patterns[0]!,
+    destination: message.origin.source,
+    headers: message.headers,
+  }));
+  return andThen(body, (decoded) =>
+    decoded.ok
+      ? handle(context, decoded.value, scope)
+      : settleUnprocessable(context, undecodable(decoded.error)),
+  );
 }
 
 /** 3. Finds the handlers of the pattern. Under `at-most-once`, acknowledges before they start. */
@@ -163,12 +172,13 @@ function openReplyWriter(
   { driver, codecs }: PipelineScope,
 ): ReplyWriter | undefined {
   if (metadata.reply.kind !== 'address') return undefined;
-  const { correlationId, messageId } = delivery.message;
+  const { correlationId, messageId, patterns } = delivery.message;
   return new ReplyWriter({
     driver,
     codecs,
     address: metadata.reply.address,
     correlationId: correlationId ?? messageId ?? '',
+    pattern: patterns[0]!,
   });
 }
 

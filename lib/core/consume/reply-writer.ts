@@ -1,7 +1,7 @@
 import type { Counters, StorkLogger } from '../runtime/reporting.js';
 import { messageOf, type ErrorEnvelope, remoteCodes } from '../runtime/errors.js';
 import type { ReplyOutcome, ReplyAddress, ReplyKind } from '../port/message.js';
-import type { Codecs } from '../message/codec.js';
+import type { CodecContext, Codecs, Encoded } from '../message/codec.js';
 import type { Driver } from '../port/driver.js';
 import { emptyHeaders } from '../message/headers.js';
 import type { StoredReply } from '../idempotency/idempotency-store.js';
@@ -11,6 +11,8 @@ export interface ReplyWriterFields {
   readonly codecs: Codecs;
   readonly address: ReplyAddress;
   readonly correlationId: string;
+  /** Pattern of the request. */
+  readonly pattern: string;
 }
 
 /**
@@ -55,13 +57,18 @@ export class ReplyWriter {
   }
 
   /**
-   * Returns false if further values are ignored, so that a stream may stop. Throws if the value cannot be
-   * encoded.
+   * Encodes a value before it is sent: one that cannot be encoded is a failure of the handler.
+   *
+   * @returns undefined for a reply without a body
+   * @throws the codec's error; a promise rejects with it
    */
-  emit(value: unknown): boolean {
+  encode(value: unknown): StoredReply | undefined | Promise<Encoded> {
+    return value === undefined ? undefined : this.#encode(value);
+  }
+
+  /** Returns false if further values are ignored, so that a stream may stop. */
+  emit(encoded: StoredReply | undefined): boolean {
     if (this.#streamError !== undefined) return false;
-    // Encoded before sending: a value that cannot be encoded is a failure of the handler.
-    const encoded = value === undefined ? undefined : this.#fields.codecs.encode(value, undefined);
     this.#flush();
     if (this.#streaming) {
       this.#sendItem(encoded);
@@ -152,8 +159,19 @@ export class ReplyWriter {
   #sendItem(encoded: StoredReply | undefined): void {
     if (this.#unconfirmed >= maxUnconfirmed)
       throw new RangeError(`the stream has ${this.#unconfirmed} items that the broker has not confirmed`);
-    void this.#send('item', encoded ?? this.#fields.codecs.encode(null, undefined));
+    void this.#send('item', encoded ?? this.#encode(null));
   }
+
+  #encode(value: unknown): Encoded | Promise<Encoded> {
+    return this.#fields.codecs.encode(value, undefined, this.#codecContext);
+  }
+
+  readonly #codecContext = (): CodecContext => ({
+    direction: 'outbound',
+    pattern: this.#fields.pattern,
+    destination: undefined,
+    headers: emptyHeaders(),
+  });
 
   #takeBuffered() {
     const buffered = this.#buffered;
@@ -163,7 +181,11 @@ export class ReplyWriter {
   }
 
   /** @param fallback the error that is sent instead if the reply is too large */
-  #send(kind: ReplyKind, encoded: StoredReply, fallback = replyTooLarge): Promise<ReplyWriterOutcome> {
+  #send(
+    kind: ReplyKind,
+    encoded: StoredReply | Promise<StoredReply>,
+    fallback = replyTooLarge,
+  ): Promise<ReplyWriterOutcome> {
     const previous = this.#lastSend;
     this.#unconfirmed++;
     this.#lastSend =
@@ -184,11 +206,11 @@ export class ReplyWriter {
 
   async #deliver(
     kind: ReplyKind,
-    encoded: StoredReply,
+    encoded: StoredReply | Promise<StoredReply>,
     fallback: ErrorEnvelope,
   ): Promise<ReplyWriterOutcome> {
     try {
-      const outcome = await this.#reply(kind, encoded);
+      const outcome = await this.#reply(kind, encoded instanceof Promise ? await encoded : encoded);
       if (outcome === 'confirmed') return outcome;
       this.#hasFailed = true;
       if (outcome === 'undeliverable') return outcome;

@@ -85,10 +85,15 @@ export interface Driver {
   roundDelay(delayMs: number): number | undefined;
 
   /**
+   * Name of the queue, exchange or topic that a message is published to. Throws if `publish` would.
+   */
+  destinationOf?(message: Pick<OutboundMessage, 'pattern' | 'to'>): string;
+
+  /**
    * Describes the destination of a request that was confirmed but not answered, for the timeout's error
    * text. Undefined when nothing useful is known.
    */
-  describeTarget?(message: OutboundMessage): string | undefined;
+  describeTarget?(message: Pick<OutboundMessage, 'pattern' | 'to'>): string | undefined;
 
   /**
    * Opens the inbox for replies. Called before the first request, and again only if it has rejected. The

@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type { StorkClock } from '../runtime/clock.js';
-import type { Codecs } from '../message/codec.js';
+import type { Codecs, Encoded } from '../message/codec.js';
 import { currentCorrelation } from './correlation-context.js';
+import type { EncodingOrder } from './encoding-order.js';
 import type { Capabilities, OptionalMessageOption } from '../port/driver.js';
 import { messageOf, StorkConfigError, type ConfigProblem } from '../runtime/errors.js';
 import {
@@ -16,6 +17,7 @@ import {
 import type { MessageDestination, OutboundMessage } from '../port/message.js';
 import { isPatternLength, maxPatternBytes } from '../message/pattern.js';
 import { printable } from '../message/text.js';
+import { andThen } from '../runtime/with-timeout.js';
 
 /**
  * Options of one message. An option that the transport's broker does not support is an error that names the
@@ -73,6 +75,9 @@ export interface OutboundScope {
   readonly capabilities: Capabilities;
   readonly codecs: Codecs;
   readonly clock: StorkClock;
+  readonly order: EncodingOrder;
+  /** Name of the queue, exchange or topic that a message goes to. */
+  readonly destinationOf: (message: Pick<OutboundMessage, 'pattern' | 'to'>) => string | undefined;
 }
 
 /** Id and time-out of a request. */
@@ -84,7 +89,9 @@ export interface RequestParts {
 /**
  * Validates and encodes a message.
  *
- * @throws StorkConfigError that names each invalid option, or data that cannot be encoded
+ * @returns a promise if the codec encodes asynchronously
+ * @throws StorkConfigError that names each invalid option, or data that cannot be encoded; a promise rejects
+ * with it
  */
 export function buildMessage(
   pattern: string,
@@ -92,16 +99,16 @@ export function buildMessage(
   options: MessageOptions,
   scope: OutboundScope,
   request?: RequestParts,
-): OutboundMessage {
+): OutboundMessage | Promise<OutboundMessage> {
   const problems = validateMessage(pattern, options, scope);
   if (problems.length > 0) throw new StorkConfigError(problems);
-  const { body, contentType } = encode(pattern, data, options.contentType, scope);
   const now = scope.clock.now();
   const headers = copyHeaders(options.headers);
   if (request !== undefined) headers[headerNames.deadline] = timeText(now + request.timeoutMs);
   else if (options.correlationId !== undefined) headers[headerNames.correlationId] = options.correlationId;
   propagateCorrelation(headers);
-  return {
+  const encoded = encode(pattern, data, { options, headers, scope });
+  const message = andThen(encoded, ({ body, contentType }) => ({
     pattern,
     body,
     headers,
@@ -117,7 +124,8 @@ export function buildMessage(
     priority: options.priority,
     partition: options.partition,
     appId: options.appId,
-  };
+  }));
+  return scope.order.inOrder(message);
 }
 
 /**
@@ -132,16 +140,33 @@ function propagateCorrelation(headers: Record<string, HeaderValue>): void {
   if (messageId !== undefined) headers[headerNames.causationId] = messageId;
 }
 
-function encode(pattern: string, data: unknown, contentType: string | undefined, scope: OutboundScope) {
+interface MessageParts {
+  readonly options: MessageOptions;
+  readonly headers: MessageHeaders;
+  readonly scope: OutboundScope;
+}
+
+function encode(
+  pattern: string,
+  data: unknown,
+  { options, headers, scope }: MessageParts,
+): Encoded | Promise<Encoded> {
+  const refuse = (cause: unknown): never => {
+    const why = messageOf(cause);
+    throw new StorkConfigError(`the data for pattern ${JSON.stringify(pattern)} cannot be encoded: ${why}`, {
+      cause,
+    });
+  };
   try {
-    return scope.codecs.encode(data, contentType);
+    const encoded = scope.codecs.encode(data, options.contentType, () => ({
+      direction: 'outbound',
+      pattern,
+      destination: scope.destinationOf({ pattern, to: options.to }),
+      headers,
+    }));
+    return encoded instanceof Promise ? encoded.catch(refuse) : encoded;
   } catch (error) {
-    throw new StorkConfigError(
-      `the data for pattern ${JSON.stringify(pattern)} cannot be encoded: ${messageOf(error)}`,
-      {
-        cause: error,
-      },
-    );
+    return refuse(error);
   }
 }
 

@@ -9,7 +9,8 @@ import {
   StorkError,
   type ErrorEnvelope,
 } from '../runtime/errors.js';
-import type { Codecs } from '../message/codec.js';
+import { readJson, type Codecs, type Decoded } from '../message/codec.js';
+import { andThen } from '../runtime/with-timeout.js';
 import type { OutboundMessage, InboundReply } from '../port/message.js';
 import { buildMessage, type MessageOptions, type OutboundScope } from './outgoing-message.js';
 import { PendingRequests, type ReplyReceiver } from './pending-requests.js';
@@ -31,7 +32,7 @@ export interface RequestClientSettings {
 }
 
 interface BuiltRequest {
-  readonly message: OutboundMessage;
+  readonly message: OutboundMessage | Promise<OutboundMessage>;
   readonly timeoutMs: number;
   /** Text of the time-out error. */
   readonly describe: () => string;
@@ -62,9 +63,9 @@ export class RequestClient {
    */
   request(pattern: string, data: unknown, options: MessageOptions, observer: ReplyObserver): () => void {
     const id = options.correlationId ?? randomUUID();
-    const pendingReply = new PendingReply(observer, this.#settings.outbound.codecs, options.signal, () =>
-      this.#pending.cancel(id, pendingReply),
-    );
+    const { codecs } = this.#settings.outbound;
+    const unregister = (): void => this.#pending.cancel(id, pendingReply);
+    const pendingReply = new PendingReply({ observer, codecs, pattern, signal: options.signal, unregister });
     if (!pendingReply.isSettled)
       void this.#send(pendingReply, id, () => this.#build(pattern, data, options, id));
     return () => pendingReply.cancel();
@@ -81,7 +82,7 @@ export class RequestClient {
     const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
     const message = buildMessage(pattern, data, options, outbound, { id, timeoutMs });
     const describe = (): string => {
-      const target = this.#settings.driver.describeTarget?.(message);
+      const target = this.#settings.driver.describeTarget?.({ pattern, to: options.to });
       const timeout = `no reply to ${JSON.stringify(pattern)} on transport ${JSON.stringify(outbound.transport)} within ${timeoutMs} ms`;
       return target === undefined ? timeout : `${timeout}; ${target}`;
     };
@@ -95,10 +96,11 @@ export class RequestClient {
       // Registered before the first await: the time-out counts from now, and the reply may arrive before
       // the broker's confirm.
       this.#pending.register(id, pendingReply, timeoutMs, describe);
+      const encoded = message instanceof Promise ? await message : message;
       await this.#settings.connect();
       const inbox = await this.#openInbox();
       if (!pendingReply.isSettled)
-        await this.#settings.driver.publish({ ...message, replyTo: inbox.address });
+        await this.#settings.driver.publish({ ...encoded, replyTo: inbox.address });
     } catch (error) {
       this.#pending.cancel(id, pendingReply);
       pendingReply.fail(
@@ -122,22 +124,29 @@ export class RequestClient {
   }
 }
 
+interface PendingReplyFields {
+  readonly observer: ReplyObserver;
+  readonly codecs: Codecs;
+  readonly pattern: string;
+  readonly signal: AbortSignal | undefined;
+  unregister(): void;
+}
+
 /** One request that waits for its reply. Once it is settled, its observer is not called again. */
 class PendingReply implements ReplyReceiver {
   readonly #observer: ReplyObserver;
   readonly #codecs: Codecs;
+  readonly #pattern: string;
   readonly #signal: AbortSignal | undefined;
   readonly #unregister: () => void;
   #isSettled = false;
+  /** Settles when all replies so far have been decoded. Never rejects. */
+  #decoding: Promise<void> | undefined;
 
-  constructor(
-    observer: ReplyObserver,
-    codecs: Codecs,
-    signal: AbortSignal | undefined,
-    unregister: () => void,
-  ) {
+  constructor({ observer, codecs, pattern, signal, unregister }: PendingReplyFields) {
     this.#observer = observer;
     this.#codecs = codecs;
+    this.#pattern = pattern;
     this.#signal = signal;
     this.#unregister = unregister;
     if (signal?.aborted) this.fail(abortError(signal));
@@ -157,9 +166,24 @@ class PendingReply implements ReplyReceiver {
   }
 
   reply(reply: InboundReply): void {
-    if (reply.kind === 'error') return this.fail(new RemoteError(readEnvelope(reply, this.#codecs)));
+    const received =
+      this.#decoding === undefined ? this.#receive(reply) : this.#decoding.then(() => this.#receive(reply));
+    if (received instanceof Promise) this.#decoding = received;
+  }
+
+  #receive(reply: InboundReply): void | Promise<void> {
+    if (reply.kind === 'error') return this.fail(new RemoteError(readEnvelope(reply)));
     if (reply.kind === 'end') return this.#complete();
-    const decoded = this.#codecs.decode(reply.body, reply.contentType);
+    const decoded = this.#codecs.decode(reply, () => ({
+      direction: 'inbound',
+      pattern: this.#pattern,
+      destination: undefined,
+      headers: reply.headers,
+    }));
+    return andThen(decoded, (value) => this.#receiveDecoded(reply, value));
+  }
+
+  #receiveDecoded(reply: InboundReply, decoded: Decoded): void {
     if (!decoded.ok) {
       this.#unregister();
       const { name, message } = decoded.error;
@@ -196,10 +220,10 @@ function abortError({ reason }: AbortSignal): Error {
 const undecodable = { code: remoteCodes.undecodable, retryable: false };
 
 /** Never throws: a peer may send anything as an error. */
-function readEnvelope({ body }: InboundReply, codecs: Codecs): ErrorEnvelope {
+function readEnvelope({ body }: InboundReply): ErrorEnvelope {
   const text = (field: unknown, fallback: string): string => (typeof field === 'string' ? field : fallback);
-  const decoded = codecs.decode(body, 'application/json');
-  const value: unknown = decoded.ok ? decoded.value : (body ?? '').toString().slice(0, 1_000);
+  const json = body === null ? null : readJson(body);
+  const value = json === undefined ? body!.toString().slice(0, 1_000) : json;
   const settings =
     typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : { message: value };
   return {

@@ -43,6 +43,11 @@ export function queueAddress(
   throw new NoRouteError(`a queue transport cannot send to the topic "${destination.topic}"`);
 }
 
+/** Name of the exchange, or of the queue behind the default exchange. */
+export function destinationName({ exchange, routingKey }: QueueAddress): string {
+  return exchange === '' ? routingKey : exchange;
+}
+
 /** Whether the broker has generated the name, for the reply queue of one client. */
 export function isServerNamed(address: string): boolean {
   return (

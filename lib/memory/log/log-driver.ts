@@ -115,6 +115,10 @@ export class LogDriver implements Driver {
     return this.#subscription;
   }
 
+  destinationOf(message: Pick<OutboundMessage, 'pattern' | 'to'>): string {
+    return destinationOf(message, this.#options);
+  }
+
   async publish(message: OutboundMessage): Promise<void> {
     this.#connection.assertOpen();
     const name = destinationOf(message, this.#options);

@@ -25,7 +25,12 @@ import type {
   OutboundReply,
   ReplyTarget,
 } from '../../core/port/message.js';
-import { queueAddress, replyTarget, type QueueAddress } from '../../driver-kit/queue/addressing.js';
+import {
+  destinationName,
+  queueAddress,
+  replyTarget,
+  type QueueAddress,
+} from '../../driver-kit/queue/addressing.js';
 import { describeAddress } from '../../driver-kit/queue/describe-address.js';
 import { queueCapabilities } from '../../driver-kit/queue/queue-capabilities.js';
 import {
@@ -106,6 +111,10 @@ export class QueueDriver implements Driver {
     });
     this.#subscription.open();
     return this.#subscription;
+  }
+
+  destinationOf(message: Pick<OutboundMessage, 'pattern' | 'to'>): string {
+    return destinationName(queueAddress(message, this.#options));
   }
 
   async publish(message: OutboundMessage): Promise<void> {

@@ -80,8 +80,8 @@ async function invokeHandler(
 ): Promise<Failure | undefined> {
   try {
     const result: unknown = await handler(attempt.value, context);
-    if (isObservable(result)) await drainStream(result, attempt);
-    else attempt.emit(result);
+    const emitted = isObservable(result) ? drainStream(result, attempt) : attempt.emit(result);
+    if (emitted instanceof Promise) await emitted;
     return undefined;
   } catch (error) {
     return describeFailure(unmaskError(error, context[originalError]));
@@ -104,6 +104,8 @@ function drainStream(stream: Observable<unknown>, attempt: HandlerAttempt): Prom
 class ResultSubscriber extends Subscriber<unknown> {
   readonly #attempt: HandlerAttempt;
   readonly #result: { resolve(): void; reject(error: unknown): void };
+  /** Settles when the values so far are encoded, if a codec encodes asynchronously. Never rejects. */
+  #emitting: Promise<void> | undefined;
 
   constructor(attempt: HandlerAttempt, result: { resolve(): void; reject(error: unknown): void }) {
     super();
@@ -113,11 +115,9 @@ class ResultSubscriber extends Subscriber<unknown> {
 
   override next(value?: unknown): void {
     if (this.closed) return;
-    try {
-      if (!this.#attempt.emit(value)) this.complete();
-    } catch (error) {
-      this.error(error);
-    }
+    const emitted =
+      this.#emitting === undefined ? this.#emit(value) : this.#emitting.then(() => this.#emit(value));
+    if (emitted instanceof Promise) this.#emitting = emitted;
   }
 
   override error(error?: unknown): void {
@@ -127,8 +127,24 @@ class ResultSubscriber extends Subscriber<unknown> {
 
   override complete(): void {
     this.#teardown();
-    this.#result.resolve();
+    if (this.#emitting === undefined) this.#result.resolve();
+    else void this.#emitting.then(() => this.#result.resolve());
   }
+
+  /** @returns a promise if the value is encoded asynchronously; it never rejects */
+  #emit(value: unknown): void | Promise<void> {
+    try {
+      const emitted = this.#attempt.emit(value);
+      if (emitted instanceof Promise) return emitted.then(this.#completeUnless, (error) => this.error(error));
+      this.#completeUnless(emitted);
+    } catch (error) {
+      this.error(error);
+    }
+  }
+
+  readonly #completeUnless = (isMoreWanted: boolean): void => {
+    if (!isMoreWanted && !this.closed) this.complete();
+  };
 
   #teardown(): void {
     try {

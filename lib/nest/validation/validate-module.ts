@@ -1,3 +1,4 @@
+import { systemClock } from '../../core/runtime/clock.js';
 import { Allow } from 'class-validator';
 import { builtInCodecs, Codecs, type MessageCodec } from '../../core/message/codec.js';
 import type { ConfigProblem } from '../../core/runtime/errors.js';
@@ -98,6 +99,7 @@ function validateContentType(
   const known = new Codecs(
     [...builtInCodecs, ...((moduleCodecs as MessageCodec[] | undefined) ?? []), ...transportCodecs],
     defaultContentType,
+    systemClock,
   );
   if (known.codecFor(defaultContentType) !== undefined) return [];
   const expected = 'the content type of a codec';

@@ -1,7 +1,15 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { builtInCodecs, Codecs, type MessageCodec } from '../../../lib/core/message/codec.js';
+import { VirtualClock } from '../../../lib/memory/virtual-clock.js';
+import {
+  builtInCodecs,
+  Codecs,
+  type CodecContext,
+  type Decoded,
+  type Encoded,
+  type MessageCodec,
+} from '../../../lib/core/message/codec.js';
 import {
   Delivery,
   type DeliveryFields,
@@ -26,7 +34,29 @@ export async function collectGarbage(): Promise<void> {
 }
 
 export function newCodecs(...own: readonly MessageCodec[]): Codecs {
-  return new Codecs([...builtInCodecs, ...own], 'application/json');
+  return new Codecs([...builtInCodecs, ...own], 'application/json', new VirtualClock());
+}
+
+const codecContext = (): CodecContext => ({
+  direction: 'inbound',
+  pattern: 'order.paid',
+  destination: 'orders',
+  headers: {},
+});
+
+/** Encodes by a codec that returns no promise. */
+export function encodeNow(codecs: Codecs, value: unknown, contentType?: string): Encoded {
+  return codecs.encode(value, contentType, codecContext) as Encoded;
+}
+
+/** Decodes by a codec that returns no promise. */
+export function decodeNow(
+  codecs: Codecs,
+  body: Buffer | null,
+  contentType?: string,
+  contentEncoding?: string,
+): Decoded {
+  return codecs.decode({ body, contentType, contentEncoding }, codecContext) as Decoded;
 }
 
 export function newMessage(fields: Partial<InboundMessage> = {}): InboundMessage {

@@ -439,7 +439,7 @@ describe('a request', () => {
     const heard: boolean[] = [];
     const handler = new TestHandler('message', 'm', '#', async (run) => {
       for (let i = 0; i < 4; i++) {
-        heard.push(run.emit(i));
+        heard.push(run.emit(i) as boolean);
         await settle();
       }
       return undefined;
@@ -601,9 +601,9 @@ describe('a session that ends', () => {
     const gate = newGate();
     const heard: boolean[] = [];
     const handler = new TestHandler('message', 'm', '#', async (run) => {
-      heard.push(run.emit(1));
+      heard.push(run.emit(1) as boolean);
       await gate.promise;
-      heard.push(run.emit(2));
+      heard.push(run.emit(2) as boolean);
       return undefined;
     });
     const { driver, scope } = newBench([handler]);

@@ -2,8 +2,9 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { ReplyWriter } from '../../../../lib/core/consume/reply-writer.js';
 import type { ErrorEnvelope } from '../../../../lib/core/runtime/errors.js';
+import type { StoredReply } from '../../../../lib/core/idempotency/idempotency-store.js';
 import type { OutboundReply, ReplyOutcome } from '../../../../lib/core/port/message.js';
-import { newCodecs, newGate, noteWhenDone, settle, type Gate } from '../harness.js';
+import { decodeNow, newCodecs, newGate, noteWhenDone, settle, type Gate } from '../harness.js';
 
 /** Notes replies; each is confirmed at once, or when the test says so. */
 class ReplyDriver {
@@ -38,16 +39,19 @@ function newBench() {
     codecs: newCodecs(),
     address: 'inbox-1',
     correlationId: 'c-1',
+    pattern: 'order.quote',
   });
-  return { driver, replyWriter };
+  const emit = (value: unknown): boolean =>
+    replyWriter.emit(replyWriter.encode(value) as StoredReply | undefined);
+  return { driver, replyWriter, emit };
 }
 
 const failure: ErrorEnvelope = { name: 'NoStock', message: 'none left', code: 'NO_STOCK', retryable: false };
 
 describe('a reply with one value', () => {
   it('is one message of the kind value, to the address, with the id of the request', async () => {
-    const { driver, replyWriter } = newBench();
-    expect(replyWriter.emit({ id: 1 })).toBe(true);
+    const { driver, replyWriter, emit } = newBench();
+    expect(emit({ id: 1 })).toBe(true);
     expect(await replyWriter.end()).toBe('confirmed');
     await settle();
     expect(driver.sent).toMatchObject([
@@ -58,15 +62,15 @@ describe('a reply with one value', () => {
   });
 
   it('may be null', async () => {
-    const { driver, replyWriter } = newBench();
-    replyWriter.emit(null);
+    const { driver, replyWriter, emit } = newBench();
+    emit(null);
     await replyWriter.end();
     expect(driver.told).toEqual(['value null']);
   });
 
   it('may be bytes', async () => {
-    const { driver, replyWriter } = newBench();
-    replyWriter.emit(Buffer.from('abc'));
+    const { driver, replyWriter, emit } = newBench();
+    emit(Buffer.from('abc'));
     await replyWriter.end();
     expect(driver.sent).toMatchObject([{ kind: 'value', contentType: 'application/octet-stream' }]);
   });
@@ -77,7 +81,7 @@ describe('a reply without a value', () => {
     const silent = newBench();
     await silent.replyWriter.end();
     const empty = newBench();
-    empty.replyWriter.emit(undefined);
+    empty.emit(undefined);
     await empty.replyWriter.end();
     await settle();
     expect([silent.driver.told, empty.driver.told]).toEqual([['end'], ['end']]);
@@ -86,16 +90,16 @@ describe('a reply without a value', () => {
 
 describe('a reply with several values', () => {
   it('is items in order and an end', async () => {
-    const { driver, replyWriter } = newBench();
-    for (const value of [1, 2, 3]) replyWriter.emit(value);
+    const { driver, replyWriter, emit } = newBench();
+    for (const value of [1, 2, 3]) emit(value);
     expect(await replyWriter.end()).toBe('confirmed');
     expect(driver.told).toEqual(['item 1', 'item 2', 'item 3', 'end']);
   });
 
   it('sends each only when the one before is confirmed', async () => {
-    const { driver, replyWriter } = newBench();
+    const { driver, replyWriter, emit } = newBench();
     driver.gates = [];
-    for (const value of [1, 2]) replyWriter.emit(value);
+    for (const value of [1, 2]) emit(value);
     const done = noteWhenDone(replyWriter.end());
     await settle();
     expect(driver.told).toEqual(['item 1']);
@@ -111,8 +115,8 @@ describe('a reply with several values', () => {
   });
 
   it('does not keep the first one back while the second is long in coming', async () => {
-    const { driver, replyWriter } = newBench();
-    replyWriter.emit(1);
+    const { driver, replyWriter, emit } = newBench();
+    emit(1);
     expect(driver.told).toEqual([]);
     await nextTurn();
     expect(driver.told).toEqual(['item 1']);
@@ -121,11 +125,11 @@ describe('a reply with several values', () => {
   });
 
   it('sends a buffered value once, at the next value or after the current turn', async () => {
-    const { driver, replyWriter } = newBench();
-    replyWriter.emit(1);
-    replyWriter.emit(2);
+    const { driver, replyWriter, emit } = newBench();
+    emit(1);
+    emit(2);
     await settle();
-    replyWriter.emit(3);
+    emit(3);
     await replyWriter.end();
     await settle();
     expect(driver.told).toEqual(['item 1', 'item 2', 'item 3', 'end']);
@@ -137,38 +141,36 @@ describe('a reply with several values', () => {
       [1, undefined],
       [undefined, undefined],
     ]) {
-      const { driver, replyWriter } = newBench();
-      for (const value of values) replyWriter.emit(value);
+      const { driver, replyWriter, emit } = newBench();
+      for (const value of values) emit(value);
       await replyWriter.end();
       const items = driver.sent.filter(({ kind }) => kind === 'item');
-      const decoded = items.map(({ body, contentType }) => newCodecs().decode(body, contentType));
+      const decoded = items.map(({ body, contentType }) => decodeNow(newCodecs(), body, contentType));
       expect(decoded).toEqual(values.map((value) => ({ ok: true, value: value ?? null })));
     }
   });
 
   it('can be read by its caller where undefined came alone and the end late', async () => {
-    const { driver, replyWriter } = newBench();
-    replyWriter.emit(undefined);
+    const { driver, replyWriter, emit } = newBench();
+    emit(undefined);
     await settle();
     await replyWriter.end();
     expect(driver.told).toEqual(['item null', 'end']);
   });
 
   it('ends as an item and an end where the last one was released before the end', async () => {
-    const { driver, replyWriter } = newBench();
-    replyWriter.emit(1);
-    replyWriter.emit(undefined);
+    const { driver, replyWriter, emit } = newBench();
+    emit(1);
+    emit(undefined);
     await replyWriter.end();
     expect(driver.told).toEqual(['item 1', 'item null', 'end']);
   });
 
   it('fails where it outruns the broker by 10 000, and the items before are still told in order', async () => {
-    const { driver, replyWriter } = newBench();
+    const { driver, replyWriter, emit } = newBench();
     driver.gates = [];
-    for (let i = 0; i < 10_000; i++) replyWriter.emit(i);
-    expect(() => replyWriter.emit(10_000)).toThrow(
-      'the stream has 10000 items that the broker has not confirmed',
-    );
+    for (let i = 0; i < 10_000; i++) emit(i);
+    expect(() => emit(10_000)).toThrow('the stream has 10000 items that the broker has not confirmed');
     const done = noteWhenDone(replyWriter.fail(failure));
     while (done.value === undefined && driver.gates.length <= 10_001) {
       driver.gates.at(-1)!.open('confirmed');
@@ -181,24 +183,24 @@ describe('a reply with several values', () => {
 
 describe('a reply that is an error', () => {
   it('carries the envelope as JSON', async () => {
-    const { driver, replyWriter } = newBench();
+    const { driver, replyWriter, emit } = newBench();
     expect(await replyWriter.fail({ ...failure, details: ['a'] })).toBe('confirmed');
     expect(driver.sent).toMatchObject([{ kind: 'error', contentType: 'application/json' }]);
     expect(JSON.parse(driver.sent[0]!.body.toString())).toEqual({ ...failure, details: ['a'] });
   });
 
   it('comes instead of a buffered value', async () => {
-    const { driver, replyWriter } = newBench();
-    replyWriter.emit(1);
+    const { driver, replyWriter, emit } = newBench();
+    emit(1);
     await replyWriter.fail(failure);
     await settle();
     expect(driver.sent.map(({ kind }) => kind)).toEqual(['error']);
   });
 
   it('comes after the items that were sent', async () => {
-    const { driver, replyWriter } = newBench();
-    replyWriter.emit(1);
-    replyWriter.emit(2);
+    const { driver, replyWriter, emit } = newBench();
+    emit(1);
+    emit(2);
     await replyWriter.fail(failure);
     expect(driver.sent.map(({ kind }) => kind)).toEqual(['item', 'item', 'error']);
   });
@@ -215,7 +217,7 @@ describe('a reply that is an error', () => {
         },
       },
     ]) {
-      const { driver, replyWriter } = newBench();
+      const { driver, replyWriter, emit } = newBench();
       await replyWriter.fail({ ...failure, details });
       expect(JSON.parse(driver.sent[0]!.body.toString())).toEqual(failure);
     }
@@ -224,17 +226,17 @@ describe('a reply that is an error', () => {
 
 describe('a value that cannot be written', () => {
   it('throws where it is emitted, and the error can still be told', async () => {
-    const { driver, replyWriter } = newBench();
-    expect(() => replyWriter.emit(1n)).toThrow(TypeError);
+    const { driver, replyWriter, emit } = newBench();
+    expect(() => emit(1n)).toThrow(TypeError);
     await replyWriter.fail(failure);
     expect(driver.sent.map(({ kind }) => kind)).toEqual(['error']);
   });
 
   it('leaves the items before it and their order alone', async () => {
-    const { driver, replyWriter } = newBench();
-    replyWriter.emit(1);
-    replyWriter.emit(2);
-    expect(() => replyWriter.emit(() => 3)).toThrow(TypeError);
+    const { driver, replyWriter, emit } = newBench();
+    emit(1);
+    emit(2);
+    expect(() => emit(() => 3)).toThrow(TypeError);
     await replyWriter.fail(failure);
     expect(driver.sent.map(({ kind }) => kind)).toEqual(['item', 'item', 'error']);
   });
@@ -245,26 +247,26 @@ describe('a reply that exceeds the size limit of the broker', () => {
   const toldLast = ({ sent }: ReplyDriver): unknown => JSON.parse(sent.at(-1)!.body.toString());
 
   it('is an error that says so', async () => {
-    const { driver, replyWriter } = newBench();
+    const { driver, replyWriter, emit } = newBench();
     driver.largest = 1_000;
-    replyWriter.emit('x'.repeat(2_000));
+    emit('x'.repeat(2_000));
     expect(await replyWriter.end()).toBe('too-large');
     expect(driver.sent.map(({ kind }) => kind)).toEqual(['value', 'error']);
     expect(toldLast(driver)).toMatchObject(tooLarge);
   });
 
   it('ends a stream at the item that does not', async () => {
-    const { driver, replyWriter } = newBench();
+    const { driver, replyWriter, emit } = newBench();
     driver.largest = 1_000;
-    for (const length of [1, 2_000, 3]) replyWriter.emit('x'.repeat(length));
+    for (const length of [1, 2_000, 3]) emit('x'.repeat(length));
     expect(await replyWriter.end()).toBe('too-large');
-    expect(replyWriter.emit(4)).toBe(false);
+    expect(emit(4)).toBe(false);
     expect(driver.sent.map(({ kind }) => kind)).toEqual(['item', 'item', 'error']);
     expect(toldLast(driver)).toMatchObject(tooLarge);
   });
 
   it('of an error keeps what fits: its name, its code and the beginning of its message', async () => {
-    const { driver, replyWriter } = newBench();
+    const { driver, replyWriter, emit } = newBench();
     driver.largest = 2_000;
     const message = 'none left '.repeat(1_000);
     expect(await replyWriter.fail({ ...failure, message, details: { message } })).toBe('too-large');
@@ -272,9 +274,9 @@ describe('a reply that exceeds the size limit of the broker', () => {
   });
 
   it('nor the error instead of it, is sent once each', async () => {
-    const { driver, replyWriter } = newBench();
+    const { driver, replyWriter, emit } = newBench();
     driver.largest = 0;
-    replyWriter.emit(1);
+    emit(1);
     expect(await replyWriter.end()).toBe('too-large');
     expect(driver.sent).toHaveLength(2);
   });
@@ -282,29 +284,29 @@ describe('a reply that exceeds the size limit of the broker', () => {
 
 describe('a caller who is gone', () => {
   it('makes a single value undeliverable', async () => {
-    const { driver, replyWriter } = newBench();
+    const { driver, replyWriter, emit } = newBench();
     driver.outcome = 'undeliverable';
-    replyWriter.emit(1);
+    emit(1);
     expect(await replyWriter.end()).toBe('undeliverable');
   });
 
   it('stops a stream: emit says so, nothing more is sent, and the end is undeliverable', async () => {
-    const { driver, replyWriter } = newBench();
+    const { driver, replyWriter, emit } = newBench();
     driver.outcome = 'undeliverable';
-    replyWriter.emit(1);
-    replyWriter.emit(2);
-    replyWriter.emit(3);
+    emit(1);
+    emit(2);
+    emit(3);
     await settle();
-    expect(replyWriter.emit(4)).toBe(false);
+    expect(emit(4)).toBe(false);
     expect(await replyWriter.end()).toBe('undeliverable');
     expect(driver.told).toEqual(['item 1']);
   });
 
   it('is not told an error either', async () => {
-    const { driver, replyWriter } = newBench();
+    const { driver, replyWriter, emit } = newBench();
     driver.outcome = 'undeliverable';
-    replyWriter.emit(1);
-    replyWriter.emit(2);
+    emit(1);
+    emit(2);
     expect(await replyWriter.fail(failure)).toBe('undeliverable');
     expect(driver.told).toEqual(['item 1']);
   });
@@ -312,20 +314,20 @@ describe('a caller who is gone', () => {
 
 describe('a reply that was not confirmed', () => {
   it('makes the reply unconfirmed, with the reason', async () => {
-    const { driver, replyWriter } = newBench();
+    const { driver, replyWriter, emit } = newBench();
     const reason = new Error('channel closed');
     driver.outcome = reason;
-    replyWriter.emit(1);
+    emit(1);
     expect(await replyWriter.end()).toEqual({ unconfirmed: reason });
   });
 
   it('stops a stream where it happened, and nothing is left unhandled', async () => {
-    const { driver, replyWriter } = newBench();
+    const { driver, replyWriter, emit } = newBench();
     const reason = new Error('channel closed');
     driver.outcome = reason;
-    replyWriter.emit(1);
+    emit(1);
     await settle();
-    expect(replyWriter.emit(2)).toBe(false);
+    expect(emit(2)).toBe(false);
     driver.outcome = 'confirmed';
     expect(await replyWriter.end()).toEqual({ unconfirmed: reason });
     expect(driver.told).toEqual(['item 1']);

@@ -152,10 +152,10 @@ describe('a reply', () => {
     const { driver, scope, calls } = newIdempotent({
       kind: 'message',
       behaviour: async (run) => {
-        emitted.push(run.emit(1));
+        emitted.push(run.emit(1) as boolean);
         // A turn in which the first item of a stream would be sent.
         await settle();
-        emitted.push(run.emit(2));
+        emitted.push(run.emit(2) as boolean);
         return undefined;
       },
     });

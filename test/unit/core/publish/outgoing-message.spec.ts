@@ -6,8 +6,11 @@ import {
   type MessageOptions,
   type OutboundScope,
 } from '../../../../lib/core/publish/outgoing-message.js';
+import type { CodecContext, MessageCodec } from '../../../../lib/core/message/codec.js';
 import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
-import { newCodecs } from '../harness.js';
+import { EncodingOrder } from '../../../../lib/core/publish/encoding-order.js';
+import type { OutboundMessage } from '../../../../lib/core/port/message.js';
+import { newCodecs, newGate } from '../harness.js';
 
 const optional: readonly OptionalMessageOption[] = [
   'delayMs',
@@ -31,8 +34,14 @@ function newScope(capabilities: Partial<Capabilities> = {}): OutboundScope {
     },
     codecs: newCodecs(),
     clock: new VirtualClock(Date.UTC(2026, 0, 1)),
+    order: new EncodingOrder(),
+    destinationOf: ({ pattern }) => `shop.${pattern}`,
   };
 }
+
+/** Builds a message whose codec returns no promise. */
+const build = (...args: Parameters<typeof buildMessage>): OutboundMessage =>
+  buildMessage(...args) as OutboundMessage;
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 
@@ -47,7 +56,7 @@ function thrownBy(act: () => unknown): unknown {
 
 /** Names of the rejected options. */
 function refused(options: MessageOptions, scope = newScope(), pattern = 'order.paid'): string[] {
-  const error = thrownBy(() => buildMessage(pattern, {}, options, scope));
+  const error = thrownBy(() => build(pattern, {}, options, scope));
   if (error === undefined) return [];
   expect(error).toBeInstanceOf(StorkConfigError);
   return (error as StorkConfigError).problems.map(({ name }) => name);
@@ -55,7 +64,7 @@ function refused(options: MessageOptions, scope = newScope(), pattern = 'order.p
 
 describe('a message', () => {
   it('needs no options', () => {
-    const message = buildMessage('order.paid', { id: 1 }, {}, newScope());
+    const message = build('order.paid', { id: 1 }, {}, newScope());
     expect(message).toMatchObject({
       pattern: 'order.paid',
       contentType: 'application/json',
@@ -68,7 +77,7 @@ describe('a message', () => {
   });
 
   it('has a new id each time', () => {
-    const ids = [1, 2].map(() => buildMessage('a', {}, {}, newScope()).messageId);
+    const ids = [1, 2].map(() => build('a', {}, {}, newScope()).messageId);
     expect(ids[0]).not.toBe(ids[1]);
   });
 
@@ -87,35 +96,35 @@ describe('a message', () => {
       appId: 'app',
       to: { queue: 'elsewhere' },
     };
-    expect(buildMessage('a', 'text', options, newScope())).toMatchObject(options);
+    expect(build('a', 'text', options, newScope())).toMatchObject(options);
   });
 
   it('has a copy of the headers, without a prototype', () => {
     const headers = { tenant: 'a' };
-    const message = buildMessage('a', {}, { headers }, newScope());
+    const message = build('a', {}, { headers }, newScope());
     expect(message.headers).not.toBe(headers);
     expect(Object.getPrototypeOf(message.headers)).toBeNull();
     expect({ ...message.headers }).toEqual({ tenant: 'a' });
   });
 
   it('that is an event has its correlation id also in a header, for brokers without a field for it', () => {
-    const { headers, correlationId } = buildMessage('a', {}, { correlationId: 'c' }, newScope());
+    const { headers, correlationId } = build('a', {}, { correlationId: 'c' }, newScope());
     expect([{ ...headers }, correlationId]).toEqual([{ 'stork-correlation-id': 'c' }, 'c']);
   });
 
   it('that is a request has its id, and the deadline of its caller', () => {
     const request = { id: 'r-1', timeoutMs: 1_500 };
-    const message = buildMessage('a', {}, { correlationId: 'r-1' }, newScope(), request);
+    const message = build('a', {}, { correlationId: 'r-1' }, newScope(), request);
     expect(message.correlationId).toBe('r-1');
     expect({ ...message.headers }).toEqual({ 'stork-deadline': '2026-01-01T00:00:01.500Z' });
   });
 
   it('that cannot be encoded is an error with the pattern and the reason', () => {
-    const error = thrownBy(() => buildMessage('order.paid', 1n, {}, newScope()));
+    const error = thrownBy(() => build('order.paid', 1n, {}, newScope()));
     expect(error).toBeInstanceOf(StorkConfigError);
     expect(error).toMatchObject({ cause: expect.any(TypeError) as TypeError });
     expect(String(error)).toContain('the data for pattern "order.paid" cannot be encoded');
-    expect(() => buildMessage('a', {}, { contentType: 'image/png' }, newScope())).toThrow(/no codec for/);
+    expect(() => build('a', {}, { contentType: 'image/png' }, newScope())).toThrow(/no codec for/);
   });
 });
 
@@ -143,9 +152,9 @@ describe('an option that the broker does not support', () => {
     const options = { [name]: values[name] };
     expect(refused(options, newScope({ messageOptions: others }))).toEqual([name]);
     expect(refused(options, newScope({ messageOptions: new Set([name]) }))).toEqual([]);
-    expect(
-      String(thrownBy(() => buildMessage('a', {}, options, newScope({ messageOptions: others })))),
-    ).toContain(`${name}: expected nothing: the transport "shop" does not support it`);
+    expect(String(thrownBy(() => build('a', {}, options, newScope({ messageOptions: others }))))).toContain(
+      `${name}: expected nothing: the transport "shop" does not support it`,
+    );
   });
 
   it('is accepted if it is undefined', () => {
@@ -195,13 +204,13 @@ describe('the value of an option', () => {
 
   it('is shown without credentials', () => {
     const key = `amqp://user:secret@host/${'x'.repeat(300)}`;
-    const error = thrownBy(() => buildMessage('a', {}, { key }, newScope()));
+    const error = thrownBy(() => build('a', {}, { key }, newScope()));
     expect(String(error)).toContain('key: expected a string of 1 to 255 bytes');
     expect(String(error)).not.toContain('secret');
   });
 
   it('is rejected beyond its bounds, with both bounds', () => {
-    const error = thrownBy(() => buildMessage('a', {}, { timeoutMs: 2 ** 32 }, newScope()));
+    const error = thrownBy(() => build('a', {}, { timeoutMs: 2 ** 32 }, newScope()));
     expect(String(error)).toContain('timeoutMs: expected an integer from 1 to 4294967295, given 4294967296');
   });
 });
@@ -219,7 +228,7 @@ describe('a destination', () => {
   it('is rejected with the list of supported kinds', () => {
     const scope = newScope({ destinations: new Set(['topic']) });
     expect(refused({ to: { topic: 't' } }, scope)).toEqual([]);
-    expect(String(thrownBy(() => buildMessage('a', {}, { to: { queue: 'q' } }, scope)))).toContain(
+    expect(String(thrownBy(() => build('a', {}, { to: { queue: 'q' } }, scope)))).toContain(
       'to: expected { topic }, given an object',
     );
   });
@@ -233,5 +242,59 @@ describe('headers', () => {
   it.each(['x-stork-attempt', 'stork', 'tenant', '__proto__'])('named %s are accepted', (name) => {
     const headers = Object.fromEntries([[name, 'x']]);
     expect(refused({ headers })).toEqual([]);
+  });
+});
+
+describe('a message whose codec is asynchronous', () => {
+  const newSlowScope = () => {
+    const gate = newGate();
+    const contexts: CodecContext[] = [];
+    const slow: MessageCodec = {
+      contentType: 'text/x-slow',
+      async encode(value, context) {
+        contexts.push(context);
+        await gate.promise;
+        if (value === 'wrong') throw new RangeError('no schema');
+        return Buffer.from(String(value));
+      },
+      decode: (body) => body.toString(),
+    };
+    return { scope: { ...newScope(), codecs: newCodecs(slow) }, gate, contexts };
+  };
+  const slow = { contentType: 'text/x-slow' };
+
+  it('is a promise; its codec gets what the message is', async () => {
+    const { scope, gate, contexts } = newSlowScope();
+    const message = buildMessage('a', 'text', { ...slow, headers: { tenant: 'x' } }, scope);
+    expect(message).toBeInstanceOf(Promise);
+    gate.open();
+    expect((await message).body?.toString()).toBe('text');
+    expect(contexts).toEqual([
+      { direction: 'outbound', pattern: 'a', destination: 'shop.a', headers: { tenant: 'x' } },
+    ]);
+  });
+
+  it('is refused by name when the codec rejects, at once when an option is invalid', async () => {
+    const { scope, gate } = newSlowScope();
+    const message = buildMessage('a', 'wrong', slow, scope);
+    gate.open();
+    await expect(message).rejects.toThrow(
+      new StorkConfigError('the data for pattern "a" cannot be encoded: no schema'),
+    );
+    expect(() => buildMessage('a', 1, { ...slow, key: '' }, scope)).toThrow(StorkConfigError);
+  });
+
+  it('keeps its place: a later message waits for it, and for a rejected one too', async () => {
+    const { scope, gate } = newSlowScope();
+    const done: string[] = [];
+    const first = Promise.resolve(buildMessage('a', 'first', slow, scope)).then(() => done.push('first'));
+    const wrong = Promise.resolve(buildMessage('a', 'wrong', slow, scope)).catch(() => done.push('wrong'));
+    const json = Promise.resolve(buildMessage('a', 'json', {}, scope)).then(() => done.push('json'));
+    await Promise.resolve();
+    expect(done).toEqual([]);
+    gate.open();
+    await Promise.all([first, wrong, json]);
+    expect(done).toEqual(['first', 'wrong', 'json']);
+    expect(buildMessage('a', 'json', {}, scope)).not.toBeInstanceOf(Promise);
   });
 });

@@ -20,6 +20,8 @@ import type {
 import type { MessageOptions } from '../../../../lib/core/publish/outgoing-message.js';
 import { RequestClient, type ReplyObserver } from '../../../../lib/core/publish/request-client.js';
 import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
+import { EncodingOrder } from '../../../../lib/core/publish/encoding-order.js';
+import type { MessageCodec } from '../../../../lib/core/message/codec.js';
 import { newCodecs, newGate, settle } from '../harness.js';
 
 /** A driver for requests only. */
@@ -91,11 +93,32 @@ class RecordingObserver implements ReplyObserver {
   }
 }
 
+/** The longer the text, the later it is decoded. */
+const slowCodec: MessageCodec = {
+  contentType: 'text/x-slow',
+  async encode(value) {
+    await settle();
+    return Buffer.from(String(value));
+  },
+  async decode(body, { direction, pattern }) {
+    for (let i = 0; i < body.length; i++) await settle();
+    if (body.toString() === 'wrong') throw new RangeError('no schema');
+    return `${direction} ${pattern} ${body.toString()}`;
+  },
+};
+
 function newBench(maxPending = 100) {
   const driver = new ClientDriver();
   const clock = new VirtualClock();
   const counters = new Counters();
-  const outbound = { transport: 'shop', capabilities: driver.capabilities, codecs: newCodecs(), clock };
+  const outbound = {
+    transport: 'shop',
+    capabilities: driver.capabilities,
+    codecs: newCodecs(slowCodec),
+    clock,
+    order: new EncodingOrder(),
+    destinationOf: () => 'orders',
+  };
   const connecting = { connect: () => Promise.resolve() };
   const connect = (): Promise<void> => connecting.connect();
   const requestClient = new RequestClient({ driver, outbound, maxPending, counters, connect });
@@ -565,5 +588,36 @@ describe('close', () => {
     gate.open();
     await settle();
     expect([observer.errors, driver.published]).toEqual([[reason], []]);
+  });
+});
+
+describe('an asynchronous codec', () => {
+  it('encodes the request before it is published, and its time limit has begun', async () => {
+    const { driver, requestClient, ask } = newBench();
+    ask({ contentType: slowCodec.contentType, correlationId: 'r-1' }, 'text');
+    expect([driver.published.length, requestClient.pending]).toEqual([0, 1]);
+    await expect.poll(() => driver.published.map(({ body }) => body?.toString())).toEqual(['text']);
+  });
+
+  it('decodes the items of a stream in their order, before it completes', async () => {
+    const { ask, replyWriter } = newBench();
+    const { observer } = ask({ correlationId: 'r-1' });
+    await settle();
+    for (const text of ['long', 'a', '']) replyWriter('r-1', 'item', text, slowCodec.contentType);
+    replyWriter('r-1', 'end');
+    const items = ['long', 'a', ''].map((text) => `inbound order.get ${text}`);
+    await expect.poll(() => observer.told).toEqual([...items, 'complete']);
+  });
+
+  it('makes a reply undecodable by rejecting', async () => {
+    const { ask, replyWriter } = newBench();
+    const { observer } = ask({ correlationId: 'r-1' });
+    await settle();
+    replyWriter('r-1', 'value', 'wrong', slowCodec.contentType);
+    await expect.poll(() => observer.errors).toHaveLength(1);
+    expect(observer.errors[0]).toMatchObject({
+      code: 'UNDECODABLE',
+      message: 'the reply cannot be decoded: no schema',
+    });
   });
 });
