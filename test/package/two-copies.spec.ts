@@ -33,7 +33,7 @@ class Orders {
 
   quote(): never {
     this.seen.push('quote');
-    throw Object.assign(new Error('out of stock'), { code: 'OUT_OF_STOCK' });
+    throw new RangeError('out of stock');
   }
 
   paid(): void {
@@ -129,7 +129,7 @@ describe('two copies of the package in one process', () => {
 
     const refusal = await client.request('quote', {}).catch((error: unknown) => error);
     expect(refusal).toBeInstanceOf(cjs.RemoteError);
-    expect(refusal).toMatchObject({ code: 'OUT_OF_STOCK', message: 'out of stock' });
+    expect(refusal).toMatchObject({ remoteName: 'RangeError', message: 'out of stock' });
     expect(seen).toEqual(['quote', 'quote']);
 
     const record = new cjs.StorkRecordBuilder({}).setMessageId('1').build();

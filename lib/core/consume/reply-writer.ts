@@ -242,13 +242,19 @@ function shorten({ name, message, code, retryable }: ErrorEnvelope): ErrorEnvelo
 }
 
 /** Omits `details` if they cannot be serialized: they come from the user's error. */
-function writeEnvelope(error: ErrorEnvelope): string {
+function writeEnvelope({ details, ...error }: ErrorEnvelope): string {
   try {
-    return JSON.stringify(error);
+    return JSON.stringify({ ...error, details }, readable);
   } catch {
-    const { name, message, code, retryable } = error;
-    return JSON.stringify({ name, message, code, retryable });
+    return JSON.stringify(error);
   }
+}
+
+/** JSON leaves the entries of a `Map` and a `Set` out, and refuses a bigint. */
+function readable(_: string, value: unknown): unknown {
+  if (value instanceof Map) return Object.fromEntries(value as Map<string, unknown>);
+  if (value instanceof Set) return [...(value as Set<unknown>)];
+  return typeof value === 'bigint' ? String(value) : value;
 }
 
 /** What is needed to log and count a failed reply. */

@@ -11,7 +11,7 @@ import {
 import { cutToBytes, quoted } from '../message/text.js';
 import type { InboundMessage } from '../port/message.js';
 import type { Delivery, RepublishedMessage } from '../port/delivery.js';
-import { messageOf, remoteCodes, stackOf } from '../runtime/errors.js';
+import { messageOf, nameOf, remoteCodes, stackOf } from '../runtime/errors.js';
 import { libraryFailure, type Failure } from '../runtime/failure.js';
 import { ignoreRejection } from '../runtime/user-hooks.js';
 import type { DeadLetterNotice, DeadLetterPolicy, DisclosurePolicy } from './dead-letter-options.js';
@@ -113,7 +113,7 @@ function prepareDeadLetter(
   logger.warn(
     `${subscription}: dead-lettered, reason ${failure.reason}, pattern ${quoted(message.patterns[0])}` +
       `${handlerId === undefined ? '' : `, handler ${quoted(handlerId)}`}, message ${quoted(message.messageId)}, ` +
-      `attempt ${attempt}`,
+      `attempt ${attempt}: ${redacted(`${failure.name}: ${failure.message}`, cause)}`,
   );
   const { reason, error } = failure;
   const { messageId } = message;
@@ -171,17 +171,23 @@ export function buildDeadLetter(message: InboundMessage, cause: DeadLetterCause)
   const headers = copyHeaders(message.headers);
   const set = headerSetter(headers);
   writeDeadLetterOrigin(headers, message);
-  const { reason, envelope, error } = cause.failure;
+  const { reason, name, message: text, error, filtered } = cause.failure;
   set(headerNames.deathReason, reason);
   set(headerNames.failedAt, timeText(cause.failedAt));
   set(headerNames.firstFailedAt, timeText(cause.firstFailedAt ?? cause.failedAt));
   set(headerNames.attempt, String(cause.attempt));
   set(headerNames.handler, cause.handlerId);
-  set(headerNames.errorName, cutToBytes(envelope.name, maxNameBytes));
+  set(headerNames.errorName, cutToBytes(name, maxNameBytes));
   const stack = cause.policy?.includeStack === false ? undefined : stackOf(error);
   const disclose = (text: string, maxBytes: number): string => cutToBytes(redacted(text, cause), maxBytes);
-  set(headerNames.errorMessage, disclose(envelope.message, maxMessageBytes));
+  set(headerNames.errorMessage, disclose(text, maxMessageBytes));
   set(headerNames.errorStack, stack === undefined ? undefined : disclose(stack, maxStackBytes));
+  const filterError =
+    filtered === undefined ? undefined : `${nameOf(filtered.error)}: ${messageOf(filtered.error)}`;
+  set(
+    headerNames.filterError,
+    filterError === undefined ? undefined : disclose(filterError, maxMessageBytes),
+  );
   set(headerNames.consumer, `${host}/${process.pid}/${cause.subscription}`);
   return cause.target === undefined
     ? { to: 'dead-letter', headers }
@@ -189,7 +195,7 @@ export function buildDeadLetter(message: InboundMessage, cause: DeadLetterCause)
 }
 
 /** If `redact` fails, the text is not stored at all. */
-function redacted(text: string, { policy }: DeadLetterCause): string {
+function redacted(text: string, { policy }: Pick<DeadLetterCause, 'policy'>): string {
   if (policy?.redact === undefined) return text;
   try {
     const redactedText: unknown = policy.redact(text);

@@ -53,6 +53,7 @@ export const headerNames = {
   errorName: 'stork-error-name',
   errorMessage: 'stork-error-message',
   errorStack: 'stork-error-stack',
+  filterError: 'stork-filter-error',
   consumer: 'stork-consumer',
 } as const;
 
@@ -63,6 +64,7 @@ export const deadLetterHeaders = [
   headerNames.errorName,
   headerNames.errorMessage,
   headerNames.errorStack,
+  headerNames.filterError,
   headerNames.consumer,
 ] as const;
 

@@ -230,6 +230,7 @@ function readEnvelope({ body }: InboundReply): ErrorEnvelope {
     name: text(settings['name'], 'Error'),
     message: text(settings['message'], 'the handler failed'),
     code: text(settings['code'], remoteCodes.handlerFailed),
+    ...(typeof settings['status'] === 'number' ? { status: settings['status'] } : {}),
     details: settings['details'],
     retryable: settings['retryable'] === true,
   };

@@ -28,6 +28,8 @@ async function retry(attempt: Attempt, failed: FailedOutcome, execute: Execute):
   const { handler, context } = attempt;
   if (context.delivery.isLost) return interrupted(attempt);
   if (handler.retry === undefined) return failed;
+  if (context.replyWriter !== undefined && failed.retry === 'by-policy' && !handler.retry.requests)
+    return failed;
   const step = chooseStep(attempt, failed, handler.retry);
   if (step.kind === 'exhausted') return failed;
   if (step.kind === 'fatal') return asFatal(failed);
@@ -75,7 +77,7 @@ function stepByPolicy(attempt: Attempt, outcome: FailedOutcome, policy: RetryPol
   const isTransient = failure.reason === 'retries-exhausted' || failure.reason === 'timeout';
   const failed: FailedAttempt = {
     attempt: number,
-    error: failure.error,
+    errors: failure.filtered === undefined ? [failure.error] : [failure.filtered.error, failure.error],
     isRetryable: isTransient && !isErrorReply,
     firstFailedAt,
     now,

@@ -60,6 +60,11 @@ export interface RetryOptions {
    * acknowledged message. @defaultValue []
    */
   readonly redeliverDelaysMs?: readonly number[] | undefined;
+  /**
+   * Whether failed requests are retried: their callers wait meanwhile. A handler may always call
+   * `ctx.retry()`. @defaultValue false; true by `@Retry()` or a `RetryInterceptor` on the handler or its class
+   */
+  readonly requests?: boolean | undefined;
 }
 
 /** `RetryOptions` with all defaults applied. */
@@ -76,6 +81,7 @@ const defaults = {
   jitter: 'full',
   failOn: [],
   redeliverDelaysMs: [],
+  requests: false,
 } as const satisfies RetryOptions;
 
 /** Merges field by field; a later layer overrides an earlier one. */

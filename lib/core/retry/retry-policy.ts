@@ -6,7 +6,8 @@ import type { ErrorMatcher, RetryPolicy } from './retry-options.js';
 export interface FailedAttempt {
   /** Number of the attempt, from 1, counted across in-process retries and redeliveries. */
   readonly attempt: number;
-  readonly error: unknown;
+  /** What an exception filter made of the error, if it did; then the error as thrown. */
+  readonly errors: readonly unknown[];
   /**
    * False for a rejection by a pipe or guard and for a deliberate error reply: another attempt would end
    * the same way.
@@ -77,12 +78,14 @@ export function maxInProcessWaitMs(policy: RetryPolicy): number {
   return Math.min(sum, policy.maxElapsedMs ?? Infinity);
 }
 
-function isWorthRetrying({ error, isRetryable }: FailedAttempt, { retryOn, failOn }: RetryPolicy): boolean {
-  if (matchesError(error, failOn)) return false;
+function isWorthRetrying({ errors, isRetryable }: FailedAttempt, { retryOn, failOn }: RetryPolicy): boolean {
+  const matches = (matchers: readonly ErrorMatcher[]): boolean =>
+    errors.some((error) => matchesError(error, matchers));
+  if (matches(failOn)) return false;
   // Every error is an `Error`, so `retryOn: [Error]` does not name a rejection or an error reply in
   // particular.
-  if (!isRetryable) return matchesError(error, retryOn?.filter((matcher) => matcher !== Error) ?? []);
-  return retryOn === undefined || matchesError(error, retryOn);
+  if (!isRetryable) return matches(retryOn?.filter((matcher) => matcher !== Error) ?? []);
+  return retryOn === undefined || matches(retryOn);
 }
 
 function stepByNumber(attempt: number, policy: RetryPolicy, random: () => number): NextStep {

@@ -247,6 +247,8 @@ export interface ErrorEnvelope {
   readonly name: string;
   readonly message: string;
   readonly code: string;
+  /** Status of an `HttpException`, or the number of an `RpcException`. */
+  readonly status?: number;
   readonly details?: unknown;
   readonly retryable: boolean;
 }
@@ -263,7 +265,9 @@ export class RemoteError extends StorkError {
 
   /** Class name of the error on the server. */
   readonly remoteName: string;
-  /** Details of the server's error besides its message, e.g. the list of invalid fields. */
+  /** Status of an `HttpException`; `status`, `statusCode` or a numeric `code` of an `RpcException`. */
+  readonly status: number | undefined;
+  /** The object of an `RpcException`, or the response of an `HttpException`. */
   readonly details: unknown;
   /** False if the same request would fail again. */
   readonly retryable: boolean;
@@ -271,6 +275,7 @@ export class RemoteError extends StorkError {
   constructor(envelope: ErrorEnvelope) {
     super(envelope.code, envelope.message);
     this.remoteName = envelope.name;
+    this.status = envelope.status;
     this.details = envelope.details;
     this.retryable = envelope.retryable;
   }

@@ -24,8 +24,14 @@ export type FailureReason =
 
 /** A failed attempt, as the layer that caught the error describes it. */
 export interface Failure {
+  /** As thrown, before any exception filter. */
   readonly error: unknown;
+  /** What an exception filter made of it. `failOn` and `retryOn` match it before the error. */
+  readonly filtered?: { readonly error: unknown } | undefined;
   readonly reason: FailureReason;
+  /** Class name and message of the error; the message has the constraints that failed in a validation. */
+  readonly name: string;
+  readonly message: string;
   /** Content of the error reply to the caller. */
   readonly envelope: ErrorEnvelope;
 }
@@ -46,5 +52,6 @@ export function libraryFailure(
   reason: FailureReason,
   { retryable = true, code = remoteCodes.handlerFailed, error }: LibraryFailureDetails = {},
 ): Failure {
-  return { error: error ?? { name, message }, reason, envelope: { name, message, code, retryable } };
+  const envelope = { name, message, code, retryable };
+  return { error: error ?? { name, message }, reason, name, message, envelope };
 }

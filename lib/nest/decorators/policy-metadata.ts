@@ -57,7 +57,7 @@ export interface BasePolicyOptions extends PolicyOptions {
 export function policyLayersOf(decorated: object, target: string): PolicyLayers {
   const interceptors = Reflect.getMetadata(INTERCEPTORS_METADATA, decorated) as
     readonly unknown[] | undefined;
-  const fromInterceptors = layersOfInterceptors(interceptors ?? [], target);
+  const fromInterceptors = layersOfInterceptors(interceptors ?? [], target, withRequestsEnabled);
   const retry = Reflect.getMetadata(retryMetadataKey, decorated) as RetryOptions | undefined;
   const deadLetter = Reflect.getMetadata(deadLetterMetadataKey, decorated) as DeadLetterOptions | undefined;
   const idempotent = Reflect.getMetadata(idempotentMetadataKey, decorated) as IdempotentOptions | undefined;
@@ -65,7 +65,7 @@ export function policyLayersOf(decorated: object, target: string): PolicyLayers 
     unresolved: fromInterceptors.unresolved,
     retry: [
       ...fromInterceptors.retry,
-      ...(retry === undefined ? [] : [{ decoration: '@Retry', target, options: retry }]),
+      ...(retry === undefined ? [] : [{ decoration: '@Retry', target, options: withRequestsEnabled(retry) }]),
     ],
     deadLetter: [
       ...fromInterceptors.deadLetter,
@@ -80,7 +80,12 @@ export function policyLayersOf(decorated: object, target: string): PolicyLayers 
   };
 }
 
-export function layersOfInterceptors(interceptors: readonly unknown[], target: string): PolicyLayers {
+/** @param complete sets the defaults that depend on where the interceptors are bound */
+export function layersOfInterceptors(
+  interceptors: readonly unknown[],
+  target: string,
+  complete: <Options extends RequestsOption>(options: Options) => Options = (options) => options,
+): PolicyLayers {
   const retry: Layer<RetryOptions>[] = [];
   const deadLetter: Layer<DeadLetterOptions>[] = [];
   const idempotency: Layer<IdempotentOptions>[] = [];
@@ -89,13 +94,13 @@ export function layersOfInterceptors(interceptors: readonly unknown[], target: s
     const given = policyOf(interceptor);
     switch (given?.policy) {
       case 'retry':
-        retry.push({ decoration: 'new RetryInterceptor', target, options: given.options });
+        retry.push({ decoration: 'new RetryInterceptor', target, options: complete(given.options) });
         break;
       case 'dead-letter':
         deadLetter.push({
           decoration: 'new DeadLetterInterceptor',
           target,
-          options: withRequestsEnabled(given.options),
+          options: complete(given.options),
         });
         break;
       case 'idempotency':
@@ -168,11 +173,15 @@ function problemsOf(
   }));
 }
 
+interface RequestsOption {
+  readonly requests?: boolean | undefined;
+}
+
 /**
- * `@DeadLetter()` and its interceptor cover requests too, unlike the module's options. Leaves non-objects
- * to validation.
+ * On a handler or its class `@Retry()`, `@DeadLetter()` and their interceptors cover requests too, unlike
+ * the options of the application. Leaves non-objects to validation.
  */
-function withRequestsEnabled(options: DeadLetterOptions): DeadLetterOptions {
+function withRequestsEnabled<Options extends RequestsOption>(options: Options): Options {
   const isObject = typeof options === 'object' && options !== null && !Array.isArray(options);
   return isObject ? { requests: true, ...options } : options;
 }

@@ -12,7 +12,8 @@ import {
 export const retryMetadataKey = 'nestjs-stork:retry';
 
 /**
- * Sets how failed attempts of a handler are retried. On a class it applies to all its handlers.
+ * Sets how failed attempts of a handler are retried. On a class it applies to all its handlers. Requests are
+ * retried too, unless `requests: false`.
  *
  * Options merge field by field: module < transport < class < method.
  *
@@ -66,6 +67,8 @@ class RetrySchema {
     (value) => Array.isArray(value) && value.every(isDelay),
   )
   redeliverDelaysMs?: unknown;
+  @OptionalMatching('true or false', (value) => typeof value === 'boolean')
+  requests?: unknown;
 }
 
 export function validateRetryOptions(given: unknown, path: string): ConfigProblem[] {

@@ -5,7 +5,8 @@ import type { Failure } from '../../core/runtime/failure.js';
 import type { Handler } from '../../core/consume/handler.js';
 import type { HandlerAttempt } from '../../core/consume/handler-attempt.js';
 import { originalError, type StorkContext } from '../context/stork.context.js';
-import { describeFailure, unmaskError } from './error-mapping.js';
+import { describeFailure } from './error-mapping.js';
+import { isError } from './nest-exceptions.js';
 
 /**
  * Runs Nest's processing start and end hooks around one attempt. `body` gets the function that calls the
@@ -44,7 +45,7 @@ function callHandler(bound: BoundHandler, attempt: HandlerAttempt): Promise<Fail
   if (withHooks === undefined) return callInCorrelation(bound, context, attempt);
   return new Promise((resolve) => {
     // A hook that throws before it calls `body` would otherwise occupy the concurrency slot forever.
-    const failByHook = (error: unknown): void => resolve(describeFailure(error));
+    const failByHook = (error: unknown): void => resolve(describeFailure(error, undefined));
     const body = async (runEndHook: () => void): Promise<void> => {
       resolve(await callInCorrelation(bound, context, attempt));
       runEndHook();
@@ -80,18 +81,31 @@ async function invokeHandler(
 ): Promise<Failure | undefined> {
   try {
     const result: unknown = await handler(attempt.value, context);
-    const emitted = isObservable(result) ? drainStream(result, attempt) : attempt.emit(result);
+    if (isReturnedError(result, context)) throw result;
+    const emitted = isObservable(result) ? drainStream(result, { attempt, context }) : attempt.emit(result);
     if (emitted instanceof Promise) await emitted;
     return undefined;
   } catch (error) {
-    return describeFailure(unmaskError(error, context[originalError]));
+    return describeFailure(error, context[originalError]);
   }
 }
 
+/** An exception filter that returns an error has not forgiven the failure. */
+function isReturnedError(value: unknown, context: StorkContext): boolean {
+  return context[originalError] !== undefined && isError(value);
+}
+
 /** Emits every value. Unsubscribes when no more values are wanted and when the attempt is aborted. */
-function drainStream(stream: Observable<unknown>, attempt: HandlerAttempt): Promise<void> {
+function drainStream(
+  stream: Observable<unknown>,
+  { attempt, context }: { readonly attempt: HandlerAttempt; readonly context: StorkContext },
+): Promise<void> {
   return new Promise((resolve, reject) => {
-    const subscriber = new ResultSubscriber(attempt, { resolve, reject });
+    const accept = (value: unknown): boolean | Promise<boolean> => {
+      if (isReturnedError(value, context)) throw value;
+      return attempt.emit(value);
+    };
+    const subscriber = new ResultSubscriber(accept, { resolve, reject });
     stream.subscribe(subscriber);
     if (!subscriber.closed) attempt.onAbort(() => subscriber.complete());
   });
@@ -102,14 +116,17 @@ function drainStream(stream: Observable<unknown>, attempt: HandlerAttempt): Prom
  * here, and not thrown into whatever has ended the stream.
  */
 class ResultSubscriber extends Subscriber<unknown> {
-  readonly #attempt: HandlerAttempt;
+  readonly #accept: (value: unknown) => boolean | Promise<boolean>;
   readonly #result: { resolve(): void; reject(error: unknown): void };
   /** Settles when the values so far are encoded, if a codec encodes asynchronously. Never rejects. */
   #emitting: Promise<void> | undefined;
 
-  constructor(attempt: HandlerAttempt, result: { resolve(): void; reject(error: unknown): void }) {
+  constructor(
+    accept: (value: unknown) => boolean | Promise<boolean>,
+    result: { resolve(): void; reject(error: unknown): void },
+  ) {
     super();
-    this.#attempt = attempt;
+    this.#accept = accept;
     this.#result = result;
   }
 
@@ -134,7 +151,7 @@ class ResultSubscriber extends Subscriber<unknown> {
   /** @returns a promise if the value is encoded asynchronously; it never rejects */
   #emit(value: unknown): void | Promise<void> {
     try {
-      const emitted = this.#attempt.emit(value);
+      const emitted = this.#accept(value);
       if (emitted instanceof Promise) return emitted.then(this.#completeUnless, (error) => this.error(error));
       this.#completeUnless(emitted);
     } catch (error) {

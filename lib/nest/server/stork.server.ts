@@ -24,7 +24,7 @@ import {
   type BoundMethod,
   type HandlerDefaults,
 } from './handler-binder.js';
-import { recordOriginalErrors } from './error-mapping.js';
+import { recordOriginalErrors } from './record-errors.js';
 import { HandlerExplorer, type NestBinding } from './handler-explorer.js';
 import {
   validateLayers,

@@ -96,15 +96,16 @@ export function requestContract(harness: DriverHarness): void {
     expect(await firstValueFrom(client.send('holes', 1).pipe(toArray()))).toEqual([null, 1, null]);
   });
 
-  it('answers with the error of a failing handler, at once, and creates no dead letter', async () => {
+  it('answers with name and message of what a handler throws, at once, and creates no dead letter', async () => {
     const { client, source, settled } = await start();
     const failure = await client.request('fails', 1).catch((error: unknown) => error);
     expect(failure).toBeInstanceOf(RemoteError);
     expect(failure).toMatchObject({
-      code: 'OUT_OF_STOCK',
+      // Its own code and fields stay in the process: only an RpcException tells them.
+      code: 'HANDLER_FAILED',
       message: 'no teapot left',
       remoteName: 'OutOfStockError',
-      details: { sku: 'teapot' },
+      details: undefined,
       retryable: true,
     });
     await settled();
@@ -116,11 +117,12 @@ export function requestContract(harness: DriverHarness): void {
     await expect(client.request('rpc', 1)).rejects.toMatchObject({
       code: 'TEAPOT',
       message: 'short and stout',
-      details: [1],
+      details: { code: 'TEAPOT', message: 'short and stout', details: [1] },
       retryable: false,
     });
     await expect(client.request('http', 1)).rejects.toMatchObject({
       code: 'INVALID',
+      status: 422,
       details: { message: ['quantity must be positive'] },
       retryable: false,
     });

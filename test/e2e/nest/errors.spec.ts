@@ -168,7 +168,7 @@ const expected: [pattern: string, reason: string, name: string, message: string]
   ['guard.error', 'retries-exhausted', 'MyError', 'in the guard'],
   ['interceptor.before', 'retries-exhausted', 'MyError', 'before the handler'],
   ['interceptor.after', 'retries-exhausted', 'MyError', 'after the handler'],
-  ['filter.renames', 'invalid', 'BadRequestException', 'renamed'],
+  ['filter.renames', 'retries-exhausted', 'MyError', 'before the filter'],
 ];
 
 const shapes = {

@@ -1,5 +1,5 @@
 import { Controller, Inject, Module } from '@nestjs/common';
-import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
+import { Ctx, EventPattern, MessagePattern, Payload, RpcException } from '@nestjs/microservices';
 import {
   DeadLetter,
   getClientToken,
@@ -76,9 +76,8 @@ export class OrdersController {
   }
 
   @MessagePattern('order.refused', via('orders'))
-  @Retry({ maxRetries: 0 })
   refused(): never {
-    throw Object.assign(new Error('out of stock'), { code: 'OUT_OF_STOCK' });
+    throw new RpcException({ code: 'OUT_OF_STOCK', message: 'out of stock' });
   }
 }
 

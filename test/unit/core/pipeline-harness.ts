@@ -79,7 +79,8 @@ export class TestHandler implements Handler {
 
 export function failure(message: string, reason: Failure['reason'] = 'fatal'): Failure {
   const error = new Error(message);
-  return { error, reason, envelope: { name: 'Error', message, code: 'HANDLER_FAILED', retryable: false } };
+  const envelope = { name: 'Error', message, code: 'HANDLER_FAILED', retryable: false };
+  return { error, reason, name: 'Error', message, envelope };
 }
 
 export function newBench(

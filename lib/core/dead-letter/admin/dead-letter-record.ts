@@ -62,6 +62,8 @@ export interface DeadLetterErrorInfo {
   readonly name: string;
   readonly message: string;
   readonly stack: string | undefined;
+  /** Name and message of what an exception filter made of it; undefined if none changed it. */
+  readonly filterError: string | undefined;
 }
 
 /** Maximum length of an error message or stack in the headers. */
@@ -99,7 +101,8 @@ function errorOf(headers: MessageHeaders): DeadLetterErrorInfo | undefined {
   const message = readText(headers, headerNames.errorMessage, maxErrorTextLength);
   if (name === undefined && message === undefined) return undefined;
   const stack = readText(headers, headerNames.errorStack, maxErrorTextLength);
-  return { name: name ?? 'Error', message: message ?? '', stack };
+  const filterError = readText(headers, headerNames.filterError, maxErrorTextLength);
+  return { name: name ?? 'Error', message: message ?? '', stack, filterError };
 }
 
 /** Undefined for a number that a `Date` cannot hold: the sender may have written any. */

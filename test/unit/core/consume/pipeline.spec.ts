@@ -75,7 +75,7 @@ describe('an event', () => {
     });
     expect(counters.snapshot()).toEqual({ received: 1, failed: 1, 'dead-lettered': 1 });
     expect(logger.lines).toEqual([
-      'warn orders: dead-lettered, reason retries-exhausted, pattern "order.paid", handler "Orders.paid", message "m-1", attempt 3',
+      'warn orders: dead-lettered, reason retries-exhausted, pattern "order.paid", handler "Orders.paid", message "m-1", attempt 3: Error: no stock',
     ]);
   });
 

@@ -210,7 +210,6 @@ describe('a reply that is an error', () => {
     circle.self = circle;
     for (const details of [
       circle,
-      1n,
       {
         toJSON: () => {
           throw new Error('no');

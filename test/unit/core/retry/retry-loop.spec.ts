@@ -226,7 +226,7 @@ describe('a message whose handler fails', () => {
 describe('a request whose handler fails', () => {
   it('gets the reply of the attempt that succeeds, without values of earlier attempts', async () => {
     const { scope, driver, clock } = newFailing(
-      { maxRetries: 1, delayMs: 10 },
+      { maxRetries: 1, delayMs: 10, requests: true },
       async (run) => {
         run.emit(`run ${run.number}`);
         return run.number === 1 ? passing('late') : undefined;
@@ -244,7 +244,7 @@ describe('a request whose handler fails', () => {
 
   it('gets the error where the next attempt would start after its deadline', async () => {
     const { scope, driver, clock } = newFailing(
-      { maxRetries: 3, delayMs: 1_000 },
+      { maxRetries: 3, delayMs: 1_000, requests: true },
       async () => passing('no'),
       'message',
     );

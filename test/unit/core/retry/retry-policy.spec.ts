@@ -19,7 +19,7 @@ class DeclinedError extends ShopError {}
 
 const failed = (fields: Partial<FailedAttempt> = {}): FailedAttempt => ({
   attempt: 1,
-  error: new Error('no'),
+  errors: [new Error('no')],
   isRetryable: true,
   firstFailedAt: 0,
   now: 0,
@@ -133,20 +133,20 @@ describe('which failures are retried', () => {
     [
       'those of retryOn, subclasses included',
       { retryOn: [ShopError] },
-      { error: new DeclinedError() },
+      { errors: [new DeclinedError()] },
       'in-process',
     ],
     ['not others than those of retryOn', { retryOn: [ShopError] }, {}, 'fatal'],
-    ['those whose cause retryOn names', { retryOn: [DeclinedError] }, { error: caused }, 'in-process'],
-    ['none of failOn', { failOn: [ShopError] }, { error: new DeclinedError() }, 'fatal'],
-    ['none whose cause failOn names', { failOn: [DeclinedError] }, { error: caused }, 'fatal'],
+    ['those whose cause retryOn names', { retryOn: [DeclinedError] }, { errors: [caused] }, 'in-process'],
+    ['none of failOn', { failOn: [ShopError] }, { errors: [new DeclinedError()] }, 'fatal'],
+    ['none whose cause failOn names', { failOn: [DeclinedError] }, { errors: [caused] }, 'fatal'],
     [
       'failOn wins',
       { failOn: [DeclinedError], retryOn: [ShopError] },
-      { error: new DeclinedError() },
+      { errors: [new DeclinedError()] },
       'fatal',
     ],
-    ['a predicate', { failOn: [(error) => error === 'x'] }, { error: 'x' }, 'fatal'],
+    ['a predicate', { failOn: [(error) => error === 'x'] }, { errors: ['x'] }, 'fatal'],
     [
       'a predicate that throws means none',
       {
@@ -163,12 +163,12 @@ describe('which failures are retried', () => {
     [
       'final ones that are named are',
       { retryOn: [ShopError] },
-      { isRetryable: false, error: new ShopError() },
+      { isRetryable: false, errors: [new ShopError()] },
       'in-process',
     ],
     ['Error names no final one', { retryOn: [Error] }, { isRetryable: false }, 'fatal'],
     ['Error names the others', { retryOn: [Error] }, {}, 'in-process'],
-    ['thrown undefined', { retryOn: [ShopError] }, { error: undefined }, 'fatal'],
+    ['thrown undefined', { retryOn: [ShopError] }, { errors: [undefined] }, 'fatal'],
   ])('%s', (_, options, fields, kind) => {
     expect(after(options, fields).kind).toBe(kind);
   });
@@ -176,7 +176,7 @@ describe('which failures are retried', () => {
   it('looks along a long way of causes', () => {
     let error: Error = new DeclinedError('at the bottom');
     for (let depth = 0; depth < 50; depth++) error = new Error('around', { cause: error });
-    expect(after({ failOn: [DeclinedError] }, { error }).kind).toBe('fatal');
+    expect(after({ failOn: [DeclinedError] }, { errors: [error] }).kind).toBe('fatal');
   });
 
   it('survives a loop of causes and a cause that throws', () => {
@@ -193,7 +193,7 @@ describe('which failures are retried', () => {
       },
     };
     for (const error of [loop, hostile, endless])
-      expect(after({ failOn: [DeclinedError] }, { error }).kind).toBe('in-process');
+      expect(after({ failOn: [DeclinedError] }, { errors: [error] }).kind).toBe('in-process');
   });
 });
 
