@@ -4,6 +4,7 @@ import { capabilityContract } from './suite/capabilities.js';
 import { codecContract } from './suite/codecs.js';
 import { concurrencyContract } from './suite/concurrency.js';
 import { consumptionContract } from './suite/consumption.js';
+import { contextContract } from './suite/contexts.js';
 import { correlationContract } from './suite/correlation.js';
 import { deadLetterTargetContract } from './suite/dead-letter-targets.js';
 import { deliveryModeContract } from './suite/delivery-modes.js';
@@ -42,6 +43,7 @@ export function driverContract(harness: DriverHarness): void {
       describe('idempotency', () => idempotencyContract(harness));
       describe('time limits', () => timeLimitContract(harness));
       describe('dead letter targets', () => deadLetterTargetContract(harness));
+      describe('contexts', () => contextContract(harness));
       describe('correlation', () => correlationContract(harness));
       describe('loss and shutdown', () => lossContract(harness));
       describe('disturbances', () => disturbanceContract(harness));

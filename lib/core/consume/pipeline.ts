@@ -1,3 +1,4 @@
+import { AsyncResource } from 'node:async_hooks';
 import {
   deadLetterUnprocessable,
   deliveryLimitReached,
@@ -45,11 +46,24 @@ interface StartedDelivery {
   readonly scope: PipelineScope;
 }
 
+/** Without it each context would have a finalizer. */
+const manualDestroy = { requireManualDestroy: true };
+
 /** Processes a delivery that has started. Never rejects. */
 export type Pipeline = (delivery: Delivery, slot: ProcessingSlot) => Promise<void>;
 
+/**
+ * Each message runs in an asynchronous context of its own, which begins as that of the start. It may start
+ * where another one ends: what a guard, say, has entered in an `AsyncLocalStorage` for one message must not
+ * be seen by the next.
+ */
 export function newPipeline(scope: PipelineScope): Pipeline {
-  return (delivery, slot) => processDelivery({ delivery, slot, scope });
+  const startContext = new AsyncResource('stork.subscription', manualDestroy);
+  const newContext = (): AsyncResource => new AsyncResource('stork.delivery', manualDestroy);
+  return (delivery, slot) =>
+    startContext
+      .runInAsyncScope(newContext)
+      .runInAsyncScope(processDelivery, undefined, { delivery, slot, scope });
 }
 
 /**
