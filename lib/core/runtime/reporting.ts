@@ -22,6 +22,8 @@ export type CounterName =
   | 'stale-settlements'
   | 'reply-undeliverable'
   | 'late-replies'
+  /** Events of `emit()` that failed while nobody was subscribed. */
+  | 'emit-failed'
   /** Rebalances of the consumer group. */
   | 'rebalances'
   /** Records that the broker deleted before they were consumed. */

@@ -1,6 +1,9 @@
+import { Logger } from '@nestjs/common';
 import { ClientProxy, type ReadPacket, type WritePacket } from '@nestjs/microservices';
 import type { ConnectionState } from '../../core/port/connection-state.js';
-import { ClientClosedError } from '../../core/runtime/errors.js';
+import { Observable } from 'rxjs';
+import { ClientClosedError, messageOf } from '../../core/runtime/errors.js';
+import { printable } from '../../core/message/text.js';
 import { noOptions, type MessageOptions } from '../../core/publish/outgoing-message.js';
 import { withResolvers } from '../../core/runtime/with-timeout.js';
 import type { StorkTransport } from '../../core/stork-transport.js';
@@ -50,6 +53,7 @@ type Untyped<C> = StorkContract extends C ? unknown : never;
 export class StorkClient<Contract = StorkContract> extends ClientProxy<NoEvents, ConnectionState['value']> {
   readonly #registry: TransportRegistry;
   readonly #name: string;
+  readonly #logger = new Logger('Stork');
   #closed = false;
 
   /** Called by `StorkModule`. Inject the client instead, by `@InjectClient()`. */
@@ -140,6 +144,26 @@ export class StorkClient<Contract = StorkContract> extends ClientProxy<NoEvents,
       return this.#sendPacket(args[0] as ReadPacket, args[1] as (packet: WritePacket) => void);
     }
     return this.#publishEvent(args[0], args[1], args[2] as MessageOptions | undefined);
+  }
+
+  /**
+   * Sends an event at once, as Nest's clients do. A failure that nobody is subscribed to is logged and counted
+   * as `emit-failed`.
+   */
+  override emit<Result = unknown, Input = unknown>(pattern: unknown, data: Input): Observable<Result> {
+    const emitted = super.emit<Result, Input>(pattern, data);
+    let isSubscribed = false;
+    const report = (error: unknown): void => {
+      if (isSubscribed) return;
+      this.#registry.get(this.#name).counters.add('emit-failed');
+      this.#logger.error(`${this.#name}: emit(${printable(pattern)}) failed: ${messageOf(error)}`);
+    };
+    // In a microtask: an error may come before the caller has subscribed.
+    emitted.subscribe({ error: (error: unknown) => queueMicrotask(() => report(error)) });
+    return new Observable((subscriber) => {
+      isSubscribed = true;
+      return emitted.subscribe(subscriber);
+    });
   }
 
   /** Called by Nest's `emit()`; not for applications. */
