@@ -13,6 +13,7 @@ import { eventContract } from './suite/events.js';
 import { failureContract } from './suite/failures.js';
 import { idempotencyContract } from './suite/idempotency.js';
 import { lossContract } from './suite/loss.js';
+import { repetitionContract } from './suite/repetition.js';
 import { replayContract } from './suite/replay.js';
 import { requestContract } from './suite/requests.js';
 import { retryContract } from './suite/retry.js';
@@ -38,6 +39,7 @@ export function driverContract(harness: DriverHarness): void {
       describe('how handlers consume', () => consumptionContract(harness));
       describe('delivery modes', () => deliveryModeContract(harness));
       describe('retry', () => retryContract(harness));
+      describe('repetition', () => repetitionContract(harness));
       describe('waiting', () => waitingContract(harness));
       describe('replay', () => replayContract(harness));
       describe('idempotency', () => idempotencyContract(harness));

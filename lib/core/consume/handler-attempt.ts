@@ -3,6 +3,7 @@ import type { Delivery } from '../port/delivery.js';
 
 /** One attempt as its handler sees it. */
 export interface HandlerAttempt {
+  readonly handler: { readonly id: string };
   readonly pattern: string;
   readonly value: unknown;
   readonly delivery: Delivery;

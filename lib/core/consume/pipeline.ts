@@ -198,7 +198,8 @@ function openReplyWriter(
 
 /**
  * A request goes to the message handler. An event goes to all event handlers or, if there are none, to the
- * message handler, whose result is then ignored. A redelivery goes only to the handler that it names.
+ * message handler, whose result is then ignored. A redelivery goes only to the handler that it names or, if
+ * that was renamed, to the only one of its pattern.
  */
 function chooseHandlers(
   route: Route<ExecutableHandler>,
@@ -206,11 +207,16 @@ function chooseHandlers(
   { handlers }: PipelineScope,
 ): readonly ExecutableHandler[] {
   if (handlerId !== undefined) {
-    const handler = handlers.byId(handlerId);
+    const handler = handlers.byId(handlerId) ?? renamed(route);
     return handler === undefined ? [] : [handler];
   }
   if (reply.kind === 'none' && route.events.length > 0) return route.events;
   return route.messageHandler === undefined ? [] : [route.messageHandler];
+}
+
+function renamed({ events, messageHandler }: Route<ExecutableHandler>): ExecutableHandler | undefined {
+  const handlers = messageHandler === undefined ? events : [...events, messageHandler];
+  return handlers.length === 1 ? handlers[0] : undefined;
 }
 
 async function settleUnhandled(

@@ -9,6 +9,10 @@ export interface CorrelationContext {
    * if it has none.
    */
   readonly messageId: string | undefined;
+  /** Undefined outside of a message handler. */
+  readonly handlerId?: string | undefined;
+  /** How often the attempt has sent each content; its ids are derived from it. */
+  sent?: Map<string, number>;
 }
 
 /**
@@ -27,12 +31,12 @@ const storage = new AsyncLocalStorage<CorrelationContext>();
  * streams that it subscribes to, then carry the context's ids.
  */
 export function runInCorrelation<Args extends readonly unknown[], Result>(
-  { correlationId, messageId }: CorrelationContext,
+  { correlationId, messageId, handlerId }: CorrelationContext,
   work: (...args: Args) => Result,
   ...args: Args
 ): Result {
   // Only the ids: what the handler leaves behind would otherwise keep its message in memory.
-  return storage.run({ correlationId, messageId }, work, ...args);
+  return storage.run({ correlationId, messageId, handlerId }, work, ...args);
 }
 
 export function currentCorrelation(): CorrelationContext | undefined {

@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type { StorkClock } from '../runtime/clock.js';
 import type { Codecs, Encoded } from '../message/codec.js';
-import { currentCorrelation } from './correlation-context.js';
+import { currentCorrelation, type CorrelationContext } from './correlation-context.js';
+import { derivedMessageId } from './message-id.js';
 import type { EncodingOrder } from './encoding-order.js';
 import type { Capabilities, OptionalMessageOption } from '../port/driver.js';
 import { messageOf, StorkConfigError, type ConfigProblem } from '../runtime/errors.js';
@@ -30,7 +31,11 @@ export interface MessageOptions {
   readonly headers?: MessageHeaders;
   /** Messages with the same key are handled in order. */
   readonly key?: string;
-  /** Identifies the message permanently; consumers detect duplicates by it. @defaultValue a new UUID */
+  /**
+   * Identifies the message permanently; consumers detect duplicates by it. @defaultValue in a handler an id
+   * that is the same in each attempt, derived from the id of the handled message, the handler, and this
+   * message's pattern, key and body; else a new UUID
+   */
   readonly messageId?: string;
   /**
    * For a request, its id, which must be unique among the pending requests. @defaultValue a new UUID
@@ -106,14 +111,16 @@ export function buildMessage(
   const headers = copyHeaders(options.headers);
   if (request !== undefined) headers[headerNames.deadline] = timeText(now + request.timeoutMs);
   else if (options.correlationId !== undefined) headers[headerNames.correlationId] = options.correlationId;
-  propagateCorrelation(headers);
+  const correlation = currentCorrelation();
+  if (correlation !== undefined) propagateCorrelation(correlation, headers);
   const encoded = encode(pattern, data, { options, headers, scope });
   const message = andThen(encoded, ({ body, contentType }) => ({
     pattern,
     body,
     headers,
     contentType,
-    messageId: options.messageId ?? randomUUID(),
+    messageId:
+      options.messageId ?? derivedMessageId(correlation, { pattern, key: options.key, body }) ?? randomUUID(),
     correlationId: request?.id ?? options.correlationId,
     key: options.key,
     timestamp: options.timestamp ?? now,
@@ -132,10 +139,10 @@ export function buildMessage(
  * A message sent by a handler inherits the correlation id of the message being handled, unless the options
  * name one.
  */
-function propagateCorrelation(headers: Record<string, HeaderValue>): void {
-  const correlation = currentCorrelation();
-  if (correlation === undefined) return;
-  const { correlationId, messageId } = correlation;
+function propagateCorrelation(
+  { correlationId, messageId }: CorrelationContext,
+  headers: Record<string, HeaderValue>,
+): void {
   if (correlationId !== undefined) headers[headerNames.correlationId] ??= correlationId;
   if (messageId !== undefined) headers[headerNames.causationId] = messageId;
 }

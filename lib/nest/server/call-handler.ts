@@ -64,9 +64,10 @@ function callInCorrelation(
   context: StorkContext,
   attempt: HandlerAttempt,
 ): Promise<Failure | undefined> {
-  return correlation.isEnabled
-    ? runInCorrelation(context, invokeHandler, handler, context, attempt)
-    : invokeHandler(handler, context, attempt);
+  if (!correlation.isEnabled) return invokeHandler(handler, context, attempt);
+  const { correlationId, messageId } = context;
+  const ids = { correlationId, messageId, handlerId: attempt.handler.id };
+  return runInCorrelation(ids, invokeHandler, handler, context, attempt);
 }
 
 /**

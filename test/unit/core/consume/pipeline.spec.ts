@@ -176,7 +176,7 @@ describe('a message that no handler may see', () => {
     },
     'nobody listens to': { message: { patterns: ['x', 'y'] }, reason: 'no-handler', code: 'NO_HANDLER' },
     'is for a handler that is gone': {
-      message: { headers: { 'stork-handler': 'Gone.one' } },
+      message: { patterns: ['x'], headers: { 'stork-handler': 'Gone.one' } },
       reason: 'no-handler',
       code: 'NO_HANDLER',
     },

@@ -40,7 +40,7 @@ describe('the dead letter of a message that reaches no handler', () => {
     ['undecodable', { ...secret, headers: { 'stork-attempt': '2' } }, undefined],
     ['invalid', { body: Buffer.alloc(1_001) }, undefined],
     ['no-handler', { patterns: ['4111', 'y'] }, undefined],
-    ['no-handler', { headers: { 'stork-handler': 'Gone.one' } }, 'Gone.one'],
+    ['no-handler', { patterns: ['x'], headers: { 'stork-handler': 'Gone.one' } }, 'Gone.one'],
   ])('is notified once it is stored: %s %#', async (reason, message, handler) => {
     const { told, scope, clock } = newDesk(masked);
     const test = deliveryOf(message);
