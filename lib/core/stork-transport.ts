@@ -197,7 +197,7 @@ export class StorkTransport {
     );
   }
 
-  /** Gives the data to its codec before it returns: unless that is asynchronous, the caller may change it then. */
+  /** Calls the codec before it returns: unless that is asynchronous, the caller may change the data then. */
   async publish(pattern: string, data: unknown, options: MessageOptions): Promise<void> {
     options.signal?.throwIfAborted();
     const built = buildMessage(pattern, data, options, this.#outbound);

@@ -6,13 +6,12 @@ import {
   noHandler,
   undecodable,
 } from '../dead-letter/dead-lettering.js';
-import type { Codecs } from '../message/codec.js';
+import type { Codecs, Decoded } from '../message/codec.js';
 import { readDeliveryMetadata, type DeliveryMetadata } from '../message/delivery-metadata.js';
 import { quoted } from '../message/text.js';
 import type { Delivery } from '../port/delivery.js';
 import { messageOf, stackOf } from '../runtime/errors.js';
 import type { Failure } from '../runtime/failure.js';
-import { andThen } from '../runtime/with-timeout.js';
 import { Attempt, type AttemptInput } from './attempt.js';
 import type { DeliveryContext, ProcessingSlot, SubscriptionScope } from './delivery-context.js';
 import type { HandlerTable, Route } from './handler-table.js';
@@ -126,11 +125,19 @@ function decode(
     destination: message.origin.source,
     headers: message.headers,
   }));
-  return andThen(body, (decoded) =>
-    decoded.ok
-      ? handle(context, decoded.value, scope)
-      : settleUnprocessable(context, undecodable(decoded.error)),
-  );
+  return body instanceof Promise
+    ? body.then((decoded) => handleDecoded(context, decoded, scope))
+    : handleDecoded(context, body, scope);
+}
+
+function handleDecoded(
+  context: DeliveryContext,
+  decoded: Decoded,
+  scope: PipelineScope,
+): Settled | Promise<Settled> {
+  return decoded.ok
+    ? handle(context, decoded.value, scope)
+    : settleUnprocessable(context, undecodable(decoded.error));
 }
 
 /** 3. Finds the handlers of the pattern. Under `at-most-once`, acknowledges before they start. */

@@ -38,7 +38,13 @@ const codecTimeoutMs = 30_000;
 
 const byteOrderMark = '\uFEFF';
 
-const jsonCodec: MessageCodec = {
+/** Synchronous, and without a context. */
+interface BuiltInCodec extends MessageCodec {
+  encode(value: unknown): Uint8Array;
+  decode(body: Buffer): unknown;
+}
+
+const jsonCodec: BuiltInCodec = {
   contentType: 'application/json',
   encode(value) {
     const text: unknown = JSON.stringify(value ?? null);
@@ -56,7 +62,7 @@ function readJsonText(body: Buffer): unknown {
   return JSON.parse(text) as unknown;
 }
 
-const textCodec: MessageCodec = {
+const textCodec: BuiltInCodec = {
   contentType: 'text/plain',
   encode(value) {
     if (typeof value !== 'string') throw new TypeError(`text/plain carries a string, given ${typeof value}`);
@@ -65,7 +71,7 @@ const textCodec: MessageCodec = {
   decode: readUtf8,
 };
 
-const bytesCodec: MessageCodec = {
+const bytesCodec: BuiltInCodec = {
   contentType: 'application/octet-stream',
   encode(value) {
     throw new TypeError(`application/octet-stream carries a Buffer or Uint8Array, given ${typeof value}`);
@@ -82,7 +88,7 @@ export function readJson(body: Buffer): unknown {
   }
 }
 
-export const builtInCodecs: readonly MessageCodec[] = [jsonCodec, textCodec, bytesCodec];
+export const builtInCodecs: readonly BuiltInCodec[] = [jsonCodec, textCodec, bytesCodec];
 
 function readUtf8(body: Buffer): string {
   if (!isUtf8(body)) throw new SyntaxError('the body is not UTF-8');
@@ -164,6 +170,9 @@ export class Codecs {
       };
     }
     try {
+      // Built-in codecs are synchronous and read no context.
+      const builtIn = builtInCodecs.find((known) => known === codec);
+      if (builtIn !== undefined) return { ok: true, value: builtIn.decode(body) };
       const value = codec.decode(body, context());
       return isThenable(value)
         ? this.#limited(value, 'decode', type).then((read) => ({ ok: true, value: read }), undecoded)

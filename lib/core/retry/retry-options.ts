@@ -62,7 +62,9 @@ export interface RetryOptions {
   readonly redeliverDelaysMs?: readonly number[] | undefined;
   /**
    * Whether failed requests are retried: their callers wait meanwhile. A handler may always call
-   * `ctx.retry()`. @defaultValue false; true by `@Retry()` or a `RetryInterceptor` on the handler or its class
+   * `ctx.retry()`.
+   *
+   * @defaultValue false; true by `@Retry()` or a `RetryInterceptor` on the handler or its class
    */
   readonly requests?: boolean | undefined;
 }

@@ -7,6 +7,7 @@ import { printable } from '../../core/message/text.js';
 import { noOptions, type MessageOptions } from '../../core/publish/outgoing-message.js';
 import { withResolvers } from '../../core/runtime/with-timeout.js';
 import type { StorkTransport } from '../../core/stork-transport.js';
+import { readKafkaMessage, readRmqRecord } from './nest-records.js';
 import { isStorkRecord } from './record-builder.js';
 import type { TransportRegistry } from '../bootstrap/transport-registry.js';
 
@@ -147,8 +148,8 @@ export class StorkClient<Contract = StorkContract> extends ClientProxy<NoEvents,
   }
 
   /**
-   * Sends an event at once, as Nest's clients do. A failure that nobody is subscribed to is logged and counted
-   * as `emit-failed`.
+   * Sends an event at once, as Nest's clients do. A failure is logged and counted as `emit-failed` unless the
+   * caller has subscribed.
    */
   override emit<Result = unknown, Input = unknown>(pattern: unknown, data: Input): Observable<Result> {
     const emitted = super.emit<Result, Input>(pattern, data);
@@ -168,7 +169,7 @@ export class StorkClient<Contract = StorkContract> extends ClientProxy<NoEvents,
 
   /** Called by Nest's `emit()`; not for applications. */
   override async dispatchEvent<T>(packet: ReadPacket): Promise<T> {
-    const call = this.#fromPacket(packet);
+    const call = this.#fromNestPacket(packet);
     return this.#transport().publish(call.pattern, call.data, call.options) as Promise<T>;
   }
 
@@ -179,7 +180,7 @@ export class StorkClient<Contract = StorkContract> extends ClientProxy<NoEvents,
   }
 
   #sendPacket(packet: ReadPacket, callback: (packet: WritePacket) => void): () => void {
-    const call = this.#fromPacket(packet);
+    const call = this.#fromNestPacket(packet);
     return this.#transport().request(call.pattern, call.data, call.options, {
       next: (response) => callback({ response }),
       complete: () => callback({ isDisposed: true }),
@@ -205,6 +206,22 @@ export class StorkClient<Contract = StorkContract> extends ClientProxy<NoEvents,
     const call = this.#fromPacket(packet);
     if (options === noOptions) return call;
     return { ...call, options: { ...call.options, ...options, ...mergeHeaders(call.options, options) } };
+  }
+
+  /** `send()` and `emit()` take what Nest's own clients take. */
+  #fromNestPacket(packet: ReadPacket): OutgoingCall {
+    const call = this.#fromPacket(packet);
+    const { driver } = this.#registry.get(this.#name);
+    const record =
+      readRmqRecord(call.data) ??
+      (driver.capabilities.destinations.has('topic') ? readKafkaMessage(call.data) : undefined);
+    if (record === undefined) return call;
+    const { options, data } = record;
+    return {
+      ...call,
+      data,
+      options: { ...options, ...call.options, ...mergeHeaders(options, call.options) },
+    };
   }
 
   #fromPacket({ pattern, data, metadata }: ReadPacket): OutgoingCall {

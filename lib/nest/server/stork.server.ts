@@ -24,7 +24,6 @@ import {
   type BoundMethod,
   type HandlerDefaults,
 } from './handler-binder.js';
-import { recordOriginalErrors } from './record-errors.js';
 import { HandlerExplorer, type NestBinding } from './handler-explorer.js';
 import {
   validateLayers,
@@ -32,7 +31,7 @@ import {
   validOptions,
   type BoundPolicyOptions,
 } from '../decorators/policy-metadata.js';
-import { toRun, type HookSettings, type ProcessingHooks } from './call-handler.js';
+import { recordOriginalErrors, toRun, type HookSettings, type ProcessingHooks } from './call-handler.js';
 import { NestCore } from '../bootstrap/nest-core.js';
 import { TransportRegistry } from '../bootstrap/transport-registry.js';
 
