@@ -41,6 +41,7 @@ export interface TransportSettings {
   readonly maxPending: number;
   /** Undefined: `dead-letter` if the source is exclusive to this service, else `skip`. */
   readonly onUnhandled: 'dead-letter' | 'skip' | undefined;
+  readonly exposeErrors: boolean;
   /** How long a start, or the first publish, waits for the connection. */
   readonly startTimeoutMs: number;
   /** The application's own codecs; a later one takes precedence. */
@@ -270,6 +271,7 @@ export class StorkTransport {
       driver: this.#driver,
       capabilities,
       deadLetterKind: targetKind(capabilities),
+      exposeErrors: this.#settings.exposeErrors,
       deadLetter,
       clock: this.#clock,
       logger: this.#logger,

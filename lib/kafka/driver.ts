@@ -271,6 +271,10 @@ export class KafkaDriver implements Driver {
     return this.#replies.send(to, reply);
   }
 
+  deadLetterName(source: string): string {
+    return deadLetterTopic(source);
+  }
+
   async deadLetters(location: DeadLetterLocation): Promise<KafkaDeadLetterStore> {
     if (this.#closing !== undefined) throw this.#closedError();
     const { name, clock, logger } = this.#environment;

@@ -43,6 +43,14 @@ export interface StorkModuleOptions {
    */
   readonly startTimeoutMs?: number;
   /**
+   * Whether the caller of a failed request gets name and message of an error that was not meant for it. False
+   * sends `Internal server error` instead, as Nest does. An `RpcException`, an `HttpException` and what an
+   * exception filter returns are always sent.
+   *
+   * @defaultValue true
+   */
+  readonly exposeErrors?: boolean;
+  /**
    * How failed attempts are retried.
    *
    * @defaultValue 3 in-process retries, after at most 1, 2 and 4 seconds

@@ -53,6 +53,8 @@ export interface CommonTransportOptions {
    * other consumer groups read the topic too
    */
   readonly onUnhandled?: 'dead-letter' | 'skip';
+  /** Whether callers get name and message of unexpected errors. @defaultValue the module's `exposeErrors` */
+  readonly exposeErrors?: boolean;
   /** Body codecs of this transport; they override the module's. @defaultValue [] */
   readonly codecs?: readonly MessageCodec[];
   /**

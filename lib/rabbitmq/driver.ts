@@ -206,6 +206,10 @@ export class RabbitMqDriver implements Driver {
     return this.#replies!.send(to as string, reply);
   }
 
+  deadLetterName(source: string): string {
+    return deadLetterQueue(source);
+  }
+
   async deadLetters(location: DeadLetterLocation): Promise<DeadLetterStore> {
     if (this.#closing !== undefined) throw this.#closedError();
     const { queue, consumerTimeoutMs } = this.#options;

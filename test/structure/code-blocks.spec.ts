@@ -9,12 +9,12 @@ import { filesUnder, root, textOf } from './source-files.js';
 const prelude = `
 import 'reflect-metadata';
 import { UseInterceptors } from '@nestjs/common';
-import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
+import { Ctx, EventPattern, MessagePattern, Payload, RpcException } from '@nestjs/microservices';
 import {
   Consume, CorrelationInterceptor, DeadLetter, DeadLetterService, Idempotent, InjectClient, memoryIdempotencyStore,
   RemoteError, Retry, RetryInterceptor, StorkClient, StorkContext, StorkModule, via,
 } from 'nestjs-stork';
-import type { IdempotencyStore } from 'nestjs-stork';
+import type { IdempotencyStore, MessageCodec } from 'nestjs-stork';
 import { kafka } from 'nestjs-stork/kafka';
 import { memory, MemoryBroker, VirtualClock } from 'nestjs-stork/memory';
 import { rabbitmq } from 'nestjs-stork/rabbitmq';
@@ -27,6 +27,8 @@ export class OrderDto implements Order { readonly id!: string }
 export class InvalidOrderError extends Error {}
 export declare class ConfigService { get(name: string): string }
 export declare const MyStore: new () => IdempotencyStore;
+export interface Schema { encode(value: unknown): Buffer; decode(body: Buffer): unknown }
+export declare function schemaOf(pattern: string): Promise<Schema>;
 export declare const orders: StorkClient;
 export declare function it(name: string, run: () => Promise<void>): void;
 `;

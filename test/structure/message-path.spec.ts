@@ -73,6 +73,10 @@ class CountingDriver implements Driver, DeliverySource {
     throw new Error('a message was requeued');
   }
 
+  deadLetterName(source: string): string {
+    return `${source}.dlq`;
+  }
+
   validate(): readonly [] {
     return [];
   }

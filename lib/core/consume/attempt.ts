@@ -4,11 +4,12 @@ import { messageOf, nameOf } from '../runtime/errors.js';
 import { ignoreRejection } from '../runtime/user-hooks.js';
 import { acknowledge } from './settlement.js';
 import { maxAttemptsOf } from '../retry/retry-policy.js';
-import { quoted } from '../message/text.js';
+import { describeAttempt, describeError, quoted } from '../message/text.js';
 import type { DeliveryMetadata } from '../message/delivery-metadata.js';
 import type { Delivery } from '../port/delivery.js';
 import type { DeliveryContext } from './delivery-context.js';
 import type { Handler } from './handler.js';
+import { errorReply } from './reply-writer.js';
 import type { HandlerAttempt, HandlerDecision } from './handler-attempt.js';
 import {
   handled,
@@ -74,6 +75,10 @@ export class Attempt implements HandlerAttempt, AttemptFacts {
 
   get metadata(): DeliveryMetadata {
     return this.context.metadata;
+  }
+
+  get subscription(): string {
+    return this.context.scope.subscription;
   }
 
   get maxAttempts(): number {
@@ -146,6 +151,7 @@ export class Attempt implements HandlerAttempt, AttemptFacts {
     this.#unsendable ??= libraryFailure(nameOf(error), messageOf(error), 'fatal', {
       retryable: false,
       error,
+      isInternal: true,
     });
     return false;
   };
@@ -201,7 +207,9 @@ export class Attempt implements HandlerAttempt, AttemptFacts {
     if (failure !== undefined) this.#logFailureAfter(decision, failure);
     switch (decision.kind) {
       case 'ack':
-        return failure === undefined ? handled : { kind: 'handled', error: failure.envelope };
+        return failure === undefined
+          ? handled
+          : { kind: 'handled', error: errorReply(failure, this, this.context.scope) };
       case 'reject':
         return this.fail(rejected(failure, decision.why), 'never');
       case 'requeue':
@@ -227,7 +235,11 @@ export class Attempt implements HandlerAttempt, AttemptFacts {
     const stream = this.context.replyWriter?.streamError;
     if (stream === undefined) return undefined;
     const { error } = stream;
-    return libraryFailure(nameOf(error), messageOf(error), 'fatal', { retryable: false, error });
+    return libraryFailure(nameOf(error), messageOf(error), 'fatal', {
+      retryable: false,
+      error,
+      isInternal: true,
+    });
   }
 
   #defer(): Outcome {
@@ -239,10 +251,9 @@ export class Attempt implements HandlerAttempt, AttemptFacts {
   }
 
   /** The decision stays the outcome, so the log is the only trace of the error. */
-  #logFailureAfter({ kind }: HandlerDecision, { error }: Failure): void {
-    const { logger, subscription } = this.context.scope;
-    logger.warn(
-      `${subscription}: handler ${quoted(this.handler.id)} failed after its ${kind}: ${messageOf(error)}`,
+  #logFailureAfter({ kind }: HandlerDecision, failure: Failure): void {
+    this.context.scope.logger.warn(
+      `${describeAttempt(this)} failed after its ${kind}: ${describeError(failure, this.handler.deadLetter?.redact)}`,
     );
   }
 

@@ -12,7 +12,7 @@ import type { ReplyWriter } from './reply-writer.js';
 /** What the processing of all deliveries of one subscription shares. */
 export interface SubscriptionScope {
   readonly subscription: string;
-  readonly driver: Pick<Driver, 'parseReplyAddress' | 'reply' | 'roundDelay'>;
+  readonly driver: Pick<Driver, 'parseReplyAddress' | 'reply' | 'roundDelay' | 'deadLetterName'>;
   readonly capabilities: Pick<Capabilities, 'requeue'>;
   readonly clock: StorkClock;
   readonly logger: StorkLogger;
@@ -26,6 +26,8 @@ export interface SubscriptionScope {
   readonly deadLetterKind: 'queue' | 'topic';
   /** Policy for messages that reach no handler. They are always dead-lettered. */
   readonly deadLetter: DisclosurePolicy;
+  /** Whether callers get name and message of errors that were not meant for them. */
+  readonly exposeErrors: boolean;
   /** Returns a number from 0 (inclusive) to 1 (exclusive). */
   readonly random: () => number;
   /**

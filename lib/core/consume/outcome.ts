@@ -1,4 +1,5 @@
 import type { ErrorEnvelope } from '../runtime/errors.js';
+import type { Delivery } from '../port/delivery.js';
 import type { Failure } from '../runtime/failure.js';
 import type { Handler } from './handler.js';
 
@@ -65,8 +66,12 @@ export interface InterruptedOutcome {
 export interface AttemptFacts {
   readonly handler: Handler;
   readonly pattern: string;
+  readonly delivery: Delivery;
+  /** The name of the transport, for log lines. */
+  readonly subscription: string;
   /** From 1, counted across in-process retries and redeliveries. */
   readonly number: number;
+  readonly maxAttempts: number;
   /** When the first attempt failed, in milliseconds since the Unix epoch. */
   readonly firstFailedAt: number | undefined;
 }

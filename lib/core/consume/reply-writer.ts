@@ -4,6 +4,9 @@ import type { ReplyOutcome, ReplyAddress, ReplyKind } from '../port/message.js';
 import type { CodecContext, Codecs, Encoded } from '../message/codec.js';
 import type { Driver } from '../port/driver.js';
 import { emptyHeaders } from '../message/headers.js';
+import { redacted } from '../message/text.js';
+import type { Failure } from '../runtime/failure.js';
+import type { Handler } from './handler.js';
 import type { StoredReply } from '../idempotency/idempotency-store.js';
 
 export interface ReplyWriterFields {
@@ -255,6 +258,19 @@ function readable(_: string, value: unknown): unknown {
   if (value instanceof Map) return Object.fromEntries(value as Map<string, unknown>);
   if (value instanceof Set) return [...(value as Set<unknown>)];
   return typeof value === 'bigint' ? String(value) : value;
+}
+
+const maskedError = { name: 'Error', message: 'Internal server error', code: remoteCodes.handlerFailed };
+
+/** What the caller of a failed attempt gets. */
+export function errorReply(
+  { envelope, isInternal }: Failure,
+  { handler }: { readonly handler: Pick<Handler, 'deadLetter'> },
+  { exposeErrors }: { readonly exposeErrors: boolean },
+): ErrorEnvelope {
+  if (!isInternal) return envelope;
+  if (!exposeErrors) return { ...maskedError, retryable: envelope.retryable };
+  return { ...envelope, message: redacted(envelope.message, handler.deadLetter?.redact) };
 }
 
 /** What is needed to log and count a failed reply. */

@@ -4,10 +4,10 @@ import {
   shouldDeadLetterRequest,
   type PreparedDeadLetter,
 } from '../dead-letter/dead-lettering.js';
-import { messageOf, remoteCodes, type ErrorEnvelope } from '../runtime/errors.js';
+import { messageOf, remoteCodes, stackOf, type ErrorEnvelope } from '../runtime/errors.js';
 import type { DeliveryContext, SubscriptionScope } from './delivery-context.js';
 import { handled, type FailedOutcome, type Outcome, type RedeliverOutcome } from './outcome.js';
-import { quoted } from '../message/text.js';
+import { describeAttempt, describeError, redacted } from '../message/text.js';
 import type { Delivery, Redelivery, RepublishedMessage } from '../port/delivery.js';
 import {
   copyHeaders,
@@ -18,7 +18,7 @@ import {
   writeOrigin,
 } from '../message/headers.js';
 import { sleep } from '../runtime/clock.js';
-import { logUndeliverable, sendErrorReply, sendReply, type ReplyWriter } from './reply-writer.js';
+import { errorReply, logUndeliverable, sendErrorReply, sendReply, type ReplyWriter } from './reply-writer.js';
 
 /**
  * `settled`: the message is settled, or its source is lost. `reprocess`: the message is processed again in
@@ -90,10 +90,10 @@ async function settleDeferred(context: DeliveryContext, outcomes: readonly Outco
 }
 
 /** Another handler has requeued the message, so the log is the only trace of the failure. */
-function logRepeated({ attempt, failure }: FailedOutcome, { delivery, scope }: DeliveryContext): void {
+function logRepeated({ attempt, failure }: FailedOutcome, { scope }: DeliveryContext): void {
   scope.logger.warn(
-    `${scope.subscription}: handler ${quoted(attempt.handler.id)}, message ${quoted(delivery.message.messageId)}, ` +
-      `failed and is called again, because another handler has requeued the message: ${messageOf(failure.error)}`,
+    `${describeAttempt(attempt)} failed: ${describeError(failure, attempt.handler.deadLetter?.redact)}; ` +
+      'the handler is called again, because another handler has requeued the message',
   );
 }
 
@@ -150,10 +150,11 @@ async function settleRequest(
     return republishUntilConfirmed(context, [toRedelivery(outcome, context)], scope);
   }
   if (outcome.kind === 'failed' && shouldDeadLetterRequest(outcome)) {
-    await sendErrorReply(replyWriter, outcome.failure.envelope, scope);
+    await sendErrorReply(replyWriter, errorReply(outcome.failure, outcome.attempt, scope), scope);
     const deadLetter = deadLetterFailed(outcome, context);
     return republishUntilConfirmed(context, [deadLetter.republished], scope, () => deadLetter.notify());
   }
+  if (outcome.kind === 'failed') logFailedRequest(outcome, scope);
   const error = errorReplyOf(outcome, context);
   const sent = await (error === undefined ? replyWriter.end() : replyWriter.fail(error));
   if (typeof sent === 'object') {
@@ -171,8 +172,8 @@ async function settleRequest(
  * An early-acked request is not redelivered, so it gets a reply even if a shutdown interrupted its handler:
  * an error, because values emitted so far may not be the complete reply.
  */
-function errorReplyOf(outcome: Outcome, { delivery }: DeliveryContext): ErrorEnvelope | undefined {
-  if (outcome.kind === 'failed') return outcome.failure.envelope;
+function errorReplyOf(outcome: Outcome, { delivery, scope }: DeliveryContext): ErrorEnvelope | undefined {
+  if (outcome.kind === 'failed') return errorReply(outcome.failure, outcome.attempt, scope);
   const error = outcome.kind === 'handled' ? outcome.error : undefined;
   return error ?? (delivery.aborted ? abortedByShutdown : undefined);
 }
@@ -183,6 +184,18 @@ const abortedByShutdown: ErrorEnvelope = {
   code: remoteCodes.handlerFailed,
   retryable: true,
 };
+
+/** No dead letter keeps the error, so the log has the stack of one that was unexpected. */
+function logFailedRequest(
+  { attempt, failure, isErrorReply }: FailedOutcome,
+  { logger }: SubscriptionScope,
+): void {
+  const { includeStack, redact } = attempt.handler.deadLetter ?? {};
+  const line = `${describeAttempt(attempt)} failed: ${describeError(failure, redact)}; its caller gets the error ${failure.envelope.code}`;
+  if (isErrorReply) return logger.log(line);
+  const stack = includeStack === false ? undefined : stackOf(failure.error);
+  logger.warn(stack === undefined ? line : `${line}\n${redacted(stack, redact)}`);
+}
 
 /** Redeliveries are counted when they are confirmed, duplicates by the idempotency policy. */
 function countOutcome(outcome: Outcome, { scope: { counters } }: DeliveryContext): void {

@@ -8,12 +8,18 @@ import {
   timeText,
   writeDeadLetterOrigin,
 } from '../message/headers.js';
-import { cutToBytes, quoted } from '../message/text.js';
+import {
+  cutToBytes,
+  describeAttempt,
+  describeError,
+  describeThrown,
+  quoted,
+  redacted,
+} from '../message/text.js';
 import type { InboundMessage } from '../port/message.js';
 import type { Delivery, RepublishedMessage } from '../port/delivery.js';
-import { messageOf, nameOf, remoteCodes, stackOf } from '../runtime/errors.js';
+import { messageOf, remoteCodes, stackOf } from '../runtime/errors.js';
 import { libraryFailure, type Failure } from '../runtime/failure.js';
-import { ignoreRejection } from '../runtime/user-hooks.js';
 import type { DeadLetterNotice, DeadLetterPolicy, DisclosurePolicy } from './dead-letter-options.js';
 
 /** A dead letter to publish, and the notification that follows its confirmation. */
@@ -29,8 +35,14 @@ export function deadLetterUnprocessable(
 ): PreparedDeadLetter {
   const { handlerId, attempt, firstFailedAt } = metadata;
   const { clock, deadLetter: policy } = scope;
+  const { message } = delivery;
+  scope.logger.warn(
+    `${scope.subscription}: message ${quoted(message.messageId)}, pattern ${quoted(message.patterns[0])}, ` +
+      `reached no handler and is dead-lettered in ${destinationOf(message, undefined, scope)}, ` +
+      `reason ${failure.reason}: ${describeError(failure, policy.redact)}`,
+  );
   const cause = { failure, handlerId, attempt, firstFailedAt, failedAt: clock.now(), policy };
-  return prepareDeadLetter(delivery, cause, { pattern: delivery.message.patterns[0]!, scope });
+  return prepareDeadLetter(delivery, cause, { pattern: message.patterns[0]!, scope });
 }
 
 export function invalid(why: string): Failure {
@@ -75,14 +87,14 @@ export function shouldDeadLetterRequest({ attempt, failure, isErrorReply }: Fail
  */
 export function dropWithoutDeadLetter(
   { attempt, failure }: FailedOutcome,
-  { delivery, scope }: DeliveryContext,
+  { scope }: DeliveryContext,
 ): boolean {
   const { handler } = attempt;
   if (handler.deadLetter?.enabled !== false || failure.reason === 'rejected') return false;
   scope.counters.add('dropped');
   scope.logger.warn(
-    `${scope.subscription}: message ${quoted(delivery.message.messageId)} is dropped, its handler ${quoted(handler.id)} ` +
-      `failed finally and has dead-lettering disabled: ${messageOf(failure.error)}`,
+    `${describeAttempt(attempt)} failed: ${describeError(failure, handler.deadLetter.redact)}; ` +
+      'the message is dropped, because dead-lettering is disabled for the handler',
   );
   return true;
 }
@@ -95,8 +107,21 @@ export function deadLetterFailed(
   const { handler, number, firstFailedAt, pattern } = attempt;
   const policy = handler.deadLetter;
   const target = policy?.[scope.deadLetterKind];
+  scope.logger.warn(
+    `${describeAttempt(attempt)} failed: ${describeError(failure, policy?.redact)}; ` +
+      `dead-lettered in ${destinationOf(delivery.message, target, scope)}, reason ${failure.reason}`,
+  );
   const cause = { failure, handlerId: handler.id, attempt: number, firstFailedAt, failedAt, policy, target };
   return prepareDeadLetter(delivery, cause, { pattern, scope });
+}
+
+/** For log lines. */
+function destinationOf(
+  { origin }: InboundMessage,
+  target: string | undefined,
+  { driver }: Pick<SubscriptionScope, 'driver'>,
+): string {
+  return quoted(target ?? driver.deadLetterName(origin.source));
 }
 
 interface DeadLetterDetails extends Omit<DeadLetterCause, 'subscription'> {
@@ -108,13 +133,8 @@ function prepareDeadLetter(
   cause: DeadLetterDetails,
   { pattern, scope }: { readonly pattern: string; readonly scope: SubscriptionScope },
 ): PreparedDeadLetter {
-  const { logger, subscription } = scope;
+  const { subscription } = scope;
   const { failure, handlerId, attempt, policy } = cause;
-  logger.warn(
-    `${subscription}: dead-lettered, reason ${failure.reason}, pattern ${quoted(message.patterns[0])}` +
-      `${handlerId === undefined ? '' : `, handler ${quoted(handlerId)}`}, message ${quoted(message.messageId)}, ` +
-      `attempt ${attempt}: ${redacted(`${failure.name}: ${failure.message}`, cause)}`,
-  );
   const { reason, error } = failure;
   const { messageId } = message;
   const notice = { reason, error, transport: subscription, pattern, handler: handlerId, messageId, attempt };
@@ -179,11 +199,11 @@ export function buildDeadLetter(message: InboundMessage, cause: DeadLetterCause)
   set(headerNames.handler, cause.handlerId);
   set(headerNames.errorName, cutToBytes(name, maxNameBytes));
   const stack = cause.policy?.includeStack === false ? undefined : stackOf(error);
-  const disclose = (text: string, maxBytes: number): string => cutToBytes(redacted(text, cause), maxBytes);
+  const disclose = (text: string, maxBytes: number): string =>
+    cutToBytes(redacted(text, cause.policy?.redact), maxBytes);
   set(headerNames.errorMessage, disclose(text, maxMessageBytes));
   set(headerNames.errorStack, stack === undefined ? undefined : disclose(stack, maxStackBytes));
-  const filterError =
-    filtered === undefined ? undefined : `${nameOf(filtered.error)}: ${messageOf(filtered.error)}`;
+  const filterError = filtered === undefined ? undefined : describeThrown(filtered);
   set(
     headerNames.filterError,
     filterError === undefined ? undefined : disclose(filterError, maxMessageBytes),
@@ -192,16 +212,4 @@ export function buildDeadLetter(message: InboundMessage, cause: DeadLetterCause)
   return cause.target === undefined
     ? { to: 'dead-letter', headers }
     : { to: 'dead-letter', headers, target: cause.target };
-}
-
-/** If `redact` fails, the text is not stored at all. */
-function redacted(text: string, { policy }: Pick<DeadLetterCause, 'policy'>): string {
-  if (policy?.redact === undefined) return text;
-  try {
-    const redactedText: unknown = policy.redact(text);
-    ignoreRejection(redactedText);
-    return typeof redactedText === 'string' ? redactedText : '(redacted)';
-  } catch {
-    return '(redacted)';
-  }
 }

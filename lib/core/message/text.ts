@@ -1,3 +1,6 @@
+import { messageOf, nameOf } from '../runtime/errors.js';
+import { ignoreRejection } from '../runtime/user-hooks.js';
+
 const truncationMark = '…';
 
 /**
@@ -19,6 +22,57 @@ export function cutToBytes(text: string, maxBytes: number): string {
 /** Text of a message as a log line may show it: quoted and shortened. */
 export function quoted(text: string | undefined): string {
   return text === undefined ? 'without' : JSON.stringify(text.slice(0, 300));
+}
+
+/** Facts of an attempt that its log lines begin with. */
+interface DescribedAttempt {
+  readonly subscription: string;
+  readonly handler: { readonly id: string };
+  readonly delivery: { readonly message: { readonly messageId: string | undefined } };
+  readonly pattern: string;
+  readonly number: number;
+  readonly maxAttempts: number;
+}
+
+export function describeAttempt(attempt: DescribedAttempt): string {
+  const { subscription, handler, delivery, pattern, number, maxAttempts } = attempt;
+  return (
+    `${subscription}: handler ${quoted(handler.id)}, message ${quoted(delivery.message.messageId)}, ` +
+    `pattern ${quoted(pattern)}, attempt ${number} of ${maxAttempts}`
+  );
+}
+
+/** A user's function that removes sensitive data. */
+type Redact = (text: string) => string;
+
+interface DescribedFailure {
+  readonly name: string;
+  readonly message: string;
+  readonly filtered?: { readonly error: unknown } | undefined;
+}
+
+/** The error of a failed attempt, and what an exception filter made of it, as a log line may show them. */
+export function describeError({ name, message, filtered }: DescribedFailure, redact?: Redact): string {
+  const error = `${name}: ${message}`;
+  const text =
+    filtered === undefined ? error : `${error}; its exception filter gave ${describeThrown(filtered)}`;
+  return redacted(text, redact);
+}
+
+export function describeThrown({ error }: { readonly error: unknown }): string {
+  return `${nameOf(error)}: ${messageOf(error)}`;
+}
+
+/** If `redact` fails, the text is not shown at all. */
+export function redacted(text: string, redact: Redact | undefined): string {
+  if (redact === undefined) return text;
+  try {
+    const redactedText: unknown = redact(text);
+    ignoreRejection(redactedText);
+    return typeof redactedText === 'string' ? redactedText : '(redacted)';
+  } catch {
+    return '(redacted)';
+  }
 }
 
 /** A value as an error message may show it: shortened, and without the credentials of a URL. */

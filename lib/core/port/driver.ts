@@ -116,6 +116,9 @@ export interface Driver {
    */
   reply(to: ReplyAddress, reply: OutboundReply): Promise<ReplyOutcome>;
 
+  /** Name of the dead letter queue or topic of a source. */
+  deadLetterName(source: string): string;
+
   /**
    * Opens the dead letters of a source. Needs `connect`, but not `declare`. Rejects with `StorkConfigError`
    * when neither `location` nor the transport's options name the source, and when the queue or topic does

@@ -129,7 +129,7 @@ interface PendingReplyFields {
   readonly codecs: Codecs;
   readonly pattern: string;
   readonly signal: AbortSignal | undefined;
-  unregister(): void;
+  readonly unregister: () => void;
 }
 
 /** One request that waits for its reply. Once it is settled, its observer is not called again. */

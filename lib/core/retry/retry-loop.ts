@@ -1,6 +1,6 @@
 import type { Attempt, Execute } from '../consume/attempt.js';
 import { interrupted, type FailedOutcome, type Outcome } from '../consume/outcome.js';
-import { quoted } from '../message/text.js';
+import { describeAttempt, describeError, quoted } from '../message/text.js';
 import { messageOf } from '../runtime/errors.js';
 import type { RetryPolicy } from './retry-options.js';
 import { stepAfter, stepAsRequested, type FailedAttempt, type NextStep } from './retry-policy.js';
@@ -89,18 +89,21 @@ function stepByPolicy(attempt: Attempt, outcome: FailedOutcome, policy: RetryPol
 }
 
 function notifyRetry(
-  { number, maxAttempts, handler, delivery, context }: Attempt,
+  attempt: Attempt,
   { failure: cause, retry: request }: FailedOutcome,
   { policy, step }: { readonly policy: RetryPolicy; readonly step: NextStep & { readonly delayMs: number } },
 ): Promise<void> | undefined {
+  const { number, handler, context } = attempt;
   const { hooks, logger, subscription } = context.scope;
   const where = step.kind === 'redeliver' ? 'through the broker' : 'in process';
   const failure = typeof request === 'object' ? request.failure : cause;
-  const why = failure === undefined ? 'requested a retry' : `failed: ${messageOf(failure.error)}`;
-  logger.log(
-    `${subscription}: handler ${quoted(handler.id)}, message ${quoted(delivery.message.messageId)}, ` +
-      `attempt ${number} of ${maxAttempts} ${why}; next attempt ${where} in ${step.delayMs} ms`,
-  );
+  const why =
+    failure === undefined
+      ? 'requested a retry'
+      : `failed: ${describeError(failure, handler.deadLetter?.redact)}`;
+  const line = `${describeAttempt(attempt)} ${why}; next attempt ${where} in ${step.delayMs} ms`;
+  if (failure === undefined) logger.log(line);
+  else logger.warn(line);
   const { onRetry } = policy;
   if (onRetry === undefined) return undefined;
   return hooks.run(

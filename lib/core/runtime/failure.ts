@@ -34,6 +34,11 @@ export interface Failure {
   readonly message: string;
   /** Content of the error reply to the caller. */
   readonly envelope: ErrorEnvelope;
+  /**
+   * The envelope describes an error that was not meant for the caller: no exception of Nest's, and not what
+   * an exception filter returned.
+   */
+  readonly isInternal: boolean;
 }
 
 interface LibraryFailureDetails {
@@ -43,6 +48,8 @@ interface LibraryFailureDetails {
   readonly code?: string;
   /** The original error, e.g. for its stack. */
   readonly error?: unknown;
+  /** @defaultValue false */
+  readonly isInternal?: boolean;
 }
 
 /** A failure that the library itself detects. */
@@ -50,8 +57,13 @@ export function libraryFailure(
   name: string,
   message: string,
   reason: FailureReason,
-  { retryable = true, code = remoteCodes.handlerFailed, error }: LibraryFailureDetails = {},
+  {
+    retryable = true,
+    code = remoteCodes.handlerFailed,
+    error,
+    isInternal = false,
+  }: LibraryFailureDetails = {},
 ): Failure {
   const envelope = { name, message, code, retryable };
-  return { error: error ?? { name, message }, reason, name, message, envelope };
+  return { error: error ?? { name, message }, reason, name, message, envelope, isInternal };
 }

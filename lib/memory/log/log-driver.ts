@@ -180,6 +180,10 @@ export class LogDriver implements Driver {
     return 'confirmed';
   }
 
+  deadLetterName(source: string): string {
+    return deadLetterTopic(source);
+  }
+
   async deadLetters({
     source = onlyTopic(this.#options),
     from,

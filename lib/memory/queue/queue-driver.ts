@@ -168,6 +168,10 @@ export class QueueDriver implements Driver {
     return this.#broker.publish('', address, message) === 'routed' ? 'confirmed' : 'undeliverable';
   }
 
+  deadLetterName(source: string): string {
+    return deadLetterQueue(source);
+  }
+
   async deadLetters({ source = this.#options.queue, from }: DeadLetterLocation): Promise<DeadLetterStore> {
     this.#connection.assertOpen();
     return new QueueDeadLetters(this.#broker, { source, from }, this.#keyHeader);

@@ -159,6 +159,7 @@ export class TransportRegistry {
           maxPending: common.maxPending ?? 10_000,
           startTimeoutMs: this.#startTimeoutMs,
           onUnhandled: common.onUnhandled,
+          exposeErrors: common.exposeErrors ?? this.#options.exposeErrors ?? true,
           codecs: [...(this.#options.codecs ?? []), ...(common.codecs ?? [])],
           defaultContentType: common.defaultContentType ?? 'application/json',
         },

@@ -89,7 +89,5 @@ function textOf(key: unknown): string {
 function withoutUndefined(options: {
   readonly [Name in keyof MessageOptions]: MessageOptions[Name] | undefined;
 }): MessageOptions {
-  return Object.fromEntries(
-    Object.entries(options).filter(([, value]) => value !== undefined),
-  ) as MessageOptions;
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
 }

@@ -151,6 +151,7 @@ export class StorkClient<Contract = StorkContract> extends ClientProxy<NoEvents,
    * Sends an event at once, as Nest's clients do. A failure is logged and counted as `emit-failed` unless the
    * caller has subscribed.
    */
+  // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- Nest's signature
   override emit<Result = unknown, Input = unknown>(pattern: unknown, data: Input): Observable<Result> {
     const emitted = super.emit<Result, Input>(pattern, data);
     let isSubscribed = false;

@@ -122,6 +122,7 @@ class ResultSubscriber extends Subscriber<unknown> {
   readonly #result: { resolve(): void; reject(error: unknown): void };
   /** Settles when the values so far are encoded, if a codec encodes asynchronously. Never rejects. */
   #emitting: Promise<void> | undefined;
+  #hasFailed = false;
 
   constructor(
     accept: (value: unknown) => boolean | Promise<boolean>,
@@ -140,6 +141,7 @@ class ResultSubscriber extends Subscriber<unknown> {
   }
 
   override error(error?: unknown): void {
+    this.#hasFailed = true;
     this.#result.reject(error);
     this.#teardown();
   }
@@ -152,6 +154,7 @@ class ResultSubscriber extends Subscriber<unknown> {
 
   /** @returns a promise if the value is encoded asynchronously; it never rejects */
   #emit(value: unknown): void | Promise<void> {
+    if (this.#hasFailed) return;
     try {
       const emitted = this.#accept(value);
       if (emitted instanceof Promise) return emitted.then(this.#completeUnless, (error) => this.error(error));

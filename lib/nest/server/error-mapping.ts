@@ -29,11 +29,12 @@ export function describeFailure(
   try {
     const reason = reasonOf(error);
     const envelope = filtered === undefined ? envelopeOf(error) : envelopeOfOutcome(outcome, error);
-    return { error, filtered, reason, name, message: detailedMessageOf(error), envelope };
+    const isInternal = filtered === undefined ? !isNestException(error) : isUnknownError(outcome);
+    return { error, filtered, reason, name, message: detailedMessageOf(error), envelope, isInternal };
   } catch {
     const message = messageOf(error);
     const envelope = { name, message, code: remoteCodes.handlerFailed, retryable: true };
-    return { error, filtered, reason: 'retries-exhausted', name, message, envelope };
+    return { error, filtered, reason: 'retries-exhausted', name, message, envelope, isInternal: true };
   }
 }
 
@@ -46,6 +47,14 @@ function isUnchanged(outcome: unknown, error: unknown): boolean {
     outcome === content ||
     (propertyOf(outcome, 'status') === 'error' && propertyOf(outcome, 'message') === content)
   );
+}
+
+function isNestException(error: unknown): boolean {
+  return isHttpException(error) || isRpcException(error);
+}
+
+function isUnknownError(outcome: unknown): boolean {
+  return isError(outcome) && !isNestException(outcome);
 }
 
 function reasonOf(error: unknown): Failure['reason'] {

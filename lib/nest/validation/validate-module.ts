@@ -27,6 +27,8 @@ class ModuleSchema {
   transports?: unknown;
   @OptionalMatching('true or false', (value) => typeof value === 'boolean')
   isGlobal?: unknown;
+  @OptionalMatching('true or false', (value) => typeof value === 'boolean')
+  exposeErrors?: unknown;
   @OptionalMatching(codecs, (value) => Array.isArray(value) && value.every(isCodec))
   codecs?: unknown;
   @Integer(0)

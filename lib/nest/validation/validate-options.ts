@@ -125,6 +125,8 @@ export class CommonTransportSchema {
   maxPending?: unknown;
   @OneOf('dead-letter', 'skip')
   onUnhandled?: unknown;
+  @OptionalMatching('true or false', (value) => typeof value === 'boolean')
+  exposeErrors?: unknown;
   @OptionalMatching(codecs, (value) => Array.isArray(value) && value.every(isCodec))
   codecs?: unknown;
   @Text()

@@ -1,33 +1,27 @@
-/**
- * Errors of the shop. The caller of a request gets name, message and code; a dead letter has name and
- * message.
- */
-abstract class ShopError extends Error {
-  abstract readonly code: string;
+import { RpcException } from '@nestjs/microservices';
 
+/** The caller of a request gets all of an `RpcException`, the code too. */
+export class UnknownSkuError extends RpcException {
+  override readonly name = 'UnknownSkuError';
+
+  constructor(message: string) {
+    super({ code: 'UNKNOWN_SKU', message });
+  }
+}
+
+/** Errors of events. A dead letter has their name, message and stack. */
+abstract class ShopError extends Error {
   constructor(message: string) {
     super(message);
     this.name = new.target.name;
   }
 }
 
-export class UnknownSkuError extends ShopError {
-  readonly code = 'UNKNOWN_SKU';
-}
-
-export class OutOfStockError extends ShopError {
-  readonly code = 'OUT_OF_STOCK';
-}
+export class OutOfStockError extends ShopError {}
 
 /** Temporary, unlike the others. */
-export class TillBusyError extends ShopError {
-  readonly code = 'TILL_BUSY';
-}
+export class TillBusyError extends ShopError {}
 
-export class CardDeclinedError extends ShopError {
-  readonly code = 'CARD_DECLINED';
-}
+export class CardDeclinedError extends ShopError {}
 
-export class OrderNotPlacedError extends ShopError {
-  readonly code = 'ORDER_NOT_PLACED';
-}
+export class OrderNotPlacedError extends ShopError {}

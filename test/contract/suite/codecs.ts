@@ -169,7 +169,7 @@ export function codecContract(harness: DriverHarness): void {
       [undefined, ''],
       ['text/plain', ''],
     ] as const) {
-      const raw = { body: Buffer.from(body), pattern: 'created' };
+      const raw = { body: Buffer.from(body), pattern: 'created', key: 'k' };
       await harness.publishRaw(source, contentType === undefined ? raw : { ...raw, contentType });
     }
     const order = { id: 1 };

@@ -48,6 +48,7 @@ class Tracker extends BaseRpcExceptionFilter {
   readonly reported: unknown[] = [];
   override catch(exception: RpcException, host: ArgumentsHost) {
     this.reported.push(exception);
+    // oxlint-disable-next-line promise/valid-params -- an exception filter, not a promise
     return super.catch(exception, host);
   }
 }

@@ -32,6 +32,10 @@ export class ServerDriver {
     return this.target;
   }
 
+  deadLetterName(source: string): string {
+    return `${source}.dlq`;
+  }
+
   /** Like a broker with a retry queue per full second. */
   roundDelay: (delayMs: number) => number | undefined = (delayMs) => Math.ceil(delayMs / 1_000) * 1_000;
 
@@ -80,7 +84,7 @@ export class TestHandler implements Handler {
 export function failure(message: string, reason: Failure['reason'] = 'fatal'): Failure {
   const error = new Error(message);
   const envelope = { name: 'Error', message, code: 'HANDLER_FAILED', retryable: false };
-  return { error, reason, name: 'Error', message, envelope };
+  return { error, reason, name: 'Error', message, envelope, isInternal: false };
 }
 
 export function newBench(
@@ -106,6 +110,7 @@ export function newBench(
     hooks: new UserHooks(clock),
     capabilities: { requeue: 'broker' },
     deadLetterKind: 'queue',
+    exposeErrors: true,
     deadLetter: resolveDeadLetter(),
     onRepublishBlocked: (why) => void blocked.push(why),
     ...fields,

@@ -29,6 +29,7 @@ function newTransport(
       startTimeoutMs: 60_000,
       codecs: [],
       defaultContentType: 'application/json',
+      exposeErrors: true,
     },
     clock,
     logger,

@@ -75,7 +75,8 @@ describe('an event', () => {
     });
     expect(counters.snapshot()).toEqual({ received: 1, failed: 1, 'dead-lettered': 1 });
     expect(logger.lines).toEqual([
-      'warn orders: dead-lettered, reason retries-exhausted, pattern "order.paid", handler "Orders.paid", message "m-1", attempt 3: Error: no stock',
+      'warn orders: handler "Orders.paid", message "m-1", pattern "order.paid", attempt 3 of 1 failed: Error: no stock; ' +
+        'dead-lettered in "orders.dlq", reason retries-exhausted',
     ]);
   });
 
@@ -320,7 +321,7 @@ describe('a message without a handler, where others read the source too', () => 
 describe('a request', () => {
   const messageHandler = (...values: unknown[]): TestHandler =>
     new TestHandler('message', 'm', '#', async (run) => {
-      for (const value of values) run.emit(value);
+      for (const value of values) await run.emit(value);
       return undefined;
     });
 
@@ -431,7 +432,8 @@ describe('a request', () => {
     await done;
     expect(test.source.events).toEqual(['requeue 1']);
     expect(logger.lines).toEqual([
-      'warn orders: handler "a", message "m-1", failed and is called again, because another handler has requeued the message: its row is locked',
+      'warn orders: handler "a", message "m-1", pattern "order.paid", attempt 1 of 1 failed: Error: its row is locked; ' +
+        'the handler is called again, because another handler has requeued the message',
     ]);
   });
 
@@ -458,7 +460,7 @@ describe('a manual request that is retried while its reply is on its way', () =>
     const confirmation = newGate<'confirmed'>();
     const nextAttempt = newGate();
     const behaviour: Behaviour = async (attempt) => {
-      attempt.emit(`attempt ${attempt.number}`);
+      await attempt.emit(`attempt ${attempt.number}`);
       if (attempt.number === 2) await nextAttempt.promise;
       return undefined;
     };

@@ -183,7 +183,7 @@ describe('a reply with several values', () => {
 
 describe('a reply that is an error', () => {
   it('carries the envelope as JSON', async () => {
-    const { driver, replyWriter, emit } = newBench();
+    const { driver, replyWriter } = newBench();
     expect(await replyWriter.fail({ ...failure, details: ['a'] })).toBe('confirmed');
     expect(driver.sent).toMatchObject([{ kind: 'error', contentType: 'application/json' }]);
     expect(JSON.parse(driver.sent[0]!.body.toString())).toEqual({ ...failure, details: ['a'] });
@@ -216,7 +216,7 @@ describe('a reply that is an error', () => {
         },
       },
     ]) {
-      const { driver, replyWriter, emit } = newBench();
+      const { driver, replyWriter } = newBench();
       await replyWriter.fail({ ...failure, details });
       expect(JSON.parse(driver.sent[0]!.body.toString())).toEqual(failure);
     }
@@ -265,7 +265,7 @@ describe('a reply that exceeds the size limit of the broker', () => {
   });
 
   it('of an error keeps what fits: its name, its code and the beginning of its message', async () => {
-    const { driver, replyWriter, emit } = newBench();
+    const { driver, replyWriter } = newBench();
     driver.largest = 2_000;
     const message = 'none left '.repeat(1_000);
     expect(await replyWriter.fail({ ...failure, message, details: { message } })).toBe('too-large');

@@ -25,7 +25,7 @@ function newDeath(fields: DeathFields = {}): DeadLetterCause {
   } = fields;
   const envelope = { name, message, code: 'HANDLER_FAILED', retryable: false };
   return {
-    failure: { reason, error, name, message, envelope },
+    failure: { reason, error, name, message, envelope, isInternal: false },
     handlerId: 'Orders.paid',
     attempt: 3,
     firstFailedAt: undefined,

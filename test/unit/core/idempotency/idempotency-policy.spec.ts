@@ -106,7 +106,7 @@ describe('a reply', () => {
     const { calls, driver, scope, handler } = newIdempotent({
       kind: 'message',
       behaviour: async (run) => {
-        run.emit({ n: handler.attempts.length });
+        await run.emit({ n: handler.attempts.length });
         return undefined;
       },
     });
@@ -129,7 +129,7 @@ describe('a reply', () => {
     const { driver, scope, handler, clock } = newIdempotent({
       kind: 'message',
       behaviour: async (run) => {
-        run.emit(1);
+        await run.emit(1);
         return undefined;
       },
     });

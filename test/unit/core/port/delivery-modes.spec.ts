@@ -176,7 +176,7 @@ describe('manual', () => {
     const bench = newBench([acks]);
     await processAlone(early.delivery, bench.scope);
     expect([events, early.source.events]).toEqual([[['ack 1']], ['ack 1']]);
-    expect(bench.logger.lines).toEqual([expect.stringContaining('failed after its ack: too late')]);
+    expect(bench.logger.lines).toEqual([expect.stringContaining('failed after its ack: Error: too late')]);
     expect(bench.counters.snapshot()).toEqual({ received: 1, handled: 1 });
   });
 
@@ -242,7 +242,7 @@ describe('manual', () => {
     let run: HandlerAttempt | undefined;
     const handler = new TestHandler('message', 'h', '#', async (given) => {
       run = given;
-      given.emit(1);
+      await given.emit(1);
       return undefined;
     });
     const { scope, driver } = newBench([handler]);
@@ -308,7 +308,7 @@ describe('a decision outside manual', () => {
 
   it('requeue on a request: no reply is sent, not even emitted values', async () => {
     const handler = new TestHandler('message', 'h', '#', async (run) => {
-      run.emit(1);
+      await run.emit(1);
       run.decide(requeue);
       expect(run.emit(2)).toBe(false);
       return failure('and it failed');

@@ -35,6 +35,7 @@ class ClientDriver implements Driver {
     exclusiveSource: true,
   };
   roundDelay = () => undefined;
+  deadLetterName = (source: string): string => `${source}.dlq`;
   readonly state = new ConnectionStateCell();
   readonly published: OutboundMessage[] = [];
   opened = 0;

@@ -228,7 +228,7 @@ describe('a request whose handler fails', () => {
     const { scope, driver, clock } = newFailing(
       { maxRetries: 1, delayMs: 10, requests: true },
       async (run) => {
-        run.emit(`run ${run.number}`);
+        await run.emit(`run ${run.number}`);
         return run.number === 1 ? passing('late') : undefined;
       },
       'message',
