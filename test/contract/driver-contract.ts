@@ -13,6 +13,7 @@ import { eventContract } from './suite/events.js';
 import { failureContract } from './suite/failures.js';
 import { idempotencyContract } from './suite/idempotency.js';
 import { lossContract } from './suite/loss.js';
+import { nestRecordContract } from './suite/nest-records.js';
 import { repetitionContract } from './suite/repetition.js';
 import { replayContract } from './suite/replay.js';
 import { requestContract } from './suite/requests.js';
@@ -32,6 +33,7 @@ export function driverContract(harness: DriverHarness): void {
     describe('common', () => {
       describe('events', () => eventContract(harness));
       describe('requests', () => requestContract(harness));
+      describe('records of Nest', () => nestRecordContract(harness));
       describe('codecs', () => codecContract(harness));
       describe('failures', () => failureContract(harness));
       describe('routing', () => routingContract(harness));

@@ -142,7 +142,7 @@ export class Attempt implements HandlerAttempt, AttemptFacts {
   }
 
   get #acceptsValues(): boolean {
-    if (this.#hasEnded || this.abortObserved) return false;
+    if (this.#hasEnded || this.#unsendable !== undefined || this.abortObserved) return false;
     return this.#decision === undefined || this.#decision.kind === 'ack';
   }
 
