@@ -190,6 +190,8 @@ export class ReplyWriter {
     fallback = replyTooLarge,
   ): Promise<ReplyWriterOutcome> {
     const previous = this.#lastSend;
+    // Not awaited if an earlier send has failed.
+    if (encoded instanceof Promise) encoded.catch(() => {});
     this.#unconfirmed++;
     this.#lastSend =
       previous === undefined

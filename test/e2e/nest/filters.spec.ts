@@ -4,6 +4,7 @@ import {
   HttpException,
   Logger,
   NotFoundException,
+  Scope,
   UnprocessableEntityException,
   UseFilters,
   UseGuards,
@@ -12,7 +13,7 @@ import {
   type ExceptionFilter,
   type INestApplicationContext,
 } from '@nestjs/common';
-import { HttpAdapterHost } from '@nestjs/core';
+import { ContextIdFactory, HttpAdapterHost } from '@nestjs/core';
 import {
   BaseRpcExceptionFilter,
   EventPattern,
@@ -332,6 +333,40 @@ describe.each(['worker', 'hybrid'] as const)('in a %s', (shape) => {
     const forgiven = what === 'a promise of nothing';
     const deadLetters = await shop.deadLetters(forgiven ? 0 : 1);
     if (!forgiven) expect(deadLetters[0]).toMatchObject({ 'stork-error-message': 'db down' });
+  });
+
+  it.each([
+    ['a constructor', 'constructor', 'no tenant'],
+    ['the ContextIdStrategy', 'strategy', 'no context'],
+  ])('what %s of a request scope throws passes the filters, and is the error', async (_, where, message) => {
+    @Controller({ scope: Scope.REQUEST })
+    class Orders {
+      constructor() {
+        if (where === 'constructor') throw new RangeError(message);
+      }
+      @EventPattern<string>('created')
+      created(): void {}
+      @MessagePattern('quote')
+      quote(): void {}
+    }
+    if (where === 'strategy') {
+      const attach = (): never => {
+        throw new RangeError(message);
+      };
+      ContextIdFactory.apply({ attach });
+      onTestFinished(() => ContextIdFactory.apply(undefined as never));
+    }
+    const { client, shop, refusal } = await start(shape, [Orders], (app) =>
+      app.useGlobalFilters(new OfHttp({ httpAdapter: {} } as HttpAdapterHost)),
+    );
+    await client.publish('created', {});
+    const [deadLetter] = await shop.deadLetters(1);
+    expect(deadLetter).toMatchObject({
+      'stork-death-reason': 'retries-exhausted',
+      'stork-error-name': 'RangeError',
+      'stork-error-message': message,
+    });
+    expect(await refusal('quote')).toMatchObject({ code: 'HANDLER_FAILED', retryable: true });
   });
 
   it("Nest's own ERROR does not come on top of the transport's line", async () => {
