@@ -75,6 +75,7 @@ export type {
 } from './core/dead-letter/admin/dead-letter-operations.js';
 export type { ErrorMatcher } from './core/retry/retry-options.js';
 export type { RetryOptions } from './core/retry/retry-options.js';
+export type { UnhandledRedelivery } from './core/consume/unhandled.js';
 export type { FailureReason } from './core/runtime/failure.js';
 export type { MessageHeaders, HeaderValue } from './core/message/headers.js';
 export type { IdempotencyOptions } from './core/idempotency/idempotency-options.js';

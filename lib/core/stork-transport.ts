@@ -25,6 +25,7 @@ import { isPatternLength, maxPatternBytes } from './message/pattern.js';
 import { newPipeline, type PipelineScope } from './consume/pipeline.js';
 import { requeue } from './consume/settlement.js';
 import { composePolicies } from './consume/policies.js';
+import { UnhandledLog, type UnhandledRedelivery } from './consume/unhandled.js';
 import type { SubscriptionScope } from './consume/delivery-context.js';
 import { maxInProcessWaitMs, maxInProcessAttempts, holdTimeMs } from './retry/retry-policy.js';
 import { StoreHealthLog } from './idempotency/store-health-log.js';
@@ -40,7 +41,7 @@ export interface TransportSettings {
   readonly maxBodyBytes: number;
   readonly maxPending: number;
   /** Undefined: `dead-letter` if the source is exclusive to this service, else `skip`. */
-  readonly onUnhandled: 'dead-letter' | 'skip' | undefined;
+  readonly onUnhandled: 'dead-letter' | 'skip' | UnhandledRedelivery | undefined;
   readonly exposeErrors: boolean;
   /** How long a start, or the first publish, waits for the connection. */
   readonly startTimeoutMs: number;
@@ -135,13 +136,15 @@ export class StorkTransport {
    */
   bind(handlers: readonly Handler[], deadLetter: DeadLetterPolicy): void {
     if (handlers.length === 0) return;
+    const { concurrency, onUnhandled } = this.#settings;
     this.#deadLetter = deadLetter;
     this.#handlers = handlers;
     this.#spec = {
       id: this.name,
       patterns: subscribedPatterns(handlers),
-      concurrency: this.#settings.concurrency,
+      concurrency,
       redeliverDelaysMs: redeliverDelays(handlers),
+      unhandledDelayMs: typeof onUnhandled === 'object' ? onUnhandled.redeliverMs : undefined,
       maxHoldTime: maxHoldTime(handlers),
       deadLetterTargets: deadLetterTargets(handlers, this.#driver.capabilities),
     };
@@ -291,6 +294,7 @@ export class StorkTransport {
       codecs: this.#codecs,
       maxBodyBytes,
       onUnhandled: onUnhandled ?? (capabilities.exclusiveSource ? 'dead-letter' : 'skip'),
+      unhandledLog: new UnhandledLog(this.name, this.#logger),
       deliveryLimit: this.#driver.deliveryLimit ?? Infinity,
       clockSkewMs: this.#driver.clockSkewMs ?? 0,
     };

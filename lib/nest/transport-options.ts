@@ -1,3 +1,4 @@
+import type { UnhandledRedelivery } from '../core/consume/unhandled.js';
 import type { DeadLetterOptions } from '../core/dead-letter/dead-letter-options.js';
 import type { IdempotencyOptions } from '../core/idempotency/idempotency-options.js';
 import type { MessageCodec } from '../core/message/codec.js';
@@ -46,13 +47,15 @@ export interface CommonTransportOptions {
    */
   readonly maxPending?: number;
   /**
-   * What happens to a message whose pattern has no handler: it is dead-lettered with the reason
-   * `no-handler`, or acknowledged and counted as `skipped`.
+   * What happens to a message whose pattern has no handler in this process: it is dead-lettered with the
+   * reason `no-handler`; or acknowledged and counted as `skipped`; or, with `{ redeliverMs, times }`, sent
+   * back through the broker so often for another process of the service, and dead-lettered after that. Not
+   * on Kafka yet. On a log whose topics hold patterns of other services, their messages are sent back too.
    *
    * @defaultValue 'dead-letter' on RabbitMQ, whose queue has no other readers; 'skip' on Kafka, where
    * other consumer groups read the topic too
    */
-  readonly onUnhandled?: 'dead-letter' | 'skip';
+  readonly onUnhandled?: 'dead-letter' | 'skip' | UnhandledRedelivery;
   /** Whether callers get name and message of unexpected errors. @defaultValue the module's `exposeErrors` */
   readonly exposeErrors?: boolean;
   /** Body codecs of this transport; they override the module's. @defaultValue [] */

@@ -48,6 +48,7 @@ import {
   deadLetterQueue,
   defaultDeliveryLimit,
   isDeadLetterQueue,
+  retryQueueDelays,
 } from '../driver-kit/queue/queue-topology.js';
 
 const defaults = {
@@ -81,7 +82,7 @@ export class RabbitMqDriver implements Driver {
   #replies: ReplyPublisher | undefined;
   #replyPublisher: Publisher | undefined;
   readonly #deadLetterStores = new Set<QueueDeadLetterStore>();
-  /** The `redeliverDelaysMs` of all handlers. */
+  /** Delays of the retry queues that are declared at start. */
   readonly #declaredDelays = new Set<number>();
   #started: Promise<void> | undefined;
   #consumer: Consumer | undefined;
@@ -126,7 +127,7 @@ export class RabbitMqDriver implements Driver {
    * redeclares.
    */
   async declare(spec: SubscriptionSpec): Promise<void> {
-    for (const delayMs of spec.redeliverDelaysMs) this.#declaredDelays.add(delayMs);
+    for (const delayMs of retryQueueDelays(spec)) this.#declaredDelays.add(delayMs);
     const model = await this.#publishing.ready();
     const channel = await model.createChannel();
     // Without a listener, Node would throw the channel error in amqplib's read loop.
@@ -174,8 +175,7 @@ export class RabbitMqDriver implements Driver {
   }
 
   /**
-   * Only delays of `redeliverDelaysMs` have a retry queue each; other delays are rounded up to share
-   * queues.
+   * Only delays that are known at start have a retry queue each; other delays are rounded up to share queues.
    */
   roundDelay(delayMs: number): number {
     return this.#declaredDelays.has(delayMs) ? delayMs : roundDelayUp(delayMs);

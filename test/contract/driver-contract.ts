@@ -20,6 +20,7 @@ import { requestContract } from './suite/requests.js';
 import { retryContract } from './suite/retry.js';
 import { routingContract } from './suite/routing.js';
 import { timeLimitContract } from './suite/time-limits.js';
+import { unhandledContract } from './suite/unhandled.js';
 import { waitingContract } from './suite/waiting.js';
 
 /**
@@ -52,6 +53,9 @@ export function driverContract(harness: DriverHarness): void {
       describe('loss and shutdown', () => lossContract(harness));
       describe('disturbances', () => disturbanceContract(harness));
     });
-    describe('capabilities', () => capabilityContract(harness));
+    describe('capabilities', () => {
+      capabilityContract(harness);
+      describe('messages without a handler', () => unhandledContract(harness));
+    });
   });
 }

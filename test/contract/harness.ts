@@ -58,6 +58,8 @@ export interface DriverHarness {
   readonly withPriority: CommonTransportOptions;
   /** The message properties that the broker stores. */
   propertiesOf(context: StorkContext): { appId: unknown; persistent: unknown };
+  /** False if the driver refuses `onUnhandled: { redeliverMs, times }`. @defaultValue true */
+  readonly sendsBackUnhandled?: boolean;
   /** True if the broker is left out on purpose: every test counts as skipped. */
   readonly skip?: boolean;
   open(): Promise<void>;

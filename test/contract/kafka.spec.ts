@@ -102,6 +102,7 @@ driverContract({
     const deadLetters = await reader.records(`${topic}.dlq`);
     return deadLetters.map(({ value, headers }) => ({ body: value, headers }));
   },
+  sendsBackUnhandled: false,
   deadLetterSource: (source) => `${source}.dlq`,
   waiting: async (topic) => {
     const records = await reader.records(topic);

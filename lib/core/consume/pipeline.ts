@@ -9,7 +9,7 @@ import {
 import type { Codecs, Decoded } from '../message/codec.js';
 import { readDeliveryMetadata, type DeliveryMetadata } from '../message/delivery-metadata.js';
 import { quoted } from '../message/text.js';
-import type { Delivery } from '../port/delivery.js';
+import type { Delivery, Redelivery } from '../port/delivery.js';
 import { messageOf, stackOf } from '../runtime/errors.js';
 import type { Failure } from '../runtime/failure.js';
 import { Attempt, type AttemptInput } from './attempt.js';
@@ -26,6 +26,13 @@ import {
   settleOne,
   type Settled,
 } from './settlement.js';
+import {
+  mayReturn,
+  toUnhandledRedelivery,
+  unhandledCount,
+  type UnhandledLog,
+  type UnhandledRedelivery,
+} from './unhandled.js';
 
 /** What the pipeline needs of a subscription. */
 export interface PipelineScope extends SubscriptionScope {
@@ -35,7 +42,8 @@ export interface PipelineScope extends SubscriptionScope {
   readonly maxBodyBytes: number;
   /** In-process requeues after which a message is dead-lettered. A broker counts its own requeues. */
   readonly deliveryLimit: number;
-  readonly onUnhandled: 'dead-letter' | 'skip';
+  readonly onUnhandled: 'dead-letter' | 'skip' | UnhandledRedelivery;
+  readonly unhandledLog: UnhandledLog;
   readonly clockSkewMs: number;
 }
 
@@ -89,12 +97,15 @@ async function processDelivery(started: StartedDelivery): Promise<void> {
 function processOnce(started: StartedDelivery): Settled | Promise<Settled> {
   const metadata = readDeliveryMetadata(started.delivery.message, started.scope.driver);
   return metadata instanceof Promise
-    ? metadata.then((read) => decode(started, read))
-    : decode(started, metadata);
+    ? metadata.then((read) => findHandlers(started, read))
+    : findHandlers(started, metadata);
 }
 
-/** 2. Decodes the body, unless the request has expired: then its caller no longer waits. */
-function decode(
+/**
+ * 2. Finds the handlers of the pattern, unless the request has expired: then its caller no longer waits. The
+ * body of a message without a handler is not read: only a process that has the handler may have its codec.
+ */
+function findHandlers(
   { delivery, slot, scope }: StartedDelivery,
   metadata: DeliveryMetadata,
 ): Settled | Promise<Settled> {
@@ -114,6 +125,26 @@ function decode(
   if (metadata.reply.kind === 'forged') return settleUnprocessable(context, invalid(metadata.reply.why));
   if (delivery.requeuesInProcess > scope.deliveryLimit)
     return settleUnprocessable(context, deliveryLimitReached(scope.deliveryLimit));
+  const route = scope.handlers.route(message.patterns);
+  const handlers = chooseHandlers(route, metadata, scope);
+  return handlers.length === 0
+    ? settleUnhandled(context, route, scope)
+    : decode(context, { pattern: route.pattern, handlers }, scope);
+}
+
+/** The handlers of a message, and their pattern that it matches. */
+interface Receivers {
+  readonly pattern: string;
+  readonly handlers: readonly ExecutableHandler[];
+}
+
+/** 3. Decodes the body. */
+function decode(
+  context: DeliveryContext,
+  receivers: Receivers,
+  scope: PipelineScope,
+): Settled | Promise<Settled> {
+  const { message } = context.delivery;
   const bytes = message.body?.length ?? 0;
   if (bytes > scope.maxBodyBytes) {
     const why = `the body has ${bytes} bytes, maxBodyBytes allows ${scope.maxBodyBytes}`;
@@ -126,27 +157,19 @@ function decode(
     headers: message.headers,
   }));
   return body instanceof Promise
-    ? body.then((decoded) => handleDecoded(context, decoded, scope))
-    : handleDecoded(context, body, scope);
+    ? body.then((decoded) => handle(context, receivers, decoded))
+    : handle(context, receivers, body);
 }
 
-function handleDecoded(
+/** Under `at-most-once`, acknowledges before the handlers start. */
+function handle(
   context: DeliveryContext,
+  { pattern, handlers }: Receivers,
   decoded: Decoded,
-  scope: PipelineScope,
 ): Settled | Promise<Settled> {
-  return decoded.ok
-    ? handle(context, decoded.value, scope)
-    : settleUnprocessable(context, undecodable(decoded.error));
-}
-
-/** 3. Finds the handlers of the pattern. Under `at-most-once`, acknowledges before they start. */
-function handle(context: DeliveryContext, value: unknown, scope: PipelineScope): Settled | Promise<Settled> {
-  const { delivery, metadata } = context;
-  const route = scope.handlers.route(delivery.message.patterns);
-  const handlers = chooseHandlers(route, metadata, scope);
-  if (handlers.length === 0) return settleUnhandled(context, route, scope);
-  const input: AttemptInput = { pattern: route.pattern, value };
+  if (!decoded.ok) return settleUnprocessable(context, undecodable(decoded.error));
+  const { delivery } = context;
+  const input: AttemptInput = { pattern, value: decoded.value };
   if (delivery.mode !== 'at-most-once') return execute(context, handlers, input);
   return delivery
     .ackEarly()
@@ -228,15 +251,33 @@ function renamed({ events, messageHandler }: Route<ExecutableHandler>): Executab
 
 async function settleUnhandled(
   context: DeliveryContext,
-  route: Route<ExecutableHandler>,
-  { onUnhandled }: PipelineScope,
+  { pattern }: Route<ExecutableHandler>,
+  { onUnhandled, unhandledLog }: PipelineScope,
 ): Promise<Settled> {
   const { delivery, metadata, replyWriter, scope } = context;
-  const failure = noHandler(metadata.handlerId, route.pattern);
-  if (onUnhandled === 'dead-letter') return settleUnprocessable(context, failure);
+  const { handlerId } = metadata;
+  if (typeof onUnhandled === 'object' && mayReturn(context, onUnhandled)) {
+    unhandledLog.warnOnce(noHandler(handlerId, pattern).message, pattern, onUnhandled);
+    return sendBack(context, toUnhandledRedelivery(context, onUnhandled));
+  }
+  const failure = noHandler(handlerId, pattern, unhandledCount(delivery.message));
+  if (onUnhandled !== 'skip') return settleUnprocessable(context, failure);
   await sendErrorReply(replyWriter, failure.envelope, scope);
   scope.counters.add('skipped');
   return acknowledge(delivery, scope);
+}
+
+/**
+ * Returns a message through the broker; the process that has its handler replies. Under `at-most-once` it is
+ * acknowledged first: after a crash the broker would otherwise deliver it beside the message that returns.
+ */
+async function sendBack(context: DeliveryContext, redelivery: Redelivery): Promise<Settled> {
+  const { delivery, replyWriter, scope } = context;
+  if (delivery.mode === 'at-most-once' && !(await delivery.ackEarly())) return skipUnconfirmed(context);
+  replyWriter?.discard();
+  return republishUntilConfirmed(context, [redelivery], scope, () =>
+    scope.counters.add('unhandled-redelivered'),
+  );
 }
 
 /** Dead-letters a message that reaches no handler. The caller of a request gets an error reply. */

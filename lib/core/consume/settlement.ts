@@ -216,6 +216,8 @@ function toRedelivery(
   // and ignore its handler and attempt headers.
   for (const name of deadLetterHeaders) set(name, undefined);
   set(headerNames.handler, handler.id);
+  // A handler has taken it: should the next process have none, it counts anew.
+  set(headerNames.unhandledCount, undefined);
   set(headerNames.attempt, String(number));
   set(headerNames.firstFailedAt, firstFailedAt === undefined ? undefined : timeText(firstFailedAt));
   set(headerNames.dueAt, timeText(scope.clock.now() + delayMs));

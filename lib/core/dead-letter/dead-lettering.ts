@@ -61,11 +61,13 @@ export function undecodable({ name, message }: { readonly name: string; readonly
   return libraryFailure(name, message, 'undecodable', { retryable: false, code: remoteCodes.undecodable });
 }
 
-export function noHandler(handlerId: string | undefined, pattern: string): Failure {
-  const why =
+/** @param returns how often the message was sent back for another process */
+export function noHandler(handlerId: string | undefined, pattern: string, returns = 0): Failure {
+  const missing =
     handlerId === undefined
       ? `no handler for pattern ${quoted(pattern)}`
       : `no handler with the id ${quoted(handlerId)}`;
+  const why = returns === 0 ? missing : `${missing}; the message was sent back ${returns} times for one`;
   return libraryFailure('NoHandlerError', why, 'no-handler', {
     retryable: false,
     code: remoteCodes.noHandler,
@@ -197,6 +199,8 @@ export function buildDeadLetter(message: InboundMessage, cause: DeadLetterCause)
   set(headerNames.firstFailedAt, timeText(cause.firstFailedAt ?? cause.failedAt));
   set(headerNames.attempt, String(cause.attempt));
   set(headerNames.handler, cause.handlerId);
+  // A consumer of the dead letter queue or topic that has no handler for it counts anew.
+  set(headerNames.unhandledCount, undefined);
   set(headerNames.errorName, cutToBytes(name, maxNameBytes));
   const stack = cause.policy?.includeStack === false ? undefined : stackOf(error);
   const disclose = (text: string, maxBytes: number): string =>

@@ -48,6 +48,8 @@ export const headerNames = {
   originUserId: 'stork-origin-user-id',
   originCc: 'stork-origin-cc',
   replayCount: 'stork-replay-count',
+  /** How often the message has returned to its source because no handler took it. */
+  unhandledCount: 'stork-unhandled-count',
   deathReason: 'stork-death-reason',
   failedAt: 'stork-failed-at',
   errorName: 'stork-error-name',

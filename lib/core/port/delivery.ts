@@ -84,7 +84,7 @@ export interface DeadLetterMessage {
  */
 export interface Redelivery {
   readonly to: 'redelivery';
-  /** A delay that `Driver.roundDelay` has returned, or 0. */
+  /** A delay that `Driver.roundDelay` has returned, the subscription's `unhandledDelayMs`, or 0. */
   readonly delayMs: number;
   readonly headers: MessageHeaders;
   /**
@@ -92,6 +92,11 @@ export interface Redelivery {
    * counted.
    */
   readonly isDeferral?: boolean;
+  /**
+   * True if this process has no handler for the message, so that another consumer should receive it. One
+   * consumer owns a partition of a log, so a log appends the message to another partition than its own.
+   */
+  readonly isForOtherConsumer?: boolean;
 }
 
 export interface DeliveryFields {

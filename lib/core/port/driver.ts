@@ -190,6 +190,11 @@ export interface SubscriptionSpec {
   readonly concurrency: number;
   /** Delays of redeliveries through the broker, in milliseconds, ascending, without duplicates. */
   readonly redeliverDelaysMs: readonly number[];
+  /**
+   * Delay of redeliveries of messages without a handler, in milliseconds. `declare` provides exactly this
+   * delay, which other redeliveries do not use. Undefined: there are no such redeliveries.
+   */
+  readonly unhandledDelayMs?: number | undefined;
   /** The handler that can keep a message unsettled for the longest time. */
   readonly maxHoldTime: MaxHoldTime;
   /**

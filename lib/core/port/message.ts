@@ -22,6 +22,11 @@ export interface InboundMessage {
   readonly key: string | undefined;
   /** Milliseconds since the Unix epoch. */
   readonly timestamp: number | undefined;
+  /**
+   * How long after it was sent the message expires, in milliseconds, also where it was republished and the
+   * broker does not expire it any more. Undefined if it does not expire.
+   */
+  readonly expiresInMs?: number | undefined;
   readonly origin: Origin;
   /** The client library's message object, which `StorkContext.raw` exposes. */
   readonly raw: unknown;

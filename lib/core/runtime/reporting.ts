@@ -7,6 +7,8 @@ export type CounterName =
   | 'retried'
   /** Retries through the broker. */
   | 'redelivered'
+  /** Messages without a handler that were sent back through the broker. */
+  | 'unhandled-redelivered'
   | 'dead-lettered'
   /** Failed messages of handlers whose dead letters are disabled. */
   | 'dropped'

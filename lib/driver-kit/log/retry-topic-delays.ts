@@ -13,15 +13,21 @@ export const replayDelayMs = 0;
 /** The delays for which a subscription to a log has retry topics. */
 export class RetryTopicDelays {
   readonly #declared: readonly number[];
+  readonly #unhandledMs: number | undefined;
 
-  /** @param declared in ascending order, each from 1 */
-  constructor(declared: readonly number[]) {
+  /**
+   * @param declared delays of the handlers' retries, in ascending order, each from 1
+   * @param unhandledMs delay of messages without a handler; retries are not rounded to it
+   */
+  constructor(declared: readonly number[], unhandledMs?: number) {
     this.#declared = declared;
+    this.#unhandledMs = unhandledMs;
   }
 
   /** Delays of all retry topics of a source, including the one for replays. */
   get topicDelaysMs(): readonly number[] {
-    return [replayDelayMs, ...this.#declared];
+    const own = this.#unhandledMs === undefined ? [] : [this.#unhandledMs];
+    return [...new Set([replayDelayMs, ...this.#declared, ...own])];
   }
 
   /**
@@ -38,7 +44,7 @@ export class RetryTopicDelays {
 
   /** The delay of the topic in which a message waits first. Undefined if no delay was declared. */
   topicDelayFor(delayMs: number): number | undefined {
-    if (delayMs === replayDelayMs) return replayDelayMs;
+    if (delayMs === replayDelayMs || delayMs === this.#unhandledMs) return delayMs;
     return this.#declared.find((declared) => declared >= delayMs) ?? this.#declared.at(-1);
   }
 }

@@ -30,6 +30,15 @@ export function patternsOf(type: unknown, headers: MessageHeaders, routingKey: s
 }
 
 /**
+ * How long a message may live, in milliseconds. A republished one has its expiration only in a header, so
+ * that the broker does not expire it in a retry or dead letter queue.
+ */
+export function expiryMs(expiration: unknown, headers: MessageHeaders): number | undefined {
+  const text = propertyText(expiration) ?? readText(headers, headerNames.originExpiration, 10);
+  return text !== undefined && /^\d{1,10}$/.test(text) ? Number(text) : undefined;
+}
+
+/**
  * Headers that RabbitMQ reads or writes. With a republished `x-death` RabbitMQ treats the message as one
  * that cycles between dead letter exchanges, and drops it; with a republished `CC` or `BCC` it routes the
  * message a second time.

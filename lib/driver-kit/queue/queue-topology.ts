@@ -1,4 +1,4 @@
-import type { SubscribedPattern } from '../../core/port/driver.js';
+import type { SubscribedPattern, SubscriptionSpec } from '../../core/port/driver.js';
 
 // The queues and bindings that stork declares for one source queue.
 
@@ -23,6 +23,16 @@ export function isDeadLetterQueue(queue: string): boolean {
 /** The queue in which messages of `queue` wait `delayMs` before they are routed back to it. */
 export function retryQueue(queue: string, delayMs: number): string {
   return `${queue}.retry.${delayMs}`;
+}
+
+/** Delays of the retry queues that are declared with the source queue. */
+export function retryQueueDelays({
+  redeliverDelaysMs,
+  unhandledDelayMs,
+}: Pick<SubscriptionSpec, 'redeliverDelaysMs' | 'unhandledDelayMs'>): ReadonlySet<number> {
+  return new Set(
+    unhandledDelayMs === undefined ? redeliverDelaysMs : [...redeliverDelaysMs, unhandledDelayMs],
+  );
 }
 
 /** Routing keys that bind the source queue to its exchange. A fanout exchange ignores routing keys. */

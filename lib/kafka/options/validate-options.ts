@@ -118,6 +118,12 @@ export function validateKafkaOptions(options: unknown, path: string): readonly C
   expect(areBrokers, 'brokers', "a list of 'host:port'", brokers);
   expect(topic === undefined || topics === undefined, 'topics', 'to be left out if topic is set', topics);
   expect(idempotent !== true || (acks ?? 'all') === 'all', 'acks', "'all' if idempotent is set", acks);
+  expect(
+    !isObject(given.onUnhandled),
+    'onUnhandled',
+    "'dead-letter' or 'skip': Kafka does not send messages back yet",
+    given.onUnhandled,
+  );
   const needsCodec = compression !== undefined && compression !== 'none' && compression !== 'gzip';
   const hasCodec = needsCodec && isObject(compressionCodecs) && compressionCodecs[compression] !== undefined;
   expect(!needsCodec || hasCodec, 'compressionCodecs', `a codec for ${compression}`, compressionCodecs);

@@ -91,7 +91,7 @@ export class LogDriver implements Driver {
     const partitions = this.#options.partitions ?? defaultPartitions;
     const selection = new TopicSelection(this.#options, spec);
     for (const topic of selection.names) this.#declareTopic(topic, partitions);
-    this.#delays = new RetryTopicDelays(spec.redeliverDelaysMs);
+    this.#delays = new RetryTopicDelays(spec.redeliverDelaysMs, spec.unhandledDelayMs);
     this.#deadLetterTargets = spec.deadLetterTargets;
     for (const topic of this.#subscribed(selection)) this.#declareManagedTopics(topic);
   }

@@ -123,9 +123,13 @@ export class OwnedPartition implements DeliverySource {
         ? retryTopicFor(source, republished.delayMs)
         : (republished.target ?? deadLetterTopic(source));
     if (broker.topic(name) === undefined) declareManagedTopics(source);
+    const topic = broker.topic(name)!;
     const { key, value } = delivery.message.raw as MemoryRecord;
     const headers = republishedHeaders(republished, group);
-    broker.topic(name)!.append({ key, value, headers, timestamp: broker.clock.now() });
+    const isForOther = republished.to === 'redelivery' && republished.isForOtherConsumer === true;
+    // By its key the message would reach the same consumer each time.
+    const partition = isForOther ? (this.#fields.partition + 1) % topic.partitionCount : undefined;
+    topic.append({ key, value, headers, timestamp: broker.clock.now(), partition });
   }
 
   /** Due times rise within a partition of a retry topic, so no record behind a waiting one is due. */

@@ -39,6 +39,7 @@ import {
   deadLetterQueue,
   defaultDeliveryLimit,
   isDeadLetterQueue,
+  retryQueueDelays,
 } from '../../driver-kit/queue/queue-topology.js';
 import { validateQueueSubscription } from '../../driver-kit/queue/validate-subscription.js';
 import type { DriverEnvironment } from '../../nest/bootstrap/transport-definition.js';
@@ -203,7 +204,7 @@ export class QueueDriver implements Driver {
     const queue = this.#options.queue!;
     for (const deadLetters of [deadLetterQueue(queue), ...spec.deadLetterTargets])
       this.#broker.declareQueue(deadLetters, deadLetterSettings);
-    for (const delayMs of spec.redeliverDelaysMs) declareRetryQueue(this.#broker, queue, delayMs);
+    for (const delayMs of retryQueueDelays(spec)) declareRetryQueue(this.#broker, queue, delayMs);
     this.#broker.declareQueue(
       queue,
       isDeadLetterQueue(queue) ? deadLetterSettings : this.#sourceSettings(queue),

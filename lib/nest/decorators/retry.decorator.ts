@@ -5,6 +5,8 @@ import {
   validateOptions,
   Integer,
   isFunction,
+  isRedeliveryDelay,
+  maxRedeliveryDelayMs,
   OneOf,
   OptionalMatching,
 } from '../validation/validate-options.js';
@@ -30,15 +32,7 @@ export function Retry(options: RetryOptions): MethodDecorator & ClassDecorator {
   return SetMetadata(retryMetadataKey, options);
 }
 
-/**
- * RabbitMQ accepts 2^32 - 1 ms (49 days) for `x-expires`. The expiry of a retry queue exceeds its message
- * TTL, so a delay must stay clearly below that.
- */
-const maxRedeliveryDelayMs = 28 * 24 * 60 * 60 * 1_000;
-
 const isFunctions = (value: unknown): boolean => Array.isArray(value) && value.every(isFunction);
-const isDelay = (value: unknown): boolean =>
-  Number.isInteger(value) && (value as number) >= 1 && (value as number) <= maxRedeliveryDelayMs;
 const matchers = 'a list of error classes and of predicates';
 
 class RetrySchema {
@@ -64,7 +58,7 @@ class RetrySchema {
   onRetry?: unknown;
   @OptionalMatching(
     `a list of integers from 1 to ${maxRedeliveryDelayMs}, 28 days`,
-    (value) => Array.isArray(value) && value.every(isDelay),
+    (value) => Array.isArray(value) && value.every(isRedeliveryDelay),
   )
   redeliverDelaysMs?: unknown;
   @OptionalMatching('true or false', (value) => typeof value === 'boolean')

@@ -17,6 +17,7 @@ import {
   Matching,
   OptionalMatching,
 } from './validate-options.js';
+import { validateUnhandled } from './validate-unhandled.js';
 
 class ModuleSchema {
   @Matching(
@@ -61,7 +62,10 @@ export function validateModuleOptions(
     }
     if (!isTransportDefinition(definition)) continue;
     const found = [...definition.validate(`transports.${name}`)];
-    found.push(...validatePolicyOptions(definition.common, `transports.${name}`));
+    found.push(
+      ...validatePolicyOptions(definition.common, `transports.${name}`),
+      ...validateUnhandled(definition.common.onUnhandled, `transports.${name}.onUnhandled`),
+    );
     problems.push(...found);
     if (found.length === 0) problems.push(...validateContentType(name, definition.common, options));
   }

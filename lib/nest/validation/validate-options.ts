@@ -108,6 +108,16 @@ export function isCodec(value: unknown): boolean {
   return isPlainType && typeof encode === 'function' && typeof decode === 'function';
 }
 
+/**
+ * RabbitMQ accepts 2^32 - 1 ms (49 days) for `x-expires`. The expiry of a retry queue exceeds its message
+ * TTL, so a delay must stay clearly below that.
+ */
+export const maxRedeliveryDelayMs = 28 * 24 * 60 * 60 * 1_000;
+
+export function isRedeliveryDelay(value: unknown): boolean {
+  return Number.isInteger(value) && (value as number) >= 1 && (value as number) <= maxRedeliveryDelayMs;
+}
+
 /** Completes the text "expected …" for a list of codecs. */
 export const codecs =
   'a list of codecs, each with contentType (lower case, no parameters), encode and decode';
@@ -123,7 +133,7 @@ export class CommonTransportSchema {
   maxBodyBytes?: unknown;
   @Integer(1)
   maxPending?: unknown;
-  @OneOf('dead-letter', 'skip')
+  @Allow()
   onUnhandled?: unknown;
   @OptionalMatching('true or false', (value) => typeof value === 'boolean')
   exposeErrors?: unknown;

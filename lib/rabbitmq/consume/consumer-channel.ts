@@ -7,6 +7,7 @@ import {
 } from '../../core/port/delivery.js';
 import type { DeliverySink, SubscriptionSpec } from '../../core/port/driver.js';
 import type { StorkClock } from '../../core/runtime/clock.js';
+import { retryQueueDelays } from '../../driver-kit/queue/queue-topology.js';
 import { sourceSettingsOf, type SourceSettings } from '../../driver-kit/source-settings.js';
 import { inboundMessage } from '../publish/messages.js';
 import type { Publisher } from '../publish/publisher.js';
@@ -71,7 +72,7 @@ export class ConsumerChannel implements DeliverySource {
       channel,
       publisher: fields.republishPublisher,
       queue: fields.topology.queue,
-      declaredDelaysMs: fields.spec.redeliverDelaysMs,
+      declaredDelaysMs: retryQueueDelays(fields.spec),
       clock: fields.clock,
     });
     this.#acknowledger = new Acknowledger({

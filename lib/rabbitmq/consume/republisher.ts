@@ -16,7 +16,7 @@ export interface RepublisherFields {
   /** The consumed queue. */
   readonly queue: string;
   /** Delays of the retry queues that are declared together with the channel. */
-  readonly declaredDelaysMs: readonly number[];
+  readonly declaredDelaysMs: Iterable<number>;
   readonly clock: StorkClock;
 }
 

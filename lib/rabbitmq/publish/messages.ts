@@ -16,6 +16,7 @@ import type {
   OutboundReply,
 } from '../../core/port/message.js';
 import {
+  expiryMs,
   patternsOf,
   propertyText,
   republishedHeaders,
@@ -38,6 +39,7 @@ export function inboundMessage(message: ConsumeMessage, queue: string, keyHeader
     correlationId: propertyText(properties.correlationId),
     key: readKey(headers, keyHeader),
     timestamp: typeof properties.timestamp === 'number' ? properties.timestamp * 1_000 : undefined,
+    expiresInMs: expiryMs(properties.expiration, headers),
     origin: { source: queue, exchange: fields.exchange, routingKey: fields.routingKey },
     raw: message,
   };

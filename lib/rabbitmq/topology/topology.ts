@@ -7,6 +7,7 @@ import {
   deadLetterQueue,
   isDeadLetterQueue,
   retryQueue,
+  retryQueueDelays,
 } from '../../driver-kit/queue/queue-topology.js';
 import { queueExpiresAfterMs } from '../publish/delay-queues.js';
 import { replyCodeOf, replyCodes } from '../connection/errors.js';
@@ -38,7 +39,7 @@ export async function declareTopology(
   const { queue, exchange } = topology;
   for (const deadLetters of [deadLetterQueue(queue), ...spec.deadLetterTargets])
     await declareDeadLetters(channel, deadLetters);
-  for (const delayMs of spec.redeliverDelaysMs) await declareRetries(channel, queue, delayMs);
+  for (const delayMs of retryQueueDelays(spec)) await declareRetries(channel, queue, delayMs);
   // A transport can consume a dead letter queue as well: it is declared with the same arguments everywhere.
   const options = isDeadLetterQueue(queue) ? deadLetterOptions() : sourceOptions(topology);
   await declareQueue(channel, queue, options);

@@ -10,6 +10,7 @@ import { RetryTimers } from '../../../lib/core/retry/retry-timers.js';
 import { patternFromString } from '../../../lib/core/message/pattern.js';
 import { StoreHealthLog } from '../../../lib/core/idempotency/store-health-log.js';
 import { composePolicies } from '../../../lib/core/consume/policies.js';
+import { UnhandledLog } from '../../../lib/core/consume/unhandled.js';
 import { newPipeline, type PipelineScope } from '../../../lib/core/consume/pipeline.js';
 import type { ProcessingSlot, SubscriptionScope } from '../../../lib/core/consume/delivery-context.js';
 import {
@@ -121,6 +122,7 @@ export function newBench(
     maxBodyBytes: 1_000,
     deliveryLimit: 100,
     onUnhandled: 'dead-letter',
+    unhandledLog: new UnhandledLog('orders', logger),
     clockSkewMs: 0,
     ...shared,
     ...fields,

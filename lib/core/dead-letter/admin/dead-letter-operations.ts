@@ -228,6 +228,7 @@ const attemptHeaders = [
   headerNames.firstFailedAt,
   headerNames.dueAt,
   headerNames.deadline,
+  headerNames.unhandledCount,
 ];
 
 /** Headers of a replayed message: with an incremented replay count and the original source. */
