@@ -257,7 +257,7 @@ async function settleUnhandled(
   const { delivery, metadata, replyWriter, scope } = context;
   const { handlerId } = metadata;
   if (typeof onUnhandled === 'object' && mayReturn(context, onUnhandled)) {
-    unhandledLog.warnOnce(noHandler(handlerId, pattern).message, pattern, onUnhandled);
+    unhandledLog.warnOnce(handlerId, pattern, onUnhandled);
     return sendBack(context, toUnhandledRedelivery(context, onUnhandled));
   }
   const failure = noHandler(handlerId, pattern, unhandledCount(delivery.message));

@@ -76,9 +76,14 @@ export class UnhandledLog {
     this.#logger = logger;
   }
 
-  /** @param why names the pattern or the handler that is missing */
-  warnOnce(why: string, pattern: string, { redeliverMs, times }: UnhandledRedelivery): void {
-    const what = `${why}, pattern ${quoted(pattern)}`;
+  /** @param handlerId the handler that the message names, which is missing; undefined if it names none */
+  warnOnce(
+    handlerId: string | undefined,
+    pattern: string,
+    { redeliverMs, times }: UnhandledRedelivery,
+  ): void {
+    const named = handlerId === undefined ? '' : ` with the id ${quoted(handlerId)}`;
+    const what = `no handler${named} for pattern ${quoted(pattern)}`;
     if (this.#warned.has(what) || this.#warned.size >= maxWarnings) return;
     this.#warned.add(what);
     this.#logger.warn(

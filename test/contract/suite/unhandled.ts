@@ -97,6 +97,7 @@ export function unhandledContract(harness: DriverHarness): void {
     );
     expect(headerText(deadLetter, 'stork-attempt')).toBe('1');
     expect(headerText(deadLetter, 'stork-origin')).toBe(app.source);
+    expect(headerText(deadLetter, 'stork-unhandled-count')).toBeUndefined();
     expect(headerText(deadLetter, 'tenant')).toBe('blue');
     expect(String(deadLetter!.body)).toBe('{"id":1}');
   });

@@ -318,6 +318,128 @@ describe('a message without a handler, where others read the source too', () => 
   });
 });
 
+describe('a message without a handler that may return', () => {
+  const onUnhandled = { redeliverMs: 1_000, times: 2 };
+  const returnable = (fields: Partial<InboundMessage> = {}) => {
+    const bench = newBench([], { onUnhandled });
+    return { ...bench, test: deliveryOf(fields) };
+  };
+
+  it('is sent back with its headers, its attempt and its handler, and is acknowledged when that is confirmed', async () => {
+    const own = { tenant: 'blue', 'stork-handler': 'Gone.one', 'stork-attempt': '3' };
+    const headers = {
+      ...own,
+      'stork-unhandled-count': '1',
+      'stork-first-failed-at': '2026-01-01T00:00:00.000Z',
+    };
+    const { counters, clock, scope, test } = returnable({ headers });
+    await processAlone(test.delivery, scope);
+    expect(test.source.events).toEqual(['republish 1', 'ack 1']);
+    expect(test.source.republished).toEqual([
+      {
+        to: 'redelivery',
+        delayMs: 1_000,
+        isDeferral: true,
+        isForOtherConsumer: true,
+        headers: {
+          ...headers,
+          'stork-unhandled-count': '2',
+          'stork-origin': 'orders',
+          'stork-due-at': new Date(clock.now() + 1_000).toISOString(),
+        },
+      },
+    ]);
+    expect(counters.snapshot()).toEqual({ received: 1, 'unhandled-redelivered': 1 });
+  });
+
+  it('stays what it is if it is a dead letter, whose handler is another matter', async () => {
+    const headers = {
+      'stork-death-reason': 'fatal',
+      'stork-error-name': 'TypeError',
+      'stork-handler': 'A.b',
+    };
+    const { scope, test } = returnable({ headers });
+    await processAlone(test.delivery, scope);
+    expect(test.source.republished).toMatchObject([{ to: 'redelivery', headers }]);
+  });
+
+  it('is returned although its body is too large or undecodable here', async () => {
+    const { scope, counters } = returnable();
+    await processAlone(deliveryOf({ body: Buffer.alloc(1_001) }).delivery, scope);
+    await processAlone(deliveryOf({ contentType: 'image/png' }).delivery, scope);
+    expect(counters.get('unhandled-redelivered')).toBe(2);
+  });
+
+  it('is not returned if its reply address is forged', async () => {
+    const { driver, scope, test } = returnable();
+    driver.target = { kind: 'forged', why: 'no inbox' };
+    await processAlone(test.delivery, scope);
+    expect(deadLetters(test)).toEqual([['invalid', undefined, '1']]);
+  });
+
+  it.each([
+    [1_000, 'dead-letter'],
+    [1_001, 'redelivery'],
+  ])('returns as a request only if its caller waits longer: %i ms', async (waitsMs, to) => {
+    const { driver, clock, scope } = returnable();
+    driver.target = replyToInbox;
+    const deadline = new Date(clock.now() + waitsMs).toISOString();
+    const test = deliveryOf({ headers: { 'stork-deadline': deadline } });
+    await processAlone(test.delivery, scope);
+    expect(test.source.republished.map((message) => message.to)).toEqual([to]);
+    expect(driver.replies.length).toBe(to === 'redelivery' ? 0 : 1);
+  });
+
+  it.each([
+    [2_000, '1', 'dead-letter'],
+    [2_001, '1', 'redelivery'],
+    [1_000, undefined, 'dead-letter'],
+    [1_001, undefined, 'redelivery'],
+  ])('returns only within its expiry: %i ms, returned before: %s', async (expiresInMs, count, to) => {
+    const { scope, test } = returnable({ expiresInMs, headers: { 'stork-unhandled-count': count } });
+    await processAlone(test.delivery, scope);
+    expect(test.source.republished.map((message) => message.to)).toEqual([to]);
+  });
+
+  it('is acknowledged first under at-most-once, and is not sent back without that', async () => {
+    const { scope } = returnable();
+    const test = newDelivery({ mode: 'at-most-once' });
+    await processAlone(test.delivery, scope);
+    expect(test.source.events).toEqual(['ackEarly 1', 'republish 1']);
+    const lost = newDelivery({ mode: 'at-most-once' });
+    lost.source.ackEarly = () => Promise.reject(new Error('the channel is closed'));
+    await processAlone(lost.delivery, scope);
+    expect(lost.source.events).toEqual([]);
+  });
+
+  it('is acknowledged when it can be sent back, and not before', async () => {
+    const { clock, blocked, scope, test } = returnable();
+    test.source.refusals = 1;
+    const done = processAlone(test.delivery, scope);
+    await clock.advance(500);
+    await done;
+    expect(test.source.events).toEqual(['republish 1', 'republish 1', 'ack 1']);
+    expect(blocked).toEqual([refusal, undefined]);
+  });
+
+  it('is warned of once for each pattern and each handler that is gone, of 1 000 at most', async () => {
+    const { logger, scope } = returnable();
+    const send = (fields: Partial<InboundMessage>) => processAlone(deliveryOf(fields).delivery, scope);
+    for (let n = 0; n < 3; n++) {
+      await send({ patterns: ['a'] });
+      await send({ patterns: ['b'] });
+      await send({ patterns: ['a'], headers: { 'stork-handler': 'Gone.one' } });
+    }
+    expect(logger.lines).toEqual([
+      expect.stringMatching(/^warn orders: no handler for pattern "a".* every 1000 ms, up to 2 times/),
+      expect.stringContaining('no handler for pattern "b"'),
+      expect.stringContaining('no handler with the id "Gone.one" for pattern "a"'),
+    ]);
+    for (let n = 0; n < 1_100; n++) await send({ patterns: [`forged.${n}`] });
+    expect(logger.lines).toHaveLength(1_000);
+  });
+});
+
 describe('a request', () => {
   const messageHandler = (...values: unknown[]): TestHandler =>
     new TestHandler('message', 'm', '#', async (run) => {

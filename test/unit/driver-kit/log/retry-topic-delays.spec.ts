@@ -22,6 +22,21 @@ describe('a requested delay', () => {
     expect([none.roundUp(1), none.topicDelayFor(1), none.topicDelaysMs]).toEqual([undefined, undefined, [0]]);
   });
 
+  it('is not rounded to that of messages without a handler, which has a topic of its own', () => {
+    const delays = new RetryTopicDelays([60_000], 100);
+    expect([delays.roundUp(50), delays.roundUp(100), delays.roundUp(90_000)]).toEqual([
+      60_000, 60_000, 120_000,
+    ]);
+    expect([delays.topicDelayFor(100), delays.topicDelaysMs]).toEqual([100, [0, 60_000, 100]]);
+    const only = new RetryTopicDelays([], 100);
+    expect([only.roundUp(100), only.topicDelayFor(100), only.topicDelaysMs]).toEqual([
+      undefined,
+      100,
+      [0, 100],
+    ]);
+    expect(new RetryTopicDelays([100], 100).topicDelaysMs).toEqual([0, 100]);
+  });
+
   it('is never rounded down or twice, and has a topic that exists', () => {
     fc.assert(
       fc.property(risingDelays, fc.nat(dayMs), (declared, asked) => {

@@ -3,8 +3,10 @@ import { systemClock } from '../../../../../lib/core/runtime/clock.js';
 import {
   discardDeadLetters,
   replayDeadLetters,
+  replayHeaders,
   type ReplayOptions,
 } from '../../../../../lib/core/dead-letter/admin/dead-letter-operations.js';
+import { newMessage } from '../../harness.js';
 import { FakeStore, deadLetter } from '../../../cli/fake-host.js';
 
 const options: ReplayOptions = {
@@ -42,5 +44,29 @@ describe('an operation on dead letters', () => {
     const store = new FakeStore([deadLetter({ id: '1', reason }), deadLetter({ id: '2', reason })]);
     const { byReason } = await discardDeadLetters(store, options);
     expect(Object.entries(byReason)).toEqual([[reason, 2]]);
+  });
+});
+
+it('a replay begins anew, also of what the broker dead-lettered', () => {
+  const earlier = {
+    'stork-attempt': '3',
+    'stork-first-failed-at': '2026-01-01T00:00:00.000Z',
+    'stork-due-at': '2026-01-01T00:00:00.000Z',
+    'stork-deadline': '2026-01-01T00:00:00.000Z',
+    'stork-unhandled-count': '50',
+  };
+  const message = newMessage({ headers: { ...earlier, tenant: 'blue', 'stork-handler': 'A.b' } });
+  const brokerCause = {
+    reason: 'delivery-limit',
+    source: 'orders',
+    exchange: undefined,
+    routingKey: undefined,
+    at: undefined,
+  } as const;
+  expect(replayHeaders({ id: '1', message, brokerCause })).toEqual({
+    tenant: 'blue',
+    'stork-handler': 'A.b',
+    'stork-origin': 'orders',
+    'stork-replay-count': '1',
   });
 });
