@@ -272,9 +272,8 @@ async function settleUnhandled(
  * acknowledged first: after a crash the broker would otherwise deliver it beside the message that returns.
  */
 async function sendBack(context: DeliveryContext, redelivery: Redelivery): Promise<Settled> {
-  const { delivery, replyWriter, scope } = context;
+  const { delivery, scope } = context;
   if (delivery.mode === 'at-most-once' && !(await delivery.ackEarly())) return skipUnconfirmed(context);
-  replyWriter?.discard();
   return republishUntilConfirmed(context, [redelivery], scope, () =>
     scope.counters.add('unhandled-redelivered'),
   );

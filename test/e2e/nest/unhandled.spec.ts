@@ -48,6 +48,7 @@ describe('a message that no handler of the process takes', () => {
     const broker = new MemoryBroker();
     const onUnhandled = { redeliverMs: 5, times: 4 };
     const { logs, counts } = await start({ queue: 'orders', broker, exchange, onUnhandled });
+    expect(broker.queue('orders.retry.5')).toBeDefined();
     broker.declareQueue('audit', {});
     broker.bind('shop', 'audit', '#');
     broker.bind('shop', 'orders', '#');

@@ -50,4 +50,22 @@ describe.skipIf(url === undefined)('RabbitMQ: delays', () => {
     expect(counts()).toMatchObject({ redelivered: 12 });
     expect(await raw().count(`${queue}.dlq`)).toBe(0);
   });
+
+  it('of messages without a handler have their queue from the start, and again where it was deleted', async () => {
+    const queue = queueWith(250);
+    const retryQueue = `${queue}.retry.250`;
+    @Controller()
+    class Jobs {
+      @EventPattern<string>('job')
+      run(): void {}
+    }
+    const onUnhandled = { redeliverMs: 250, times: 2 };
+    const { client, counts } = await startRabbitApp({ controllers: [Jobs], options: { queue, onUnhandled } });
+    const declared = await raw().with((channel) => channel.checkQueue(retryQueue));
+    expect(declared).toMatchObject({ queue: retryQueue, messageCount: 0 });
+    await raw().with((channel) => channel.deleteQueue(retryQueue));
+    await client.publish('other', 1);
+    await raw().deadLetters(`${queue}.dlq`, 1);
+    expect(counts()).toMatchObject({ 'unhandled-redelivered': 2 });
+  });
 });
