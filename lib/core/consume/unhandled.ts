@@ -24,7 +24,8 @@ export interface UnhandledRedelivery {
   readonly redeliverMs: number;
   /**
    * How often the message returns, 1 to 1 000 000, before it is dead-lettered with the reason `no-handler`.
-   * A request returns only within the time limit of its caller, a message with an expiry only within that.
+   * A request returns only until half a second before the time limit of its caller, a message with an expiry
+   * only within that.
    */
   readonly times: number;
 }
@@ -34,7 +35,10 @@ export function unhandledCount({ headers }: Pick<InboundMessage, 'headers'>): nu
   return readCount(headers, headerNames.unhandledCount) ?? 0;
 }
 
-/** Whether the message returns once more. Its caller or its expiry may not outlast the wait. */
+/** If the return finds no handler either, the caller must still get its error, not a time-out. */
+const replyReserveMs = 500;
+
+/** Whether the message returns once more: not beyond the time limit of its caller or its expiry. */
 export function mayReturn(
   { delivery: { message }, metadata: { deadline }, scope: { clock } }: DeliveryContext,
   { redeliverMs, times }: UnhandledRedelivery,
@@ -43,7 +47,7 @@ export function mayReturn(
   if (count >= times) return false;
   // The broker does not report how long the message has waited; it was at least in these waits.
   if (message.expiresInMs !== undefined && (count + 1) * redeliverMs >= message.expiresInMs) return false;
-  return deadline === undefined || clock.now() + redeliverMs < deadline;
+  return deadline === undefined || clock.now() + redeliverMs + replyReserveMs < deadline;
 }
 
 /**

@@ -31,7 +31,7 @@ async function start(options: Partial<MemoryOptions>, controllers = [Orders]) {
   const testing = await Test.createTestingModule({
     imports: [
       StorkModule.forRoot({
-        transports: { main: memory(options as MemoryOptions) },
+        transports: { main: memory(options) },
         retry: { maxRetries: 0 },
       }),
     ],

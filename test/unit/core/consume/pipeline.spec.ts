@@ -378,9 +378,9 @@ describe('a message without a handler that may return', () => {
   });
 
   it.each([
-    [1_000, 'dead-letter'],
-    [1_001, 'redelivery'],
-  ])('returns as a request only if its caller waits longer: %i ms', async (waitsMs, to) => {
+    [1_500, 'dead-letter'],
+    [1_501, 'redelivery'],
+  ])('returns as a request only if its caller can still be answered: %i ms', async (waitsMs, to) => {
     const { driver, clock, scope } = returnable();
     driver.target = replyToInbox;
     const deadline = new Date(clock.now() + waitsMs).toISOString();
