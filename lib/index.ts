@@ -1,7 +1,7 @@
 export { StorkClient } from './nest/client/stork.client.js';
 export type { ObjectPattern, StorkContract } from './nest/client/stork.client.js';
 export { connectStork, storkMicroservice } from './nest/bootstrap/connect.js';
-export type { ConnectStorkOptions } from './nest/bootstrap/connect.js';
+export type { ConnectStorkOptions, StorkMicroserviceOptions } from './nest/bootstrap/connect.js';
 export { Consume } from './nest/decorators/consume.decorator.js';
 export type { ConsumeOptions } from './nest/decorators/consume.decorator.js';
 export { CorrelationInterceptor } from './nest/interceptors/correlation.interceptor.js';

@@ -187,14 +187,19 @@ export class StorkTransport {
     if (this.#spec !== undefined) await this.#untilClosed(this.#driver.declare(this.#spec));
   }
 
-  /** Starts consuming, if there are handlers. */
+  /** Starts consuming, if there are handlers. May be called again after it has rejected. */
   async consume(): Promise<void> {
     if (this.#spec === undefined || this.#dispatcher !== undefined) return;
     if (this.#isDraining || this.#closing !== undefined) return;
     const dispatcher = this.#openDispatcher(this.#deadLetter!);
     this.#dispatcher = dispatcher;
     this.#subscribing = this.#driver.subscribe(this.#spec, dispatcher);
-    dispatcher.attach(await this.#untilClosed(this.#subscribing));
+    try {
+      dispatcher.attach(await this.#untilClosed(this.#subscribing));
+    } catch (error) {
+      this.#dispatcher = undefined;
+      throw error;
+    }
     if (this.#isDraining) return;
     this.#logger.log(
       `${this.name}: consuming, ${this.#handlers.length} handlers, concurrency ${this.#settings.concurrency}`,
@@ -225,8 +230,9 @@ export class StorkTransport {
    * messages. A second call can only shorten the wait of the first. Never rejects.
    */
   async drain(limitMs: number): Promise<void> {
-    const drained = this.#dispatcher?.drain(limitMs, () => {
-      const { running, deferred } = this.#dispatcher!;
+    const dispatcher = this.#dispatcher;
+    const drained = dispatcher?.drain(limitMs, () => {
+      const { running, deferred } = dispatcher;
       const still = `${running} handlers are still running after ${limitMs} ms, ${deferred} messages await manual acknowledgement`;
       this.#logger.warn(
         `${this.name}: ${still}; all are aborted, and requeued unless they were acknowledged before processing`,

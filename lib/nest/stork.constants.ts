@@ -5,7 +5,6 @@
 export const STORK_OPTIONS = Symbol.for('nestjs-stork.options');
 export const STORK_DECLARED_TRANSPORTS = Symbol.for('nestjs-stork.declared-transports');
 export const STORK_SERVER = Symbol.for('nestjs-stork.server');
-export const STORK_LIFECYCLE = Symbol.for('nestjs-stork.lifecycle');
 
 /** Provides the `StorkClock`; tests override it with a virtual clock. */
 export const STORK_CLOCK = Symbol.for('nestjs-stork.clock');

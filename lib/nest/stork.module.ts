@@ -9,13 +9,7 @@ import { nestCoreProvider } from './bootstrap/nest-core.js';
 import type { StorkModuleAsyncOptions, StorkModuleOptions, StorkOptionsFactory } from './stork-options.js';
 import { StorkServer } from './server/stork.server.js';
 import { StorkService } from './stork.service.js';
-import {
-  STORK_CLOCK,
-  STORK_DECLARED_TRANSPORTS,
-  STORK_LIFECYCLE,
-  STORK_OPTIONS,
-  STORK_SERVER,
-} from './stork.constants.js';
+import { STORK_CLOCK, STORK_DECLARED_TRANSPORTS, STORK_OPTIONS, STORK_SERVER } from './stork.constants.js';
 import { TransportRegistry } from './bootstrap/transport-registry.js';
 import { requireNest, requireNode } from './validation/versions.js';
 
@@ -72,7 +66,6 @@ function assemble(
       StorkServer,
       StorkLifecycle,
       { provide: STORK_SERVER, useExisting: StorkServer },
-      { provide: STORK_LIFECYCLE, useExisting: StorkLifecycle },
       StorkService,
       DeadLetterService,
       ...clients,

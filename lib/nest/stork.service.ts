@@ -8,6 +8,16 @@ import { TransportRegistry } from './bootstrap/transport-registry.js';
 export interface TransportState {
   /** State of the broker connection. */
   readonly connection: ConnectionState;
+  /** The transport's `required` option. */
+  readonly required: boolean;
+  /**
+   * Whether the transport has connected, declared its sources and begun to consume. False before the
+   * application has started and bootstrapped, and with `required: false` until the broker is there. A later
+   * loss of the connection shows in `connection` alone.
+   */
+  readonly started: boolean;
+  /** With `required: false`: why the last attempt to start has failed. Undefined once it has started. */
+  readonly startError: Error | undefined;
   /** Messages received and not yet settled, those that wait included. */
   readonly inFlight: number;
   /** Requests that wait for their reply. */
@@ -34,6 +44,7 @@ export class StorkService {
         name,
         {
           connection: transport.state,
+          ...this.#server.startOf(name),
           inFlight: transport.inFlight,
           pendingRequests: transport.pendingRequests,
           counts: transport.counters.snapshot(),

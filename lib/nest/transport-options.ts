@@ -21,6 +21,21 @@ export interface CommonTransportOptions {
    */
   readonly handlers?: 'all' | 'explicit' | 'none';
   /**
+   * Whether the application's start waits for the transport.
+   *
+   * - `true`: `listen()` or `startAllMicroservices()` waits for the broker, and rejects after `startTimeoutMs`
+   *   or when the broker refuses the connection or a declaration.
+   * - `false`: the transport starts in the background. Without its broker the application runs, HTTP
+   *   included, while the start is attempted again until it succeeds or the application is closed; a refusal
+   *   is logged as an error and attempted again too. Until then messages sent over it wait for its
+   *   connection, `startTimeoutMs` at most, and `StorkService.state()` says that it has not started.
+   *
+   * Wrong options reject the start in either case.
+   *
+   * @defaultValue true
+   */
+  readonly required?: boolean;
+  /**
    * Maximum number of messages handled concurrently. Messages that wait between in-process attempts, after
    * `ctx.nack()` or for the idempotency store do not count. @defaultValue 10
    */

@@ -12,14 +12,6 @@ import { StorkServer } from '../server/stork.server.js';
 import { NestCore } from './nest-core.js';
 import { TransportRegistry } from './transport-registry.js';
 
-const globals = {
-  useGlobalPipes: 'getGlobalPipes',
-  useGlobalGuards: 'getGlobalGuards',
-  useGlobalInterceptors: 'getGlobalInterceptors',
-  useGlobalFilters: 'getGlobalFilters',
-} as const;
-type GlobalsCount = Record<keyof typeof globals, number>;
-
 /**
  * Ties the transports to Nest's lifecycle hooks:
  *
@@ -39,15 +31,12 @@ export class StorkLifecycle
   readonly #registry: TransportRegistry;
   readonly #server: StorkServer;
   readonly #explorer: HandlerExplorer;
-  readonly #nest: NestCore;
   readonly #logger = new Logger('Stork');
-  #globalsAtConnect: GlobalsCount | undefined;
 
   constructor(registry: TransportRegistry, server: StorkServer, explorer: HandlerExplorer, nest: NestCore) {
     this.#registry = registry;
     this.#server = server;
     this.#explorer = explorer;
-    this.#nest = nest;
     // Nest orders hooks by a module's distance from the root module and destroys global modules last, when
     // databases are closed already. A distance below 0 makes this module bootstrap last and be destroyed
     // first.
@@ -62,7 +51,6 @@ export class StorkLifecycle
   }
 
   async onApplicationBootstrap(): Promise<void> {
-    if (this.#globalsAtConnect !== undefined) this.#rejectLateGlobals(this.#globalsAtConnect);
     if (!this.#server.isConnected) this.#warnNotConnected();
     await this.#server.bootstrapped();
   }
@@ -76,31 +64,6 @@ export class StorkLifecycle
     const closeLimitMs = shutdown.stepMs;
     await Promise.all([...this.#registry.created()].map((transport) => transport.close(closeLimitMs)));
     await this.#registry.closeStores(shutdown.lastStepMs);
-  }
-
-  /**
-   * Counts the global enhancers that a hybrid application's microservice inherits. Nest binds handlers
-   * when the microservice is connected, so enhancers registered later would not apply to them.
-   */
-  snapshotGlobals(): void {
-    this.#globalsAtConnect = this.#countGlobals();
-  }
-
-  #countGlobals(): GlobalsCount {
-    const counts = Object.entries(globals).map(
-      ([name, getter]) => [name, this.#nest.config[getter]().length] as const,
-    );
-    return Object.fromEntries(counts) as GlobalsCount;
-  }
-
-  #rejectLateGlobals(before: GlobalsCount): void {
-    const now = this.#countGlobals();
-    const late = (Object.keys(globals) as (keyof GlobalsCount)[]).filter((name) => now[name] > before[name]);
-    if (late.length === 0) return;
-    throw new StorkConfigError(
-      `${late.map((name) => `${name}()`).join(' and ')} was called after connectStork(app) and would not apply to message handlers; ` +
-        'call connectStork(app) after every app.useGlobal…()',
-    );
   }
 
   #warnNotConnected(): void {

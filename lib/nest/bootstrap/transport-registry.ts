@@ -75,6 +75,11 @@ export class TransportRegistry {
     return this.#options.transports[name]!.common.handlers ?? 'all';
   }
 
+  /** The transport's `required` option. */
+  isRequired(name: string): boolean {
+    return this.#options.transports[name]!.common.required ?? true;
+  }
+
   /** Policies of the module, then of the transport, which override them. */
   policiesOf(name: string): BasePolicyOptions {
     const { common } = this.#options.transports[name]!;

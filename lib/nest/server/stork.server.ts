@@ -5,7 +5,9 @@ import {
   type MessageHandler,
   type Transport,
 } from '@nestjs/microservices';
+import type { ApplicationConfig } from '@nestjs/core';
 import type { CancelTimer } from '../../core/runtime/clock.js';
+import { withResolvers } from '../../core/runtime/with-timeout.js';
 import { resolveDeadLetter } from '../../core/dead-letter/dead-letter-options.js';
 import {
   ClientClosedError,
@@ -32,8 +34,10 @@ import {
   type BoundPolicyOptions,
 } from '../decorators/policy-metadata.js';
 import { recordOriginalErrors, toRun, type HookSettings, type ProcessingHooks } from './call-handler.js';
+import { HybridEnhancers } from '../bootstrap/hybrid-enhancers.js';
 import { NestCore } from '../bootstrap/nest-core.js';
 import { TransportRegistry } from '../bootstrap/transport-registry.js';
+import { TransportStart } from '../bootstrap/transport-start.js';
 
 /**
  * Time between `listen()` and the application's bootstrap, in either order, after which a warning is
@@ -57,10 +61,15 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   readonly #registry: TransportRegistry;
   readonly #explorer: HandlerExplorer;
   readonly #nest: NestCore;
-  readonly #bindings: NestBinding[] = [];
+  #bindings: NestBinding[] = [];
   readonly #hooks: HookSettings = { around: undefined };
   #startHook: StartHook | undefined;
   #endHook: EndHook | undefined;
+  /** Undefined in a worker, and in a hybrid application without `connectStork()`. */
+  #hybrid: HybridEnhancers | undefined;
+  #starts: ReadonlyMap<string, TransportStart> | undefined;
+  readonly #bootstrap = withResolvers<void>();
+  #servesHandlers = false;
   #isConnected = false;
   #isConnectedTwice = false;
   #startupWarning: CancelTimer | undefined;
@@ -89,12 +98,28 @@ export class StorkServer extends Server implements CustomTransportStrategy {
     return this.#isConnected;
   }
 
+  /** Called by `connectStork()`. @param microservice of the application, if it is inherited */
+  serveHybrid(microservice: ApplicationConfig): void {
+    this.#hybrid = new HybridEnhancers(this.#nest.config, microservice);
+  }
+
+  /** What `StorkService.state()` shows of the start of a transport. */
+  startOf(name: string) {
+    const { isRequired, isStarted, error } = this.#transportStarts().get(name)!;
+    return { required: isRequired, started: isStarted, startError: error };
+  }
+
   /**
    * Records every binding separately. Nest's own `addHandler` chains several handlers of one event, so
    * that a failing handler cancels the others; here each is settled on its own.
    */
   override addHandler(pattern: unknown, handler: MessageHandler, isEvent = false, extras: object = {}): void {
     this.#bindings.push({ pattern, handler, isEvent, extras });
+  }
+
+  /** Before the handlers are bound anew. */
+  forgetHandlers(): void {
+    this.#bindings = [];
   }
 
   override listen(callback: (error?: unknown) => void): void {
@@ -109,6 +134,7 @@ export class StorkServer extends Server implements CustomTransportStrategy {
     const { shutdown } = this.#registry;
     this.#isClosing = true;
     shutdown.begin();
+    for (const start of this.#starts?.values() ?? []) start.stop();
     return this.drain(shutdown.handlersMs);
   }
 
@@ -123,7 +149,9 @@ export class StorkServer extends Server implements CustomTransportStrategy {
 
   /** Called by `StorkLifecycle` after the `onApplicationBootstrap` hooks of all other modules. */
   async bootstrapped(): Promise<void> {
+    this.#hybrid?.assertAllBound();
     this.#isBootstrapped = true;
+    this.#bootstrap.resolve();
     if (this.#isConnected && !this.#isListening) {
       this.#warnLater(
         'handlers receive nothing: the microservices were not started; call app.startAllMicroservices()',
@@ -154,20 +182,16 @@ export class StorkServer extends Server implements CustomTransportStrategy {
     this.#isListening = true;
     this.#startupWarning?.();
     this.#throwIfClosing();
-    const transports = this.#registry.all();
+    const starts = [...this.#transportStarts().values()];
     if (this.#isConnectedTwice) {
       throw new StorkConfigError(
         'connectStork() or storkMicroservice() was used twice in one application: every handler would be called twice',
       );
     }
     this.#bindHandlers();
-    await Promise.all(
-      [...transports.values()].map(async (transport) => {
-        await transport.connect();
-        await transport.declare();
-      }),
-    );
+    await Promise.all(starts.filter(({ isRequired }) => isRequired).map((start) => start.prepare()));
     this.#throwIfClosing();
+    for (const start of starts) if (!start.isRequired) void start.runInBackground(this.#bootstrap.promise);
     this.#isPrepared = true;
     if (!this.#isBootstrapped) {
       this.#warnLater(
@@ -179,10 +203,27 @@ export class StorkServer extends Server implements CustomTransportStrategy {
 
   async #consumeIfReady(): Promise<void> {
     if (!this.#isPrepared || !this.#isBootstrapped || this.#isDraining) return;
-    this.#consuming ??= Promise.all(
-      [...this.#registry.all().values()].map((transport) => transport.consume()),
-    ).then(() => {});
+    this.#consuming ??= this.#consume();
     await this.#consuming;
+  }
+
+  async #consume(): Promise<void> {
+    const advice = this.#servesHandlers ? this.#hybrid?.advice() : undefined;
+    if (advice !== undefined) this.logger.warn(advice);
+    const starts = [...this.#transportStarts().values()];
+    await Promise.all(starts.filter(({ isRequired }) => isRequired).map((start) => start.consume()));
+  }
+
+  /** Of all transports; created on the first call. */
+  #transportStarts(): ReadonlyMap<string, TransportStart> {
+    const { clock } = this.#registry;
+    this.#starts ??= new Map(
+      [...this.#registry.all()].map(([name, transport]) => {
+        const isRequired = this.#registry.isRequired(name);
+        return [name, new TransportStart({ transport, isRequired, clock, logger: this.logger })];
+      }),
+    );
+    return this.#starts;
   }
 
   #throwIfClosing(): void {
@@ -198,7 +239,8 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   #bindHandlers(): void {
     if (mayObtainClient(this.#nest.modules, this.#registry.names))
       this.#registry.correlation.isEnabled = true;
-    const globalLayers = layersOfInterceptors(this.#nest.config.getGlobalInterceptors(), 'the application');
+    const interceptors = this.#hybrid?.interceptors ?? this.#nest.config.getGlobalInterceptors();
+    const globalLayers = layersOfInterceptors(interceptors, 'the application');
     const methods = groupByMethod(this.#explorer.join(this.#bindings), (pattern) =>
       this.normalizePattern(pattern as never),
     );
@@ -209,6 +251,7 @@ export class StorkServer extends Server implements CustomTransportStrategy {
     const global = validOptions(globalLayers);
     for (const [name, transport] of this.#registry.all()) {
       const served = methodsOn(name, methods, this.#registry);
+      this.#servesHandlers ||= served.length > 0;
       const { deadLetter } = this.#registry.policiesOf(name);
       transport.bind(
         served.map((method) => this.#toHandler(name, method, global)),
@@ -217,6 +260,7 @@ export class StorkServer extends Server implements CustomTransportStrategy {
       problems.push(...transport.validate());
     }
     if (problems.length > 0) throw new StorkConfigError(problems);
+    this.#hybrid?.markBound();
   }
 
   #toHandler(transport: string, bound: BoundMethod, global: BoundPolicyOptions): Handler {

@@ -125,6 +125,8 @@ export const codecs =
 export class CommonTransportSchema {
   @OneOf('all', 'explicit', 'none')
   handlers?: unknown;
+  @OptionalMatching('true or false', (value) => typeof value === 'boolean')
+  required?: unknown;
   @Integer(1, 100_000)
   concurrency?: unknown;
   @Integer(1)

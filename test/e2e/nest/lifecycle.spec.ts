@@ -1,12 +1,4 @@
-import {
-  Controller,
-  Global,
-  Injectable,
-  Logger,
-  Module,
-  type OnModuleDestroy,
-  type PipeTransform,
-} from '@nestjs/common';
+import { Controller, Global, Injectable, Logger, Module, type OnModuleDestroy } from '@nestjs/common';
 import { EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
 import { Test } from '@nestjs/testing';
 import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
@@ -240,30 +232,6 @@ describe('start', () => {
     await expect(app.listen()).rejects.toThrow(
       /pattern {"cmd":"quote"} of Orders.quote on the transport "audit".*patternHeader.*via\(\)/,
     );
-  });
-
-  it('refuses global enhancers registered after connectStork', async () => {
-    const { shop, Orders } = makeShop();
-    const app = (await shop.compile([Orders])).createNestApplication({ logger: false });
-    connectStork(app);
-    const pipe: PipeTransform = { transform: (value: unknown) => value };
-    app.useGlobalPipes(pipe);
-    await app.startAllMicroservices();
-    await expect(app.init()).rejects.toThrow('useGlobalPipes() was called after connectStork(app)');
-  });
-
-  it('inherits the global pipes of a hybrid application as inheritAppConfig says', async () => {
-    for (const inheritAppConfig of [true, false]) {
-      const { shop, seen, Orders } = makeShop();
-      const app = (await shop.compile([Orders])).createNestApplication({ logger: false });
-      app.useGlobalPipes({ transform: (value: unknown, { type }) => (type === 'body' ? 'piped' : value) });
-      connectStork(app, { inheritAppConfig });
-      await app.startAllMicroservices();
-      await app.init();
-      await app.get(StorkClient).publish('order.created', 'raw');
-      expect(await seen.count(1)).toEqual([inheritAppConfig ? 'piped' : 'raw']);
-      await app.close();
-    }
   });
 
   it('lets a provider send while others still initialise, and a module without handlers consume nothing', async () => {

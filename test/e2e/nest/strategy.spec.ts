@@ -4,13 +4,9 @@ import { EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
 import { expect, it, onTestFinished } from 'vitest';
 import { connectStork, getClientToken, StorkClient, StorkModule, storkMicroservice } from 'nestjs-stork';
 import { Seen } from '../../contract/app.js';
-import { Shop } from '../support.js';
+import { LogLines, Shop } from '../support.js';
 
-const unlogged = <Options extends object>(options: Options) => ({
-  ...options,
-  logger: false as const,
-  abortOnError: false,
-});
+const quiet = { logger: false as const, abortOnError: false };
 
 @Controller()
 class Echo {
@@ -23,10 +19,36 @@ class Echo {
 it('serves a worker made by NestFactory.createMicroservice', async () => {
   @Module({ imports: [new Shop().stork()], controllers: [Echo] })
   class AppModule {}
-  const app = await NestFactory.createMicroservice(AppModule, { ...storkMicroservice(), logger: false });
+  const app = await NestFactory.createMicroservice(AppModule, storkMicroservice({ logger: false }));
   onTestFinished(() => app.close());
   await app.listen();
   expect(await app.get(StorkClient).request('echo', 'worker')).toBe('worker');
+});
+
+it('passes the options of Nest on to the worker', async () => {
+  @Module({ imports: [new Shop().stork()], controllers: [Echo] })
+  class AppModule {}
+  const logger = new LogLines();
+  const options = { logger, bufferLogs: true, autoFlushLogs: false };
+  const app = await NestFactory.createMicroservice(AppModule, storkMicroservice(options));
+  onTestFinished(() => app.close());
+  await app.listen();
+  expect(logger.lines).toEqual([]);
+  app.flushLogs();
+  expect(logger.containing('main: consuming')).toHaveLength(1);
+});
+
+it('leaves the process alone where abortOnError says so', async () => {
+  class Broken {
+    constructor() {
+      throw new Error('no database');
+    }
+  }
+  @Module({ imports: [new Shop().stork()], providers: [Broken] })
+  class AppModule {}
+  await expect(NestFactory.createMicroservice(AppModule, storkMicroservice(quiet))).rejects.toThrow(
+    'no database',
+  );
 });
 
 it('serves a testing module by createNestMicroservice', async () => {
@@ -106,11 +128,11 @@ it('keeps two applications of one process apart', async () => {
 });
 
 it.each([
-  ['storkMicroservice', () => NestFactory.createMicroservice(class {}, unlogged(storkMicroservice()))],
-  ['connectStork', async () => connectStork(await NestFactory.create(class {}, unlogged({})))],
+  ['storkMicroservice', () => NestFactory.createMicroservice(class {}, storkMicroservice(quiet))],
+  ['connectStork', async () => connectStork(await NestFactory.create(class {}, quiet))],
   [
-    'connectStork, without the settings of the application',
-    async () => connectStork(await NestFactory.create(class {}, unlogged({})), { inheritAppConfig: false }),
+    'connectStork, with the settings of the application',
+    async () => connectStork(await NestFactory.create(class {}, quiet), { inheritAppConfig: true }),
   ],
 ])('says that StorkModule is not imported: %s', async (_, connect) => {
   await expect(connect()).rejects.toThrow(
