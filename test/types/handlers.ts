@@ -1,5 +1,19 @@
-import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
-import { Consume, StorkModule, via, type StorkClient, type StorkContext } from 'nestjs-stork';
+import {
+  Ctx,
+  EventPattern,
+  MessagePattern,
+  Payload,
+  type AsyncMicroserviceOptions,
+} from '@nestjs/microservices';
+import { NestFactory } from '@nestjs/core';
+import {
+  Consume,
+  StorkModule,
+  storkMicroservice,
+  via,
+  type StorkClient,
+  type StorkContext,
+} from 'nestjs-stork';
 
 /** Compiled under `strict` by `npm run types`; lines that must not compile carry `@ts-expect-error`. */
 class Order {
@@ -66,3 +80,15 @@ export const untyped = StorkModule.forRootAsync({
   // @ts-expect-error -- the parameters are unknown unless they are annotated
   useFactory: (order) => ({ transports: {}, drainTimeoutMs: order.id.length }),
 });
+
+/** Options of Nest need neither a spread nor a cast. */
+export async function createWorkers(): Promise<void> {
+  await NestFactory.createMicroservice(Order, storkMicroservice());
+  await NestFactory.createMicroservice(Order, storkMicroservice({ logger: false, abortOnError: false }));
+  await NestFactory.createMicroservice<AsyncMicroserviceOptions>(
+    Order,
+    storkMicroservice({ logger: ['error'], bufferLogs: true, autoFlushLogs: false }),
+  );
+  // @ts-expect-error -- the transports are options of StorkModule
+  storkMicroservice({ transport: 0 });
+}
