@@ -32,7 +32,7 @@ export interface DeadLetterOptions {
   readonly enabled?: boolean | undefined;
   /**
    * Whether failed requests are dead-lettered, in addition to the error reply. @defaultValue false; true by
-   * `@DeadLetter()`
+   * `@DeadLetter()` or a `DeadLetterInterceptor` on the handler or its class
    */
   readonly requests?: boolean | undefined;
   /**

@@ -1,4 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
+import { readText, type MessageHeaders } from '../message/headers.js';
 
 /** Identifies the message that is being handled, for the messages that its handler sends. */
 export interface CorrelationContext {
@@ -41,4 +42,16 @@ export function runInCorrelation<Args extends readonly unknown[], Result>(
 
 export function currentCorrelation(): CorrelationContext | undefined {
   return storage.getStore();
+}
+
+/**
+ * The correlation id in an application's header; undefined if it is absent or invalid. Any sender can set the
+ * header, so only 1 to 255 printable ASCII characters without spaces are accepted.
+ *
+ * @param name in lower case; headers match whatever their case
+ */
+export function correlationIdIn(headers: MessageHeaders, name: string): string | undefined {
+  const spelled = Object.keys(headers).find((header) => header.toLowerCase() === name);
+  const id = spelled === undefined ? undefined : readText(headers, spelled, 255);
+  return id !== undefined && /^[\x21-\x7e]+$/.test(id) ? id : undefined;
 }

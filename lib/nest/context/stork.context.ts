@@ -1,4 +1,6 @@
+import { randomUUID } from 'node:crypto';
 import { BaseRpcContext } from '@nestjs/microservices';
+import { correlationIdIn } from '../../core/publish/correlation-context.js';
 import { StorkConfigError } from '../../core/runtime/errors.js';
 import type { HandlerAttempt, HandlerDecision } from '../../core/consume/handler-attempt.js';
 import { headerNames, readText, reservedPrefix, type MessageHeaders } from '../../core/message/headers.js';
@@ -33,13 +35,20 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
    */
   [originalError]: { readonly error: unknown } | undefined = undefined;
   readonly #attempt: HandlerAttempt;
+  readonly #correlationHeaders: readonly string[] | undefined;
+  #newCorrelationId: string | undefined;
 
-  /** Called by the library for each attempt. */
-  constructor(transport: string, attempt: HandlerAttempt) {
+  /**
+   * Called by the library for each attempt.
+   *
+   * @param correlationHeaders of the `CorrelationInterceptor`s of the handler; undefined if it has none
+   */
+  constructor(transport: string, attempt: HandlerAttempt, correlationHeaders?: readonly string[]) {
     super([attempt.delivery.message]);
     this.transport = transport;
     this.pattern = attempt.pattern;
     this.#attempt = attempt;
+    this.#correlationHeaders = correlationHeaders;
   }
 
   /**
@@ -58,11 +67,23 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
 
   /**
    * Correlation id, shared by all messages that result from one original message or HTTP request, across
-   * services. A message that carries none starts a correlation with its own id.
+   * services. A message that carries none starts a correlation with its own id. With a
+   * `CorrelationInterceptor` a message may carry it in a header of the application, and one without any id
+   * gets a new UUID.
    */
   get correlationId(): string | undefined {
-    const correlation = readText(this.#message.headers, headerNames.correlationId);
-    if (correlation !== undefined) return correlation;
+    const { headers } = this.#message;
+    const given = readText(headers, headerNames.correlationId);
+    if (given !== undefined) return given;
+    if (this.#correlationHeaders === undefined) return this.#ownId;
+    for (const name of this.#correlationHeaders) {
+      const id = correlationIdIn(headers, name);
+      if (id !== undefined) return id;
+    }
+    return this.#ownId ?? (this.#newCorrelationId ??= randomUUID());
+  }
+
+  get #ownId(): string | undefined {
     return this.#attempt.metadata.reply.kind === 'none'
       ? (this.#message.correlationId ?? this.#message.messageId)
       : this.#message.messageId;

@@ -1,5 +1,4 @@
-import type { Type } from '@nestjs/common';
-import { INTERCEPTORS_METADATA } from '@nestjs/common/constants.js';
+import type { Module } from '@nestjs/core/injector/module.js';
 import type { DeadLetterOptions } from '../../core/dead-letter/dead-letter-options.js';
 import type { ConfigProblem } from '../../core/runtime/errors.js';
 import type { IdempotencyTimes } from '../../core/idempotency/idempotency-options.js';
@@ -10,7 +9,13 @@ import {
   idempotentMetadataKey,
   type IdempotentOptions,
 } from './idempotent.decorator.js';
-import { policyOf } from '../interceptors/policy.interceptors.js';
+import {
+  findInterceptors,
+  interceptorsOn,
+  messagePolicyNameOf,
+  type FoundInterceptors,
+} from '../interceptors/bound-interceptors.js';
+import type { CorrelationOptions } from '../interceptors/correlation.interceptor.js';
 import { validateRetryOptions, retryMetadataKey } from './retry.decorator.js';
 
 /** Options that one decorator or interceptor gives for a policy, before validation. */
@@ -27,11 +32,9 @@ export interface PolicyLayers {
   readonly retry: readonly Layer<RetryOptions>[];
   readonly deadLetter: readonly Layer<DeadLetterOptions>[];
   readonly idempotency: readonly Layer<IdempotentOptions>[];
-  /**
-   * Subclasses of the policy interceptors: Nest instantiates them after the handlers are bound, so their
-   * options are unknown.
-   */
-  readonly unresolved: readonly Layer<unknown>[];
+  readonly correlation: readonly Layer<CorrelationOptions>[];
+  /** Why the options of interceptors cannot be read. */
+  readonly problems: readonly ConfigProblem[];
 }
 
 /** Validated options in ascending precedence. */
@@ -46,6 +49,7 @@ export interface PolicyOptions {
  */
 export interface BoundPolicyOptions extends PolicyOptions {
   readonly idempotency: readonly IdempotentOptions[];
+  readonly correlation: readonly CorrelationOptions[];
 }
 
 /** Options of the module and the transport. */
@@ -53,66 +57,82 @@ export interface BasePolicyOptions extends PolicyOptions {
   readonly idempotency: readonly (IdempotencyTimes | undefined)[];
 }
 
-/** Options of a class or a method. Decorators override interceptors. */
-export function policyLayersOf(decorated: object, target: string): PolicyLayers {
-  const interceptors = Reflect.getMetadata(INTERCEPTORS_METADATA, decorated) as
-    readonly unknown[] | undefined;
-  const fromInterceptors = layersOfInterceptors(interceptors ?? [], target, withRequestsEnabled);
+/**
+ * Options of a class or a method. Decorators override interceptors.
+ *
+ * @param target the decorated class or method, as error texts name it
+ * @param host the module of the controller
+ */
+export function policyLayersOf(decorated: object, target: string, host: Module): PolicyLayers {
+  const found = findInterceptors(decorated, target, host);
+  const layers = layersOfInterceptors(found, target, withRequestsEnabled);
   const retry = Reflect.getMetadata(retryMetadataKey, decorated) as RetryOptions | undefined;
   const deadLetter = Reflect.getMetadata(deadLetterMetadataKey, decorated) as DeadLetterOptions | undefined;
   const idempotent = Reflect.getMetadata(idempotentMetadataKey, decorated) as IdempotentOptions | undefined;
   return {
-    unresolved: fromInterceptors.unresolved,
+    ...layers,
     retry: [
-      ...fromInterceptors.retry,
+      ...layers.retry,
       ...(retry === undefined ? [] : [{ decoration: '@Retry', target, options: withRequestsEnabled(retry) }]),
     ],
     deadLetter: [
-      ...fromInterceptors.deadLetter,
+      ...layers.deadLetter,
       ...(deadLetter === undefined
         ? []
         : [{ decoration: '@DeadLetter', target, options: withRequestsEnabled(deadLetter) }]),
     ],
     idempotency: [
-      ...fromInterceptors.idempotency,
+      ...layers.idempotency,
       ...(idempotent === undefined ? [] : [{ decoration: '@Idempotent', target, options: idempotent }]),
     ],
   };
 }
 
+/**
+ * The policies on a class or a method that only messages can have, as error texts name them. A
+ * `CorrelationInterceptor` is for HTTP handlers too.
+ */
+export function policyNamesOf(decorated: object): string[] {
+  return [
+    ...interceptorsOn(decorated).flatMap((interceptor) => messagePolicyNameOf(interceptor) ?? []),
+    ...Object.entries(decorators).flatMap(([name, key]) =>
+      Reflect.hasMetadata(key, decorated) ? [name] : [],
+    ),
+  ];
+}
+
+const decorators = {
+  '@Retry': retryMetadataKey,
+  '@DeadLetter': deadLetterMetadataKey,
+  '@Idempotent': idempotentMetadataKey,
+};
+
 /** @param complete sets the defaults that depend on where the interceptors are bound */
 export function layersOfInterceptors(
-  interceptors: readonly unknown[],
+  { bound, problems }: FoundInterceptors,
   target: string,
   complete: <Options extends RequestsOption>(options: Options) => Options = (options) => options,
 ): PolicyLayers {
   const retry: Layer<RetryOptions>[] = [];
   const deadLetter: Layer<DeadLetterOptions>[] = [];
   const idempotency: Layer<IdempotentOptions>[] = [];
-  const unresolved: Layer<unknown>[] = [];
-  for (const interceptor of interceptors) {
-    const given = policyOf(interceptor);
-    switch (given?.policy) {
+  const correlation: Layer<CorrelationOptions>[] = [];
+  for (const { decoration, ...given } of bound) {
+    switch (given.policy) {
       case 'retry':
-        retry.push({ decoration: 'new RetryInterceptor', target, options: complete(given.options) });
+        retry.push({ decoration, target, options: complete(given.options) });
         break;
       case 'dead-letter':
-        deadLetter.push({
-          decoration: 'new DeadLetterInterceptor',
-          target,
-          options: complete(given.options),
-        });
+        deadLetter.push({ decoration, target, options: complete(given.options) });
         break;
       case 'idempotency':
-        idempotency.push({ decoration: 'new IdempotencyInterceptor', target, options: given.options });
+        idempotency.push({ decoration, target, options: given.options });
         break;
-      case 'unresolved':
-        unresolved.push({ decoration: '@UseInterceptors', target, options: interceptor });
-        break;
-      case undefined:
+      case 'correlation':
+        correlation.push({ decoration, target, options: given.options });
     }
   }
-  return { retry, deadLetter, idempotency, unresolved };
+  return { retry, deadLetter, idempotency, correlation, problems };
 }
 
 /** @param all in ascending precedence */
@@ -121,26 +141,17 @@ export function joinLayers(...all: readonly PolicyLayers[]): PolicyLayers {
     retry: all.flatMap(({ retry }) => retry),
     deadLetter: all.flatMap(({ deadLetter }) => deadLetter),
     idempotency: all.flatMap(({ idempotency }) => idempotency),
-    unresolved: all.flatMap(({ unresolved }) => unresolved),
+    correlation: all.flatMap(({ correlation }) => correlation),
+    problems: all.flatMap(({ problems }) => problems),
   };
 }
 
-export function validateLayers({
-  retry,
-  deadLetter,
-  idempotency,
-  unresolved,
-}: PolicyLayers): ConfigProblem[] {
+export function validateLayers({ retry, deadLetter, idempotency, problems }: PolicyLayers): ConfigProblem[] {
   return [
     ...retry.flatMap((layer) => problemsOf(layer, validateRetryOptions)),
     ...deadLetter.flatMap((layer) => problemsOf(layer, validateDeadLetterOptions)),
     ...idempotency.flatMap((layer) => problemsOf(layer, validateIdempotentOptions)),
-    ...unresolved.map(({ decoration, target, options }) => ({
-      name: `${decoration}(${(options as Type).name}) of ${target}`,
-      expected:
-        'an instance, made with `new`: its options are read when handlers are bound, before Nest instantiates the class',
-      given: 'the class',
-    })),
+    ...problems,
   ];
 }
 
@@ -148,8 +159,15 @@ export function validateLayers({
  * Omits invalid options: `validateLayers` reports them, and nothing derived from them may add a second
  * problem.
  */
-export function validOptions({ retry, deadLetter, idempotency }: PolicyLayers): BoundPolicyOptions {
+export function validOptions({
+  retry,
+  deadLetter,
+  idempotency,
+  correlation,
+}: PolicyLayers): BoundPolicyOptions {
   return {
+    // Validated by its constructor.
+    correlation: correlation.map(({ options }) => options),
     retry: onlyValid(retry, validateRetryOptions),
     deadLetter: onlyValid(deadLetter, validateDeadLetterOptions),
     idempotency: onlyValid(idempotency, validateIdempotentOptions),

@@ -3,7 +3,7 @@ import type { MetadataScanner } from '@nestjs/core';
 import { PATTERN_METADATA, TRANSPORT_METADATA } from '@nestjs/microservices/constants.js';
 import type { ConfigProblem } from '../../core/runtime/errors.js';
 import { consumeMetadataKey } from './consume.decorator.js';
-import { policyLayersOf } from './policy-metadata.js';
+import { policyNamesOf } from './policy-metadata.js';
 import { namesOfVia } from './via.decorator.js';
 
 /** Nest registers the message handlers of controllers, not those of providers. */
@@ -50,11 +50,6 @@ function problemsOf(decorations: readonly string[], given: string): ConfigProble
 
 /** The policy decorators and interceptors of a class or a method, as error texts name them. */
 function decorationsOf(decorated: object, target: string): string[] {
-  const layers = Object.values(policyLayersOf(decorated, target)) as readonly (readonly {
-    readonly decoration: string;
-  }[])[];
   const consume = Reflect.hasMetadata(consumeMetadataKey, decorated) ? ['@Consume'] : [];
-  return [...layers.flat().map(({ decoration }) => decoration), ...consume].map(
-    (decoration) => `${decoration}() of ${target}`,
-  );
+  return [...policyNamesOf(decorated), ...consume].map((decoration) => `${decoration}() of ${target}`);
 }

@@ -3,26 +3,32 @@ import type { Observable } from 'rxjs';
 import type { DeadLetterOptions } from '../../core/dead-letter/dead-letter-options.js';
 import type { RetryOptions } from '../../core/retry/retry-options.js';
 import type { IdempotentOptions } from '../decorators/idempotent.decorator.js';
-
-/** Marks the class for every copy of this package; subclasses inherit it. */
-const brand = Symbol.for('nestjs-stork.policy-interceptor');
-
-type InterceptedPolicy = 'retry' | 'dead-letter' | 'idempotency';
+import { policyBrand, type InterceptedPolicy } from './policy-brand.js';
 
 /**
- * The options of `@Retry()` in the form of an interceptor: `@UseInterceptors(new RetryInterceptor({
- * maxRetries: 5 }))` on a class or method, or `app.useGlobalInterceptors(new RetryInterceptor({
- * maxRetries: 5 }))`.
+ * `@Retry()` as an interceptor. Bind it in any of Nest's ways:
  *
- * The options are read when handlers are bound. The retry policy wraps guards, interceptors, pipes,
- * handler and filters of each delivery, so `intercept()` itself only calls the next handler. HTTP handlers
- * are not retried.
+ * - `@UseInterceptors(RetryInterceptor)` on a class or method: the module's and the transport's options, and
+ *   requests are retried too, as by `@Retry({})`. If the module sees a provider of the class, e.g. `{ provide:
+ *   RetryInterceptor, useFactory: (config) => new RetryInterceptor(…) }`, its options hold.
+ * - `@UseInterceptors(new RetryInterceptor({ maxRetries: 5 }))`, with options.
+ * - `@UseInterceptors(PatientRetry)`, a subclass; its constructor may inject other providers.
+ * - `APP_INTERCEPTOR` or `app.useGlobalInterceptors()`: for every handler, requests only with `requests: true`.
+ *   In a hybrid application this needs no `inheritAppConfig`.
+ *
+ * Options merge field by field: module < transport < global < class < method; among several on one target the
+ * last listed overrides, and `@Retry()` overrides them all.
+ *
+ * The options are read when handlers are bound, so an interceptor that is request-scoped or transient, or
+ * injects something request-scoped, rejects the start with a `StorkConfigError`. The retry policy wraps
+ * guards, interceptors, pipes, handler and filters of each delivery; `intercept()` itself only calls the next
+ * handler. HTTP handlers are not retried.
  *
  * @publicApi
  */
 export class RetryInterceptor implements NestInterceptor {
   /** @internal */
-  static readonly [brand]: InterceptedPolicy = 'retry';
+  static readonly [policyBrand]: InterceptedPolicy = 'retry';
   readonly options: RetryOptions;
 
   constructor(options: RetryOptions = {}) {
@@ -35,14 +41,14 @@ export class RetryInterceptor implements NestInterceptor {
 }
 
 /**
- * The options of `@DeadLetter()` in the form of an interceptor. They are read when handlers are bound, as
- * those of `RetryInterceptor` are; `intercept()` itself only calls the next handler.
+ * `@DeadLetter()` as an interceptor, bound, merged and read as a `RetryInterceptor`. Bound by its class it
+ * dead-letters failed requests too; a global one does with `requests: true`.
  *
  * @publicApi
  */
 export class DeadLetterInterceptor implements NestInterceptor {
   /** @internal */
-  static readonly [brand]: InterceptedPolicy = 'dead-letter';
+  static readonly [policyBrand]: InterceptedPolicy = 'dead-letter';
   readonly options: DeadLetterOptions;
 
   constructor(options: DeadLetterOptions = {}) {
@@ -55,14 +61,14 @@ export class DeadLetterInterceptor implements NestInterceptor {
 }
 
 /**
- * The options of `@Idempotent()` in the form of an interceptor. They are read when handlers are bound, as
- * those of `RetryInterceptor` are; `intercept()` itself only calls the next handler.
+ * `@Idempotent()` as an interceptor, bound, merged and read as a `RetryInterceptor`. A global one makes every
+ * handler idempotent.
  *
  * @publicApi
  */
 export class IdempotencyInterceptor<Payload = unknown> implements NestInterceptor {
   /** @internal */
-  static readonly [brand]: InterceptedPolicy = 'idempotency';
+  static readonly [policyBrand]: InterceptedPolicy = 'idempotency';
   readonly options: IdempotentOptions<Payload>;
 
   constructor(options: IdempotentOptions<Payload> = {}) {
@@ -72,29 +78,4 @@ export class IdempotencyInterceptor<Payload = unknown> implements NestIntercepto
   intercept(_: ExecutionContext, next: CallHandler): Observable<unknown> {
     return next.handle();
   }
-}
-
-/** The policy and the options of an interceptor or its class. */
-export type InterceptorPolicy =
-  | { readonly policy: 'retry'; readonly options: RetryOptions }
-  | { readonly policy: 'dead-letter'; readonly options: DeadLetterOptions }
-  | { readonly policy: 'idempotency'; readonly options: IdempotentOptions }
-  | { readonly policy: 'unresolved' };
-
-/** @returns undefined if it is no interceptor of a policy */
-export function policyOf(interceptor: unknown): InterceptorPolicy | undefined {
-  if (typeof interceptor === 'function') {
-    const policy = brandOf(interceptor);
-    if (policy === undefined) return undefined;
-    // A subclass sets its options in its constructor, which has not run when only the class is known.
-    return Object.hasOwn(interceptor, brand) ? { policy, options: {} } : { policy: 'unresolved' };
-  }
-  if (typeof interceptor !== 'object' || interceptor === null) return undefined;
-  const policy = brandOf(interceptor.constructor);
-  if (policy === undefined) return undefined;
-  return { policy, options: (interceptor as { readonly options: object }).options };
-}
-
-function brandOf(type: unknown): InterceptedPolicy | undefined {
-  return typeof type === 'function' && brand in type ? (type[brand] as InterceptedPolicy) : undefined;
 }

@@ -26,10 +26,8 @@ export interface HookSettings {
 
 /** A handler as Nest bound it. */
 export interface BoundHandler {
-  readonly transport: string;
   readonly handler: MessageHandler;
-  /** Class of the context, e.g. `RabbitMqContext`. */
-  readonly context: typeof StorkContext;
+  readonly newContext: (attempt: HandlerAttempt) => StorkContext;
   readonly correlation: CorrelationTracking;
   readonly hooks: HookSettings;
 }
@@ -40,7 +38,7 @@ export function toRun(bound: BoundHandler): Handler['run'] {
 }
 
 function callHandler(bound: BoundHandler, attempt: HandlerAttempt): Promise<Failure | undefined> {
-  const context = new bound.context(bound.transport, attempt);
+  const context = bound.newContext(attempt);
   const withHooks = bound.hooks.around;
   // Most applications set no hooks, and the hooked path costs two more promises a message.
   if (withHooks === undefined) return callInCorrelation(bound, context, attempt);

@@ -17,6 +17,7 @@ import {
   type BasePolicyOptions,
   type BoundPolicyOptions,
 } from '../decorators/policy-metadata.js';
+import { headerOf } from '../interceptors/correlation.interceptor.js';
 import type { TransportRegistry } from '../bootstrap/transport-registry.js';
 
 /** A controller method with all its patterns. */
@@ -89,6 +90,18 @@ export interface HandlerDefaults {
   /** Lazy: without a configured store the call creates one in memory and logs a warning. */
   readonly store: () => IdempotencyStore;
   readonly newContext: (attempt: HandlerAttempt) => StorkContext;
+}
+
+/**
+ * The headers in which the messages of a handler may carry a correlation id, that of the innermost
+ * interceptor first; undefined without a `CorrelationInterceptor`.
+ */
+export function correlationHeadersOf(
+  { method }: BoundMethod,
+  global: BoundPolicyOptions,
+): readonly string[] | undefined {
+  const all = [...global.correlation, ...validOptions(method.policies).correlation];
+  return all.length === 0 ? undefined : all.map(headerOf).toReversed();
 }
 
 export function toHandler(

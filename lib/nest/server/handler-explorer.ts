@@ -11,7 +11,12 @@ import { NestCore } from '../bootstrap/nest-core.js';
 import type { ConsumeOptions } from '../decorators/consume.decorator.js';
 import { consumeMetadataKey } from '../decorators/consume.decorator.js';
 import { findUnusedPolicies, type ClassRole } from '../decorators/unused-policies.js';
-import { joinLayers, policyLayersOf, type PolicyLayers } from '../decorators/policy-metadata.js';
+import {
+  joinLayers,
+  policyLayersOf,
+  policyNamesOf,
+  type PolicyLayers,
+} from '../decorators/policy-metadata.js';
 import { namesOfVia, viaMetadataKey } from '../decorators/via.decorator.js';
 
 /** A method with `@EventPattern` or `@MessagePattern` and the metadata of its decorators. */
@@ -102,12 +107,13 @@ export class HandlerExplorer {
   }
 
   #explore(): ExploredMethod[] {
-    return this.#nest.discovery.getControllers().flatMap(({ instance, metatype }) => {
-      if (typeof instance !== 'object' || instance === null || metatype === null) return [];
+    return this.#nest.discovery.getControllers().flatMap((controller) => {
+      const { instance } = controller as { readonly instance: unknown };
+      if (typeof instance !== 'object' || instance === null || controller.metatype === null) return [];
       const prototype = Object.getPrototypeOf(instance) as Record<string, object>;
       return this.#nest.scanner
         .getAllMethodNames(prototype)
-        .flatMap((name) => describeMethod(metatype as Type, name, prototype[name]!) ?? []);
+        .flatMap((name) => describeMethod(controller, name, prototype[name]!) ?? []);
     });
   }
 }
@@ -125,7 +131,12 @@ interface ExploredMethod {
   readonly isStorkMethod: boolean;
 }
 
-function describeMethod(controller: Type, methodName: string, callback: object): ExploredMethod | undefined {
+function describeMethod(
+  { metatype, host }: InstanceWrapper,
+  methodName: string,
+  callback: object,
+): ExploredMethod | undefined {
+  const controller = metatype as Type;
   const patterns = Reflect.getMetadata(PATTERN_METADATA, callback) as readonly unknown[] | undefined;
   const extras = Reflect.getMetadata(PATTERN_EXTRAS_METADATA, callback) as object | undefined;
   if (patterns === undefined || extras === undefined) return undefined;
@@ -134,8 +145,11 @@ function describeMethod(controller: Type, methodName: string, callback: object):
   const classTransports = Reflect.getMetadata(viaMetadataKey, controller) as readonly string[] | undefined;
   const methodTransports = namesOfVia(transport);
   const name = `${controller.name}.${methodName}`;
-  const policies = joinLayers(policyLayersOf(controller, controller.name), policyLayersOf(callback, name));
-  const hasPolicy = Object.values(policies).some((layers: readonly unknown[]) => layers.length > 0);
+  const policies = joinLayers(
+    policyLayersOf(controller, controller.name, host!),
+    policyLayersOf(callback, name, host!),
+  );
+  const hasPolicy = [controller, callback].some((decorated) => policyNamesOf(decorated).length > 0);
   return {
     method: {
       id: consume?.id ?? name,

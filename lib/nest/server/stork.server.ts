@@ -16,16 +16,20 @@ import {
   type ConfigProblem,
 } from '../../core/runtime/errors.js';
 import type { Handler } from '../../core/consume/handler.js';
+import type { HandlerAttempt } from '../../core/consume/handler-attempt.js';
 import type { StorkTransport } from '../../core/stork-transport.js';
+import type { StorkContext } from '../context/stork.context.js';
 import { mayObtainClient } from '../client/client-injection.js';
 import {
   validateMethods,
   groupByMethod,
+  correlationHeadersOf,
   methodsOn,
   toHandler,
   type BoundMethod,
   type HandlerDefaults,
 } from './handler-binder.js';
+import { findGlobalInterceptors } from '../interceptors/bound-interceptors.js';
 import { HandlerExplorer, type NestBinding } from './handler-explorer.js';
 import {
   validateLayers,
@@ -239,8 +243,12 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   #bindHandlers(): void {
     if (mayObtainClient(this.#nest.modules, this.#registry.names))
       this.#registry.correlation.isEnabled = true;
-    const interceptors = this.#hybrid?.interceptors ?? this.#nest.config.getGlobalInterceptors();
-    const globalLayers = layersOfInterceptors(interceptors, 'the application');
+    const { config } = this.#nest;
+    const globals = findGlobalInterceptors(
+      this.#hybrid?.interceptors ?? config.getGlobalInterceptors(),
+      config.getGlobalRequestInterceptors(),
+    );
+    const globalLayers = layersOfInterceptors(globals, 'the application');
     const methods = groupByMethod(this.#explorer.join(this.#bindings), (pattern) =>
       this.normalizePattern(pattern as never),
     );
@@ -264,20 +272,18 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   }
 
   #toHandler(transport: string, bound: BoundMethod, global: BoundPolicyOptions): Handler {
-    const { handler } = bound;
     const context = this.#registry.contextOf(transport);
+    const headers = correlationHeadersOf(bound, global);
+    const newContext = (attempt: HandlerAttempt): StorkContext => new context(transport, attempt, headers);
     const defaults: HandlerDefaults = {
       base: this.#registry.policiesOf(transport),
       global,
       store: () => this.#registry.idempotencyStoreOf(transport),
-      newContext: (attempt) => new context(transport, attempt),
+      newContext,
     };
-    const { correlation } = this.#registry;
-    return toHandler(
-      bound,
-      defaults,
-      toRun({ transport, handler, context, correlation, hooks: this.#hooks }),
-    );
+    const correlation = headers === undefined ? this.#registry.correlation : { isEnabled: true };
+    const { handler } = bound;
+    return toHandler(bound, defaults, toRun({ handler, newContext, correlation, hooks: this.#hooks }));
   }
 
   override setOnProcessingStartHook(hook: StartHook): void {
