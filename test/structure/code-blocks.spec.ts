@@ -11,7 +11,8 @@ import 'reflect-metadata';
 import { UseInterceptors } from '@nestjs/common';
 import { Ctx, EventPattern, MessagePattern, Payload, RpcException } from '@nestjs/microservices';
 import {
-  Consume, CorrelationInterceptor, DeadLetter, DeadLetterService, Idempotent, InjectClient, memoryIdempotencyStore,
+  Consume, CorrelationInterceptor, DeadLetter, DeadLetterInterceptor, DeadLetterService, IdempotencyInterceptor, Idempotent,
+  InjectClient, memoryIdempotencyStore,
   RemoteError, Retry, RetryInterceptor, StorkClient, StorkContext, StorkModule, via,
 } from 'nestjs-stork';
 import type { IdempotencyStore, MessageCodec } from 'nestjs-stork';

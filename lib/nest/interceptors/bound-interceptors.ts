@@ -22,7 +22,7 @@ type InterceptorPolicy =
 
 /** An interceptor of this library where the application has bound it. */
 export type BoundInterceptor = InterceptorPolicy & {
-  /** As error texts name it, e.g. `new RetryInterceptor`, or `RetryInterceptor` if it is bound by its class. */
+  /** As error texts name it: `new RetryInterceptor`, or `RetryInterceptor` if it is bound by its class. */
   readonly decoration: string;
 };
 

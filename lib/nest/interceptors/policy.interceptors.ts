@@ -9,12 +9,12 @@ import { policyBrand, type InterceptedPolicy } from './policy-brand.js';
  * `@Retry()` as an interceptor. Bind it in any of Nest's ways:
  *
  * - `@UseInterceptors(RetryInterceptor)` on a class or method: the module's and the transport's options, and
- *   requests are retried too, as by `@Retry({})`. If the module sees a provider of the class, e.g. `{ provide:
- *   RetryInterceptor, useFactory: (config) => new RetryInterceptor(…) }`, its options hold.
+ *   requests are retried too, as by `@Retry({})`. If the module sees a provider of the class, e.g.
+ *   `{ provide: RetryInterceptor, useFactory: (config) => new RetryInterceptor(…) }`, its options hold.
  * - `@UseInterceptors(new RetryInterceptor({ maxRetries: 5 }))`, with options.
  * - `@UseInterceptors(PatientRetry)`, a subclass; its constructor may inject other providers.
- * - `APP_INTERCEPTOR` or `app.useGlobalInterceptors()`: for every handler, requests only with `requests: true`.
- *   In a hybrid application this needs no `inheritAppConfig`.
+ * - `APP_INTERCEPTOR` or `app.useGlobalInterceptors()`: for every handler, requests only with
+ *   `requests: true`. In a hybrid application this needs no `inheritAppConfig`.
  *
  * Options merge field by field: module < transport < global < class < method; among several on one target the
  * last listed overrides, and `@Retry()` overrides them all.

@@ -26,8 +26,12 @@ export interface HookSettings {
 
 /** A handler as Nest bound it. */
 export interface BoundHandler {
+  readonly transport: string;
   readonly handler: MessageHandler;
-  readonly newContext: (attempt: HandlerAttempt) => StorkContext;
+  /** Class of the context, e.g. `RabbitMqContext`. */
+  readonly context: typeof StorkContext;
+  /** Undefined without a `CorrelationInterceptor`. */
+  readonly correlationHeaders: readonly string[] | undefined;
   readonly correlation: CorrelationTracking;
   readonly hooks: HookSettings;
 }
@@ -38,7 +42,7 @@ export function toRun(bound: BoundHandler): Handler['run'] {
 }
 
 function callHandler(bound: BoundHandler, attempt: HandlerAttempt): Promise<Failure | undefined> {
-  const context = bound.newContext(attempt);
+  const context = new bound.context(bound.transport, attempt, bound.correlationHeaders);
   const withHooks = bound.hooks.around;
   // Most applications set no hooks, and the hooked path costs two more promises a message.
   if (withHooks === undefined) return callInCorrelation(bound, context, attempt);

@@ -16,9 +16,7 @@ import {
   type ConfigProblem,
 } from '../../core/runtime/errors.js';
 import type { Handler } from '../../core/consume/handler.js';
-import type { HandlerAttempt } from '../../core/consume/handler-attempt.js';
 import type { StorkTransport } from '../../core/stork-transport.js';
-import type { StorkContext } from '../context/stork.context.js';
 import { mayObtainClient } from '../client/client-injection.js';
 import {
   validateMethods,
@@ -272,18 +270,22 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   }
 
   #toHandler(transport: string, bound: BoundMethod, global: BoundPolicyOptions): Handler {
+    const { handler } = bound;
     const context = this.#registry.contextOf(transport);
-    const headers = correlationHeadersOf(bound, global);
-    const newContext = (attempt: HandlerAttempt): StorkContext => new context(transport, attempt, headers);
+    const correlationHeaders = correlationHeadersOf(bound, global);
+    const correlation = correlationHeaders === undefined ? this.#registry.correlation : { isEnabled: true };
     const defaults: HandlerDefaults = {
       base: this.#registry.policiesOf(transport),
       global,
       store: () => this.#registry.idempotencyStoreOf(transport),
-      newContext,
+      newContext: (attempt) => new context(transport, attempt, correlationHeaders),
     };
-    const correlation = headers === undefined ? this.#registry.correlation : { isEnabled: true };
-    const { handler } = bound;
-    return toHandler(bound, defaults, toRun({ handler, newContext, correlation, hooks: this.#hooks }));
+    const hooks = this.#hooks;
+    return toHandler(
+      bound,
+      defaults,
+      toRun({ transport, handler, context, correlationHeaders, correlation, hooks }),
+    );
   }
 
   override setOnProcessingStartHook(hook: StartHook): void {

@@ -1,6 +1,14 @@
-import { Controller } from '@nestjs/common';
+import { Controller, UseInterceptors } from '@nestjs/common';
 import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
-import { Idempotent, Retry, StorkContext } from 'nestjs-stork';
+import {
+  CorrelationInterceptor,
+  DeadLetterInterceptor,
+  IdempotencyInterceptor,
+  Idempotent,
+  Retry,
+  RetryInterceptor,
+  StorkContext,
+} from 'nestjs-stork';
 import { Catalogue, UnknownGoodsError } from './catalogue.js';
 
 export interface Order {
@@ -38,9 +46,12 @@ export class OrdersController {
     this.catalogue.find(order.goods);
   }
 
-  /** The key is the message id: a duplicate is not handled again. */
+  /**
+   * Every policy, as interceptors with the options of the module. The key is the message id: a duplicate is
+   * not handled again.
+   */
   @EventPattern<string>('points.earned')
-  @Idempotent()
+  @UseInterceptors(RetryInterceptor, IdempotencyInterceptor, DeadLetterInterceptor, CorrelationInterceptor)
   earned(): void {}
 
   /** The key is the order: the second request gets the first one's reply. */

@@ -28,6 +28,11 @@ async function start() {
     stream() {
       return from(Promise.resolve()).pipe(switchMap(() => this.#client.publish('sent', 1)));
     }
+    @Get('nested')
+    @UseInterceptors(new CorrelationInterceptor({ header: 'X-Outer' }), CorrelationInterceptor)
+    async nested(): Promise<void> {
+      await this.#client.publish('sent', 1);
+    }
     @Get('plain')
     async plain(): Promise<void> {
       await this.#client.publish('sent', 1, { messageId: 'm-1' });
@@ -81,6 +86,15 @@ it.each([
   const ids = new Set(all.map(({ correlationId }) => correlationId));
   expect(ids.size).toBe(2);
   for (const id of ids) expect(id).toMatch(/^[\da-f]{8}-[\da-f-]{27}$/);
+});
+
+it('takes the id of the innermost interceptor whose header has one', async () => {
+  const { seen, get } = await start();
+  await get('nested', { 'x-outer': 'outer', 'x-correlation-id': 'inner' });
+  await seen.count(2);
+  await get('nested', { 'x-outer': 'outer' });
+  const all = await seen.count(4);
+  expect(all.map(({ correlationId }) => correlationId)).toEqual(['inner', 'inner', 'outer', 'outer']);
 });
 
 it('is not open without the interceptor: a message starts its own', async () => {

@@ -477,6 +477,12 @@ describe('the start is refused, by name, with', () => {
       'given Scope.TRANSIENT',
     ],
     [
+      'a global class that injects a request-scoped provider',
+      { metadata: { providers: [Tenant, { provide: APP_INTERCEPTOR, useClass: OfTenant }] } },
+      'OfTenant',
+      'request-scoped',
+    ],
+    [
       'a class whose arguments nothing provides',
       { onMethods: [Times] },
       '@UseInterceptors(Times) of Orders.fails: expected a class with @Injectable(), whose constructor arguments Nest injects',
