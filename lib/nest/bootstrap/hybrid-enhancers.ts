@@ -1,8 +1,7 @@
 import type { Type } from '@nestjs/common';
 import type { ApplicationConfig } from '@nestjs/core';
 import { StorkConfigError } from '../../core/runtime/errors.js';
-import { CorrelationInterceptor } from '../interceptors/correlation.interceptor.js';
-import { policyOf } from '../interceptors/policy.interceptors.js';
+import { policyOfClass } from '../interceptors/policy-brand.js';
 
 const kinds = ['pipes', 'guards', 'filters', 'interceptors'] as const;
 type Kind = (typeof kinds)[number];
@@ -145,9 +144,7 @@ function typeOf(instance: unknown): unknown {
   return typeof instance === 'function' ? instance : (instance as object | null | undefined)?.constructor;
 }
 
-/** Policies apply to handlers in every case; correlation does not need its interceptor there. */
+/** They apply to handlers in every case. */
 function isOurs(type: unknown): boolean {
-  if (typeof type !== 'function') return false;
-  const isCorrelation = type === CorrelationInterceptor || type.prototype instanceof CorrelationInterceptor;
-  return isCorrelation || policyOf(type) !== undefined;
+  return policyOfClass(type) !== undefined;
 }

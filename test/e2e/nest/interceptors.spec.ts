@@ -393,11 +393,13 @@ describe('the start is refused, by name, with', () => {
     readonly request!: unknown;
   }
   @Injectable({ scope: Scope.REQUEST })
-  class Tenant {}
+  class Tenant {
+    readonly maxRetries = 9;
+  }
   @Injectable()
   class OfTenant extends RetryInterceptor {
-    constructor(_: Tenant) {
-      super({ maxRetries: 9 });
+    constructor({ maxRetries }: Tenant) {
+      super({ maxRetries });
     }
   }
   class Times extends RetryInterceptor {
