@@ -42,8 +42,12 @@ function isJson(body: Buffer): boolean {
   }
 }
 
-/** A JSON body in Nest's format: strings without quotes, because Nest's transport does not parse them. */
-export function nestBody(body: Buffer, contentType: string): Buffer {
-  if (contentType !== 'application/json' || body[0] !== 0x22) return body;
-  return Buffer.from(JSON.parse(body.toString()) as string);
+/**
+ * A JSON body in Nest's format: strings without quotes and null without a body, because Nest's transport
+ * does not parse them.
+ */
+export function nestBody(body: Buffer, contentType: string): Buffer | null {
+  if (contentType !== 'application/json') return body;
+  if (body.length === 4 && body.toString() === 'null') return null;
+  return body[0] === 0x22 ? Buffer.from(JSON.parse(body.toString()) as string) : body;
 }

@@ -232,7 +232,14 @@ export class ReplyWriter {
 
   #reply(kind: ReplyKind, { body, contentType }: StoredReply): Promise<ReplyOutcome> {
     const { driver, address, correlationId } = this.#fields;
-    return driver.reply(address, { kind, correlationId, body, contentType, headers: emptyHeaders() });
+    return driver.reply(address, {
+      kind,
+      endsStream: kind === 'end' && this.#streaming,
+      correlationId,
+      body,
+      contentType,
+      headers: emptyHeaders(),
+    });
   }
 }
 

@@ -17,7 +17,7 @@ export interface InboundMessage {
   readonly contentEncoding?: string | undefined;
   /** The sender's id, else an id that is the same for every delivery of the message, else undefined. */
   readonly messageId: string | undefined;
-  /** The sender's correlation id; for a request, the request's id. */
+  /** For a request, the request's id; for an event, the sender's correlation id. */
   readonly correlationId: string | undefined;
   readonly key: string | undefined;
   /** Milliseconds since the Unix epoch. */
@@ -28,6 +28,8 @@ export interface InboundMessage {
    */
   readonly expiresInMs?: number | undefined;
   readonly origin: Origin;
+  /** Whether the broker or the wire format writes a header of this name: it is no metadata of the sender. */
+  readonly isProtocolHeader?: ((name: string) => boolean) | undefined;
   /** The client library's message object, which `StorkContext.raw` exposes. */
   readonly raw: unknown;
 }
@@ -78,6 +80,8 @@ export function readReplyKind(text: string | undefined): ReplyKind {
 
 export interface OutboundReply {
   readonly kind: ReplyKind;
+  /** True for an `end` that follows items, false for one that is a reply without a value. */
+  readonly endsStream: boolean;
   /** The request's id. */
   readonly correlationId: string;
   readonly body: Buffer;

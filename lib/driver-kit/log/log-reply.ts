@@ -62,6 +62,18 @@ export function replyHeaders({
 }
 
 /**
+ * To a client of Nest the value of an end is one more item, and Kafka has no record without a value. The only
+ * reply from which it takes no value is an error, and an empty one does not fail.
+ */
+export function nestReplyHeaders(reply: OutboundReply): Record<string, HeaderValue> {
+  const written = replyHeaders(reply);
+  // Clients of this library with Nest's format would take a null, which has no body there, for an end.
+  written[headerNames.reply] = reply.kind;
+  if (reply.endsStream) written[kafkaHeaders.error] = '';
+  return written;
+}
+
+/**
  * @param defaultKind the kind of a reply without headers: Nest's servers send the items of a stream without
  * headers, other servers the whole reply
  */

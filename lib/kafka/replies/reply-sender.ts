@@ -5,7 +5,12 @@ import {
   PublishRejectedError,
   StorkConfigError,
 } from '../../core/runtime/errors.js';
-import { missingReplyTopic, replyHeaders, replyTargetOf } from '../../driver-kit/log/log-reply.js';
+import {
+  missingReplyTopic,
+  nestReplyHeaders,
+  replyHeaders,
+  replyTargetOf,
+} from '../../driver-kit/log/log-reply.js';
 import { replyValue } from '../../driver-kit/log/reply-record.js';
 import type { LogReplyAddress } from '../../driver-kit/log/log-record.js';
 import type {
@@ -68,7 +73,7 @@ export class ReplySender {
     const record = {
       key: null,
       value: valueOf(reply, isNest),
-      headers: headersToSend(replyHeaders(reply)),
+      headers: headersToSend(isNest ? nestReplyHeaders(reply) : replyHeaders(reply)),
       timestamp: clock.now(),
     };
     try {

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import { readLogReply, replyTargetOf } from '../../../lib/driver-kit/log/log-reply.js';
+import { nestReplyHeaders, readLogReply, replyTargetOf } from '../../../lib/driver-kit/log/log-reply.js';
 import { guessContentType, isNestRequest, nestBody, nestContentType } from '../../../lib/kafka/wire.js';
+import type { ReplyKind } from '../../../lib/core/port/message.js';
 
 describe('a request comes from a Nest client', () => {
   const request = { kafka_replyTopic: 'x.reply' };
@@ -47,8 +48,11 @@ it.each([
   ['{"a":1}', 'application/json', '{"a":1}'],
   ['5', 'application/json', '5'],
   ['"hello"', 'text/plain', '"hello"'],
+  ['"null"', 'application/json', 'null'],
+  ['null', 'application/json', undefined],
+  ['null', 'text/plain', 'null'],
 ])('%s of %s is %s for Nest', (body, contentType, written) => {
-  expect(nestBody(Buffer.from(body), contentType).toString()).toBe(written);
+  expect(nestBody(Buffer.from(body), contentType)?.toString()).toBe(written);
 });
 
 describe('a reply', () => {
@@ -73,6 +77,18 @@ describe('a reply', () => {
     ['null', '{"message":"null"}'],
   ])("reads Nest's error %s", (error, body) => {
     expect(of({ 'kafka_nest-err': error }).body!.toString()).toBe(body);
+  });
+
+  it('to a client of Nest has an empty error as the end of a stream, and its kind for clients of stork', () => {
+    const reply = { correlationId: 'c', contentType: 'application/json', headers: {}, body: value };
+    const headersOf = (kind: ReplyKind, endsStream: boolean) => ({
+      ...nestReplyHeaders({ ...reply, kind, endsStream }),
+    });
+    expect(headersOf('end', true)).toMatchObject({ 'kafka_nest-err': '', 'stork-reply': 'end' });
+    for (const kind of ['end', 'value', 'item'] as const)
+      expect(headersOf(kind, false)).not.toHaveProperty('kafka_nest-err');
+    for (const kind of ['end', 'value', 'item', 'error'] as const)
+      expect(of(headersOf(kind, kind === 'end') as Record<string, string>, null).kind).toBe(kind);
   });
 
   it('may have any content type; an empty one means none', () => {

@@ -43,6 +43,7 @@ export function outbound(pattern: string, fields: Partial<OutboundMessage> = {})
 export function replyOf(kind: OutboundReply['kind']): OutboundReply {
   return {
     kind,
+    endsStream: false,
     correlationId: 'c1',
     body: Buffer.alloc(0),
     contentType: 'application/json',

@@ -85,6 +85,7 @@ describe('a reply without a value', () => {
     await empty.replyWriter.end();
     await settle();
     expect([silent.driver.told, empty.driver.told]).toEqual([['end'], ['end']]);
+    expect(silent.driver.sent.map(({ endsStream }) => endsStream)).toEqual([false]);
   });
 });
 
@@ -94,6 +95,7 @@ describe('a reply with several values', () => {
     for (const value of [1, 2, 3]) emit(value);
     expect(await replyWriter.end()).toBe('confirmed');
     expect(driver.told).toEqual(['item 1', 'item 2', 'item 3', 'end']);
+    expect(driver.sent.map(({ endsStream }) => endsStream)).toEqual([false, false, false, true]);
   });
 
   it('sends each only when the one before is confirmed', async () => {
