@@ -1,3 +1,4 @@
+export type { RabbitMqChannelRef } from './context.js';
 export { RabbitMqContext } from './context.js';
 export type { RabbitMqOptions } from './options.js';
 export type { RabbitMqExchange } from './topology/topology.js';

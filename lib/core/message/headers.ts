@@ -100,6 +100,21 @@ export function readText(headers: MessageHeaders, name: string, maxLength = 1_02
   return typeof text === 'string' && text.length <= maxLength ? text : undefined;
 }
 
+/**
+ * A header as text, whatever its type on the broker: bytes are decoded as UTF-8, numbers and booleans
+ * written out, times in ISO 8601. The first value of a repeated header counts.
+ *
+ * @returns undefined if the header is absent, empty (`null`) or a table
+ */
+export function headerText(headers: MessageHeaders, name: string): string | undefined {
+  const value = Object.hasOwn(headers, name) ? headers[name] : undefined;
+  const first: HeaderValue = Array.isArray(value) ? (value as readonly HeaderValue[])[0] : value;
+  if (first === undefined || first === null) return undefined;
+  if (first instanceof Date) return timeText(first.getTime());
+  if (typeof first === 'object') return readText({ first }, 'first', Infinity);
+  return String(first);
+}
+
 /** An ordering key, without a limit of its length. Other libraries may write a number. */
 export function readKey(headers: MessageHeaders, name: string): string | undefined {
   const value = headers[name];

@@ -38,10 +38,13 @@ export interface MessageOptions {
    */
   readonly messageId?: string;
   /**
-   * For a request, its id, which must be unique among the pending requests. @defaultValue a new UUID
-   *
-   * For an event, the correlation id that it shares with related messages. @defaultValue that of the
-   * message being handled
+   * Id of a request, by which its reply and a duplicate of it are recognised; it must be unique among the
+   * pending requests. Refused for an event. @defaultValue a new UUID
+   */
+  readonly requestId?: string;
+  /**
+   * Correlation id that the message shares with all messages that follow from it, across services.
+   * @defaultValue that of the message being handled; else the consumer takes the message's id
    */
   readonly correlationId?: string;
   /**
@@ -106,11 +109,12 @@ export function buildMessage(
   request?: RequestParts,
 ): OutboundMessage | Promise<OutboundMessage> {
   const problems = validateMessage(pattern, options, scope);
+  if (request === undefined && options.requestId !== undefined) problems.push(requestIdOfEvent(options));
   if (problems.length > 0) throw new StorkConfigError(problems);
   const now = scope.clock.now();
   const headers = copyHeaders(options.headers);
   if (request !== undefined) headers[headerNames.deadline] = timeText(now + request.timeoutMs);
-  else if (options.correlationId !== undefined) headers[headerNames.correlationId] = options.correlationId;
+  if (options.correlationId !== undefined) headers[headerNames.correlationId] = options.correlationId;
   const correlation = currentCorrelation();
   if (correlation !== undefined) propagateCorrelation(correlation, headers);
   const encoded = encode(pattern, data, { options, headers, scope });
@@ -133,6 +137,11 @@ export function buildMessage(
     appId: options.appId,
   }));
   return scope.order.inOrder(message);
+}
+
+function requestIdOfEvent({ requestId }: MessageOptions): ConfigProblem {
+  const expected = 'nothing: an event has no reply; correlationId relates it to other messages';
+  return { name: 'requestId', expected, given: printable(requestId) };
 }
 
 /**
@@ -188,6 +197,7 @@ const optionNames: Readonly<Record<keyof MessageOptions, true>> = {
   headers: true,
   key: true,
   messageId: true,
+  requestId: true,
   correlationId: true,
   timeoutMs: true,
   expiresInMs: true,
@@ -265,7 +275,7 @@ function expectValues(options: MessageOptions, expect: Expect): void {
   const isPriority =
     priority === undefined || (Number.isInteger(priority) && priority >= 0 && priority <= 255);
   expect(isPriority, 'priority', 'an integer from 0 to 255', priority);
-  for (const name of ['key', 'messageId', 'correlationId', 'contentType', 'appId'] as const) {
+  for (const name of ['key', 'messageId', 'requestId', 'correlationId', 'contentType', 'appId'] as const) {
     const value = options[name];
     const fits =
       value === undefined || (typeof value === 'string' && value !== '' && Buffer.byteLength(value) <= 255);

@@ -52,9 +52,7 @@ export class PendingRequests {
    */
   register(id: string, receiver: ReplyReceiver, timeoutMs: number, describe: () => string): void {
     if (this.#pending.has(id)) {
-      throw new StorkConfigError(
-        `a request with the correlation id ${JSON.stringify(id)} is already pending`,
-      );
+      throw new StorkConfigError(`a request with the id ${JSON.stringify(id)} is already pending`);
     }
     if (this.#pending.size >= this.#maxPending) {
       throw new TooManyPendingError(`${this.#pending.size} requests are pending, maxPending allows no more`);

@@ -62,7 +62,7 @@ export class RequestClient {
    * @returns cancels the request
    */
   request(pattern: string, data: unknown, options: MessageOptions, observer: ReplyObserver): () => void {
-    const id = options.correlationId ?? randomUUID();
+    const id = options.requestId ?? randomUUID();
     const { codecs } = this.#settings.outbound;
     const unregister = (): void => this.#pending.cancel(id, pendingReply);
     const pendingReply = new PendingReply({ observer, codecs, pattern, signal: options.signal, unregister });

@@ -36,6 +36,11 @@ export const kafkaHeaders = {
   isDisposed: 'kafka_nest-is-disposed',
 } as const;
 
+const protocolHeaders: ReadonlySet<string> = new Set([
+  ...Object.values(kafkaHeaders),
+  headerNames.contentType,
+]);
+
 /** The partition of a reply topic that one client consumes. */
 export interface LogReplyAddress {
   readonly topic: string;
@@ -102,6 +107,10 @@ export class RecordMessage implements InboundMessage {
   get origin(): Origin {
     const { partition, offset } = this.#record;
     return { source: this.#source, partition, offset: String(offset) };
+  }
+
+  isProtocolHeader(name: string): boolean {
+    return protocolHeaders.has(name);
   }
 }
 

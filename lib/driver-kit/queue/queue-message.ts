@@ -45,6 +45,10 @@ export function expiryMs(expiration: unknown, headers: MessageHeaders): number |
  */
 const brokerOwned = /^(x-(death|delivery-count|acquired-count)|x-(first|last)-death-.*|CC|BCC)$/;
 
+export function isBrokerOwned(header: string): boolean {
+  return brokerOwned.test(header);
+}
+
 /** Properties that RabbitMQ would act on again: a republished message keeps them as text in headers. */
 export interface OriginProperties {
   readonly expiration: unknown;
@@ -58,7 +62,7 @@ export function republishedHeaders(
   { expiration, userId, cc }: OriginProperties,
 ): Record<string, HeaderValue> {
   const headers = copyHeaders(given);
-  for (const name of Object.keys(headers)) if (brokerOwned.test(name)) delete headers[name];
+  for (const name of Object.keys(headers)) if (isBrokerOwned(name)) delete headers[name];
   const keep = (name: string, value: unknown): void => {
     if (value !== undefined && headers[name] === undefined) headers[name] = headerText(value);
   };

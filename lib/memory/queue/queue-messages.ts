@@ -2,6 +2,7 @@ import type { RepublishedMessage } from '../../core/port/delivery.js';
 import { readKey } from '../../core/message/headers.js';
 import type { InboundMessage, InboundReply, OutboundReply } from '../../core/port/message.js';
 import {
+  isBrokerOwned,
   expiryMs,
   patternsOf,
   propertyText,
@@ -41,6 +42,7 @@ export function inboundMessage(message: MemoryMessage, queue: string, keyHeader:
     timestamp: typeof properties.timestamp === 'number' ? properties.timestamp : undefined,
     expiresInMs: properties.expirationMs ?? expiryMs(undefined, headers),
     origin: { source: queue, exchange: message.exchange, routingKey: message.routingKey },
+    isProtocolHeader: isBrokerOwned,
     raw: message,
   };
 }

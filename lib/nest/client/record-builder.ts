@@ -69,7 +69,12 @@ export class StorkRecordBuilder<T = unknown> {
     return this.setOptions({ messageId });
   }
 
-  /** For a request, its id, unique among the pending requests; for an event, its correlation id. */
+  /** Id of a request, unique among the pending requests; refused for an event. @defaultValue a new UUID */
+  setRequestId(requestId: string): this {
+    return this.setOptions({ requestId });
+  }
+
+  /** Correlation id, shared with related messages. @defaultValue that of the message being handled */
   setCorrelationId(correlationId: string): this {
     return this.setOptions({ correlationId });
   }

@@ -3,7 +3,13 @@ import { BaseRpcContext } from '@nestjs/microservices';
 import { correlationIdIn } from '../../core/publish/correlation-context.js';
 import { StorkConfigError } from '../../core/runtime/errors.js';
 import type { HandlerAttempt, HandlerDecision } from '../../core/consume/handler-attempt.js';
-import { headerNames, readText, reservedPrefix, type MessageHeaders } from '../../core/message/headers.js';
+import {
+  headerNames,
+  headerText,
+  readText,
+  reservedPrefix,
+  type MessageHeaders,
+} from '../../core/message/headers.js';
 import type { InboundMessage } from '../../core/port/message.js';
 import { maxRequestedDelayMs } from '../../core/retry/retry-policy.js';
 import { printable } from '../../core/message/text.js';
@@ -24,7 +30,7 @@ const rejected: HandlerDecision = { kind: 'reject' };
  *
  * @publicApi
  */
-export class StorkContext extends BaseRpcContext<[InboundMessage]> {
+export class StorkContext extends BaseRpcContext<[message: InboundMessage, data: unknown]> {
   /** Name of the transport that received the message. */
   readonly transport: string;
   /** The pattern of the message, as the sender wrote it. */
@@ -44,7 +50,7 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
    * @param correlationHeaders of the `CorrelationInterceptor`s of the handler; undefined if it has none
    */
   constructor(transport: string, attempt: HandlerAttempt, correlationHeaders?: readonly string[]) {
-    super([attempt.delivery.message]);
+    super([attempt.delivery.message, attempt.value]);
     this.transport = transport;
     this.pattern = attempt.pattern;
     this.#attempt = attempt;
@@ -99,9 +105,42 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
     return this.#message.key;
   }
 
-  /** Headers as the client library decoded them: RabbitMQ's are typed values, Kafka's are bytes. */
+  /**
+   * Headers as the client library decoded them: RabbitMQ's are typed values, Kafka's are bytes. `header()`
+   * reads one as text.
+   */
   get headers(): MessageHeaders {
     return this.#message.headers;
+  }
+
+  /**
+   * A header as text, on every broker: bytes are decoded as UTF-8, numbers and booleans written out, times
+   * in ISO 8601. The first value of a repeated header counts.
+   *
+   * @returns undefined if the message has no such header, or its value is `null` or a table
+   */
+  header(name: string): string | undefined {
+    return headerText(this.#message.headers, name);
+  }
+
+  /** The queue or topic that is consumed, also while the message is retried through another one. */
+  get source(): string {
+    return this.#message.origin.source;
+  }
+
+  /** Routing key of this delivery; of a retried message, the queue's name. Undefined on Kafka. */
+  get routingKey(): string | undefined {
+    return this.#message.origin.routingKey;
+  }
+
+  /** Partition of the record; undefined on RabbitMQ. */
+  get partition(): number | undefined {
+    return this.#message.origin.partition;
+  }
+
+  /** Offset in `partition`, as a decimal string; undefined on RabbitMQ. */
+  get offset(): string | undefined {
+    return this.#message.origin.offset;
   }
 
   /** Number of this attempt, from 1; in-process retries and redeliveries both count. */
@@ -210,17 +249,34 @@ export class StorkContext extends BaseRpcContext<[InboundMessage]> {
     return this.#message.raw;
   }
 
+  /** The pattern, as `pattern`; for code written for the contexts of Nest. */
+  getPattern(): string {
+    return this.pattern;
+  }
+
   /**
-   * Metadata that a Nest client attached by `setOnDispatchHook`: all text headers without the prefix
-   * `stork-`.
+   * The message, for code written for the contexts of Nest: on RabbitMQ `raw`, on Kafka the record with its
+   * key, value and headers decoded.
    */
-  getMetadata(): Record<string, string> {
-    const metadata: Record<string, string> = {};
-    for (const name of Object.keys(this.headers)) {
-      const text = name.startsWith(reservedPrefix) ? undefined : readText(this.headers, name, 8_192);
-      if (text !== undefined) metadata[name] = text;
-    }
-    return metadata;
+  getMessage(): unknown {
+    return this.raw;
+  }
+
+  /**
+   * Metadata that a client attached by `setOnDispatchHook`: all text headers of at most 8192 characters,
+   * without those of this library, the broker and Nest's transports.
+   *
+   * @returns undefined if there are none
+   */
+  getMetadata(): Record<string, string> | undefined {
+    const message = this.#message;
+    const isMetadata = (name: string): boolean =>
+      !name.startsWith(reservedPrefix) && message.isProtocolHeader?.(name) !== true;
+    const entries = Object.keys(message.headers)
+      .filter(isMetadata)
+      .map((name) => [name, readText(message.headers, name, 8_192)] as const)
+      .filter((entry): entry is readonly [string, string] => entry[1] !== undefined);
+    return entries.length === 0 ? undefined : Object.fromEntries(entries);
   }
 
   get #message(): InboundMessage {

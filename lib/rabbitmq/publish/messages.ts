@@ -16,6 +16,7 @@ import type {
   OutboundReply,
 } from '../../core/port/message.js';
 import {
+  isBrokerOwned,
   expiryMs,
   patternsOf,
   propertyText,
@@ -41,6 +42,7 @@ export function inboundMessage(message: ConsumeMessage, queue: string, keyHeader
     timestamp: typeof properties.timestamp === 'number' ? properties.timestamp * 1_000 : undefined,
     expiresInMs: expiryMs(properties.expiration, headers),
     origin: { source: queue, exchange: fields.exchange, routingKey: fields.routingKey },
+    isProtocolHeader: isBrokerOwned,
     raw: message,
   };
 }

@@ -1,8 +1,8 @@
 import { Controller } from '@nestjs/common';
 import { Ctx, EventPattern, MessagePattern } from '@nestjs/microservices';
-import { defer, from, switchMap } from 'rxjs';
+import { defer, from, lastValueFrom, switchMap } from 'rxjs';
 import { expect, it } from 'vitest';
-import type { StorkClient, StorkContext } from 'nestjs-stork';
+import { StorkRecordBuilder, type StorkClient, type StorkContext } from 'nestjs-stork';
 import { Seen, startApp } from '../app.js';
 import type { DriverHarness } from '../harness.js';
 
@@ -75,6 +75,53 @@ export function correlationContract(harness: DriverHarness): void {
     const [, second] = await seen.count(4);
     await settled();
     expect(second).toMatchObject({ correlationId: 'm-1', causationId: 'm-1' });
+  });
+
+  it('of a request is beside the id of the request, which a handler does not pass on', async () => {
+    const ids = new Seen<readonly (string | undefined)[]>();
+    const bound: { client?: StorkClient } = {};
+    const note = ({ pattern, requestId, correlationId, causationId }: StorkContext): void =>
+      ids.add([pattern, requestId, correlationId, causationId]);
+    @Controller()
+    class Quotes {
+      @MessagePattern('quote')
+      async quote(@Ctx() context: StorkContext): Promise<unknown> {
+        note(context);
+        return bound.client!.request('price', 1, { requestId: 'r-2' });
+      }
+      @MessagePattern('price')
+      price(@Ctx() context: StorkContext): number {
+        note(context);
+        return 7;
+      }
+    }
+    const { client } = await startApp(harness, { controllers: [Quotes] });
+    bound.client = client;
+    const options = { messageId: 'm-1', requestId: 'r-1', correlationId: 'talk' };
+    expect(await client.request('quote', 1, options)).toBe(7);
+    expect(await ids.count(2)).toEqual([
+      ['quote', 'r-1', 'talk', undefined],
+      ['price', 'r-2', 'talk', 'm-1'],
+    ]);
+  });
+
+  it('of a request without one is its message id, however it is sent', async () => {
+    const ids = new Seen<readonly (string | undefined)[]>();
+    @Controller()
+    class Quotes {
+      @MessagePattern('quote')
+      quote(@Ctx() { requestId, correlationId }: StorkContext): void {
+        ids.add([requestId, correlationId]);
+      }
+    }
+    const { client } = await startApp(harness, { controllers: [Quotes] });
+    const record = new StorkRecordBuilder(1).setRequestId('r-3').setCorrelationId('talk').build();
+    await lastValueFrom(client.send('quote', record), { defaultValue: undefined });
+    await client.request('quote', 1, { requestId: 'r-4', messageId: 'm-4' });
+    expect(await ids.count(2)).toEqual([
+      ['r-3', 'talk'],
+      ['r-4', 'm-4'],
+    ]);
   });
 
   it('is the one that the sender sets', async () => {

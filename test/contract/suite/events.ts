@@ -50,7 +50,7 @@ export function eventContract(harness: DriverHarness): void {
     expect(context.timestamp).toBe(timestamp);
     expect(context.attempt).toBe(1);
     expect(context.redelivered).toBe(false);
-    expect(context.getMetadata()['tenant']).toBe('blue');
+    expect(context.getMetadata()).toEqual({ tenant: 'blue' });
   });
 
   it('settles an event only after the promise or the stream of its handler has completed', async () => {
@@ -190,10 +190,17 @@ export function eventContract(harness: DriverHarness): void {
     class Orders {
       @EventPattern<string>('order.created')
       created(@Ctx() context: StorkContext): void {
-        seen.add(context.getMetadata()['trace']);
+        seen.add(context.getMetadata());
+      }
+      @MessagePattern('order.quote')
+      quote(@Ctx() context: StorkContext): void {
+        seen.add(context.getMetadata());
       }
     }
     const { client } = await startApp(harness, { controllers: [Orders] });
+    await client.publish('order.created', {});
+    await client.request('order.quote', {});
+    expect(await seen.count(2)).toEqual([undefined, undefined]);
     const hasHook = 'setOnDispatchHook' in client;
     if (hasHook) {
       client.setOnDispatchHook((packet) => {
@@ -201,7 +208,9 @@ export function eventContract(harness: DriverHarness): void {
       });
     }
     await client.publish('order.created', {});
-    expect(await seen.count(1)).toEqual([hasHook ? 't-1' : undefined]);
+    await client.request('order.quote', {});
+    const metadata = hasHook ? { trace: 't-1' } : undefined;
+    expect((await seen.count(4)).slice(2)).toEqual([metadata, metadata]);
   });
 
   it('rejects an event sent to a destination that does not exist', async () => {
@@ -229,6 +238,9 @@ export function eventContract(harness: DriverHarness): void {
     await expect(client.publish('x', circular)).rejects.toMatchObject({ code: 'CONFIG' });
     await expect(client.publish('x', 1, { contentType: 'application/x-unknown' })).rejects.toThrow(
       'no codec',
+    );
+    await expect(client.publish('x', 1, { requestId: 'r-1' })).rejects.toThrow(
+      'requestId: expected nothing: an event has no reply',
     );
     expect(await harness.waiting(source)).toBe(0);
   });

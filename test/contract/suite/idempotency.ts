@@ -283,7 +283,7 @@ function requests(harness: DriverHarness, start: Start): void {
   it('answers a duplicate with the same reply without calling the handler', async () => {
     const { attempts, Asked } = newAsked();
     const { client, settled, service } = await start(Asked);
-    const ask = (correlationId: string) => client.request<unknown>('ask', 1, { correlationId });
+    const ask = (requestId: string) => client.request<unknown>('ask', 1, { requestId });
     expect([await ask('r-1'), await ask('r-1'), await ask('r-2')]).toEqual([
       { run: 1 },
       { run: 1 },
@@ -308,7 +308,7 @@ function requests(harness: DriverHarness, start: Start): void {
     }
     const { client } = await start(Answers);
     for (const name of ['bytes', 'null', 'nothing']) {
-      const ask = () => client.request<unknown>('ask', name, { correlationId: name });
+      const ask = () => client.request<unknown>('ask', name, { requestId: name });
       const [first, second] = [await ask(), await ask()];
       expect(first).toEqual(replies[name]);
       expect(second).toEqual(first);
@@ -321,7 +321,7 @@ function requests(harness: DriverHarness, start: Start): void {
       if (run === 1) throw new RpcException('not yet');
     });
     const { client } = await start(Asked);
-    const ask = () => client.request<unknown>('ask', 1, { correlationId: 'r-1' });
+    const ask = () => client.request<unknown>('ask', 1, { requestId: 'r-1' });
     await expect(ask()).rejects.toMatchObject({ message: 'not yet' });
     expect(await ask()).toEqual({ run: 2 });
     expect(await ask()).toEqual({ run: 2 });

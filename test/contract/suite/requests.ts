@@ -232,8 +232,8 @@ export function requestContract(harness: DriverHarness): void {
       }
     }
     const { client } = await startApp(harness, { controllers: [Slow], transport: { maxPending: 2 } });
-    const first = client.request('slow', 'first', { correlationId: 'same' });
-    await expect(client.request('slow', 2, { correlationId: 'same' })).rejects.toThrow('"same"');
+    const first = client.request('slow', 'first', { requestId: 'same' });
+    await expect(client.request('slow', 2, { requestId: 'same' })).rejects.toThrow('"same"');
     const second = client.request('slow', 'second');
     await expect(client.request('slow', 3)).rejects.toMatchObject({ code: 'TOO_MANY_PENDING' });
     gate.open();

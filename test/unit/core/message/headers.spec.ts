@@ -3,6 +3,7 @@ import {
   copyHeaders,
   emptyHeaders,
   headerNames,
+  headerText,
   latestTimeMs,
   readCount,
   readKey,
@@ -25,6 +26,31 @@ function count(value: HeaderValue): number | undefined {
 function time(value: HeaderValue): number | undefined {
   return readTime({ h: value }, 'h');
 }
+
+describe('headerText', () => {
+  it.each<[string, HeaderValue, string | undefined]>([
+    ['text', 'Ærø', 'Ærø'],
+    ['empty text', '', ''],
+    ['bytes', new Uint8Array(Buffer.from('xÆx')).subarray(1, 3), 'Æ'],
+    ['a number', -1.5, '-1.5'],
+    ['a bigint', 2n ** 64n, '18446744073709551616'],
+    ['a boolean', true, 'true'],
+    ['a date', new Date(0), '1970-01-01T00:00:00.000Z'],
+    ['an invalid date', new Date(Number.NaN), undefined],
+    ['a list', [1, 'a'], '1'],
+    ['an empty list', [], undefined],
+    ['null', null, undefined],
+    ['a table', { a: 'b' }, undefined],
+    ['long text', 'x'.repeat(100_000), 'x'.repeat(100_000)],
+  ])('is of %s its text', (_, value, expected) => {
+    expect(headerText({ h: value }, 'h')).toBe(expected);
+  });
+
+  it('is undefined for names of the prototype', () => {
+    expect(headerText({}, 'constructor')).toBeUndefined();
+    expect(headerText({}, '__proto__')).toBeUndefined();
+  });
+});
 
 describe('readText', () => {
   it('reads text, and bytes as UTF-8', () => {

@@ -114,9 +114,23 @@ describe('a message', () => {
 
   it('that is a request has its id, and the deadline of its caller', () => {
     const request = { id: 'r-1', timeoutMs: 1_500 };
-    const message = build('a', {}, { correlationId: 'r-1' }, newScope(), request);
+    const message = build('a', {}, { requestId: 'r-1' }, newScope(), request);
     expect(message.correlationId).toBe('r-1');
     expect({ ...message.headers }).toEqual({ 'stork-deadline': '2026-01-01T00:00:01.500Z' });
+  });
+
+  it('that is a request has its correlation id in a header only', () => {
+    const message = build('a', {}, { correlationId: 'c' }, newScope(), { id: 'r-1', timeoutMs: 1_500 });
+    expect(message.correlationId).toBe('r-1');
+    expect(message.headers['stork-correlation-id']).toBe('c');
+  });
+
+  it('that is an event has no request id', () => {
+    expect(() => build('a', {}, { requestId: 'r-1' }, newScope())).toThrow('requestId: expected nothing');
+    const request = { id: 'r-1', timeoutMs: 1_500 };
+    expect(() => build('a', {}, { requestId: '' }, newScope(), request)).toThrow(
+      'requestId: expected a string of 1 to 255 bytes',
+    );
   });
 
   it('that cannot be encoded is an error with the pattern and the reason', () => {

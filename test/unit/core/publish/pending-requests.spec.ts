@@ -81,7 +81,7 @@ describe('a request', () => {
     const { pending, register } = newBench();
     const first = register('a');
     expect(() => register('a')).toThrow(StorkConfigError);
-    expect(() => register('a')).toThrow('a request with the correlation id "a" is already pending');
+    expect(() => register('a')).toThrow('a request with the id "a" is already pending');
     pending.handleReply(reply('a'));
     expect(first.kinds).toEqual(['value']);
   });

@@ -143,14 +143,14 @@ function newBench(maxPending = 100) {
 describe('a request', () => {
   it('is published with its id, the address of the inbox and its deadline', async () => {
     const { driver, ask } = newBench();
-    ask({ timeoutMs: 2_000, correlationId: 'r-1' });
+    ask({ timeoutMs: 2_000, requestId: 'r-1', correlationId: 'talk' });
     await settle();
     expect(driver.published).toMatchObject([
       {
         pattern: 'order.get',
         correlationId: 'r-1',
         replyTo: 'inbox-1',
-        headers: { 'stork-deadline': '2026-01-01T00:00:02.000Z' },
+        headers: { 'stork-deadline': '2026-01-01T00:00:02.000Z', 'stork-correlation-id': 'talk' },
       },
     ]);
   });
@@ -190,8 +190,8 @@ describe('a request', () => {
 
   it('with the id of a pending request fails, and the pending one continues', async () => {
     const { requestClient, ask, replyWriter } = newBench();
-    const first = ask({ correlationId: 'r-1' }).observer;
-    const second = ask({ correlationId: 'r-1' }).observer;
+    const first = ask({ requestId: 'r-1' }).observer;
+    const second = ask({ requestId: 'r-1' }).observer;
     await settle();
     expect(second.errors[0]).toBeInstanceOf(StorkConfigError);
     expect(requestClient.pending).toBe(1);
@@ -221,7 +221,7 @@ describe('a request', () => {
 describe('a reply', () => {
   it('of one value is emitted and completes', async () => {
     const { requestClient, ask, replyWriter } = newBench();
-    const { observer } = ask({ correlationId: 'r-1' });
+    const { observer } = ask({ requestId: 'r-1' });
     await settle();
     replyWriter('r-1', 'value', '{"sum":3}');
     expect([observer.told, observer.errors, requestClient.pending]).toEqual([
@@ -233,7 +233,7 @@ describe('a reply', () => {
 
   it('without a value completes', async () => {
     const { ask, replyWriter } = newBench();
-    const { observer } = ask({ correlationId: 'r-1' });
+    const { observer } = ask({ requestId: 'r-1' });
     await settle();
     replyWriter('r-1', 'end');
     expect(observer.told).toEqual(['complete']);
@@ -241,7 +241,7 @@ describe('a reply', () => {
 
   it('of several items emits each and completes; each item restarts the time-out', async () => {
     const { clock, ask, replyWriter } = newBench();
-    const { observer } = ask({ correlationId: 'r-1', timeoutMs: 1_000 });
+    const { observer } = ask({ requestId: 'r-1', timeoutMs: 1_000 });
     await settle();
     for (let i = 0; i < 4; i++) {
       await clock.advance(900);
@@ -253,7 +253,7 @@ describe('a reply', () => {
 
   it('times out when the next item is late, after the items before it', async () => {
     const { clock, ask, replyWriter } = newBench();
-    const { observer } = ask({ correlationId: 'r-1', timeoutMs: 1_000 });
+    const { observer } = ask({ requestId: 'r-1', timeoutMs: 1_000 });
     await settle();
     replyWriter('r-1', 'item', '1');
     await clock.advance(1_000);
@@ -281,7 +281,7 @@ describe('a reply', () => {
 
   it('that arrives twice or after the end is dropped, and is not counted as late', async () => {
     const { counters, ask, replyWriter } = newBench();
-    const { observer } = ask({ correlationId: 'r-1' });
+    const { observer } = ask({ requestId: 'r-1' });
     await settle();
     replyWriter('r-1', 'value', '1');
     replyWriter('r-1', 'value', '2');
@@ -297,7 +297,7 @@ describe('a reply', () => {
     'of the kind %s that cannot be decoded (%s, %s) fails the request, once',
     async (kind, body, contentType) => {
       const { requestClient, ask, replyWriter } = newBench();
-      const { observer } = ask({ correlationId: 'r-1' });
+      const { observer } = ask({ requestId: 'r-1' });
       await settle();
       replyWriter('r-1', kind, body, contentType);
       replyWriter('r-1', 'end');
@@ -311,7 +311,7 @@ describe('a reply', () => {
 describe('an error reply', () => {
   async function failWith(body: string | Buffer | null): Promise<RemoteError> {
     const { driver, ask } = newBench();
-    const { observer } = ask({ correlationId: 'r-1' });
+    const { observer } = ask({ requestId: 'r-1' });
     await settle();
     driver.listener!.onReply({
       kind: 'error',
@@ -455,7 +455,7 @@ describe('an inbox that cannot be opened', () => {
     await settle();
     expect([first.errors, second.errors, driver.opened]).toEqual([[reason], [reason], 1]);
     driver.opening = Promise.resolve();
-    const third = ask({ correlationId: 'r-3' }).observer;
+    const third = ask({ requestId: 'r-3' }).observer;
     await settle();
     replyWriter('r-3', 'value', '3');
     expect([third.told, driver.opened]).toEqual([[3, 'complete'], 2]);
@@ -468,7 +468,7 @@ describe('an inbox that cannot be opened', () => {
     const reason = new ConnectionLostError('partition moved');
     driver.listener!.onLost(reason);
     expect(observer.errors).toEqual([reason]);
-    const next = ask({ correlationId: 'r-2' }).observer;
+    const next = ask({ requestId: 'r-2' }).observer;
     await settle();
     replyWriter('r-2', 'value', '2');
     expect(next.told).toEqual([2, 'complete']);
@@ -478,7 +478,7 @@ describe('an inbox that cannot be opened', () => {
 describe('a cancelled request', () => {
   it('does not call its observer again and counts its reply as late', async () => {
     const { counters, clock, requestClient, ask, replyWriter } = newBench();
-    const { observer, giveUp } = ask({ correlationId: 'r-1' });
+    const { observer, giveUp } = ask({ requestId: 'r-1' });
     await settle();
     giveUp();
     giveUp();
@@ -498,9 +498,9 @@ describe('a cancelled request', () => {
 
   it('does not affect a later request with the same id', async () => {
     const { ask, replyWriter } = newBench();
-    const first = ask({ correlationId: 'r-1' });
+    const first = ask({ requestId: 'r-1' });
     first.giveUp();
-    const second = ask({ correlationId: 'r-1' });
+    const second = ask({ requestId: 'r-1' });
     first.giveUp();
     await settle();
     replyWriter('r-1', 'value', '1');
@@ -513,7 +513,7 @@ describe('an abort', () => {
     const { requestClient, counters, ask, replyWriter } = newBench();
     const controller = new AbortController();
     const reason = new Error('user left');
-    const { observer } = ask({ correlationId: 'r-1', signal: controller.signal });
+    const { observer } = ask({ requestId: 'r-1', signal: controller.signal });
     await settle();
     controller.abort(reason);
     replyWriter('r-1', 'value', '1');
@@ -557,7 +557,7 @@ describe('an abort', () => {
   it('after the end has no effect', async () => {
     const { ask, replyWriter } = newBench();
     const controller = new AbortController();
-    const { observer } = ask({ correlationId: 'r-1', signal: controller.signal });
+    const { observer } = ask({ requestId: 'r-1', signal: controller.signal });
     await settle();
     replyWriter('r-1', 'end');
     controller.abort();
@@ -595,14 +595,14 @@ describe('close', () => {
 describe('an asynchronous codec', () => {
   it('encodes the request before it is published, and its time limit has begun', async () => {
     const { driver, requestClient, ask } = newBench();
-    ask({ contentType: slowCodec.contentType, correlationId: 'r-1' }, 'text');
+    ask({ contentType: slowCodec.contentType, requestId: 'r-1' }, 'text');
     expect([driver.published.length, requestClient.pending]).toEqual([0, 1]);
     await expect.poll(() => driver.published.map(({ body }) => body?.toString())).toEqual(['text']);
   });
 
   it('decodes the items of a stream in their order, before it completes', async () => {
     const { ask, replyWriter } = newBench();
-    const { observer } = ask({ correlationId: 'r-1' });
+    const { observer } = ask({ requestId: 'r-1' });
     await settle();
     for (const text of ['long', 'a', '']) replyWriter('r-1', 'item', text, slowCodec.contentType);
     replyWriter('r-1', 'end');
@@ -612,7 +612,7 @@ describe('an asynchronous codec', () => {
 
   it('makes a reply undecodable by rejecting', async () => {
     const { ask, replyWriter } = newBench();
-    const { observer } = ask({ correlationId: 'r-1' });
+    const { observer } = ask({ requestId: 'r-1' });
     await settle();
     replyWriter('r-1', 'value', 'wrong', slowCodec.contentType);
     await expect.poll(() => observer.errors).toHaveLength(1);
