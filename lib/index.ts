@@ -1,5 +1,6 @@
 export { StorkClient } from './nest/client/stork.client.js';
 export type { ObjectPattern, StorkContract } from './nest/client/stork.client.js';
+export { handlerIdPrefix } from './nest/server/handler-ids.js';
 export { connectStork, storkMicroservice } from './nest/bootstrap/connect.js';
 export type { ConnectStorkOptions, StorkMicroserviceOptions } from './nest/bootstrap/connect.js';
 export { Consume } from './nest/decorators/consume.decorator.js';

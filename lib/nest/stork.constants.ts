@@ -8,3 +8,6 @@ export const STORK_SERVER = Symbol.for('nestjs-stork.server');
 
 /** Provides the `StorkClock`; tests override it with a virtual clock. */
 export const STORK_CLOCK = Symbol.for('nestjs-stork.clock');
+
+/** Provides the prefix of the handler ids of one module. */
+export const STORK_HANDLER_ID_PREFIX = Symbol.for('nestjs-stork.handler-id-prefix');

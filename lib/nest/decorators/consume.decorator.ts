@@ -16,7 +16,8 @@ export interface ConsumeOptions {
    * before you rename a class or method while retries or dead letters that carry the old name still exist,
    * and where a bundler renames classes.
    *
-   * @defaultValue `<Class>.<method>`
+   * @defaultValue `<Class>.<method>`; where several modules would share an id, with the class name of the
+   * module before it
    */
   readonly id?: string;
   /**

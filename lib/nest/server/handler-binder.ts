@@ -8,7 +8,9 @@ import { resolveIdempotency, type IdempotencyPolicy } from '../../core/idempoten
 import { patternFromRegExp, patternFromString, type Pattern } from '../../core/message/pattern.js';
 import { resolveRetry } from '../../core/retry/retry-options.js';
 import { validateConsumeOptions } from '../decorators/consume.decorator.js';
-import type { DecoratedMethod, NestBinding } from './handler-explorer.js';
+import type { DecoratedMethod } from './decorated-method.js';
+import type { NestBinding } from './handler-explorer.js';
+import { duplicateIds, invalidPrefixes } from './handler-ids.js';
 import type { StorkContext } from '../context/stork.context.js';
 import type { IdempotentOptions } from '../decorators/idempotent.decorator.js';
 import {
@@ -63,7 +65,8 @@ export function validateMethods(
     ...methods.flatMap(({ method }) => validateConsume(method)),
     ...validatePolicies(methods),
     ...unknownTransports(methods, registry),
-    ...duplicateIds(methods),
+    ...invalidPrefixes(methods.map(({ method }) => method)),
+    ...duplicateIds(methods.map(({ method }) => method)),
     ...duplicateMessagePatterns(methods, registry),
   ];
 }
@@ -162,22 +165,6 @@ function unknownTransports(methods: readonly BoundMethod[], registry: TransportR
         given: JSON.stringify(name),
       })),
   );
-}
-
-function duplicateIds(methods: readonly BoundMethod[]): ConfigProblem[] {
-  const seen = new Map<string, BoundMethod>();
-  return methods.flatMap((bound) => {
-    const other = seen.get(bound.method.id);
-    seen.set(bound.method.id, bound);
-    if (other === undefined) return [];
-    return {
-      name: `handler id of ${bound.method.name}`,
-      expected: 'an id of its own; @Consume({ id }) sets one',
-      given:
-        `${JSON.stringify(bound.method.id)}, which ${other.method.name} has too` +
-        (other.method.name === bound.method.name ? ': is the controller registered twice?' : ''),
-    };
-  });
 }
 
 /**

@@ -1,5 +1,6 @@
 import { Injectable, type Type } from '@nestjs/common';
 import type { InstanceWrapper } from '@nestjs/core/injector/instance-wrapper.js';
+import type { Module } from '@nestjs/core/injector/module.js';
 import type { MessageHandler } from '@nestjs/microservices';
 import {
   PATTERN_EXTRAS_METADATA,
@@ -11,32 +12,11 @@ import { NestCore } from '../bootstrap/nest-core.js';
 import type { ConsumeOptions } from '../decorators/consume.decorator.js';
 import { consumeMetadataKey } from '../decorators/consume.decorator.js';
 import { findUnusedPolicies, type ClassRole } from '../decorators/unused-policies.js';
-import {
-  joinLayers,
-  policyLayersOf,
-  policyNamesOf,
-  type PolicyLayers,
-} from '../decorators/policy-metadata.js';
+import { joinLayers, policyLayersOf, policyNamesOf } from '../decorators/policy-metadata.js';
 import { namesOfVia, viaMetadataKey } from '../decorators/via.decorator.js';
-
-/** A method with `@EventPattern` or `@MessagePattern` and the metadata of its decorators. */
-export interface DecoratedMethod {
-  /** `<Class>.<method>` or `@Consume({ id })`. */
-  readonly id: string;
-  /** `<Class>.<method>`, for logs and error texts. */
-  readonly name: string;
-  /** The names in `via()` or `@Via()`; undefined if neither is used. */
-  readonly transports: readonly string[] | undefined;
-  /** The options of `@Consume()`, not validated. */
-  readonly consume: ConsumeOptions | undefined;
-  /** Policies of the class, then of the method. */
-  readonly policies: PolicyLayers;
-  /**
-   * True if the pattern decorator names a transport of Nest or of another library, e.g.
-   * `Transport.TCP`.
-   */
-  readonly isForeign: boolean;
-}
+import { STORK_HANDLER_ID_PREFIX } from '../stork.constants.js';
+import type { ControllerModule, DecoratedMethod } from './decorated-method.js';
+import { qualifySharedIds } from './handler-ids.js';
 
 /** The arguments of one `addHandler` call: Nest passes neither the class nor the method name. */
 export interface NestBinding {
@@ -107,14 +87,19 @@ export class HandlerExplorer {
   }
 
   #explore(): ExploredMethod[] {
-    return this.#nest.discovery.getControllers().flatMap((controller) => {
-      const { instance } = controller as { readonly instance: unknown };
+    const modules = new Map<Module | undefined, ControllerModule>();
+    const explored = this.#nest.discovery.getControllers().flatMap((controller) => {
+      const { instance, host } = controller as { readonly instance: unknown; readonly host?: Module };
       if (typeof instance !== 'object' || instance === null || controller.metatype === null) return [];
       const prototype = Object.getPrototypeOf(instance) as Record<string, object>;
+      const module = modules.get(host) ?? describeModule(host);
+      modules.set(host, module);
       return this.#nest.scanner
         .getAllMethodNames(prototype)
-        .flatMap((name) => describeMethod(controller, name, prototype[name]!) ?? []);
+        .flatMap((name) => describeMethod(controller, module, { name, callback: prototype[name]! }) ?? []);
     });
+    const methods = qualifySharedIds(explored.map(({ method }) => method));
+    return explored.map((one, at) => ({ ...one, method: methods[at]! }));
   }
 }
 
@@ -131,10 +116,16 @@ interface ExploredMethod {
   readonly isStorkMethod: boolean;
 }
 
+function describeModule(module: Module | undefined): ControllerModule {
+  const provided = module?.providers.get(STORK_HANDLER_ID_PREFIX);
+  const idPrefix: unknown = provided === undefined ? undefined : (provided.instance ?? null);
+  return { name: module?.name ?? '', idPrefix };
+}
+
 function describeMethod(
   { metatype, host }: InstanceWrapper,
-  methodName: string,
-  callback: object,
+  module: ControllerModule,
+  { name: methodName, callback }: { readonly name: string; readonly callback: object },
 ): ExploredMethod | undefined {
   const controller = metatype as Type;
   const patterns = Reflect.getMetadata(PATTERN_METADATA, callback) as readonly unknown[] | undefined;
@@ -145,6 +136,7 @@ function describeMethod(
   const classTransports = Reflect.getMetadata(viaMetadataKey, controller) as readonly string[] | undefined;
   const methodTransports = namesOfVia(transport);
   const name = `${controller.name}.${methodName}`;
+  const ownId = consume?.id ?? name;
   const policies = joinLayers(
     policyLayersOf(controller, controller.name, host!),
     policyLayersOf(callback, name, host!),
@@ -152,8 +144,10 @@ function describeMethod(
   const hasPolicy = [controller, callback].some((decorated) => policyNamesOf(decorated).length > 0);
   return {
     method: {
-      id: consume?.id ?? name,
+      id: typeof module.idPrefix === 'string' ? `${module.idPrefix}.${ownId}` : ownId,
       name,
+      controller,
+      module,
       consume,
       policies,
       transports: methodTransports ?? (transport === undefined ? classTransports : undefined),
