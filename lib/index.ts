@@ -26,6 +26,7 @@ export { Retry } from './nest/decorators/retry.decorator.js';
 export { StorkContext } from './nest/context/stork.context.js';
 export { getClientToken, InjectClient } from './nest/client/inject-client.decorator.js';
 export type {
+  NamedTransports,
   StorkModuleAsyncOptions,
   StorkModuleOptions,
   StorkOptionsFactory,

@@ -5,6 +5,9 @@ import type { IdempotencyOptions } from '../core/idempotency/idempotency-options
 import type { RetryOptions } from '../core/retry/retry-options.js';
 import type { TransportDefinition } from './bootstrap/transport-definition.js';
 
+/** Transports by name. @publicApi */
+export type NamedTransports = Readonly<Record<string, TransportDefinition>>;
+
 /**
  * Options of `StorkModule.forRoot()`.
  *
@@ -13,9 +16,11 @@ import type { TransportDefinition } from './bootstrap/transport-definition.js';
 export interface StorkModuleOptions {
   /**
    * Transports by the name that `via()` and `@InjectClient()` use: `rabbitmq({…})`, `kafka({…})` or
-   * `memory({…})`.
+   * `memory({…})`. Feature modules add theirs by `StorkModule.forFeature()`.
+   *
+   * @defaultValue none, if a feature module has one
    */
-  readonly transports: Readonly<Record<string, TransportDefinition>>;
+  readonly transports?: NamedTransports;
   /**
    * Whether the module is global, so that other modules inject clients without importing it.
    *
@@ -85,8 +90,10 @@ export interface StorkModuleAsyncOptions extends Pick<ModuleMetadata, 'imports'>
   /**
    * Names of the transports that the factory returns: Nest registers the clients' tokens before the
    * factory runs.
+   *
+   * @defaultValue none
    */
-  readonly transports: readonly string[];
+  readonly transports?: readonly string[];
   /**
    * Whether the module is global, so that other modules inject clients without importing it.
    *

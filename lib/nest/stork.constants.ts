@@ -4,6 +4,8 @@
  */
 export const STORK_OPTIONS = Symbol.for('nestjs-stork.options');
 export const STORK_DECLARED_TRANSPORTS = Symbol.for('nestjs-stork.declared-transports');
+/** Provides the transports of one `forFeature()`. */
+export const STORK_FEATURE = Symbol.for('nestjs-stork.feature');
 export const STORK_SERVER = Symbol.for('nestjs-stork.server');
 
 /** Provides the `StorkClock`; tests override it with a virtual clock. */

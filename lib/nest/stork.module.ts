@@ -1,21 +1,33 @@
 import { Module, type DynamicModule, type Provider } from '@nestjs/common';
 import { systemClock } from '../core/runtime/clock.js';
+import { StorkConfigError } from '../core/runtime/errors.js';
 import { StorkClient } from './client/stork.client.js';
 import { HandlerExplorer } from './server/handler-explorer.js';
 import { DeadLetterService } from './dead-letter/dead-letter.service.js';
 import { getClientToken } from './client/inject-client.decorator.js';
 import { StorkLifecycle } from './bootstrap/lifecycle.js';
 import { nestCoreProvider } from './bootstrap/nest-core.js';
-import type { StorkModuleAsyncOptions, StorkModuleOptions, StorkOptionsFactory } from './stork-options.js';
+import type {
+  NamedTransports,
+  StorkModuleAsyncOptions,
+  StorkModuleOptions,
+  StorkOptionsFactory,
+} from './stork-options.js';
 import { StorkServer } from './server/stork.server.js';
 import { StorkService } from './stork.service.js';
-import { STORK_CLOCK, STORK_DECLARED_TRANSPORTS, STORK_OPTIONS, STORK_SERVER } from './stork.constants.js';
+import {
+  STORK_CLOCK,
+  STORK_DECLARED_TRANSPORTS,
+  STORK_FEATURE,
+  STORK_OPTIONS,
+  STORK_SERVER,
+} from './stork.constants.js';
 import { TransportRegistry } from './bootstrap/transport-registry.js';
 import { requireNest, requireNode } from './validation/versions.js';
 
 /**
- * Provides the transports, their clients, `StorkService` and `DeadLetterService`. Import it once in an
- * application, with all transports.
+ * Provides the transports, their clients, `StorkService` and `DeadLetterService`. Import `forRoot()` once in
+ * an application; feature modules add transports by `forFeature()`.
  *
  * @publicApi
  */
@@ -40,6 +52,30 @@ export class StorkModule {
   static forRootAsync(options: StorkModuleAsyncOptions): DynamicModule {
     const providers = [...optionsProviders(options), ...(options.extraProviders ?? [])];
     return assemble(options.transports ?? [], options.isGlobal, providers, options.imports);
+  }
+
+  /**
+   * Adds the transports of a feature module to those of `forRoot()`, whose options and policies hold for them
+   * too. Like these they serve the handlers of all modules, unless `via()` or `handlers` says otherwise, and
+   * their clients are injectable in all modules. The order of imports does not matter.
+   *
+   * Names must be unique in the application, and `forRoot()` must be global. The application starts with
+   * all of them: a module that is loaded lazily can add none.
+   *
+   * @example
+   * ```ts
+   * @Module({ imports: [StorkModule.forFeature({ billing: kafka({ brokers, groupId: 'billing' }) })] })
+   * export class BillingModule {}
+   * ```
+   */
+  static forFeature(transports: NamedTransports): DynamicModule {
+    const clients = Object.keys(transports ?? {}).map(featureClientProvider);
+    return {
+      module: StorkModule,
+      global: true,
+      providers: [{ provide: STORK_FEATURE, useValue: transports ?? null }, ...clients],
+      exports: clients.map(({ provide }) => provide),
+    };
   }
 }
 
@@ -70,11 +106,12 @@ function assemble(
       DeadLetterService,
       ...clients,
     ],
-    exports: [StorkService, DeadLetterService, ...clients.map(({ provide }) => provide)],
+    // For the clients of feature modules.
+    exports: [TransportRegistry, StorkService, DeadLetterService, ...clients.map(({ provide }) => provide)],
   };
 }
 
-/** One client for each transport. With a single transport, `StorkClient` is an alias of its client. */
+/** One client for each transport. With a single one in `forRoot()`, `StorkClient` is an alias of its client. */
 function clientProviders(names: readonly string[]) {
   const clients = names.map((name) => ({
     provide: getClientToken(name),
@@ -83,6 +120,20 @@ function clientProviders(names: readonly string[]) {
   }));
   const alias = names.length === 1 ? [{ provide: StorkClient, useExisting: getClientToken(names[0]!) }] : [];
   return [...clients, ...alias];
+}
+
+/** The registry is optional for Nest, whose own error would name a class of this library. */
+function featureClientProvider(name: string) {
+  return {
+    provide: getClientToken(name),
+    useFactory: (registry?: TransportRegistry) => {
+      if (registry !== undefined) return new StorkClient(registry, name);
+      throw new StorkConfigError(
+        `StorkModule.forFeature({ ${name} }) needs StorkModule.forRoot(…) in the root module, and its isGlobal not false`,
+      );
+    },
+    inject: [{ token: TransportRegistry, optional: true }],
+  };
 }
 
 function optionsProviders({

@@ -14,6 +14,7 @@ import {
   type StorkClient,
   type StorkContext,
 } from 'nestjs-stork';
+import { memory } from 'nestjs-stork/memory';
 
 /** Compiled under `strict` by `npm run types`; lines that must not compile carry `@ts-expect-error`. */
 class Order {
@@ -74,6 +75,11 @@ export const module = StorkModule.forRootAsync({
   inject: [Order],
   useFactory: (order: Order) => ({ transports: {}, drainTimeoutMs: order.id.length }),
 });
+
+export const feature = StorkModule.forFeature({ billing: memory({ queue: 'billing' }) });
+// @ts-expect-error -- options are no transport
+export const notATransport = StorkModule.forFeature({ billing: { queue: 'billing' } });
+export const withoutTransports = StorkModule.forRoot({ retry: { maxRetries: 1 } });
 
 export const untyped = StorkModule.forRootAsync({
   transports: ['orders'],

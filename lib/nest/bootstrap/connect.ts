@@ -102,7 +102,7 @@ function lookUp(application: Pick<INestApplicationContext | ModuleRef, 'get'>): 
     return application.get<StorkServer>(STORK_SERVER, { strict: false });
   } catch (cause) {
     throw new StorkConfigError(
-      'the application does not import StorkModule; add StorkModule.forRoot(…) to its root module',
+      'the application does not import StorkModule.forRoot(…); add it to its root module',
       { cause },
     );
   }

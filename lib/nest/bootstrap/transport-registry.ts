@@ -1,5 +1,4 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
-import type { ModulesContainer } from '@nestjs/core';
 import type { StorkClock } from '../../core/runtime/clock.js';
 import type { CorrelationTracking } from '../../core/publish/correlation-context.js';
 import { Counters } from '../../core/runtime/reporting.js';
@@ -7,10 +6,12 @@ import { StorkConfigError, type ConfigProblem } from '../../core/runtime/errors.
 import type { IdempotencyStore } from '../../core/idempotency/idempotency-store.js';
 import { StorkTransport } from '../../core/stork-transport.js';
 import { StorkContext } from '../context/stork.context.js';
-import type { StorkModuleOptions } from '../stork-options.js';
+import type { NamedTransports, StorkModuleOptions } from '../stork-options.js';
+import { featuresOf, importersOf, isFeature, type FeatureTransports } from './feature-transports.js';
 import { IdempotencyStores } from './idempotency-stores.js';
 import { NestCore } from './nest-core.js';
 import { ShutdownDeadline } from './shutdown-deadline.js';
+import type { TransportDefinition } from './transport-definition.js';
 import type { BasePolicyOptions } from '../decorators/policy-metadata.js';
 import { STORK_CLOCK, STORK_DECLARED_TRANSPORTS, STORK_OPTIONS, STORK_SERVER } from '../stork.constants.js';
 import { validateModuleOptions } from '../validation/validate-module.js';
@@ -29,12 +30,17 @@ const defaultMaxBodyBytes = 16 * 1024 * 1024;
  */
 @Injectable()
 export class TransportRegistry {
+  /** Names of all transports, known before the options are validated. */
+  readonly names: readonly string[];
   readonly drainTimeoutMs: number;
   readonly shutdown: ShutdownDeadline;
   readonly correlation: CorrelationTracking = { isEnabled: false };
   readonly #options: StorkModuleOptions;
   readonly #startTimeoutMs: number;
   readonly #declared: readonly string[];
+  readonly #features: readonly FeatureTransports[];
+  /** Of `forRoot()` and all `forFeature()`, not validated. */
+  readonly #definitions: ReadonlyMap<string, TransportDefinition>;
   readonly #clock: StorkClock;
   readonly #nest: NestCore;
   readonly #transports = new Map<string, StorkTransport>();
@@ -52,14 +58,18 @@ export class TransportRegistry {
     this.#declared = declared;
     this.#clock = clock;
     this.#nest = nest;
+    this.#features = featuresOf(nest.modules);
+    const added = this.#features.flatMap(({ transports }) => Object.keys(transports ?? {}));
+    this.names = [...declared, ...added];
+    this.#definitions = new Map(
+      [options?.transports, ...this.#features.map(({ transports }) => transports)].flatMap((transports) =>
+        Object.entries((transports ?? {}) as NamedTransports),
+      ),
+    );
     this.#stores = new IdempotencyStores(clock, this.#logger);
     this.drainTimeoutMs = options?.drainTimeoutMs ?? defaultDrainTimeoutMs;
     this.shutdown = new ShutdownDeadline(clock, this.drainTimeoutMs);
     this.#startTimeoutMs = options?.startTimeoutMs ?? defaultStartTimeoutMs;
-  }
-
-  get names(): readonly string[] {
-    return this.#declared;
   }
 
   get clock(): StorkClock {
@@ -67,12 +77,16 @@ export class TransportRegistry {
   }
 
   get(name: string): StorkTransport {
-    return this.all().get(name)!;
+    const transport = this.all().get(name);
+    if (transport !== undefined) return transport;
+    throw new StorkConfigError(
+      `the transport ${JSON.stringify(name)} was added by a forFeature() that was loaded after the application had started`,
+    );
   }
 
   /** The transport's `handlers` option. */
   handlersOn(name: string): 'all' | 'explicit' | 'none' {
-    return this.#options.transports[name]!.common.handlers ?? 'all';
+    return this.#definitions.get(name)!.common.handlers ?? 'all';
   }
 
   /** The transport's `required` option. */
@@ -82,7 +96,7 @@ export class TransportRegistry {
 
   /** Policies of the module, then of the transport, which override them. */
   policiesOf(name: string): BasePolicyOptions {
-    const { common } = this.#options.transports[name]!;
+    const { common } = this.#definitions.get(name)!;
     return {
       retry: [this.#options.retry, common.retry],
       deadLetter: [this.#options.deadLetter, common.deadLetter],
@@ -92,7 +106,7 @@ export class TransportRegistry {
 
   /** The store of a transport's idempotent handlers: its own, else the module's, else one in memory. */
   idempotencyStoreOf(name: string): IdempotencyStore {
-    const { common } = this.#options.transports[name]!;
+    const { common } = this.#definitions.get(name)!;
     return common.idempotency?.store ?? this.#options.idempotency?.store ?? this.#stores.inMemory();
   }
 
@@ -103,7 +117,7 @@ export class TransportRegistry {
 
   /** Class of the object that handlers of this transport get by `@Ctx()`. */
   contextOf(name: string): typeof StorkContext {
-    return this.#options.transports[name]!.context ?? StorkContext;
+    return this.#definitions.get(name)!.context ?? StorkContext;
   }
 
   /**
@@ -128,17 +142,20 @@ export class TransportRegistry {
   }
 
   #findProblems(): ConfigProblem[] {
-    const problems = validateModuleOptions(this.#options, this.#declared);
+    const problems = validateModuleOptions(this.#options, this.#declared, this.#features);
     // Nest instantiates this module's providers once for each forRoot() call in the application.
     const storkModules = [...this.#nest.modules.values()].filter(({ providers }) =>
       providers.has(STORK_SERVER),
     );
     if (storkModules.length > 1) {
       const classes = new Set<unknown>(storkModules.map(({ metatype }) => metatype));
-      const importers = importersOf(classes, this.#nest.modules);
+      const isRoot = (entry: unknown): boolean =>
+        classes.has(entry) ||
+        (classes.has((entry as { module?: unknown } | undefined)?.module) && !isFeature(entry));
+      const importers = importersOf(this.#nest.modules, isRoot);
       problems.push({
         name: 'StorkModule',
-        expected: 'one in an application, with all transports in it',
+        expected: 'one forRoot() in an application; feature modules add transports by forFeature()',
         given: `${storkModules.length}, imported by ${importers.join(' and ')}`,
       });
     }
@@ -148,7 +165,7 @@ export class TransportRegistry {
   #create(): void {
     const shared = new Map<symbol, unknown>();
     this.#stores.add(this.#options.idempotency?.store);
-    for (const [name, definition] of Object.entries(this.#options.transports)) {
+    for (const [name, definition] of this.#definitions) {
       const { common } = definition;
       const { concurrency = defaultConcurrency } = common;
       this.#stores.add(common.idempotency?.store);
@@ -175,19 +192,4 @@ export class TransportRegistry {
       this.#transports.set(name, transport);
     }
   }
-}
-
-/**
- * Class names of the modules that import one of them. Read from the decorators' metadata, because Nest adds a
- * global module to the resolved `imports` of every other module.
- */
-function importersOf(imported: ReadonlySet<unknown>, modules: ModulesContainer): string[] {
-  const names = [...modules.values()].flatMap(({ metatype }) => {
-    const imports = (Reflect.getMetadata('imports', metatype) ?? []) as readonly unknown[];
-    const isImported = imports.some(
-      (entry) => imported.has(entry) || imported.has((entry as { module?: unknown }).module),
-    );
-    return isImported ? [metatype.name] : [];
-  });
-  return [...new Set(names)];
 }

@@ -4,7 +4,7 @@ import { Inject, type InjectionToken } from '@nestjs/common';
  * Injection token of a transport's {@link StorkClient}, e.g. for `app.get(getClientToken('orders'))` or to
  * override the client in a test.
  *
- * @param transport a key of `StorkModule.forRoot({ transports })`
+ * @param transport a name in `StorkModule.forRoot({ transports })` or in a `forFeature()`
  * @publicApi
  */
 export function getClientToken(transport: string): InjectionToken {
@@ -13,10 +13,9 @@ export function getClientToken(transport: string): InjectionToken {
 
 /**
  * Injects the client of a transport: `constructor(@InjectClient('orders') private readonly orders:
- * StorkClient) {}`. In an application with a single transport, `StorkClient` can also be injected by its
- * type.
+ * StorkClient) {}`. With a single transport in `forRoot()`, `StorkClient` can also be injected by its type.
  *
- * @param transport a key of `StorkModule.forRoot({ transports })`
+ * @param transport a name in `StorkModule.forRoot({ transports })` or in a `forFeature()`
  * @publicApi
  */
 export function InjectClient(transport: string): ParameterDecorator & PropertyDecorator {

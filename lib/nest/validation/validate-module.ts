@@ -7,24 +7,19 @@ import { validateDeadLetterOptions } from '../decorators/dead-letter.decorator.j
 import { validateIdempotencyOptions } from '../decorators/idempotent.decorator.js';
 import type { CommonTransportOptions } from '../transport-options.js';
 import { validateRetryOptions } from '../decorators/retry.decorator.js';
+import type { FeatureTransports } from '../bootstrap/feature-transports.js';
 import { isTransportDefinition } from '../bootstrap/transport-definition.js';
-import {
-  validateOptions,
-  codecs,
-  Integer,
-  isCodec,
-  isRecord,
-  Matching,
-  OptionalMatching,
-} from './validate-options.js';
+import { validateOptions, codecs, Integer, isCodec, isRecord, OptionalMatching } from './validate-options.js';
 import { validateUnhandled } from './validate-unhandled.js';
 
+const transportsByName = 'transports by name, each made by rabbitmq(), kafka() or memory()';
+
+function areTransports(value: unknown): boolean {
+  return isRecord(value) && Object.values(value).every(isTransportDefinition);
+}
+
 class ModuleSchema {
-  @Matching(
-    'at least one transport by name, each made by rabbitmq(), kafka() or memory()',
-    (value) =>
-      isRecord(value) && Object.keys(value).length > 0 && Object.values(value).every(isTransportDefinition),
-  )
+  @OptionalMatching(transportsByName, areTransports)
   transports?: unknown;
   @OptionalMatching('true or false', (value) => typeof value === 'boolean')
   isGlobal?: unknown;
@@ -44,37 +39,67 @@ class ModuleSchema {
   idempotency?: unknown;
 }
 
-/** Every problem of the options of the module and its transports. */
+/** Every problem of the options of the module, of those of feature modules, and of all transports. */
 export function validateModuleOptions(
   options: unknown,
   declaredTransports: readonly string[],
+  features: readonly FeatureTransports[],
 ): ConfigProblem[] {
   const problems = validateOptions(ModuleSchema, options, 'StorkModule');
   if (isRecord(options)) problems.push(...validatePolicyOptions(options, 'StorkModule'));
-  const transports = isRecord(options) && isRecord(options['transports']) ? options['transports'] : {};
-  for (const [name, definition] of Object.entries(transports)) {
-    if (!/^[\w.-]+$/.test(name)) {
-      problems.push({
-        name: `transports.${name}`,
-        expected: 'a name of letters, digits, _, . and -',
-        given: printable(name),
-      });
-    }
-    if (!isTransportDefinition(definition)) continue;
-    const found = [...definition.validate(`transports.${name}`)];
-    found.push(
-      ...validatePolicyOptions(definition.common, `transports.${name}`),
-      ...validateUnhandled(definition.common.onUnhandled, `transports.${name}.onUnhandled`),
-    );
-    problems.push(...found);
-    if (found.length === 0) problems.push(...validateContentType(name, definition.common, options));
-  }
-  const given = Object.keys(transports).toSorted().join(', ');
+  const ofRoot = isRecord(options) && isRecord(options['transports']) ? options['transports'] : {};
+  const given = Object.keys(ofRoot).toSorted().join(', ');
   const declared = declaredTransports.toSorted().join(', ');
   if (given !== declared) {
     problems.push({ name: 'transports', expected: `the names given to forRootAsync (${declared})`, given });
   }
-  return problems;
+  const groups = [{ transports: ofRoot, source: 'forRoot()' }, ...features];
+  problems.push(...groups.flatMap(({ transports }) => validateTransports(transports, options)));
+  problems.push(...features.flatMap(validateFeature), ...repeatedNames(groups));
+  if (problems.length > 0 || groups.some(({ transports }) => Object.keys(transports as object).length > 0))
+    return problems;
+  return [{ name: 'StorkModule.transports', expected: `at least one of ${transportsByName}`, given: 'none' }];
+}
+
+function validateFeature({ transports, source }: FeatureTransports): ConfigProblem[] {
+  if (areTransports(transports)) return [];
+  return [{ name: `StorkModule.${source}`, expected: transportsByName, given: printable(transports) }];
+}
+
+function validateTransports(transports: unknown, options: unknown): ConfigProblem[] {
+  if (!isRecord(transports)) return [];
+  return Object.entries(transports).flatMap(([name, definition]) => {
+    const problems = /^[\w.-]+$/.test(name)
+      ? []
+      : [
+          {
+            name: `transports.${name}`,
+            expected: 'a name of letters, digits, _, . and -',
+            given: printable(name),
+          },
+        ];
+    if (!isTransportDefinition(definition)) return problems;
+    const found = [
+      ...definition.validate(`transports.${name}`),
+      ...validatePolicyOptions(definition.common, `transports.${name}`),
+      ...validateUnhandled(definition.common.onUnhandled, `transports.${name}.onUnhandled`),
+    ];
+    if (found.length === 0) found.push(...validateContentType(name, definition.common, options));
+    return [...problems, ...found];
+  });
+}
+
+function repeatedNames(groups: readonly FeatureTransports[]): ConfigProblem[] {
+  const sources = new Map<string, string>();
+  return groups.flatMap(({ transports, source }) =>
+    Object.keys(isRecord(transports) ? transports : {}).flatMap((name) => {
+      const other = sources.get(name);
+      sources.set(name, source);
+      if (other === undefined) return [];
+      const expected = 'a name that no other transport of the application has';
+      return { name: `transports.${name}`, expected, given: `one in ${other} and one in ${source}` };
+    }),
+  );
 }
 
 function validatePolicyOptions(

@@ -136,6 +136,6 @@ it.each([
   ],
 ])('says that StorkModule is not imported: %s', async (_, connect) => {
   await expect(connect()).rejects.toThrow(
-    'the application does not import StorkModule; add StorkModule.forRoot',
+    'the application does not import StorkModule.forRoot',
   );
 });
