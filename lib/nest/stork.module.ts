@@ -111,7 +111,7 @@ function assemble(
   };
 }
 
-/** One client for each transport. With a single one in `forRoot()`, `StorkClient` is an alias of its client. */
+/** One client for each transport. With a single one in `forRoot()`, `StorkClient` is an alias. */
 function clientProviders(names: readonly string[]) {
   const clients = names.map((name) => ({
     provide: getClientToken(name),

@@ -91,7 +91,7 @@ export class TransportRegistry {
 
   /** The transport's `required` option. */
   isRequired(name: string): boolean {
-    return this.#options.transports[name]!.common.required ?? true;
+    return this.#definitions.get(name)!.common.required ?? true;
   }
 
   /** Policies of the module, then of the transport, which override them. */

@@ -135,7 +135,5 @@ it.each([
     async () => connectStork(await NestFactory.create(class {}, quiet), { inheritAppConfig: true }),
   ],
 ])('says that StorkModule is not imported: %s', async (_, connect) => {
-  await expect(connect()).rejects.toThrow(
-    'the application does not import StorkModule.forRoot',
-  );
+  await expect(connect()).rejects.toThrow('the application does not import StorkModule.forRoot');
 });
