@@ -23,8 +23,8 @@ export interface CommonTransportOptions {
   /**
    * Whether the application's start waits for the transport.
    *
-   * - `true`: `listen()` or `startAllMicroservices()` waits for the broker, and rejects after `startTimeoutMs`
-   *   or when the broker refuses the connection or a declaration.
+   * - `true`: `listen()` or `startAllMicroservices()` waits for the broker, and rejects after
+   *   `startTimeoutMs` or when the broker refuses the connection or a declaration.
    * - `false`: the transport starts in the background. Without its broker the application runs, HTTP
    *   included, while the start is attempted again until it succeeds or the application is closed; a refusal
    *   is logged as an error and attempted again too. Until then messages sent over it wait for its

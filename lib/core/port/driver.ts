@@ -63,9 +63,10 @@ export interface Driver {
   declare(spec: SubscriptionSpec): Promise<void>;
 
   /**
-   * Starts consuming; called after `declare`, and again, after another `declare`, if it has rejected. The driver passes each delivery to `sink` exactly once per
-   * source session. The broker redelivers what is unsettled when the session ends, to this consumer or to
-   * another, in a new session and with `redelivered` set if the broker reports it.
+   * Starts consuming; called after `declare`, and again after another `declare` if it has rejected. The
+   * driver passes each delivery to `sink` exactly once per source session. The broker redelivers what is
+   * unsettled when the session ends, to this consumer or to another, in a new session and with `redelivered`
+   * set if the broker reports it.
    */
   subscribe(spec: SubscriptionSpec, sink: DeliverySink): Promise<Subscription>;
 

@@ -7,8 +7,8 @@ import type { StorkServer } from '../server/stork.server.js';
 import { STORK_SERVER } from '../stork.constants.js';
 
 /**
- * What `NestFactory.createMicroservice()` takes beside a transport: `logger`, `bufferLogs`, `abortOnError` and
- * the others, with Nest's meaning and defaults.
+ * What `NestFactory.createMicroservice()` takes beside a transport: `logger`, `bufferLogs`, `abortOnError`
+ * and the others, with Nest's meaning and defaults.
  *
  * @publicApi
  */
@@ -75,15 +75,15 @@ export function connectStork(
   // Nest 11.1.2 does not know `deferInitialization`, and binds the handlers twice.
   const hybridOptions = { inheritAppConfig, deferInitialization: true };
   const microservice = app.connectMicroservice(storkMicroservice(), hybridOptions) as NestMicroservice;
-  // Nest creates the configuration of a microservice and gives it to nobody.
+  // Nest creates the configuration of a microservice and offers no other way to read it.
   server.serveHybrid(microservice['applicationConfig']);
   bindAtStart(microservice, server);
   return microservice;
 }
 
 /**
- * Nest's own deferral, `deferInitialization`, would call every lifecycle hook of the application a second time
- * and register its WebSocket gateways again.
+ * Nest's own deferral, `deferInitialization`, would call every lifecycle hook of the application a second
+ * time and register its WebSocket gateways again.
  */
 function bindAtStart(microservice: NestMicroservice, server: StorkServer): void {
   const bind = async (): Promise<NestMicroservice> => {

@@ -49,8 +49,8 @@ export class TransportStart {
   }
 
   /**
-   * Attempts the whole start until it succeeds or `stop` is called. A refusal by the broker is retried too: an
-   * operator can grant a right or delete a queue while the application runs. Never rejects.
+   * Attempts the whole start until it succeeds or `stop` is called. A refusal by the broker is retried too:
+   * an operator can grant a right or delete a queue while the application runs. Never rejects.
    */
   async runInBackground(bootstrapped: Promise<void>): Promise<void> {
     const { transport, clock, logger } = this.#fields;

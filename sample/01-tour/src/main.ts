@@ -57,10 +57,8 @@ async function runShop(
   { isPublishing, state, pace }: TourOptions,
 ): Promise<{ readonly results: ResultLog; readonly counts: TransportState['counts'] }> {
   const results = new ResultLog(state === undefined ? undefined : new OutcomeFile(state));
-  const app = await NestFactory.createMicroservice(AppModule.register(broker.transports, results), {
-    ...storkMicroservice(),
-    ...nestOptions,
-  });
+  const module = AppModule.register(broker.transports, results);
+  const app = await NestFactory.createMicroservice(module, storkMicroservice(nestOptions));
   app.useGlobalPipes(new ValidationPipe({ whitelist: true, transform: true }));
   app.enableShutdownHooks();
   const before = restore(app.get(ShopService), results, lines);

@@ -20,12 +20,9 @@ try {
 }
 
 async function runChapters({ transport }: Broker, log: EventLog): Promise<void> {
-  const app = await NestFactory.createMicroservice(AppModule.register(transport, log), {
-    ...storkMicroservice(),
-    // Nest's log has retries and dead letters too; the sample prints its own lines.
-    logger: ['fatal'],
-    abortOnError: false,
-  });
+  // Nest's log has retries and dead letters too; the sample prints its own lines.
+  const options = storkMicroservice({ logger: ['fatal'], abortOnError: false });
+  const app = await NestFactory.createMicroservice(AppModule.register(transport, log), options);
   app.enableShutdownHooks();
   try {
     await app.listen();

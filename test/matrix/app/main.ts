@@ -5,11 +5,8 @@ import { AppModule } from './app.module.js';
 import { check } from './check.js';
 
 async function worker(): Promise<void> {
-  const app = await NestFactory.createMicroservice(AppModule, {
-    ...storkMicroservice(),
-    logger: ['fatal'],
-    abortOnError: false,
-  });
+  const options = storkMicroservice({ logger: ['fatal'], abortOnError: false });
+  const app = await NestFactory.createMicroservice(AppModule, options);
   await app.listen();
   await check(app, 'worker');
   await app.close();
