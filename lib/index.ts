@@ -81,7 +81,13 @@ export type { UnhandledRedelivery } from './core/consume/unhandled.js';
 export type { FailureReason } from './core/runtime/failure.js';
 export type { MessageHeaders, HeaderValue } from './core/message/headers.js';
 export type { IdempotencyOptions } from './core/idempotency/idempotency-options.js';
-export type { BeginOutcome, IdempotencyStore, StoredReply } from './core/idempotency/idempotency-store.js';
+export type {
+  BeginOutcome,
+  IdempotencyStore,
+  IdempotencyStoreDefinition,
+  IdempotencyStoreEnvironment,
+  StoredReply,
+} from './core/idempotency/idempotency-store.js';
 export { memoryIdempotencyStore } from './core/idempotency/memory-idempotency-store.js';
 export type { MemoryIdempotencyStoreOptions } from './core/idempotency/memory-idempotency-store.js';
 export type { BackoffOptions } from './core/runtime/clock.js';

@@ -1,4 +1,5 @@
 import type { TransportDefinition } from '../nest/bootstrap/transport-definition.js';
+import { transportFromEnv } from '../nest/validation/environment.js';
 import { KafkaContext } from './context.js';
 import { KafkaDriver } from './driver.js';
 import type { KafkaOptions } from './options/options.js';
@@ -15,13 +16,20 @@ export function kafka(options: KafkaOptions): TransportDefinition {
 }
 
 /**
- * Like `kafka()`. `KAFKA_BROKERS` (comma-separated) and `KAFKA_GROUP_ID` of the environment are the
- * defaults of `brokers` and `groupId`.
+ * Like `kafka()`. An option `brokers` or `groupId` that is missing is read from the environment variable
+ * `KAFKA_BROKERS` (comma-separated) or `KAFKA_GROUP_ID` when the application starts.
  *
  * @publicApi
  */
 export function kafkaFromEnv(options: Partial<KafkaOptions> = {}): TransportDefinition {
-  const { KAFKA_BROKERS: list, KAFKA_GROUP_ID: groupId } = process.env;
-  const brokers = list?.split(',').map((broker) => broker.trim());
-  return kafka({ brokers, groupId, ...options });
+  const read = (): TransportDefinition => {
+    const { KAFKA_BROKERS, KAFKA_GROUP_ID } = process.env;
+    const brokers = KAFKA_BROKERS?.split(',').map((broker) => broker.trim());
+    return kafka({
+      ...options,
+      brokers: options.brokers ?? brokers,
+      groupId: options.groupId ?? KAFKA_GROUP_ID,
+    });
+  };
+  return transportFromEnv(read, { brokers: 'KAFKA_BROKERS', groupId: 'KAFKA_GROUP_ID' });
 }

@@ -1,4 +1,5 @@
 import type { TransportDefinition } from '../nest/bootstrap/transport-definition.js';
+import { transportFromEnv } from '../nest/validation/environment.js';
 import { RabbitMqContext } from './context.js';
 import { RabbitMqDriver } from './driver.js';
 import { validateRabbitMqOptions, type RabbitMqOptions } from './options.js';
@@ -14,12 +15,15 @@ export function rabbitmq(options: RabbitMqOptions): TransportDefinition {
 }
 
 /**
- * Like `rabbitmq()`. `url` and `queue` default to the environment variables `RABBITMQ_URL` and
- * `QUEUE_NAME`.
+ * Like `rabbitmq()`. An option `url` or `queue` that is missing is read from the environment variable
+ * `RABBITMQ_URL` or `QUEUE_NAME` when the application starts.
  *
  * @publicApi
  */
 export function rabbitmqFromEnv(options: Partial<RabbitMqOptions> = {}): TransportDefinition {
-  const { RABBITMQ_URL: url, QUEUE_NAME: queue } = process.env;
-  return rabbitmq({ url, queue, ...options });
+  const read = (): TransportDefinition => {
+    const { RABBITMQ_URL, QUEUE_NAME } = process.env;
+    return rabbitmq({ ...options, url: options.url ?? RABBITMQ_URL, queue: options.queue ?? QUEUE_NAME });
+  };
+  return transportFromEnv(read, { url: 'RABBITMQ_URL', queue: 'QUEUE_NAME' });
 }

@@ -11,8 +11,10 @@ import {
   validateKeyAndOwner,
   type BeginOutcome,
   type IdempotencyStore,
+  type IdempotencyStoreDefinition,
   type StoredReply,
 } from '../core/idempotency/idempotency-store.js';
+import { nameVariables } from '../nest/validation/environment.js';
 import { ProvidedConnection, ManagedConnection, type Connection } from './connection.js';
 import { toStoreError } from './errors.js';
 import { validateRedisOptions, type RedisIdempotencyStoreOptions } from './options.js';
@@ -20,25 +22,44 @@ import * as scripts from './scripts.js';
 
 /**
  * An idempotency store in Redis 6 or newer, shared by all processes that use the same Redis. Needs the
- * package `ioredis`. Connects on the first call. While Redis is unavailable, calls reject at once with
+ * package `ioredis`. Each application opens a connection of its own, with the first call, and closes it; a
+ * `client` of yours stays open. While Redis is unavailable, calls reject at once with
  * `StoreUnavailableError`; when Redis is out of memory, with `StoreFullError`. A key that Redis evicts, or
  * loses in a restart or failover, is free again.
  *
  * @publicApi
  */
-export function redisIdempotencyStore(options: RedisIdempotencyStoreOptions): IdempotencyStore {
-  return new RedisIdempotencyStore(options);
+export function redisIdempotencyStore(options: RedisIdempotencyStoreOptions): IdempotencyStoreDefinition {
+  return define(() => options);
 }
 
 /**
- * Like `redisIdempotencyStore()`, with `url` from the environment variable `REDIS_URL` if the options have
- * neither `url` nor `client`.
+ * Like `redisIdempotencyStore()`. If the options have neither `url` nor `client`, `url` is read from the
+ * environment variable `REDIS_URL` when the application starts.
  *
  * @publicApi
  */
-export function redisIdempotencyStoreFromEnv(options: RedisIdempotencyStoreOptions = {}): IdempotencyStore {
-  if (options.client !== undefined) return redisIdempotencyStore(options);
-  return redisIdempotencyStore({ url: process.env['REDIS_URL'], ...options });
+export function redisIdempotencyStoreFromEnv(
+  options: RedisIdempotencyStoreOptions = {},
+): IdempotencyStoreDefinition {
+  if (options.client !== undefined || options.url !== undefined) return redisIdempotencyStore(options);
+  return define(() => ({ ...options, url: process.env['REDIS_URL'] }), { url: 'REDIS_URL' });
+}
+
+function define(
+  read: () => RedisIdempotencyStoreOptions,
+  variables: Readonly<Record<string, string>> = {},
+): IdempotencyStoreDefinition {
+  const validate = (path: string): readonly ConfigProblem[] =>
+    nameVariables(validateRedisOptions(read(), path), path, variables);
+  return {
+    validate,
+    createStore() {
+      const problems = validate('redisIdempotencyStore');
+      if (problems.length > 0) throw new StorkConfigError(problems);
+      return new RedisIdempotencyStore(read());
+    },
+  };
 }
 
 class RedisIdempotencyStore implements IdempotencyStore {
@@ -50,15 +71,12 @@ class RedisIdempotencyStore implements IdempotencyStore {
   #connection: Connection | undefined;
   #closing: Promise<void> | undefined;
 
+  /** @param options validated */
   constructor(options: RedisIdempotencyStoreOptions) {
     this.#options = options;
     this.#keyPrefix = options.keyPrefix ?? 'stork:idempotency:';
     this.#connectTimeoutMs = options.connectTimeoutMs ?? 2_000;
     this.#commandTimeoutMs = options.commandTimeoutMs ?? 2_000;
-  }
-
-  validate(path: string): readonly ConfigProblem[] {
-    return validateRedisOptions(this.#options, path);
   }
 
   async begin(key: string, owner: string, leaseMs: number): Promise<BeginOutcome> {
@@ -136,8 +154,6 @@ class RedisIdempotencyStore implements IdempotencyStore {
   }
 
   #createConnection(): Connection {
-    const problems = this.validate('redisIdempotencyStore');
-    if (problems.length > 0) throw new StorkConfigError(problems);
     const { client, url } = this.#options;
     if (client !== undefined) return new ProvidedConnection(client);
     return new ManagedConnection({

@@ -1,7 +1,12 @@
 import { deepEqual, equal, ok, rejects } from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { IdempotencyStore } from '../core/idempotency/idempotency-store.js';
+import { systemClock } from '../core/runtime/clock.js';
+import {
+  isIdempotencyStoreDefinition,
+  type IdempotencyStore,
+  type IdempotencyStoreDefinition,
+} from '../core/idempotency/idempotency-store.js';
 
 /** One test of a suite, for any test runner. @publicApi */
 export interface SuiteTest {
@@ -23,19 +28,22 @@ export interface IdempotencyStoreSuiteOptions {
  * for (const { name, run } of idempotencyStoreSuite(() => new MyStore())) it(name, run);
  * ```
  *
- * Each test creates a store, uses unique keys and closes the store, so that the stores may share one
- * database. In real time the longest test takes about two seconds.
+ * Each test creates a store, itself or from a definition, uses unique keys and closes the store, so that the
+ * stores may share one database. In real time the longest test takes about two seconds.
  *
  * @publicApi
  */
 export function idempotencyStoreSuite(
-  createStore: () => IdempotencyStore | Promise<IdempotencyStore>,
+  create: () => Creatable | Promise<Creatable>,
   { passTime = (ms) => sleep(ms) }: IdempotencyStoreSuiteOptions = {},
 ): readonly SuiteTest[] {
   return Object.entries(tests).map(([name, test]) => ({
     name,
     run: async () => {
-      const store = await createStore();
+      const created = await create();
+      const store = isIdempotencyStoreDefinition(created)
+        ? created.createStore({ clock: systemClock })
+        : created;
       try {
         await test({ store, passTime, key: randomUUID(), a: `a-${randomUUID()}`, b: `b-${randomUUID()}` });
       } finally {
@@ -44,6 +52,8 @@ export function idempotencyStoreSuite(
     },
   }));
 }
+
+type Creatable = IdempotencyStore | IdempotencyStoreDefinition;
 
 interface TestContext {
   readonly store: IdempotencyStore;

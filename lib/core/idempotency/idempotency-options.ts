@@ -1,5 +1,5 @@
 import type { HandlerAttempt } from '../consume/handler-attempt.js';
-import type { IdempotencyStore } from './idempotency-store.js';
+import type { IdempotencyStore, IdempotencyStoreDefinition } from './idempotency-store.js';
 import { mergeLayers } from '../runtime/merge-options.js';
 
 /** Settings of idempotency that the module, a transport and a handler can each set. @publicApi */
@@ -28,10 +28,12 @@ export interface IdempotencyTimes {
 export interface IdempotencyOptions extends IdempotencyTimes {
   /**
    * Where completed messages are remembered. Processes detect each other's duplicates only if they share a
-   * store.
+   * store. `redisIdempotencyStore()`, `memoryIdempotencyStore()` or a definition of your own: the application
+   * makes the store and closes it. A store of your own, an object with `begin`, `renew`, `complete` and
+   * `release`, is used as it is and not closed.
    * @defaultValue a `memoryIdempotencyStore()`, with a warning at boot
    */
-  readonly store?: IdempotencyStore | undefined;
+  readonly store?: IdempotencyStoreDefinition | IdempotencyStore | undefined;
 }
 
 /** The options with every default filled in. */

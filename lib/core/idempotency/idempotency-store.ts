@@ -1,4 +1,5 @@
 import { StorkConfigError, type ConfigProblem } from '../runtime/errors.js';
+import type { StorkClock } from '../runtime/clock.js';
 import { printable } from '../message/text.js';
 
 /** The reply to a request, stored so that a duplicate gets the same bytes. @publicApi */
@@ -57,12 +58,47 @@ export interface IdempotencyStore {
   /** Frees the key, for work that failed. False: the owner has no lease; nothing was written. */
   release(key: string, owner: string): boolean | Promise<boolean>;
   /**
-   * Problems of the store's options, for the report at start; `path` is the path of the store in the
-   * module's options. Does no I/O.
+   * Closes what the store itself has opened. Called once, when the application closes, and only if the
+   * application has made the store: of a definition, not of an object in its options.
    */
-  validate?(path: string): readonly ConfigProblem[];
-  /** Closes the connections that the store itself has opened. Called once, when the application closes. */
   close?(): Promise<void>;
+}
+
+/** What the application provides to an idempotency store. @publicApi */
+export interface IdempotencyStoreEnvironment {
+  /** The application's clock. */
+  readonly clock: StorkClock;
+}
+
+/**
+ * An idempotency store as `redisIdempotencyStore()` and `memoryIdempotencyStore()` describe it. Each
+ * application makes a store of its own from it and closes that store with its connections, so that
+ * applications from one module class do not share a store's life.
+ *
+ * @publicApi
+ */
+export interface IdempotencyStoreDefinition {
+  /**
+   * Returns every problem of the options; each name starts with `path`, the store's path in the module's
+   * options. Does no I/O.
+   */
+  validate(path: string): readonly ConfigProblem[];
+  /**
+   * Called once for each application, after `validate` returned no problem. Does no I/O.
+   *
+   * @throws StorkConfigError if the options are invalid
+   */
+  createStore(environment: IdempotencyStoreEnvironment): IdempotencyStore;
+}
+
+export function isIdempotencyStoreDefinition(value: unknown): value is IdempotencyStoreDefinition {
+  return typeof value === 'object' && value !== null && 'createStore' in value && 'validate' in value;
+}
+
+export function isIdempotencyStore(value: unknown): value is IdempotencyStore {
+  if (typeof value !== 'object' || value === null) return false;
+  const { begin, renew, complete, release } = value as Record<keyof IdempotencyStore, unknown>;
+  return [begin, renew, complete, release].every((method) => typeof method === 'function');
 }
 
 /** @throws StorkConfigError that names the empty argument */

@@ -1,11 +1,12 @@
 import { Fifo } from '../runtime/fifo.js';
-import { systemClock, type StorkClock } from '../runtime/clock.js';
+import type { StorkClock } from '../runtime/clock.js';
 import { StorkConfigError, StoreFullError, type ConfigProblem } from '../runtime/errors.js';
 import {
   validateDuration,
   validateKeyAndOwner,
   type BeginOutcome,
   type IdempotencyStore,
+  type IdempotencyStoreDefinition,
   type StoredReply,
 } from './idempotency-store.js';
 import { printable } from '../message/text.js';
@@ -19,18 +20,32 @@ export interface MemoryIdempotencyStoreOptions {
    * @defaultValue 100 000
    */
   readonly maxKeys?: number;
-  /** @defaultValue the system clock */
+  /** @defaultValue the application's clock */
   readonly clock?: StorkClock;
 }
 
 /**
- * An idempotency store in the memory of one process: its keys are lost when the process ends, and other
- * processes do not see them.
+ * An idempotency store in the memory of one application: its keys are lost when the application closes, and
+ * other applications and processes do not see them.
  *
  * @publicApi
  */
-export function memoryIdempotencyStore(options: MemoryIdempotencyStoreOptions = {}): IdempotencyStore {
-  return new MemoryIdempotencyStore(options);
+export function memoryIdempotencyStore(
+  options: MemoryIdempotencyStoreOptions = {},
+): IdempotencyStoreDefinition {
+  const { maxKeys = defaultMaxKeys } = options;
+  const validate = (path: string): readonly ConfigProblem[] =>
+    Number.isSafeInteger(maxKeys) && maxKeys >= 1
+      ? []
+      : [{ name: `${path}.maxKeys`, expected: 'an integer from 1 up', given: printable(maxKeys) }];
+  return {
+    validate,
+    createStore({ clock }) {
+      const problems = validate('memoryIdempotencyStore');
+      if (problems.length > 0) throw new StorkConfigError(problems);
+      return new MemoryIdempotencyStore(maxKeys, options.clock ?? clock);
+    },
+  };
 }
 
 interface Entry {
@@ -44,10 +59,8 @@ interface Entry {
 const defaultMaxKeys = 100_000;
 
 class MemoryIdempotencyStore implements IdempotencyStore {
-  readonly #options: MemoryIdempotencyStoreOptions;
   readonly #maxKeys: number;
   readonly #clock: StorkClock;
-  readonly #problems: readonly ConfigProblem[];
   readonly #entries = new Map<string, Entry>();
   /**
    * Every entry in the order in which it was written, replaced and removed ones included. A `Map` is slow as
@@ -56,21 +69,13 @@ class MemoryIdempotencyStore implements IdempotencyStore {
   readonly #leases = new Fifo<Entry>();
   readonly #completed = new Fifo<Entry>();
 
-  constructor(options: MemoryIdempotencyStoreOptions) {
-    this.#options = options;
-    this.#maxKeys = options.maxKeys ?? defaultMaxKeys;
-    this.#clock = options.clock ?? systemClock;
-    this.#problems = this.validate('memoryIdempotencyStore');
-  }
-
-  validate(path: string): readonly ConfigProblem[] {
-    const { maxKeys = defaultMaxKeys } = this.#options;
-    if (Number.isSafeInteger(maxKeys) && maxKeys >= 1) return [];
-    return [{ name: `${path}.maxKeys`, expected: 'an integer from 1 up', given: printable(maxKeys) }];
+  constructor(maxKeys: number, clock: StorkClock) {
+    this.#maxKeys = maxKeys;
+    this.#clock = clock;
   }
 
   begin(key: string, owner: string, leaseMs: number): BeginOutcome {
-    this.#validateCall(key, owner);
+    validateKeyAndOwner(key, owner);
     validateDuration('leaseMs', leaseMs);
     const entry = this.#getLive(key);
     if (entry?.isCompleted) return { state: 'done', reply: cloneReply(entry.reply) };
@@ -81,7 +86,7 @@ class MemoryIdempotencyStore implements IdempotencyStore {
   }
 
   renew(key: string, owner: string, leaseMs: number): boolean {
-    this.#validateCall(key, owner);
+    validateKeyAndOwner(key, owner);
     validateDuration('leaseMs', leaseMs);
     if (!this.#isLeasedTo(owner, this.#getLive(key))) return false;
     this.#lease(key, owner, leaseMs);
@@ -89,7 +94,7 @@ class MemoryIdempotencyStore implements IdempotencyStore {
   }
 
   complete(key: string, owner: string, ttlMs: number, reply?: StoredReply): boolean {
-    this.#validateCall(key, owner);
+    validateKeyAndOwner(key, owner);
     validateDuration('ttlMs', ttlMs);
     const entry = this.#getLive(key);
     if (entry !== undefined && entry.owner !== owner) return false;
@@ -101,13 +106,8 @@ class MemoryIdempotencyStore implements IdempotencyStore {
   }
 
   release(key: string, owner: string): boolean {
-    this.#validateCall(key, owner);
-    return this.#isLeasedTo(owner, this.#getLive(key)) && this.#entries.delete(key);
-  }
-
-  #validateCall(key: string, owner: string): void {
-    if (this.#problems.length > 0) throw new StorkConfigError(this.#problems);
     validateKeyAndOwner(key, owner);
+    return this.#isLeasedTo(owner, this.#getLive(key)) && this.#entries.delete(key);
   }
 
   #isLeasedTo(owner: string, entry: Entry | undefined): boolean {

@@ -1,19 +1,27 @@
 import type { StorkClock } from '../../core/runtime/clock.js';
 import { settlesWithin } from '../../core/runtime/with-timeout.js';
-import { messageOf } from '../../core/runtime/errors.js';
-import type { IdempotencyStore } from '../../core/idempotency/idempotency-store.js';
+import { messageOf, StorkConfigError } from '../../core/runtime/errors.js';
+import {
+  isIdempotencyStore,
+  isIdempotencyStoreDefinition,
+  type IdempotencyStore,
+  type IdempotencyStoreDefinition,
+} from '../../core/idempotency/idempotency-store.js';
+import { printable } from '../../core/message/text.js';
 import type { StorkLogger } from '../../core/runtime/reporting.js';
 import { memoryIdempotencyStore } from '../../core/idempotency/memory-idempotency-store.js';
 
+/** Used by handlers whose transport and module configure no store. */
+const inMemory = memoryIdempotencyStore();
+
 /**
- * The idempotency stores of one application: those in its options, and one in memory for handlers without
- * one.
+ * The idempotency stores of one application. It makes and closes the stores of definitions. A store that is an
+ * object in the options belongs to the user: another application of the process may use it too.
  */
 export class IdempotencyStores {
   readonly #clock: StorkClock;
   readonly #logger: StorkLogger;
-  readonly #given = new Set<IdempotencyStore>();
-  #memoryStore: IdempotencyStore | undefined;
+  readonly #made = new Map<IdempotencyStoreDefinition, IdempotencyStore>();
   #closing: Promise<void> | undefined;
 
   constructor(clock: StorkClock, logger: StorkLogger) {
@@ -21,30 +29,59 @@ export class IdempotencyStores {
     this.#logger = logger;
   }
 
-  /** The application's shutdown closes a configured store, whether handlers use it or not. */
-  add(given: IdempotencyStore | undefined): void {
-    if (given !== undefined) this.#given.add(given);
+  /**
+   * The application's store for a configured one. A definition that several transports share has one store.
+   *
+   * @throws StorkConfigError if a definition of the user makes none
+   */
+  of(configured: IdempotencyStoreDefinition | IdempotencyStore): IdempotencyStore {
+    if (!isIdempotencyStoreDefinition(configured)) return configured;
+    const store = this.#made.get(configured) ?? this.#make(configured);
+    this.#made.set(configured, store);
+    return store;
   }
 
   /** For handlers whose transport and module configure no store. */
   inMemory(): IdempotencyStore {
-    if (this.#memoryStore !== undefined) return this.#memoryStore;
-    this.#logger.warn(
-      'idempotent handlers have no store: handled messages are remembered in memory, by this process only and until it ends; ' +
-        'share them with StorkModule.forRoot({ idempotency: { store: redisIdempotencyStore({ url }) } })',
-    );
-    this.#memoryStore = memoryIdempotencyStore({ clock: this.#clock });
-    return this.#memoryStore;
+    if (!this.#made.has(inMemory)) {
+      this.#logger.warn(
+        'idempotent handlers have no store: handled messages are remembered in memory, by this process only and until it ends; ' +
+          'share them with StorkModule.forRoot({ idempotency: { store: redisIdempotencyStore({ url }) } })',
+      );
+    }
+    return this.of(inMemory);
   }
 
-  /**
-   * Closes each configured store once, also one that several transports share. Idempotent; never rejects.
-   */
+  /** Closes each store that the application has made. Idempotent; never rejects. */
   close(limitMs: number): Promise<void> {
-    this.#closing ??= Promise.all([...this.#given].map((store) => this.#close(store, limitMs))).then(
+    this.#closing ??= Promise.all([...this.#made.values()].map((store) => this.#close(store, limitMs))).then(
       () => {},
     );
     return this.#closing;
+  }
+
+  #make(definition: IdempotencyStoreDefinition): IdempotencyStore {
+    const store = this.#call(definition);
+    if (isIdempotencyStore(store)) return store;
+    throw new StorkConfigError([
+      {
+        name: 'idempotency.store',
+        expected: 'createStore() to return a store with begin, renew, complete and release',
+        given: printable(store),
+      },
+    ]);
+  }
+
+  /** A definition of the user may do anything. */
+  #call(definition: IdempotencyStoreDefinition): unknown {
+    try {
+      return definition.createStore({ clock: this.#clock });
+    } catch (error) {
+      if (error instanceof StorkConfigError) throw error;
+      throw new StorkConfigError(`idempotency.store: createStore() failed: ${messageOf(error)}`, {
+        cause: error,
+      });
+    }
   }
 
   async #close(store: IdempotencyStore, limitMs: number): Promise<void> {

@@ -107,7 +107,8 @@ export class TransportRegistry {
   /** The store of a transport's idempotent handlers: its own, else the module's, else one in memory. */
   idempotencyStoreOf(name: string): IdempotencyStore {
     const { common } = this.#definitions.get(name)!;
-    return common.idempotency?.store ?? this.#options.idempotency?.store ?? this.#stores.inMemory();
+    const configured = common.idempotency?.store ?? this.#options.idempotency?.store;
+    return configured === undefined ? this.#stores.inMemory() : this.#stores.of(configured);
   }
 
   /** Called when all transports are closed, so that no handler uses a store any more. Never rejects. */
@@ -164,11 +165,9 @@ export class TransportRegistry {
 
   #create(): void {
     const shared = new Map<symbol, unknown>();
-    this.#stores.add(this.#options.idempotency?.store);
     for (const [name, definition] of this.#definitions) {
       const { common } = definition;
       const { concurrency = defaultConcurrency } = common;
-      this.#stores.add(common.idempotency?.store);
       const counters = new Counters();
       const environment = { name, clock: this.#clock, logger: this.#logger, counters, shared };
       const transport = new StorkTransport({

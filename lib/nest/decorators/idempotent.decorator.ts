@@ -2,7 +2,10 @@ import { SetMetadata } from '@nestjs/common';
 import { Allow } from 'class-validator';
 import type { ConfigProblem } from '../../core/runtime/errors.js';
 import type { IdempotencyTimes } from '../../core/idempotency/idempotency-options.js';
-import type { IdempotencyStore } from '../../core/idempotency/idempotency-store.js';
+import {
+  isIdempotencyStore,
+  isIdempotencyStoreDefinition,
+} from '../../core/idempotency/idempotency-store.js';
 import { printable } from '../../core/message/text.js';
 import type { StorkContext } from '../context/stork.context.js';
 import {
@@ -93,14 +96,9 @@ export function validateIdempotencyOptions(given: unknown, path: string): Config
 }
 
 function validateStore(store: unknown, path: string): readonly ConfigProblem[] {
-  if (isStore(store)) return store.validate?.(path) ?? [];
-  return [
-    { name: path, expected: 'a store with begin, renew, complete and release', given: printable(store) },
-  ];
-}
-
-function isStore(value: unknown): value is IdempotencyStore {
-  if (typeof value !== 'object' || value === null) return false;
-  const { begin, renew, complete, release } = value as Record<keyof IdempotencyStore, unknown>;
-  return [begin, renew, complete, release].every(isFunction);
+  if (isIdempotencyStoreDefinition(store)) return store.validate(path);
+  if (isIdempotencyStore(store)) return [];
+  const expected =
+    'redisIdempotencyStore(), memoryIdempotencyStore(), or a store with begin, renew, complete and release';
+  return [{ name: path, expected, given: printable(store) }];
 }

@@ -17,6 +17,7 @@ import {
   type StorkService,
 } from 'nestjs-stork';
 import { deathReason, eventually, Gate, headerText, Seen, startApp, type AppOptions } from '../app.js';
+import { newMemoryStore } from '../../support/stores.js';
 import type { DriverHarness } from '../harness.js';
 
 /** Short, so that a duplicate that waits for the owner of its key is checked again after 100 ms. */
@@ -30,7 +31,7 @@ class BreakableStore implements IdempotencyStore {
   readonly started = new Seen<string>();
   readonly renewed = new Seen<string>();
   isDown = false;
-  readonly #store = memoryIdempotencyStore();
+  readonly #store = newMemoryStore();
 
   async begin(key: string, owner: string, lease: number): Promise<BeginOutcome> {
     this.started.add(key);
@@ -250,7 +251,7 @@ function events(harness: DriverHarness, start: Start): void {
   });
 
   it('handles nothing twice after a restart if the store persists', async () => {
-    const store = memoryIdempotencyStore();
+    const store = newMemoryStore();
     const { attempts, Worker } = newWorker();
     const first = await start(Worker, { store });
     await first.client.publish('work', 1, { messageId: 'm-1' });
@@ -478,7 +479,7 @@ function failedAttempts(harness: DriverHarness, start: Start): void {
   });
 
   it('handles in another application what a shutdown has interrupted', async () => {
-    const store = memoryIdempotencyStore();
+    const store = newMemoryStore();
     const { attempts, Worker } = newWorker((run, { signal }) =>
       run > 1 ? undefined : new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve())),
     );

@@ -11,6 +11,8 @@ import {
   StorkModule,
   type BeginOutcome,
   type IdempotencyStore,
+  type IdempotencyStoreDefinition,
+  type IdempotencyStoreEnvironment,
   type TransportDefinition,
 } from 'nestjs-stork';
 import { kafka } from 'nestjs-stork/kafka';
@@ -69,8 +71,8 @@ Delivery.prototype.ack = function () {
 };
 
 /** Kills between the store's response and the handler. */
-function dyingStore(url: string): IdempotencyStore {
-  const store = redisIdempotencyStore({ url });
+function newDyingStore(url: string, environment: IdempotencyStoreEnvironment): IdempotencyStore {
+  const store = redisIdempotencyStore({ url }).createStore(environment);
   const begin = async (...asked: Parameters<IdempotencyStore['begin']>): Promise<BeginOutcome> => {
     const outcome = await store.begin(...asked);
     if (outcome.state === 'acquired') reach('begun');
@@ -86,7 +88,11 @@ function dyingStore(url: string): IdempotencyStore {
 }
 
 const { redisUrl } = settings;
-const idempotency = redisUrl === undefined ? undefined : { store: dyingStore(redisUrl), leaseMs };
+const dyingStore: IdempotencyStoreDefinition = {
+  validate: () => [],
+  createStore: (environment) => newDyingStore(redisUrl!, environment),
+};
+const idempotency = redisUrl === undefined ? undefined : { store: dyingStore, leaseMs };
 const MaybeIdempotent = (): MethodDecorator & ClassDecorator =>
   redisUrl === undefined ? () => {} : Idempotent();
 

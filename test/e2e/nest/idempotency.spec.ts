@@ -1,18 +1,22 @@
 import { Controller, Logger, UseInterceptors } from '@nestjs/common';
 import { EventPattern } from '@nestjs/microservices';
 import { Test } from '@nestjs/testing';
-import { afterEach, beforeEach, expect, it, onTestFinished } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
 import {
   Consume,
   Idempotent,
   IdempotencyInterceptor,
   memoryIdempotencyStore,
+  StorkConfigError,
   storkMicroservice,
   StorkService,
   type IdempotencyStore,
+  type IdempotencyStoreDefinition,
+  type IdempotencyStoreEnvironment,
   type IdempotentOptions,
   type StorkModuleOptions,
 } from 'nestjs-stork';
+import { systemClock } from '../../../lib/core/runtime/clock.js';
 import { LogLines, Shop } from '../support.js';
 
 let shop: Shop;
@@ -57,13 +61,24 @@ async function start(
   return { app, close };
 }
 
-/** A store that counts its `close()` calls. */
-function newClosable() {
-  const closed: number[] = [];
-  const store: IdempotencyStore = Object.assign(memoryIdempotencyStore(), {
-    close: async () => void closed.push(1),
-  });
-  return { store, closed };
+/** A definition that records each store that it makes, and the calls of their `close()`. */
+function newDefinition(close: () => Promise<void> = async () => {}) {
+  const made: IdempotencyStore[] = [];
+  const closed: IdempotencyStore[] = [];
+  const definition: IdempotencyStoreDefinition = {
+    validate: () => [],
+    createStore(environment) {
+      const store: IdempotencyStore = Object.assign(memoryIdempotencyStore().createStore(environment), {
+        close: () => {
+          closed.push(store);
+          return close();
+        },
+      });
+      made.push(store);
+      return store;
+    },
+  };
+  return { definition, made, closed };
 }
 
 it.each<[string, object, string]>([
@@ -112,7 +127,7 @@ it("names the module and the transport if their options are invalid, the store's
   );
   const transports = { main: shop.transport({ idempotency: { store: { begin: () => {} } as never } }) };
   await expect(start(newOrders(), { transports })).rejects.toThrow(
-    'transports.main.idempotency.store: expected a store with begin, renew, complete and release, given an object',
+    'transports.main.idempotency.store: expected redisIdempotencyStore(), memoryIdempotencyStore(), or a store with begin, renew, complete and release, given an object',
   );
 });
 
@@ -142,27 +157,111 @@ it('is idempotent by a global interceptor', async () => {
 });
 
 it('closes a store once, after the last handler, also if several transports share it', async () => {
-  const shared = newClosable();
-  const own = newClosable();
+  const shared = newDefinition();
+  const own = newDefinition();
   const { close } = await start(newOrders(Idempotent()), {
-    idempotency: { store: shared.store },
+    idempotency: { store: shared.definition },
     transports: {
       main: shop.transport(),
-      other: shop.transport({ queue: `${shop.queue}.other`, idempotency: { store: shared.store } }),
-      third: shop.transport({ queue: `${shop.queue}.third`, idempotency: { store: own.store } }),
+      other: shop.transport({ queue: `${shop.queue}.other`, idempotency: { store: shared.definition } }),
+      third: shop.transport({ queue: `${shop.queue}.third`, idempotency: { store: own.definition } }),
     },
   });
+  expect([shared.made.length, own.made.length]).toEqual([1, 1]);
   expect([shared.closed, own.closed]).toEqual([[], []]);
   await close();
   await close();
-  expect([shared.closed, own.closed]).toEqual([[1], [1]]);
+  expect([shared.closed, own.closed]).toEqual([shared.made, own.made]);
 });
 
 it('shuts down and logs a warning if a store cannot be closed', async () => {
-  const store: IdempotencyStore = Object.assign(memoryIdempotencyStore(), {
-    close: () => Promise.reject(new Error('gone')),
-  });
-  const { close } = await start(newOrders(Idempotent()), { idempotency: { store } });
+  const store = newDefinition(() => Promise.reject(new Error('gone')));
+  const { close } = await start(newOrders(Idempotent()), { idempotency: { store: store.definition } });
   await close();
   expect(log.containing('the idempotency store did not close: gone').length).toBe(1);
 });
+
+describe('applications from one module class', () => {
+  /** The key of every message is the same, so that an application that remembers it skips all later ones. */
+  const publish = async (): Promise<void> => {
+    shop.broker.publish('', shop.queue, {
+      body: Buffer.from('1'),
+      headers: {},
+      properties: { type: 'created', messageId: 'm-1' },
+    });
+    await shop.settled();
+  };
+
+  /** Starts an application of the same dynamic module each time, as the decorator of a module class does. */
+  const newStart = (
+    store: IdempotencyStoreDefinition | IdempotencyStore,
+    Orders = newOrders(Idempotent()),
+  ) => {
+    const stork = shop.stork({ idempotency: { store } });
+    return async () => {
+      const testing = await Test.createTestingModule({ imports: [stork], controllers: [Orders] }).compile();
+      const app = testing.createNestMicroservice({ ...storkMicroservice(), logger: log });
+      let closing: Promise<void> | undefined;
+      const close = (): Promise<void> => (closing ??= app.close());
+      onTestFinished(close);
+      await app.listen();
+      return { close, handled: app.get(Orders).handled };
+    };
+  };
+
+  /** A store that rejects every call once it is closed, like one that has lost its connection. */
+  const mortal = (environment: IdempotencyStoreEnvironment): IdempotencyStore => {
+    const inner = memoryIdempotencyStore().createStore(environment);
+    let isClosed = false;
+    const call = async <T>(forward: () => T | Promise<T>): Promise<T> => {
+      if (isClosed) throw new Error('the store is closed');
+      return forward();
+    };
+    return {
+      begin: (...args) => call(() => inner.begin(...args)),
+      renew: (...args) => call(() => inner.renew(...args)),
+      complete: (...args) => call(() => inner.complete(...args)),
+      release: (...args) => call(() => inner.release(...args)),
+      close: async () => void (isClosed = true),
+    };
+  };
+
+  it.each<[string, () => IdempotencyStoreDefinition | IdempotencyStore]>([
+    ['a definition', () => ({ validate: () => [], createStore: mortal })],
+    ['a store of the user', () => mortal({ clock: systemClock })],
+    ['memoryIdempotencyStore()', () => memoryIdempotencyStore()],
+  ])('do not share the life of %s, one after the other and at once', async (name, newStore) => {
+    onTestFinished(() => shop.broker.close());
+    const start = newStart(newStore());
+    const first = await start();
+    await publish();
+    await first.close();
+    const second = await start();
+    const third = await start();
+    await second.close();
+    await publish();
+    await third.close();
+    expect(first.handled).toEqual([1]);
+    // What the user made is one store, which remembers the first message.
+    expect(third.handled).toEqual(name === 'a store of the user' ? [] : [1]);
+  });
+
+  it('report a definition that makes no store, by what it does', async () => {
+    const returning = (made: unknown): IdempotencyStoreDefinition => ({
+      validate: () => [],
+      createStore: () => made as IdempotencyStore,
+    });
+    await expect(newStart(returning({ begin: () => {} }))()).rejects.toThrow(
+      'idempotency.store: expected createStore() to return a store with begin, renew, complete and release, given an object',
+    );
+    await expect(newStart(returning(Promise.resolve()))()).rejects.toThrow(StorkConfigError);
+    const throwing = { ...returning(undefined), createStore: () => raise('no database') };
+    await expect(newStart(throwing)()).rejects.toThrow(
+      'idempotency.store: createStore() failed: no database',
+    );
+  });
+});
+
+function raise(message: string): never {
+  throw new Error(message);
+}

@@ -6,13 +6,12 @@ import {
   connectStork,
   Consume,
   getClientToken,
-  memoryIdempotencyStore,
   Retry,
   StorkModule,
   storkMicroservice,
   StorkService,
   Via,
-  type IdempotencyStore,
+  type IdempotencyStoreDefinition,
   type StorkClient,
   type StorkContext,
   type StorkModuleOptions,
@@ -22,6 +21,7 @@ import type { TransportDefinition } from '../../../lib/nest/bootstrap/transport-
 import type { DeliverySink, SubscriptionSpec } from '../../../lib/core/port/driver.js';
 import { STORK_CLOCK } from '../../../lib/nest/stork.constants.js';
 import { Gate, Seen } from '../../contract/app.js';
+import { newMemoryStore } from '../../support/stores.js';
 import { noteWhenDone } from '../../unit/core/harness.js';
 import { closeBySignal, LogLines, Shop } from '../support.js';
 
@@ -75,9 +75,13 @@ async function startShop(
       throw new Error('no stock');
     }
   }
-  const store: IdempotencyStore = Object.assign(memoryIdempotencyStore(), {
-    close: () => (hanging.has('store') ? new Promise<never>(() => {}) : Promise.resolve()),
-  });
+  const store: IdempotencyStoreDefinition = {
+    validate: () => [],
+    createStore: () =>
+      Object.assign(newMemoryStore(), {
+        close: () => (hanging.has('store') ? new Promise<never>(() => {}) : Promise.resolve()),
+      }),
+  };
   const onDeadLetter = (): Promise<void> => {
     deadLettered.add('called');
     return hanging.has('hook') ? new Promise(() => {}) : Promise.resolve();

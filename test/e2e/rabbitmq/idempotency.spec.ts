@@ -1,9 +1,10 @@
 import { Controller } from '@nestjs/common';
 import { Ctx, EventPattern, Payload } from '@nestjs/microservices';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { Idempotent, memoryIdempotencyStore, type IdempotencyStore, type StorkContext } from 'nestjs-stork';
+import { Idempotent, type IdempotencyStore, type StorkContext } from 'nestjs-stork';
 import { redisIdempotencyStore } from 'nestjs-stork/redis';
 import { eventually, Gate, Seen } from '../../contract/app.js';
+import { newMemoryStore } from '../../support/stores.js';
 import { throwAway, type ThrowAway } from '../../support/brokers/index.mjs';
 import { startRabbitApp, url, useRaw } from './support.js';
 
@@ -12,7 +13,7 @@ const long = 600_000;
 
 /** Keeps a key however short its lease, so that a slow process does not lose it. */
 function holdingStore(renewed: () => void): IdempotencyStore {
-  const store = memoryIdempotencyStore();
+  const store = newMemoryStore();
   return {
     begin: (key, owner) => store.begin(key, owner, long),
     renew: (key, owner) => {

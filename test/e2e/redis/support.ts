@@ -3,6 +3,7 @@ import { Redis } from 'ioredis';
 import { onTestFinished } from 'vitest';
 import { redisIdempotencyStore, type RedisIdempotencyStoreOptions } from 'nestjs-stork/redis';
 import type { IdempotencyStore } from 'nestjs-stork';
+import { systemClock } from '../../../lib/core/runtime/clock.js';
 
 export const isSkipped = process.env['STORK_SKIP_BROKERS'] === '1';
 export const long = 600_000;
@@ -12,7 +13,7 @@ export const longTimeouts = { connectTimeoutMs: 30_000, commandTimeoutMs: 30_000
 
 /** Closed when the test ends. */
 export function openStore(options: RedisIdempotencyStoreOptions): IdempotencyStore {
-  const store = redisIdempotencyStore({ ...longTimeouts, ...options });
+  const store = redisIdempotencyStore({ ...longTimeouts, ...options }).createStore({ clock: systemClock });
   onTestFinished(() => store.close?.());
   return store;
 }

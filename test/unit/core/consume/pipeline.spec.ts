@@ -3,7 +3,7 @@ import type { Failure } from '../../../../lib/core/runtime/failure.js';
 import type { InboundMessage } from '../../../../lib/core/port/message.js';
 import { resolveDeadLetter } from '../../../../lib/core/dead-letter/dead-letter-options.js';
 import { resolveIdempotency } from '../../../../lib/core/idempotency/idempotency-options.js';
-import { memoryIdempotencyStore } from '../../../../lib/core/idempotency/memory-idempotency-store.js';
+import { newMemoryStore } from '../../../support/stores.js';
 import { resolveRetry } from '../../../../lib/core/retry/retry-options.js';
 import { newPipeline } from '../../../../lib/core/consume/pipeline.js';
 import type { ProcessingSlot } from '../../../../lib/core/consume/delivery-context.js';
@@ -856,7 +856,7 @@ describe("a user's function that must answer at once", () => {
       }),
       new TestHandler('event', 'idempotent', '#', undefined, {
         retry: resolveRetry({ maxRetries: 0 }),
-        idempotency: resolveIdempotency({ store: memoryIdempotencyStore(), keyOf: answer }),
+        idempotency: resolveIdempotency({ store: newMemoryStore(), keyOf: answer }),
       }),
     ];
     const test = deliveryOf();

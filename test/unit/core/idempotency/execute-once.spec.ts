@@ -10,7 +10,7 @@ import {
   type WorkResult,
   type ExecuteOnceSettings,
 } from '../../../../lib/core/idempotency/execute-once.js';
-import { memoryIdempotencyStore } from '../../../../lib/core/idempotency/memory-idempotency-store.js';
+import { newMemoryStore } from '../../../support/stores.js';
 import { withResolvers } from '../../../../lib/core/runtime/with-timeout.js';
 import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
 import { settle } from '../harness.js';
@@ -36,7 +36,7 @@ type Fault = () => Promise<never>;
 
 /** A memory store that records its calls; `faults` makes calls of one kind fail. */
 class FaultyStore implements IdempotencyStore {
-  readonly inner = memoryIdempotencyStore({ clock });
+  readonly inner = newMemoryStore({ clock });
   readonly faults = new Map<Call, Fault>();
 
   begin(key: string, owner: string, lease: number): Promise<BeginOutcome> {

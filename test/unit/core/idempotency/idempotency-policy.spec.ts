@@ -6,7 +6,7 @@ import {
   type IdempotencyTimes,
 } from '../../../../lib/core/idempotency/idempotency-options.js';
 import type { IdempotencyStore } from '../../../../lib/core/idempotency/idempotency-store.js';
-import { memoryIdempotencyStore } from '../../../../lib/core/idempotency/memory-idempotency-store.js';
+import { newMemoryStore } from '../../../support/stores.js';
 import { newPipeline, type PipelineScope } from '../../../../lib/core/consume/pipeline.js';
 import { resolveRetry } from '../../../../lib/core/retry/retry-options.js';
 import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
@@ -47,7 +47,7 @@ function newIdempotent({
   ...times
 }: BenchOptions = {}) {
   const clock = new VirtualClock();
-  const inner = memoryIdempotencyStore({ clock });
+  const inner = newMemoryStore({ clock });
   const calls: string[] = [];
   const faults = { isDown: false, isMute: false };
   const call = async <T>(name: string, forward: () => Promise<T>): Promise<T> => {

@@ -4,6 +4,7 @@ import { StorkConfigError, StoreFullError } from '../../../../lib/core/runtime/e
 import { memoryIdempotencyStore } from '../../../../lib/core/idempotency/memory-idempotency-store.js';
 import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
 import { idempotencyStoreSuite } from '../../../../lib/testing/idempotency-store-suite.js';
+import { newMemoryStore } from '../../../support/stores.js';
 import { IdempotencyModel, steps } from '../idempotency-model.js';
 
 const long = 600_000;
@@ -23,7 +24,7 @@ describe('memoryIdempotencyStore', () => {
         let now = 0;
         const clock = { now: () => now, setTimer: () => () => {} };
         const passTime = async (ms: number) => (now += ms);
-        const model = new IdempotencyModel(memoryIdempotencyStore({ clock }), 'k', passTime);
+        const model = new IdempotencyModel(newMemoryStore({ clock }), 'k', passTime);
         for (const next of all) await model.run(next);
       }),
       { numRuns: 500 },
@@ -31,7 +32,7 @@ describe('memoryIdempotencyStore', () => {
   });
 
   it('evicts the oldest completed key at maxKeys, and no active lease', async () => {
-    const store = memoryIdempotencyStore({ maxKeys: 3 });
+    const store = newMemoryStore({ maxKeys: 3 });
     await store.begin('working', 'w', long);
     for (const key of ['first', 'second']) {
       await store.begin(key, 'o', long);
@@ -45,7 +46,7 @@ describe('memoryIdempotencyStore', () => {
 
   it('rejects begin while maxKeys leases are active, until one expires', async () => {
     const clock = new VirtualClock();
-    const store = memoryIdempotencyStore({ maxKeys: 2, clock });
+    const store = newMemoryStore({ maxKeys: 2, clock });
     await store.begin('long', 'o', long);
     await store.begin('short', 'o', 1_000);
     expect(() => store.begin('third', 'o', long)).toThrow(StoreFullError);
@@ -58,14 +59,14 @@ describe('memoryIdempotencyStore', () => {
 
   it('sets no timer', async () => {
     const clock = new VirtualClock();
-    const store = memoryIdempotencyStore({ clock });
+    const store = newMemoryStore({ clock });
     await store.begin('k', 'o', long);
     await store.complete('k', 'o', long);
     expect(clock.pendingTimers).toBe(0);
   });
 
   it('returns a separate buffer to each duplicate', async () => {
-    const store = memoryIdempotencyStore();
+    const store = newMemoryStore();
     await store.begin('k', 'o', long);
     await store.complete('k', 'o', long, { body: Buffer.from('reply'), contentType: 'text/plain' });
     const read = async () => {
@@ -77,14 +78,14 @@ describe('memoryIdempotencyStore', () => {
   });
 
   it.each([0, -1, 1.5, Number.NaN])('names maxKeys: %s as wrong', async (maxKeys) => {
-    const store = memoryIdempotencyStore({ maxKeys });
-    expect(store.validate?.('idempotency.store')).toMatchObject([{ name: 'idempotency.store.maxKeys' }]);
-    expect(() => store.begin('k', 'o', long)).toThrow(StorkConfigError);
-    expect(() => store.begin('k', 'o', long)).toThrow(/memoryIdempotencyStore\.maxKeys: expected an integer/);
+    const definition = memoryIdempotencyStore({ maxKeys });
+    expect(definition.validate('idempotency.store')).toMatchObject([{ name: 'idempotency.store.maxKeys' }]);
+    expect(() => newMemoryStore({ maxKeys })).toThrow(StorkConfigError);
+    expect(() => newMemoryStore({ maxKeys })).toThrow(/memoryIdempotencyStore\.maxKeys: expected an integer/);
   });
 
   it('reports no problem for valid options', () => {
-    expect(memoryIdempotencyStore().validate?.('x')).toEqual([]);
-    expect(memoryIdempotencyStore({ maxKeys: 1 }).validate?.('x')).toEqual([]);
+    expect(memoryIdempotencyStore().validate('x')).toEqual([]);
+    expect(memoryIdempotencyStore({ maxKeys: 1 }).validate('x')).toEqual([]);
   });
 });
