@@ -36,6 +36,7 @@ export { StorkRecord, StorkRecordBuilder } from './nest/client/record-builder.js
 export { StorkModule } from './nest/stork.module.js';
 export { StorkService } from './nest/stork.service.js';
 export type { TransportState } from './nest/stork.service.js';
+export type { StorkEvents } from './nest/bootstrap/connection-events.js';
 export type { TransportDefinition } from './nest/bootstrap/transport-definition.js';
 export { Via, via } from './nest/decorators/via.decorator.js';
 export type { CancelTimer, StorkClock } from './core/runtime/clock.js';

@@ -78,6 +78,8 @@ export class StorkTransport {
   #dispatcher: DeliveryDispatcher | undefined;
   #subscribing: Promise<Subscription> | undefined;
   #connecting: Promise<void> | undefined;
+  /** Of the last attempt to connect. */
+  #connectSignal: AbortController | undefined;
   #leaving: Promise<unknown> | undefined;
   #isDraining = false;
   /** Aborted by `close`: ends the steps of the start. */
@@ -181,6 +183,14 @@ export class StorkTransport {
     return this.#connecting;
   }
 
+  /**
+   * Ends an attempt to connect that is under way, as its time limit would. For a start that has failed
+   * elsewhere: the attempt would keep the process alive.
+   */
+  stopConnecting(): void {
+    this.#connectSignal?.abort(new ConnectionLostError(`${this.name}: the start has failed`));
+  }
+
   /** Declares what the handlers consume from. */
   async declare(): Promise<void> {
     if (this.#closing !== undefined) throw this.#closedError();
@@ -217,6 +227,21 @@ export class StorkTransport {
 
   request(pattern: string, data: unknown, options: MessageOptions, observer: ReplyObserver): () => void {
     return this.#requestClient.request(pattern, data, options, observer);
+  }
+
+  /**
+   * The broker's own client.
+   *
+   * @throws ClientClosedError once the transport is closed
+   * @throws ConnectionLostError while it is not connected
+   */
+  unwrap(): unknown {
+    if (this.#closing !== undefined) throw this.#closedError();
+    const client = this.#driver.unwrap();
+    if (client !== undefined) return client;
+    throw new ConnectionLostError(
+      `${this.name}: there is no client to unwrap, the transport is not connected (${this.state.value})`,
+    );
   }
 
   /** Opens a dead letter store, which the caller must close. */
@@ -332,6 +357,7 @@ export class StorkTransport {
 
   async #connectWithin(limitMs: number): Promise<void> {
     const timeout = new AbortController();
+    this.#connectSignal = timeout;
     const cancel = this.#clock.setTimer(limitMs, () => {
       timeout.abort(new ConnectionLostError(`${this.name}: no connection within ${limitMs} ms`));
     });

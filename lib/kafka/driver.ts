@@ -68,6 +68,7 @@ export class KafkaDriver implements Driver {
   /** Aborted by `close`: ends the attempts to connect. */
   readonly #closeSignal = new AbortController();
   #connected: Promise<void> | undefined;
+  #hasConnected = false;
   /** Set by `declare`. */
   #retries: RetryTopics | undefined;
   #consumer: GroupConsumer | undefined;
@@ -300,6 +301,10 @@ export class KafkaDriver implements Driver {
     return store;
   }
 
+  unwrap(): unknown {
+    return this.#hasConnected ? this.#client.unwrap() : undefined;
+  }
+
   close(limitMs: number): Promise<void> {
     this.#closing ??= this.#close(limitMs);
     return this.#closing;
@@ -351,6 +356,7 @@ export class KafkaDriver implements Driver {
     await this.#client.admin.connect();
     await checkCluster(this.#client.admin, this.#options, this.#environment);
     await this.#producer.open();
+    this.#hasConnected = true;
     this.#watchStates();
   }
 

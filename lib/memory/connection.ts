@@ -18,6 +18,11 @@ export class MemoryConnection {
     this.#onLost = onLost;
   }
 
+  /** Undefined while disconnected. */
+  get broker(): MemoryBroker | undefined {
+    return this.#connection === undefined ? undefined : this.#broker;
+  }
+
   /** Throws a `ClientClosedError` after `close`, and the broker's error if the broker is closed. */
   open(): void {
     this.assertOpen();

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { queueCapabilities } from '../driver-kit/queue/queue-capabilities.js';
 import { validateQueueSubscription } from '../driver-kit/queue/validate-subscription.js';
-import type { ConsumeMessage } from 'amqplib';
+import type { ChannelModel, ConsumeMessage } from 'amqplib';
 import { combineLatest, type Subscription as RxSubscription } from 'rxjs';
 import { headerNames } from '../core/message/headers.js';
 import { ConnectionStateCell, worstState } from '../core/port/connection-state.js';
@@ -231,6 +231,11 @@ export class RabbitMqDriver implements Driver {
     this.#deadLetterStores.add(store);
     await store.open();
     return store;
+  }
+
+  /** The connection that publishes: a channel of the one that consumes would be blocked by memory alarms. */
+  unwrap(): ChannelModel | undefined {
+    return this.#publishing.current;
   }
 
   close(limitMs: number): Promise<void> {

@@ -90,6 +90,7 @@ class CountingDriver implements Driver, DeliverySource {
   }
   roundDelay = () => undefined;
   parseReplyAddress = () => noReply;
+  unwrap(): undefined {}
   async close(): Promise<void> {
     this.state.move({ value: 'closed' });
   }

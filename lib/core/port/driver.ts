@@ -128,6 +128,12 @@ export interface Driver {
   deadLetters(location: DeadLetterLocation): Promise<DeadLetterStore>;
 
   /**
+   * The broker's own client, for what this port does not offer; undefined while there is none. Part of the
+   * public API of each driver, as `unwrap()` of Nest's servers and clients.
+   */
+  unwrap(): unknown;
+
+  /**
    * Shuts down within `limitMs`: flushes confirms, acknowledgements and offsets, returns unsettled messages
    * to the broker and closes the connections. Idempotent: further calls return the first promise. Never
    * rejects. Afterwards `publish` rejects with `ClientClosedError`.

@@ -14,6 +14,8 @@ export interface KafkaClient {
    * Closes the admin's connections only: producers, consumers and readers have their own. Never rejects.
    */
   close(): Promise<void>;
+  /** The client of the library that implements this interface. */
+  unwrap(): unknown;
   /** Ends every connection that is still open or being opened, and opens no further one. */
   abort(): void;
 }

@@ -75,6 +75,10 @@ export class KafkaJsClient implements KafkaClient {
     return new KafkaJsConsumer(this.#kafka, this.admin, settings, events);
   }
 
+  unwrap(): Kafka {
+    return this.#kafka;
+  }
+
   close(): Promise<void> {
     return this.admin.close();
   }

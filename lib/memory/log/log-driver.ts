@@ -198,6 +198,10 @@ export class LogDriver implements Driver {
     });
   }
 
+  unwrap(): MemoryBroker | undefined {
+    return this.#connection.broker;
+  }
+
   async close(): Promise<void> {
     this.#stopReplies?.();
     await this.#subscription?.close();

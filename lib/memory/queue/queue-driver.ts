@@ -178,6 +178,10 @@ export class QueueDriver implements Driver {
     return new QueueDeadLetters(this.#broker, { source, from }, this.#keyHeader);
   }
 
+  unwrap(): MemoryBroker | undefined {
+    return this.#connection.broker;
+  }
+
   async close(): Promise<void> {
     await this.#subscription?.close();
     this.#inbox?.close();

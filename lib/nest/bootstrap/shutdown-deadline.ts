@@ -23,6 +23,10 @@ export class ShutdownDeadline {
     if (this.#endsAt === Infinity) this.#endsAt = this.#clock.now() + this.#limitMs;
   }
 
+  get hasBegun(): boolean {
+    return this.#endsAt !== Infinity;
+  }
+
   /** Time for running handlers. */
   get handlersMs(): number {
     return Math.max(0, this.#remainingMs - Math.min(maxStepMs, Math.ceil(this.#limitMs / 4)));

@@ -1,9 +1,11 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
+import { ReplaySubject, switchMap, type Observable } from 'rxjs';
 import type { StorkClock } from '../../core/runtime/clock.js';
 import type { CorrelationTracking } from '../../core/publish/correlation-context.js';
 import { Counters } from '../../core/runtime/reporting.js';
 import { StorkConfigError, type ConfigProblem } from '../../core/runtime/errors.js';
 import type { IdempotencyStore } from '../../core/idempotency/idempotency-store.js';
+import type { ConnectionState } from '../../core/port/connection-state.js';
 import { StorkTransport } from '../../core/stork-transport.js';
 import { StorkContext } from '../context/stork.context.js';
 import type { NamedTransports, StorkModuleOptions } from '../stork-options.js';
@@ -46,6 +48,7 @@ export class TransportRegistry {
   readonly #transports = new Map<string, StorkTransport>();
   readonly #logger = new Logger('Stork');
   readonly #stores: IdempotencyStores;
+  readonly #whenCreated = new ReplaySubject<ReadonlyMap<string, StorkTransport>>(1);
   #checked: { readonly problems: readonly ConfigProblem[] } | undefined;
 
   constructor(
@@ -132,6 +135,11 @@ export class TransportRegistry {
     return this.#transports;
   }
 
+  /** The connection states of a transport, from its creation on. */
+  statesOf(name: string): Observable<ConnectionState> {
+    return this.#whenCreated.pipe(switchMap((transports) => transports.get(name)!.driver.state.changes));
+  }
+
   /** The transports created so far: the ones that a shutdown must close. */
   created(): Iterable<StorkTransport> {
     return this.#transports.values();
@@ -190,5 +198,6 @@ export class TransportRegistry {
       });
       this.#transports.set(name, transport);
     }
+    this.#whenCreated.next(this.#transports);
   }
 }

@@ -70,6 +70,11 @@ export class TransportStart {
     }
   }
 
+  /** Ends an attempt to connect that is under way. */
+  stopConnecting(): void {
+    this.#fields.transport.stopConnecting();
+  }
+
   /** Ends the attempts in the background; the transport's `close` ends the one under way. */
   stop(): void {
     this.#stopSignal.abort();

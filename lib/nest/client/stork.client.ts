@@ -1,7 +1,7 @@
 import { Logger } from '@nestjs/common';
 import { ClientProxy, type ReadPacket, type WritePacket } from '@nestjs/microservices';
 import type { ConnectionState } from '../../core/port/connection-state.js';
-import { Observable } from 'rxjs';
+import { defer, Observable, throwError } from 'rxjs';
 import { ClientClosedError, messageOf } from '../../core/runtime/errors.js';
 import { printable } from '../../core/message/text.js';
 import { noOptions, type MessageOptions } from '../../core/publish/outgoing-message.js';
@@ -9,11 +9,8 @@ import { withResolvers } from '../../core/runtime/with-timeout.js';
 import type { StorkTransport } from '../../core/stork-transport.js';
 import { readKafkaMessage, readRmqRecord } from './nest-records.js';
 import { isStorkRecord } from './record-builder.js';
+import { ConnectionEvents, type StorkEvents } from '../bootstrap/connection-events.js';
 import type { TransportRegistry } from '../bootstrap/transport-registry.js';
-
-/** The client emits no events; `status` has the connection state. */
-// oxlint-disable-next-line typescript/no-generated-empty-object-type -- as in Nest's ClientProxy
-type NoEvents = Record<never, never>;
 
 /**
  * A contract of a service: pattern → type of the data and of the reply. As the default of `StorkClient` it
@@ -51,10 +48,14 @@ type Untyped<C> = StorkContract extends C ? unknown : never;
  *
  * @publicApi
  */
-export class StorkClient<Contract = StorkContract> extends ClientProxy<NoEvents, ConnectionState['value']> {
+export class StorkClient<Contract = StorkContract> extends ClientProxy<
+  StorkEvents,
+  ConnectionState['value']
+> {
   readonly #registry: TransportRegistry;
   readonly #name: string;
   readonly #logger = new Logger('Stork');
+  readonly #events = new ConnectionEvents();
   #closed = false;
 
   /** Called by `StorkModule`. Inject the client instead, by `@InjectClient()`. */
@@ -62,27 +63,50 @@ export class StorkClient<Contract = StorkContract> extends ClientProxy<NoEvents,
     super();
     this.#registry = registry;
     this.#name = name;
-  }
-
-  /** Connects before the first message is sent, so that a wrong broker address is reported early. */
-  override async connect(): Promise<void> {
-    this.#assertOpen();
-    const transport = this.#registry.get(this.#name);
-    this.#follow(transport.driver.state.changes);
-    await transport.connect();
+    this._status$.next('idle');
+    registry.statesOf(name).subscribe((state) => this._status$.next(state.value));
+    this.#events.follow(name, registry.statesOf(name));
   }
 
   /**
-   * Closes this client: later calls reject with `ClientClosedError`. The connections of the transport stay
-   * open until the application shuts down.
+   * Connects before the first message is sent, so that a wrong broker address is reported early, and opens a
+   * closed client again.
+   *
+   * @throws ClientClosedError once the application is closed
+   */
+  override async connect(): Promise<void> {
+    this.#closed = false;
+    await this.#registry.get(this.#name).connect();
+  }
+
+  /**
+   * Closes this client, which all its injectors share: later calls reject with `ClientClosedError`, until
+   * `connect()` opens it again. The connections of the transport stay open until the application shuts down.
    */
   override close(): void {
     this.#closed = true;
   }
 
+  /**
+   * Calls the listener at each such event of the transport's connection.
+   *
+   * @throws StorkConfigError for an unknown event, and for a listener that is not a function
+   */
+  override on<E extends keyof StorkEvents, L extends StorkEvents[E]>(event: E, listener: L): void {
+    this.#events.on(event, listener);
+  }
+
+  /**
+   * The broker's own client: for RabbitMQ the `ChannelModel` of amqplib that publishes, another one after each
+   * reconnect; for Kafka the `Kafka` of kafkajs; for `memory()` the `MemoryBroker`.
+   *
+   * @throws ConnectionLostError while the transport is not connected
+   * @throws ClientClosedError if the client or the application is closed
+   */
   // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- Nest's abstract signature
   override unwrap<T>(): T {
-    return this.#registry.get(this.#name).driver as T;
+    this.#assertOpen();
+    return this.#registry.get(this.#name).unwrap() as T;
   }
 
   /**
@@ -147,13 +171,23 @@ export class StorkClient<Contract = StorkContract> extends ClientProxy<NoEvents,
     return this.#publishEvent(args[0], args[1], args[2] as MessageOptions | undefined);
   }
 
+  /** Sends a request with each subscription. Nest's `send()` would open a closed client again. */
+  override send<Result = unknown, Input = unknown>(pattern: unknown, data: Input): Observable<Result> {
+    return defer(() => {
+      this.#assertOpen();
+      return super.send<Result, Input>(pattern, data);
+    });
+  }
+
   /**
    * Sends an event at once, as Nest's clients do. A failure is logged and counted as `emit-failed` unless the
    * caller has subscribed.
    */
   // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- Nest's signature
   override emit<Result = unknown, Input = unknown>(pattern: unknown, data: Input): Observable<Result> {
-    const emitted = super.emit<Result, Input>(pattern, data);
+    const emitted = this.#closed
+      ? throwError(() => this.#closedError())
+      : super.emit<Result, Input>(pattern, data);
     let isSubscribed = false;
     const report = (error: unknown): void => {
       if (isSubscribed) return;
@@ -237,15 +271,12 @@ export class StorkClient<Contract = StorkContract> extends ClientProxy<NoEvents,
   }
 
   #assertOpen(): void {
-    if (!this.#closed) return;
-    throw new ClientClosedError(`the client of the transport ${JSON.stringify(this.#name)} is closed`);
+    if (this.#closed) throw this.#closedError();
   }
 
-  #isFollowing = false;
-  #follow(changes: { subscribe(next: (state: ConnectionState) => void): unknown }): void {
-    if (this.#isFollowing) return;
-    this.#isFollowing = true;
-    changes.subscribe((state) => this._status$.next(state.value));
+  #closedError(): ClientClosedError {
+    const name = JSON.stringify(this.#name);
+    return new ClientClosedError(`the client of the transport ${name} is closed; connect() opens it again`);
   }
 }
 

@@ -6,6 +6,8 @@ import {
   type Transport,
 } from '@nestjs/microservices';
 import type { ApplicationConfig } from '@nestjs/core';
+import { combineLatest } from 'rxjs';
+import { worstState, type ConnectionState } from '../../core/port/connection-state.js';
 import type { CancelTimer } from '../../core/runtime/clock.js';
 import { withResolvers } from '../../core/runtime/with-timeout.js';
 import { resolveDeadLetter } from '../../core/dead-letter/dead-letter-options.js';
@@ -36,6 +38,7 @@ import {
   type BoundPolicyOptions,
 } from '../decorators/policy-metadata.js';
 import { recordOriginalErrors, toRun, type HookSettings, type ProcessingHooks } from './call-handler.js';
+import { ConnectionEvents, type StorkEvents } from '../bootstrap/connection-events.js';
 import { HybridEnhancers } from '../bootstrap/hybrid-enhancers.js';
 import { NestCore } from '../bootstrap/nest-core.js';
 import { TransportRegistry } from '../bootstrap/transport-registry.js';
@@ -56,7 +59,10 @@ type EndHook = (transportId: Transport | symbol, context: unknown) => void;
  * `onApplicationBootstrap` hooks of the providers that it uses.
  */
 @Injectable()
-export class StorkServer extends Server implements CustomTransportStrategy {
+export class StorkServer
+  extends Server<StorkEvents, ConnectionState['value']>
+  implements CustomTransportStrategy
+{
   /** The transport subscribes to the handlers' Observables and handles their errors, so Nest must not. */
   override readonly propagatesEventHandlerErrors = true;
   protected override readonly logger = new Logger('Stork');
@@ -72,15 +78,14 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   #starts: ReadonlyMap<string, TransportStart> | undefined;
   readonly #bootstrap = withResolvers<void>();
   #servesHandlers = false;
-  #isConnected = false;
-  #isConnectedTwice = false;
-  #startupWarning: CancelTimer | undefined;
+  readonly #events = new ConnectionEvents();
+  /** How often Nest has taken the strategy. */
+  #connections = 0;
+  /** `prepared`: connected and declared. A start that has failed stays `listening`, and may be repeated. */
+  #state: 'idle' | 'listening' | 'prepared' | 'draining' = 'idle';
   #isBootstrapped = false;
-  #isListening = false;
-  #isPrepared = false;
+  #startupWarning: CancelTimer | undefined;
   #consuming: Promise<void> | undefined;
-  #isDraining = false;
-  #isClosing = false;
 
   constructor(registry: TransportRegistry, explorer: HandlerExplorer, nest: NestCore) {
     super();
@@ -88,16 +93,19 @@ export class StorkServer extends Server implements CustomTransportStrategy {
     this.#registry = registry;
     this.#explorer = explorer;
     this.#nest = nest;
+    this._status$.next('idle');
+    const states = registry.names.map((name) => registry.statesOf(name));
+    combineLatest(states).subscribe((all) => this._status$.next(worstState(all)?.value ?? 'idle'));
+    for (const name of registry.names) this.#events.follow(name, registry.statesOf(name));
   }
 
   /** Called by `storkMicroservice()` when Nest takes the strategy. */
   markConnected(): void {
-    if (this.#isConnected) this.#isConnectedTwice = true;
-    this.#isConnected = true;
+    this.#connections++;
   }
 
   get isConnected(): boolean {
-    return this.#isConnected;
+    return this.#connections > 0;
   }
 
   /** Called by `connectStork()`. @param microservice of the application, if it is inherited */
@@ -117,11 +125,29 @@ export class StorkServer extends Server implements CustomTransportStrategy {
    */
   override addHandler(pattern: unknown, handler: MessageHandler, isEvent = false, extras: object = {}): void {
     this.#bindings.push({ pattern, handler, isEvent, extras });
+    this.#list(pattern, handler, isEvent, extras);
+  }
+
+  /**
+   * Adds the handler to those of `getHandlers()`. Nest reads a handler's `next` when it calls the handler, so
+   * the listed function is another one.
+   */
+  #list(pattern: unknown, handler: MessageHandler, isEventHandler: boolean, extras: object): void {
+    const route = pattern instanceof RegExp ? String(pattern) : this.normalizePattern(pattern as never);
+    const listed: MessageHandler = Object.assign((...args: Parameters<MessageHandler>) => handler(...args), {
+      isEventHandler,
+      extras,
+    });
+    let last = this.messageHandlers.get(route);
+    if (last === undefined) this.messageHandlers.set(route, listed);
+    while (last?.next !== undefined) last = last.next;
+    if (last !== undefined) last.next = listed;
   }
 
   /** Before the handlers are bound anew. */
   forgetHandlers(): void {
     this.#bindings = [];
+    this.messageHandlers.clear();
   }
 
   override listen(callback: (error?: unknown) => void): void {
@@ -134,19 +160,26 @@ export class StorkServer extends Server implements CustomTransportStrategy {
    */
   override close(): Promise<void> {
     const { shutdown } = this.#registry;
-    this.#isClosing = true;
     shutdown.begin();
     for (const start of this.#starts?.values() ?? []) start.stop();
     return this.drain(shutdown.handlersMs);
   }
 
-  override on(): never {
-    throw new Error('StorkServer emits no events; read StorkService.state() instead');
+  override on<E extends keyof StorkEvents, L extends StorkEvents[E]>(event: E, listener: L): void {
+    this.#events.on(event, listener);
   }
 
+  /**
+   * The broker's own client, as `client.unwrap()` gives it. With several transports an object of them, by the
+   * transports' names.
+   *
+   * @throws ConnectionLostError before `listen()`, and while a transport is not connected
+   * @throws ClientClosedError once the application is closed
+   */
   // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- Nest's abstract signature
   override unwrap<T>(): T {
-    return this.#registry.all() as T;
+    const clients = [...this.#registry.all()].map(([name, transport]) => [name, transport.unwrap()] as const);
+    return (clients.length === 1 ? clients[0]![1] : Object.fromEntries(clients)) as T;
   }
 
   /** Called by `StorkLifecycle` after the `onApplicationBootstrap` hooks of all other modules. */
@@ -154,9 +187,10 @@ export class StorkServer extends Server implements CustomTransportStrategy {
     this.#hybrid?.assertAllBound();
     this.#isBootstrapped = true;
     this.#bootstrap.resolve();
-    if (this.#isConnected && !this.#isListening) {
+    if (this.isConnected && this.#state === 'idle') {
       this.#warnLater(
-        'handlers receive nothing: the microservices were not started; call app.startAllMicroservices()',
+        'handlers receive nothing: the microservices were not started; ' +
+          'call app.startAllMicroservices() of a hybrid application, or app.listen() of a worker',
       );
     } else {
       this.#startupWarning?.();
@@ -171,7 +205,7 @@ export class StorkServer extends Server implements CustomTransportStrategy {
    * @param limitMs how long handlers may run
    */
   async drain(limitMs: number): Promise<void> {
-    this.#isDraining = true;
+    this.#state = 'draining';
     this.#startupWarning?.();
     const leave = async (transport: StorkTransport): Promise<void> => {
       await transport.drain(limitMs);
@@ -181,20 +215,20 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   }
 
   async #start(): Promise<void> {
-    this.#isListening = true;
+    if (this.#state === 'idle') this.#state = 'listening';
     this.#startupWarning?.();
     this.#throwIfClosing();
     const starts = [...this.#transportStarts().values()];
-    if (this.#isConnectedTwice) {
+    if (this.#connections > 1) {
       throw new StorkConfigError(
         'connectStork() or storkMicroservice() was used twice in one application: every handler would be called twice',
       );
     }
     this.#bindHandlers();
-    await Promise.all(starts.filter(({ isRequired }) => isRequired).map((start) => start.prepare()));
+    await this.#prepare(starts.filter(({ isRequired }) => isRequired));
     this.#throwIfClosing();
     for (const start of starts) if (!start.isRequired) void start.runInBackground(this.#bootstrap.promise);
-    this.#isPrepared = true;
+    if (this.#state === 'listening') this.#state = 'prepared';
     if (!this.#isBootstrapped) {
       this.#warnLater(
         'listening, but not consuming: the application has not bootstrapped; call app.init() or app.listen()',
@@ -203,8 +237,18 @@ export class StorkServer extends Server implements CustomTransportStrategy {
     await this.#consumeIfReady();
   }
 
+  /** Connects and declares. One transport that cannot ends the attempts of the others. */
+  async #prepare(starts: readonly TransportStart[]): Promise<void> {
+    try {
+      await Promise.all(starts.map((start) => start.prepare()));
+    } catch (error) {
+      for (const start of starts) start.stopConnecting();
+      throw error;
+    }
+  }
+
   async #consumeIfReady(): Promise<void> {
-    if (!this.#isPrepared || !this.#isBootstrapped || this.#isDraining) return;
+    if (this.#state !== 'prepared' || !this.#isBootstrapped) return;
     this.#consuming ??= this.#consume();
     await this.#consuming;
   }
@@ -229,12 +273,13 @@ export class StorkServer extends Server implements CustomTransportStrategy {
   }
 
   #throwIfClosing(): void {
-    if (this.#isClosing) throw new ClientClosedError('the application was closed while it started');
+    if (this.#registry.shutdown.hasBegun)
+      throw new ClientClosedError('the application was closed while it started');
   }
 
   /** Logs `line` unless the missing half of the start, `listen()` or the bootstrap, happens in time. */
   #warnLater(line: string): void {
-    if (this.#isDraining) return;
+    if (this.#state === 'draining') return;
     this.#startupWarning = this.#registry.clock.setTimer(startupWarningMs, () => this.logger.warn(line));
   }
 

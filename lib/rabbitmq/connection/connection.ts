@@ -66,6 +66,11 @@ export class Connection {
     }
   }
 
+  /** Undefined while disconnected. */
+  get current(): ChannelModel | undefined {
+    return this.#model;
+  }
+
   /** Resolves with the current connection, or with the next one while disconnected. Rejects on `close`. */
   ready(): Promise<ChannelModel> {
     if (this.#model !== undefined) return Promise.resolve(this.#model);

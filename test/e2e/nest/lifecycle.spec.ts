@@ -10,9 +10,12 @@ import {
   StorkModule,
   storkMicroservice,
   StorkService,
+  via,
+  type StorkModuleOptions,
   type TransportDefinition,
 } from 'nestjs-stork';
 import { memory, VirtualClock } from 'nestjs-stork/memory';
+import { withTimeout } from '../../../lib/core/runtime/with-timeout.js';
 import { STORK_CLOCK } from '../../../lib/nest/stork.constants.js';
 import { Gate, Seen } from '../../contract/app.js';
 import { closeBySignal, LogLines, Shop } from '../support.js';
@@ -91,7 +94,10 @@ describe('start', () => {
   });
 
   /** A worker whose broker does not answer until the gate opens. */
-  const buildWaiting = async () => {
+  const buildWaiting = async (
+    further: Readonly<Record<string, TransportDefinition>> = {},
+    declare: () => void = () => {},
+  ) => {
     const { shop, Orders } = makeShop();
     const [clock, logs, gate] = [new VirtualClock(), new LogLines(), new Gate()];
     const connecting = new Seen<true>();
@@ -103,14 +109,26 @@ describe('start', () => {
         const connect = driver.connect.bind(driver);
         driver.connect = async (signal) => {
           connecting.add(true);
-          await gate.opened;
+          await withTimeout(gate.opened, { signal });
           return connect(signal);
         };
         return driver;
       },
     };
+    const refusing = Object.entries(further).map(([name, definition]) => [
+      name,
+      {
+        ...definition,
+        createDriver: (environment: Parameters<TransportDefinition['createDriver']>[0]) =>
+          Object.assign(definition.createDriver(environment), { declare: async () => declare() }),
+      },
+    ]);
+    const transports = { main: unreachable, ...Object.fromEntries(refusing) } as Record<
+      string,
+      TransportDefinition
+    >;
     const testing = await Test.createTestingModule({
-      imports: [StorkModule.forRoot({ transports: { main: unreachable } })],
+      imports: [StorkModule.forRoot({ transports })],
       controllers: [Orders],
     })
       .overrideProvider(STORK_CLOCK)
@@ -149,6 +167,72 @@ describe('start', () => {
     await clock.advance(120_000);
     expect(logs.containing('receive nothing')).toEqual([]);
     expect(connecting.all).toEqual([]);
+  });
+
+  it('ends at once with the error of one transport, though another still waits for its broker', async () => {
+    const { app, clock, logs, connecting } = await buildWaiting({ other: new Shop().transport() }, () => {
+      throw new StorkConfigError('the queue differs');
+    });
+    onTestFinished(() => app.close());
+    await expect(app.listen()).rejects.toThrow('the queue differs');
+    await connecting.count(1);
+    await new Promise(setImmediate);
+    // A timer would keep the process alive.
+    expect(clock.pendingTimers).toBe(0);
+    await clock.advance(120_000);
+    expect(logs.containing('receive nothing')).toEqual([]);
+    expect(logs.containing('not consuming')).toEqual([]);
+  });
+
+  it.each<[string, (shop: Shop) => Partial<StorkModuleOptions>]>([
+    ['a handler names a transport that does not exist', () => ({})],
+    ['an option is wrong', () => ({ drainTimeoutMs: -1 })],
+  ])('leaves no timer behind and gives no other advice if %s', async (_, options) => {
+    const { shop } = makeShop();
+    const [clock, logs] = [new VirtualClock(), new LogLines()];
+    @Controller()
+    class Orders {
+      @EventPattern('order.created', via('nope'))
+      created(): void {}
+    }
+    for (const shape of ['worker', 'hybrid'] as const) {
+      const testing = await Test.createTestingModule({
+        imports: [shop.stork(options(shop))],
+        controllers: [Orders],
+      })
+        .overrideProvider(STORK_CLOCK)
+        .useValue(clock)
+        .compile();
+      if (shape === 'worker') {
+        const app = testing.createNestMicroservice({ ...storkMicroservice(), logger: logs });
+        await expect(app.listen()).rejects.toThrow(StorkConfigError);
+      } else {
+        const app = testing.createNestApplication({ logger: logs });
+        connectStork(app);
+        await expect(app.startAllMicroservices()).rejects.toThrow(StorkConfigError);
+        // An application that goes on without its microservices.
+        await app.init().catch(() => {});
+      }
+      expect(clock.pendingTimers).toBe(0);
+      await clock.advance(120_000);
+      expect(logs.containing('call app.')).toEqual([]);
+    }
+  });
+
+  it('can be started again after a start that has failed', async () => {
+    let isDown = true;
+    const { app, gate } = await buildWaiting({ other: new Shop().transport() }, () => {
+      if (isDown) throw new Error('refused');
+    });
+    onTestFinished(() => app.close());
+    gate.open();
+    await expect(app.listen()).rejects.toThrow('refused');
+    isDown = false;
+    await app.listen();
+    expect(Object.values(app.get(StorkService).state()).map(({ connection }) => connection.value)).toEqual([
+      'ready',
+      'ready',
+    ]);
   });
 
   it('refuses to be connected twice', async () => {

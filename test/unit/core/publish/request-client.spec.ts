@@ -72,6 +72,7 @@ class ClientDriver implements Driver {
   deadLetters(): Promise<never> {
     return Promise.reject(new Error('not a server'));
   }
+  unwrap(): undefined {}
   async close(): Promise<void> {}
 }
 
