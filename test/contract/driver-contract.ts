@@ -3,6 +3,7 @@ import type { DriverHarness } from './harness.js';
 import { capabilityContract } from './suite/capabilities.js';
 import { codecContract } from './suite/codecs.js';
 import { concurrencyContract } from './suite/concurrency.js';
+import { connectionContract } from './suite/connections.js';
 import { consumptionContract } from './suite/consumption.js';
 import { contextContract } from './suite/contexts.js';
 import { correlationContract } from './suite/correlation.js';
@@ -50,6 +51,7 @@ export function driverContract(harness: DriverHarness): void {
       describe('dead letter targets', () => deadLetterTargetContract(harness));
       describe('contexts', () => contextContract(harness));
       describe('correlation', () => correlationContract(harness));
+      describe('connections', () => connectionContract(harness));
       describe('loss and shutdown', () => lossContract(harness));
       describe('disturbances', () => disturbanceContract(harness));
     });

@@ -13,7 +13,9 @@ import {
   type StorkEvents,
   type TransportDefinition,
 } from 'nestjs-stork';
-import { MemoryBroker } from 'nestjs-stork/memory';
+import { kafka } from 'nestjs-stork/kafka';
+import type { MemoryBroker } from 'nestjs-stork/memory';
+import { rabbitmq } from 'nestjs-stork/rabbitmq';
 import type { StorkServer } from '../../../lib/nest/server/stork.server.js';
 import type { Driver } from '../../../lib/core/port/driver.js';
 import { LogLines, Shop } from '../support.js';
@@ -295,6 +297,42 @@ describe('getHandlers()', () => {
     await app.get(StorkClient).publish('created', 1);
     await shop.settled();
     expect(called.toSorted()).toEqual(['first', 'second']);
+  });
+});
+
+describe('a client whose broker is away', () => {
+  const transports: [string, TransportDefinition][] = [
+    [
+      'RabbitMQ',
+      rabbitmq({
+        url: 'amqp://127.0.0.1:1',
+        queue: 'orders',
+        handlers: 'none',
+        publishTo: { queue: 'orders' },
+      }),
+    ],
+    ['Kafka', kafka({ brokers: ['127.0.0.1:1'] })],
+  ];
+
+  it.each(transports)('gets CONNECTION_LOST after startTimeoutMs: %s', async (_, main) => {
+    const testing = await Test.createTestingModule({
+      imports: [StorkModule.forRoot({ transports: { main }, startTimeoutMs: 1_000 })],
+    }).compile();
+    const app = testing.createNestApplication({ logger: false });
+    onTestFinished(() => app.close());
+    await app.init();
+    const client = app.get(StorkClient);
+    const lost = { code: 'CONNECTION_LOST' };
+    const began = performance.now();
+    await Promise.all([
+      expect(client.connect()).rejects.toMatchObject(lost),
+      expect(client.publish('created', 1)).rejects.toMatchObject(lost),
+      expect(client.request('quote', 1)).rejects.toMatchObject(lost),
+      expect(lastValueFrom(client.send('quote', 1))).rejects.toMatchObject(lost),
+      expect(lastValueFrom(client.emit('created', 1))).rejects.toMatchObject(lost),
+    ]);
+    expect(performance.now() - began).toBeLessThan(4_000);
+    expect(performance.now() - began).toBeGreaterThan(900);
   });
 });
 

@@ -1,7 +1,8 @@
 import { Controller } from '@nestjs/common';
 import { EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest';
-import { Consume } from 'nestjs-stork';
+import type { ChannelModel } from 'amqplib';
+import { Consume, type StorkEvents } from 'nestjs-stork';
 import { eventually, Gate, Seen } from '../../contract/app.js';
 import { throwAway, type ThrowAway } from '../../support/brokers/index.mjs';
 import { patientClock } from '../../support/patient-clock.js';
@@ -79,6 +80,32 @@ describe.skipIf(url === undefined)('RabbitMQ: loss of the server', { timeout }, 
       'main/publish',
       'main/reply',
     ]);
+  });
+
+  it("reports a memory alarm by status and events, and gives amqplib's connection by unwrap()", async () => {
+    const { app, client, queue } = await startRabbitApp({
+      controllers: [Worker],
+      options: { url: server.url, queue: uniqueQueue() },
+    });
+    const channel = await app.unwrap<ChannelModel>().createChannel();
+    expect(await channel.checkQueue(queue)).toMatchObject({ queue, consumerCount: 1 });
+    await channel.close();
+    const blocked = new Seen<readonly unknown[]>();
+    const unblocked = new Seen<string>();
+    client.on('blocked', (...args) => blocked.add(args));
+    app.on<StorkEvents, 'unblocked'>('unblocked', (transport) => unblocked.add(transport));
+    const states: string[] = [];
+    app.status.subscribe((state) => states.push(state));
+    await server.ctl('set_vm_memory_high_watermark', '0.0000001');
+    // RabbitMQ blocks a connection when it publishes.
+    const published = client.publish('job', { queue, n: 1 });
+    expect(await blocked.count(1)).toEqual([
+      [{ reason: expect.stringContaining('memory') as string }, 'main'],
+    ]);
+    await server.ctl('set_vm_memory_high_watermark', '0.4');
+    expect(await unblocked.count(1)).toEqual(['main']);
+    await published;
+    expect(states).toEqual(['ready', 'blocked', 'ready']);
   });
 
   it('recovers when the broker closes the channel because of consumer_timeout', async () => {
