@@ -16,7 +16,7 @@ export interface Running {
   readonly child: ChildProcess;
   readonly ended: Promise<Ended>;
   /** Resolves as soon as the output contains `text`; rejects if it ends without. */
-  shows(text: string): Promise<void>;
+  shows(this: void, text: string): Promise<void>;
 }
 
 export interface RunOptions {

@@ -129,6 +129,24 @@ describe('code blocks of the pages compile', () => {
   });
 });
 
+describe('programs of the pages and samples', () => {
+  const count = (source: string, text: RegExp): number => [...source.matchAll(text)].length;
+  const programs = [
+    ...blocks.map(({ page, line, source }) => ({ where: `${page}:${line}`, source })),
+    ...filesUnder('sample', '.ts').map((where) => ({ where, source: textOf(where) })),
+  ].filter(({ source }) => /NestFactory\.create(Microservice)?\(/.test(source));
+
+  it.each(programs)('$where enables the shutdown hooks of each application', ({ source }) => {
+    expect(count(source, /\.enableShutdownHooks\(/g)).toBe(
+      count(source, /NestFactory\.create(Microservice)?\(/g),
+    );
+  });
+
+  it('are found', () => {
+    expect(programs.length).toBeGreaterThanOrEqual(4);
+  });
+});
+
 describe('links of the pages', () => {
   it.each(pages)('%s names files that exist', (page) => {
     const links = [...textOf(page).matchAll(/\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)/g)].map(

@@ -92,13 +92,13 @@ export class StorkClient<Contract = StorkContract> extends ClientProxy<
    *
    * @throws StorkConfigError for an unknown event, and for a listener that is not a function
    */
-  override on<E extends keyof StorkEvents, L extends StorkEvents[E]>(event: E, listener: L): void {
+  override on<E extends keyof StorkEvents>(event: E, listener: StorkEvents[E]): void {
     this.#events.on(event, listener);
   }
 
   /**
-   * The broker's own client: for RabbitMQ the `ChannelModel` of amqplib that publishes, another one after each
-   * reconnect; for Kafka the `Kafka` of kafkajs; for `memory()` the `MemoryBroker`.
+   * The broker's own client: for RabbitMQ the `ChannelModel` of amqplib that publishes, another one after
+   * each reconnect; for Kafka the `Kafka` of kafkajs; for `memory()` the `MemoryBroker`.
    *
    * @throws ConnectionLostError while the transport is not connected
    * @throws ClientClosedError if the client or the application is closed
@@ -172,6 +172,7 @@ export class StorkClient<Contract = StorkContract> extends ClientProxy<
   }
 
   /** Sends a request with each subscription. Nest's `send()` would open a closed client again. */
+  // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- Nest's signature
   override send<Result = unknown, Input = unknown>(pattern: unknown, data: Input): Observable<Result> {
     return defer(() => {
       this.#assertOpen();

@@ -165,7 +165,7 @@ export class StorkServer
     return this.drain(shutdown.handlersMs);
   }
 
-  override on<E extends keyof StorkEvents, L extends StorkEvents[E]>(event: E, listener: L): void {
+  override on<E extends keyof StorkEvents>(event: E, listener: StorkEvents[E]): void {
     this.#events.on(event, listener);
   }
 

@@ -51,8 +51,13 @@ export function connectionContract(harness: DriverHarness): void {
     const { app, client, close } = await start();
     const events: string[] = [];
     for (const event of ['connect', 'disconnect', 'error', 'blocked'] as const) {
-      app.on<StorkEvents>(event, (...args: unknown[]) => void events.push(`app ${event} ${args.at(-1)}`));
-      client.on(event, (...args: unknown[]) => void events.push(`client ${event} ${args.at(-1)}`));
+      const noting =
+        (by: string) =>
+        (...args: readonly unknown[]) => {
+          events.push([by, event, args.at(-1)].join(' '));
+        };
+      app.on<StorkEvents>(event, noting('app'));
+      client.on(event, noting('client'));
     }
     const states: string[] = [];
     app.status.subscribe((state) => states.push(state));
