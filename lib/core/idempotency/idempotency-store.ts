@@ -84,7 +84,8 @@ export interface IdempotencyStoreDefinition {
    */
   validate(path: string): readonly ConfigProblem[];
   /**
-   * Called once for each application, after `validate` returned no problem. Does no I/O.
+   * Called once for each application with idempotent handlers that use it, after `validate` returned no
+   * problem. Does no I/O.
    *
    * @throws StorkConfigError if the options are invalid
    */

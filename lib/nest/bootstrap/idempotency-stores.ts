@@ -15,8 +15,9 @@ import { memoryIdempotencyStore } from '../../core/idempotency/memory-idempotenc
 const inMemory = memoryIdempotencyStore();
 
 /**
- * The idempotency stores of one application. It makes and closes the stores of definitions. A store that is
- * an object in the options belongs to the user: another application of the process may use it too.
+ * The idempotency stores of one application. It makes the stores of definitions when handlers need them,
+ * and closes them. A store that is an object in the options belongs to the user: another application of the
+ * process may use it too.
  */
 export class IdempotencyStores {
   readonly #clock: StorkClock;

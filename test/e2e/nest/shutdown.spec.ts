@@ -6,6 +6,7 @@ import {
   connectStork,
   Consume,
   getClientToken,
+  Idempotent,
   Retry,
   StorkModule,
   storkMicroservice,
@@ -74,6 +75,10 @@ async function startShop(
     fails(): void {
       throw new Error('no stock');
     }
+    /** The application makes the store because of it. */
+    @EventPattern<string>('once')
+    @Idempotent()
+    once(): void {}
   }
   const store: IdempotencyStoreDefinition = {
     validate: () => [],
