@@ -20,20 +20,25 @@ class Disconnected {
 
   @Post()
   call(): Observable<number> {
-    return this.#client.send<number>({ cmd: 'none' }, [1, 2, 3]).pipe(
-      catchError(({ code }: { readonly code?: unknown }) =>
-        throwError(() =>
-          code === 'CONNECTION_LOST' ? new RequestTimeoutException() : new InternalServerErrorException(),
+    return this.#client
+      .send<number>({ cmd: 'none' }, [1, 2, 3])
+      .pipe(
+        catchError(({ code }: { readonly code?: unknown }) =>
+          throwError(() =>
+            code === 'CONNECTION_LOST' ? new RequestTimeoutException() : new InternalServerErrorException(),
+          ),
         ),
-      ),
-    );
+      );
   }
 }
 
 describe('Nest: a client whose broker is away', () => {
   it.each([
     ['rabbitmq', rabbitmq({ url: `amqp://${host}`, publishTo: { queue: 'q' }, reconnect, handlers: 'none' })],
-    ['kafka', kafka({ brokers: [host], topic: uniqueSource(), patternHeader: 'p', reconnect, handlers: 'none' })],
+    [
+      'kafka',
+      kafka({ brokers: [host], topic: uniqueSource(), patternHeader: 'p', reconnect, handlers: 'none' }),
+    ],
   ])('%s: the route answers that it timed out, once the time for connecting has passed', async (_, main) => {
     const hybrid = await startHybrid({
       stork: { transports: { main }, startTimeoutMs: 300 },

@@ -191,7 +191,10 @@ describe.skipIf(brokers === undefined)('Nest: Kafka with a topic for each patter
   describe('topics beside one another', () => {
     it('events of both topics are handled', async () => {
       gate.open();
-      await Promise.all([hybrid.client().publish(topics.blocked, 1), hybrid.client().publish(topics.free, 1)]);
+      await Promise.all([
+        hybrid.client().publish(topics.blocked, 1),
+        hybrid.client().publish(topics.free, 1),
+      ]);
       expect([await blocked.count(1), await free.count(1)]).toEqual([[1], [1]]);
     });
 

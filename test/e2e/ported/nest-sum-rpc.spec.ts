@@ -15,7 +15,9 @@ import { failsWithRpcException, notifications, SumRoutes, Sums } from './sums.js
 import { limits, manyLists, startHybrid, transports, uniqueSource, type Hybrid } from './support.js';
 
 /** An application that sends only, and whose options come from a class. */
-async function startSender(options: StorkModuleOptions): Promise<{ client: StorkClient; close: () => Promise<void> }> {
+async function startSender(
+  options: StorkModuleOptions,
+): Promise<{ client: StorkClient; close: () => Promise<void> }> {
   @Injectable()
   class Settings implements StorkOptionsFactory {
     createStorkOptions(): StorkModuleOptions {
@@ -29,7 +31,9 @@ async function startSender(options: StorkModuleOptions): Promise<{ client: Stork
 }
 
 /** A worker whose options come from a provider that another module exports. */
-async function startWorker(options: StorkModuleOptions): Promise<{ client: StorkClient; close: () => Promise<void> }> {
+async function startWorker(
+  options: StorkModuleOptions,
+): Promise<{ client: StorkClient; close: () => Promise<void> }> {
   @Injectable()
   class Settings {
     readonly stork = options;
@@ -76,9 +80,12 @@ describe.each(transports)('Nest: sums over $name', ({ isSkipped, use }) => {
     });
     afterAll(() => Promise.all([hybrid.app.close(), sender.close(), worker.close()]));
 
-    it.each(['sum', 'asyncSum', 'streamSum'])('a request is answered by the value of %s()', async (command) => {
-      expect(await hybrid.post(`/?command=${command}`, numbers)).toEqual({ status: 200, text: '15' });
-    });
+    it.each(['sum', 'asyncSum', 'streamSum'])(
+      'a request is answered by the value of %s()',
+      async (command) => {
+        expect(await hybrid.post(`/?command=${command}`, numbers)).toEqual({ status: 200, text: '15' });
+      },
+    );
 
     it('a client whose options come from a factory sends', async () => {
       expect(await lastValueFrom(hybrid.client().send({ cmd: 'sum' }, numbers))).toBe(15);

@@ -71,7 +71,7 @@ export class SumRoutes {
 }
 
 /** Whether the error of a failed request is an `RpcException`, as a client that overrides `serializeError` makes it. */
-export function failsWithRpcException(client: ClientProxy): Promise<boolean> {
+export function failsWithRpcException(client: Pick<ClientProxy, 'send'>): Promise<boolean> {
   const reply = client.send<never>({ cmd: 'exception' }, {});
   return lastValueFrom(reply.pipe(catchError((error: unknown) => of(error instanceof RpcException))));
 }
