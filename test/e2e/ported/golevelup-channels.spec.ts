@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { via } from 'nestjs-stork';
 import { rabbitmq, type RabbitMqOptions } from 'nestjs-stork/rabbitmq';
 import { Seen } from '../../contract/app.js';
-import { reconnect, url, useRaw } from '../rabbitmq/support.js';
+import { reconnect, refusal, url, useRaw } from '../rabbitmq/support.js';
 import { startHybrid, uniqueSource, type Hybrid } from './support.js';
 
 const events = new Seen<unknown>();
@@ -83,4 +83,18 @@ describe.skipIf(url === undefined)('golevelup: a channel for each of several con
     const replies = await Promise.all(numbers.map((n) => hybrid.client('third').request('numbered', n)));
     expect(replies).toEqual(numbers.map((n) => ({ actual: n, received: n })));
   });
+
+  it.each(['event', 'request'])(
+    'a handler of an %s on a channel that nothing declares is refused',
+    async (kind) => {
+      const handles = kind === 'event' ? EventPattern : MessagePattern;
+      @Controller()
+      class Elsewhere {
+        @handles('pattern', via('elsewhere'))
+        handle(): void {}
+      }
+      const { error } = await refusal({ controllers: [Elsewhere] });
+      expect(error.message).toMatch(/Elsewhere.*"elsewhere"/s);
+    },
+  );
 });

@@ -94,7 +94,7 @@ describe.skipIf(url === undefined)('Nest: sums over RabbitMQ', () => {
       reply: {
         data: { value: 1 },
         // Beside the sender's own: when the caller stops waiting.
-        headers: { 'x-version': '1.0.0', 'stork-deadline': expect.any(Number) as unknown },
+        headers: { 'x-version': '1.0.0', 'stork-deadline': expect.any(String) as unknown },
         priority: 3,
       },
     });

@@ -31,7 +31,7 @@ function useKafka(): Define {
       brokers,
       groupId: source,
       topic: foreign().noted(source),
-      patternHeader: 'pattern',
+      patternHeader: 'stork-pattern',
       partitions: 1,
       fromBeginning: true,
       reconnect,
