@@ -44,7 +44,13 @@ export const parts = {
   'rabbitmq-4': [
     {
       name: 'RabbitMQ 4.0',
-      vitest: ['test/contract/rabbitmq', 'test/e2e/rabbitmq', 'test/e2e/kills/rabbitmq', 'rabbitmq.e2e'],
+      vitest: [
+        'test/contract/rabbitmq',
+        'test/e2e/rabbitmq',
+        'test/e2e/ported',
+        'test/e2e/kills/rabbitmq',
+        'rabbitmq.e2e',
+      ],
       env: { STORK_RABBITMQ: '4' },
     },
   ],
@@ -54,6 +60,7 @@ export const parts = {
       vitest: [
         'test/contract/kafka',
         'test/e2e/kafka',
+        'test/e2e/ported',
         'test/e2e/kills/kafka',
         'kafka.e2e',
         'test/unit/support/kafka-servers',
