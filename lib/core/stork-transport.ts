@@ -18,6 +18,7 @@ import { ClientClosedError, ConnectionLostError, messageOf, type ConfigProblem }
 import { HandlerTable } from './consume/handler-table.js';
 import type { Handler } from './consume/handler.js';
 import { DeliveryDispatcher } from './dispatch/delivery-dispatcher.js';
+import { PendingPublishes } from './publish/pending-publishes.js';
 import { EncodingOrder } from './publish/encoding-order.js';
 import { buildMessage, type MessageOptions, type OutboundScope } from './publish/outgoing-message.js';
 import { RetryTimers } from './retry/retry-timers.js';
@@ -40,10 +41,12 @@ export interface TransportSettings {
   readonly maxWaiting: number;
   readonly maxBodyBytes: number;
   readonly maxPending: number;
+  /** How long a publish waits for the broker's confirmation. */
+  readonly publishTimeoutMs: number;
   /** Undefined: `dead-letter` if the source is exclusive to this service, else `skip`. */
   readonly onUnhandled: 'dead-letter' | 'skip' | UnhandledRedelivery | undefined;
   readonly exposeErrors: boolean;
-  /** How long a start, or the first publish, waits for the connection. */
+  /** How long a start waits for the connection. */
   readonly startTimeoutMs: number;
   /** The application's own codecs; a later one takes precedence. */
   readonly codecs: readonly MessageCodec[];
@@ -70,6 +73,7 @@ export class StorkTransport {
   readonly #codecs: Codecs;
   readonly #outbound: OutboundScope;
   readonly #requestClient: RequestClient;
+  readonly #publishes: PendingPublishes;
   readonly #retryTimers: RetryTimers;
   readonly #hooks: UserHooks;
   #handlers: readonly Handler[] = [];
@@ -104,6 +108,7 @@ export class StorkTransport {
       order: new EncodingOrder(),
       destinationOf: (message) => destinationOf(driver, message),
     };
+    this.#publishes = new PendingPublishes({ transport: name, state: driver.state, clock });
     this.#requestClient = new RequestClient({
       driver,
       outbound: this.#outbound,
@@ -156,8 +161,8 @@ export class StorkTransport {
   validate(): readonly ConfigProblem[] {
     const invalidPatterns = (this.#spec?.patterns ?? [])
       .filter(({ kind, text }) => kind !== 'regexp' && !isPatternLength(text))
-      .map(({ text }) => ({
-        name: `a pattern on the transport ${JSON.stringify(this.name)}`,
+      .map(({ text, handlerNames }) => ({
+        name: `pattern of ${handlerNames.join(', ')} on the transport ${JSON.stringify(this.name)}`,
         expected: `1 to ${maxPatternBytes} bytes`,
         given: printable(text),
       }));
@@ -218,11 +223,15 @@ export class StorkTransport {
 
   /** Calls the codec before it returns: unless that is asynchronous, the caller may change the data then. */
   async publish(pattern: string, data: unknown, options: MessageOptions): Promise<void> {
-    options.signal?.throwIfAborted();
+    if (this.#closing !== undefined) throw this.#closedError();
+    const { signal, timeoutMs = this.#settings.publishTimeoutMs } = options;
+    if (signal?.aborted === true) throw signal.reason;
     const built = buildMessage(pattern, data, options, this.#outbound);
-    const message = built instanceof Promise ? await built : built;
-    await this.connect();
-    await this.#driver.publish(message);
+    await this.#publishes.run({ pattern, timeoutMs, signal }, async (cancellation) => {
+      const message = built instanceof Promise ? await built : built;
+      await this.connect();
+      if (!cancellation.isCancelled) await this.#driver.publish(message, cancellation);
+    });
   }
 
   request(pattern: string, data: unknown, options: MessageOptions, observer: ReplyObserver): () => void {
@@ -287,12 +296,13 @@ export class StorkTransport {
     await subscription?.close(limitMs).catch((error: unknown) => this.#logger.warn(messageOf(error)));
   }
 
-  /** Rejects pending requests and closes the connections, within `limitMs`. Idempotent. */
+  /** Rejects pending requests, flushes publishes and closes the connections, within `limitMs`. Idempotent. */
   close(limitMs: number): Promise<void> {
     this.#closing ??= (async () => {
       this.#closeSignal.abort(this.#closedError());
       this.#requestClient.close(this.#closedError());
       await settlesWithin(this.#clock, this.#driver.close(limitMs), limitMs);
+      this.#publishes.close();
     })();
     return this.#closing;
   }

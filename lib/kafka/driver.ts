@@ -13,6 +13,7 @@ import type {
 } from '../core/port/driver.js';
 import { ClientClosedError, StorkConfigError, type ConfigProblem } from '../core/runtime/errors.js';
 import type { DeadLetterLocation } from '../core/port/dead-letter-store.js';
+import type { PublishCancellation } from '../core/port/publish-cancellation.js';
 import type {
   InboundMessage,
   OutboundMessage,
@@ -230,10 +231,10 @@ export class KafkaDriver implements Driver {
       this.#topics.forget(topic);
   }
 
-  publish(message: OutboundMessage): Promise<void> {
+  publish(message: OutboundMessage, cancellation: PublishCancellation): Promise<void> {
     const topic = destinationOf(message, this.#options);
     const record = outboundRecord(message, topic, this.#options);
-    return this.#producer.publish(topic, record, message.partition);
+    return this.#producer.publish(topic, record, { partition: message.partition, cancellation });
   }
 
   roundDelay(delayMs: number): number | undefined {

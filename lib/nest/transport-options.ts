@@ -62,6 +62,14 @@ export interface CommonTransportOptions {
    */
   readonly maxPending?: number;
   /**
+   * How long `publish()` and `emit()` wait until the broker has confirmed the message, in milliseconds,
+   * unless the message has a `timeoutMs`. Dead letters, retries and replies have no such limit: they wait
+   * until they can be written.
+   *
+   * @defaultValue 30 000
+   */
+  readonly publishTimeoutMs?: number;
+  /**
    * What happens to a message whose pattern has no handler in this process: it is dead-lettered with the
    * reason `no-handler`; or acknowledged and counted as `skipped`; or, with `{ redeliverMs, times }`, sent
    * back through the broker so often for another process of the service, and dead-lettered after that. Not

@@ -6,6 +6,7 @@ import { combineLatest, type Subscription as RxSubscription } from 'rxjs';
 import { headerNames } from '../core/message/headers.js';
 import { ConnectionStateCell, worstState } from '../core/port/connection-state.js';
 import type { DeadLetterLocation, DeadLetterStore } from '../core/port/dead-letter-store.js';
+import type { PublishCancellation } from '../core/port/publish-cancellation.js';
 import type {
   DeliverySink,
   Driver,
@@ -157,21 +158,19 @@ export class RabbitMqDriver implements Driver {
     return destinationName(queueAddress(message, this.#options));
   }
 
-  async publish(message: OutboundMessage): Promise<void> {
+  async publish(message: OutboundMessage, cancellation: PublishCancellation): Promise<void> {
     if (this.#closing !== undefined) throw this.#closedError();
     const { exchange, routingKey } = queueAddress(message, this.#options);
     const options = publishOptions(message, this.#keyHeader);
     const publication = { exchange, routingKey, body: message.body ?? Buffer.alloc(0), options };
     if (message.replyTo !== undefined) {
       if (exchange !== '') await this.#exchangeCheck.assertExists(exchange);
-      return this.#requestPublisher!.publish({
-        ...publication,
-        options: { ...options, replyTo: directReplyQueue },
-      });
+      const request = { ...publication, options: { ...options, replyTo: directReplyQueue } };
+      return this.#requestPublisher!.publish(request, cancellation);
     }
     return message.delayMs === undefined
-      ? this.#publisher.publish(publication)
-      : this.#delayQueues.publish(publication, message.delayMs);
+      ? this.#publisher.publish(publication, cancellation)
+      : this.#delayQueues.publish(publication, message.delayMs, cancellation);
   }
 
   /**

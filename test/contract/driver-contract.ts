@@ -12,9 +12,11 @@ import { deliveryModeContract } from './suite/delivery-modes.js';
 import { disturbanceContract } from './suite/disturbances.js';
 import { eventContract } from './suite/events.js';
 import { failureContract } from './suite/failures.js';
+import { messageOptionContract } from './suite/message-options.js';
 import { idempotencyContract } from './suite/idempotency.js';
 import { lossContract } from './suite/loss.js';
 import { nestRecordContract } from './suite/nest-records.js';
+import { outageContract } from './suite/outages.js';
 import { repetitionContract } from './suite/repetition.js';
 import { replayContract } from './suite/replay.js';
 import { requestContract } from './suite/requests.js';
@@ -36,6 +38,7 @@ export function driverContract(harness: DriverHarness): void {
       describe('events', () => eventContract(harness));
       describe('requests', () => requestContract(harness));
       describe('records of Nest', () => nestRecordContract(harness));
+      describe('message options', () => messageOptionContract(harness));
       describe('codecs', () => codecContract(harness));
       describe('failures', () => failureContract(harness));
       describe('routing', () => routingContract(harness));
@@ -59,5 +62,6 @@ export function driverContract(harness: DriverHarness): void {
       capabilityContract(harness);
       describe('messages without a handler', () => unhandledContract(harness));
     });
+    if (harness.outage !== undefined) describe('outages', () => outageContract(harness));
   });
 }

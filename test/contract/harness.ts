@@ -44,6 +44,8 @@ export interface DriverHarness {
    * consumers of transports with the options `impatient`.
    */
   dropConnections(): Promise<void>;
+  /** Makes the broker unreachable, until `end`. Undefined if it cannot be. */
+  readonly outage: { begin(): void; end(): void } | undefined;
   /** Addresses to which no reply may be sent, `source` itself among them. */
   forgedReplyAddresses(source: string): readonly string[];
   /** A well-formed reply address without a consumer. */

@@ -118,6 +118,7 @@ driverContract({
     await sleep(soonMs + 500);
     own.proxy.restore();
   },
+  outage: { begin: () => own.proxy.breakOff(), end: () => own.proxy.restore() },
   forgedReplyAddresses: (topic) => [topic, 'no.such.topic.reply', '__consumer_offsets', 'x'.repeat(10_000)],
   deserted,
   oneAtATime: {},

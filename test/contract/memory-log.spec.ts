@@ -46,6 +46,7 @@ driverContract({
   },
   impatient: {},
   dropConnections: async () => broker.dropConnections(),
+  outage: undefined,
   forgedReplyAddresses: (topic) => [topic, 'no.such.topic.reply', '__consumer_offsets', 'x'.repeat(10_000)],
   deserted: (() => {
     broker.createTopic('deserted.reply', { partitions: 1 });

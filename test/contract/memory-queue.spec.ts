@@ -29,6 +29,7 @@ driverContract({
   },
   impatient: {},
   dropConnections: async () => broker.dropConnections(),
+  outage: undefined,
   forgedReplyAddresses: (queue) => [queue, 'no.such.queue', 'amq.topic', 'x'.repeat(10_000)],
   deserted: 'amq.rabbitmq.reply-to.garbage',
   oneAtATime: driverOptions({ prefetch: 1 }),

@@ -96,6 +96,7 @@ driverContract({
   },
   impatient: {},
   dropConnections: async () => proxy.cut(),
+  outage: { begin: () => proxy.breakOff(), end: () => proxy.restore() },
   forgedReplyAddresses: (queue) => [queue, 'no.such.queue', 'amq.topic'],
   deserted: 'amq.gen-deserted',
   oneAtATime: driverOptions({ prefetch: 1 }),

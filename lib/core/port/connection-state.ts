@@ -1,4 +1,5 @@
 import { BehaviorSubject, type Observable } from 'rxjs';
+import { messageOf } from '../runtime/errors.js';
 
 /** State of a transport's connection. @publicApi */
 export type ConnectionState =
@@ -40,6 +41,23 @@ const severity: Record<ConnectionState['value'], number> = {
   backoff: 4,
   closed: 5,
 };
+
+/** Why messages may have to wait, for error texts; undefined if the state tells no reason. */
+export function outageOf(state: ConnectionState): string | undefined {
+  switch (state.value) {
+    case 'idle':
+    case 'ready':
+      return undefined;
+    case 'connecting':
+      return 'the transport is connecting';
+    case 'blocked':
+      return `the broker blocks publishers: ${state.reason}`;
+    case 'backoff':
+      return `the transport is reconnecting: ${messageOf(state.error)}`;
+    case 'closed':
+      return 'the transport is closed';
+  }
+}
 
 /**
  * The most severe state among the connections of one transport. Connections that were never opened do not

@@ -12,6 +12,7 @@ import type {
   ReplyTarget,
 } from './message.js';
 import type { Pattern } from '../message/pattern.js';
+import type { PublishCancellation } from './publish-cancellation.js';
 
 /**
  * The port between core and a broker. Each broker has one implementation; core calls only this interface
@@ -74,9 +75,11 @@ export interface Driver {
    * Resolves when the broker has confirmed the message and routed it to at least one queue or topic.
    * Rejects with `NoRouteError`, `PublishRejectedError`, `PublishUnconfirmedError`, `ConnectionLostError`
    * or `ClientClosedError`. A request (`replyTo` is set) is published so that its reply reaches the reply
-   * inbox. The driver must not read the body after the promise has settled.
+   * inbox. The driver must not read the body after the promise has settled. It waits for the broker without a
+   * time limit: core cancels the publish. A driver that waits before it sends sets `cancellation.withdraw`,
+   * and sends nothing once it is cancelled; what the promise then does is ignored.
    */
-  publish(message: OutboundMessage): Promise<void>;
+  publish(message: OutboundMessage, cancellation: PublishCancellation): Promise<void>;
 
   /**
    * Rounds a redelivery delay up to one that the broker can provide; never down. Returns undefined if the

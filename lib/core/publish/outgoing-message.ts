@@ -48,8 +48,10 @@ export interface MessageOptions {
    */
   readonly correlationId?: string;
   /**
-   * Milliseconds that a request waits for its reply, or for the next item of a streamed reply.
-   * @defaultValue 30 000
+   * Time limit in milliseconds, from 1. For an event, until the broker has confirmed it. @defaultValue the
+   * transport's `publishTimeoutMs`, 30 000
+   *
+   * For a request, until its reply, or the next item of a streamed reply, arrives. @defaultValue 30 000
    */
   readonly timeoutMs?: number;
   /**
@@ -57,11 +59,11 @@ export interface MessageOptions {
    * has a dead letter queue, the broker moves it there.
    */
   readonly expiresInMs?: number;
-  /** Milliseconds for which the broker delays the message before delivery. */
+  /** Milliseconds for which the broker delays an event before delivery. A request cannot be delayed. */
   readonly delayMs?: number;
   /** False: the broker may lose the message when it crashes. @defaultValue true */
   readonly persistent?: boolean;
-  /** 0 to 255; messages with a higher priority are delivered first. */
+  /** 0 to 255; of a queue with priorities, messages with a higher one are delivered first. */
   readonly priority?: number;
   readonly partition?: number;
   /** @defaultValue the transport's `defaultContentType`; `application/octet-stream` for bytes */
@@ -70,8 +72,9 @@ export interface MessageOptions {
   readonly timestamp?: number;
   readonly appId?: string;
   /**
-   * Cancels the call: an aborted request stops waiting for its reply. A message that was already sent is
-   * not withdrawn.
+   * Cancels the call, which rejects with the signal's reason: a request stops waiting for its reply, an event
+   * for the broker's confirmation. A message that still waits to be sent is withdrawn; one that was sent may
+   * be stored and handled.
    */
   readonly signal?: AbortSignal;
   /** Overrides the transport's default destination. */
@@ -108,7 +111,7 @@ export function buildMessage(
   scope: OutboundScope,
   request?: RequestParts,
 ): OutboundMessage | Promise<OutboundMessage> {
-  const problems = validateMessage(pattern, options, scope);
+  const problems = validateMessage(pattern, options, scope, request !== undefined);
   if (request === undefined && options.requestId !== undefined) problems.push(requestIdOfEvent(options));
   if (problems.length > 0) throw new StorkConfigError(problems);
   const now = scope.clock.now();
@@ -221,7 +224,12 @@ const brokerDependentOptions: readonly OptionalMessageOption[] = [
   'appId',
 ];
 
-function validateMessage(pattern: string, options: MessageOptions, scope: OutboundScope): ConfigProblem[] {
+function validateMessage(
+  pattern: string,
+  options: MessageOptions,
+  scope: OutboundScope,
+  isRequest: boolean,
+): ConfigProblem[] {
   const problems: ConfigProblem[] = [];
   const expect = (holds: boolean, name: string, expected: string, given: unknown): void => {
     if (!holds) problems.push({ name, expected, given: printable(given) });
@@ -234,19 +242,22 @@ function validateMessage(pattern: string, options: MessageOptions, scope: Outbou
   );
   if (options === noOptions) return problems;
   for (const name of brokerDependentOptions) {
-    const isSupported = options[name] === undefined || scope.capabilities.messageOptions.has(name);
-    expect(
-      isSupported,
-      name,
-      `nothing: the transport ${JSON.stringify(scope.transport)} does not support it`,
-      options[name],
-    );
+    if (options[name] === undefined) continue;
+    const transport = `the transport ${JSON.stringify(scope.transport)}`;
+    const isSupported = scope.capabilities.messageOptions.has(name);
+    expect(isSupported, name, `nothing: ${transport} does not support it`, options[name]);
+    // The caller's time limit would run, and no queue bound would be noticed only after the delay.
+    const isDelayedRequest = isSupported && isRequest && name === 'delayMs';
+    expect(!isDelayedRequest, name, `nothing: ${transport} does not delay requests`, options[name]);
   }
   expectValues(options, expect);
   for (const name of Object.keys(options))
     expect(Object.hasOwn(optionNames, name), name, 'no such option', name);
   if (options.to !== undefined) expectDestination(options.to, scope, expect);
-  for (const name of Object.keys(options.headers ?? {})) {
+  const { headers = {} } = options;
+  const isHeaders = typeof headers === 'object' && headers !== null && !Array.isArray(headers);
+  expect(isHeaders, 'headers', 'an object of names and values', headers);
+  for (const name of isHeaders ? Object.keys(headers) : []) {
     expect(
       !name.startsWith(reservedPrefix),
       `headers.${name}`,
@@ -275,6 +286,10 @@ function expectValues(options: MessageOptions, expect: Expect): void {
   const isPriority =
     priority === undefined || (Number.isInteger(priority) && priority >= 0 && priority <= 255);
   expect(isPriority, 'priority', 'an integer from 0 to 255', priority);
+  const { persistent, signal } = options;
+  const isPersistent = persistent === undefined || typeof persistent === 'boolean';
+  expect(isPersistent, 'persistent', 'true or false', persistent);
+  expect(signal === undefined || isAbortSignal(signal), 'signal', 'an AbortSignal', signal);
   for (const name of ['key', 'messageId', 'requestId', 'correlationId', 'contentType', 'appId'] as const) {
     const value = options[name];
     const fits =
@@ -289,5 +304,19 @@ function expectDestination(to: MessageDestination, scope: OutboundScope, expect:
     (kind) => typeof (to as Partial<Record<string, unknown>> | null)?.[kind] === 'string',
   );
   const possible = [...scope.capabilities.destinations].map((kind) => `{ ${kind} }`).join(' or ');
-  expect(named.length === 1 && scope.capabilities.destinations.has(named[0]!), 'to', possible, to);
+  const kind = named[0];
+  const isPossible = kind !== undefined && named.length === 1 && scope.capabilities.destinations.has(kind);
+  expect(isPossible, 'to', possible, to);
+  if (!isPossible) return;
+  for (const [name, value] of Object.entries(to)) {
+    const isField = name === kind || (name === 'routingKey' && kind === 'exchange');
+    expect(isField || value === undefined, `to.${name}`, `nothing beside ${kind}`, value);
+    if (isField) expect(value === undefined || typeof value === 'string', `to.${name}`, 'text', value);
+  }
+}
+
+/** Also one of another realm or a polyfill, which is no instance of this realm's class. */
+export function isAbortSignal(value: unknown): value is AbortSignal {
+  const signal = value as Partial<AbortSignal> | null | undefined;
+  return typeof signal?.aborted === 'boolean' && typeof signal.addEventListener === 'function';
 }

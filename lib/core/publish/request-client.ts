@@ -11,8 +11,10 @@ import {
 } from '../runtime/errors.js';
 import { readJson, type Codecs, type Decoded } from '../message/codec.js';
 import { andThen } from '../runtime/with-timeout.js';
+import { outageOf } from '../port/connection-state.js';
 import type { OutboundMessage, InboundReply } from '../port/message.js';
-import { buildMessage, type MessageOptions, type OutboundScope } from './outgoing-message.js';
+import { PublishCancellation } from '../port/publish-cancellation.js';
+import { buildMessage, isAbortSignal, type MessageOptions, type OutboundScope } from './outgoing-message.js';
 import { PendingRequests, type ReplyReceiver } from './pending-requests.js';
 
 /** Observes the reply to one request. After `complete` or `error` no more calls follow. */
@@ -82,9 +84,10 @@ export class RequestClient {
     const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
     const message = buildMessage(pattern, data, options, outbound, { id, timeoutMs });
     const describe = (): string => {
-      const target = this.#settings.driver.describeTarget?.({ pattern, to: options.to });
+      const { driver } = this.#settings;
+      const why = outageOf(driver.state.current) ?? driver.describeTarget?.({ pattern, to: options.to });
       const timeout = `no reply to ${JSON.stringify(pattern)} on transport ${JSON.stringify(outbound.transport)} within ${timeoutMs} ms`;
-      return target === undefined ? timeout : `${timeout}; ${target}`;
+      return why === undefined ? timeout : `${timeout}; ${why}`;
     };
     return { message, timeoutMs, describe };
   }
@@ -100,7 +103,10 @@ export class RequestClient {
       await this.#settings.connect();
       const inbox = await this.#openInbox();
       if (!pendingReply.isSettled)
-        await this.#settings.driver.publish({ ...encoded, replyTo: inbox.address });
+        await this.#settings.driver.publish(
+          { ...encoded, replyTo: inbox.address },
+          pendingReply.cancellation,
+        );
     } catch (error) {
       this.#pending.cancel(id, pendingReply);
       pendingReply.fail(
@@ -134,6 +140,8 @@ interface PendingReplyFields {
 
 /** One request that waits for its reply. Once it is settled, its observer is not called again. */
 class PendingReply implements ReplyReceiver {
+  /** A request that has failed is not sent any more. */
+  readonly cancellation = new PublishCancellation();
   readonly #observer: ReplyObserver;
   readonly #codecs: Codecs;
   readonly #pattern: string;
@@ -147,10 +155,11 @@ class PendingReply implements ReplyReceiver {
     this.#observer = observer;
     this.#codecs = codecs;
     this.#pattern = pattern;
-    this.#signal = signal;
+    // An invalid one is refused with the other options.
+    this.#signal = isAbortSignal(signal) ? signal : undefined;
     this.#unregister = unregister;
-    if (signal?.aborted) this.fail(abortError(signal));
-    else signal?.addEventListener('abort', this.#onAbort, { once: true });
+    if (this.#signal?.aborted) this.fail(abortError(this.#signal));
+    else this.#signal?.addEventListener('abort', this.#onAbort, { once: true });
   }
 
   get isSettled(): boolean {
@@ -158,11 +167,15 @@ class PendingReply implements ReplyReceiver {
   }
 
   cancel(): void {
-    if (this.#settle()) this.#unregister();
+    if (!this.#settle()) return;
+    this.cancellation.cancel();
+    this.#unregister();
   }
 
   fail(error: Error): void {
-    if (this.#settle()) this.#observer.error(error);
+    if (!this.#settle()) return;
+    this.cancellation.cancel();
+    this.#observer.error(error);
   }
 
   reply(reply: InboundReply): void {

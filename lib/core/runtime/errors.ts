@@ -131,7 +131,10 @@ export class RequestTimeoutError extends StorkError {
   }
 }
 
-/** The connection was lost during the call. It is unknown whether the message was handled. @publicApi */
+/**
+ * There is no connection, or it was lost during the call. From `publish()`: the message was not sent, and
+ * never will be. From `request()`: it is unknown whether the message was handled. @publicApi
+ */
 export class ConnectionLostError extends StorkError {
   /** @internal */
   static override readonly [brand]: string = 'ConnectionLostError';
@@ -161,7 +164,10 @@ export class PublishRejectedError extends StorkError {
   }
 }
 
-/** It is unknown whether the broker stored the message. Publishing it again may duplicate it. @publicApi */
+/**
+ * The message was sent, and no confirmation arrived in time or before the connection was lost. It is unknown
+ * whether the broker stored it. Publishing it again may duplicate it. @publicApi
+ */
 export class PublishUnconfirmedError extends StorkError {
   /** @internal */
   static override readonly [brand]: string = 'PublishUnconfirmedError';

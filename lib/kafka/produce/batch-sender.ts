@@ -95,9 +95,15 @@ export class BatchSender {
     const ready = this.#readyBatchers;
     this.#readyBatchers = [];
     for (const batcher of ready) {
-      if (batcher.isEmpty) batcher.phase = 'idle';
+      if (batcher.isEmpty) this.#becomeIdle(batcher);
       else void this.#send(producer, batcher);
     }
+  }
+
+  /** The batcher has nothing left to send, perhaps because every record was withdrawn during a back-off. */
+  #becomeIdle(batcher: PartitionBatcher): void {
+    batcher.phase = 'idle';
+    this.#fields.retryBackoffs.forget(batcher);
   }
 
   /** Sends one request and settles its records. Never rejects. */
@@ -124,7 +130,8 @@ export class BatchSender {
   /** Sends what was queued meanwhile, after a back-off if the partition leader is unavailable. */
   #continue(batcher: PartitionBatcher, failure: KafkaClientError | undefined): void {
     const { router, retryBackoffs } = this.#fields;
-    if (failure?.failure === 'unavailable' && !batcher.isEmpty) {
+    if (failure?.failure === 'unavailable') {
+      if (batcher.isEmpty) return this.#becomeIdle(batcher);
       batcher.phase = 'backing-off';
       router.accumulator(batcher.topic).moveStickyFrom(batcher.partition);
       return retryBackoffs.schedule(batcher, failure, () => this.schedule(batcher));
@@ -149,7 +156,8 @@ export class BatchSender {
     }
     switch (error.failure) {
       case 'unavailable':
-        return batcher.requeueInFlight();
+        for (const pending of batcher.requeueInFlight()) this.#fields.settle(pending);
+        return;
       case 'too-large': {
         const single = batcher.splitInFlight();
         if (single !== undefined) this.#fields.settle(single, tooLarge(single, where, error));

@@ -1,3 +1,4 @@
+import type { PublishCancellation } from '../../core/port/publish-cancellation.js';
 import type { RecordToSend } from '../client/client.js';
 
 /** A record whose publisher waits for the confirmation. */
@@ -9,6 +10,7 @@ export class PendingRecord {
     readonly partition: number | undefined,
     readonly resolve: () => void,
     readonly reject: (error: Error) => void,
+    readonly cancellation?: PublishCancellation,
   ) {}
 }
 
@@ -107,9 +109,20 @@ export class PartitionBatcher {
     return this.#records.splice(this.#inFlight);
   }
 
-  /** The request wrote nothing: its records are queued again, before the others. */
-  requeueInFlight(): void {
+  /** Removes one queued record. Returns false if it is in flight or not here. */
+  removeQueued(record: PendingRecord): boolean {
+    return removeFrom(this.#records, record, this.#inFlight);
+  }
+
+  /**
+   * The request wrote nothing: its records are queued again, before the others. Removes and returns those
+   * whose publish was cancelled meanwhile.
+   */
+  requeueInFlight(): readonly PendingRecord[] {
+    const cancelled = this.#records.slice(0, this.#inFlight).filter((each) => each.cancellation?.isCancelled);
     this.#inFlight = 0;
+    for (const record of cancelled) this.removeQueued(record);
+    return cancelled;
   }
 
   /**
@@ -124,4 +137,12 @@ export class PartitionBatcher {
     this.#inFlight = 0;
     return undefined;
   }
+}
+
+/** Removes an item at or after the index `from`. Returns false if there is none. */
+export function removeFrom<T>(items: T[], item: T, from = 0): boolean {
+  const index = items.indexOf(item, from);
+  if (index < 0) return false;
+  items.splice(index, 1);
+  return true;
 }

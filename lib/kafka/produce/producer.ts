@@ -1,6 +1,7 @@
 import type { BackoffOptions, StorkClock } from '../../core/runtime/clock.js';
 import { settlesWithin } from '../../core/runtime/with-timeout.js';
 import { ConnectionStateCell } from '../../core/port/connection-state.js';
+import type { PublishCancellation } from '../../core/port/publish-cancellation.js';
 import { BufferFullError, ClientClosedError, MessageTooLargeError } from '../../core/runtime/errors.js';
 import type { StorkLogger } from '../../core/runtime/reporting.js';
 import type { KafkaClient, ProducerSettings, RecordToSend } from '../client/client.js';
@@ -37,6 +38,13 @@ export interface ProducerFields {
   readonly clock: StorkClock;
   readonly random: () => number;
   readonly logger: StorkLogger;
+}
+
+export interface PublishSettings {
+  /** @defaultValue the partition of the key; without a key the sticky partition of the topic */
+  readonly partition?: number | undefined;
+  /** @defaultValue none: the record waits for the broker as long as needed */
+  readonly cancellation?: PublishCancellation;
 }
 
 /**
@@ -92,10 +100,11 @@ export class Producer {
     return this.#sender.open();
   }
 
-  /**
-   * @param partition undefined: the partition of the key; without a key the sticky partition of the topic
-   */
-  publish(topic: string, record: RecordToSend, partition?: number): Promise<void> {
+  publish(
+    topic: string,
+    record: RecordToSend,
+    { partition, cancellation }: PublishSettings = {},
+  ): Promise<void> {
     const { name, maxBufferedMessages, maxBufferedBytes } = this.#fields;
     if (this.#closing !== undefined) return Promise.reject(new ClientClosedError(`${name}: closed`));
     const bytes = sizeOf(record);
@@ -112,8 +121,17 @@ export class Producer {
     this.#bufferedMessages++;
     this.#bufferedBytes += bytes;
     return new Promise((resolve, reject) => {
-      this.#router.add(topic, new PendingRecord(record, bytes, partition, resolve, reject));
+      const pending = new PendingRecord(record, bytes, partition, resolve, reject, cancellation);
+      if (cancellation !== undefined) cancellation.withdraw = () => this.#withdraw(topic, pending);
+      this.#router.add(topic, pending);
     });
+  }
+
+  /** Returns false if a request with the record is in flight, or the record is settled. */
+  #withdraw(topic: string, pending: PendingRecord): boolean {
+    if (!this.#router.remove(topic, pending)) return false;
+    this.#settle(pending);
+    return true;
   }
 
   /** Resolves when every accepted record is settled. */

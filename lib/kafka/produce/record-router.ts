@@ -58,6 +58,11 @@ export class RecordRouter {
     }
   }
 
+  /** Removes a record that is not in flight. Returns false if it is in flight or settled. */
+  remove(topic: string, pending: PendingRecord): boolean {
+    return this.#accumulators.get(topic)?.remove(pending) ?? false;
+  }
+
   /** Removes the records that have no partition yet. */
   takeUnrouted(accumulator: TopicAccumulator): readonly PendingRecord[] {
     const { unrouted } = accumulator;

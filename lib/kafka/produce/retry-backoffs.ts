@@ -50,15 +50,20 @@ export class RetryBackoffs {
     state.move({ value: 'backoff', attempt, delayMs, error });
   }
 
-  /** `target` has recovered, or has nothing left to send. */
+  /** `target` has recovered. */
   clear(target: object): void {
+    if (this.forget(target)) this.#fields.logger.log(`${this.#fields.name}: recovered`);
+  }
+
+  /** `target` has nothing left to send. Returns true if it was the last one with a back-off. */
+  forget(target: object): boolean {
     const backoff = this.#backoffs.get(target);
-    if (backoff === undefined) return;
+    if (backoff === undefined) return false;
     backoff.cancelTimer();
     this.#backoffs.delete(target);
-    if (this.#backoffs.size > 0) return;
-    this.#fields.logger.log(`${this.#fields.name}: recovered`);
+    if (this.#backoffs.size > 0) return false;
     this.#fields.state.move({ value: 'ready' });
+    return true;
   }
 
   /** Cancels all retries. */

@@ -1,4 +1,4 @@
-import { PartitionBatcher, type PendingRecord } from './partition-batcher.js';
+import { PartitionBatcher, removeFrom, type PendingRecord } from './partition-batcher.js';
 
 /** Bytes that one partition receives before the next one is chosen: `batch.size` of the Java client. */
 const stickyBytesLimit = 16 * 1024;
@@ -22,6 +22,11 @@ export class TopicAccumulator {
       this.batchers.push(new PartitionBatcher(this.topic, this.batchers.length));
     }
     return this.batchers[partition]!;
+  }
+
+  /** Removes a record that is not in flight. Returns false if it is in flight or not here. */
+  remove(record: PendingRecord): boolean {
+    return removeFrom(this.unrouted, record) || this.batchers.some((batcher) => batcher.removeQueued(record));
   }
 
   /**

@@ -77,7 +77,7 @@ export class ReplySender {
       timestamp: clock.now(),
     };
     try {
-      await producer.publish(topic, record, partition);
+      await producer.publish(topic, record, { partition });
       return 'confirmed';
     } catch (error) {
       if (error instanceof MessageTooLargeError) return 'too-large';

@@ -186,6 +186,7 @@ export class TransportRegistry {
           maxWaiting: common.maxWaiting ?? concurrency * waitingPerSlot,
           maxBodyBytes: common.maxBodyBytes ?? defaultMaxBodyBytes,
           maxPending: common.maxPending ?? 10_000,
+          publishTimeoutMs: common.publishTimeoutMs ?? 30_000,
           startTimeoutMs: this.#startTimeoutMs,
           onUnhandled: common.onUnhandled,
           exposeErrors: common.exposeErrors ?? this.#options.exposeErrors ?? true,

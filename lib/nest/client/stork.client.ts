@@ -1,8 +1,8 @@
 import { Logger } from '@nestjs/common';
 import { ClientProxy, type ReadPacket, type WritePacket } from '@nestjs/microservices';
 import type { ConnectionState } from '../../core/port/connection-state.js';
-import { defer, Observable, throwError } from 'rxjs';
-import { ClientClosedError, messageOf } from '../../core/runtime/errors.js';
+import { from, Observable } from 'rxjs';
+import { ClientClosedError, messageOf, StorkConfigError } from '../../core/runtime/errors.js';
 import { printable } from '../../core/message/text.js';
 import { noOptions, type MessageOptions } from '../../core/publish/outgoing-message.js';
 import { withResolvers } from '../../core/runtime/with-timeout.js';
@@ -11,6 +11,7 @@ import { readKafkaMessage, readRmqRecord } from './nest-records.js';
 import { isStorkRecord } from './record-builder.js';
 import { ConnectionEvents, type StorkEvents } from '../bootstrap/connection-events.js';
 import type { TransportRegistry } from '../bootstrap/transport-registry.js';
+import { findPatternProblem } from '../validation/validate-pattern.js';
 
 /**
  * A contract of a service: pattern → type of the data and of the reply. As the default of `StorkClient` it
@@ -122,7 +123,8 @@ export class StorkClient<Contract = StorkContract> extends ClientProxy<
    * @throws BufferFullError if too many messages wait for the broker; nothing was sent
    * @throws MessageTooLargeError if the message exceeds a limit of the broker; nothing was sent
    * @throws ClientClosedError if the client or the application is closed
-   * @throws StorkConfigError if the pattern, the data or an option is invalid
+   * @throws StorkConfigError if the pattern, the data or an option is invalid, or an option is not supported
+   * @throws the reason of `signal` if it aborts first. After a failure a request that was not sent never is.
    */
   async request<T = never, P extends PatternOf<Contract> = PatternOf<Contract>>(
     pattern: P,
@@ -147,17 +149,21 @@ export class StorkClient<Contract = StorkContract> extends ClientProxy<
   override publish(packet: ReadPacket, callback: (packet: WritePacket) => void): () => void;
   /**
    * Publishes an event. Resolves when the broker has confirmed and routed it. With `delayMs` it resolves
-   * when the broker has stored the message; the broker routes it only when the delay has passed.
+   * when the broker has stored the message; the broker routes it only when the delay has passed. Await it:
+   * Node ends the process when a rejected promise is not handled. `emit()` needs no `await`.
    *
-   * @param options options of the message
+   * @param options options of the message; `timeoutMs` defaults to the transport's `publishTimeoutMs`, 30 000
    * @throws NoRouteError if the broker routed the message to no queue, or the topic does not exist
    * @throws PublishRejectedError if the broker refused the message, e.g. because a queue is full
-   * @throws PublishUnconfirmedError if no confirmation arrived; the broker may have stored the message
-   * @throws ConnectionLostError if the connection was lost
+   * @throws PublishUnconfirmedError if it was sent and no confirmation arrived, within `timeoutMs` or before
+   * the connection was lost; the broker may have stored the message
+   * @throws ConnectionLostError if it could not be sent within `timeoutMs`, because the broker is away or
+   * slow; nothing was sent, nor will be
    * @throws BufferFullError if too many messages wait for the broker; nothing was sent
    * @throws MessageTooLargeError if the message exceeds a limit of the broker; nothing was sent
    * @throws ClientClosedError if the client or the application is closed
-   * @throws StorkConfigError if the pattern, the data or an option is invalid
+   * @throws StorkConfigError if the pattern, the data or an option is invalid, or an option is not supported
+   * @throws the reason of `signal` if it aborts first
    */
   override publish<P extends PatternOf<Contract>>(
     pattern: P,
@@ -171,24 +177,46 @@ export class StorkClient<Contract = StorkContract> extends ClientProxy<
     return this.#publishEvent(args[0], args[1], args[2] as MessageOptions | undefined);
   }
 
-  /** Sends a request with each subscription. Nest's `send()` would open a closed client again. */
+  /**
+   * Sends a request for each subscriber, as Nest's clients do, and emits each value of the reply. Fails as
+   * `request()` does; options, e.g. `timeoutMs`, are passed by a `StorkRecordBuilder`.
+   */
   // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- Nest's signature
   override send<Result = unknown, Input = unknown>(pattern: unknown, data: Input): Observable<Result> {
-    return defer(() => {
-      this.#assertOpen();
-      return super.send<Result, Input>(pattern, data);
-    });
+    if (isNil(pattern) || isNil(data)) return super.send<Result, Input>(pattern, data);
+    // Nest's own `send()` waits for `connect()` first, which no time limit of the request ends.
+    return new Observable((observer) =>
+      this.#sendPacket(this.#newPacket(pattern, data), this.createObserver(observer)),
+    );
   }
 
   /**
-   * Sends an event at once, as Nest's clients do. A failure is logged and counted as `emit-failed` unless the
-   * caller has subscribed.
+   * Sends an event at once, as Nest's clients do. Fails as `publish()` does. A failure is logged and counted
+   * as `emit-failed` unless the caller has subscribed.
    */
   // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- Nest's signature
   override emit<Result = unknown, Input = unknown>(pattern: unknown, data: Input): Observable<Result> {
-    const emitted = this.#closed
-      ? throwError(() => this.#closedError())
-      : super.emit<Result, Input>(pattern, data);
+    if (isNil(pattern) || isNil(data)) {
+      const failed = super.emit<Result, Input>(pattern, data);
+      return this.#reportUnlessSubscribed(pattern, failed);
+    }
+    // Nest's own `emit()` waits for `connect()` first, which no time limit of the message ends.
+    const emitted = from(this.#dispatch<Result>(pattern, data));
+    return this.#reportUnlessSubscribed(pattern, emitted);
+  }
+
+  /** Called by `emit()`; not for applications. */
+  override async dispatchEvent<T>(packet: ReadPacket): Promise<T> {
+    this.#assertOpen();
+    const call = this.#fromNestPacket(packet);
+    return this.#transport().publish(call.pattern, call.data, call.options) as Promise<T>;
+  }
+
+  async #dispatch<T>(pattern: unknown, data: unknown): Promise<T> {
+    return this.dispatchEvent<T>(this.#newPacket(pattern, data));
+  }
+
+  #reportUnlessSubscribed<T>(pattern: unknown, emitted: Observable<T>): Observable<T> {
     let isSubscribed = false;
     const report = (error: unknown): void => {
       if (isSubscribed) return;
@@ -203,12 +231,6 @@ export class StorkClient<Contract = StorkContract> extends ClientProxy<
     });
   }
 
-  /** Called by Nest's `emit()`; not for applications. */
-  override async dispatchEvent<T>(packet: ReadPacket): Promise<T> {
-    const call = this.#fromNestPacket(packet);
-    return this.#transport().publish(call.pattern, call.data, call.options) as Promise<T>;
-  }
-
   async #publishEvent(pattern: unknown, data: unknown, options?: MessageOptions): Promise<void> {
     this.#assertOpen();
     const call = this.#withMetadata(pattern, data, options);
@@ -216,6 +238,7 @@ export class StorkClient<Contract = StorkContract> extends ClientProxy<
   }
 
   #sendPacket(packet: ReadPacket, callback: (packet: WritePacket) => void): () => void {
+    this.#assertOpen();
     const call = this.#fromNestPacket(packet);
     return this.#transport().request(call.pattern, call.data, call.options, {
       next: (response) => callback({ response }),
@@ -233,13 +256,13 @@ export class StorkClient<Contract = StorkContract> extends ClientProxy<
     return this.#registry.get(this.#name);
   }
 
-  /**
-   * Runs Nest's dispatch hook, which `send()` and `emit()` of `ClientProxy` run themselves. Nest 11 has
-   * neither the hook nor `createPacket`.
-   */
+  /** Runs Nest's dispatch hook. Nest 11 has neither the hook nor `createPacket`. */
+  #newPacket(pattern: unknown, data: unknown): ReadPacket {
+    return 'createPacket' in this ? this.createPacket(pattern, data) : { pattern, data };
+  }
+
   #withMetadata(pattern: unknown, data: unknown, options: MessageOptions = noOptions): OutgoingCall {
-    const packet = 'createPacket' in this ? this.createPacket(pattern, data) : { pattern, data };
-    const call = this.#fromPacket(packet);
+    const call = this.#fromPacket(this.#newPacket(pattern, data));
     if (options === noOptions) return call;
     return { ...call, options: { ...call.options, ...options, ...mergeHeaders(call.options, options) } };
   }
@@ -260,7 +283,10 @@ export class StorkClient<Contract = StorkContract> extends ClientProxy<
     };
   }
 
+  /** @throws StorkConfigError if the pattern is invalid; core checks a pattern that is text */
   #fromPacket({ pattern, data, metadata }: ReadPacket): OutgoingCall {
+    const problem = typeof pattern === 'string' ? undefined : findPatternProblem(pattern, 'pattern');
+    if (problem !== undefined) throw new StorkConfigError([problem]);
     const record = isStorkRecord(data) ? data : undefined;
     const options = record === undefined ? noOptions : record.options;
     return {
@@ -279,6 +305,11 @@ export class StorkClient<Contract = StorkContract> extends ClientProxy<
     const name = JSON.stringify(this.#name);
     return new ClientClosedError(`the client of the transport ${name} is closed; connect() opens it again`);
   }
+}
+
+/** Nest's clients refuse such a pattern, and such data. */
+function isNil(value: unknown): boolean {
+  return value === undefined || value === null;
 }
 
 /** Headers from the dispatch hook or the record are kept next to those of the call, which override them. */

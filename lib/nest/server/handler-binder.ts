@@ -21,6 +21,7 @@ import {
 } from '../decorators/policy-metadata.js';
 import { headerOf } from '../interceptors/correlation.interceptor.js';
 import type { TransportRegistry } from '../bootstrap/transport-registry.js';
+import { findPatternProblem } from '../validation/validate-pattern.js';
 
 /** A controller method with all its patterns. */
 export interface BoundMethod {
@@ -28,6 +29,7 @@ export interface BoundMethod {
   readonly handler: MessageHandler;
   readonly isEvent: boolean;
   readonly patterns: readonly Pattern[];
+  readonly patternProblems: readonly ConfigProblem[];
 }
 
 /**
@@ -38,13 +40,20 @@ export function groupByMethod(
   joined: readonly { readonly method: DecoratedMethod; readonly binding: NestBinding }[],
   normalize: (pattern: unknown) => string,
 ): BoundMethod[] {
-  const methods = new Map<DecoratedMethod, BoundMethod & { patterns: Pattern[] }>();
+  const methods = new Map<
+    DecoratedMethod,
+    BoundMethod & { patterns: Pattern[]; patternProblems: ConfigProblem[] }
+  >();
   for (const { method, binding } of joined) {
     if (method.isForeign) continue;
-    const { handler, isEvent } = binding;
-    const bound = methods.get(method) ?? { method, handler, isEvent, patterns: [] };
+    const { handler, isEvent, pattern } = binding;
+    const bound = methods.get(method) ?? { method, handler, isEvent, patterns: [], patternProblems: [] };
     methods.set(method, bound);
-    bound.patterns.push(toPattern(binding.pattern, normalize));
+    // A RegExp is a pattern of a handler, but not of a message.
+    const problem =
+      pattern instanceof RegExp ? undefined : findPatternProblem(pattern, `${method.name}: pattern`);
+    if (problem === undefined) bound.patterns.push(toPattern(pattern, normalize));
+    else bound.patternProblems.push(problem);
   }
   return [...methods.values()];
 }
@@ -62,6 +71,7 @@ export function validateMethods(
   registry: TransportRegistry,
 ): ConfigProblem[] {
   return [
+    ...methods.flatMap(({ patternProblems }) => patternProblems),
     ...methods.flatMap(({ method }) => validateConsume(method)),
     ...validatePolicies(methods),
     ...unknownTransports(methods, registry),
@@ -79,8 +89,9 @@ export function methodsOn(
 ): BoundMethod[] {
   const served = registry.handlersOn(name);
   if (served === 'none') return [];
-  return methods.filter(({ method: { transports } }) =>
-    transports === undefined ? served === 'all' : transports.includes(name),
+  return methods.filter(
+    ({ patterns, method: { transports } }) =>
+      patterns.length > 0 && (transports === undefined ? served === 'all' : transports.includes(name)),
   );
 }
 

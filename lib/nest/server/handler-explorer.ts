@@ -59,6 +59,17 @@ export class HandlerExplorer {
     return this.#explore().flatMap(({ method, isStorkMethod }) => (isStorkMethod ? [method] : []));
   }
 
+  /** Handlers that Nest binds to nothing: `@EventPattern([])`. */
+  handlersWithoutPattern(): ConfigProblem[] {
+    return this.#explore()
+      .filter(({ method, patterns }) => patterns.length === 0 && !method.isForeign)
+      .map(({ method }) => ({
+        name: `${method.name}: pattern`,
+        expected: 'at least one pattern',
+        given: 'an empty list',
+      }));
+  }
+
   /** Policies without effect, in controllers and providers. */
   unusedPolicies(): ConfigProblem[] {
     const controllers = classesOf(this.#nest.discovery.getControllers());
@@ -160,6 +171,12 @@ function describeMethod(
   };
 }
 
+/** Equal for equal patterns. Must not throw: invalid patterns are reported later. */
 function patternKey(pattern: unknown): string {
-  return pattern instanceof RegExp ? String(pattern) : (JSON.stringify(pattern) ?? String(pattern));
+  if (pattern instanceof RegExp) return String(pattern);
+  try {
+    return JSON.stringify(pattern) ?? String(pattern);
+  } catch {
+    return typeof pattern;
+  }
 }

@@ -296,6 +296,7 @@ export class StorkServer
       this.normalizePattern(pattern as never),
     );
     const problems: ConfigProblem[] = [
+      ...this.#explorer.handlersWithoutPattern(),
       ...validateMethods(methods, this.#registry),
       ...validateLayers(globalLayers),
     ];

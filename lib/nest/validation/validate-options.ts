@@ -135,6 +135,8 @@ export class CommonTransportSchema {
   maxBodyBytes?: unknown;
   @Integer(1)
   maxPending?: unknown;
+  @Integer(1)
+  publishTimeoutMs?: unknown;
   @Allow()
   onUnhandled?: unknown;
   @OptionalMatching('true or false', (value) => typeof value === 'boolean')

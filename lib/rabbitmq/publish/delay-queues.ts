@@ -1,5 +1,6 @@
 import type { StorkClock } from '../../core/runtime/clock.js';
 import { ConnectionLostError, messageOf, NoRouteError, StorkConfigError } from '../../core/runtime/errors.js';
+import type { PublishCancellation } from '../../core/port/publish-cancellation.js';
 import type { Publication, Publisher } from './publisher.js';
 
 export const dayMs = 24 * 60 * 60 * 1_000;
@@ -37,7 +38,7 @@ export class DelayQueues {
     this.#clock = clock;
   }
 
-  async publish(publication: Publication, delayMs: number): Promise<void> {
+  async publish(publication: Publication, delayMs: number, cancellation: PublishCancellation): Promise<void> {
     if (delayMs > dayMs)
       throw new StorkConfigError(`delayMs: expected at most ${dayMs}, a day, given ${delayMs}`);
     const { exchange, routingKey } = publication;
@@ -48,13 +49,13 @@ export class DelayQueues {
     await this.#redeclareDaily(name, exchange, roundedMs);
     const delayed = { ...publication, exchange: name };
     try {
-      await this.#publisher.publish(delayed);
+      await this.#publisher.publish(delayed, cancellation);
     } catch (error) {
       if (!(error instanceof NoRouteError)) throw error;
       // The exchange or its queue was deleted.
       this.#declared.delete(name);
       await this.#redeclareDaily(name, exchange, roundedMs);
-      await this.#publisher.publish(delayed);
+      await this.#publisher.publish(delayed, cancellation);
     }
   }
 

@@ -8,6 +8,7 @@ import {
   PublishRejectedError,
   PublishUnconfirmedError,
 } from '../../core/runtime/errors.js';
+import type { PublishCancellation } from '../../core/port/publish-cancellation.js';
 import { encodingError, replyCodeOf, replyCodes } from '../connection/errors.js';
 import { SupervisedChannel, type SupervisedChannelFields } from '../connection/supervised-channel.js';
 
@@ -50,7 +51,7 @@ export class Publisher {
   /** Sent and not confirmed, oldest first. */
   readonly #unconfirmed = new Set<PendingPublish>();
   /** Not sent: there is no channel. */
-  #buffered: PendingPublish[] = [];
+  #buffered = new Set<PendingPublish>();
   #bytes = 0;
   /** Why the last channel was closed. */
   #closeCause: Error | undefined;
@@ -80,10 +81,13 @@ export class Publisher {
     return this.#channel.current;
   }
 
-  publish(publication: Publication): Promise<void> {
+  /**
+   * @param cancellation undefined: the message waits for the broker as long as needed
+   */
+  publish(publication: Publication, cancellation?: PublishCancellation): Promise<void> {
     const { maxMessages, maxBytes, name } = this.#fields;
     if (this.#closed) return Promise.reject(new ClientClosedError(`${name}: closed`));
-    const count = this.#unconfirmed.size + this.#buffered.length;
+    const count = this.#unconfirmed.size + this.#buffered.size;
     if (count >= maxMessages || this.#bytes + publication.body.length > maxBytes) {
       const unconfirmed = `${count} messages with ${this.#bytes} bytes are not confirmed`;
       return Promise.reject(
@@ -92,19 +96,21 @@ export class Publisher {
         ),
       );
     }
+    if (cancellation?.isCancelled === true) return Promise.resolve();
     this.#bytes += publication.body.length;
     return new Promise((resolve, reject) => {
       const pending = new PendingPublish(publication, resolve, reject);
+      if (cancellation !== undefined) cancellation.withdraw = () => this.#withdraw(pending);
       const channel = this.#channel.current;
       // Behind buffered messages, to preserve the order.
-      if (channel === undefined || this.#buffered.length > 0) this.#buffered.push(pending);
+      if (channel === undefined || this.#buffered.size > 0) this.#buffered.add(pending);
       else this.#send(channel, pending);
     });
   }
 
   /** Waits until every message is confirmed, without a time limit. */
   async flush(): Promise<void> {
-    if (this.#unconfirmed.size + this.#buffered.length === 0) return;
+    if (this.#unconfirmed.size + this.#buffered.size === 0) return;
     await new Promise<void>((resolve) => {
       this.#onIdle = resolve;
     });
@@ -112,9 +118,7 @@ export class Publisher {
 
   async close(): Promise<void> {
     this.#closed = true;
-    const buffered = this.#buffered;
-    this.#buffered = [];
-    for (const pending of buffered)
+    for (const pending of this.#takeBuffered())
       this.#settle(
         pending,
         new ClientClosedError(`${this.#fields.name}: closed before the message was sent`),
@@ -138,9 +142,20 @@ export class Publisher {
   }
 
   #sendBuffered(channel: ConfirmChannel): void {
+    for (const pending of this.#takeBuffered()) this.#send(channel, pending);
+  }
+
+  #takeBuffered(): ReadonlySet<PendingPublish> {
     const buffered = this.#buffered;
-    this.#buffered = [];
-    for (const pending of buffered) this.#send(channel, pending);
+    this.#buffered = new Set();
+    return buffered;
+  }
+
+  /** Returns false if the message was sent. */
+  #withdraw(pending: PendingPublish): boolean {
+    if (!this.#buffered.delete(pending)) return false;
+    this.#settle(pending, undefined);
+    return true;
   }
 
   #send(channel: ConfirmChannel, pending: PendingPublish): void {
@@ -171,7 +186,7 @@ export class Publisher {
     this.#bytes -= pending.publication.body.length;
     if (error === undefined) pending.resolve();
     else pending.reject(error);
-    if (this.#unconfirmed.size + this.#buffered.length === 0) this.#onIdle?.();
+    if (this.#unconfirmed.size + this.#buffered.size === 0) this.#onIdle?.();
   }
 
   #confirmError(pending: PendingPublish, error: unknown): Error {

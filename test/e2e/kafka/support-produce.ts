@@ -35,7 +35,9 @@ export async function startSender(
   clock: StorkClock = systemClock,
 ): Promise<Sender> {
   const reconnect = { delayMs: 50, maxDelayMs: 500 };
-  const transport = kafka({ brokers, reconnect, handlers: 'none', ...options });
+  // On a busy machine a broker takes longer to start than a publish may wait by default.
+  const publishTimeoutMs = 180_000;
+  const transport = kafka({ brokers, reconnect, handlers: 'none', publishTimeoutMs, ...options });
   const testing = await Test.createTestingModule({
     imports: [
       StorkModule.forRoot({

@@ -87,7 +87,9 @@ export async function buildKafkaApp({
   options,
   module,
 }: KafkaAppOptions): Promise<KafkaApp> {
-  const transports = { main: kafka({ brokers, groupId: group, reconnect, ...times, ...options }) };
+  // On a busy machine a broker takes longer to start than a publish may wait by default.
+  const limits = { ...times, publishTimeoutMs: 180_000 };
+  const transports = { main: kafka({ brokers, groupId: group, reconnect, ...limits, ...options }) };
   const controllers = Array.isArray(handlers)
     ? [...(handlers as readonly Type[])]
     : Object.entries(handlers).map(([pattern, handle]) => handlerOf(pattern, handle as Handle));

@@ -93,7 +93,10 @@ class Ignores {
 describe('a guard for HTTP that is bound by APP_GUARD', () => {
   class Throttle implements CanActivate {
     canActivate(context: ExecutionContext): boolean {
-      context.switchToHttp().getResponse<{ header(name: string, value: string): void }>().header('x', '1');
+      context
+        .switchToHttp()
+        .getResponse<{ setHeader(name: string, value: string): void }>()
+        .setHeader('x', '1');
       return true;
     }
   }

@@ -1,6 +1,7 @@
 import { Controller } from '@nestjs/common';
 import { EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import type { MessageOptions } from 'nestjs-stork';
 import { systemClock } from '../../../lib/core/runtime/clock.js';
 import { Counters } from '../../../lib/core/runtime/reporting.js';
 import { RabbitMqDriver } from '../../../lib/rabbitmq/driver.js';
@@ -170,9 +171,13 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
     });
     expect(await app.client.request('echo', 1)).toBe(1);
     proxy.stall();
-    void app.client.publish('job', { queue: app.queue, n: 1 }).catch(() => {});
+    const publish = (n: number, options?: MessageOptions): Promise<unknown> =>
+      app.client.publish('job', { queue: app.queue, n }, options).catch((error: unknown) => error);
+    const published = publish(1);
+    expect(await publish(2, { timeoutMs: 200 })).toMatchObject({ code: 'PUBLISH_UNCONFIRMED' });
     const began = performance.now();
     await app.close();
+    expect(await published).toMatchObject({ code: 'PUBLISH_UNCONFIRMED' });
     // Without a limit a dead connection would last for minutes. Timers of a busy machine are late.
     expect(performance.now() - began).toBeLessThan(drainTimeoutMs + 3_000);
     await eventually(async () => (proxy.open <= 6 ? true : undefined), 'the sockets');

@@ -43,7 +43,9 @@ export interface RabbitAppOptions {
 export async function buildApp(given: RabbitAppOptions): Promise<RabbitApp> {
   const { controllers = [], options, module, clock = systemClock } = given;
   const queue = options?.queue ?? uniqueQueue();
-  const transports = { main: rabbitmq({ url, queue, reconnect, ...options }) };
+  // On a busy machine a broker takes longer to start than a publish may wait by default.
+  const publishTimeoutMs = 180_000;
+  const transports = { main: rabbitmq({ url, queue, reconnect, publishTimeoutMs, ...options }) };
   const testing = await Test.createTestingModule({
     imports: [
       StorkModule.forRoot({ transports, drainTimeoutMs: 4_000, retry: { maxRetries: 0 }, ...module }),

@@ -7,6 +7,7 @@ import {
   type RecordToSend,
 } from '../../../lib/kafka/client/client.js';
 import { Producer, type ProducerFields } from '../../../lib/kafka/produce/producer.js';
+import { PublishCancellation } from '../../../lib/core/port/publish-cancellation.js';
 import { TopicMetadataCache } from '../../../lib/kafka/produce/topic-metadata-cache.js';
 import { VirtualClock } from '../../../lib/memory/virtual-clock.js';
 import { newGate, RecordingLogger } from '../core/harness.js';
@@ -123,11 +124,18 @@ export function newProducerBench(fields: Partial<ProducerFields> = {}) {
   });
   const outcomes = new Map<string, string>();
   /** Publishes a value; its outcome is `ok`, or the error's name and message. */
-  const publish = (value: string, partition?: number, topic = 't', key: string | null = null): void => {
-    producer.publish(topic, newRecord(value, key), partition).then(
+  const publish = (
+    value: string,
+    partition?: number,
+    topic = 't',
+    key: string | null = null,
+  ): PublishCancellation => {
+    const cancellation = new PublishCancellation();
+    producer.publish(topic, newRecord(value, key), { partition, cancellation }).then(
       () => outcomes.set(value, 'ok'),
       (error: Error) => outcomes.set(value, `${error.name}: ${error.message}`),
     );
+    return cancellation;
   };
   return { kafka, clock, logger, topics, producer, outcomes, publish };
 }

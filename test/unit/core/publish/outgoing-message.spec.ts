@@ -190,6 +190,9 @@ describe('the value of an option', () => {
     ['correlationId', ['c'], ['', 'x'.repeat(256), 1]],
     ['contentType', ['application/json'], ['', 1]],
     ['appId', ['a'], ['', 'x'.repeat(256), 1]],
+    ['persistent', [true, false], ['false', 0, null]],
+    ['headers', [{}, { tenant: 'x' }], [null, 'tenant', ['x'], 1]],
+    ['signal', [new AbortController().signal], [{}, null, new AbortController(), 'now']],
     [
       'to',
       [{ queue: 'q' }, { exchange: 'e', routingKey: 'r' }],
@@ -245,6 +248,34 @@ describe('a destination', () => {
     expect(String(thrownBy(() => build('a', {}, { to: { queue: 'q' } }, scope)))).toContain(
       'to: expected { topic }, given an object',
     );
+  });
+});
+
+describe('a field of a destination', () => {
+  it.each([
+    [{ queue: 'q', routingKey: 'r' }, 'to.routingKey: expected nothing beside queue, given "r"'],
+    [{ exchange: 'e', routingKey: 1 }, 'to.routingKey: expected text, given 1 (number)'],
+    [{ exchange: 'e', topic: 1 }, 'to.topic: expected nothing beside exchange, given 1 (number)'],
+  ])('that would have no effect is refused by name: %j', (to, text) => {
+    const error = thrownBy(() => build('a', {}, { to: to as MessageOptions['to'] & object }, newScope()));
+    expect(String(error)).toContain(text);
+  });
+});
+
+describe('a request', () => {
+  it.each([0, 3_000])('with delayMs %i is refused, and says on which transport', (delayMs) => {
+    const request = { id: 'r-1', timeoutMs: 1_000 };
+    const error = thrownBy(() => build('a', {}, { delayMs }, newScope(), request));
+    expect(String(error)).toContain(
+      `delayMs: expected nothing: the transport "shop" does not delay requests, given ${delayMs}`,
+    );
+    expect(() => build('a', {}, {}, newScope(), request)).not.toThrow();
+  });
+
+  it('refuses delayMs once where the broker does not support it at all', () => {
+    const scope = newScope({ messageOptions: new Set() });
+    const error = thrownBy(() => build('a', {}, { delayMs: 1 }, scope, { id: 'r-1', timeoutMs: 1 }));
+    expect((error as StorkConfigError).problems).toHaveLength(1);
   });
 });
 

@@ -20,6 +20,7 @@ import type {
 import type { MessageOptions } from '../../../../lib/core/publish/outgoing-message.js';
 import { RequestClient, type ReplyObserver } from '../../../../lib/core/publish/request-client.js';
 import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
+import type { PublishCancellation } from '../../../../lib/core/port/publish-cancellation.js';
 import { EncodingOrder } from '../../../../lib/core/publish/encoding-order.js';
 import type { MessageCodec } from '../../../../lib/core/message/codec.js';
 import { newCodecs, newGate, settle } from '../harness.js';
@@ -50,8 +51,10 @@ class ClientDriver implements Driver {
     return { address: 'inbox-1' };
   }
 
-  publish(message: OutboundMessage): Promise<void> {
+  readonly cancellations: PublishCancellation[] = [];
+  publish(message: OutboundMessage, cancellation: PublishCancellation): Promise<void> {
     this.published.push(message);
+    this.cancellations.push(cancellation);
     return this.confirming(message);
   }
 
@@ -405,6 +408,65 @@ describe('a time-out', () => {
     await clock.advance(1_000);
     expect(observer.errors[0]).toBeInstanceOf(RequestTimeoutError);
   });
+});
+
+describe('a request that waits in the buffer of the driver', () => {
+  const newBufferedBench = () => {
+    const bench = newBench();
+    bench.driver.confirming = () => newGate().promise;
+    return bench;
+  };
+
+  it.each<[string, (bench: ReturnType<typeof newBufferedBench>, giveUp: () => void) => unknown]>([
+    ['times out', ({ clock }) => clock.advance(1_000)],
+    ['is unsubscribed', (_, giveUp) => giveUp()],
+    ['is lost with the connection', ({ driver }) => driver.listener!.onLost(new ConnectionLostError('gone'))],
+    ['is closed', ({ requestClient }) => requestClient.close(new ClientClosedError('closed'))],
+  ])('is cancelled when it %s', async (_, end) => {
+    const bench = newBufferedBench();
+    const { giveUp } = bench.ask({ timeoutMs: 1_000 });
+    await settle();
+    expect(bench.driver.cancellations.map(({ isCancelled }) => isCancelled)).toEqual([false]);
+    await end(bench, giveUp);
+    expect(bench.driver.cancellations.map(({ isCancelled }) => isCancelled)).toEqual([true]);
+  });
+
+  it('is cancelled when its signal aborts', async () => {
+    const { driver, ask } = newBufferedBench();
+    const controller = new AbortController();
+    ask({ signal: controller.signal });
+    await settle();
+    controller.abort();
+    expect(driver.cancellations[0]!.isCancelled).toBe(true);
+  });
+
+  it('is not cancelled by its reply', async () => {
+    const { driver, ask, replyWriter } = newBench();
+    ask({ correlationId: 'r-1' });
+    await settle();
+    replyWriter('r-1', 'value', '1');
+    expect(driver.cancellations[0]!.isCancelled).toBe(false);
+  });
+
+  it('says why when the broker is away', async () => {
+    const { driver, clock, ask } = newBufferedBench();
+    const { observer } = ask({ timeoutMs: 1_000 });
+    const error = new Error('connect ECONNREFUSED');
+    driver.state.move({ value: 'backoff', attempt: 1, delayMs: 1, error });
+    await clock.advance(1_000);
+    expect(observer.errors[0]!.message).toBe(
+      'no reply to "order.get" on transport "shop" within 1000 ms; the transport is reconnecting: connect ECONNREFUSED',
+    );
+  });
+});
+
+it('a signal that is none is refused with the other options', async () => {
+  const { driver, ask } = newBench();
+  const { observer } = ask({ signal: {} as AbortSignal, timeoutMs: 0 });
+  await settle();
+  const [error] = observer.errors as StorkConfigError[];
+  expect(error!.problems.map(({ name }) => name)).toEqual(['timeoutMs', 'signal']);
+  expect(driver.published).toEqual([]);
 });
 
 describe('a connection', () => {

@@ -2,6 +2,7 @@ import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { KafkaFailure } from '../../../../lib/kafka/client/client.js';
 import { sizeOf } from '../../../../lib/kafka/produce/partition-batcher.js';
+import type { PublishCancellation } from '../../../../lib/core/port/publish-cancellation.js';
 import { settle } from '../../core/harness.js';
 import { newProducerBench, newRecord, type FakeProducer, type FakeSend } from '../producer-harness.js';
 
@@ -16,6 +17,7 @@ type Step =
       readonly what: 'openFailures' | 'metadataFailures';
       readonly failure: KafkaFailure;
     }
+  | { readonly do: 'cancel'; readonly which: number }
   | { readonly do: 'grow' }
   | { readonly do: 'close'; readonly limitMs: number };
 
@@ -40,6 +42,9 @@ class Model {
   readonly deletedTopics = new Set<string>();
   readonly retiredProducers = new Set<FakeProducer>();
   readonly refusals = new Set<string>();
+  readonly cancellations = new Map<string, PublishCancellation>();
+  /** Cancelled values that were not written, and never may be. */
+  readonly withdrawn = new Set<string>();
   readonly logs = new Map<string, number[]>();
   isClosing = false;
   isHealed = false;
@@ -73,6 +78,7 @@ class Model {
     expect(this.retiredProducers.has(send.producer), 'a retired producer sends nothing').toBe(false);
     for (const value of send.values) {
       expect(this.unsent, 'resends only records that were not written').toContain(this.lastAnswer.get(value));
+      expect(this.withdrawn.has(value), 'sends no record that was withdrawn').toBe(false);
     }
     // Not in the tick of the request: earlier failures are not processed yet.
     if (this.isHealed) setImmediate(() => this.answer(send, 'confirmed'));
@@ -87,6 +93,8 @@ class Model {
       // A response after the record was settled changes nothing.
       if (this.bench.outcomes.has(value)) this.settledEarly.add(value);
       this.lastAnswer.set(value, answer);
+      const isRequeued = answer === 'unavailable' && !this.idempotent && !this.bench.outcomes.has(value);
+      if (isRequeued && this.cancellations.get(value)!.isCancelled) this.withdrawn.add(value);
     }
     if (answer === 'confirmed') {
       this.recordWritten(send);
@@ -117,8 +125,15 @@ class Model {
       const isFull = messages >= 60 || bytes + sizeOf(record) > 20_000;
       if (this.isClosing) this.refusals.add(`${value} ClientClosedError`);
       else if (isFull) this.refusals.add(`${value} BufferFullError`);
-      this.bench.publish(value, one.partition, one.topic, one.key);
+      this.cancellations.set(value, this.bench.publish(value, one.partition, one.topic, one.key));
     }
+  }
+
+  cancel(which: number): void {
+    const unsettled = [...this.published.keys()].filter((value) => !this.bench.outcomes.has(value));
+    if (unsettled.length === 0) return;
+    const value = unsettled[which % unsettled.length]!;
+    if (this.cancellations.get(value)!.cancel()) this.withdrawn.add(value);
   }
 
   async run(step: Step): Promise<void> {
@@ -137,6 +152,9 @@ class Model {
         break;
       case 'break':
         kafka[step.what].push(step.failure);
+        break;
+      case 'cancel':
+        this.cancel(step.which);
         break;
       case 'grow':
         kafka.topics.set('b', 3);
@@ -196,6 +214,7 @@ class Model {
     for (const refusal of ['ClientClosedError', 'BufferFullError']) {
       if (this.refusals.has(`${value} ${refusal}`)) return [refusal];
     }
+    if (this.withdrawn.has(value)) return ['ok'];
     if (this.settledEarly.has(value)) return ['PublishUnconfirmedError'];
     const last = this.lastAnswer.get(value);
     if (this.bench.kafka.open.some(({ values }) => values.includes(value)))
@@ -264,6 +283,10 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       what: fc.constantFrom('openFailures' as const, 'metadataFailures' as const),
       failure: fc.constantFrom<KafkaFailure[]>('unavailable', 'unavailable', 'refused'),
     }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({ do: fc.constant('cancel' as const), which: fc.nat(100) }),
   },
   { weight: 1, arbitrary: fc.constant({ do: 'grow' } as const) },
 );

@@ -541,3 +541,67 @@ describe('Producer: flush and close', () => {
     expect(await published).toBe('ClientClosedError');
   });
 });
+
+describe('Producer: cancelled publishes', () => {
+  it('never sends one that waits for metadata, and gives its place to another', async () => {
+    const { kafka, clock, publish, producer } = newProducerBench({ maxBufferedMessages: 2 });
+    kafka.metadataFailures.push('unavailable');
+    const [a] = [publish('a', 0), publish('b', 0)];
+    await settle();
+    expect([a.cancel(), producer.buffered.messages]).toEqual([true, 1]);
+    publish('c', 0);
+    await clock.advance(1_000);
+    expect(valuesOf(kafka.sends)).toEqual([['b', 'c']]);
+  });
+
+  it('never sends one that is queued behind a request in flight, whose record cannot be withdrawn', async () => {
+    const { kafka, publish, producer } = await newReadyBench();
+    const a = publish('a', 0);
+    await settle();
+    const b = publish('b', 0);
+    publish('c', 0);
+    expect([b.cancel(), a.cancel(), b.cancel(), producer.buffered.messages]).toEqual([true, false, false, 2]);
+    kafka.sends[0]!.confirm();
+    await settle();
+    expect(valuesOf(kafka.sends)).toEqual([['a'], ['c']]);
+  });
+
+  it('sends one again that was in flight only if it was not cancelled', async () => {
+    const { kafka, clock, publish, producer } = await newReadyBench();
+    const a = publish('a', 0);
+    publish('b', 0);
+    await settle();
+    expect(a.cancel()).toBe(false);
+    kafka.sends[0]!.fail('unavailable');
+    await settle();
+    expect(producer.buffered.messages).toBe(1);
+    await clock.advance(1_000);
+    expect(valuesOf(kafka.sends)).toEqual([['a', 'b'], ['b']]);
+  });
+
+  it('ends the back-off of a partition for which nothing is left, and does not call that recovered', async () => {
+    const { kafka, clock, publish, producer, logger } = await newReadyBench();
+    const a = publish('a', 0);
+    await settle();
+    kafka.sends[0]!.fail('unavailable');
+    await settle();
+    expect([a.cancel(), producer.buffered]).toEqual([true, { messages: 0, bytes: 0 }]);
+    await clock.advance(1_000);
+    expect([producer.state.current.value, clock.pendingTimers]).toEqual(['ready', 0]);
+    expect(logger.lines).toEqual(['warn billing: the broker: unavailable; retrying']);
+    publish('b', 0);
+    await settle();
+    expect(valuesOf(kafka.open)).toEqual([['b']]);
+  });
+
+  it('does not let a cancelled one in flight keep a close waiting', async () => {
+    const { kafka, clock, publish, producer } = await newReadyBench();
+    const a = publish('a', 0);
+    await settle();
+    a.cancel();
+    const closing = noteWhenDone(producer.close(1_000));
+    kafka.sends[0]!.fail('unavailable');
+    await clock.advance(0);
+    expect(closing.done).toBe(true);
+  });
+});

@@ -1,6 +1,7 @@
 import { EventEmitter } from 'node:events';
 import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../../../lib/core/runtime/clock.js';
+import { PublishCancellation } from '../../../../lib/core/port/publish-cancellation.js';
 import { MessageTooLargeError } from '../../../../lib/core/runtime/errors.js';
 import type { Connection } from '../../../../lib/rabbitmq/connection/connection.js';
 import { Publisher, type Publication } from '../../../../lib/rabbitmq/publish/publisher.js';
@@ -25,7 +26,7 @@ function publication(routingKey: string): Publication {
   return { exchange: '', routingKey, body: Buffer.from('x'), options: {} };
 }
 
-function open() {
+function open(maxMessages = 100) {
   const channel = new FakeChannel();
   const model = Object.assign(new EventEmitter(), { createConfirmChannel: async () => channel });
   const quiet = (): void => {};
@@ -36,7 +37,7 @@ function open() {
     clock: systemClock,
     random: () => 0,
     logger: { log: quiet, warn: quiet, error: quiet, debug: quiet },
-    maxMessages: 100,
+    maxMessages,
     maxBytes: 1_000,
   });
   return { publisher, channel };
@@ -62,6 +63,44 @@ describe('the publisher', () => {
     await again;
     await publisher.publish(publication('later'));
     expect(channel.sent).toEqual(['again', 'later']);
+    await publisher.close();
+  });
+
+  it('never sends a buffered message that was cancelled, and gives its place to another', async () => {
+    const { publisher, channel } = open(3);
+    const cancellations = ['a', 'b', 'c'].map((key) => {
+      const cancellation = new PublishCancellation();
+      void publisher.publish(publication(key), cancellation);
+      return cancellation;
+    });
+    await expect(publisher.publish(publication('d'))).rejects.toMatchObject({ code: 'BUFFER_FULL' });
+    expect(cancellations[1]!.cancel()).toBe(true);
+    const last = publisher.publish(publication('e'));
+    await publisher.start();
+    expect(cancellations.map((each) => each.cancel())).toEqual([false, false, false]);
+    await last;
+    expect(channel.sent).toEqual(['a', 'c', 'e']);
+    await publisher.close();
+  });
+
+  it('does not accept a message that is cancelled already', async () => {
+    const { publisher, channel } = open();
+    await publisher.start();
+    const cancellation = new PublishCancellation();
+    cancellation.cancel();
+    await publisher.publish(publication('a'), cancellation);
+    await publisher.publish(publication('b'));
+    expect(channel.sent).toEqual(['b']);
+    await publisher.close();
+  });
+
+  it('is idle once every buffered message was cancelled', async () => {
+    const { publisher } = open();
+    const cancellation = new PublishCancellation();
+    void publisher.publish(publication('a'), cancellation);
+    const flushed = publisher.flush();
+    cancellation.cancel();
+    await flushed;
     await publisher.close();
   });
 });
