@@ -16,6 +16,7 @@ import {
 import { kafka } from 'nestjs-stork/kafka';
 import type { MemoryBroker } from 'nestjs-stork/memory';
 import { rabbitmq } from 'nestjs-stork/rabbitmq';
+import { STORK_SERVER } from '../../../lib/nest/stork.constants.js';
 import type { StorkServer } from '../../../lib/nest/server/stork.server.js';
 import type { Driver } from '../../../lib/core/port/driver.js';
 import { LogLines, Shop } from '../support.js';
@@ -283,7 +284,7 @@ describe('getHandlers()', () => {
     });
     onTestFinished(() => app.close());
     await app.listen();
-    const server = app.getTransportServer() as StorkServer;
+    const server = app.get<StorkServer>(STORK_SERVER);
     expect([...server.getHandlers().keys()].toSorted()).toEqual([
       '/^audit\\./',
       'created',
