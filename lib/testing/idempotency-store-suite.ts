@@ -34,7 +34,8 @@ export interface IdempotencyStoreSuiteOptions {
  * @publicApi
  */
 export function idempotencyStoreSuite(
-  create: () => Creatable | Promise<Creatable>,
+  create: () =>
+    IdempotencyStore | IdempotencyStoreDefinition | Promise<IdempotencyStore | IdempotencyStoreDefinition>,
   { passTime = (ms) => sleep(ms) }: IdempotencyStoreSuiteOptions = {},
 ): readonly SuiteTest[] {
   return Object.entries(tests).map(([name, test]) => ({
@@ -52,8 +53,6 @@ export function idempotencyStoreSuite(
     },
   }));
 }
-
-type Creatable = IdempotencyStore | IdempotencyStoreDefinition;
 
 interface TestContext {
   readonly store: IdempotencyStore;
