@@ -150,7 +150,7 @@ describe('two copies of the package in one process', () => {
     [
       'an application with a StorkModule of each',
       [esm.StorkModule.forRoot({ transports }), cjs.StorkModule.forRoot({ transports })],
-      'StorkModule: expected one in an application, with all transports in it, given 2, imported by AppModule',
+      'StorkModule: expected one forRoot() in an application; feature modules add transports by forFeature(), given 2, imported by AppModule',
     ],
   ])('cannot share %s: the start rejects', async (_, imports, message) => {
     class AppModule {}

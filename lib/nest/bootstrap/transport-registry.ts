@@ -1,5 +1,5 @@
 import { Inject, Injectable, Logger } from '@nestjs/common';
-import { ReplaySubject, switchMap, type Observable } from 'rxjs';
+import { EMPTY, ReplaySubject, switchMap, type Observable } from 'rxjs';
 import type { StorkClock } from '../../core/runtime/clock.js';
 import type { CorrelationTracking } from '../../core/publish/correlation-context.js';
 import { Counters } from '../../core/runtime/reporting.js';
@@ -135,9 +135,11 @@ export class TransportRegistry {
     return this.#transports;
   }
 
-  /** The connection states of a transport, from its creation on. */
+  /** The connection states of a transport, from its creation on. None if it was added after the start. */
   statesOf(name: string): Observable<ConnectionState> {
-    return this.#whenCreated.pipe(switchMap((transports) => transports.get(name)!.driver.state.changes));
+    return this.#whenCreated.pipe(
+      switchMap((transports) => transports.get(name)?.driver.state.changes ?? EMPTY),
+    );
   }
 
   /** The transports created so far: the ones that a shutdown must close. */

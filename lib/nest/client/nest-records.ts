@@ -83,7 +83,7 @@ export function readKafkaMessage(data: unknown): RecordedData | undefined {
 function textOf(key: unknown): string {
   if (typeof key === 'string') return key;
   if (key instanceof Uint8Array) return Buffer.from(key).toString();
-  return typeof key === 'object' ? JSON.stringify(key) : String(key as number | bigint | boolean);
+  return typeof key === 'object' ? JSON.stringify(key) : (key as number).toString();
 }
 
 function withoutUndefined(options: {

@@ -298,14 +298,13 @@ export function unhandledContract(harness: DriverHarness): void {
     expect(countsOf(app)['unhandled-redelivered'] ?? 0).toBe(returns);
   });
 
-  it.runIf(harness.capabilities.messageOptions.has('expiresInMs'))(
-    'does not send a message back beyond its expiry',
-    async () => {
+  if (harness.capabilities.messageOptions.has('expiresInMs')) {
+    it('does not send a message back beyond its expiry', async () => {
       const app = await start([Older], 50);
       await app.client.publish('refunded', {}, { expiresInMs: 3 * redeliverMs });
       const [deadLetter] = await app.deadLetters(1);
       expect(headerText(deadLetter, 'stork-error-message')).toContain('sent back 2 times');
       expect(headerText(deadLetter, 'stork-origin-expiration')).toBe('300');
-    },
-  );
+    });
+  }
 }

@@ -75,16 +75,15 @@ describe.skipIf(brokers === undefined)('Kafka: bad input', () => {
     const bodies: readonly (readonly [string, Buffer | string])[] = [
       ['undecodable', notUtf8],
       ['undecodable', '{"broken'],
-      ['undecodable', Buffer.alloc(0)],
       ['undecodable', '{"__proto__":{"admin":true}}'],
       ['undecodable', `${'['.repeat(5_000)}${']'.repeat(5_000)}`],
     ];
     await setup.send(...bodies.map(([, value]) => ({ value: Buffer.from(value), headers: fine })));
     await setup.send({ value: '1', headers: { ...fine, 'content-type': 'image/png' } });
     await expectAlive(setup);
-    const deadLetters = await setup.deadLetters(6);
+    const deadLetters = await setup.deadLetters(5);
     expect(deadLetters.map(reasonOf)).toEqual([...bodies.map(([reason]) => reason), 'undecodable']);
-    expect(deadLetters.slice(0, 5).map(({ value }) => value)).toEqual(
+    expect(deadLetters.slice(0, 4).map(({ value }) => value)).toEqual(
       bodies.map(([, value]) => Buffer.from(value)),
     );
   });

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { Controller, type Type } from '@nestjs/common';
-import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
+import { Ctx, EventPattern, MessagePattern, Payload, RpcException } from '@nestjs/microservices';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import type { KafkaContext } from 'nestjs-stork/kafka';
 import { readText } from '../../../lib/core/message/headers.js';
@@ -126,7 +126,7 @@ describe.skipIf(faststream === undefined)('FastStream of Python', () => {
       }
       @MessagePattern<string>(`${prefix}.fails`)
       fails(): never {
-        throw Object.assign(new Error('no way'), { code: 'NO_WAY' });
+        throw new RpcException({ code: 'NO_WAY', message: 'no way' });
       }
     }
     const topics = ['event', 'double', 'fails', 'python', 'python.reply', 'native.reply'];

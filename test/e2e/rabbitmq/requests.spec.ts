@@ -1,6 +1,6 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { Controller } from '@nestjs/common';
-import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
+import { Ctx, EventPattern, MessagePattern, Payload, RpcException } from '@nestjs/microservices';
 import type { ConsumeMessage, Options } from 'amqplib';
 import { of } from 'rxjs';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -20,7 +20,7 @@ class Calculator {
   }
   @MessagePattern('fail')
   fail(): never {
-    throw Object.assign(new Error('no way'), { code: 'NO_WAY' });
+    throw new RpcException({ code: 'NO_WAY', message: 'no way' });
   }
   @MessagePattern('stream')
   stream() {
