@@ -148,11 +148,7 @@ export class Attempt implements HandlerAttempt, AttemptFacts {
 
   /** Another attempt would return the same value. */
   readonly #failEncoding = (error: unknown): false => {
-    this.#unsendable ??= libraryFailure(nameOf(error), messageOf(error), 'fatal', {
-      retryable: false,
-      error,
-      isInternal: true,
-    });
+    this.#unsendable ??= unsendable(error);
     return false;
   };
 
@@ -235,11 +231,7 @@ export class Attempt implements HandlerAttempt, AttemptFacts {
     const stream = this.context.replyWriter?.streamError;
     if (stream === undefined) return undefined;
     const { error } = stream;
-    return libraryFailure(nameOf(error), messageOf(error), 'fatal', {
-      retryable: false,
-      error,
-      isInternal: true,
-    });
+    return unsendable(error);
   }
 
   #defer(): Outcome {
@@ -265,6 +257,12 @@ export class Attempt implements HandlerAttempt, AttemptFacts {
     }
     return this.#result === 'accepted';
   }
+}
+
+/** Of a value of the result that cannot be encoded. */
+function unsendable(error: unknown): Failure {
+  const details = { retryable: false, error, isInternal: true };
+  return libraryFailure(nameOf(error), messageOf(error), 'fatal', details);
 }
 
 const noAttemptLeft = libraryFailure(

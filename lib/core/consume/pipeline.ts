@@ -18,6 +18,7 @@ import type { HandlerTable, Route } from './handler-table.js';
 import type { ExecutableHandler } from './policies.js';
 import { ReplyWriter, sendErrorReply } from './reply-writer.js';
 import {
+  abandon,
   acknowledge,
   countStale,
   republishUntilConfirmed,
@@ -53,20 +54,17 @@ interface StartedDelivery {
   readonly scope: PipelineScope;
 }
 
-/** Without it each context would have a finalizer. */
-const manualDestroy = { requireManualDestroy: true };
-
 /** Processes a delivery that has started. Never rejects. */
 export type Pipeline = (delivery: Delivery, slot: ProcessingSlot) => Promise<void>;
 
 /**
- * Each message runs in an asynchronous context of its own, which begins as that of the start. It may start
- * where another one ends: what a guard, say, has entered in an `AsyncLocalStorage` for one message must not
- * be seen by the next.
+ * Each message gets an asynchronous context of its own, created from that of the start. Otherwise a message
+ * that the dispatcher starts at the end of another inherits the `AsyncLocalStorage` values that the guards,
+ * say, of that message have entered.
  */
 export function newPipeline(scope: PipelineScope): Pipeline {
-  const startContext = new AsyncResource('stork.subscription', manualDestroy);
-  const newContext = (): AsyncResource => new AsyncResource('stork.delivery', manualDestroy);
+  const startContext = new AsyncResource('stork.subscription');
+  const newContext = (): AsyncResource => new AsyncResource('stork.delivery');
   return (delivery, slot) =>
     startContext
       .runInAsyncScope(newContext)
@@ -96,9 +94,8 @@ async function processDelivery(started: StartedDelivery): Promise<void> {
 /** 1. Reads the headers. */
 function processOnce(started: StartedDelivery): Settled | Promise<Settled> {
   const metadata = readDeliveryMetadata(started.delivery.message, started.scope.driver);
-  return metadata instanceof Promise
-    ? metadata.then((read) => findHandlers(started, read))
-    : findHandlers(started, metadata);
+  if (!(metadata instanceof Promise)) return findHandlers(started, metadata);
+  return metadata.then((read) => (started.delivery.aborted ? abandon(started) : findHandlers(started, read)));
 }
 
 /**
@@ -156,9 +153,10 @@ function decode(
     destination: message.origin.source,
     headers: message.headers,
   }));
-  return body instanceof Promise
-    ? body.then((decoded) => handle(context, receivers, decoded))
-    : handle(context, receivers, body);
+  if (!(body instanceof Promise)) return handle(context, receivers, body);
+  return body.then((decoded) =>
+    context.delivery.aborted ? abandon(context) : handle(context, receivers, decoded),
+  );
 }
 
 /** Under `at-most-once`, acknowledges before the handlers start. */

@@ -248,9 +248,9 @@ function encodeEnvelope(error: ErrorEnvelope): StoredReply {
 }
 
 /** Omits `details`, whose size is unknown. */
-function shorten({ name, message, code, retryable }: ErrorEnvelope): ErrorEnvelope {
+function shorten({ details: _, ...error }: ErrorEnvelope): ErrorEnvelope {
   const short = (text: string): string => text.slice(0, maxTextLength);
-  return { name: short(name), message: short(message), code: short(code), retryable };
+  return { ...error, name: short(error.name), message: short(error.message), code: short(error.code) };
 }
 
 /** Omits `details` if they cannot be serialized: they come from the user's error. */

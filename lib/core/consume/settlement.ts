@@ -69,7 +69,11 @@ function redeliverInterrupted(outcome: Outcome): Outcome {
 }
 
 /** Ignores what the handlers have done: the message is processed again after its redelivery. */
-function abandon({ delivery, scope, replyWriter }: DeliveryContext): Settled {
+export function abandon({
+  delivery,
+  scope,
+  replyWriter,
+}: Pick<DeliveryContext, 'delivery' | 'scope'> & Partial<DeliveryContext>): Settled {
   replyWriter?.discard();
   if (delivery.open) requeue(delivery, scope);
   else countStale(delivery, scope);

@@ -10,10 +10,10 @@ export interface CorrelationContext {
    * if it has none.
    */
   readonly messageId: string | undefined;
-  /** Undefined outside of a message handler. */
-  readonly handlerId?: string | undefined;
-  /** How often the attempt has sent each content; its ids are derived from it. */
-  sent?: Map<string, number>;
+  /** Set while an attempt of a message handler runs: the ids of what it sends are derived from it. */
+  handlerId?: string | undefined;
+  /** How often the attempt has sent each content. */
+  sent?: Map<string, number> | undefined;
 }
 
 /**
@@ -32,12 +32,11 @@ const storage = new AsyncLocalStorage<CorrelationContext>();
  * streams that it subscribes to, then carry the context's ids.
  */
 export function runInCorrelation<Args extends readonly unknown[], Result>(
-  { correlationId, messageId, handlerId }: CorrelationContext,
+  context: CorrelationContext,
   work: (...args: Args) => Result,
   ...args: Args
 ): Result {
-  // Only the ids: what the handler leaves behind would otherwise keep its message in memory.
-  return storage.run({ correlationId, messageId, handlerId }, work, ...args);
+  return storage.run(context, work, ...args);
 }
 
 export function currentCorrelation(): CorrelationContext | undefined {

@@ -10,13 +10,12 @@ export class EncodingOrder {
   inOrder<T>(encoded: T | Promise<T>): T | Promise<T> {
     const previous = this.#last;
     if (previous === undefined && !(encoded instanceof Promise)) return encoded;
-    const next = Promise.all([encoded, previous]).then(([message]) => message);
-    const settled: Promise<unknown> = next.then(
-      () => this.#forget(settled),
-      () => this.#forget(settled),
+    // Of both: a message that cannot be encoded must not let later ones overtake those before it.
+    const settled: Promise<unknown> = Promise.allSettled([encoded, previous]).then(() =>
+      this.#forget(settled),
     );
     this.#last = settled;
-    return next;
+    return Promise.all([encoded, previous]).then(([message]) => message);
   }
 
   #forget(settled: Promise<unknown>): void {

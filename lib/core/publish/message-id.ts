@@ -1,6 +1,9 @@
 import { createHash } from 'node:crypto';
 import type { CorrelationContext } from './correlation-context.js';
 
+/** Bounds what an attempt that sends without an end keeps in memory. */
+const maxDerived = 10_000;
+
 /** What identifies a message besides the handler that sends it. */
 interface SentMessage {
   readonly pattern: string;
@@ -12,7 +15,8 @@ interface SentMessage {
  * The id of a message that a handler sends: the same in each attempt, so that a consumer recognises what a
  * repeated attempt sends again. Equal messages of one attempt are numbered.
  *
- * @returns a UUID of version 8; undefined outside of a handler, or if its message has no id
+ * @returns a UUID of version 8; undefined outside of an attempt, if its message has no id, and once the
+ * attempt has sent 10 000 different messages
  */
 export function derivedMessageId(
   context: CorrelationContext | undefined,
@@ -26,6 +30,7 @@ export function derivedMessageId(
     .digest('hex');
   const sent = (context.sent ??= new Map());
   const number = sent.get(content) ?? 0;
+  if (number === 0 && sent.size >= maxDerived) return undefined;
   sent.set(content, number + 1);
   return uuidOf(number === 0 ? content : createHash('sha256').update(`${content} ${number}`).digest('hex'));
 }

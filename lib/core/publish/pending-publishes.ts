@@ -30,10 +30,7 @@ export interface PendingPublishesFields {
   readonly clock: StorkClock;
 }
 
-/**
- * Publishes that the broker has not confirmed. They share one timer, because most are confirmed before it
- * fires. The timer stays set while none is pending: one timer for each publish would cost more than the rest.
- */
+/** Publishes that the broker has not confirmed. They share one timer: most are confirmed before it fires. */
 export class PendingPublishes {
   readonly #fields: PendingPublishesFields;
   readonly #pending = new Set<PendingPublish>();
@@ -66,8 +63,7 @@ export class PendingPublishes {
 
   /** Rejects what is still pending, because nothing will be sent or confirmed any more. */
   close(): void {
-    this.#timer?.cancel();
-    this.#timer = undefined;
+    this.#disarm();
     for (const pending of this.#pending) {
       const what = `${this.#describe(pending)}: the transport was closed before`;
       const isUnsent = pending.cancel();
@@ -93,6 +89,7 @@ export class PendingPublishes {
 
   #end(pending: PendingPublish): void {
     this.#pending.delete(pending);
+    if (this.#pending.size === 0) this.#disarm();
     if (pending.onAbort !== undefined) pending.limit.signal?.removeEventListener('abort', pending.onAbort);
   }
 
@@ -102,6 +99,11 @@ export class PendingPublishes {
     const { clock } = this.#fields;
     const cancel = clock.setTimer(dueAt - clock.now(), () => this.#sweep());
     this.#timer = { dueAt, cancel };
+  }
+
+  #disarm(): void {
+    this.#timer?.cancel();
+    this.#timer = undefined;
   }
 
   #sweep(): void {

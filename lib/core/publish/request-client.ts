@@ -21,7 +21,8 @@ import { PendingRequests, type ReplyReceiver } from './pending-requests.js';
 export interface ReplyObserver {
   next(value: unknown): void;
   complete(): void;
-  error(error: Error): void;
+  /** @param error the reason of an aborted signal may be any value */
+  error(error: unknown): void;
 }
 
 export interface RequestClientSettings {
@@ -158,7 +159,7 @@ class PendingReply implements ReplyReceiver {
     // An invalid one is refused with the other options.
     this.#signal = isAbortSignal(signal) ? signal : undefined;
     this.#unregister = unregister;
-    if (this.#signal?.aborted) this.fail(abortError(this.#signal));
+    if (this.#signal?.aborted) this.fail(this.#signal.reason);
     else this.#signal?.addEventListener('abort', this.#onAbort, { once: true });
   }
 
@@ -172,7 +173,7 @@ class PendingReply implements ReplyReceiver {
     this.#unregister();
   }
 
-  fail(error: Error): void {
+  fail(error: unknown): void {
     if (!this.#settle()) return;
     this.cancellation.cancel();
     this.#observer.error(error);
@@ -185,6 +186,7 @@ class PendingReply implements ReplyReceiver {
   }
 
   #receive(reply: InboundReply): void | Promise<void> {
+    if (this.#isSettled) return;
     if (reply.kind === 'error') return this.fail(new RemoteError(readEnvelope(reply)));
     if (reply.kind === 'end') return this.#complete();
     const decoded = this.#codecs.decode(reply, () => ({
@@ -215,7 +217,7 @@ class PendingReply implements ReplyReceiver {
 
   readonly #onAbort = (): void => {
     this.#unregister();
-    this.fail(abortError(this.#signal!));
+    this.fail(this.#signal!.reason);
   };
 
   #settle(): boolean {
@@ -224,10 +226,6 @@ class PendingReply implements ReplyReceiver {
     this.#signal?.removeEventListener('abort', this.#onAbort);
     return true;
   }
-}
-
-function abortError({ reason }: AbortSignal): Error {
-  return reason instanceof Error ? reason : new Error('the request was aborted', { cause: reason });
 }
 
 const undecodable = { code: remoteCodes.undecodable, retryable: false };

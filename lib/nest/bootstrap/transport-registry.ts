@@ -135,6 +135,11 @@ export class TransportRegistry {
     return this.#transports;
   }
 
+  /** Undefined as long as the transport is not created. */
+  countersOf(name: string): Counters | undefined {
+    return this.#transports.get(name)?.counters;
+  }
+
   /** The connection states of a transport, from its creation on. None if it was added after the start. */
   statesOf(name: string): Observable<ConnectionState> {
     return this.#whenCreated.pipe(

@@ -20,6 +20,7 @@ export class TransportStart {
   readonly #fields: TransportStartFields;
   readonly #stopSignal = new AbortController();
   #isStarted = false;
+  #inBackground: Promise<void> | undefined;
   #error: Error | undefined;
 
   constructor(fields: TransportStartFields) {
@@ -52,7 +53,11 @@ export class TransportStart {
    * Attempts the whole start until it succeeds or `stop` is called. A refusal by the broker is retried too:
    * an operator can grant a right or delete a queue while the application runs. Never rejects.
    */
-  async runInBackground(bootstrapped: Promise<void>): Promise<void> {
+  runInBackground(bootstrapped: Promise<void>): Promise<void> {
+    return (this.#inBackground ??= this.#startUntilStopped(bootstrapped));
+  }
+
+  async #startUntilStopped(bootstrapped: Promise<void>): Promise<void> {
     const { transport, clock, logger } = this.#fields;
     const stop = this.#stopSignal.signal;
     for (let attempt = 1; !stop.aborted; attempt++) {

@@ -10,12 +10,25 @@ export interface RecordedData {
   readonly options: MessageOptions;
 }
 
+const read = new Set<string>([
+  'headers',
+  'priority',
+  'messageId',
+  'contentType',
+  'appId',
+  'persistent',
+  'deliveryMode',
+  'timestamp',
+  'expiration',
+] satisfies (keyof RmqRecordOptions)[]);
+
 /** Expected texts of options of `RmqRecordBuilder` that have no equivalent here. */
-const refused: Readonly<Partial<Record<keyof RmqRecordOptions, string>>> = {
+const refused: Readonly<Record<string, string>> = {
   CC: 'nothing: publish to an exchange that routes to each queue',
   BCC: 'nothing: publish to an exchange that routes to each queue',
   userId: 'nothing: the broker would compare it with the user of the connection',
   contentEncoding: 'nothing: a codec compresses',
+  mandatory: 'true: a message that reaches no queue rejects with NoRouteError',
   type: 'nothing: the type is the pattern',
 };
 
@@ -28,12 +41,12 @@ const refused: Readonly<Partial<Record<keyof RmqRecordOptions, string>>> = {
 export function readRmqRecord(data: unknown): RecordedData | undefined {
   if (!(data instanceof RmqRecord)) return undefined;
   const given: RmqRecordOptions = data.options ?? {};
-  const problems: ConfigProblem[] = Object.entries(refused)
-    .filter(([name]) => given[name as keyof RmqRecordOptions] !== undefined)
-    .map(([name, expected]) => ({
+  const problems: ConfigProblem[] = Object.entries(given)
+    .filter(([name, value]) => value !== undefined && !read.has(name) && !isDefault(name, value))
+    .map(([name, value]) => ({
       name: `RmqRecord.options.${name}`,
-      expected,
-      given: printable(given[name as keyof RmqRecordOptions]),
+      expected: refused[name] ?? 'no such option',
+      given: printable(value),
     }));
   if (problems.length > 0) throw new StorkConfigError(problems);
   const { headers, priority, messageId, contentType, appId, timestamp, expiration } = given;
@@ -50,6 +63,10 @@ export function readRmqRecord(data: unknown): RecordedData | undefined {
       expiresInMs: expiration === undefined ? undefined : Number(expiration),
     }),
   };
+}
+
+function isDefault(name: string, value: unknown): boolean {
+  return name === 'mandatory' && value === true;
 }
 
 /** AMQP's delivery modes: 1 is transient, 2 persistent. */
@@ -75,7 +92,7 @@ export function readKafkaMessage(data: unknown): RecordedData | undefined {
       key: key === undefined || key === null ? undefined : textOf(key),
       headers: headers as MessageHeaders | undefined,
       partition: partition as number | undefined,
-      timestamp: timestamp === undefined ? undefined : Number(timestamp),
+      timestamp: timestamp === undefined || timestamp === null ? undefined : Number(timestamp),
     }),
   };
 }

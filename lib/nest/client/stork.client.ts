@@ -220,7 +220,7 @@ export class StorkClient<Contract = StorkContract> extends ClientProxy<
     let isSubscribed = false;
     const report = (error: unknown): void => {
       if (isSubscribed) return;
-      this.#registry.get(this.#name).counters.add('emit-failed');
+      this.#registry.countersOf(this.#name)?.add('emit-failed');
       this.#logger.error(`${this.#name}: emit(${printable(pattern)}) failed: ${messageOf(error)}`);
     };
     // In a microtask: an error may come before the caller has subscribed.

@@ -2,7 +2,11 @@ import type { ArgumentsHost } from '@nestjs/common';
 import { BaseRpcExceptionFilter, type MessageHandler } from '@nestjs/microservices';
 import { RpcExceptionsHandler } from '@nestjs/microservices/exceptions/rpc-exceptions-handler.js';
 import { isObservable, Subscriber, throwError, type Observable } from 'rxjs';
-import { runInCorrelation, type CorrelationTracking } from '../../core/publish/correlation-context.js';
+import {
+  runInCorrelation,
+  type CorrelationContext,
+  type CorrelationTracking,
+} from '../../core/publish/correlation-context.js';
 import type { Failure } from '../../core/runtime/failure.js';
 import type { Handler } from '../../core/consume/handler.js';
 import type { HandlerAttempt } from '../../core/consume/handler-attempt.js';
@@ -69,8 +73,23 @@ function callInCorrelation(
 ): Promise<Failure | undefined> {
   if (!correlation.isEnabled) return invokeHandler(handler, context, attempt);
   const { correlationId, messageId } = context;
-  const ids = { correlationId, messageId, handlerId: attempt.handler.id };
-  return runInCorrelation(ids, invokeHandler, handler, context, attempt);
+  // Without the message: what the handler leaves behind would otherwise keep it in memory.
+  const sending = { correlationId, messageId, handlerId: attempt.handler.id };
+  return runInCorrelation(sending, invokeCorrelated, { handler, sending }, context, attempt);
+}
+
+/** What the handler has left behind, e.g. an interval, sends messages with ids of their own. */
+async function invokeCorrelated(
+  { handler, sending }: { readonly handler: MessageHandler; readonly sending: CorrelationContext },
+  context: StorkContext,
+  attempt: HandlerAttempt,
+): Promise<Failure | undefined> {
+  try {
+    return await invokeHandler(handler, context, attempt);
+  } finally {
+    sending.handlerId = undefined;
+    sending.sent = undefined;
+  }
 }
 
 /**
@@ -116,6 +135,12 @@ function drainStream(
 }
 
 /**
+ * Values that wait for an asynchronous codec. A handler's stream has no back-pressure, so beyond this limit it
+ * fails instead of filling the memory.
+ */
+const maxWaitingValues = 10_000;
+
+/**
  * Unsubscribes by itself before the stream does: what a `finalize()` of the handler throws is then caught
  * here, and not thrown into whatever has ended the stream.
  */
@@ -124,6 +149,7 @@ class ResultSubscriber extends Subscriber<unknown> {
   readonly #result: { resolve(): void; reject(error: unknown): void };
   /** Settles when the values so far are encoded, if a codec encodes asynchronously. Never rejects. */
   #emitting: Promise<void> | undefined;
+  #waiting = 0;
   #hasFailed = false;
 
   constructor(
@@ -137,8 +163,9 @@ class ResultSubscriber extends Subscriber<unknown> {
 
   override next(value?: unknown): void {
     if (this.closed) return;
-    const emitted =
-      this.#emitting === undefined ? this.#emit(value) : this.#emitting.then(() => this.#emit(value));
+    if (this.#waiting >= maxWaitingValues)
+      return this.error(new RangeError(`the stream has ${this.#waiting} values that are not encoded`));
+    const emitted = this.#emitting === undefined ? this.#emit(value) : this.#emitAfter(this.#emitting, value);
     if (emitted instanceof Promise) this.#emitting = emitted;
   }
 
@@ -152,6 +179,13 @@ class ResultSubscriber extends Subscriber<unknown> {
     this.#teardown();
     if (this.#emitting === undefined) this.#result.resolve();
     else void this.#emitting.then(() => this.#result.resolve());
+  }
+
+  async #emitAfter(previous: Promise<void>, value: unknown): Promise<void> {
+    this.#waiting++;
+    await previous;
+    this.#waiting--;
+    await this.#emit(value);
   }
 
   /** @returns a promise if the value is encoded asynchronously; it never rejects */

@@ -155,17 +155,18 @@ function isValidationError(error: unknown): boolean {
   return constraintsIn(contentOf(error)).length > 0 || /\bValidationPipe\./.test(error.stack ?? '');
 }
 
-/** Deeper content is not searched: it may refer to itself. */
-const maxDepth = 8;
+/** Bounds the search: the content may be an entity with all that it refers to. */
+const maxSearched = 1_000;
 
 /** The violated constraints of the `ValidationError`s in a content, as text. */
-function constraintsIn(content: unknown, depth = 0): string[] {
-  if (typeof content !== 'object' || content === null || depth > maxDepth) return [];
+function constraintsIn(content: unknown, searched = new Set<unknown>()): string[] {
+  if (!isRecord(content) || searched.has(content) || searched.size >= maxSearched) return [];
+  searched.add(content);
   const constraints = propertyOf(content, 'constraints');
   const isValidation = typeof propertyOf(content, 'property') === 'string' && isRecord(constraints);
   const own = isValidation ? Object.values(constraints).filter((text) => typeof text === 'string') : [];
   const names = Object.keys(content).filter((name) => !notSearched.has(name));
-  return [...own, ...names.flatMap((name) => constraintsIn(propertyOf(content, name), depth + 1))];
+  return [...own, ...names.flatMap((name) => constraintsIn(propertyOf(content, name), searched))];
 }
 
 /** Of a `ValidationError`: the validated object and the refused value. */

@@ -184,6 +184,7 @@ export class StorkServer
 
   /** Called by `StorkLifecycle` after the `onApplicationBootstrap` hooks of all other modules. */
   async bootstrapped(): Promise<void> {
+    this.#startupWarning?.();
     this.#hybrid?.assertAllBound();
     this.#isBootstrapped = true;
     this.#bootstrap.resolve();
@@ -192,8 +193,6 @@ export class StorkServer
         'handlers receive nothing: the microservices were not started; ' +
           'call app.startAllMicroservices() of a hybrid application, or app.listen() of a worker',
       );
-    } else {
-      this.#startupWarning?.();
     }
     await this.#consumeIfReady();
   }
@@ -250,7 +249,12 @@ export class StorkServer
   async #consumeIfReady(): Promise<void> {
     if (this.#state !== 'prepared' || !this.#isBootstrapped) return;
     this.#consuming ??= this.#consume();
-    await this.#consuming;
+    try {
+      await this.#consuming;
+    } catch (error) {
+      this.#consuming = undefined;
+      throw error;
+    }
   }
 
   async #consume(): Promise<void> {

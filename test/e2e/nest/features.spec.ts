@@ -1,4 +1,4 @@
-import { Controller, Injectable, Module, type DynamicModule, type Type } from '@nestjs/common';
+import { Controller, Injectable, Logger, Module, type DynamicModule, type Type } from '@nestjs/common';
 import { LazyModuleLoader } from '@nestjs/core';
 import { Ctx, EventPattern, MessagePattern, Payload } from '@nestjs/microservices';
 import { Test } from '@nestjs/testing';
@@ -17,7 +17,7 @@ import {
 } from 'nestjs-stork';
 import { memory, MemoryBroker } from 'nestjs-stork/memory';
 import { Seen } from '../../contract/app.js';
-import { Shop } from '../support.js';
+import { LogLines, Shop } from '../support.js';
 
 type Imported = Type | DynamicModule;
 
@@ -261,4 +261,9 @@ it('a module that is loaded lazily cannot add a transport: its client says so', 
     code: 'CONFIG',
     message: expect.stringContaining('"billing" was added by a forFeature()') as string,
   });
+  const logs = new LogLines();
+  Logger.overrideLogger(logs);
+  onTestFinished(() => Logger.overrideLogger(true));
+  client.emit('invoice.sent', 'i-1');
+  await expect.poll(() => logs.containing('emit("invoice.sent") failed: ')).toHaveLength(1);
 });

@@ -127,7 +127,7 @@ describe.each(['worker', 'hybrid'] as const)('in a %s', (shape) => {
 
   it('an RpcException whose object cannot be written keeps its message and its code', async () => {
     const cycle: Record<string, unknown> = { code: 'CYCLE', message: 'round' };
-    cycle['self'] = cycle;
+    for (let n = 0; n < 8; n++) cycle[`self${n}`] = cycle;
     const throwing = {
       code: 'GETTER',
       message: 'open',

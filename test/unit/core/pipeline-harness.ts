@@ -25,11 +25,11 @@ import { newCodecs, newDelivery, newMessage, RecordingLogger, type TestDelivery 
 
 /** The part of a driver that a server uses: reply addresses, redelivery delays, and recorded replies. */
 export class ServerDriver {
-  target: ReplyTarget = { kind: 'none' };
+  target: ReplyTarget | Promise<ReplyTarget> = { kind: 'none' };
   readonly replies: OutboundReply[] = [];
   confirm: () => Promise<'confirmed' | 'undeliverable'> = () => Promise.resolve('confirmed');
 
-  parseReplyAddress(): ReplyTarget {
+  parseReplyAddress(): ReplyTarget | Promise<ReplyTarget> {
     return this.target;
   }
 

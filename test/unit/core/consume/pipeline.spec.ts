@@ -7,6 +7,7 @@ import { newMemoryStore } from '../../../support/stores.js';
 import { resolveRetry } from '../../../../lib/core/retry/retry-options.js';
 import { newPipeline } from '../../../../lib/core/consume/pipeline.js';
 import type { ProcessingSlot } from '../../../../lib/core/consume/delivery-context.js';
+import type { ReplyTarget } from '../../../../lib/core/port/message.js';
 import { newCodecs, newDelivery, newGate, settle } from '../harness.js';
 import {
   replyToInbox,
@@ -631,6 +632,32 @@ describe('a session that ends', () => {
       gate.open(result);
       await done;
       expect(test.source.events).toEqual([]);
+      expect(counters.snapshot()).toEqual({ received: 1, 'stale-settlements': 1 });
+    }
+  });
+
+  it('while a codec decodes, or the reply address is read, starts no handler', async () => {
+    const decoded = newGate<unknown>();
+    const slow = {
+      contentType: 'application/json',
+      encode: () => Buffer.alloc(0),
+      decode: () => decoded.promise,
+    };
+    const address = newGate<ReplyTarget>();
+    for (const [fields, target] of [
+      [{ codecs: newCodecs(slow) }, undefined],
+      [{}, address.promise],
+    ] as const) {
+      const handler = new TestHandler('event', 'h', '#', () => Promise.resolve(undefined));
+      const { driver, counters, scope } = newBench([handler], fields);
+      if (target !== undefined) driver.target = target;
+      const test = deliveryOf();
+      const done = processAlone(test.delivery, scope);
+      loseSource(test);
+      decoded.open(1);
+      address.open({ kind: 'none' });
+      await done;
+      expect([handler.attempts, test.source.events]).toEqual([[], []]);
       expect(counters.snapshot()).toEqual({ received: 1, 'stale-settlements': 1 });
     }
   });

@@ -266,12 +266,13 @@ describe('a reply that exceeds the size limit of the broker', () => {
     expect(toldLast(driver)).toMatchObject(tooLarge);
   });
 
-  it('of an error keeps what fits: its name, its code and the beginning of its message', async () => {
+  it('of an error keeps what fits: its name, code, status and the beginning of its message', async () => {
     const { driver, replyWriter } = newBench();
     driver.largest = 2_000;
     const message = 'none left '.repeat(1_000);
-    expect(await replyWriter.fail({ ...failure, message, details: { message } })).toBe('too-large');
-    expect(toldLast(driver)).toEqual({ ...failure, message: message.slice(0, 1_000) });
+    const error = { ...failure, message, status: 404 };
+    expect(await replyWriter.fail({ ...error, details: { message } })).toBe('too-large');
+    expect(toldLast(driver)).toEqual({ ...error, message: message.slice(0, 1_000) });
   });
 
   it('nor the error instead of it, is sent once each', async () => {

@@ -35,6 +35,17 @@ function newBench() {
 }
 
 describe('a publish', () => {
+  it('leaves no timer once it has ended', async () => {
+    const { clock, publish } = newBench();
+    const [first, second] = [publish('a', 1_000), publish('b', 500)];
+    first.confirm.open();
+    await settle();
+    expect(clock.pendingTimers).toBe(1);
+    second.confirm.open();
+    await settle();
+    expect(clock.pendingTimers).toBe(0);
+  });
+
   it('settles as its driver does', async () => {
     const { clock, outcomes, publish } = newBench();
     publish('a', 1_000).confirm.open();
