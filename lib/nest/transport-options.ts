@@ -27,8 +27,10 @@ export interface CommonTransportOptions {
    *   `startTimeoutMs` or when the broker refuses the connection or a declaration.
    * - `false`: the transport starts in the background. Without its broker the application runs, HTTP
    *   included, while the start is attempted again until it succeeds or the application is closed; a refusal
-   *   is logged as an error and attempted again too. Until then messages sent over it wait for its
-   *   connection, `startTimeoutMs` at most, and `StorkService.state()` says that it has not started.
+   *   is logged as an error and attempted again too. Messages sent meanwhile wait for the connection:
+   *   `publish()` and `emit()` at most their `timeoutMs` (default `publishTimeoutMs`), requests at most
+   *   theirs; no attempt to connect lasts longer than `startTimeoutMs`. `StorkService.state()` says that the
+   *   transport has not started.
    *
    * Wrong options reject the start in either case.
    *
@@ -41,8 +43,9 @@ export interface CommonTransportOptions {
    */
   readonly concurrency?: number;
   /**
-   * Maximum number of messages that wait so, at least `concurrency`. While an outage makes that many wait, no
-   * further message starts. On RabbitMQ and memory queues `prefetch` limits them too.
+   * Maximum number of messages that wait between attempts, after `ctx.nack()` or for the store, at least
+   * `concurrency`. While an outage makes that many wait, no further message starts. On RabbitMQ and memory
+   * queues `prefetch` limits them too.
    *
    * @defaultValue ten times `concurrency`
    */
@@ -72,7 +75,7 @@ export interface CommonTransportOptions {
   /**
    * What happens to a message whose pattern has no handler in this process: it is dead-lettered with the
    * reason `no-handler`; or acknowledged and counted as `skipped`; or, with `{ redeliverMs, times }`, sent
-   * back through the broker so often for another process of the service, and dead-lettered after that. Not
+   * back through the broker for another process of the service, up to `times` times, then dead-lettered. Not
    * on Kafka yet. On a log whose topics hold patterns of other services, their messages are sent back too.
    *
    * @defaultValue 'dead-letter' on RabbitMQ, whose queue has no other readers; 'skip' on Kafka, where

@@ -220,7 +220,7 @@ function toRedelivery(
   // and ignore its handler and attempt headers.
   for (const name of deadLetterHeaders) set(name, undefined);
   set(headerNames.handler, handler.id);
-  // A handler has taken it: should the next process have none, it counts anew.
+  // The count restarts at 0: this process has a handler.
   set(headerNames.unhandledCount, undefined);
   set(headerNames.attempt, String(number));
   set(headerNames.firstFailedAt, firstFailedAt === undefined ? undefined : timeText(firstFailedAt));

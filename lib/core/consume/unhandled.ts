@@ -45,7 +45,7 @@ export function mayReturn(
 ): boolean {
   const count = unhandledCount(message);
   if (count >= times) return false;
-  // The broker does not report how long the message has waited; it was at least in these waits.
+  // The broker does not report the message's age; it is at least `count × redeliverMs`.
   if (message.expiresInMs !== undefined && (count + 1) * redeliverMs >= message.expiresInMs) return false;
   return deadline === undefined || clock.now() + redeliverMs + replyReserveMs < deadline;
 }

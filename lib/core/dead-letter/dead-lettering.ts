@@ -199,7 +199,7 @@ export function buildDeadLetter(message: InboundMessage, cause: DeadLetterCause)
   set(headerNames.firstFailedAt, timeText(cause.firstFailedAt ?? cause.failedAt));
   set(headerNames.attempt, String(cause.attempt));
   set(headerNames.handler, cause.handlerId);
-  // A consumer of the dead letter queue or topic that has no handler for it counts anew.
+  // The count restarts at 0: a dead letter is a new message to its consumer.
   set(headerNames.unhandledCount, undefined);
   set(headerNames.errorName, cutToBytes(name, maxNameBytes));
   const stack = cause.policy?.includeStack === false ? undefined : stackOf(error);

@@ -16,7 +16,8 @@ export interface CodecContext {
 
 /**
  * Encodes and decodes the bodies of one content type. Either method may return a promise, which must settle
- * within 30 s.
+ * within 30 s. Publishes keep the order of the calls, so a slow asynchronous `encode` delays later publishes
+ * of its transport.
  *
  * @publicApi
  */

@@ -51,7 +51,7 @@ interface DescribedFailure {
   readonly filtered?: { readonly error: unknown } | undefined;
 }
 
-/** The error of a failed attempt, and what an exception filter made of it, as a log line may show them. */
+/** The error of a failed attempt, and what the layer above made of the error, as a log line may show them. */
 export function describeError({ name, message, filtered }: DescribedFailure, redact?: Redact): string {
   const error = `${name}: ${message}`;
   const text =

@@ -132,7 +132,7 @@ export interface Driver {
 
   /**
    * The broker's own client, for what this port does not offer; undefined while there is none. Part of the
-   * public API of each driver, as `unwrap()` of Nest's servers and clients.
+   * public API of each driver.
    */
   unwrap(): unknown;
 

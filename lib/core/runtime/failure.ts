@@ -24,9 +24,9 @@ export type FailureReason =
 
 /** A failed attempt, as the layer that caught the error describes it. */
 export interface Failure {
-  /** As thrown, before any exception filter. */
+  /** As thrown, before the layer above made anything of it. */
   readonly error: unknown;
-  /** What an exception filter made of it. `failOn` and `retryOn` match it before the error. */
+  /** What the layer above made of the error. `failOn` and `retryOn` match it before the error. */
   readonly filtered?: { readonly error: unknown } | undefined;
   readonly reason: FailureReason;
   /** Class name and message of the error; the message has the constraints that failed in a validation. */
@@ -35,8 +35,7 @@ export interface Failure {
   /** Content of the error reply to the caller. */
   readonly envelope: ErrorEnvelope;
   /**
-   * The envelope describes an error that was not meant for the caller: no exception of Nest's, and not what
-   * an exception filter returned.
+   * The envelope describes an error that was not meant for the caller, as the layer above classifies it.
    */
   readonly isInternal: boolean;
 }

@@ -24,7 +24,7 @@ export type CounterName =
   | 'stale-settlements'
   | 'reply-undeliverable'
   | 'late-replies'
-  /** Events of `emit()` that failed while nobody was subscribed. */
+  /** Events of `emit()` that failed without a subscriber. */
   | 'emit-failed'
   /** Rebalances of the consumer group. */
   | 'rebalances'

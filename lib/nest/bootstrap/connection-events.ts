@@ -72,7 +72,7 @@ export class ConnectionEvents {
     });
   }
 
-  /** The driver that has changed its state must not see what a listener throws. */
+  /** RxJS would rethrow an exception of a listener asynchronously, which ends the process. */
   #emit<E extends keyof StorkEvents>(event: E, ...args: Parameters<StorkEvents[E]>): void {
     for (const listener of this.#listeners.get(event) ?? [])
       (async () => listener(...args))().catch((error: unknown) =>

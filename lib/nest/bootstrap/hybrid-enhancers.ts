@@ -79,7 +79,7 @@ function adviceOnMissing(missing: readonly GlobalEnhancer[]): string | undefined
   );
 }
 
-/** Pipes are not told what calls them, and most suit both. */
+/** A pipe receives no execution context, so it cannot check for HTTP; most pipes suit both. */
 function adviceOnInherited(inherited: readonly GlobalEnhancer[]): string | undefined {
   const called = inherited.filter(({ kind }) => kind !== 'pipes');
   if (called.length === 0) return undefined;

@@ -73,7 +73,7 @@ export class IdempotencyStores {
     ]);
   }
 
-  /** A definition of the user may do anything. */
+  /** `createStore` is user code: it may throw or return anything. */
   #call(definition: IdempotencyStoreDefinition): unknown {
     try {
       return definition.createStore({ clock: this.#clock });

@@ -35,7 +35,7 @@ const refused: Readonly<Record<string, string>> = {
 /**
  * Reads what `RmqRecordBuilder` builds. Its time is in seconds, as amqplib takes it.
  *
- * @returns undefined if the data is none
+ * @returns undefined if `data` is not an `RmqRecord`
  * @throws StorkConfigError that names each option that cannot be honoured
  */
 export function readRmqRecord(data: unknown): RecordedData | undefined {
@@ -80,7 +80,7 @@ const recordFields = new Set(['key', 'value', 'headers', 'partition', 'timestamp
  * Reads the `{ key, value, headers }` that Nest's client for Kafka takes. An object with any other field is
  * data.
  *
- * @returns undefined if the data is none
+ * @returns undefined if `data` is not of this shape
  */
 export function readKafkaMessage(data: unknown): RecordedData | undefined {
   if (typeof data !== 'object' || data === null || !Object.hasOwn(data, 'value')) return undefined;

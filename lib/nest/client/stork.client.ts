@@ -118,6 +118,9 @@ export class StorkClient<Contract = StorkContract> extends ClientProxy<
    * @throws RemoteError if the handler failed
    * @throws RequestTimeoutError if no reply arrived within `timeoutMs`
    * @throws NoRouteError if the broker routed the request to no queue, or the topic does not exist
+   * @throws PublishRejectedError if the broker refused the request, e.g. because a queue is full
+   * @throws PublishUnconfirmedError if it was sent and no confirmation arrived; whether the request was
+   * handled is unknown
    * @throws ConnectionLostError if the connection was lost; whether the request was handled is unknown
    * @throws TooManyPendingError if `maxPending` requests are waiting for their replies; nothing was sent
    * @throws BufferFullError if too many messages wait for the broker; nothing was sent

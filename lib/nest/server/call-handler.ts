@@ -113,7 +113,7 @@ async function invokeHandler(
   }
 }
 
-/** An exception filter that returns an error has not forgiven the failure. */
+/** A filter that returns an error leaves the message failed. */
 function isReturnedError(value: unknown, context: StorkContext): boolean {
   return context[originalError] !== undefined && isError(value);
 }

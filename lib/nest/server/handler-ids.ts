@@ -24,8 +24,8 @@ export function handlerIdPrefix(prefix: string): Provider {
 }
 
 /**
- * Qualifies the ids that several handlers share by the class names of their modules. Which import of a
- * module is which is the same in every process for named modules only, not for the imports of one class.
+ * Qualifies the ids that several handlers share by the class names of their modules. Imports of one dynamic
+ * module have no name that is stable across processes, so only modules of different classes are qualified.
  */
 export function qualifySharedIds(methods: readonly DecoratedMethod[]): readonly DecoratedMethod[] {
   const byId = new Map<string, DecoratedMethod[]>();

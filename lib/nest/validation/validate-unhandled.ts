@@ -8,7 +8,7 @@ import {
   validateOptions,
 } from './validate-options.js';
 
-/** Well within the digits that are read of the count on the message. */
+/** `readCount` reads at most 9 digits; this stays below. */
 const maxTimes = 1_000_000;
 
 class UnhandledRedeliverySchema {
