@@ -248,9 +248,15 @@ function encodeEnvelope(error: ErrorEnvelope): StoredReply {
 }
 
 /** Omits `details`, whose size is unknown. */
-function shorten({ details: _, ...error }: ErrorEnvelope): ErrorEnvelope {
+function shorten(error: ErrorEnvelope): ErrorEnvelope {
   const short = (text: string): string => text.slice(0, maxTextLength);
-  return { ...error, name: short(error.name), message: short(error.message), code: short(error.code) };
+  return {
+    ...error,
+    details: undefined,
+    name: short(error.name),
+    message: short(error.message),
+    code: short(error.code),
+  };
 }
 
 /** Omits `details` if they cannot be serialized: they come from the user's error. */

@@ -135,8 +135,8 @@ function drainStream(
 }
 
 /**
- * Values that wait for an asynchronous codec. A handler's stream has no back-pressure, so beyond this limit it
- * fails instead of filling the memory.
+ * Values that wait for an asynchronous codec. A handler's stream has no back-pressure, so beyond this limit
+ * it fails instead of filling the memory.
  */
 const maxWaitingValues = 10_000;
 
