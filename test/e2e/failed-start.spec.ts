@@ -5,6 +5,8 @@ import { run } from './tour-support.js';
 // Workers whose start fails and whose programs only log it: nothing of the library may keep such a process.
 
 const startTimeoutMs = 1_000;
+/** On a busy machine timers are late; without `startTimeoutMs` a start takes a minute. */
+const promptMs = 15_000;
 
 const program = (transports: string): string => `
 import 'reflect-metadata';
@@ -51,10 +53,10 @@ it.each(cases)('a process ends at once after a start that has failed: $name', as
   await shows('failed ');
   const failedAt = Date.now();
   const { stdout, stderr } = await ended;
-  expect(Date.now() - failedAt).toBeLessThan(3_000);
+  expect(Date.now() - failedAt).toBeLessThan(promptMs);
   expect(child.exitCode).toBe(0);
   const [, given, tookMs] = /failed (\S+) (\d+)/.exec(stdout)!;
   expect(given).toBe(code);
-  expect(Number(tookMs)).toBeLessThan(startTimeoutMs + 2_000);
+  expect(Number(tookMs)).toBeLessThan(promptMs);
   expect(stdout + stderr).not.toContain('startAllMicroservices');
 });

@@ -4,7 +4,7 @@ import { committedOffsets } from '../support/kafka-topics.js';
 import { useWorkerFile } from '../support/worker-file.js';
 import { eventually } from '../contract/app.js';
 import { brokers, uniqueTopic, useForeign } from './kafka/kafka-app.js';
-import { uniqueQueue, url, useRaw } from './rabbitmq/support.js';
+import { later, uniqueQueue, url, useRaw } from './rabbitmq/support.js';
 import { root, run, type Running } from './tour-support.js';
 
 // The programs of the README, as processes that get a SIGTERM while a handler works. What is replaced in them:
@@ -25,8 +25,12 @@ const appModule = replaced(
   ['  created(', '  async created('],
   [
     'console.log(ctx.messageId, order.id);',
-    `console.log('begins', order.id, ctx.redelivered);
-    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    `await new Promise((resolve) => {
+      process.once('message', resolve);
+      // The only listener would keep the process alive.
+      if (process.listenerCount('SIGTERM') > 0) process.once('SIGTERM', () => console.log('terminates'));
+      console.log('begins', order.id, ctx.redelivered);
+    });
     console.log('ended', order.id);`,
   ],
   ["queue: 'orders'", "queue: process.env['SOURCE']"],
@@ -45,7 +49,7 @@ const hybrid = replaced(blockWith('connectStork(app)'), ['listen(3000)', 'listen
 const polyfilled = (main: string): string => `import 'reflect-metadata';\n${main}`;
 
 const start = (file: string, env: Readonly<Record<string, string>>): Running => {
-  const started = run(process.execPath, [file], { limitMs: 60_000, env });
+  const started = run(process.execPath, [file], { limitMs: 60_000, env, hasChannel: true });
   onTestFinished(async () => {
     started.child.kill('SIGKILL');
     await started.ended;
@@ -57,6 +61,10 @@ const start = (file: string, env: Readonly<Record<string, string>>): Running => 
 async function terminateAtWork({ child, ended, shows }: Running): Promise<string> {
   await shows('begins 1');
   child.kill('SIGTERM');
+  await shows('terminates');
+  // In this time a process whose handlers are idle has ended.
+  await later(200);
+  child.send('end');
   const { stdout, stderr } = await ended;
   expect(stderr).toBe('');
   // Nest sends the signal again when everything is closed.

@@ -1,6 +1,7 @@
-import { spawn, type ChildProcess } from 'node:child_process';
+import { spawn, type ChildProcess, type ChildProcessByStdio } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 
 export const root = fileURLToPath(new URL('../../', import.meta.url));
@@ -24,16 +25,19 @@ export interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** @defaultValue the project's folder */
   readonly cwd?: string;
+  /** Whether the program may be sent messages, `child.send()`. @defaultValue false */
+  readonly hasChannel?: boolean;
 }
 
 export function run(command: string, args: readonly string[], options: RunOptions): Running {
-  const { limitMs, env = {}, cwd = root } = options;
+  const { limitMs, env = {}, cwd = root, hasChannel = false } = options;
+  // Both outputs are pipes, which TypeScript knows of shorter lists alone.
   const child = spawn(command, args, {
     cwd,
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['ignore', 'pipe', 'pipe', hasChannel ? 'ipc' : 'ignore'],
     timeout: limitMs,
     env: { ...process.env, ...env },
-  });
+  }) as ChildProcessByStdio<null, Readable, Readable>;
   const out: Buffer[] = [];
   const err: Buffer[] = [];
   child.stdout.on('data', (chunk: Buffer) => out.push(chunk));

@@ -9,9 +9,12 @@ import type { DriverHarness } from '../harness.js';
 const timeoutMs = 500;
 /** On a busy machine timers are late. */
 const promptMs = 15_000;
-/** On Kafka a request may be in flight although the client cannot connect. The message may be stored then. */
-const unconfirmed = 'PUBLISH_UNCONFIRMED';
-const ends = ['CONNECTION_LOST', 'REQUEST_TIMEOUT', 'TimeoutError', unconfirmed];
+/**
+ * The one end that promises of what begins in an outage that it is never stored. On Kafka a produce request
+ * may be in flight although the client cannot connect; who gives up then does not learn what becomes of it.
+ */
+const notSent = 'CONNECTION_LOST';
+const ends = [notSent, 'REQUEST_TIMEOUT', 'TimeoutError', 'PUBLISH_UNCONFIRMED'];
 
 /** What a client sends while the broker is unreachable, each with a limit. */
 const sends: Readonly<Record<string, (client: StorkClient, key: string) => Promise<unknown>>> = {
@@ -56,8 +59,9 @@ export function outageContract(harness: DriverHarness): void {
     const away = async (): Promise<void> => {
       outage!.begin();
       onTestFinished(() => outage!.end());
-      // On Kafka the connection of the producer is noticed to be lost when it is used next.
-      await expect(client.publish('event', 'unnoticed', { timeoutMs: 1 })).rejects.toThrow();
+      // On Kafka the connection of the producer is noticed to be lost when it is used next. By the key, what
+      // the test sends waits behind this message, and is not written to the connection that is gone.
+      await expect(client.publish('event', 'unnoticed', { key: 'k', timeoutMs: 1 })).rejects.toThrow();
       const isAway = (): boolean => service.state()['main']!.connection.value === 'backoff';
       await eventually(async () => (isAway() ? true : undefined), 'the loss to be noticed');
     };
@@ -76,17 +80,20 @@ export function outageContract(harness: DriverHarness): void {
     return { client, away, arrived };
   }
 
-  it.each(Object.entries(sends))('%s ends in time, and is not sent later', async (_, send) => {
-    const { client, away, arrived } = await start(60_000);
-    await away();
-    const beganAt = performance.now();
-    const code = await codeOf(send(client, 'k'));
-    const tookMs = performance.now() - beganAt;
-    expect(ends).toContain(code);
-    expect(tookMs).toBeLessThan(timeoutMs + promptMs);
-    const seen = await arrived();
-    if (code !== unconfirmed) expect(seen).toEqual([]);
-  });
+  it.each(Object.entries(sends))(
+    '%s ends in time, and what ends as not sent is not sent later',
+    async (_, send) => {
+      const { client, away, arrived } = await start(60_000);
+      await away();
+      const beganAt = performance.now();
+      const code = await codeOf(send(client, 'k'));
+      const tookMs = performance.now() - beganAt;
+      expect(ends).toContain(code);
+      expect(tookMs).toBeLessThan(timeoutMs + promptMs);
+      const seen = await arrived();
+      if (code === notSent) expect(seen).toEqual([]);
+    },
+  );
 
   it('a publish and an emit() without a limit of their own end after publishTimeoutMs', async () => {
     const { client, away, arrived } = await start(timeoutMs);
@@ -99,8 +106,8 @@ export function outageContract(harness: DriverHarness): void {
     const codes = { publish: await codeOf(sent.publish), emit: await codeOf(sent.emit) };
     expect(performance.now() - beganAt).toBeLessThan(timeoutMs + promptMs);
     expect(ends).toEqual(expect.arrayContaining(Object.values(codes)));
-    const lost = (await arrived()).filter((data) => codes[data as keyof typeof codes] !== unconfirmed);
-    expect(lost).toEqual([]);
+    const late = (await arrived()).filter((data) => codes[data as keyof typeof codes] === notSent);
+    expect(late).toEqual([]);
   });
 
   it('what waits within its limit arrives, in order, once the broker is back', async () => {
@@ -117,7 +124,9 @@ export function outageContract(harness: DriverHarness): void {
     const seen = await arrived();
     await Promise.all(published);
     expect([codes.get('a'), codes.get('c')]).toEqual([undefined, undefined]);
-    expect(seen.filter((data) => codes.get(data) !== unconfirmed)).toEqual(['a', 'c']);
+    const isExpected = (data: string): boolean => !ended.includes(data) || codes.get(data) === notSent;
+    // A message may arrive again.
+    expect([...new Set(seen)].filter(isExpected)).toEqual(['a', 'c']);
   });
 }
 

@@ -9,9 +9,11 @@ import type { DriverHarness } from '../harness.js';
 export function repetitionContract(harness: DriverHarness): void {
   it('a redelivery finds its handler by the pattern once that has another name', async () => {
     const attempts = new Seen<number>();
+    // Enough of them for an application that closes slowly.
+    const retry = { maxRetries: 0, redeliverDelaysMs: Array.from({ length: 40 }, () => 1_500) };
     @Controller()
     class Before {
-      @Retry({ maxRetries: 0, redeliverDelaysMs: [1_500] })
+      @Retry(retry)
       @EventPattern<string>('created')
       created(): never {
         throw new Error('not yet');
@@ -19,7 +21,7 @@ export function repetitionContract(harness: DriverHarness): void {
     }
     @Controller()
     class After {
-      @Retry({ maxRetries: 0, redeliverDelaysMs: [1_500] })
+      @Retry(retry)
       @EventPattern<string>('created')
       onCreated(@Ctx() { attempt }: StorkContext): void {
         attempts.add(attempt);
@@ -27,10 +29,10 @@ export function repetitionContract(harness: DriverHarness): void {
     }
     const first = await startApp(harness, { controllers: [Before] });
     await first.client.publish('created', {});
-    await expect.poll(() => first.service.state()['main']!.counts.redelivered).toBe(1);
+    await expect.poll(() => first.service.state()['main']!.counts.redelivered).toBeGreaterThan(0);
     await first.close();
     const second = await startApp(harness, { controllers: [After], source: first.source });
-    expect(await attempts.count(1)).toEqual([2]);
+    expect((await attempts.count(1))[0]).toBeGreaterThan(1);
     await second.settled();
     expect(await harness.deadLetters(first.source)).toEqual([]);
   });

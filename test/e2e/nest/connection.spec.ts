@@ -302,6 +302,8 @@ describe('getHandlers()', () => {
 });
 
 describe('a client whose broker is away', () => {
+  /** On a busy machine timers are late; without `startTimeoutMs` it would take 30 s. */
+  const promptMs = 15_000;
   const transports: [string, TransportDefinition][] = [
     [
       'RabbitMQ',
@@ -332,7 +334,7 @@ describe('a client whose broker is away', () => {
       expect(lastValueFrom(client.send('quote', 1))).rejects.toMatchObject(lost),
       expect(lastValueFrom(client.emit('created', 1))).rejects.toMatchObject(lost),
     ]);
-    expect(performance.now() - began).toBeLessThan(4_000);
+    expect(performance.now() - began).toBeLessThan(promptMs);
     expect(performance.now() - began).toBeGreaterThan(900);
   });
 });

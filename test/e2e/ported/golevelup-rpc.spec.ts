@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import {
   Controller,
   Injectable,
@@ -19,11 +18,14 @@ import { map, type Observable } from 'rxjs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { StorkClient } from 'nestjs-stork';
 import { rabbitmq } from 'nestjs-stork/rabbitmq';
+import { Gate } from '../../contract/app.js';
 import { reconnect, url, useRaw } from '../rabbitmq/support.js';
 import { asJson, ErrorsAsReplies, lenientJson } from './golevelup-support.js';
 import { startHybrid, uniqueSource, type Hybrid } from './support.js';
 
 const allowed = 42;
+/** Until then the slow one of two requests has no reply. */
+const gate = new Gate();
 
 @Injectable()
 class Transforming implements NestInterceptor {
@@ -94,8 +96,8 @@ function rpcHandlers(prefix: string): Type {
 @Controller()
 class InService extends rpcHandlers('service') {
   @MessagePattern<string>('service.delayed')
-  async delayed(@Payload() { delayMs, echo }: { delayMs: number; echo: string }): Promise<unknown> {
-    await sleep(delayMs);
+  async delayed(@Payload() echo: string): Promise<unknown> {
+    if (echo === 'slow') await gate.opened;
     return { echo };
   }
   @MessagePattern<string>('service.shared-1')
@@ -182,13 +184,15 @@ describe.skipIf(url === undefined)('golevelup: requests', () => {
 
   it('two requests of one correlation get their own replies, the faster one first', async () => {
     const options = { correlationId: 'one' };
-    const ended: string[] = [];
-    const send = async (echo: string, delayMs: number): Promise<void> => {
-      const reply = await client.request<{ echo: string }>('service.delayed', { echo, delayMs }, options);
-      ended.push(reply.echo);
+    const ended: unknown[] = [];
+    const send = async (data: string): Promise<void> => {
+      ended.push(await client.request('service.delayed', data, options));
     };
-    await Promise.all([send('slow', 200), send('fast', 0)]);
-    expect(ended).toEqual(['fast', 'slow']);
+    const slow = send('slow');
+    await send('fast');
+    gate.open();
+    await slow;
+    expect(ended).toEqual([{ echo: 'fast' }, { echo: 'slow' }]);
   });
 
   it.each([1, 2])('of two handlers of one queue the one with the pattern replies: %i', async (handler) => {

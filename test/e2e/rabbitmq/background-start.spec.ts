@@ -49,12 +49,15 @@ async function startHttp(queue: string, through: string, startTimeoutMs = 60_000
   return { app, client: app.get(StorkClient), seen, logs, serves, state };
 }
 
+/** On a busy machine timers are late; handlers are waited for 30 s, an attempt to start takes a minute. */
+const promptMs = 15_000;
+
 describe.skipIf(url === undefined)('RabbitMQ: required: false', () => {
   const raw = useRaw();
 
   it.each([
     ['in its first attempt to start', 60_000],
-    ['after attempts that failed', 50],
+    ['after attempts that failed', 500],
   ])('serves HTTP while the broker is away, and consumes once it is back: %s', async (_, startTimeoutMs) => {
     const { proxy, through } = await startBroker();
     proxy.breakOff();
@@ -97,7 +100,7 @@ describe.skipIf(url === undefined)('RabbitMQ: required: false', () => {
     expect(logs.containing('wr0ng')).toEqual([]);
   });
 
-  it.each([60_000, 50])(
+  it.each([60_000, 500])(
     'leaves nothing behind when it is closed meanwhile (start: %i ms)',
     async (limitMs) => {
       const { proxy, through } = await startBroker();
@@ -108,7 +111,7 @@ describe.skipIf(url === undefined)('RabbitMQ: required: false', () => {
       if (limitMs < 1_000) await expect.poll(() => state().startError).toBeDefined();
       const beganAt = performance.now();
       await app.close();
-      expect(performance.now() - beganAt).toBeLessThan(5_000);
+      expect(performance.now() - beganAt).toBeLessThan(promptMs);
       await expectNothingLeft(before);
     },
   );
