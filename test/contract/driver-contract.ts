@@ -15,7 +15,7 @@ import { failureContract } from './suite/failures.js';
 import { messageOptionContract } from './suite/message-options.js';
 import { idempotencyContract } from './suite/idempotency.js';
 import { lossContract } from './suite/loss.js';
-import { nestRecordContract } from './suite/nest-records.js';
+import { kafkaRecordContract, nestRecordContract } from './suite/nest-records.js';
 import { outageContract } from './suite/outages.js';
 import { repetitionContract } from './suite/repetition.js';
 import { replayContract } from './suite/replay.js';
@@ -60,6 +60,7 @@ export function driverContract(harness: DriverHarness): void {
     });
     describe('capabilities', () => {
       capabilityContract(harness);
+      describe('records of Nest for Kafka', () => kafkaRecordContract(harness));
       describe('messages without a handler', () => unhandledContract(harness));
     });
     if (harness.outage !== undefined) describe('outages', () => outageContract(harness));
