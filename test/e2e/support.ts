@@ -58,7 +58,11 @@ export class Shop {
 export class LogLines {
   readonly lines: string[] = [];
   readonly log = (line: unknown): void => this.#add(line);
-  readonly warn = (line: unknown): void => this.#add(line);
+  readonly warnings: string[] = [];
+  readonly warn = (line: unknown): void => {
+    this.warnings.push(String(line));
+    this.#add(line);
+  };
   readonly error = (line: unknown): void => this.#add(line);
   readonly debug = (line: unknown): void => this.#add(line);
   readonly verbose = (line: unknown): void => this.#add(line);

@@ -193,7 +193,8 @@ export class Attempt implements HandlerAttempt, AttemptFacts {
   fail(failure: Failure, retry: FailedOutcome['retry'] = 'by-policy'): FailedOutcome {
     this.#hasEnded = true;
     const { replyWriter, scope } = this.context;
-    const isErrorReply = retry === 'by-policy' && replyWriter !== undefined && !failure.envelope.retryable;
+    const isDeliberate = !failure.envelope.retryable && !failure.isInternal;
+    const isErrorReply = retry === 'by-policy' && replyWriter !== undefined && isDeliberate;
     return { kind: 'failed', attempt: this, failure, failedAt: scope.clock.now(), retry, isErrorReply };
   }
 

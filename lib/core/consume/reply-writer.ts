@@ -259,13 +259,31 @@ function shorten(error: ErrorEnvelope): ErrorEnvelope {
   };
 }
 
-/** Omits `details` if they cannot be serialized: they come from the user's error. */
+/** Omits what cannot be serialized of `details`: they come from the user's error. */
 function writeEnvelope({ details, ...error }: ErrorEnvelope): string {
+  const fields = serialize(details) ?? serializeFields(details);
+  return `${JSON.stringify(error).slice(0, -1)}${fields === undefined ? '' : `,"details":${fields}`}}`;
+}
+
+function serialize(value: unknown): string | undefined {
   try {
-    return JSON.stringify({ ...error, details }, readable);
+    return JSON.stringify(value, readable);
   } catch {
-    return JSON.stringify(error);
+    return undefined;
   }
+}
+
+function serializeFields(details: unknown): string | undefined {
+  if (typeof details !== 'object' || details === null || Array.isArray(details)) return undefined;
+  const fields = Object.keys(details).flatMap((name) => {
+    try {
+      const text = serialize((details as Record<string, unknown>)[name]);
+      return text === undefined ? [] : [`${JSON.stringify(name)}:${text}`];
+    } catch {
+      return [];
+    }
+  });
+  return `{${fields.join(',')}}`;
 }
 
 /** JSON leaves the entries of a `Map` and a `Set` out, and refuses a bigint. */

@@ -4,6 +4,8 @@
  */
 export class PublishCancellation {
   #isCancelled = false;
+  /** True while an asynchronous codec encodes the message or one that was published before it. */
+  isEncoding = false;
   /**
    * Set by the driver when it accepts the message. Removes the message from the driver's buffer and returns
    * true. Returns false, and changes nothing, if the message may have been written. Must not throw.

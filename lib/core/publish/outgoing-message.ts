@@ -121,7 +121,7 @@ export function buildMessage(
   const correlation = currentCorrelation();
   if (correlation !== undefined) propagateCorrelation(correlation, headers);
   const encoded = encode(pattern, data, { options, headers, scope });
-  const message = andThen(encoded, ({ body, contentType }) => ({
+  return andThen(encoded, ({ body, contentType }) => ({
     pattern,
     body,
     headers,
@@ -139,7 +139,6 @@ export function buildMessage(
     partition: options.partition,
     appId: options.appId,
   }));
-  return scope.order.inOrder(message);
 }
 
 function requestIdOfEvent({ requestId }: MessageOptions): ConfigProblem {

@@ -1,3 +1,4 @@
+import { encodingHint } from './encoding-order.js';
 import { outageOf, type ConnectionStateCell } from '../port/connection-state.js';
 import { PublishCancellation } from '../port/publish-cancellation.js';
 import type { CancelTimer, StorkClock } from '../runtime/clock.js';
@@ -124,7 +125,7 @@ export class PendingPublishes {
       return new PublishUnconfirmedError(
         `${what} was not confirmed ${within}; the broker may have stored it`,
       );
-    const outage = outageOf(this.#fields.state.current);
+    const outage = pending.isEncoding ? encodingHint : outageOf(this.#fields.state.current);
     const why = outage === undefined ? '' : `: ${outage}`;
     return new ConnectionLostError(`${what} was not sent ${within}${why}`);
   }

@@ -14,6 +14,7 @@ import { andThen } from '../runtime/with-timeout.js';
 import { outageOf } from '../port/connection-state.js';
 import type { OutboundMessage, InboundReply } from '../port/message.js';
 import { PublishCancellation } from '../port/publish-cancellation.js';
+import { encodingHint } from './encoding-order.js';
 import { buildMessage, isAbortSignal, type MessageOptions, type OutboundScope } from './outgoing-message.js';
 import { PendingRequests, type ReplyReceiver } from './pending-requests.js';
 
@@ -70,7 +71,9 @@ export class RequestClient {
     const unregister = (): void => this.#pending.cancel(id, pendingReply);
     const pendingReply = new PendingReply({ observer, codecs, pattern, signal: options.signal, unregister });
     if (!pendingReply.isSettled)
-      void this.#send(pendingReply, id, () => this.#build(pattern, data, options, id));
+      void this.#send(pendingReply, id, () =>
+        this.#build(pattern, data, options, { id, cancellation: pendingReply.cancellation }),
+      );
     return () => pendingReply.cancel();
   }
 
@@ -80,13 +83,20 @@ export class RequestClient {
     this.#pending.failAll(error);
   }
 
-  #build(pattern: string, data: unknown, options: MessageOptions, id: string): BuiltRequest {
+  #build(
+    pattern: string,
+    data: unknown,
+    options: MessageOptions,
+    { id, cancellation }: { readonly id: string; readonly cancellation: PublishCancellation },
+  ): BuiltRequest {
     const { outbound } = this.#settings;
     const timeoutMs = options.timeoutMs ?? defaultTimeoutMs;
-    const message = buildMessage(pattern, data, options, outbound, { id, timeoutMs });
+    const built = buildMessage(pattern, data, options, outbound, { id, timeoutMs });
+    const message = outbound.order.inOrder(built, cancellation);
     const describe = (): string => {
       const { driver } = this.#settings;
-      const why = outageOf(driver.state.current) ?? driver.describeTarget?.({ pattern, to: options.to });
+      const outage = cancellation.isEncoding ? encodingHint : outageOf(driver.state.current);
+      const why = outage ?? driver.describeTarget?.({ pattern, to: options.to });
       const timeout = `no reply to ${JSON.stringify(pattern)} on transport ${JSON.stringify(outbound.transport)} within ${timeoutMs} ms`;
       return why === undefined ? timeout : `${timeout}; ${why}`;
     };

@@ -2,6 +2,7 @@ import { RmqRecord, type RmqRecordOptions } from '@nestjs/microservices';
 import { StorkConfigError, type ConfigProblem } from '../../core/runtime/errors.js';
 import type { MessageOptions } from '../../core/publish/outgoing-message.js';
 import type { MessageHeaders } from '../../core/message/headers.js';
+import { readJson } from '../../core/message/codec.js';
 import { printable } from '../../core/message/text.js';
 
 /** Data and options of a message, as a client of Nest takes them in one argument. */
@@ -86,15 +87,22 @@ export function readKafkaMessage(data: unknown): RecordedData | undefined {
   if (typeof data !== 'object' || data === null || !Object.hasOwn(data, 'value')) return undefined;
   if (!Object.keys(data).every((name) => recordFields.has(name))) return undefined;
   const { key, value, headers, partition, timestamp } = data as Readonly<Record<string, unknown>>;
+  const isText = typeof value === 'string';
   return {
-    data: value,
+    data: isText ? Buffer.from(value) : value,
     options: withoutUndefined({
+      contentType: isText ? contentTypeOf(value) : undefined,
       key: key === undefined || key === null ? undefined : textOf(key),
       headers: headers as MessageHeaders | undefined,
       partition: partition as number | undefined,
       timestamp: timestamp === undefined || timestamp === null ? undefined : Number(timestamp),
     }),
   };
+}
+
+/** Nest sends text as it is, and parses what begins like an object or an array. */
+function contentTypeOf(text: string): string {
+  return /^[[{]/.test(text) && readJson(Buffer.from(text)) !== undefined ? 'application/json' : 'text/plain';
 }
 
 function textOf(key: unknown): string {

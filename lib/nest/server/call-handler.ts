@@ -1,7 +1,7 @@
 import type { ArgumentsHost } from '@nestjs/common';
 import { BaseRpcExceptionFilter, type MessageHandler } from '@nestjs/microservices';
 import { RpcExceptionsHandler } from '@nestjs/microservices/exceptions/rpc-exceptions-handler.js';
-import { isObservable, Subscriber, throwError, type Observable } from 'rxjs';
+import { from, isObservable, mergeMap, of, Subscriber, throwError, type Observable } from 'rxjs';
 import {
   runInCorrelation,
   type CorrelationContext,
@@ -242,9 +242,21 @@ function wrapHandle(prototype: RpcExceptionsHandler): void {
     const context = recordingContextOf(host);
     if (context === undefined) return handle.call(this, exception, host, ...others);
     context[originalError] = { error: exception };
-    return this.invokeCustomFilters(exception, host) ?? throwError(() => exception);
+    const result: unknown = this.invokeCustomFilters(exception, host);
+    if (result instanceof Promise) return resultOfFilter(result, exception);
+    return (result as Observable<unknown> | undefined) ?? throwError(() => exception);
   };
   prototype.handle = Object.assign(recordThenHandle, { [isWrapped]: true });
+}
+
+/** An asynchronous filter that gives nothing leaves the error as it is, like one that returns nothing. */
+function resultOfFilter(result: Promise<unknown>, exception: unknown): Observable<unknown> {
+  return from(result).pipe(
+    mergeMap((given) => {
+      if (isObservable(given)) return given;
+      return given === undefined || given === null ? throwError(() => exception) : of(given);
+    }),
+  );
 }
 
 /** Filters that extend Nest's own one call it. */

@@ -57,10 +57,14 @@ function isUnknownError(outcome: unknown): boolean {
   return isError(outcome) && !isNestException(outcome);
 }
 
+function isRefusal(error: RpcException): boolean {
+  return error.message === guardRefusal || [401, 403].includes(statusOf(contentOf(error)) ?? 0);
+}
+
 function reasonOf(error: unknown): Failure['reason'] {
   if (isValidationError(error)) return 'invalid';
   if (isHttpException(error) && [401, 403].includes(error.getStatus())) return 'fatal';
-  if (isRpcException(error) && error.message === guardRefusal) return 'fatal';
+  if (isRpcException(error) && isRefusal(error)) return 'fatal';
   return 'retries-exhausted';
 }
 
@@ -106,9 +110,7 @@ function contentEnvelope(content: unknown, name: string, message: string): Omit<
   if (typeof content === 'string') return { name, message: content, code: remoteCodes.handlerFailed };
   const text = propertyOf(content, 'message');
   const code = propertyOf(content, 'code');
-  const status = [propertyOf(content, 'status'), propertyOf(content, 'statusCode'), code].find(
-    (value) => typeof value === 'number',
-  );
+  const status = statusOf(content);
   return {
     name,
     message: typeof text === 'string' ? text : message,
@@ -116,6 +118,11 @@ function contentEnvelope(content: unknown, name: string, message: string): Omit<
     ...(status === undefined ? {} : { status }),
     ...(typeof content === 'object' && content !== null ? { details: content } : {}),
   };
+}
+
+function statusOf(content: unknown): number | undefined {
+  const values = ['status', 'statusCode', 'code'].map((name) => propertyOf(content, name));
+  return values.find((value) => typeof value === 'number');
 }
 
 /** An `RpcException` and most 4xx statuses are deliberate error replies: a retry would give the same. */

@@ -90,6 +90,9 @@ export function kafkaRecordContract(harness: DriverHarness): void {
   it.each([
     ['all of it', { key: 'k', value: { id: 1 }, headers: { tenant: 'a' } }, { id: 1 }, 'k', 'a'],
     ['no key', { value: 'text' }, 'text', undefined, undefined],
+    ['text of JSON', { value: '{"id":1}' }, { id: 1 }, undefined, undefined],
+    ['text that begins like JSON', { value: '[draft]' }, '[draft]', undefined, undefined],
+    ['text of a number', { value: '7' }, '7', undefined, undefined],
     ['a key of bytes', { key: Buffer.from('k'), value: 0, headers: {} }, 0, 'k', undefined],
     ['a key of an object', { key: { id: 7 }, value: [1] }, [1], '{"id":7}', undefined],
     ['a number as key', { key: 7, value: false }, false, '7', undefined],

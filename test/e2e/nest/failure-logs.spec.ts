@@ -1,4 +1,4 @@
-import { Catch, Controller, Logger, UseFilters, type ExceptionFilter } from '@nestjs/common';
+import { Catch, Controller, Logger, UseFilters, UseGuards, type ExceptionFilter } from '@nestjs/common';
 import { Ctx, EventPattern, MessagePattern, RpcException } from '@nestjs/microservices';
 import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
 import {
@@ -53,6 +53,19 @@ class Orders {
   down(): never {
     throw Object.assign(new Error('db down, password=secret'), { code: 'ECONNREFUSED' });
   }
+
+  @MessagePattern('unsendable')
+  unsendable(): unknown {
+    return { v: 10n };
+  }
+
+  @UseGuards({
+    canActivate: () => {
+      throw new RpcException({ status: 401, message: 'no token' });
+    },
+  })
+  @EventPattern<string>('guarded')
+  guarded(): void {}
 
   @MessagePattern('sold-out')
   soldOut(): never {
@@ -121,6 +134,13 @@ describe('the log of a failed event', () => {
     ]);
   });
 
+  it('says that a guard has refused the message', async () => {
+    const { client, shop, failures } = await start({ retry: { maxRetries: 3 } });
+    await client.publish('guarded', {});
+    expect((await shop.deadLetters(1))[0]).toMatchObject({ 'stork-death-reason': 'fatal' });
+    expect(failures()).toEqual([expect.stringMatching(/Error: no token; .*, reason fatal$/)]);
+  });
+
   it('says that a message is dropped', async () => {
     const { client, shop, failures } = await start();
     await client.publish('dropped', {});
@@ -156,6 +176,13 @@ describe('the log of a failed request', () => {
         /attempt 1 of 1 failed: Error: db down, password=secret; its caller gets the error HANDLER_FAILED\nError: db down.*\n +at /,
       ),
     ]);
+  });
+
+  it('has the stack of what cannot be encoded', async () => {
+    const { refusal, failures, logs } = await start();
+    await refusal('unsendable');
+    expect(failures()).toEqual([expect.stringMatching(/TypeError: .*BigInt.*\nTypeError: .*\n +at /)]);
+    expect(logs.warnings).toEqual(failures());
   });
 
   it('has one line for a deliberate reply', async () => {

@@ -207,20 +207,26 @@ describe('a reply that is an error', () => {
     expect(driver.sent.map(({ kind }) => kind)).toEqual(['item', 'item', 'error']);
   });
 
-  it('goes without its details where they cannot be written', async () => {
-    const circle: { self?: unknown } = {};
+  it('goes without what cannot be written of its details', async () => {
+    const circle: { self?: unknown; id: number } = { id: 1 };
     circle.self = circle;
-    for (const details of [
-      circle,
-      {
-        toJSON: () => {
-          throw new Error('no');
-        },
+    const throwing = {
+      id: 1,
+      toJSON: (): never => {
+        throw new Error('no');
       },
-    ]) {
+      get field(): never {
+        throw new Error('no');
+      },
+    };
+    for (const [details, written] of [
+      [circle, { id: 1 }],
+      [throwing, { id: 1 }],
+      [[circle], undefined],
+    ] as const) {
       const { driver, replyWriter } = newBench();
       await replyWriter.fail({ ...failure, details });
-      expect(JSON.parse(driver.sent[0]!.body.toString())).toEqual(failure);
+      expect(JSON.parse(driver.sent[0]!.body.toString())).toEqual({ ...failure, details: written });
     }
   });
 });

@@ -8,6 +8,7 @@ import {
 } from '../../../../lib/core/publish/outgoing-message.js';
 import type { CodecContext, MessageCodec } from '../../../../lib/core/message/codec.js';
 import { VirtualClock } from '../../../../lib/memory/virtual-clock.js';
+import { PublishCancellation } from '../../../../lib/core/port/publish-cancellation.js';
 import { EncodingOrder } from '../../../../lib/core/publish/encoding-order.js';
 import type { OutboundMessage } from '../../../../lib/core/port/message.js';
 import { newCodecs, newGate } from '../harness.js';
@@ -332,14 +333,16 @@ describe('a message whose codec is asynchronous', () => {
   it('keeps its place: a later message waits for it, and for a rejected one too', async () => {
     const { scope, gate } = newSlowScope();
     const done: string[] = [];
-    const first = Promise.resolve(buildMessage('a', 'first', slow, scope)).then(() => done.push('first'));
-    const wrong = Promise.resolve(buildMessage('a', 'wrong', slow, scope)).catch(() => done.push('wrong'));
-    const json = Promise.resolve(buildMessage('a', 'json', {}, scope)).then(() => done.push('json'));
+    const inOrder = (data: string, options: MessageOptions) =>
+      scope.order.inOrder(buildMessage('a', data, options, scope), new PublishCancellation());
+    const first = Promise.resolve(inOrder('first', slow)).then(() => done.push('first'));
+    const wrong = Promise.resolve(inOrder('wrong', slow)).catch(() => done.push('wrong'));
+    const json = Promise.resolve(inOrder('json', {})).then(() => done.push('json'));
     await Promise.resolve();
     expect(done).toEqual([]);
     gate.open();
     await Promise.all([first, wrong, json]);
     expect(done).toEqual(['first', 'wrong', 'json']);
-    expect(buildMessage('a', 'json', {}, scope)).not.toBeInstanceOf(Promise);
+    expect(inOrder('json', {})).not.toBeInstanceOf(Promise);
   });
 });
