@@ -86,7 +86,6 @@ it.each([0, -1, 1.5, '30s', NaN])('publishTimeoutMs %s is refused by name', asyn
   const testing = await Test.createTestingModule({
     imports: [StorkModule.forRoot({ transports: { main: transport } })],
   }).compile();
-  onTestFinished(() => testing.close());
   await expect(testing.init()).rejects.toThrow(
     'transports.main.publishTimeoutMs: expected an integer from 1 up, given',
   );
