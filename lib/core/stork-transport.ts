@@ -226,10 +226,11 @@ export class StorkTransport {
     if (this.#closing !== undefined) throw this.#closedError();
     const { signal, timeoutMs = this.#settings.publishTimeoutMs } = options;
     if (signal?.aborted === true) throw signal.reason;
+    // First, because it validates the time limit and the signal.
+    const built = buildMessage(pattern, data, options, this.#outbound);
     await this.#publishes.run({ pattern, timeoutMs, signal }, async (cancellation) => {
-      const outbound = this.#outbound;
-      const built = outbound.order.inOrder(buildMessage(pattern, data, options, outbound), cancellation);
-      const message = built instanceof Promise ? await built : built;
+      const ordered = this.#outbound.order.inOrder(built, cancellation);
+      const message = ordered instanceof Promise ? await ordered : ordered;
       await this.connect();
       if (!cancellation.isCancelled) await this.#driver.publish(message, cancellation);
     });

@@ -261,29 +261,30 @@ function shorten(error: ErrorEnvelope): ErrorEnvelope {
 
 /** Omits what cannot be serialized of `details`: they come from the user's error. */
 function writeEnvelope({ details, ...error }: ErrorEnvelope): string {
-  const fields = serialize(details) ?? serializeFields(details);
+  const fields = serialize(() => details) ?? serializeFields(details);
   return `${JSON.stringify(error).slice(0, -1)}${fields === undefined ? '' : `,"details":${fields}`}}`;
 }
 
-function serialize(value: unknown): string | undefined {
+function serialize(read: () => unknown): string | undefined {
   try {
-    return JSON.stringify(value, readable);
+    return JSON.stringify(read(), readable);
   } catch {
     return undefined;
   }
 }
 
+/** A getter may throw; of a proxy also the question whether it is an array. */
 function serializeFields(details: unknown): string | undefined {
-  if (typeof details !== 'object' || details === null || Array.isArray(details)) return undefined;
-  const fields = Object.keys(details).flatMap((name) => {
-    try {
-      const text = serialize((details as Record<string, unknown>)[name]);
+  try {
+    if (typeof details !== 'object' || details === null || Array.isArray(details)) return undefined;
+    const fields = Object.keys(details).flatMap((name) => {
+      const text = serialize(() => (details as Record<string, unknown>)[name]);
       return text === undefined ? [] : [`${JSON.stringify(name)}:${text}`];
-    } catch {
-      return [];
-    }
-  });
-  return `{${fields.join(',')}}`;
+    });
+    return `{${fields.join(',')}}`;
+  } catch {
+    return undefined;
+  }
 }
 
 /** JSON leaves the entries of a `Map` and a `Set` out, and refuses a bigint. */

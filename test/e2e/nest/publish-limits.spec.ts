@@ -90,3 +90,21 @@ it.each([0, -1, 1.5, '30s', NaN])('publishTimeoutMs %s is refused by name', asyn
     'transports.main.publishTimeoutMs: expected an integer from 1 up, given',
   );
 });
+
+it.each([
+  ['timeoutMs', { timeoutMs: '5s' }],
+  ['timeoutMs', { timeoutMs: NaN }],
+  ['signal', { signal: {} }],
+])('a message whose %s is wrong is refused by name, before it is waited for', async (name, options) => {
+  const testing = await Test.createTestingModule({
+    imports: [StorkModule.forRoot({ transports: { main: memory({ queue: 'orders' }) } })],
+  }).compile();
+  onTestFinished(() => testing.close());
+  const client = testing.get(StorkClient);
+  const problems = [{ name }];
+  for (const publishing of [
+    client.publish('a', {}, options as never),
+    client.request('a', {}, options as never),
+  ])
+    await expect(publishing).rejects.toMatchObject({ code: 'CONFIG', problems });
+});

@@ -183,6 +183,12 @@ describe('a reply with several values', () => {
   });
 });
 
+function revoked(): object {
+  const { proxy, revoke } = Proxy.revocable({}, {});
+  revoke();
+  return proxy;
+}
+
 describe('a reply that is an error', () => {
   it('carries the envelope as JSON', async () => {
     const { driver, replyWriter } = newBench();
@@ -223,6 +229,7 @@ describe('a reply that is an error', () => {
       [circle, { id: 1 }],
       [throwing, { id: 1 }],
       [[circle], undefined],
+      [revoked(), undefined],
     ] as const) {
       const { driver, replyWriter } = newBench();
       await replyWriter.fail({ ...failure, details });
