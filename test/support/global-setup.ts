@@ -10,6 +10,8 @@ declare module 'vitest' {
     kafkaBrokers: readonly string[] | undefined;
     /** URL of the Redis to test against; undefined where brokers are skipped. */
     redisUrl: string | undefined;
+    /** The version that a throw-away RabbitMQ has to be of; undefined takes the usual one. */
+    rabbitmqVersion: '4' | undefined;
     /** The version that a throw-away Kafka has to be of; undefined takes the usual one. */
     kafkaVersion: '3.9' | undefined;
   }
@@ -25,6 +27,7 @@ const variables = { rabbitmq: 'RABBITMQ_URL', kafka: 'KAFKA_BROKERS', redis: 'RE
 
 /** Brings up the brokers that the tests need, and ends those that it had to start. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  project.provide('rabbitmqVersion', options.rabbitmq === '4' ? '4' : undefined);
   project.provide('kafkaVersion', options.kafka === '3.9' ? '3.9' : undefined);
   if (process.env['STORK_SKIP_BROKERS'] === '1') {
     project.provide('rabbitmqUrl', undefined);
