@@ -1,4 +1,4 @@
-import type { HeaderValue } from '../../core/message/headers.js';
+import { isBytes, type HeaderValue } from '../../core/message/headers.js';
 import type { DeadLetterRecord } from '../../core/dead-letter/admin/dead-letter-record.js';
 import { safeJson } from './safe-text.js';
 
@@ -49,7 +49,7 @@ function headerJson(value: HeaderValue, depth = 0): Json {
   if (typeof value === 'bigint') return String(value);
   if (typeof value === 'number') return Number.isFinite(value) ? value : String(value);
   if (typeof value !== 'object') return value;
-  if (value instanceof Uint8Array) return bytesJson(value);
+  if (isBytes(value)) return bytesJson(value);
   if (value instanceof Date) return Number.isNaN(value.getTime()) ? null : value.toISOString();
   if (depth >= maxDepth) return '…';
   if (Array.isArray(value)) return (value as readonly HeaderValue[]).map((one) => headerJson(one, depth + 1));

@@ -5,6 +5,7 @@ import {
   invalid,
   noHandler,
   undecodable,
+  undecodableHeaders,
 } from '../dead-letter/dead-lettering.js';
 import type { Codecs, Decoded } from '../message/codec.js';
 import { readDeliveryMetadata, type DeliveryMetadata } from '../message/delivery-metadata.js';
@@ -119,6 +120,8 @@ function findHandlers(
     replyWriter: openReplyWriter(delivery, metadata, scope),
     unacknowledged: 1,
   };
+  if (message.headersError !== undefined)
+    return settleUnprocessable(context, undecodableHeaders(message.headersError));
   if (metadata.reply.kind === 'forged') return settleUnprocessable(context, invalid(metadata.reply.why));
   if (delivery.requeuesInProcess > scope.deliveryLimit)
     return settleUnprocessable(context, deliveryLimitReached(scope.deliveryLimit));

@@ -16,7 +16,7 @@ import {
   quoted,
   redacted,
 } from '../message/text.js';
-import type { InboundMessage } from '../port/message.js';
+import { headersErrorName, type InboundMessage } from '../port/message.js';
 import type { Delivery, RepublishedMessage } from '../port/delivery.js';
 import { messageOf, remoteCodes, stackOf } from '../runtime/errors.js';
 import { libraryFailure, type Failure } from '../runtime/failure.js';
@@ -59,6 +59,10 @@ export function deliveryLimitReached(limit: number): Failure {
 
 export function undecodable({ name, message }: { readonly name: string; readonly message: string }): Failure {
   return libraryFailure(name, message, 'undecodable', { retryable: false, code: remoteCodes.undecodable });
+}
+
+export function undecodableHeaders(why: string): Failure {
+  return undecodable({ name: headersErrorName, message: why });
 }
 
 /** @param returns how often the message was sent back for another process */

@@ -85,6 +85,11 @@ export function copyHeaders(from: MessageHeaders | undefined): Record<string, He
   return copy;
 }
 
+/** Not by `instanceof`: a header table from the wire can have `__proto__` as a name, with bytes as its value. */
+export function isBytes(value: unknown): value is Uint8Array {
+  return ArrayBuffer.isView(value);
+}
+
 /**
  * A header as text, of at most `maxLength` characters; undefined if it is longer or not text. Bytes are
  * decoded as UTF-8. The first value of a repeated header counts.
@@ -93,10 +98,9 @@ export function readText(headers: MessageHeaders, name: string, maxLength = 1_02
   const value = headers[name];
   if (value === undefined) return undefined;
   const first: HeaderValue = Array.isArray(value) ? (value as readonly HeaderValue[])[0] : value;
-  const text =
-    first instanceof Uint8Array
-      ? Buffer.from(first.buffer, first.byteOffset, first.byteLength).toString()
-      : first;
+  const text = isBytes(first)
+    ? Buffer.from(first.buffer, first.byteOffset, first.byteLength).toString()
+    : first;
   return typeof text === 'string' && text.length <= maxLength ? text : undefined;
 }
 

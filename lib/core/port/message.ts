@@ -8,6 +8,8 @@ export interface InboundMessage {
   /** `null` is a tombstone: a record of a log without a value. */
   readonly body: Buffer | null;
   readonly headers: MessageHeaders;
+  /** Why the headers cannot be decoded: then `headers` is empty and the message reaches no handler. */
+  readonly headersError?: string | undefined;
   /**
    * Candidates for the pattern, most specific first; the first one that a handler matches is used. Never
    * empty.
@@ -33,6 +35,9 @@ export interface InboundMessage {
   /** The client library's message object, which `StorkContext.raw` exposes. */
   readonly raw: unknown;
 }
+
+/** Name of the error of a message or reply whose headers cannot be decoded. */
+export const headersErrorName = 'UndecodableHeadersError';
 
 /** Where to publish a message, instead of the transport's default destination. @publicApi */
 export type MessageDestination =

@@ -1,15 +1,34 @@
 import { createHash } from 'node:crypto';
 import type { BrokerDeadLetterCause, StoredDeadLetter } from '../../core/port/dead-letter-store.js';
-import { headerNames, readText, type MessageHeaders, type HeaderValue } from '../../core/message/headers.js';
+import {
+  headerNames,
+  isBytes,
+  readText,
+  type MessageHeaders,
+  type HeaderValue,
+} from '../../core/message/headers.js';
 import type { InboundMessage } from '../../core/port/message.js';
 
 // Reads dead letters from queues of RabbitMQ and of the memory queue broker.
 
-/** Never throws, whatever the headers contain. */
-export function readQueueDeadLetter(message: InboundMessage): StoredDeadLetter {
-  const isByConsumer = readText(message.headers, headerNames.deathReason) !== undefined;
-  const brokerCause = isByConsumer ? undefined : brokerCauseOf(message.headers);
+/**
+ * Never throws, whatever the headers contain. If they cannot be decoded, the broker has dead-lettered the
+ * message: a consumer writes headers that can.
+ *
+ * @param source where such a message failed, as its headers do not say it
+ */
+export function readQueueDeadLetter(message: InboundMessage, source?: string): StoredDeadLetter {
+  const brokerCause = message.headersError === undefined ? causeOf(message.headers) : unreadableCause(source);
   return { id: idOf(message, brokerCause), message: withRoutingKey(brokerCause, message), brokerCause };
+}
+
+function causeOf(headers: MessageHeaders): BrokerDeadLetterCause | undefined {
+  const isByConsumer = readText(headers, headerNames.deathReason) !== undefined;
+  return isByConsumer ? undefined : brokerCauseOf(headers);
+}
+
+function unreadableCause(source: string | undefined): BrokerDeadLetterCause | undefined {
+  return source === undefined ? undefined : { reason: 'unknown', source };
 }
 
 /** A queue has no offsets: the id is a hash of the content. Identical dead letters have the same id. */
@@ -81,6 +100,6 @@ function isTable(value: HeaderValue): value is MessageHeaders {
     value !== null &&
     !Array.isArray(value) &&
     !(value instanceof Date) &&
-    !(value instanceof Uint8Array)
+    !isBytes(value)
   );
 }

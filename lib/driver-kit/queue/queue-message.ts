@@ -5,6 +5,7 @@ import {
   type HeaderValue,
   type MessageHeaders,
 } from '../../core/message/headers.js';
+import { headerText } from '../../core/dead-letter/admin/dead-letter-record.js';
 import type { RepublishedMessage } from '../../core/port/delivery.js';
 import { directReplyQueue } from './addressing.js';
 
@@ -51,9 +52,9 @@ export function isBrokerOwned(header: string): boolean {
 
 /** Properties that RabbitMQ would act on again: a republished message keeps them as text in headers. */
 export interface OriginProperties {
-  readonly expiration: unknown;
-  readonly userId?: unknown;
-  readonly cc: unknown;
+  readonly expiration: HeaderValue;
+  readonly userId?: HeaderValue;
+  readonly cc: HeaderValue;
 }
 
 /** Headers of a republished message. Values of an earlier republish stay: they are the original ones. */
@@ -63,17 +64,13 @@ export function republishedHeaders(
 ): Record<string, HeaderValue> {
   const headers = copyHeaders(given);
   for (const name of Object.keys(headers)) if (isBrokerOwned(name)) delete headers[name];
-  const keep = (name: string, value: unknown): void => {
-    if (value !== undefined && headers[name] === undefined) headers[name] = headerText(value);
+  const keep = (name: string, value: HeaderValue): void => {
+    if (value !== undefined && headers[name] === undefined) headers[name] = headerText(value).slice(0, 1_024);
   };
   keep(headerNames.originExpiration, expiration);
   keep(headerNames.originUserId, userId);
   keep(headerNames.originCc, cc);
   return headers;
-}
-
-function headerText(value: unknown): string {
-  return (typeof value === 'string' ? value : (JSON.stringify(value) ?? '')).slice(0, 1_024);
 }
 
 /**

@@ -6,6 +6,7 @@ import { ClientClosedError } from '../../core/runtime/errors.js';
 import type { StorkLogger } from '../../core/runtime/reporting.js';
 import { connectError, isAuthError } from './errors.js';
 import { destroySocket, corkWrites } from './socket.js';
+import { tolerateUndecodableHeaders } from './undecodable-headers.js';
 
 /** amqplib does not limit the duration of the AMQP handshake. */
 const handshakeTimeoutMs = 10_000;
@@ -154,6 +155,7 @@ export class Connection {
       throw this.#closedError();
     }
     corkWrites(model);
+    tolerateUndecodableHeaders(model);
     let cause: unknown = 'closed';
     const lost = new Promise<unknown>((resolve) => {
       // amqplib emits no close event after `destroySocket`.

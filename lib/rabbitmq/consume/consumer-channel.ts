@@ -82,32 +82,42 @@ export class ConsumerChannel implements DeliverySource {
   }
 
   async consume(): Promise<void> {
-    const { queue } = this.#fields.topology;
-    this.#consumerTag = this.#consumerTag.then(async (tag) => {
-      if (tag !== undefined) return tag;
-      const consumer = await this.#channel.consume(queue, (message) => this.#onMessage(message));
-      return consumer.consumerTag;
-    });
+    this.#consumerTag = this.#consumerTag.then((tag) => tag ?? this.#consume());
     await this.#consumerTag;
+  }
+
+  async #consume(): Promise<string> {
+    const { queue } = this.#fields.topology;
+    const consumer = await this.#channel.consume(queue, (message) => this.#onMessage(message));
+    return consumer.consumerTag;
   }
 
   /** Cancels the consumer and keeps the channel: delivered messages can still be settled. */
   async cancel(): Promise<void> {
     this.#consumerTag = this.#consumerTag.then(async (tag) => {
-      if (tag === undefined || !this.session.isActive) return undefined;
-      this.#sentSinceCancel = 0;
-      await this.#channel.cancel(tag);
+      if (tag !== undefined && this.session.isActive) await this.#cancel(tag);
       return undefined;
     });
     await this.#consumerTag.catch(() => {});
   }
 
-  /** Restarts the consumer: RabbitMQ applies `basic.qos` to consumers that start after it. */
+  async #cancel(tag: string): Promise<void> {
+    this.#sentSinceCancel = 0;
+    await this.#channel.cancel(tag);
+  }
+
+  /**
+   * Restarts the consumer, unless it is cancelled: RabbitMQ applies `basic.qos` to consumers that start after
+   * it.
+   */
   async restorePrefetch(prefetch: number): Promise<void> {
-    await this.cancel();
-    if (!this.session.isActive) return;
-    await this.#channel.prefetch(prefetch);
-    await this.consume();
+    this.#consumerTag = this.#consumerTag.then(async (tag) => {
+      if (!this.session.isActive) return undefined;
+      if (tag !== undefined) await this.#cancel(tag);
+      await this.#channel.prefetch(prefetch);
+      return tag === undefined ? undefined : this.#consume();
+    });
+    await this.#consumerTag;
   }
 
   async stop(): Promise<void> {

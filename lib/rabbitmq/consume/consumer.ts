@@ -77,8 +77,8 @@ export class Consumer implements Subscription {
   #lost(error: Error): void {
     this.#channel?.end();
     this.#channel = undefined;
-    // amqplib's decoder overflows the stack on deeply nested headers; broker errors are never a RangeError.
-    if (error instanceof RangeError) this.#singleMessagePrefetch = true;
+    // amqplib's decoder throws these, errors of the broker are neither.
+    if (error instanceof RangeError || error instanceof TypeError) this.#singleMessagePrefetch = true;
   }
 
   #settled(): void {

@@ -10,6 +10,7 @@ import type {
 import { ConnectionLostError } from '../../core/runtime/errors.js';
 import type { MessageHeaders } from '../../core/message/headers.js';
 import { readQueueDeadLetter } from '../../driver-kit/queue/broker-dead-letter.js';
+import { deadLetterQueue } from '../../driver-kit/queue/queue-topology.js';
 import type { ScanChannel } from './scan-channel.js';
 import { deliveriesLeft, deliveryLimitNearError } from './delivery-limit.js';
 import { republishOptions, inboundMessage } from '../publish/messages.js';
@@ -79,7 +80,9 @@ export class DeadLetterScan {
   }
 
   async #read(channel: ScanChannel): Promise<void> {
-    const { clock, maxHoldMs, signal, window, queue, keyHeader } = this.#fields;
+    const { clock, maxHoldMs, signal, window, queue, source, keyHeader } = this.#fields;
+    // Another dead letter queue may hold the dead letters of several sources.
+    const onlySource = queue === deadLetterQueue(source) ? source : undefined;
     const until = clock.now() + maxHoldMs;
     const visited = new Map(this.#kept);
     while (this.#remaining > 0 && clock.now() < until) {
@@ -94,7 +97,7 @@ export class DeadLetterScan {
         this.#remaining = 0;
         return;
       }
-      const deadLetter = readQueueDeadLetter(inboundMessage(message, queue, keyHeader));
+      const deadLetter = readQueueDeadLetter(inboundMessage(message, queue, keyHeader), onlySource);
       if (takeOne(visited, deadLetter.id)) channel.keep(message);
       else await this.#visit(deadLetter, message, channel);
     }

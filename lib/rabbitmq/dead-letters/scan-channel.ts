@@ -3,6 +3,7 @@ import { sleep, type StorkClock } from '../../core/runtime/clock.js';
 import { ConnectionLostError } from '../../core/runtime/errors.js';
 import { settlesWithin, withResolvers } from '../../core/runtime/with-timeout.js';
 import { brokerRpc } from '../connection/broker-rpc.js';
+import { movedOptions } from '../publish/messages.js';
 import { ChannelLifetime } from './channel-lifetime.js';
 import { ScanPublisher } from './scan-publisher.js';
 
@@ -137,12 +138,7 @@ export class ScanChannel {
   async resetDeliveryCount(message: ConsumeMessage): Promise<void> {
     const { tag } = this.#window!;
     await this.#lifetime.rpc(() => this.#channel.cancel(tag));
-    const { content, properties } = message;
-    const { 'x-delivery-count': _, ...headers } = properties.headers ?? {};
-    // RabbitMQ rejects a publish with the `user-id` of another user.
-    const { userId: __, ...kept } = properties as Options.Publish;
-    const options = { ...kept, headers, mandatory: true };
-    await this.publish(this.#fields.queue, content, options);
+    await this.publish(this.#fields.queue, message.content, movedOptions(message));
     await this.ack(message);
   }
 

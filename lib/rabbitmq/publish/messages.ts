@@ -1,19 +1,24 @@
-import type { ConsumeMessage, Options } from 'amqplib';
+import type { ConsumeMessage, MessageProperties, Options } from 'amqplib';
 import type { RepublishedMessage } from '../../core/port/delivery.js';
 import {
   copyHeaders,
   emptyHeaders,
   readKey,
-  reservedPrefix,
   type HeaderValue,
   type MessageHeaders,
 } from '../../core/message/headers.js';
-import { StorkConfigError } from '../../core/runtime/errors.js';
-import type {
-  InboundMessage,
-  InboundReply,
-  OutboundMessage,
-  OutboundReply,
+import {
+  remoteCodes,
+  StorkConfigError,
+  type ConfigProblem,
+  type ErrorEnvelope,
+} from '../../core/runtime/errors.js';
+import {
+  headersErrorName,
+  type InboundMessage,
+  type InboundReply,
+  type OutboundMessage,
+  type OutboundReply,
 } from '../../core/port/message.js';
 import {
   isBrokerOwned,
@@ -24,15 +29,17 @@ import {
   republishedReplyTo,
 } from '../../driver-kit/queue/queue-message.js';
 import { inboundQueueReply, queueReplyHeaders } from '../../driver-kit/queue/queue-reply.js';
-
-const noHeaders: MessageHeaders = emptyHeaders();
+import { headersErrorOf } from '../connection/undecodable-headers.js';
+import { fitHeaders, ownHeaders } from './header-budget.js';
+import { encodableValue, nameBytes } from './header-values.js';
 
 export function inboundMessage(message: ConsumeMessage, queue: string, keyHeader: string): InboundMessage {
   const { fields, properties, content } = message;
-  const headers = properties.headers ?? noHeaders;
+  const headers = properties.headers ?? emptyHeaders();
   return {
     body: content,
     headers,
+    headersError: headersErrorOf(properties),
     patterns: patternsOf(properties.type, headers, fields.routingKey),
     contentType: propertyText(properties.contentType),
     contentEncoding: propertyText(properties.contentEncoding),
@@ -86,93 +93,82 @@ export function republishOptions(
   const { properties } = message;
   const { expiration, userId } = properties;
   const headers = republishedHeaders(given, { expiration, userId, cc: properties.headers?.['CC'] });
-  fitHeaders(headers);
-  const options: Options.Publish = { headers, persistent: true, mandatory: true };
-  for (const name of [
-    'contentType',
-    'contentEncoding',
-    'correlationId',
-    'messageId',
-    'type',
-    'appId',
-  ] as const) {
-    const value: unknown = properties[name];
-    if (typeof value === 'string') options[name] = value;
-  }
-  if (typeof properties.timestamp === 'number') options.timestamp = properties.timestamp;
-  if (typeof properties.priority === 'number') options.priority = properties.priority;
   const replyTo = republishedReplyTo(to, properties.replyTo);
-  if (replyTo !== undefined) options.replyTo = replyTo;
+  return {
+    ...encodableProperties({ ...properties, replyTo, expiration: undefined }),
+    headers: fitHeaders(headers),
+    persistent: true,
+    mandatory: true,
+  };
+}
+
+/**
+ * Properties of a dead letter that is moved to the end of its own queue: all of them, also the broker's own
+ * headers. RabbitMQ would refuse the user id of another user, and route the message by `CC` once more.
+ */
+export function movedOptions({ properties }: ConsumeMessage): Options.Publish {
+  const headers = copyHeaders(properties.headers);
+  for (const name of ['x-delivery-count', 'CC', 'BCC']) delete headers[name];
+  return {
+    ...encodableProperties(properties),
+    headers: fitHeaders(headers),
+    persistent: properties.deliveryMode === 2,
+    mandatory: true,
+  };
+}
+
+const textProperties = [
+  'contentType',
+  'contentEncoding',
+  'correlationId',
+  'replyTo',
+  'expiration',
+  'messageId',
+  'type',
+  'appId',
+] as const;
+
+/** A property that is not UTF-8 grows when it is decoded, beyond what amqplib can encode: it is left out. */
+function encodableProperties(properties: Partial<MessageProperties>): Options.Publish {
+  const options: Options.Publish = {};
+  for (const name of textProperties) {
+    const value: unknown = properties[name];
+    if (typeof value === 'string' && Buffer.byteLength(value) <= 255) options[name] = value;
+  }
+  const { timestamp, priority } = properties as Readonly<Record<string, unknown>>;
+  if (typeof timestamp === 'number' && timestamp >= 0 && timestamp < 2 ** 64) options.timestamp = timestamp;
+  if (typeof priority === 'number') options.priority = priority;
   return options;
 }
 
-/**
- * amqplib encodes headers and properties in one frame of at most 64 KiB; the rest is for the other
- * properties.
- */
-const maxHeaderBytes = 60 * 1024;
-
-/**
- * Drops the longest foreign headers until the others fit into a frame. A dead letter that cannot be
- * encoded would never leave its source queue; its body and the stork headers are always kept.
- */
-function fitHeaders(headers: Record<string, HeaderValue>): void {
-  const sizes = Object.entries(headers).map(([name, value]) => ({ name, bytes: sizeOf(name, value) }));
-  let total = sizes.reduce((sum, { bytes }) => sum + bytes, 0);
-  const foreign = sizes
-    .filter(({ name }) => !name.startsWith(reservedPrefix))
-    .toSorted((a, b) => b.bytes - a.bytes);
-  for (const { name, bytes } of foreign) {
-    if (total <= maxHeaderBytes) return;
-    delete headers[name];
-    total -= bytes;
-  }
+/** The smallest form of a republished message: its body and stork's own headers, which are text. */
+export function minimalProperties({ headers }: RepublishedMessage): Options.Publish {
+  return { headers: ownHeaders(headers), persistent: true, mandatory: true };
 }
 
-/** An upper bound of the encoded size; nested values are estimated by their JSON. */
-function sizeOf(name: string, value: HeaderValue): number {
-  const bytes =
-    typeof value === 'string' ? Buffer.byteLength(value) : value instanceof Uint8Array ? value.length : 16;
-  const nested = typeof value === 'object' && value !== null && !(value instanceof Uint8Array);
-  return Buffer.byteLength(name) + 8 + (nested ? Buffer.byteLength(jsonOf(value)) * 2 : bytes);
-}
-
-function jsonOf(value: unknown): string {
-  try {
-    return JSON.stringify(value) ?? '';
-  } catch {
-    // Nested too deeply for JSON, so too deeply for amqplib as well: counted as too large, which drops it.
-    return ' '.repeat(maxHeaderBytes);
-  }
-}
-
-/** Converts values that amqplib would encode as empty tables, or refuse: dates, byte arrays, bigints. */
+/** @throws StorkConfigError that names each header that AMQP cannot carry */
 function amqpHeaders(given: MessageHeaders): Record<string, HeaderValue> {
-  const headers = copyHeaders(given);
-  for (const name of Object.keys(headers)) {
-    const value = headers[name];
-    if (value instanceof Date)
-      headers[name] = { '!': 'timestamp', value: Math.floor(value.getTime() / 1_000) };
-    else if (value instanceof Uint8Array && !Buffer.isBuffer(value)) headers[name] = Buffer.from(value);
-    else if (typeof value === 'bigint') headers[name] = String(value);
-    else if (typeof value === 'number' && !isAmqpNumber(value)) {
-      throw new StorkConfigError([
-        { name: `headers.${name}`, expected: 'a number that AMQP can carry', given: String(value) },
-      ]);
-    }
+  const headers = emptyHeaders();
+  const problems: ConfigProblem[] = [];
+  for (const [name, value] of Object.entries(given)) {
+    if (value === undefined) continue;
+    const encodable = encodableValue(value);
+    if (nameBytes(name) === undefined)
+      problems.push({
+        name: `headers.${name}`,
+        expected: 'a name of at most 255 bytes',
+        given: 'a longer one',
+      });
+    else if (encodable === undefined)
+      problems.push({
+        name: `headers.${name}`,
+        expected: 'a value that AMQP can carry',
+        given: typeof value === 'object' ? 'an object that it cannot' : String(value),
+      });
+    else headers[name] = encodable.value;
   }
+  if (problems.length > 0) throw new StorkConfigError(problems);
   return headers;
-}
-
-/** amqplib encodes integers in 64 bits and other numbers as doubles. */
-function isAmqpNumber(value: number): boolean {
-  return Number.isFinite(value) && (!Number.isInteger(value) || Math.abs(value) < 2 ** 63);
-}
-
-/** The smallest form of a dead letter: its body and the stork headers, which are text. */
-export function minimalProperties(copy: RepublishedMessage): Options.Publish {
-  const own = Object.entries(copy.headers).filter(([name]) => name.startsWith(reservedPrefix));
-  return { headers: Object.fromEntries(own), persistent: true, mandatory: true };
 }
 
 export function replyOptions(reply: OutboundReply): Options.Publish {
@@ -181,10 +177,26 @@ export function replyOptions(reply: OutboundReply): Options.Publish {
 }
 
 export function inboundReply({ properties, content }: ConsumeMessage): InboundReply {
-  return inboundQueueReply({
-    body: content,
-    headers: properties.headers ?? noHeaders,
-    correlationId: properties.correlationId,
-    contentType: properties.contentType,
-  });
+  const headersError = headersErrorOf(properties);
+  const { correlationId, contentType } = properties;
+  if (headersError !== undefined) return undecodableReply(correlationId, headersError);
+  const headers = properties.headers ?? emptyHeaders();
+  return inboundQueueReply({ body: content, headers, correlationId, contentType });
+}
+
+/** The headers say whether a reply is a value or an error: without them it is neither. */
+function undecodableReply(correlationId: unknown, why: string): InboundReply {
+  const envelope: ErrorEnvelope = {
+    name: headersErrorName,
+    message: `the reply cannot be decoded: ${why}`,
+    code: remoteCodes.undecodable,
+    retryable: false,
+  };
+  return {
+    kind: 'error',
+    correlationId: propertyText(correlationId) ?? '',
+    body: Buffer.from(JSON.stringify(envelope)),
+    contentType: 'application/json',
+    headers: emptyHeaders(),
+  };
 }

@@ -1,7 +1,9 @@
 import type { StoredDeadLetter } from '../../port/dead-letter-store.js';
+import { headersErrorName, type InboundMessage } from '../../port/message.js';
 import type { FailureReason } from '../../runtime/failure.js';
 import {
   headerNames,
+  isBytes,
   readCount,
   readText,
   readTime,
@@ -87,7 +89,7 @@ export function readDeadLetter({ id, message, brokerCause }: StoredDeadLetter): 
     firstFailedAt: dateOf(readTime(headers, headerNames.firstFailedAt)),
     attempts: readCount(headers, headerNames.attempt) ?? 0,
     replays: readCount(headers, headerNames.replayCount) ?? 0,
-    error: errorOf(headers),
+    error: errorOf(message),
     consumer: readText(headers, headerNames.consumer),
     contentType: message.contentType,
     sentAt: dateOf(readTime(headers, headerNames.originTimestamp) ?? message.timestamp),
@@ -96,7 +98,9 @@ export function readDeadLetter({ id, message, brokerCause }: StoredDeadLetter): 
   };
 }
 
-function errorOf(headers: MessageHeaders): DeadLetterErrorInfo | undefined {
+function errorOf({ headers, headersError }: InboundMessage): DeadLetterErrorInfo | undefined {
+  if (headersError !== undefined)
+    return { name: headersErrorName, message: headersError, stack: undefined, filterError: undefined };
   const name = readText(headers, headerNames.errorName);
   const message = readText(headers, headerNames.errorMessage, maxErrorTextLength);
   if (name === undefined && message === undefined) return undefined;
@@ -115,8 +119,7 @@ function dateOf(epochMs: number | undefined): Date | undefined {
 /** A header value as readable text. */
 export function headerText(value: HeaderValue): string {
   if (typeof value === 'string') return value;
-  if (value instanceof Uint8Array)
-    return Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString();
+  if (isBytes(value)) return Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString();
   if (value instanceof Date) return dateOf(value.getTime())?.toISOString() ?? 'no date';
   if (typeof value === 'object' && value !== null) return jsonOf(value);
   return String(value);

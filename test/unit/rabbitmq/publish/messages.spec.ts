@@ -1,4 +1,3 @@
-import { createRequire } from 'node:module';
 import type { ConsumeMessage } from 'amqplib';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -6,12 +5,6 @@ import type { MessageHeaders } from '../../../../lib/core/message/headers.js';
 import { republishOptions, inboundMessage, inboundReply } from '../../../../lib/rabbitmq/publish/messages.js';
 
 type Properties = Record<string, unknown>;
-
-/** amqplib's encoder of tables, which it does not export. */
-const codec = createRequire(import.meta.url)('../../../../node_modules/amqplib/lib/codec.js') as {
-  encodeTable(buffer: Buffer, table: object, offset: number): number;
-};
-const encodedBytes = (table: object): number => codec.encodeTable(Buffer.allocUnsafe(1024 * 1024), table, 0);
 
 function message(properties: Properties, body = 'body'): ConsumeMessage {
   const fields = { exchange: 'x', routingKey: 'key', deliveryTag: 1, redelivered: false, consumerTag: 't' };
@@ -80,36 +73,6 @@ describe('a republished message', () => {
         expect(typeof originCc).toBe('string');
         expect((originCc as string).length).toBeLessThanOrEqual(1_024);
       }),
-    );
-  });
-
-  it('fits into the encode buffer of amqplib, whatever its headers, and keeps all headers of stork', () => {
-    const value = fc.oneof(
-      fc.string(),
-      fc.string({ minLength: 1 }).map((text) => text.repeat(500)),
-      fc.integer(),
-      fc.uint8Array({ maxLength: 3_000 }).map((bytes) => Buffer.from(bytes)),
-      fc.array(fc.string(), { maxLength: 200 }),
-      // amqplib reads the key `!` as a type annotation.
-      fc.dictionary(
-        fc.string().filter((key) => key !== '!'),
-        fc.string(),
-      ),
-    );
-    // AMQP limits header names to 255 bytes.
-    const name = fc.string({ unit: 'grapheme-ascii', minLength: 1, maxLength: 60 });
-    const own = { 'stork-error-message': 'x'.repeat(1_024), 'stork-error-stack': 'y'.repeat(4_096) };
-    fc.assert(
-      fc.property(fc.dictionary(name, value, { maxKeys: 200, size: 'max' }), (foreign) => {
-        const given = { ...foreign, ...own } as MessageHeaders;
-        const { headers } = republishedOf({ headers: {} }, given);
-        expect(headers).toMatchObject(own);
-        expect(encodedBytes(headers as object)).toBeLessThanOrEqual(64 * 1024);
-        for (const [header, written] of Object.entries(headers as object))
-          expect(written).toBe(given[header]);
-      }),
-      // Shrinking large headers takes minutes and adds nothing.
-      { numRuns: 60, endOnFailure: true },
     );
   });
 
