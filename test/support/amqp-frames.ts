@@ -20,12 +20,16 @@ const { encodeTable } = lib('codec') as {
   encodeTable(buffer: Buffer, table: object, offset: number): number;
 };
 
-/** An amqplib connection that has received these bytes, and receives no more. */
-export function connectionOf(bytes: Buffer): { readonly model: ChannelModel; readonly reader: FrameReader } {
+/** An amqplib connection that receives these chunks, and no more. */
+export function connectionOf(...chunks: readonly Buffer[]): {
+  readonly model: ChannelModel;
+  readonly reader: FrameReader;
+} {
+  const waiting = [...chunks];
   const reader = Object.assign(Object.create(Connection.prototype) as FrameReader, {
-    rest: bytes,
+    rest: Buffer.alloc(0),
     maxFrameSize: 0,
-    stream: { read: () => null },
+    stream: { read: () => waiting.shift() ?? null },
   });
   return { model: { connection: reader } as unknown as ChannelModel, reader };
 }

@@ -20,7 +20,8 @@ import {
   upTo,
 } from './dead-letter-queues.js';
 import { startStallingProxy } from './stalling-proxy.js';
-import { crashesDuring, forge, later, nestedTable, Raw, url, useRaw } from './support.js';
+import { startRewritingProxy } from '../../support/rewriting-proxy.js';
+import { crashesDuring, later, url, useRaw } from './support.js';
 import { seeded } from '../../support/seeded.js';
 
 type Decision = ReturnType<DeadLetterVisitor['decide']>;
@@ -270,19 +271,14 @@ describe.skipIf(url === undefined)('RabbitMQ: the dead letter store during failu
 
   it('reports what to do with a dead letter that the client cannot decode', async () => {
     const { queue, dlq } = await fillDeadLetterQueue(raw(), 0);
-    const nested = nestedTable(5_000);
-    const mark = (tag: string): Buffer => {
-      const length = Buffer.alloc(4);
-      length.writeUInt32BE(nested.length);
-      return Buffer.concat([Buffer.from(`\u0001n${tag}`), length]);
-    };
-    const writer = new Raw(url!);
-    await writer.open();
-    onTestFinished(() => writer.close());
-    forge(writer, mark('x'), mark('F'));
-    writer.channel.publish('', dlq, Buffer.from('"deep"'), { headers: { n: nested } });
-    await writer.confirmed();
-    const store = await openStore({ queue });
+    // A frame that no broker sends: it stands for what amqplib cannot decode even without the headers.
+    const proxy = await startRewritingProxy(url!);
+    onTestFinished(() => proxy.close());
+    const messageId = 'M'.repeat(200);
+    proxy.replace(Buffer.from(`\u00c8${messageId}`, 'latin1'), Buffer.from(`\u00ff${messageId}`, 'latin1'));
+    raw().channel.publish('', dlq, Buffer.from('1'), { messageId, timestamp: 7 });
+    await raw().confirmed();
+    const store = await openStore({ queue, url: proxy.url });
     const browse = async (): Promise<void> => {
       await expect(list(store)).rejects.toMatchObject({
         code: 'CONNECTION_LOST',

@@ -3,7 +3,10 @@ import { EventPattern, Payload } from '@nestjs/microservices';
 import type { Options } from 'amqplib';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { eventually, Seen } from '../../contract/app.js';
-import { forge, later, nestedTable, Raw, startRabbitApp, url, useRaw } from './support.js';
+import { withResolvers } from '../../../lib/core/runtime/with-timeout.js';
+import { startRewritingProxy } from '../../support/rewriting-proxy.js';
+import { takeAll } from './dead-letter-queues.js';
+import { forge, later, Raw, startRabbitApp, url, useRaw } from './support.js';
 
 const seen = new Seen<{ queue: string; body: unknown }>();
 
@@ -17,7 +20,15 @@ class Fails {
   fine(@Payload() body: { queue: string }): void {
     seen.add({ queue: body.queue, body });
   }
+  @EventPattern<string>('slow')
+  async slow(@Payload() body: { queue: string }): Promise<void> {
+    seen.add({ queue: body.queue, body });
+    await gate;
+  }
 }
+
+/** Settles when the test lets the handler end. */
+let gate = Promise.resolve();
 
 interface Poison {
   readonly what: string;
@@ -164,35 +175,53 @@ describe.skipIf(url === undefined)('RabbitMQ: dead letters', () => {
     await expect.poll(() => counts()['dead-lettered']).toBe(3);
   });
 
-  it('of headers nested 5 000 deep are created by the delivery limit, while healthy messages are handled', async () => {
-    const { queue } = await start({ deliveryLimit: 5, prefetch: 4 });
-    // amqplib cannot encode such a depth: the type of a byte array is changed to a table in the outgoing
-    // bytes.
-    const nested = nestedTable(5_000);
-    const mark = (tag: string): Buffer => {
-      const length = Buffer.alloc(4);
-      length.writeUInt32BE(nested.length);
-      return Buffer.concat([Buffer.from(`\u0001n${tag}`), length]);
-    };
-    const writer = await writes();
-    forge(writer, mark('x'), mark('F'));
-    for (let n = 0; n < 20; n++) {
-      const body = Buffer.from(JSON.stringify({ queue, n }));
-      if (n === 3) {
-        const deep = { type: 'fine', headers: { n: nested } };
-        writer.channel.publish('', queue, Buffer.from('"deep"'), deep);
+  // A wrong length, as no broker sends it: it stands for what amqplib cannot decode even without the headers.
+  const marked = Buffer.from(`\u00c8${long}`, 'latin1');
+  const wrong = Buffer.from(`\u00ff${long}`, 'latin1');
+  it.each<{ error: string; options: Options.Publish }>([
+    { error: 'RangeError', options: { messageId: long, timestamp: 7 } },
+    { error: 'TypeError', options: { contentType: long, headers: { n: 'L'.repeat(500) } } },
+  ])(
+    'of a frame on which amqplib throws a $error are created by the delivery limit, while healthy messages are handled',
+    async ({ options }) => {
+      const proxy = await startRewritingProxy(url!);
+      onTestFinished(() => proxy.close());
+      proxy.replace(marked, wrong);
+      const { queue } = await start({ deliveryLimit: 5, prefetch: 4, url: proxy.url });
+      const { opened } = proxy;
+      for (let n = 0; n < 20; n++) {
+        if (n === 3) send(queue, Buffer.from('"poison"'), options);
+        send(queue, Buffer.from(JSON.stringify({ queue, n })), { type: 'fine' });
       }
-      writer.channel.publish('', queue, body, { type: 'fine' });
-    }
-    await writer.confirmed();
-    const handled = (): Set<number> =>
-      new Set(seen.all.filter((one) => one.queue === queue).map(({ body }) => (body as { n: number }).n));
-    await expect.poll(() => handled().size).toBe(20);
-    await eventually(
-      async () => ((await raw().count(`${queue}.dlq`)) === 1 ? true : undefined),
-      'the poison message to be dead-lettered',
-    );
-    await expect.poll(() => raw().count(queue)).toBe(0);
+      const handled = (): Set<number> =>
+        new Set(seen.all.filter((one) => one.queue === queue).map(({ body }) => (body as { n: number }).n));
+      await expect.poll(() => handled().size).toBe(20);
+      await expect.poll(() => raw().count(`${queue}.dlq`)).toBe(1);
+      await expect.poll(() => raw().count(queue)).toBe(0);
+      // One loss for each delivery of the poison message.
+      expect(proxy.opened - opened).toBeLessThanOrEqual(7);
+    },
+  );
+
+  it('of such a frame let the shutdown of a consumer take no further message', async () => {
+    const proxy = await startRewritingProxy(url!);
+    onTestFinished(() => proxy.close());
+    proxy.replace(marked, wrong);
+    const { queue, close } = await start({ deliveryLimit: 1, url: proxy.url });
+    send(queue, Buffer.from('"poison"'), { messageId: long, timestamp: 7 });
+    await expect.poll(() => raw().count(`${queue}.dlq`)).toBe(1);
+    const { promise, resolve } = withResolvers<void>();
+    gate = promise;
+    for (let n = 0; n < 6; n++)
+      send(queue, Buffer.from(JSON.stringify({ queue, n })), { type: n === 0 ? 'slow' : 'fine' });
+    await expect.poll(() => healthy(queue)).toBe(1);
+    const closed = close();
+    // By then the consumer is cancelled; a quorum queue counts it until its messages are settled.
+    await later(100);
+    resolve();
+    await closed;
+    const left = await takeAll(raw(), queue);
+    expect(left.map(({ fields }) => fields.redelivered)).toEqual([false, false, false, false, false]);
   });
 
   it('wait while their queue refuses them, and are written when it accepts them again', async () => {

@@ -245,16 +245,6 @@ export function forge({ connection }: Raw, marker: Buffer, bytes: Buffer): () =>
   };
 }
 
-/** The body of a nested table, deeper than amqplib can encode. */
-export function nestedTable(depth: number): Buffer {
-  const bytes = Buffer.alloc(depth * 7);
-  for (let level = 0; level < depth; level++) {
-    bytes.write('\u0001aF', level * 7, 'latin1');
-    bytes.writeUInt32BE((depth - level - 1) * 7, level * 7 + 3);
-  }
-  return bytes;
-}
-
 /**
  * Errors that would end the process outside the test runner: unhandled rejections and uncaught exceptions.
  */
