@@ -49,8 +49,9 @@ export function decodeMessage(
 }
 
 /** What a consumer of the published message gets. Throws as amqplib does if it cannot encode the options. */
-export function published({ mandatory: _, persistent: __, ...options }: Options.Publish): MessageProperties {
-  const { reader } = connectionOf(encodeProperties(BasicProperties, 1, 0, options));
+export function published({ mandatory: _, persistent, ...options }: Options.Publish): MessageProperties {
+  const properties = { ...options, deliveryMode: persistent === true ? 2 : 1 };
+  const { reader } = connectionOf(encodeProperties(BasicProperties, 1, 0, properties));
   const frame = reader.recvFrame();
   return (frame as { readonly fields: MessageProperties }).fields;
 }

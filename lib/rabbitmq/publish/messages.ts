@@ -163,7 +163,7 @@ function amqpHeaders(given: MessageHeaders): Record<string, HeaderValue> {
       problems.push({
         name: `headers.${name}`,
         expected: 'a value that AMQP can carry',
-        given: typeof value === 'object' ? 'an object that it cannot' : String(value),
+        given: typeof value === 'object' ? 'an object with a part that it cannot' : String(value),
       });
     else headers[name] = encodable.value;
   }

@@ -171,6 +171,11 @@ describe('a message that no handler may see', () => {
   const cases: Record<string, { message: Partial<InboundMessage>; reason: string; code: string }> = {
     'is too large': { message: { body: Buffer.alloc(1_001) }, reason: 'invalid', code: 'INVALID' },
     'cannot be decoded': { message: { body: Buffer.from('{') }, reason: 'undecodable', code: 'UNDECODABLE' },
+    'has headers that cannot be decoded': {
+      message: { headersError: 'nested too deeply' },
+      reason: 'undecodable',
+      code: 'UNDECODABLE',
+    },
     'has an unknown content type': {
       message: { contentType: 'image/png' },
       reason: 'undecodable',

@@ -92,6 +92,11 @@ describe('readText', () => {
     expect(text(Buffer.from([0xff, 0x61]))).toBe('\uFFFDa');
   });
 
+  it('takes a table for no text, whatever its prototype is', () => {
+    const table = Object.create(Buffer.from('bytes')) as Record<string, string>;
+    expect(readText({ table }, 'table')).toBeUndefined();
+  });
+
   it('returns undefined for an absent header', () => {
     expect(readText({}, 'h')).toBeUndefined();
     expect(readText({ h: undefined }, 'h')).toBeUndefined();

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { MessageHeaders, HeaderValue } from '../../../../lib/core/message/headers.js';
+import { readDeadLetter } from '../../../../lib/core/dead-letter/admin/dead-letter-record.js';
 import type { InboundMessage } from '../../../../lib/core/port/message.js';
 import { readQueueDeadLetter } from '../../../../lib/driver-kit/queue/broker-dead-letter.js';
 
@@ -87,5 +88,19 @@ describe('a message that the broker dead-lettered', () => {
 
   it('has the reason of the consumer if the consumer dead-lettered it', () => {
     expect(deadLetter([death], { 'stork-death-reason': 'fatal' }).brokerCause).toBeUndefined();
+  });
+
+  it('is of the only source of its queue if its headers cannot be decoded', () => {
+    const unreadable = { ...message({}), headersError: 'nested too deeply' };
+    expect(readQueueDeadLetter(unreadable, 'orders').brokerCause).toEqual({
+      reason: 'unknown',
+      source: 'orders',
+    });
+    expect(readQueueDeadLetter(unreadable).brokerCause).toBeUndefined();
+    expect(readDeadLetter(readQueueDeadLetter(unreadable, 'orders'))).toMatchObject({
+      source: 'orders',
+      error: { name: 'UndecodableHeadersError', message: 'nested too deeply' },
+    });
+    expect(readQueueDeadLetter(message({}), 'orders').brokerCause).toBeUndefined();
   });
 });

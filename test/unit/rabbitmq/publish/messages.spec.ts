@@ -2,7 +2,15 @@ import type { ConsumeMessage } from 'amqplib';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { MessageHeaders } from '../../../../lib/core/message/headers.js';
-import { republishOptions, inboundMessage, inboundReply } from '../../../../lib/rabbitmq/publish/messages.js';
+import { StorkConfigError } from '../../../../lib/core/runtime/errors.js';
+import {
+  inboundMessage,
+  inboundReply,
+  movedOptions,
+  publishOptions,
+  republishOptions,
+} from '../../../../lib/rabbitmq/publish/messages.js';
+import { published } from '../../../support/amqp-frames.js';
 
 type Properties = Record<string, unknown>;
 
@@ -84,7 +92,82 @@ describe('a republished message', () => {
   });
 });
 
+describe('a published message', () => {
+  const options = (headers: MessageHeaders) =>
+    publishOptions(
+      {
+        pattern: 'p',
+        body: Buffer.from('1'),
+        headers,
+        contentType: 'application/json',
+        messageId: 'm',
+        timestamp: 1_700_000_000_000,
+      },
+      'stork-key',
+    );
+
+  it('carries dates, bytes and bigints in lists and tables too', () => {
+    const at = new Date(1_700_000_000_000);
+    const bytes = new Uint8Array([1, 2, 3]);
+    const parts = { at, bytes, big: 2n ** 60n, small: -1e300, absent: undefined };
+    const { headers } = published(options({ parts, list: [at, [bytes], { big: -7n }] }));
+    const timestamp = { '!': 'timestamp', value: 1_700_000_000 };
+    expect(headers).toEqual({
+      parts: { at: timestamp, bytes: Buffer.from(bytes), big: String(2n ** 60n), small: -1e300 },
+      list: [timestamp, [Buffer.from(bytes)], { big: '-7' }],
+    });
+  });
+
+  it('is refused with the names of all headers that AMQP cannot carry', () => {
+    const refused = {
+      nested: { a: [Infinity] },
+      early: new Date(-1_000),
+      none: new Date(NaN),
+      typed: { '!': 'double', value: 'NaN' },
+      byte: { '!': 'byte', value: 128 },
+      hole: [undefined],
+      ['n'.repeat(256)]: 1,
+    } as unknown as MessageHeaders;
+    expect(() => options({ ...refused, fine: 1 })).toThrow(StorkConfigError);
+    const message = (() => {
+      try {
+        options({ ...refused, fine: 1 });
+      } catch (error) {
+        return (error as Error).message;
+      }
+      return '';
+    })();
+    for (const name of Object.keys(refused)) expect(message).toContain(`headers.${name}`);
+    expect(message).not.toContain('headers.fine');
+  });
+});
+
+describe('a dead letter that is moved to the end of its queue', () => {
+  it('keeps its properties and what the broker says of its death, and is routed once', () => {
+    const death = [{ queue: 'q', reason: 'expired', time: { '!': 'timestamp', value: 7 }, count: 1 }];
+    const headers = { 'x-death': death, 'x-delivery-count': 19, CC: ['a'], BCC: ['b'], tenant: 'blue' };
+    const kept = {
+      type: 't',
+      correlationId: 'c',
+      replyTo: 'r',
+      expiration: '9',
+      deliveryMode: 2,
+      priority: 3,
+    };
+    const moved = movedOptions(message({ ...kept, userId: 'me', headers, messageId: 'ü'.repeat(200) }));
+    const properties = published(moved);
+    expect(properties).toMatchObject({ ...kept, userId: undefined, messageId: undefined });
+    expect(properties.headers).toEqual({ 'x-death': death, tenant: 'blue' });
+  });
+});
+
 describe('an inbound message', () => {
+  it('without headers has an object of its own', () => {
+    const [one, other] = [{}, {}].map((properties) => inboundMessage(message(properties), 'q', 'k').headers);
+    (one as Record<string, string>)['tenant'] = 'blue';
+    expect(other).toEqual({});
+  });
+
   it('is read whatever the types of its properties', () => {
     const odd = fc.oneof(fc.string(), fc.integer(), fc.constant(undefined), fc.constant({}), fc.boolean());
     const properties = fc.record({
