@@ -143,7 +143,7 @@ export function publishRaw(
   if (body.length > 0) frames.push(frame(3, ch, body));
   return new Promise((resolve, reject) => {
     (channel as unknown as ChannelInternals).pushConfirmCallback((error) =>
-      error === null || error === undefined ? resolve() : reject(error as Error),
+      error === null || error === undefined ? resolve() : reject(error),
     );
     connection.channels[ch]!.buffer.write(Buffer.concat(frames));
   });

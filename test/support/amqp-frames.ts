@@ -13,11 +13,11 @@ const lib = (file: string): unknown =>
   createRequire(import.meta.url)(`../../node_modules/amqplib/lib/${file}.js`) as unknown;
 const { Connection } = lib('connection') as { Connection: { readonly prototype: FrameReader } };
 const { encodeProperties, BasicProperties } = lib('defs') as {
-  encodeProperties(id: number, channel: number, size: number, properties: object): Buffer;
-  BasicProperties: number;
+  readonly encodeProperties: (id: number, channel: number, size: number, properties: object) => Buffer;
+  readonly BasicProperties: number;
 };
 const { encodeTable } = lib('codec') as {
-  encodeTable(buffer: Buffer, table: object, offset: number): number;
+  readonly encodeTable: (buffer: Buffer, table: object, offset: number) => number;
 };
 
 /** An amqplib connection that receives these chunks, and no more. */
@@ -49,8 +49,8 @@ export function decodeMessage(
 }
 
 /** What a consumer of the published message gets. Throws as amqplib does if it cannot encode the options. */
-export function published({ mandatory: _, persistent, ...options }: Options.Publish): MessageProperties {
-  const properties = { ...options, deliveryMode: persistent === true ? 2 : 1 };
+export function published(options: Options.Publish): MessageProperties {
+  const properties = { ...options, deliveryMode: options.persistent === true ? 2 : 1 };
   const { reader } = connectionOf(encodeProperties(BasicProperties, 1, 0, properties));
   const frame = reader.recvFrame();
   return (frame as { readonly fields: MessageProperties }).fields;

@@ -85,7 +85,7 @@ export function copyHeaders(from: MessageHeaders | undefined): Record<string, He
   return copy;
 }
 
-/** Not by `instanceof`: a header table from the wire can have `__proto__` as a name, with bytes as its value. */
+/** Not by `instanceof`: a table from the wire can have `__proto__` as a name, with bytes as its value. */
 export function isBytes(value: unknown): value is Uint8Array {
   return ArrayBuffer.isView(value);
 }

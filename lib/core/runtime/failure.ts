@@ -6,7 +6,7 @@ export type FailureReason =
   | 'retries-exhausted'
   /** The handler failed with an error that is not retried. */
   | 'fatal'
-  /** The body cannot be decoded. */
+  /** The body or the headers cannot be decoded. */
   | 'undecodable'
   /**
    * The message was decoded but is invalid: it failed validation, is too large, or has an invalid reply

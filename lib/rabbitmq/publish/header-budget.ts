@@ -5,7 +5,7 @@ import {
   type MessageHeaders,
 } from '../../core/message/headers.js';
 import { cutToBytes } from '../../core/message/text.js';
-import { encodableValue, nameBytes } from './header-values.js';
+import { encodableHeader } from './header-values.js';
 
 // What a republished message keeps of its headers. A copy that amqplib cannot encode would never leave its
 // source queue.
@@ -29,20 +29,18 @@ export function fitHeaders(headers: MessageHeaders): Record<string, HeaderValue>
   const fitting = emptyHeaders();
   let total = 0;
   for (const name of Object.keys(headers)) {
-    const ofName = nameBytes(name);
-    const encodable = encodableValue(headers[name]);
-    if (ofName === undefined || encodable === undefined) continue;
+    const encodable = encodableHeader(name, headers[name]);
+    if (encodable === undefined) continue;
     fitting[name] = encodable.value;
-    sizes.push({ name, bytes: ofName + encodable.bytes });
-    total += ofName + encodable.bytes;
+    sizes.push({ name, bytes: encodable.bytes });
+    total += encodable.bytes;
   }
-  if (total <= maxHeaderBytes) return fitting;
   for (const { name, bytes } of sizes.toSorted((a, b) => b.bytes - a.bytes)) {
-    const own = ownText(headers, name);
-    if (own === undefined) delete fitting[name];
-    else fitting[name] = own;
-    total -= own === undefined ? bytes : Buffer.byteLength(String(headers[name])) - Buffer.byteLength(own);
     if (total <= maxHeaderBytes) break;
+    const own = encodableHeader(name, ownText(headers, name));
+    if (own === undefined) delete fitting[name];
+    else fitting[name] = own.value;
+    total -= bytes - (own?.bytes ?? 0);
   }
   return fitting;
 }

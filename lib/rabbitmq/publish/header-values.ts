@@ -14,22 +14,22 @@ const tagBytes = 1;
 /** The type tag and the length of a text, list or table. */
 const sizedBytes = 5;
 
-/** The bytes of a header's name and their length; undefined if it is too long. */
-export function nameBytes(name: string): number | undefined {
-  const bytes = Buffer.byteLength(name);
-  return bytes > maxNameBytes ? undefined : bytes + 1;
+/**
+ * A header of this name, its name included in the bytes. Undefined if amqplib cannot encode it, or would
+ * encode a number that RabbitMQ cannot read: it closes the connection on infinity and NaN.
+ */
+export function encodableHeader(name: string, value: HeaderValue, depth = 0): EncodableValue | undefined {
+  const ofName = Buffer.byteLength(name);
+  const encodable = ofName > maxNameBytes ? undefined : encodableValue(value, depth);
+  return encodable && { value: encodable.value, bytes: 1 + ofName + encodable.bytes };
 }
 
-/**
- * Undefined if amqplib cannot encode the value, or would encode a number that RabbitMQ cannot read: it closes
- * the connection on infinity and NaN.
- */
-export function encodableValue(value: HeaderValue, depth = 0): EncodableValue | undefined {
+function encodableValue(value: HeaderValue, depth: number): EncodableValue | undefined {
   if (typeof value === 'string') return { value, bytes: sizedBytes + Buffer.byteLength(value) };
   if (typeof value === 'number') return encodableNumber(value);
   if (value === null) return { value, bytes: tagBytes };
   if (typeof value === 'boolean') return { value, bytes: tagBytes + 1 };
-  if (typeof value === 'bigint') return encodableValue(String(value));
+  if (typeof value === 'bigint') return encodableValue(String(value), depth);
   if (typeof value !== 'object' || depth === maxDepth) return undefined;
   if (value instanceof Date) return timestamp(value);
   if (isBytes(value)) return encodableBytes(value);
@@ -78,11 +78,10 @@ function encodableTable(table: MessageHeaders, depth: number): EncodableValue | 
   let bytes = sizedBytes;
   for (const [name, entry] of Object.entries(table)) {
     if (entry === undefined) continue;
-    const ofName = nameBytes(name);
-    const encodable = encodableValue(entry, depth + 1);
-    if (ofName === undefined || encodable === undefined) return undefined;
+    const encodable = encodableHeader(name, entry, depth + 1);
+    if (encodable === undefined) return undefined;
     values[name] = encodable.value;
-    bytes += ofName + encodable.bytes;
+    bytes += encodable.bytes;
   }
   return { value: values, bytes };
 }

@@ -31,7 +31,7 @@ import {
 import { inboundQueueReply, queueReplyHeaders } from '../../driver-kit/queue/queue-reply.js';
 import { headersErrorOf } from '../connection/undecodable-headers.js';
 import { fitHeaders, ownHeaders } from './header-budget.js';
-import { encodableValue, nameBytes } from './header-values.js';
+import { encodableHeader } from './header-values.js';
 
 export function inboundMessage(message: ConsumeMessage, queue: string, keyHeader: string): InboundMessage {
   const { fields, properties, content } = message;
@@ -152,17 +152,11 @@ function amqpHeaders(given: MessageHeaders): Record<string, HeaderValue> {
   const problems: ConfigProblem[] = [];
   for (const [name, value] of Object.entries(given)) {
     if (value === undefined) continue;
-    const encodable = encodableValue(value);
-    if (nameBytes(name) === undefined)
+    const encodable = encodableHeader(name, value);
+    if (encodable === undefined)
       problems.push({
         name: `headers.${name}`,
-        expected: 'a name of at most 255 bytes',
-        given: 'a longer one',
-      });
-    else if (encodable === undefined)
-      problems.push({
-        name: `headers.${name}`,
-        expected: 'a value that AMQP can carry',
+        expected: 'a value that AMQP can carry, and a name of at most 255 bytes',
         given: typeof value === 'object' ? 'an object with a part that it cannot' : String(value),
       });
     else headers[name] = encodable.value;

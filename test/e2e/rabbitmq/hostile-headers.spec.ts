@@ -43,7 +43,7 @@ class Worker {
   @MessagePattern('ask')
   ask(@Payload() body: string, @Ctx() context: StorkContext): string {
     if (context.attempt === 1) throw new Error('not yet');
-    return `${body}, ${String(context.headers['tenant'])}`;
+    return `${body}, ${context.header('tenant')}`;
   }
 }
 
