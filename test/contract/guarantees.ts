@@ -220,7 +220,7 @@ export const guarantees: readonly Guarantee[] = [
     what: 'Every queue has a delivery limit, and messages beyond it are dead-lettered where they can be replayed',
     tests: {
       'e2e/rabbitmq/dead-letters-write.spec.ts': [
-        'of headers nested 5 000 deep are created by the delivery limit, while healthy messages are handled',
+        'of a frame on which amqplib throws a $error are created by the delivery limit, while healthy messages are handled',
       ],
       'e2e/rabbitmq/restarts.spec.ts': [
         '25 times with 50 messages in flight dead-letters none of them and loses none',
@@ -241,6 +241,11 @@ export const guarantees: readonly Guarantee[] = [
       ],
       'e2e/rabbitmq/dead-letters-write.spec.ts': [
         'of a message with $what are written, and the source goes on',
+      ],
+      'e2e/rabbitmq/hostile-headers.spec.ts': [
+        'stop nothing on a %s queue: every hostile message is dead-lettered, the others are handled',
+        'are the only ones that a copy leaves out: $name',
+        'leave a request its answer after a retry',
       ],
       'e2e/kafka/hostile.spec.ts': ['keeps key, body and its own headers in a dead letter, byte for byte'],
     },
