@@ -17,6 +17,8 @@ export interface Output {
   /** Columns of the terminal; undefined if the output is not a terminal. */
   readonly width: number | undefined;
   write(text: string): void;
+  /** Resolves when the text written before is with the reader, or the reader has gone. Never rejects. */
+  flushed(): Promise<void>;
 }
 
 /** The process received SIGINT or SIGTERM. */

@@ -1,10 +1,15 @@
 #!/usr/bin/env node
-import { systemClock } from '../core/runtime/clock.js';
+import { sleep, systemClock } from '../core/runtime/clock.js';
 import { openStore } from './input/connect.js';
 import { Interruption, type Output } from './host.js';
 import { run } from './run.js';
 
+/** How long an interrupted command waits for the reader of its output. */
+const interruptedFlushMs = 1_000;
 const interrupt = new AbortController();
+const interrupted = new Promise<Interruption>((resolve) => {
+  interrupt.signal.addEventListener('abort', () => resolve(interrupt.signal.reason as Interruption));
+});
 const onSigint = (): void => end(new Interruption('SIGINT', 130));
 const onSigterm = (): void => end(new Interruption('SIGTERM', 143));
 
@@ -27,6 +32,10 @@ function outputTo(stream: NodeJS.WriteStream): Output {
       return stream.isTTY ? stream.columns : undefined;
     },
     write: (text) => void stream.write(text),
+    flushed: () =>
+      new Promise((resolve) => {
+        stream.write('', () => resolve());
+      }),
   };
 }
 
@@ -43,12 +52,12 @@ const code = await run(process.argv.slice(2), {
   openStore,
 });
 // Output is flushed before the exit; a client that is still closing does not delay it.
-await Promise.all([process.stdout, process.stderr].map(flushed));
+const finalCode = await Promise.race([
+  Promise.all([stdout.flushed(), stderr.flushed()]).then(() => code),
+  interrupted.then(async ({ exitCode }) => {
+    await sleep(systemClock, interruptedFlushMs);
+    return exitCode;
+  }),
+]);
 if (writeError !== undefined) stderr.write(`error: ${writeError.message}\n`);
-process.exit(writeError === undefined ? code : 1);
-
-function flushed(stream: NodeJS.WriteStream): Promise<void> {
-  return new Promise((resolve) => {
-    stream.write('', () => resolve());
-  });
-}
+process.exit(writeError === undefined ? finalCode : 1);

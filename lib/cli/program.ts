@@ -1,21 +1,23 @@
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { createRequire } from 'node:module';
 import { maxWindow } from '../core/port/dead-letter-store.js';
-import { maskCredentials } from '../core/message/text.js';
+import type { StorkClock } from '../core/runtime/clock.js';
 import { discard, replay, type OperationFlags, type ReplayFlags } from './replay-discard-commands.js';
-import { readFilter, type FilterFlags, type HeaderFlag } from './input/filter.js';
+import { readDiscardFilter, readFilter, type FilterFlags, type HeaderFlag } from './input/filter.js';
 import type { Host } from './host.js';
 import { list, show, stats } from './inspect-commands.js';
 import { parseTime } from './input/parse-time.js';
-import { withSession } from './session.js';
+import { withSession, type CommandResult, type Session } from './session.js';
 import type { SourceFlags } from './input/target.js';
 
 type CommonFlags = SourceFlags & { readonly json?: true };
+type RunSession = (flags: CommonFlags, work: (session: Session) => Promise<CommandResult>) => Promise<void>;
 
 /**
- * The command line. Usage errors are `CommanderError`s, as are the exits after `--help` and `--version`.
+ * The command line. `onResult` is called when a command has ended without an error. Usage errors are
+ * `CommanderError`s, as are the exits after `--help` and `--version`.
  */
-export function makeProgram(host: Host): Command {
+export function makeProgram(host: Host, onResult: (result: CommandResult) => void): Command {
   const program = new Command('nestjs-stork')
     .description('Inspects, replays and discards dead letters of RabbitMQ queues and Kafka topics.')
     .version(packageVersion(), '-V, --version', 'print the version')
@@ -25,7 +27,7 @@ export function makeProgram(host: Host): Command {
     .configureOutput({
       writeOut: (text) => host.stdout.write(text),
       writeErr: (text) => host.stderr.write(text),
-      outputError: (text, write) => write(maskCredentials(text)),
+      outputError: (text, write) => write(withoutSecrets(text)),
       getOutHelpWidth: () => host.stdout.width ?? 100,
       getErrHelpWidth: () => host.stderr.width ?? 100,
     })
@@ -37,22 +39,23 @@ export function makeProgram(host: Host): Command {
       'inspect dead letters, replay them to the queue or consumer group in which they failed, or discard them',
     )
     .addHelpText('after', sourceHelp);
-  addList(dlq, host);
-  addShow(dlq, host);
-  addStats(dlq, host);
-  addReplay(dlq, host);
-  addDiscard(dlq, host);
+  const runSession: RunSession = async (flags, work) => onResult(await withSession(host, flags, work));
+  addList(dlq, host.clock, runSession);
+  addShow(dlq, runSession);
+  addStats(dlq, host.clock, runSession);
+  addReplay(dlq, host.clock, runSession);
+  addDiscard(dlq, host.clock, runSession);
   return program;
 }
 
-function addList(dlq: Command, host: Host): void {
+function addList(dlq: Command, clock: StorkClock, runSession: RunSession): void {
   const command = dlq.command('list').description('list dead letters, oldest first; read-only');
   addSource(command);
-  addFilters(command, host);
+  addFilters(command, clock);
   command
     .optionsGroup('Output:')
-    .option('--max <n>', 'list at most n', positiveInteger, 100)
-    .option('--json', 'print one line of JSON per dead letter')
+    .option('--max <n>', 'list at most n (default: 100, with --json all)', positiveInteger)
+    .option('--json', 'print one line of JSON per dead letter, as it is read')
     .addHelpText(
       'after',
       examples(
@@ -60,13 +63,13 @@ function addList(dlq: Command, host: Host): void {
         'dlq list --topic orders --group billing --json | jq .error.message',
       ),
     )
-    .action((flags: CommonFlags & FilterFlags & { readonly max: number }) => {
+    .action((flags: CommonFlags & FilterFlags & { readonly max?: number }) => {
       const filter = readFilter(flags);
-      return withSession(host, flags, (session) => list(session, filter, flags.max));
+      return runSession(flags, (session) => list(session, filter, flags.max));
     });
 }
 
-function addShow(dlq: Command, host: Host): void {
+function addShow(dlq: Command, runSession: RunSession): void {
   const command = dlq
     .command('show')
     .argument('<id>', 'id of the dead letter, as "dlq list" shows it')
@@ -76,26 +79,26 @@ function addShow(dlq: Command, host: Host): void {
     .optionsGroup('Output:')
     .option('--json', 'print a JSON document')
     .addHelpText('after', examples('dlq show 9f86d081884c7d65 --queue orders'))
-    .action((id: string, flags: CommonFlags) => withSession(host, flags, (session) => show(session, id)));
+    .action((id: string, flags: CommonFlags) => runSession(flags, (session) => show(session, id)));
 }
 
-function addStats(dlq: Command, host: Host): void {
+function addStats(dlq: Command, clock: StorkClock, runSession: RunSession): void {
   const command = dlq
     .command('stats')
     .description('count dead letters by reason, handler, pattern and error; read-only');
   addSource(command);
-  addFilters(command, host);
+  addFilters(command, clock);
   command
     .optionsGroup('Output:')
     .option('--json', 'print a JSON document')
     .addHelpText('after', examples('dlq stats --queue orders --since 1d'))
     .action((flags: CommonFlags & FilterFlags) => {
       const filter = readFilter(flags);
-      return withSession(host, flags, (session) => stats(session, filter));
+      return runSession(flags, (session) => stats(session, filter));
     });
 }
 
-function addReplay(dlq: Command, host: Host): void {
+function addReplay(dlq: Command, clock: StorkClock, runSession: RunSession): void {
   const command = dlq
     .command('replay')
     .description(
@@ -103,7 +106,7 @@ function addReplay(dlq: Command, host: Host): void {
         'from 1 again. A dry run unless --yes; it can be interrupted at any time and run again',
     );
   addSource(command);
-  addFilters(command, host);
+  addFilters(command, clock);
   addOperation(command, 'replay');
   command
     .option('--max-replays <n>', 'skip dead letters that were replayed n times already', positiveInteger, 3)
@@ -117,18 +120,19 @@ function addReplay(dlq: Command, host: Host): void {
     )
     .action((flags: CommonFlags & FilterFlags & ReplayFlags) => {
       const filter = readFilter(flags);
-      return withSession(host, flags, (session) => replay(session, filter, flags));
+      return runSession(flags, (session) => replay(session, filter, flags));
     });
 }
 
-function addDiscard(dlq: Command, host: Host): void {
+function addDiscard(dlq: Command, clock: StorkClock, runSession: RunSession): void {
   const command = dlq
     .command('discard')
     .description('delete dead letters permanently. A dry run unless --yes');
   addSource(command);
-  addFilters(command, host);
+  addFilters(command, clock);
   addOperation(command, 'discard');
   command
+    .option('--all', 'needed where no filter is given: discard all, or the oldest --max')
     .addHelpText(
       'after',
       examples(
@@ -136,9 +140,9 @@ function addDiscard(dlq: Command, host: Host): void {
         'dlq discard --queue orders --id 9f86d081884c7d65 --yes',
       ),
     )
-    .action((flags: CommonFlags & FilterFlags & OperationFlags) => {
-      const filter = readFilter(flags);
-      return withSession(host, flags, (session) => discard(session, filter, flags));
+    .action((flags: CommonFlags & FilterFlags & OperationFlags & { readonly all?: true }) => {
+      const filter = readDiscardFilter(flags);
+      return runSession(flags, (session) => discard(session, filter, flags));
     });
 }
 
@@ -177,9 +181,9 @@ function addSource(command: Command): void {
     );
 }
 
-function addFilters(command: Command, host: Host): void {
+function addFilters(command: Command, clock: StorkClock): void {
   const time = (text: string): Date => {
-    const date = parseTime(text, host.clock.now());
+    const date = parseTime(text, clock.now());
     if (date !== undefined) return date;
     throw new InvalidArgumentError(
       'Expected a time such as 2026-01-31T09:30 (UTC) or how long ago: 30m, 2h, 7d.',
@@ -191,6 +195,8 @@ function addFilters(command: Command, host: Host): void {
     .option('--reason <reason>', 'with this reason, e.g. retries-exhausted; can be repeated', oneMore)
     .option('--handler <id>', 'failed in this handler; can be repeated', oneMore)
     .option('--pattern <pattern>', 'with this pattern; can be repeated', oneMore)
+    .option('--message-id <id>', 'with this message id, which log lines name; can be repeated', oneMore)
+    .option('--correlation-id <id>', 'with this correlation id; can be repeated', oneMore)
     .option(
       '--since <time>',
       'failed at this time or later: a time (UTC without a zone) or how long ago, e.g. 2h',
@@ -215,6 +221,11 @@ function addOperation(command: Command, name: 'replay' | 'discard'): void {
       windowSize,
     )
     .option('--json', 'print a JSON document');
+}
+
+/** Commander quotes arguments, e.g. a misspelt option with its value, which may be or contain a password. */
+function withoutSecrets(text: string): string {
+  return text.replace(/(unknown option '[^=]+=).*'/s, "$1***'").replace(/\/\/.*@/gs, '//***@');
 }
 
 function oneMore(value: string, before: readonly string[] = []): readonly string[] {
@@ -249,7 +260,8 @@ const sourceHelp = `
 Dead letters are found by --url and --queue, by --brokers, --topic and --group, or by the environment:
 RABBITMQ_URL, QUEUE_NAME, DLQ_NAME, KAFKA_BROKERS, KAFKA_GROUP_ID, KAFKA_SASL_PASSWORD.
 
-Exit code: 0 success, also if nothing was found; 1 failure; 2 wrong usage; 130 or 143 interrupted.
+Exit code: 0 all was done, also if nothing was found; 1 failure; 2 wrong usage; 3 dead letters that match were left
+out: skipped by replay or discard, or cut off by the --max of list; 130 or 143 interrupted.
 
 Example:
   $ npx nestjs-stork dlq stats --url amqp://localhost --queue orders`;

@@ -5,11 +5,12 @@ import {
   type DeadLetterReport,
   type ReplayDiscardOptions,
 } from '../core/dead-letter/admin/dead-letter-operations.js';
+import { withTimeout } from '../core/runtime/with-timeout.js';
 import type { DeadLetterFilter } from '../core/dead-letter/admin/dead-letter-filter.js';
 import { jsonLine } from './views/dead-letter-json.js';
 import { ProgressBar } from './views/progress-bar.js';
 import { planLine, reportView, type Operation, type Outcome } from './views/report-view.js';
-import { warn, type Session } from './session.js';
+import { countStored, warn, type CommandResult, type Session } from './session.js';
 
 export interface OperationFlags {
   readonly yes?: true;
@@ -22,21 +23,26 @@ export interface ReplayFlags extends OperationFlags {
   readonly maxReplays: number;
 }
 
-export async function replay(session: Session, filter: DeadLetterFilter, flags: ReplayFlags): Promise<void> {
+export async function replay(
+  session: Session,
+  filter: DeadLetterFilter,
+  flags: ReplayFlags,
+): Promise<CommandResult> {
+  const { store, host } = session;
   const { maxReplays } = flags;
-  const warnings = await session.store.warnings();
-  for (const line of warnings) warn(session.host, line);
-  await runOperation(session, { name: 'replay', done: 'replayed' }, flags, (options) =>
-    replayDeadLetters(session.store, { ...options, filter, maxReplays }),
+  const warnings = await withTimeout(store.warnings(), { signal: host.signal });
+  for (const line of warnings) warn(host, line);
+  return runOperation(session, { name: 'replay', done: 'replayed' }, flags, (options) =>
+    replayDeadLetters(store, { ...options, filter, maxReplays }),
   );
 }
 
-export async function discard(
+export function discard(
   session: Session,
   filter: DeadLetterFilter,
   flags: OperationFlags,
-): Promise<void> {
-  await runOperation(session, { name: 'discard', done: 'discarded' }, flags, (options) =>
+): Promise<CommandResult> {
+  return runOperation(session, { name: 'discard', done: 'discarded' }, flags, (options) =>
     discardDeadLetters(session.store, { ...options, filter }),
   );
 }
@@ -46,12 +52,12 @@ async function runOperation(
   operation: Operation,
   flags: OperationFlags,
   work: (options: Omit<ReplayDiscardOptions, 'filter'>) => Promise<DeadLetterReport>,
-): Promise<void> {
+): Promise<CommandResult> {
   const { store, json } = session;
   const { stdout, stderr, clock, signal } = session.host;
   const { max = Infinity, rate = Infinity, window } = flags;
   const dryRun = flags.yes !== true;
-  const total = await store.count();
+  const total = await countStored(session);
   if (!json) stdout.write(planLine(store, operation, { dryRun, total, max }));
   const bar = new ProgressBar({ output: stderr, clock, total, max, done: operation.done });
   let progress: DeadLetterProgress = { seen: 0, matched: 0, done: 0 };
@@ -68,6 +74,7 @@ async function runOperation(
   try {
     const report = await work({ signal, dryRun, max, rate, window, clock, onProgress });
     writeReport({ ...report, complete: !signal.aborted });
+    return report.skipped === 0 ? 'complete' : 'incomplete';
   } catch (error) {
     writeReport({ ...progress, dryRun, complete: false });
     throw error;

@@ -1,17 +1,22 @@
 import { CommanderError } from 'commander';
 import { Interruption, type Host } from './host.js';
 import { makeProgram } from './program.js';
-import { errorText } from './session.js';
+import { errorText, type CommandResult } from './session.js';
 import { UsageError } from './usage-error.js';
 
-const exitCodes = { done: 0, failed: 1, wrongUsage: 2 } as const;
+const exitCodes = { complete: 0, failed: 1, wrongUsage: 2, incomplete: 3 } as const;
 
 /** Runs the command of the arguments and resolves with the exit code. Never rejects. */
 export async function run(args: readonly string[], host: Host): Promise<number> {
+  let result: CommandResult = 'complete';
+  const program = makeProgram(host, (commandResult) => {
+    result = commandResult;
+  });
   try {
-    await makeProgram(host).parseAsync(args, { from: 'user' });
+    await program.parseAsync(args, { from: 'user' });
   } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.done : exitCodes.wrongUsage;
+    if (error instanceof CommanderError)
+      return error.exitCode === 0 ? exitCodes.complete : exitCodes.wrongUsage;
     if (!host.signal.aborted) {
       host.stderr.write(`error: ${errorText(error)}\n`);
       if (!(error instanceof UsageError)) return exitCodes.failed;
@@ -20,7 +25,7 @@ export async function run(args: readonly string[], host: Host): Promise<number> 
     }
   }
   const reason: unknown = host.signal.reason;
-  if (!(reason instanceof Interruption)) return exitCodes.done;
+  if (!(reason instanceof Interruption)) return exitCodes[result];
   host.stderr.write(`${reason.message}\n`);
   return reason.exitCode;
 }

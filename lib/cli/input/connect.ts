@@ -1,11 +1,11 @@
 import type { StorkClock } from '../../core/runtime/clock.js';
-import { settlesWithin, withTimeout } from '../../core/runtime/with-timeout.js';
+import { withTimeout } from '../../core/runtime/with-timeout.js';
 import { Counters, type StorkLogger } from '../../core/runtime/reporting.js';
 import type { DeadLetterStore } from '../../core/port/dead-letter-store.js';
 import type { Driver } from '../../core/port/driver.js';
 import { ConnectionLostError, StorkConfigError, type ConfigProblem } from '../../core/runtime/errors.js';
-import { maskCredentials } from '../../core/message/text.js';
 import type { TransportDefinition } from '../../nest/bootstrap/transport-definition.js';
+import { shownBrokerUrl } from './broker-url.js';
 import type { KafkaTarget, RabbitMqTarget, Target } from './target.js';
 import { UsageError } from '../usage-error.js';
 
@@ -31,9 +31,14 @@ export interface OpenedStore {
 /** Time limit for connecting and opening the store. */
 const openLimitMs = 10_000;
 const closeLimitMs = 5_000;
+/** Nothing was read yet, so nothing has to be requeued. */
+const failedOpenCloseLimitMs = 500;
 
 export const openStore: OpenStore = async (target, fields) => {
-  const driver = (await definitionOf(target)).createDriver({
+  const definition = await definitionOf(target);
+  // An interruption while the modules were loaded.
+  fields.signal.throwIfAborted();
+  const driver = definition.createDriver({
     name: 'dlq',
     clock: fields.clock,
     logger: quietLogger(fields.warn),
@@ -42,15 +47,9 @@ export const openStore: OpenStore = async (target, fields) => {
   });
   try {
     const store = await open(driver, target, fields);
-    return {
-      store,
-      close: async () => {
-        await settlesWithin(fields.clock, store.close(), closeLimitMs);
-        await driver.close(closeLimitMs);
-      },
-    };
+    return { store, close: () => driver.close(closeLimitMs) };
   } catch (error) {
-    await driver.close(closeLimitMs);
+    await driver.close(failedOpenCloseLimitMs);
     throw error;
   }
 };
@@ -66,7 +65,8 @@ async function open(driver: Driver, target: Target, { clock, signal }: OpenField
       ? { from, source: target.queue, deliveryLimit: target.deliveryLimit }
       : { from, source: target.topic };
   try {
-    await driver.connect(stop);
+    // On the time limit the driver's own error names the cause; an interruption does not wait for it.
+    await withTimeout(driver.connect(stop), { signal });
     return await withTimeout(driver.deadLetters(location), { signal: stop });
   } catch (error) {
     // Any other error comes from the driver and is more specific than the time limit.
@@ -114,7 +114,7 @@ function flagOf(name: string, { broker }: Target): string {
 
 function addressOf(target: Target): string {
   return target.broker === 'rabbitmq'
-    ? `RabbitMQ at ${maskCredentials(target.url)}`
+    ? `RabbitMQ at ${shownBrokerUrl(target.url)}`
     : `Kafka at ${target.brokers.join(', ')}`;
 }
 

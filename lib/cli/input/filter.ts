@@ -7,6 +7,8 @@ export interface FilterFlags {
   readonly reason?: readonly string[];
   readonly handler?: readonly string[];
   readonly pattern?: readonly string[];
+  readonly messageId?: readonly string[];
+  readonly correlationId?: readonly string[];
   readonly since?: Date;
   readonly until?: Date;
   readonly header?: readonly HeaderFlag[];
@@ -17,7 +19,7 @@ export type HeaderFlag = readonly [name: string, value: string];
 
 /** @throws UsageError if no dead letter can match */
 export function readFilter(flags: FilterFlags): DeadLetterFilter {
-  const { id, reason, handler, pattern, since, until, header = [], text } = flags;
+  const { id, reason, handler, pattern, messageId, correlationId, since, until, header = [], text } = flags;
   if (since !== undefined && until !== undefined && since >= until)
     throw new UsageError(
       `--since ${since.toISOString()} is not before --until ${until.toISOString()}: no time matches both`,
@@ -27,7 +29,32 @@ export function readFilter(flags: FilterFlags): DeadLetterFilter {
   if (duplicate !== undefined)
     throw new UsageError(`--header ${JSON.stringify(duplicate)} is given twice: all headers must match`);
   const headers = Object.fromEntries(header);
-  return { ids: id, reasons: reason, handlers: handler, patterns: pattern, since, until, headers, text };
+  return {
+    ids: id,
+    reasons: reason,
+    handlers: handler,
+    patterns: pattern,
+    messageIds: messageId,
+    correlationIds: correlationId,
+    since,
+    until,
+    headers,
+    text,
+  };
+}
+
+/**
+ * A forgotten or misquoted filter must not delete everything: that takes `--all`.
+ *
+ * @throws UsageError without a filter and `--all`, or with both
+ */
+export function readDiscardFilter(flags: FilterFlags & { readonly all?: true }): DeadLetterFilter {
+  const filter = readFilter(flags);
+  if (flags.all !== true && !isFiltering(filter))
+    throw new UsageError('discard without a filter deletes all dead letters: add a filter, or --all');
+  if (flags.all === true && isFiltering(filter))
+    throw new UsageError('--all is for a discard without a filter: omit --all, or the filters');
+  return filter;
 }
 
 /** Whether the filter excludes any dead letter. */

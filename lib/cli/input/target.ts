@@ -1,6 +1,7 @@
 import type { KafkaSasl } from '../../kafka/options/options.js';
 import { printable } from '../../core/message/text.js';
 import { UsageError } from '../usage-error.js';
+import { validateBrokerUrl } from './broker-url.js';
 
 /** The broker and the source of the dead letters, from the command line and the environment. */
 export type Target = RabbitMqTarget | KafkaTarget;
@@ -82,6 +83,7 @@ function readRabbitMq(flags: SourceFlags, env: Environment): RabbitMqTarget {
     throw new UsageError('RabbitMQ: the server is missing. Add --url <url> or set RABBITMQ_URL');
   if (!isSet(queue))
     throw new UsageError('RabbitMQ: the queue is missing. Add --queue <name> or set QUEUE_NAME');
+  validateBrokerUrl(url, flags.url === undefined ? 'RABBITMQ_URL' : '--url');
   // DLQ_NAME is the dead letter queue of QUEUE_NAME, not of a queue given by --queue.
   const paired = flags.queue === undefined ? env['DLQ_NAME'] : undefined;
   const from = flags.from ?? (isSet(paired) ? paired : undefined);
@@ -100,7 +102,9 @@ function readKafka(flags: SourceFlags, env: Environment): KafkaTarget {
   const brokers = list.split(',').map((broker) => broker.trim());
   const invalid = brokers.find((broker) => !/^[^\s/:]+:\d{1,5}$/.test(broker));
   if (invalid !== undefined)
-    throw new UsageError(`Kafka: a broker is given as host:port, not as ${printable(invalid)}`);
+    throw new UsageError(
+      `Kafka: a broker is given as host:port, not as ${printable(invalid.replace(/.*@/s, '***@'))}`,
+    );
   return { broker: 'kafka', brokers, topic, group, from, ssl, sasl: readSasl(flags, env) };
 }
 

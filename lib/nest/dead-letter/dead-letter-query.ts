@@ -34,6 +34,10 @@ class DeadLetterQuerySchema {
   handlers?: unknown;
   @OptionalMatching(strings, isStrings)
   patterns?: unknown;
+  @OptionalMatching(strings, isStrings)
+  messageIds?: unknown;
+  @OptionalMatching(strings, isStrings)
+  correlationIds?: unknown;
   @OptionalMatching(time, isTime)
   since?: unknown;
   @OptionalMatching(time, isTime)

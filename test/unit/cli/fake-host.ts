@@ -1,14 +1,15 @@
-import type { OpenedStore } from '../../../lib/cli/input/connect.js';
+import type { OpenedStore, OpenStore } from '../../../lib/cli/input/connect.js';
 import type { Host } from '../../../lib/cli/host.js';
 import { run } from '../../../lib/cli/run.js';
 import type { Target } from '../../../lib/cli/input/target.js';
-import { systemClock } from '../../../lib/core/runtime/clock.js';
+import { systemClock, type StorkClock } from '../../../lib/core/runtime/clock.js';
 import type {
   DeadLetterStore,
   DeadLetterVisitor,
   ScanOptions,
   StoredDeadLetter,
 } from '../../../lib/core/port/dead-letter-store.js';
+import { withTimeout } from '../../../lib/core/runtime/with-timeout.js';
 import type { MessageHeaders } from '../../../lib/core/message/headers.js';
 
 export interface DeadLetterFields {
@@ -58,6 +59,8 @@ export class FakeStore implements DeadLetterStore {
   readonly discarded: string[] = [];
   readonly windows: number[] = [];
   warningLines: string[] = [];
+  /** Ids of dead letters that cannot be replayed. */
+  refused: string[] = [];
   isClosed = false;
   /** Called before each dead letter is passed to the visitor. */
   beforeVisit: (deadLetter: StoredDeadLetter) => void = () => {};
@@ -81,9 +84,13 @@ export class FakeStore implements DeadLetterStore {
     for (const stored of this.deadLetters) {
       this.beforeVisit(stored);
       signal.throwIfAborted();
-      const action = await visitor.decide(stored);
+      const action = await withTimeout(async () => visitor.decide(stored), { signal });
       if (action === 'stop') break;
       if (action === 'keep') continue;
+      if (this.refused.includes(stored.id)) {
+        visitor.settled(stored, { skipped: new Error('the queue is full') });
+        continue;
+      }
       this.deadLetters = this.deadLetters.filter((other) => other !== stored);
       (action === 'discard' ? this.discarded : this.replayed).push(stored.id);
       visitor.settled(stored, action === 'discard' ? 'discarded' : 'replayed');
@@ -108,26 +115,42 @@ export interface RunFields {
   readonly env?: Host['env'];
   readonly width?: number;
   readonly signal?: AbortSignal;
-  readonly open?: () => Promise<OpenedStore>;
+  /** @defaultValue opens the fake store */
+  readonly open?: OpenStore;
+  readonly clock?: StorkClock;
+  /** Called with each text that is written to standard output. */
+  readonly onStdout?: (text: string) => void;
+  /** Awaited when the command flushes standard output. */
+  readonly onFlush?: () => Promise<void>;
+  /** Where standard error is a terminal. @defaultValue `width` */
+  readonly stderrWidth?: number;
 }
 
 export const rabbitMqEnv = { RABBITMQ_URL: 'amqp://user:hunter2@localhost', QUEUE_NAME: 'orders' };
 
 /** Runs the command line over a fake store. */
 export async function runOver(store: FakeStore, args: string, fields: RunFields = {}): Promise<Ran> {
-  const { env = rabbitMqEnv, width, signal = new AbortController().signal } = fields;
+  const { env = rabbitMqEnv, width, signal = new AbortController().signal, clock = systemClock } = fields;
+  const { onFlush = () => Promise.resolve(), stderrWidth = width } = fields;
   const text = { stdout: '', stderr: '' };
   let target: Target | undefined;
   const opened = async (): Promise<OpenedStore> => ({ store, close: () => store.close() });
   const code = await run(args.split(' '), {
     env,
-    stdout: { width, write: (more) => void (text.stdout += more) },
-    stderr: { width, write: (more) => void (text.stderr += more) },
-    clock: systemClock,
+    stdout: {
+      width,
+      write: (more) => {
+        text.stdout += more;
+        fields.onStdout?.(more);
+      },
+      flushed: onFlush,
+    },
+    stderr: { width: stderrWidth, write: (more) => void (text.stderr += more), flushed: onFlush },
+    clock,
     signal,
-    openStore: (where) => {
+    openStore: (where, openFields) => {
       target = where;
-      return (fields.open ?? opened)();
+      return (fields.open ?? opened)(where, openFields);
     },
   });
   return { code, ...text, target };

@@ -1,13 +1,19 @@
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { Interruption } from '../../../lib/cli/host.js';
 import { ConnectionLostError } from '../../../lib/core/runtime/errors.js';
+import { systemClock } from '../../../lib/core/runtime/clock.js';
 import { FakeStore, deadLetter, runOver } from './fake-host.js';
 
 const threeDeadLetters = [
   deadLetter({ id: 'a', headers: { 'stork-handler': 'Orders.created', 'stork-attempt': '4' } }),
   deadLetter({ id: 'b', reason: 'fatal', headers: { 'stork-error-name': 'TypeError', tenant: 'x=y' } }),
-  deadLetter({ id: 'c', headers: { 'stork-replay-count': '3' } }),
+  deadLetter({ id: 'c', headers: { 'stork-replay-count': '3', 'stork-correlation-id': 'order-7' } }),
 ];
+
+function idsOf(stdout: string): readonly string[] {
+  const lines = stdout.split('\n').filter((line) => line !== '');
+  return lines.map((line) => (JSON.parse(line) as { id: string }).id);
+}
 
 it('lists dead letters in a table, with totals', async () => {
   const ran = await runOver(new FakeStore(threeDeadLetters), 'dlq list');
@@ -21,11 +27,73 @@ it('lists dead letters in a table, with totals', async () => {
   expect(ran).toMatchObject({ code: 0, stderr: '' });
 });
 
-it('reports the total where --max cuts the list', async () => {
-  const { stdout } = await runOver(new FakeStore(threeDeadLetters), 'dlq list --max 2');
-  expect(stdout).toContain(
-    '2 dead letters in orders.dlq, 3 in total; only the oldest are shown, use --max for more\n',
+describe('a list that --max cuts', () => {
+  const summary = '2 dead letters in orders.dlq, 3 in total; only the oldest are shown, use --max for more\n';
+
+  it('reports the total and exits with 3', async () => {
+    const { stdout, stderr, code } = await runOver(new FakeStore(threeDeadLetters), 'dlq list --max 2');
+    expect(stdout.endsWith(`\n\n${summary}`)).toBe(true);
+    expect({ stderr, code }).toEqual({ stderr: '', code: 3 });
+  });
+
+  it('reports it on standard error if standard output is JSON', async () => {
+    const { stdout, stderr, code } = await runOver(
+      new FakeStore(threeDeadLetters),
+      'dlq list --json --max 2',
+    );
+    expect(idsOf(stdout)).toEqual(['a', 'b']);
+    expect({ stderr, code }).toEqual({ stderr: `warning: ${summary}`, code: 3 });
+  });
+
+  it.each(['--max 3', '--max 4', '--max 1 --id b', '--json --max 3', '--json --max 1 --reason fatal'])(
+    'is none where %s shows all that match',
+    async (args) => {
+      const { stdout, stderr, code } = await runOver(new FakeStore(threeDeadLetters), `dlq list ${args}`);
+      expect({ stderr, code }).toEqual({ stderr: '', code: 0 });
+      expect(stdout).not.toContain('only the oldest');
+    },
   );
+
+  it('is a table of more than 100 by default', async () => {
+    const store = new FakeStore(Array.from({ length: 101 }, (_, n) => deadLetter({ id: `${n}` })));
+    const { stdout, code } = await runOver(store, 'dlq list');
+    expect(code).toBe(3);
+    expect(stdout).toContain('\n100 dead letters in orders.dlq, 101 in total; only the oldest are shown');
+  });
+});
+
+describe('list --json', () => {
+  const many = Array.from({ length: 1_050 }, (_, n) => deadLetter({ id: `${n}` }));
+
+  it('prints all: it may be a backup', async () => {
+    const { stdout, stderr, code } = await runOver(new FakeStore(many), 'dlq list --json');
+    expect(idsOf(stdout)).toEqual(many.map(({ id }) => id));
+    expect({ stderr, code }).toEqual({ stderr: '', code: 0 });
+  });
+
+  it('prints each dead letter before the next is read, and waits for the reader of its output', async () => {
+    const store = new FakeStore(threeDeadLetters);
+    const events: string[] = [];
+    store.beforeVisit = ({ id }) => void events.push(`read ${id}`);
+    await runOver(store, 'dlq list --json', {
+      onStdout: (line) => void events.push(`wrote ${(JSON.parse(line) as { id: string }).id}`),
+      onFlush: async () => {
+        await new Promise(setImmediate);
+        events.push('flushed');
+      },
+    });
+    expect(events).toEqual(['a', 'b', 'c'].flatMap((id) => [`read ${id}`, `wrote ${id}`, 'flushed']));
+  });
+
+  it('exits with an error where it ends early', async () => {
+    const store = new FakeStore(threeDeadLetters);
+    store.beforeVisit = ({ id }) => {
+      if (id === 'b') throw new ConnectionLostError('gone');
+    };
+    const { stdout, stderr, code } = await runOver(store, 'dlq list --json');
+    expect(idsOf(stdout)).toEqual(['a']);
+    expect({ stderr, code }).toEqual({ stderr: 'error: gone\n', code: 1 });
+  });
 });
 
 it('cuts lines to the width of the terminal and escapes control characters', async () => {
@@ -47,8 +115,7 @@ it('cuts lines to the width of the terminal and escapes control characters', asy
 it('filters by every filter flag', async () => {
   const ids = async (args: string): Promise<string> => {
     const { stdout } = await runOver(new FakeStore(threeDeadLetters), `dlq list --json ${args}`);
-    const lines = stdout.split('\n').filter((line) => line !== '');
-    return lines.map((line) => (JSON.parse(line) as { id: string }).id).join('');
+    return idsOf(stdout).join('');
   };
   expect(await ids('--reason fatal')).toBe('b');
   expect(await ids('--reason fatal --reason retries-exhausted')).toBe('abc');
@@ -56,6 +123,10 @@ it('filters by every filter flag', async () => {
   expect(await ids('--header tenant=x=y')).toBe('b');
   expect(await ids('--id a --id c')).toBe('ac');
   expect(await ids('--pattern other')).toBe('');
+  expect(await ids('--message-id m-b')).toBe('b');
+  expect(await ids('--message-id m-b --message-id m-c')).toBe('bc');
+  expect(await ids('--correlation-id order-7')).toBe('c');
+  expect(await ids('--message-id m-a --correlation-id order-7')).toBe('');
   expect(await ids('--text typeerror')).toBe('b');
   expect(await ids('--since 2026-01-31T09:30 --until 2026-01-31T09:31')).toBe('abc');
   expect(await ids('--until 2026-01-31T09:30')).toBe('');
@@ -152,7 +223,7 @@ it('changes nothing without --yes, and reports what it would do', async () => {
   const store = new FakeStore(threeDeadLetters);
   store.warningLines = ['orders has no consumers'];
   const ran = await runOver(store, 'dlq replay');
-  expect(ran).toMatchObject({ code: 0, stderr: 'warning: orders has no consumers\n' });
+  expect(ran).toMatchObject({ code: 3, stderr: 'warning: orders has no consumers\n' });
   expect(ran.stdout).toBe(
     'dry run: replay from orders.dlq to orders: 3 dead letters to scan\n' +
       '2 dead letters would be replayed\n' +
@@ -169,7 +240,7 @@ it('changes nothing without --yes, and reports what it would do', async () => {
 it('replays with --yes, and reports what is skipped', async () => {
   const store = new FakeStore(threeDeadLetters);
   const ran = await runOver(store, 'dlq replay --yes --json --window 7');
-  expect(ran.code).toBe(0);
+  expect(ran.code).toBe(3);
   expect(JSON.parse(ran.stdout)).toMatchObject({
     action: 'replay',
     from: 'orders.dlq',
@@ -188,19 +259,45 @@ it('replays with --yes, and reports what is skipped', async () => {
 
 it('replays dead letters again where --max-replays allows it', async () => {
   const store = new FakeStore(threeDeadLetters);
-  await runOver(store, 'dlq replay --yes --max-replays 4 --id c');
-  expect(store.replayed).toEqual(['c']);
+  const { code } = await runOver(store, 'dlq replay --yes --max-replays 4 --id c');
+  expect([code, store.replayed]).toEqual([0, ['c']]);
 });
 
 it('discards at most --max with --yes', async () => {
   const store = new FakeStore(threeDeadLetters);
-  const ran = await runOver(store, 'dlq discard --yes --max 1');
+  const ran = await runOver(store, 'dlq discard --all --yes --max 1');
+  expect(ran.code).toBe(0);
   expect(ran.stdout).toContain(
     'discard in orders.dlq, permanently: 3 dead letters to scan, at most 1\n1 dead letter discarded\n',
   );
   expect(store.discarded).toEqual(['a']);
-  expect((await runOver(store, 'dlq discard')).stdout).toContain('dry run: nothing was changed; add --yes');
+  expect((await runOver(store, 'dlq discard --all')).stdout).toContain(
+    'dry run: nothing was changed; add --yes',
+  );
   expect(store.deadLetters).toHaveLength(2);
+});
+
+it('discards what a filter selects, all only with --all', async () => {
+  const store = new FakeStore(threeDeadLetters);
+  await runOver(store, 'dlq discard --yes --id b');
+  expect(store.discarded).toEqual(['b']);
+  for (const args of ['', ' --yes', ' --yes --max 1', ' --yes --from orders.dlq', ' --json --rate 1']) {
+    const refused = await runOver(store, `dlq discard${args}`);
+    expect(refused).toMatchObject({ code: 2, stdout: '', target: undefined });
+    expect(refused.stderr).toContain('add a filter, or --all');
+  }
+  expect(store.discarded).toEqual(['b']);
+  await runOver(store, 'dlq discard --yes --all');
+  expect(store.discarded).toEqual(['b', 'a', 'c']);
+});
+
+it('exits with 3 where the broker refuses a message that it was to replay', async () => {
+  const store = new FakeStore(threeDeadLetters.slice(0, 2));
+  store.refused = ['a'];
+  const ran = await runOver(store, 'dlq replay --yes');
+  expect(ran.code).toBe(3);
+  expect(ran.stdout).toContain('1 dead letter skipped:\n  a  the queue is full\n');
+  expect(store.replayed).toEqual(['b']);
 });
 
 it('exits with 0 where nothing is found', async () => {
@@ -237,6 +334,38 @@ it.each([
   expect(store).toMatchObject({ replayed: ['a'], isClosed: true });
 });
 
+it.each([
+  ['count', 'list'],
+  ['count', 'stats --json'],
+  ['count', 'discard --all --yes'],
+  ['warnings', 'replay --yes'],
+] as const)('is interrupted while the broker does not answer the %s of dlq %s', async (question, args) => {
+  const interrupt = new AbortController();
+  const store = new FakeStore(threeDeadLetters);
+  const never = (): Promise<never> => {
+    interrupt.abort(new Interruption('SIGINT', 130));
+    return new Promise(() => {});
+  };
+  Object.assign(store, { [question]: never });
+  const ran = await runOver(store, `dlq ${args}`, { signal: interrupt.signal });
+  expect(ran).toMatchObject({ code: 130, stdout: '', stderr: 'interrupted by SIGINT\n' });
+  expect(store).toMatchObject({ replayed: [], discarded: [], isClosed: true });
+});
+
+it('is interrupted while the reader of its output does not read', async () => {
+  const interrupt = new AbortController();
+  const store = new FakeStore(threeDeadLetters);
+  const ran = await runOver(store, 'dlq list --json', {
+    signal: interrupt.signal,
+    onFlush: () => {
+      interrupt.abort(new Interruption('SIGINT', 130));
+      return new Promise(() => {});
+    },
+  });
+  expect(ran).toMatchObject({ code: 130, stderr: 'interrupted by SIGINT\n' });
+  expect(idsOf(ran.stdout)).toEqual(['a']);
+});
+
 it('on the loss of the connection it reports the error, the progress and how to continue', async () => {
   const store = new FakeStore(threeDeadLetters);
   store.beforeVisit = ({ id }) => {
@@ -247,12 +376,32 @@ it('on the loss of the connection it reports the error, the progress and how to 
   expect(JSON.parse(ran.stdout)).toMatchObject({ complete: false, done: 1 });
 });
 
-it('draws progress on a terminal only, and erases it', async () => {
-  const quiet = await runOver(new FakeStore(threeDeadLetters), 'dlq replay --yes');
-  expect(quiet.stderr).toBe('');
-  const drawn = await runOver(new FakeStore(threeDeadLetters), 'dlq replay --yes', { width: 60 });
-  expect(drawn.stderr).toMatch(/\[#+\.+\] +\d+ % {2}\d of 3 scanned/);
-  expect(drawn.stderr.endsWith('\r\u001b[K')).toBe(true);
+it.each(['discard --all --yes', 'replay --yes', 'list', 'stats', 'stats --json', 'show a'])(
+  'dlq %s draws progress on a terminal, and erases it',
+  async (args) => {
+    const { stderr } = await runOver(new FakeStore(threeDeadLetters), `dlq ${args}`, { stderrWidth: 100 });
+    expect(stderr).toMatch(/\[#+\.+\] +\d+ % {2}\d of 3 scanned, \d (replayed|discarded|match)/);
+    expect(stderr.endsWith('\r\u001b[K')).toBe(true);
+  },
+);
+
+it.each([
+  ['discard --all --yes', '2 of 3 scanned, 2 discarded\n'],
+  ['replay --yes --id b --max-replays 9', '2 of 3 scanned, 1 replayed\n'],
+  ['list --json --reason retries-exhausted', '2 of 3 scanned, 1 match\n'],
+  ['stats', '2 of 3 scanned, 2 match\n'],
+])('dlq %s writes progress every 10 s where there is no terminal', async (args, line) => {
+  let nowMs = systemClock.now();
+  const store = new FakeStore(threeDeadLetters);
+  store.beforeVisit = () => void (nowMs += 6_000);
+  const clock = { ...systemClock, now: () => nowMs };
+  const { stderr } = await runOver(store, `dlq ${args}`, { clock });
+  expect(stderr).toBe(line);
+});
+
+it('draws no progress between lines of JSON on the same terminal', async () => {
+  const { stderr } = await runOver(new FakeStore(threeDeadLetters), 'dlq list --json', { width: 60 });
+  expect(stderr).toBe('');
 });
 
 it.each([
@@ -278,6 +427,28 @@ it.each([
   );
   expect(ran).toMatchObject({ code: 2, stdout: '', target: undefined });
   expect(ran.stderr).toContain(says);
+});
+
+const password = 's3cret';
+
+it.each([
+  `dlq list --url amqp://app:${password}\t@h --nonsense`,
+  `dlq list --ulr=amqp://app:${password}@h`,
+  `dlq list --sasl-password=${password}`,
+  `dlq amqp://app:${password}\n@h`,
+  `dlq list --max amqp://app:x\ty${password}@@h`,
+  `dlq list --queue q --url amqp://app:12/${password}@h`,
+  `dlq list --queue q --url amqp://app:${password}#x@h`,
+  `dlq list --queue q --url amqp://app:x#${password}@h`,
+  `dlq list --queue q --url http://app:${password}@h`,
+  `dlq list --queue q --url amqp:app:${password}`,
+  `dlq list --topic t --group g --brokers app:${password}@h:9092`,
+  `dlq list --topic t --group g --brokers app:x@${password}\n@h:9092,h:1`,
+])('%j is refused without its password', async (args) => {
+  const ran = await runOver(new FakeStore([]), args, { env: {} });
+  expect(ran).toMatchObject({ code: 2, stdout: '', target: undefined });
+  expect(ran.stderr).not.toContain(password);
+  expect(ran.stderr).toMatch(/^error: /);
 });
 
 it.each(['', 'list', 'show', 'stats', 'replay', 'discard'])(

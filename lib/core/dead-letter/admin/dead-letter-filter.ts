@@ -12,6 +12,8 @@ export interface DeadLetterFilter {
   /** Handler ids. */
   readonly handlers?: readonly string[] | undefined;
   readonly patterns?: readonly string[] | undefined;
+  readonly messageIds?: readonly string[] | undefined;
+  readonly correlationIds?: readonly string[] | undefined;
   /** Failed at this time or later. A dead letter without a time of failure does not match. */
   readonly since?: Date | undefined;
   /** Failed before this time. A dead letter without a time of failure does not match. */
@@ -23,13 +25,15 @@ export interface DeadLetterFilter {
 }
 
 export function matchesFilter(deadLetter: DeadLetterRecord, filter: DeadLetterFilter): boolean {
-  const { ids, reasons, handlers, patterns, since, until, headers, text } = filter;
+  const { ids, reasons, handlers, patterns, messageIds, correlationIds, since, until, headers, text } = filter;
   const { failedAt } = deadLetter;
   return (
     isAmong(deadLetter.id, ids) &&
     isAmong(deadLetter.reason, reasons) &&
     isAmong(deadLetter.handler, handlers) &&
     isAmong(deadLetter.pattern, patterns) &&
+    isAmong(deadLetter.messageId, messageIds) &&
+    isAmong(deadLetter.correlationId, correlationIds) &&
     (since === undefined || (failedAt !== undefined && failedAt >= since)) &&
     (until === undefined || (failedAt !== undefined && failedAt < until)) &&
     Object.entries(headers ?? {}).every(([name, value]) => hasHeader(deadLetter, name, value)) &&

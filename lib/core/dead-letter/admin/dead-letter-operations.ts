@@ -1,4 +1,5 @@
 import { sleep, type StorkClock } from '../../runtime/clock.js';
+import { andThen } from '../../runtime/with-timeout.js';
 import type {
   DeadLetterStore,
   DeadLetterOutcome,
@@ -35,6 +36,8 @@ export type {
 export interface BrowseOptions {
   readonly filter: DeadLetterFilter;
   readonly signal: AbortSignal;
+  /** Called for each dead letter of the store that is inspected. Must not throw. */
+  readonly onProgress?: ((progress: DeadLetterProgress) => void) | undefined;
 }
 
 export interface ReplayDiscardOptions extends BrowseOptions {
@@ -58,27 +61,47 @@ export interface ReplayOptions extends ReplayDiscardOptions {
   readonly maxReplays: number;
 }
 
+/**
+ * Calls `visit` with each dead letter that matches the filter, oldest first, until it returns false. `visit`
+ * must not throw. Settles nothing.
+ */
+export async function browseDeadLetters(
+  store: DeadLetterStore,
+  { filter, signal, onProgress }: BrowseOptions,
+  visit: (deadLetter: DeadLetterRecord) => boolean | Promise<boolean>,
+): Promise<void> {
+  let seen = 0;
+  let matched = 0;
+  const decide = (stored: StoredDeadLetter): DeadLetterAction | Promise<DeadLetterAction> => {
+    const deadLetter = readDeadLetter(stored);
+    if (!belongsToStore(store, deadLetter)) return 'keep';
+    const isMatch = matchesFilter(deadLetter, filter);
+    seen++;
+    if (isMatch) matched++;
+    onProgress?.({ seen, matched, done: 0 });
+    return isMatch ? andThen(visit(deadLetter), (goesOn) => (goesOn ? 'keep' : 'stop')) : 'keep';
+  };
+  await store.scan({ decide, settled: () => {} }, { window: 1, signal });
+}
+
 /** The first `max` dead letters that match the filter, oldest first. Settles nothing. */
 export async function listDeadLetters(
   store: DeadLetterStore,
-  { filter, signal, max }: BrowseOptions & { readonly max: number },
+  { max, ...options }: BrowseOptions & { readonly max: number },
 ): Promise<DeadLetterRecord[]> {
   const matched: DeadLetterRecord[] = [];
-  await browse(store, signal, (deadLetter) => {
-    if (matchesFilter(deadLetter, filter)) matched.push(deadLetter);
-    return matched.length < max;
-  });
+  await browseDeadLetters(store, options, (deadLetter) => matched.push(deadLetter) < max);
   return matched;
 }
 
 /** Counts all dead letters that match the filter. Settles nothing. */
 export async function countDeadLetters(
   store: DeadLetterStore,
-  { filter, signal }: BrowseOptions,
+  options: BrowseOptions,
 ): Promise<DeadLetterStats> {
   const collector = new StatsCollector();
-  await browse(store, signal, (deadLetter) => {
-    if (matchesFilter(deadLetter, filter)) collector.add(deadLetter);
+  await browseDeadLetters(store, options, (deadLetter) => {
+    collector.add(deadLetter);
     return true;
   });
   return collector.stats();
@@ -167,19 +190,6 @@ async function apply(
   await store.scan({ decide: chooseAction, settled }, { window: dryRun ? 1 : window, signal });
   if (failure !== undefined) throw failure.error;
   return report.build();
-}
-
-/** Calls `visit` with each dead letter of the store until it returns false. */
-async function browse(
-  store: DeadLetterStore,
-  signal: AbortSignal,
-  visit: (deadLetter: DeadLetterRecord) => boolean,
-): Promise<void> {
-  const decide = (stored: StoredDeadLetter): DeadLetterAction => {
-    const deadLetter = readDeadLetter(stored);
-    return !belongsToStore(store, deadLetter) || visit(deadLetter) ? 'keep' : 'stop';
-  };
-  await store.scan({ decide, settled: () => {} }, { window: 1, signal });
 }
 
 /**

@@ -1,0 +1,21 @@
+import { UsageError } from '../usage-error.js';
+
+/**
+ * @param origin flag or variable that the URL is from
+ * @throws UsageError, which does not show the URL: where an unescaped `/`, `?` or `#` ends its authority, the
+ * password is anywhere
+ */
+export function validateBrokerUrl(url: string, origin: string): void {
+  const parsed = /^amqps?:\/\/./.test(url) && URL.canParse(url) ? new URL(url) : undefined;
+  if (parsed !== undefined && !/@/.test(parsed.pathname + parsed.search + parsed.hash)) return;
+  throw new UsageError(
+    `RabbitMQ: ${origin} is no URL of the form amqp://<user>:<password>@<host>/<virtual host>; ` +
+      'characters such as / ? # @ % in the user, password or virtual host must be percent-encoded',
+  );
+}
+
+/** A valid URL without user, password and query. */
+export function shownBrokerUrl(url: string): string {
+  const { protocol, host, pathname } = new URL(url);
+  return `${protocol}//${host}${pathname}`;
+}
