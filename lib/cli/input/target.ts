@@ -1,7 +1,7 @@
 import type { KafkaSasl } from '../../kafka/options/options.js';
 import { printable } from '../../core/message/text.js';
 import { UsageError } from '../usage-error.js';
-import { validateBrokerUrl } from './broker-url.js';
+import { readBrokerUrl } from './broker-url.js';
 
 /** The broker and the source of the dead letters, from the command line and the environment. */
 export type Target = RabbitMqTarget | KafkaTarget;
@@ -83,11 +83,16 @@ function readRabbitMq(flags: SourceFlags, env: Environment): RabbitMqTarget {
     throw new UsageError('RabbitMQ: the server is missing. Add --url <url> or set RABBITMQ_URL');
   if (!isSet(queue))
     throw new UsageError('RabbitMQ: the queue is missing. Add --queue <name> or set QUEUE_NAME');
-  validateBrokerUrl(url, flags.url === undefined ? 'RABBITMQ_URL' : '--url');
   // DLQ_NAME is the dead letter queue of QUEUE_NAME, not of a queue given by --queue.
   const paired = flags.queue === undefined ? env['DLQ_NAME'] : undefined;
   const from = flags.from ?? (isSet(paired) ? paired : undefined);
-  return { broker: 'rabbitmq', url, queue, from, deliveryLimit: flags.deliveryLimit };
+  return {
+    broker: 'rabbitmq',
+    url: readBrokerUrl(url, flags.url === undefined ? 'RABBITMQ_URL' : '--url'),
+    queue,
+    from,
+    deliveryLimit: flags.deliveryLimit,
+  };
 }
 
 function readKafka(flags: SourceFlags, env: Environment): KafkaTarget {

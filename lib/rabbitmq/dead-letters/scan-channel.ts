@@ -178,7 +178,10 @@ export class ScanChannel {
   async #closeAndAwaitRequeue(): Promise<boolean> {
     const { model, queue, clock } = this.#fields;
     if (this.loss !== undefined) return false;
-    if (this.#window !== undefined) await this.#channel.cancel(this.#window.tag);
+    if (this.#window !== undefined) {
+      await this.#awaitDeliveries(this.#window);
+      await this.#channel.cancel(this.#window.tag);
+    }
     const { messageCount, consumerCount } = await this.#channel.checkQueue(queue);
     const limitMs = consumerCount > this.#windowCount ? sharedRequeueTimeoutMs : requeueTimeoutMs;
     await this.#channel.close();
@@ -192,6 +195,19 @@ export class ScanChannel {
     }
     await channel.close();
     return isRequeued;
+  }
+
+  /**
+   * Waits for the deliveries that the last acks made room for. A quorum queue requeues a delivery that meets a
+   * cancelled consumer ahead of all others, which would change the order.
+   */
+  async #awaitDeliveries(window: Window): Promise<void> {
+    for (;;) {
+      const { messageCount } = await this.#checkQueue();
+      if (messageCount === 0 || window.unsettled === window.size) return;
+      // Other consumers may take the rest.
+      if (!(await this.#hasChanged())) return;
+    }
   }
 
   async #isExhausted(): Promise<boolean> {
