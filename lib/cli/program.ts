@@ -260,8 +260,8 @@ const sourceHelp = `
 Dead letters are found by --url and --queue, by --brokers, --topic and --group, or by the environment:
 RABBITMQ_URL, QUEUE_NAME, DLQ_NAME, KAFKA_BROKERS, KAFKA_GROUP_ID, KAFKA_SASL_PASSWORD.
 
-Exit code: 0 all was done, also if nothing was found; 1 failure; 2 wrong usage; 3 dead letters that match were left
-out: skipped by replay or discard, or cut off by the --max of list; 130 or 143 interrupted.
+Exit code: 0 success, also if nothing was found; 1 failure; 2 wrong usage; 3 dead letters that match
+were left out: skipped, or cut off a list by its --max; 130 or 143 interrupted.
 
 Example:
   $ npx nestjs-stork dlq stats --url amqp://localhost --queue orders`;

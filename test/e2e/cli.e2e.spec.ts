@@ -2,10 +2,11 @@ import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { Controller } from '@nestjs/common';
 import { EventPattern, Payload } from '@nestjs/microservices';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
 import { Consume } from 'nestjs-stork';
 import { brokers, eventually, startKafkaApp, useRaw as useKafka } from './kafka/support.js';
-import { fillDeadLetterQueue, deadLetterHeaders, takeAll } from './rabbitmq/dead-letter-queues.js';
+import { fillDeadLetterQueue, deadLetterHeaders, takeAll, upTo } from './rabbitmq/dead-letter-queues.js';
+import { startStallingProxy } from './rabbitmq/stalling-proxy.js';
 import { startRabbitApp, url, useRaw as useRabbitMq } from './rabbitmq/support.js';
 import { root, run, type Running } from './tour-support.js';
 
@@ -158,6 +159,47 @@ describe.skipIf(url === undefined)('the command line on RabbitMQ', () => {
   );
 
   it(
+    'interrupted twice while the broker is silent, it ends at once, and all are stored in order',
+    async () => {
+      const { queue, dlq: store } = await fillDeadLetterQueue(raw(), 300);
+      const proxy = await startStallingProxy(url!);
+      onTestFinished(() => proxy.close());
+      proxy.holdFrom(Buffer.from([0, 60, 0, 21])); // basic.consume-ok
+      const running = dlq(['list', '--url', proxy.url, '--queue', queue, '--json']);
+      await eventually(async () => (proxy.held > 0 ? true : undefined), 'the scan to begin');
+      const signals = setInterval(() => running.child.kill('SIGINT'), 100);
+      const { code } = await running.ended.finally(() => clearInterval(signals));
+      expect(code).toBeNull();
+      expect(running.child.signalCode).toBe('SIGINT');
+      proxy.cut();
+      await expect.poll(() => raw().count(store)).toBe(300);
+      const stored = (await takeAll(raw(), store)).map(({ content }) => content.toString());
+      expect(stored).toEqual(upTo(300));
+    },
+    limitMs,
+  );
+
+  it(
+    'interrupted while the reader of its output does not read, it ends',
+    async () => {
+      const { queue, dlq: store } = await fillDeadLetterQueue(raw(), 300, () => ({
+        headers: { filler: 'x'.repeat(10_000) },
+      }));
+      const running = dlq(['list', ...at(queue), '--json']);
+      running.child.stdout!.pause();
+      await eventually(
+        async () => ((await raw().count(store)) < 300 ? true : undefined),
+        'the scan to begin',
+      );
+      running.child.kill('SIGINT');
+      await new Promise((resolve) => running.child.once('exit', resolve));
+      expect(running.child.exitCode).toBe(130);
+      await expect.poll(() => raw().count(store)).toBe(300);
+    },
+    limitMs,
+  );
+
+  it(
     'discards, and tolerates a reader that closes the pipe early',
     async () => {
       const { queue, dlq: store } = await fillDeadLetterQueue(raw(), 300);
@@ -168,7 +210,8 @@ describe.skipIf(url === undefined)('the command line on RabbitMQ', () => {
       expect(stdout.split('\n')).toHaveLength(3);
       expect(stdout).toMatch(/\n0\n$/);
 
-      const some = await dlq(['discard', ...at(queue), '--max', '299', '--yes', '--window', '50']).ended;
+      const some = await dlq(['discard', ...at(queue), '--all', '--max', '299', '--yes', '--window', '50'])
+        .ended;
       expect(some.stdout).toContain('299 dead letters discarded\n');
       await expect.poll(() => raw().count(store)).toBe(1);
     },

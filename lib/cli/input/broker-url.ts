@@ -1,12 +1,12 @@
 import { UsageError } from '../usage-error.js';
 
 /**
- * The URL in its normal form. White space in it, e.g. the line break of a password file, is removed or encoded,
- * so that no error text can end inside the password.
+ * The URL in its normal form. White space in it, e.g. the line break of a password file, is removed or
+ * encoded: masks of credentials end at white space.
  *
  * @param origin flag or variable that the URL is from
- * @throws UsageError, which does not show the URL: where an unescaped `/`, `?` or `#` ends its authority, the
- * password may be anywhere in it
+ * @throws UsageError, which does not show the URL: after an unescaped `/`, `?` or `#` its parts may hold the
+ * password
  */
 export function readBrokerUrl(url: string, origin: string): string {
   const parsed = /^amqps?:\/\/./.test(url) && URL.canParse(url) ? new URL(url) : undefined;

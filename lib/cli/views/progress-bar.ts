@@ -13,7 +13,7 @@ export interface ProgressBarFields {
   /** Number of stored dead letters, and the limit of those to replay or discard. */
   readonly total: number;
   readonly max: number;
-  /** Past participle of the operation, e.g. `replayed`. Undefined while browsing, which counts what matches. */
+  /** Past participle of the operation, e.g. `replayed`. Undefined while browsing, which counts matches. */
   readonly done?: string;
 }
 

@@ -198,8 +198,8 @@ export class ScanChannel {
   }
 
   /**
-   * Waits for the deliveries that the last acks made room for. A quorum queue requeues a delivery that meets a
-   * cancelled consumer ahead of all others, which would change the order.
+   * Waits for the deliveries that the last acks made room for. A quorum queue requeues a delivery that meets
+   * a cancelled consumer ahead of all others, which would change the order.
    */
   async #awaitDeliveries(window: Window): Promise<void> {
     for (;;) {
