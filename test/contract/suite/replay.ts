@@ -140,7 +140,7 @@ function listing(harness: DriverHarness): void {
     const { deadLetterService, fail, deadLetters, client } = await open(harness);
     await fail(2);
     await fail(1, 'refund');
-    await client.publish('unknown', { n: 7 }, { key: 'one' });
+    await client.publish('unknown', { n: 7 }, { key: 'one', correlationId: 'cart-7' });
     await deadLetters(4);
     const [first] = await listed(deadLetterService, 4);
     const found = async (query: DeadLetterReplayQuery): Promise<number> =>
@@ -149,6 +149,8 @@ function listing(harness: DriverHarness): void {
     expect(await found({ reasons: ['no-handler'] })).toBe(1);
     expect(await found({ handlers: ['shop.refund'] })).toBe(1);
     expect(await found({ patterns: ['order', 'refund'] })).toBe(3);
+    expect(await found({ messageIds: ['order-1', 'refund-0', 'order-9'] })).toBe(2);
+    expect(await found({ correlationIds: ['cart-7'] })).toBe(1);
     expect(await found({ headers: { shop: 'a' } })).toBe(3);
     expect(await found({ headers: { shop: 'b' } })).toBe(0);
     expect(await found({ text: '"N":1' })).toBe(1);

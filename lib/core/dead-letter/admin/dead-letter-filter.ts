@@ -25,7 +25,8 @@ export interface DeadLetterFilter {
 }
 
 export function matchesFilter(deadLetter: DeadLetterRecord, filter: DeadLetterFilter): boolean {
-  const { ids, reasons, handlers, patterns, messageIds, correlationIds, since, until, headers, text } = filter;
+  const { ids, reasons, handlers, patterns, messageIds, correlationIds, since, until, headers, text } =
+    filter;
   const { failedAt } = deadLetter;
   return (
     isAmong(deadLetter.id, ids) &&
