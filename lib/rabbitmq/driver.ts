@@ -20,9 +20,11 @@ import type {
   OutboundMessage,
   OutboundReply,
   ReplyAddress,
+  ReplyOutcome,
   ReplyTarget,
 } from '../core/port/message.js';
 import { ClientClosedError, StorkConfigError, type ConfigProblem } from '../core/runtime/errors.js';
+import type { BackoffOptions } from '../core/runtime/clock.js';
 import { settlesWithin, withTimeout } from '../core/runtime/with-timeout.js';
 import {
   destinationName,
@@ -82,6 +84,9 @@ export class RabbitMqDriver implements Driver {
   readonly #exchangeCheck: ExchangeCheck;
   #replies: ReplyPublisher | undefined;
   #replyPublisher: Publisher | undefined;
+  /** For first replies, once an address was forged: see `ReplyPublisher`. */
+  #isolatedReplying: Connection | undefined;
+  #isolatedReplyPublisher: Publisher | undefined;
   readonly #deadLetterStores = new Set<QueueDeadLetterStore>();
   /** Delays of the retry queues that are declared at start. */
   readonly #declaredDelays = new Set<number>();
@@ -195,7 +200,7 @@ export class RabbitMqDriver implements Driver {
     return replyTarget(replyTo, this.#options.replyQueues);
   }
 
-  async reply(to: ReplyAddress, reply: OutboundReply): Promise<'confirmed' | 'undeliverable'> {
+  async reply(to: ReplyAddress, reply: OutboundReply): Promise<ReplyOutcome> {
     this.#replyingStarted ??= this.#startReplying().catch((error: unknown) => {
       // The next reply starts again.
       this.#replyingStarted = undefined;
@@ -255,9 +260,12 @@ export class RabbitMqDriver implements Driver {
 
   async #close(limitMs: number): Promise<void> {
     const { clock } = this.#environment;
-    const publishers = [this.#publisher, this.#requestPublisher, this.#replyPublisher].filter(
-      (publisher) => publisher !== undefined,
-    );
+    const publishers = [
+      this.#publisher,
+      this.#requestPublisher,
+      this.#replyPublisher,
+      this.#isolatedReplyPublisher,
+    ].filter((publisher) => publisher !== undefined);
     const flushed = Promise.all([
       this.#consumer?.close(),
       ...publishers.map((publisher) => publisher.flush()),
@@ -267,12 +275,12 @@ export class RabbitMqDriver implements Driver {
       flushed.catch(() => {}),
       limitMs / 2,
     );
-    const connections = [this.#publishing, this.#consuming, this.#replying];
+    const connections = [this.#publishing, this.#consuming, this.#replying, this.#isolatedReplying];
     const closed = Promise.all([
       ...publishers.map((publisher) => publisher.close()),
       this.#republishPublisher.close(),
       ...[...this.#deadLetterStores].map((store) => store.close()),
-      ...connections.map((connection) => connection.close(limitMs / 2)),
+      ...connections.map((connection) => connection?.close(limitMs / 2)),
     ]);
     await settlesWithin(
       clock,
@@ -321,10 +329,20 @@ export class RabbitMqDriver implements Driver {
     return isBounded ? Math.min(prefetch, quorumSettleWindow) : prefetch;
   }
 
+  get #reconnect(): BackoffOptions {
+    return this.#options.reconnect ?? defaults.reconnect;
+  }
+
   #supervision(connection: Connection, purpose: string) {
     const { name, clock, logger } = this.#environment;
-    const reconnect = this.#options.reconnect ?? defaults.reconnect;
-    return { connection, name: `${name}: ${purpose}`, reconnect, clock, random: Math.random, logger };
+    return {
+      connection,
+      name: `${name}: ${purpose}`,
+      reconnect: this.#reconnect,
+      clock,
+      random: Math.random,
+      logger,
+    };
   }
 
   #publisherFields(connection: Connection, purpose: string): PublisherFields {
@@ -339,21 +357,35 @@ export class RabbitMqDriver implements Driver {
     await this.#replying.open(new AbortController().signal);
     this.#replyPublisher = this.#openPublisher(this.#replying, 'replies');
     await this.#replyPublisher.start();
-    this.#replies = new ReplyPublisher(this.#replyPublisher);
+    this.#replies = new ReplyPublisher(this.#replyPublisher, () => this.#openIsolatedReplies());
+  }
+
+  /** The next forged address is expected here, so it reconnects almost at once. */
+  async #openIsolatedReplies(): Promise<Publisher> {
+    const reconnect = { delayMs: 1, maxDelayMs: this.#reconnect.maxDelayMs };
+    this.#isolatedReplying ??= this.#connection('first replies', reconnect);
+    await this.#isolatedReplying.open(new AbortController().signal);
+    const publisher = new Publisher({
+      ...this.#publisherFields(this.#isolatedReplying, 'first replies'),
+      reconnect,
+    });
+    await publisher.start();
+    this.#isolatedReplyPublisher = publisher;
+    return publisher;
   }
 
   #openPublisher(connection: Connection, purpose: string): Publisher {
     return new Publisher(this.#publisherFields(connection, purpose));
   }
 
-  #connection(purpose: string): Connection {
-    const { url, socket, reconnect } = this.#options;
+  #connection(purpose: string, reconnect = this.#reconnect): Connection {
+    const { url, socket } = this.#options;
     const { name, clock, logger } = this.#environment;
     return new Connection({
       urls: typeof url === 'string' ? [url] : (url ?? []),
       name: `${name}/${purpose}/${randomUUID().slice(0, 8)}`,
       socket: socket ?? {},
-      reconnect: reconnect ?? defaults.reconnect,
+      reconnect,
       clock,
       random: Math.random,
       logger,

@@ -17,6 +17,7 @@ import { Attempt, type AttemptInput } from './attempt.js';
 import type { DeliveryContext, ProcessingSlot, SubscriptionScope } from './delivery-context.js';
 import type { HandlerTable, Route } from './handler-table.js';
 import type { ExecutableHandler } from './policies.js';
+import { newReplyRetry } from './reply-retry.js';
 import { ReplyWriter, sendErrorReply } from './reply-writer.js';
 import {
   abandon,
@@ -214,13 +215,15 @@ async function executeAll(
 function openReplyWriter(
   delivery: Delivery,
   metadata: DeliveryMetadata,
-  { driver, codecs }: PipelineScope,
+  scope: PipelineScope,
 ): ReplyWriter | undefined {
   if (metadata.reply.kind !== 'address') return undefined;
   const { correlationId, messageId, patterns } = delivery.message;
+  const { driver, codecs } = scope;
   return new ReplyWriter({
     driver,
     codecs,
+    retry: newReplyRetry({ delivery, metadata, scope }),
     address: metadata.reply.address,
     correlationId: correlationId ?? messageId ?? '',
     pattern: patterns[0]!,

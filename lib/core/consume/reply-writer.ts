@@ -3,11 +3,18 @@ import { messageOf, type ErrorEnvelope, remoteCodes } from '../runtime/errors.js
 import type { ReplyOutcome, ReplyAddress, ReplyKind } from '../port/message.js';
 import type { CodecContext, Codecs, Encoded } from '../message/codec.js';
 import type { Driver } from '../port/driver.js';
-import { emptyHeaders } from '../message/headers.js';
+import { emptyHeaders, headerNames } from '../message/headers.js';
 import { redacted } from '../message/text.js';
 import type { Failure } from '../runtime/failure.js';
 import type { Handler } from './handler.js';
 import type { StoredReply } from '../idempotency/idempotency-store.js';
+
+/**
+ * Waits before a reply that was not confirmed is sent again. Resolves with false if it is not sent again.
+ *
+ * @param retry counts from 0
+ */
+export type ReplyRetry = (retry: number, error: unknown) => Promise<boolean>;
 
 export interface ReplyWriterFields {
   readonly driver: Pick<Driver, 'reply'>;
@@ -16,11 +23,13 @@ export interface ReplyWriterFields {
   readonly correlationId: string;
   /** Pattern of the request. */
   readonly pattern: string;
+  /** Of a reply that is not confirmed while the handler runs. */
+  readonly retry: ReplyRetry;
 }
 
 /**
- * `too-large`: the caller got an error instead. `unconfirmed`: the broker did not confirm the reply; a
- * retry may help.
+ * `too-large`: the caller got an error instead. `unconfirmed`: the broker did not confirm the reply, nor
+ * its retries.
  */
 export type ReplyWriterOutcome = ReplyOutcome | { readonly unconfirmed: unknown };
 
@@ -51,6 +60,7 @@ export class ReplyWriter {
   #streaming = false;
   #lastSend: Promise<ReplyWriterOutcome> | undefined;
   #unconfirmed = 0;
+  #itemCount = 0;
   #hasFailed = false;
   #isSingleValue = false;
   #streamError: { readonly error: unknown } | undefined;
@@ -84,14 +94,17 @@ export class ReplyWriter {
     return !this.#hasFailed;
   }
 
-  end(): Promise<ReplyWriterOutcome> {
+  end(retry = this.#fields.retry): Promise<ReplyWriterOutcome> {
     const encoded = this.#takeBuffered()?.encoded;
-    return encoded === undefined ? this.#send('end', emptyReply) : this.#send('value', encoded);
+    return encoded === undefined
+      ? this.#send('end', emptyReply, { retry })
+      : this.#send('value', encoded, { retry });
   }
 
-  fail(error: ErrorEnvelope): Promise<ReplyWriterOutcome> {
+  /** @param retry undefined: the error is sent once */
+  fail(error: ErrorEnvelope, retry?: ReplyRetry): Promise<ReplyWriterOutcome> {
     this.#takeBuffered();
-    return this.#send('error', encodeEnvelope(error), shorten(error));
+    return this.#send('error', encodeEnvelope(error), { retry, fallback: shorten(error) });
   }
 
   /** The reply is a single value, sent at `end` and not before. */
@@ -162,7 +175,7 @@ export class ReplyWriter {
   #sendItem(encoded: StoredReply | undefined): void {
     if (this.#unconfirmed >= maxUnconfirmed)
       throw new RangeError(`the stream has ${this.#unconfirmed} items that the broker has not confirmed`);
-    void this.#send('item', encoded ?? this.#encode(null));
+    void this.#send('item', encoded ?? this.#encode(null), { retry: this.#fields.retry });
   }
 
   #encode(value: unknown): Encoded | Promise<Encoded> {
@@ -183,20 +196,18 @@ export class ReplyWriter {
     return buffered;
   }
 
-  /** @param fallback the error that is sent instead if the reply is too large */
   #send(
     kind: ReplyKind,
     encoded: StoredReply | Promise<StoredReply>,
-    fallback = replyTooLarge,
+    settings: SendSettings,
   ): Promise<ReplyWriterOutcome> {
     const previous = this.#lastSend;
     // Not awaited if an earlier send has failed.
     if (encoded instanceof Promise) encoded.catch(() => {});
     this.#unconfirmed++;
+    const deliver = (): Promise<ReplyWriterOutcome> => this.#deliver(kind, encoded, settings);
     this.#lastSend =
-      previous === undefined
-        ? this.#deliver(kind, encoded, fallback)
-        : previous.then((outcome) => this.#sendAfter(outcome, () => this.#deliver(kind, encoded, fallback)));
+      previous === undefined ? deliver() : previous.then((outcome) => this.#sendAfter(outcome, deliver));
     return this.#lastSend;
   }
 
@@ -212,14 +223,14 @@ export class ReplyWriter {
   async #deliver(
     kind: ReplyKind,
     encoded: StoredReply | Promise<StoredReply>,
-    fallback: ErrorEnvelope,
+    { retry, fallback = replyTooLarge }: SendSettings,
   ): Promise<ReplyWriterOutcome> {
     try {
-      const outcome = await this.#reply(kind, encoded instanceof Promise ? await encoded : encoded);
+      const outcome = await this.#reply(kind, encoded instanceof Promise ? await encoded : encoded, retry);
       if (outcome === 'confirmed') return outcome;
       this.#hasFailed = true;
       if (outcome === 'undeliverable') return outcome;
-      return (await this.#reply('error', encodeEnvelope(fallback))) === 'undeliverable'
+      return (await this.#reply('error', encodeEnvelope(fallback), retry)) === 'undeliverable'
         ? 'undeliverable'
         : 'too-large';
     } catch (error) {
@@ -230,17 +241,30 @@ export class ReplyWriter {
     }
   }
 
-  #reply(kind: ReplyKind, { body, contentType }: StoredReply): Promise<ReplyOutcome> {
+  async #reply(
+    kind: ReplyKind,
+    { body, contentType }: StoredReply,
+    retry: ReplyRetry | undefined,
+  ): Promise<ReplyOutcome> {
     const { driver, address, correlationId } = this.#fields;
-    return driver.reply(address, {
-      kind,
-      endsStream: kind === 'end' && this.#streaming,
-      correlationId,
-      body,
-      contentType,
-      headers: emptyHeaders(),
-    });
+    const headers = emptyHeaders();
+    if (kind === 'item') headers[headerNames.replyItem] = String(++this.#itemCount);
+    const endsStream = kind === 'end' && this.#streaming;
+    for (let retries = 0; ; retries++) {
+      try {
+        return await driver.reply(address, { kind, endsStream, correlationId, body, contentType, headers });
+      } catch (error) {
+        if (retry === undefined || !(await retry(retries, error))) throw error;
+      }
+    }
   }
+}
+
+interface SendSettings {
+  /** Undefined: the message is sent once. */
+  readonly retry: ReplyRetry | undefined;
+  /** The error that is sent instead if the reply is too large. */
+  readonly fallback?: ErrorEnvelope;
 }
 
 function encodeEnvelope(error: ErrorEnvelope): StoredReply {
@@ -337,14 +361,16 @@ function logFailedReply(what: string, outcome: ReplyWriterOutcome, scope: ReplyS
 }
 
 export function logUndeliverable(
-  outcome: ReplyOutcome,
+  outcome: ReplyWriterOutcome,
   { counters, logger, subscription }: ReplyScope,
 ): void {
   if (outcome === 'confirmed') return;
   counters.add('reply-undeliverable');
   const why =
-    outcome === 'too-large'
-      ? 'a reply exceeds the size limit of the broker, its caller gets TOO_LARGE or a shortened error'
-      : 'the reply address has no listener';
+    typeof outcome === 'object'
+      ? `a reply was not confirmed in time: ${messageOf(outcome.unconfirmed)}`
+      : outcome === 'too-large'
+        ? 'a reply exceeds the size limit of the broker, its caller gets TOO_LARGE or a shortened error'
+        : 'the reply address has no listener';
   logger.warn(`${subscription}: ${why}; the request counts as handled`);
 }

@@ -18,6 +18,7 @@ import {
   writeOrigin,
 } from '../message/headers.js';
 import { sleep } from '../runtime/clock.js';
+import { newReplyRetry } from './reply-retry.js';
 import { errorReply, logUndeliverable, sendErrorReply, sendReply, type ReplyWriter } from './reply-writer.js';
 
 /**
@@ -140,7 +141,7 @@ function settleEvent(context: DeliveryContext, outcomes: readonly Outcome[]): Se
   return acknowledge(delivery, scope);
 }
 
-/** A request is settled when its reply is confirmed, or its redelivery or its dead letter. */
+/** A request is settled when its reply has ended, or when its redelivery or its dead letter is confirmed. */
 async function settleRequest(
   context: DeliveryContext,
   replyWriter: ReplyWriter,
@@ -160,14 +161,9 @@ async function settleRequest(
   }
   if (outcome.kind === 'failed') logFailedRequest(outcome, scope);
   const error = errorReplyOf(outcome, context);
-  const sent = await (error === undefined ? replyWriter.end() : replyWriter.fail(error));
-  if (typeof sent === 'object') {
-    const consequence = delivery.isEarlyAcked ? 'is not processed again' : 'is requeued';
-    scope.logger.warn(
-      `${scope.subscription}: a reply was not confirmed, the request ${consequence}: ${messageOf(sent.unconfirmed)}`,
-    );
-    return requeueAfterDelay(context);
-  }
+  const retry = newReplyRetry(context, context.slot);
+  const sent = await (error === undefined ? replyWriter.end(retry) : replyWriter.fail(error, retry));
+  if (typeof sent === 'object' && delivery.isLost) return abandon(context);
   logUndeliverable(sent, scope);
   return acknowledge(delivery, scope);
 }

@@ -38,6 +38,8 @@ export const headerNames = {
   correlationId: 'stork-correlation-id',
   causationId: 'stork-causation-id',
   reply: 'stork-reply',
+  /** Number of an item of a streamed reply, from 1: an item that was sent again arrives once. */
+  replyItem: 'stork-reply-item',
   origin: 'stork-origin',
   originExchange: 'stork-origin-exchange',
   originRoutingKey: 'stork-origin-routing-key',

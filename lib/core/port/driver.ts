@@ -115,7 +115,7 @@ export interface Driver {
   /**
    * Publishes one reply. Resolves with `undeliverable` if the reply address has no listener or can never
    * receive the reply, and with `too-large` if a smaller reply would fit: a retry would not help, so the
-   * request counts as handled. Rejects only if a retry can help; the request is then requeued. Must settle
+   * request counts as handled. Rejects only if a retry can help; core then sends it again. Must settle
    * eventually, because the handler occupies its concurrency slot until then.
    */
   reply(to: ReplyAddress, reply: OutboundReply): Promise<ReplyOutcome>;

@@ -9,6 +9,7 @@ import {
   StorkError,
   type ErrorEnvelope,
 } from '../runtime/errors.js';
+import { headerNames, readCount } from '../message/headers.js';
 import { readJson, type Codecs, type Decoded } from '../message/codec.js';
 import { andThen } from '../runtime/with-timeout.js';
 import { outageOf } from '../port/connection-state.js';
@@ -159,6 +160,8 @@ class PendingReply implements ReplyReceiver {
   readonly #signal: AbortSignal | undefined;
   readonly #unregister: () => void;
   #isSettled = false;
+  /** Number of the last item of a streamed reply. */
+  #lastItem = 0;
   /** Settles when all replies so far have been decoded. Never rejects. */
   #decoding: Promise<void> | undefined;
 
@@ -196,7 +199,7 @@ class PendingReply implements ReplyReceiver {
   }
 
   #receive(reply: InboundReply): void | Promise<void> {
-    if (this.#isSettled) return;
+    if (this.#isSettled || this.#isRepeated(reply)) return;
     if (reply.kind === 'error') return this.fail(new RemoteError(readEnvelope(reply)));
     if (reply.kind === 'end') return this.#complete();
     const decoded = this.#codecs.decode(reply, () => ({
@@ -219,6 +222,15 @@ class PendingReply implements ReplyReceiver {
     if (this.#isSettled) return;
     this.#observer.next(decoded.value);
     if (reply.kind === 'value') this.#complete();
+  }
+
+  /** The server sends an item again if its confirmation was lost. Other servers do not number their items. */
+  #isRepeated({ kind, headers }: InboundReply): boolean {
+    const item = kind === 'item' ? readCount(headers, headerNames.replyItem) : undefined;
+    if (item === undefined) return false;
+    if (item <= this.#lastItem) return true;
+    this.#lastItem = item;
+    return false;
   }
 
   #complete(): void {

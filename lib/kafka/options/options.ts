@@ -126,8 +126,7 @@ export interface KafkaOptions extends CommonTransportOptions {
   /**
    * How often a message may be requeued by `ctx.nack()` before it is dead-lettered with the reason
    * `delivery-limit`. The count starts anew after a restart, and when the partition is assigned to another
-   * consumer. A request that is handled again because its reply was not confirmed does not count. An integer
-   * from 1 up. @defaultValue 100
+   * consumer. An integer from 1 up. @defaultValue 100
    */
   readonly deliveryLimit?: number;
 

@@ -7,6 +7,8 @@ export interface StallingProxy {
   readonly open: number;
   /** From now on nothing is forwarded, in either direction, on old and new connections. */
   stall(): void;
+  /** From now on nothing that the broker sends is forwarded. */
+  stallBroker(): void;
   /** Forwards the held chunks. */
   resume(): void;
   cut(): void;
@@ -64,6 +66,9 @@ export async function startStallingProxy(brokerUrl: string): Promise<StallingPro
     },
     stall: () => {
       isStalled = true;
+    },
+    stallBroker: () => {
+      isHolding = true;
     },
     resume: () => {
       isStalled = isHolding = false;

@@ -511,39 +511,68 @@ describe('a request', () => {
     expect(counters.snapshot()).toEqual({ received: 1, handled: 1, 'reply-undeliverable': 1 });
   });
 
-  it('whose reply is unconfirmed is requeued after a delay', async () => {
-    const { driver, clock, counters, logger, scope } = newBench([messageHandler(1)]);
+  it.each(['broker', 'in-process'] as const)(
+    'whose reply is unconfirmed gets it again until it is confirmed, and its handler is not called again (requeue: %s)',
+    async (requeue) => {
+      const handler = messageHandler(1);
+      const bench = newBench([handler], { capabilities: { requeue }, deliveryLimit: 0, random: () => 1 });
+      const { driver, clock, counters, logger, scope } = bench;
+      driver.target = replyToInbox;
+      driver.confirm = () => Promise.reject(new Error('channel closed'));
+      const test = deliveryOf();
+      const done = processAlone(test.delivery, scope);
+      await clock.advance(500);
+      await clock.advance(999);
+      expect([driver.sent, test.source.events]).toEqual([['value 1', 'value 1'], []]);
+      driver.confirm = () => Promise.resolve('confirmed');
+      await clock.advance(1);
+      await done;
+      expect(driver.sent).toEqual(['value 1', 'value 1', 'value 1']);
+      expect(handler.attempts).toHaveLength(1);
+      expect(test.source.events).toEqual(['ack 1']);
+      expect(counters.snapshot()).toEqual({ received: 1, handled: 1 });
+      expect(logger.lines).toEqual([
+        'warn orders: a reply was not confirmed and is sent again: channel closed',
+      ]);
+    },
+  );
+
+  it.each([
+    ['the deadline of its caller', 5_000, 5_000],
+    ['a minute, where it has none', undefined, 60_000],
+    ['ten minutes, where its caller waits longer', 3_600_000, 600_000],
+  ])('whose reply is never confirmed counts as handled after %s', async (_, deadlineMs, limitMs) => {
+    const handler = messageHandler(1);
+    const { driver, clock, counters, logger, scope } = newBench([handler], { random: () => 1 });
     driver.target = replyToInbox;
-    driver.confirm = () => Promise.reject(new Error('channel closed'));
-    const test = deliveryOf();
+    driver.confirm = () => Promise.reject(new Error('queue full'));
+    const deadline = deadlineMs === undefined ? undefined : new Date(clock.now() + deadlineMs).toISOString();
+    const test = deliveryOf({ headers: deadline === undefined ? {} : { 'stork-deadline': deadline } });
     const done = processAlone(test.delivery, scope);
-    await clock.advance(999);
-    expect(test.source.events).toEqual([]);
-    await clock.advance(1);
+    const began = clock.now();
+    while (test.source.events.length === 0 && clock.now() - began < limitMs) await clock.advance(500);
     await done;
-    expect(test.source.events).toEqual(['requeue 1']);
-    expect(counters.snapshot()).toEqual({ received: 1, handled: 1, requeued: 1 });
-    expect(logger.lines).toEqual([
-      'warn orders: a reply was not confirmed, the request is requeued: channel closed',
-    ]);
+    expect(limitMs - (clock.now() - began)).toBeLessThan(10_500);
+    expect(handler.attempts).toHaveLength(1);
+    expect(test.source.events).toEqual(['ack 1']);
+    expect(counters.snapshot()).toEqual({ received: 1, handled: 1, 'reply-undeliverable': 1 });
+    expect(logger.lines.at(-1)).toBe(
+      'warn orders: a reply was not confirmed in time: queue full; the request counts as handled',
+    );
   });
 
-  it('whose reply is unconfirmed is processed again, uncounted, where the source cannot take it back', async () => {
-    const { driver, clock, counters, scope } = newBench([messageHandler(1)], {
-      capabilities: { requeue: 'in-process' },
-      deliveryLimit: 0,
-    });
+  it('whose source is lost while its reply is sent again sends no more', async () => {
+    const { driver, clock, counters, scope } = newBench([messageHandler(1)], { random: () => 1 });
     driver.target = replyToInbox;
-    driver.confirm = () => Promise.reject(new Error('channel closed'));
+    driver.confirm = () => Promise.reject(new Error('connection lost'));
     const test = deliveryOf();
     const done = processAlone(test.delivery, scope);
     await settle();
-    expect(test.source.events).toEqual([]);
-    driver.confirm = () => Promise.resolve('confirmed');
-    await clock.advance(1_000);
+    loseSource(test);
     await done;
-    expect(test.source.events).toEqual(['ack 1']);
-    expect(counters.snapshot()).toEqual({ received: 1, handled: 2 });
+    await clock.advance(60_000);
+    expect([driver.sent, test.source.events]).toEqual([['value 1'], []]);
+    expect(counters.snapshot()).toEqual({ received: 1, handled: 1, 'stale-settlements': 1 });
   });
 
   it('names the failure of a handler that is called again because another has requeued the message', async () => {

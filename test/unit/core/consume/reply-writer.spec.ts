@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import { ReplyWriter } from '../../../../lib/core/consume/reply-writer.js';
+import { ReplyWriter, type ReplyRetry } from '../../../../lib/core/consume/reply-writer.js';
 import type { ErrorEnvelope } from '../../../../lib/core/runtime/errors.js';
 import type { StoredReply } from '../../../../lib/core/idempotency/idempotency-store.js';
 import type { OutboundReply, ReplyOutcome } from '../../../../lib/core/port/message.js';
@@ -32,7 +32,7 @@ class ReplyDriver {
   }
 }
 
-function newBench() {
+function newBench(retry: ReplyRetry = () => Promise.resolve(false)) {
   const driver = new ReplyDriver();
   const replyWriter = new ReplyWriter({
     driver,
@@ -40,6 +40,7 @@ function newBench() {
     address: 'inbox-1',
     correlationId: 'c-1',
     pattern: 'order.quote',
+    retry,
   });
   const emit = (value: unknown): boolean =>
     replyWriter.emit(replyWriter.encode(value) as StoredReply | undefined);
@@ -328,6 +329,43 @@ describe('a caller who is gone', () => {
 });
 
 describe('a reply that was not confirmed', () => {
+  it('is sent again as it was, before those behind it, until it is confirmed', async () => {
+    const retries: number[] = [];
+    const { driver, replyWriter, emit } = newBench(async (retry) => {
+      retries.push(retry);
+      if (retry === 1) driver.outcome = 'confirmed';
+      return true;
+    });
+    driver.outcome = new Error('channel closed');
+    emit(1);
+    emit(2);
+    emit(3);
+    expect(await replyWriter.end()).toBe('confirmed');
+    expect(retries).toEqual([0, 1]);
+    expect(driver.sent.map(({ kind, headers }) => [kind, headers['stork-reply-item']])).toEqual([
+      ['item', '1'],
+      ['item', '1'],
+      ['item', '1'],
+      ['item', '2'],
+      ['item', '3'],
+      ['end', undefined],
+    ]);
+  });
+
+  it('that is an error is sent again only where a retry is given', async () => {
+    const never = newBench(() => Promise.reject(new Error('not asked')));
+    never.driver.outcome = new Error('channel closed');
+    expect(await never.replyWriter.fail(failure)).toEqual({ unconfirmed: never.driver.outcome });
+    const { driver, replyWriter } = newBench();
+    driver.outcome = new Error('channel closed');
+    const retry = async (): Promise<boolean> => {
+      driver.outcome = 'confirmed';
+      return true;
+    };
+    expect(await replyWriter.fail(failure, retry)).toBe('confirmed');
+    expect(driver.sent).toHaveLength(2);
+  });
+
   it('makes the reply unconfirmed, with the reason', async () => {
     const { driver, replyWriter, emit } = newBench();
     const reason = new Error('channel closed');

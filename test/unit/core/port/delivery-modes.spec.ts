@@ -95,10 +95,11 @@ describe('at-most-once', () => {
 
   it('is not requeued when its reply is unconfirmed or its handler asks for it', async () => {
     const handler = new TestHandler('message', 'h', '#');
-    const { scope, driver } = newBench([handler]);
+    const { scope, driver, clock } = newBench([handler], { random: () => 1 });
     driver.target = replyToInbox;
     driver.confirm = () => Promise.reject(new Error('the link is down'));
-    const test = deliveryIn('at-most-once');
+    const deadline = new Date(clock.now() + 400).toISOString();
+    const test = deliveryIn('at-most-once', { headers: { 'stork-deadline': deadline } });
     await processAlone(test.delivery, scope);
     expect(test.source.events).toEqual(['ackEarly 1']);
 
