@@ -10,6 +10,8 @@ import { isEncodingError, replyCodeOf, replyCodes } from '../connection/errors.j
 import { replyOptions } from './messages.js';
 import type { Publication, Publisher } from './publisher.js';
 
+type ReplyLine = Pick<Publisher, 'publish'>;
+
 /** Addresses whose callers have received a reply, so that they are known not to be forged. */
 const maxProvenAddresses = 10_000;
 
@@ -20,15 +22,15 @@ const maxProvenAddresses = 10_000;
  * time: a forged address then delays only callers that are new too.
  */
 export class ReplyPublisher {
-  readonly #publisher: Publisher;
-  readonly #openIsolated: () => Promise<Publisher>;
+  readonly #publisher: ReplyLine;
+  readonly #openIsolated: () => Promise<ReplyLine>;
   readonly #provenAddresses = new Set<string>();
-  #isolated: Promise<Publisher> | undefined;
+  #isolated: Promise<ReplyLine> | undefined;
   /** Settles when the last isolated reply has ended. */
   #lastIsolated: Promise<unknown> = Promise.resolve();
 
   /** @param openIsolated opens a publisher on a connection of its own */
-  constructor(publisher: Publisher, openIsolated: () => Promise<Publisher>) {
+  constructor(publisher: ReplyLine, openIsolated: () => Promise<ReplyLine>) {
     this.#publisher = publisher;
     this.#openIsolated = openIsolated;
   }
