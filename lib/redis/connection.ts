@@ -1,7 +1,8 @@
 import { Redis } from 'ioredis';
 import { withTimeout } from '../core/runtime/with-timeout.js';
 import { backoffMs, systemClock } from '../core/runtime/clock.js';
-import { addressOf, describeError } from './errors.js';
+import { shownAddress } from '../core/message/text.js';
+import { describeError } from './errors.js';
 import type { RedisClient } from './options.js';
 
 /** A connection to Redis, opened by the store or by the user. */
@@ -45,7 +46,7 @@ export class ManagedConnection implements Connection {
   constructor(settings: ManagedConnectionSettings) {
     const { url, connectTimeoutMs } = settings;
     this.#settings = settings;
-    this.description = `Redis at ${addressOf(url)}`;
+    this.description = `Redis at ${shownAddress(url)}`;
     this.client = new Redis(url, {
       lazyConnect: true,
       connectTimeout: connectTimeoutMs,

@@ -1,11 +1,6 @@
 import { messageOf, StoreFullError, StoreUnavailableError } from '../core/runtime/errors.js';
 import { maskCredentials } from '../core/message/text.js';
 
-/** Address of a connection, without credentials. */
-export function addressOf(url: string): string {
-  return maskCredentials(url.replace(/\?.*$/s, ''));
-}
-
 /**
  * Message of an error, without credentials. An `AggregateError` of several addresses has no message, only a
  * code.

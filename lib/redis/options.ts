@@ -1,8 +1,7 @@
 import { Allow } from 'class-validator';
 import type { ConfigProblem } from '../core/runtime/errors.js';
-import { printable } from '../core/message/text.js';
+import { printable, shownAddress } from '../core/message/text.js';
 import { validateOptions, Integer, OptionalMatching, Text } from '../nest/validation/validate-options.js';
-import { addressOf } from './errors.js';
 
 /** The part of an `ioredis` client that the store uses: a `Redis` or a `Cluster`. @publicApi */
 export interface RedisClient {
@@ -56,7 +55,7 @@ export function validateRedisOptions(options: unknown, path: string): readonly C
     problems.push({ name: `${path}.${name}`, expected, given });
   };
   if (client === undefined) {
-    const given = typeof url === 'string' ? printable(addressOf(url)) : printable(url);
+    const given = typeof url === 'string' ? printable(shownAddress(url)) : printable(url);
     if (!isRedisUrl(url)) add('url', 'redis://… or rediss://…, with a database number or none', given);
     return problems;
   }

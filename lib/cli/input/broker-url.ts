@@ -16,9 +16,3 @@ export function readBrokerUrl(url: string, origin: string): string {
       'characters such as / ? # @ % in the user, password or virtual host must be percent-encoded',
   );
 }
-
-/** A valid URL without user, password and query. */
-export function shownBrokerUrl(url: string): string {
-  const { protocol, host, pathname } = new URL(url);
-  return `${protocol}//${host}${pathname}`;
-}

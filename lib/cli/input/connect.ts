@@ -5,7 +5,7 @@ import type { DeadLetterStore } from '../../core/port/dead-letter-store.js';
 import type { Driver } from '../../core/port/driver.js';
 import { ConnectionLostError, StorkConfigError, type ConfigProblem } from '../../core/runtime/errors.js';
 import type { TransportDefinition } from '../../nest/bootstrap/transport-definition.js';
-import { shownBrokerUrl } from './broker-url.js';
+import { shownAddress } from '../../core/message/text.js';
 import type { KafkaTarget, RabbitMqTarget, Target } from './target.js';
 import { UsageError } from '../usage-error.js';
 
@@ -114,7 +114,7 @@ function flagOf(name: string, { broker }: Target): string {
 
 function addressOf(target: Target): string {
   return target.broker === 'rabbitmq'
-    ? `RabbitMQ at ${shownBrokerUrl(target.url)}`
+    ? `RabbitMQ at ${shownAddress(target.url)}`
     : `Kafka at ${target.brokers.join(', ')}`;
 }
 

@@ -77,12 +77,28 @@ export function redacted(text: string, redact: Redact | undefined): string {
 
 /** A value as an error message may show it: shortened, and without the credentials of a URL. */
 export function printable(value: unknown): string {
-  if (typeof value === 'string') return JSON.stringify(maskCredentials(value).slice(0, 100));
+  if (typeof value === 'string') return JSON.stringify(maskAll(value).slice(0, 100));
   if (value === undefined || value === null) return String(value);
   if (typeof value === 'function') return 'a function';
   if (typeof value === 'object') return Array.isArray(value) ? `an array of ${value.length}` : 'an object';
   if (typeof value === 'symbol') return 'a symbol';
   return `${(value as number | bigint | boolean).toString()} (${typeof value})`;
+}
+
+/** Of one value, with the white space in it: a password that was read from a file ends with a line break. */
+function maskAll(text: string): string {
+  return text.replace(/\/\/[^]*@/g, '//***@');
+}
+
+/**
+ * The address of a URL for logs and errors: its scheme, host, port and path, without user, password and
+ * query. An `@` behind the host belongs to a password with an unescaped `/`, `?` or `#`: only the scheme is
+ * shown.
+ */
+export function shownAddress(url: string): string {
+  if (!URL.canParse(url)) return maskAll(url).replace(/\?[^]*$/, '');
+  const { protocol, host, pathname, search, hash } = new URL(url);
+  return (pathname + search + hash).includes('@') ? `${protocol}//***` : `${protocol}//${host}${pathname}`;
 }
 
 /** `scheme://user:secret@host` → `scheme://***@host`. */

@@ -4,7 +4,7 @@ import {
   messageOf,
   StorkConfigError,
 } from '../../core/runtime/errors.js';
-import { maskCredentials } from '../../core/message/text.js';
+import { maskCredentials, shownAddress } from '../../core/message/text.js';
 
 /** The AMQP reply codes that the driver handles. */
 export const replyCodes = {
@@ -33,15 +33,10 @@ export function isAuthError(error: unknown): boolean {
   return code === replyCodes.accessRefused || code === replyCodes.notAllowed;
 }
 
-/** The URL without credentials and query, for logs and error messages. */
-export function addressOf(url: string): string {
-  return maskCredentials(url.replace(/\?.*$/s, ''));
-}
-
 /** Wraps the error of a failed or lost connection, with the address of the broker. */
 export function connectError(url: string, error: unknown): Error {
   const reason = maskCredentials(messageOf(error)) || codeOf(error);
-  const message = `RabbitMQ at ${addressOf(url)}: ${reason}`;
+  const message = `RabbitMQ at ${shownAddress(url)}: ${reason}`;
   if (!isAuthError(error)) return new ConnectionLostError(message, { cause: error });
   return new StorkConfigError(`${message}; check user, password, virtual host and permissions`, {
     cause: error,

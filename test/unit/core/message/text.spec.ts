@@ -1,6 +1,6 @@
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { cutToBytes, maskCredentials, printable } from '../../../../lib/core/message/text.js';
+import { cutToBytes, maskCredentials, printable, shownAddress } from '../../../../lib/core/message/text.js';
 
 const mark = '…';
 const markBytes = Buffer.byteLength(mark);
@@ -92,6 +92,25 @@ describe('printable', () => {
   it('shows no password, also of a URL longer than what is shown', () => {
     expect(printable('amqp://guest:secret@rabbit:5672')).toBe('"amqp://***@rabbit:5672"');
     expect(printable(`amqp://guest:${'secret'.repeat(30)}@rabbit`)).toBe('"amqp://***@rabbit"');
+  });
+});
+
+describe('shownAddress', () => {
+  it.each([
+    ['amqp://app:s3cret@host:5672/shop?heartbeat=5', 'amqp://host:5672/shop'],
+    ['amqp://app:s3cret\n@host', 'amqp://host'],
+    ['amqp://app:s3\tcret@host', 'amqp://host'],
+    ['amqp://app:s3 cret@host', 'amqp://host'],
+    ['amqp://app:s3@cret@host/v', 'amqp://host/v'],
+    ['redis://:s3cret\r\n@host:6379/1', 'redis://host:6379/1'],
+    ['amqp://app:12/s3cret@host', 'amqp://***'],
+    ['amqp://app:12#s3cret@host', 'amqp://***'],
+    ['amqp://app:12?s3cret@host', 'amqp://***'],
+    ['amqp://app:s3 cret@', 'amqp://***@'],
+    ['amqp://[::1]:5672/v', 'amqp://[::1]:5672/v'],
+  ])('of %j is %s', (url, shown) => {
+    expect(shownAddress(url)).toBe(shown);
+    expect(printable(url)).not.toMatch(/s3|cret/);
   });
 });
 

@@ -1,11 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { ConnectionLostError, StorkConfigError } from '../../../../lib/core/runtime/errors.js';
-import {
-  addressOf,
-  connectError,
-  isAuthError,
-  replyCodeOf,
-} from '../../../../lib/rabbitmq/connection/errors.js';
+import { connectError, isAuthError, replyCodeOf } from '../../../../lib/rabbitmq/connection/errors.js';
 
 const url = 'amqp://me:s3cret@broker.example:5672/shop?heartbeat=5';
 const coded = (code: unknown, message = ''): Error => Object.assign(new Error(message), { code });
@@ -48,11 +43,9 @@ describe('errors of amqplib', () => {
   );
 
   it('contain the address without password and query parameters', () => {
-    expect(addressOf(url)).toBe('amqp://***@broker.example:5672/shop');
-    expect(addressOf('amqp://me:p@ss/w?rd@host/v')).not.toMatch(/p@ss|rd/);
     const { message } = connectError(url, new Error(`cannot parse ${url}`));
     expect(message).not.toContain('s3cret');
-    expect(message).toContain('broker.example:5672');
+    expect(message).toContain('RabbitMQ at amqp://broker.example:5672/shop: ');
   });
 
   it('contain the code of an error without a message, else "no answer"', () => {
