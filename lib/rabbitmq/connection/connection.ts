@@ -5,6 +5,7 @@ import { ConnectionStateCell } from '../../core/port/connection-state.js';
 import { ClientClosedError } from '../../core/runtime/errors.js';
 import type { StorkLogger } from '../../core/runtime/reporting.js';
 import { connectError, isAuthError } from './errors.js';
+import { OutageLog } from './outage-log.js';
 import { destroySocket, corkWrites } from './socket.js';
 import { tolerateUndecodableHeaders } from './undecodable-headers.js';
 
@@ -114,7 +115,8 @@ export class Connection {
   }
 
   async #run(): Promise<void> {
-    const { urls, reconnect, clock, random, logger, name } = this.#fields;
+    const { urls, reconnect, clock, random, name } = this.#fields;
+    const log = new OutageLog(this.#fields);
     let failures = 0;
     const stop = this.#stop.signal;
     for (let i = 0; !stop.aborted; i++) {
@@ -122,7 +124,7 @@ export class Connection {
       this.state.move({ value: 'connecting' });
       try {
         const { lost } = await this.#connectTo(url, stop);
-        if (failures > 0) logger.log(`${name}: connected`);
+        log.recovered(`${name}: connected`);
         failures = 0;
         this.#lastError = connectError(url, await lost);
       } catch (error) {
@@ -134,8 +136,7 @@ export class Connection {
       if (stop.aborted) return;
       failures++;
       const delayMs = backoffMs(failures, reconnect, random);
-      // Logged once per outage, not once per attempt.
-      if (failures === 1) logger.warn(`${name}: ${this.#lastError.message}; retrying`);
+      log.failed(`${name}: ${this.#lastError.message}; retrying`);
       this.state.move({ value: 'backoff', attempt: failures, delayMs, error: this.#lastError });
       await sleep(clock, delayMs, stop);
     }

@@ -11,6 +11,7 @@ import {
 import type { StorkLogger } from '../../core/runtime/reporting.js';
 import type { Connection } from './connection.js';
 import { replyCodeOf, replyCodes } from './errors.js';
+import { OutageLog } from './outage-log.js';
 
 /** amqplib's open and close of a channel never settle on a stalled link. */
 const openTimeoutMs = 10_000;
@@ -52,10 +53,13 @@ export class SupervisedChannel {
   readonly state = new ConnectionStateCell();
   #current: ConfirmChannel | undefined;
   #running: Promise<void> | undefined;
+  #restartCause: Error | undefined;
+  readonly #log: OutageLog;
   readonly #started = withResolvers<void>();
 
   constructor(fields: SupervisedChannelFields) {
     this.#fields = fields;
+    this.#log = new OutageLog(fields);
   }
 
   /** Undefined while the channel is closed or not set up. */
@@ -69,8 +73,14 @@ export class SupervisedChannel {
     return this.#started.promise;
   }
 
-  /** Closes the channel, which is then reopened. @param channel may still be in setup */
-  async restart(channel: ConfirmChannel): Promise<void> {
+  /**
+   * Closes the channel, which is then reopened.
+   *
+   * @param channel may still be in setup
+   * @param cause for logs and the state
+   */
+  async restart(channel: ConfirmChannel, cause: Error): Promise<void> {
+    this.#restartCause = cause;
     await this.#closeQuietly(channel);
   }
 
@@ -87,7 +97,7 @@ export class SupervisedChannel {
   }
 
   async #run(): Promise<void> {
-    const { connection, name, reconnect, clock, random, logger } = this.#fields;
+    const { connection, name, reconnect, clock, random } = this.#fields;
     let hasBeenUp = false;
     for (let failures = 0; !this.#closing.signal.aborted;) {
       const model = await connection.ready().catch((error: Error) => {
@@ -101,7 +111,7 @@ export class SupervisedChannel {
       // After a first setup every error is retried: the broker may recover, or an operator may fix it.
       if (!hasBeenUp && isFatalAtBoot(error)) return this.#started.reject(error);
       failures = wasUp ? 1 : failures + 1;
-      if (failures === 1) logger.warn(`${name}: the channel was closed and is reopened: ${messageOf(error)}`);
+      this.#log.failed(`${name}: the channel was closed and is reopened: ${messageOf(error)}`);
       const delayMs = backoffMs(failures, reconnect, random);
       this.state.move({ value: 'backoff', attempt: failures, delayMs, error });
       await sleep(clock, delayMs, this.#closing.signal);
@@ -125,6 +135,8 @@ export class SupervisedChannel {
         // Runs before amqplib's own listener rejects the pending confirms: `lost` must be called first.
         channel.prependListener('close', () => {
           isClosed = true;
+          cause = this.#restartCause ?? cause;
+          this.#restartCause = undefined;
           this.#current = undefined;
           model.off('error', noteCause);
           this.#fields.lost(cause);
@@ -136,6 +148,7 @@ export class SupervisedChannel {
         wasUp = true;
         this.#current = channel;
         this.state.move({ value: 'ready' });
+        this.#log.recovered(`${this.#fields.name}: the channel is open again`);
         this.#fields.up?.(channel);
         this.#started.resolve();
       }

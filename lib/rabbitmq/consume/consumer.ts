@@ -1,6 +1,7 @@
 import type { ConfirmChannel } from 'amqplib';
 import type { ConnectionStateCell } from '../../core/port/connection-state.js';
 import type { Subscription } from '../../core/port/driver.js';
+import { ConnectionLostError } from '../../core/runtime/errors.js';
 import { SupervisedChannel, type SupervisedChannelFields } from '../connection/supervised-channel.js';
 import { declareTopology } from '../topology/topology.js';
 import { ConsumerChannel, ignoreChannelClosed, type ConsumerChannelFields } from './consumer-channel.js';
@@ -69,7 +70,7 @@ export class Consumer implements Subscription {
     await channel.prefetch(this.#singleMessagePrefetch ? 1 : prefetch);
     this.#channel = new ConsumerChannel(channel, this.#fields, {
       settled: () => this.#settled(),
-      cancelled: () => void this.#supervised.restart(channel),
+      cancelled: () => void this.#supervised.restart(channel, consumerCancelled(topology.queue)),
     });
     if (this.#state === 'flowing') await this.#channel.consume();
   }
@@ -86,4 +87,10 @@ export class Consumer implements Subscription {
     this.#singleMessagePrefetch = false;
     this.#channel?.restorePrefetch(this.#fields.prefetch).catch(ignoreChannelClosed);
   }
+}
+
+function consumerCancelled(queue: string): Error {
+  return new ConnectionLostError(
+    `the broker cancelled the consumer of "${queue}"; the queue may have been deleted`,
+  );
 }

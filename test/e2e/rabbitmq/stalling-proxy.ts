@@ -30,11 +30,19 @@ export async function startStallingProxy(brokerUrl: string): Promise<StallingPro
   let firstHeld: Buffer | undefined;
   let isHolding = false;
   const pass = (from: Socket, to: Socket, isInspected: boolean): void => {
+    // The bytes that are waited for may be in two chunks.
+    let before = Buffer.alloc(0);
     from.on('data', (chunk: Buffer) => {
-      isHolding ||= isInspected && firstHeld !== undefined && chunk.includes(firstHeld);
+      const seen = Buffer.concat([before, chunk]);
+      before = seen.subarray(-64);
+      const has = (bytes: Buffer | undefined): boolean => {
+        const at = isInspected && bytes !== undefined ? seen.lastIndexOf(bytes) : -1;
+        return at >= 0 && at + bytes!.length > seen.length - chunk.length;
+      };
+      isHolding ||= has(firstHeld);
       if (isStalled || (isInspected && isHolding)) return void held.push(() => to.write(chunk));
       to.write(chunk);
-      if (isInspected && last !== undefined && chunk.includes(last)) isStalled = true;
+      if (has(last)) isStalled = true;
     });
     from.on('error', () => {});
     from.on('close', () => {

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { INestMicroservice, Type } from '@nestjs/common';
+import type { INestMicroservice, LoggerService, Type } from '@nestjs/common';
 import { Test } from '@nestjs/testing';
 import { connect, type Channel, type ChannelModel, type ConfirmChannel, type ConsumeMessage } from 'amqplib';
 import { afterAll, beforeAll, inject, onTestFinished } from 'vitest';
@@ -38,10 +38,12 @@ export interface RabbitAppOptions {
   readonly module?: Omit<StorkModuleOptions, 'transports'>;
   /** @defaultValue the system clock */
   readonly clock?: StorkClock;
+  /** @defaultValue none */
+  readonly logger?: LoggerService;
 }
 
 export async function buildApp(given: RabbitAppOptions): Promise<RabbitApp> {
-  const { controllers = [], options, module, clock = systemClock } = given;
+  const { controllers = [], options, module, clock = systemClock, logger = false } = given;
   const queue = options?.queue ?? uniqueQueue();
   // On a busy machine a broker takes longer to start than a publish may wait by default.
   const publishTimeoutMs = 180_000;
@@ -55,7 +57,7 @@ export async function buildApp(given: RabbitAppOptions): Promise<RabbitApp> {
     .overrideProvider(STORK_CLOCK)
     .useValue(clock)
     .compile();
-  const app = testing.createNestMicroservice({ ...storkMicroservice(), logger: false });
+  const app = testing.createNestMicroservice({ ...storkMicroservice(), logger });
   let closing: Promise<void> | undefined;
   const service = app.get(StorkService);
   return {
