@@ -1,6 +1,6 @@
 import type { ChannelModel, ConfirmChannel } from 'amqplib';
 import { backoffMs, type BackoffOptions, sleep, type StorkClock } from '../../core/runtime/clock.js';
-import { settlesWithin, withResolvers } from '../../core/runtime/with-timeout.js';
+import { settlesWithin, withResolvers, withTimeout } from '../../core/runtime/with-timeout.js';
 import { ConnectionStateCell } from '../../core/port/connection-state.js';
 import {
   ClientClosedError,
@@ -100,10 +100,13 @@ export class SupervisedChannel {
     const { connection, name, reconnect, clock, random } = this.#fields;
     let hasBeenUp = false;
     for (let failures = 0; !this.#closing.signal.aborted;) {
-      const model = await connection.ready().catch((error: Error) => {
-        this.#started.reject(error);
-        return undefined;
-      });
+      // A shutdown does not wait for the broker.
+      const model = await withTimeout(connection.ready(), { signal: this.#closing.signal }).catch(
+        (error: Error) => {
+          this.#started.reject(error);
+          return undefined;
+        },
+      );
       if (model === undefined) return;
       const { error, wasUp } = await this.#runChannel(model);
       if (this.#closing.signal.aborted) return;

@@ -184,6 +184,25 @@ describe.skipIf(url === undefined)('RabbitMQ: loss', () => {
     await expect.poll(timers).toBeLessThanOrEqual(before);
   });
 
+  it.each([0, 300])('of the broker, %i ms ago, does not delay a shutdown', async (ms) => {
+    const target = new URL(url!);
+    const proxy = await startProxy({ host: target.hostname, port: Number(target.port) });
+    onTestFinished(() => proxy.close());
+    target.port = String(proxy.port);
+    const options = { queue: raw().queue(), url: target.href };
+    const { close, service } = await startRabbitApp({ controllers: [Worker], options });
+    proxy.breakOff();
+    await eventually(
+      async () => (service.state()['main']!.connection.value === 'backoff' ? true : undefined),
+      'the loss',
+    );
+    await later(ms);
+    const began = performance.now();
+    await close();
+    // Without the change it takes 5 s, the time limit of leaving a source.
+    expect(performance.now() - began).toBeLessThan(2_500);
+  });
+
   it('of the queue under a running consumer declares it again, whatever is being settled', async () => {
     const app = await startRabbitApp({
       controllers: [Worker],
