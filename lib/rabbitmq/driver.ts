@@ -108,7 +108,7 @@ export class RabbitMqDriver implements Driver {
     this.#publisher = this.#openPublisher(this.#publishing, 'publisher');
     this.#republishPublisher = this.#openPublisher(this.#consuming, 'dead letters');
     this.#delayQueues = new DelayQueues(this.#publisher, environment.clock);
-    this.#exchangeCheck = new ExchangeCheck(this.#publishing);
+    this.#exchangeCheck = new ExchangeCheck(this.#publishing, environment.clock);
   }
 
   validate(spec: SubscriptionSpec | undefined): readonly ConfigProblem[] {

@@ -17,6 +17,7 @@ export async function onOwnChannel<T>(
   try {
     return await brokerRpc(clock, () => use(channel));
   } finally {
+    // A refusal has closed it already, and amqplib then throws synchronously.
     await brokerRpc(clock, () => channel.close()).catch(() => {});
   }
 }

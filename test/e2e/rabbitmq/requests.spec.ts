@@ -180,6 +180,19 @@ describe.skipIf(url === undefined)('RabbitMQ: requests', () => {
     expect(await raw().count(`${queue}.dlq`)).toBe(0);
   });
 
+  it('that are the first to an exchange ask once whether it exists, more of them than there are channels', async () => {
+    const { client } = await startRabbitApp({
+      controllers: [Calculator],
+      options: {
+        queue: raw().queue(),
+        exchange: { name: raw().exchange(), type: 'topic' },
+        concurrency: 100,
+      },
+    });
+    const requests = Array.from({ length: 2_100 }, () => client.request('double', 1, { timeoutMs: 60_000 }));
+    expect(new Set(await Promise.all(requests))).toEqual(new Set([2]));
+  });
+
   it('to a missing exchange fail no other request', async () => {
     const { client } = await start();
     await client.request('double', 1);
