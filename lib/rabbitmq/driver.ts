@@ -34,7 +34,7 @@ import {
 } from '../driver-kit/queue/addressing.js';
 import { sourceSettingsOf } from '../driver-kit/source-settings.js';
 import type { DriverEnvironment } from '../nest/bootstrap/transport-definition.js';
-import { Connection } from './connection/connection.js';
+import { Connection, type ConnectionFields } from './connection/connection.js';
 import { quorumSettleWindow } from './consume/consumer-channel.js';
 import { Consumer } from './consume/consumer.js';
 import { validateHoldTime } from './consume/hold-time.js';
@@ -360,14 +360,23 @@ export class RabbitMqDriver implements Driver {
     this.#replies = new ReplyPublisher(this.#replyPublisher, () => this.#openIsolatedReplies());
   }
 
-  /** The next forged address is expected here, so it reconnects almost at once. */
+  /**
+   * The next forged address is expected here: it reconnects almost at once, and logs its losses for debugging
+   * only. The undeliverable reply itself is logged.
+   */
   async #openIsolatedReplies(): Promise<Publisher> {
-    const reconnect = { delayMs: 1, maxDelayMs: this.#reconnect.maxDelayMs };
-    this.#isolatedReplying ??= this.#connection('first replies', reconnect);
+    if (this.#closing !== undefined) throw this.#closedError();
+    const { logger } = this.#environment;
+    const debug = (line: string): void => logger.debug(line);
+    const quiet = {
+      reconnect: { delayMs: 1, maxDelayMs: this.#reconnect.maxDelayMs },
+      logger: { log: debug, warn: debug, error: debug, debug },
+    };
+    this.#isolatedReplying ??= this.#connection('first replies', quiet);
     await this.#isolatedReplying.open(new AbortController().signal);
     const publisher = new Publisher({
       ...this.#publisherFields(this.#isolatedReplying, 'first replies'),
-      reconnect,
+      ...quiet,
     });
     await publisher.start();
     this.#isolatedReplyPublisher = publisher;
@@ -378,17 +387,18 @@ export class RabbitMqDriver implements Driver {
     return new Publisher(this.#publisherFields(connection, purpose));
   }
 
-  #connection(purpose: string, reconnect = this.#reconnect): Connection {
+  #connection(purpose: string, overrides?: Pick<ConnectionFields, 'reconnect' | 'logger'>): Connection {
     const { url, socket } = this.#options;
     const { name, clock, logger } = this.#environment;
     return new Connection({
       urls: typeof url === 'string' ? [url] : (url ?? []),
       name: `${name}/${purpose}/${randomUUID().slice(0, 8)}`,
       socket: socket ?? {},
-      reconnect,
+      reconnect: this.#reconnect,
       clock,
       random: Math.random,
       logger,
+      ...overrides,
     });
   }
 

@@ -4,7 +4,7 @@ import type { DeliveryContext, ProcessingSlot } from './delivery-context.js';
 import type { ReplyRetry } from './reply-writer.js';
 
 const backoff = { delayMs: 500, maxDelayMs: 10_000 };
-/** For a request that names no deadline. */
+/** Without a deadline. */
 const defaultLimitMs = 60_000;
 /** A broker may take back a message that is unsettled for too long. */
 const maxLimitMs = 600_000;
@@ -20,16 +20,21 @@ export function newReplyRetry(
   slot?: ProcessingSlot,
 ): ReplyRetry {
   const { clock, random, logger, subscription } = scope;
-  let giveUpAt = 0;
+  let until: number | undefined;
   return async (retry, error) => {
     const now = clock.now();
-    if (retry === 0) giveUpAt = Math.min(metadata.deadline ?? now + defaultLimitMs, now + maxLimitMs);
+    if (retry === 0 || until === undefined) until = now + limitMs(metadata.deadline, now);
     const delayMs = backoffMs(retry + 1, backoff, random);
-    if (delivery.aborted || now + delayMs >= giveUpAt) return false;
+    if (delivery.aborted || now + delayMs >= until) return false;
     if (retry === 0)
       logger.warn(`${subscription}: a reply was not confirmed and is sent again: ${messageOf(error)}`);
     // A shutdown ends the waits of slots; the retries continue until its deadline.
     if (slot === undefined || !(await slot.wait(delayMs))) await sleep(clock, delayMs, delivery.signal);
     return !delivery.aborted;
   };
+}
+
+/** A deadline in the past says nothing: each item of a stream restarts the caller's time-out. */
+function limitMs(deadline: number | undefined, now: number): number {
+  return deadline === undefined || deadline <= now ? defaultLimitMs : Math.min(deadline - now, maxLimitMs);
 }

@@ -23,7 +23,7 @@ export interface ReplyWriterFields {
   readonly correlationId: string;
   /** Pattern of the request. */
   readonly pattern: string;
-  /** Of a reply that is not confirmed while the handler runs. */
+  /** Until the handler has ended; then `end` and `fail` may replace it. */
   readonly retry: ReplyRetry;
 }
 
@@ -55,6 +55,7 @@ const replyTooLarge: ErrorEnvelope = {
  */
 export class ReplyWriter {
   readonly #fields: ReplyWriterFields;
+  #retry: ReplyRetry;
   #buffered: { readonly encoded: StoredReply | undefined } | undefined;
   #flushTimer: NodeJS.Immediate | undefined;
   #streaming = false;
@@ -67,6 +68,7 @@ export class ReplyWriter {
 
   constructor(fields: ReplyWriterFields) {
     this.#fields = fields;
+    this.#retry = fields.retry;
   }
 
   /**
@@ -94,17 +96,19 @@ export class ReplyWriter {
     return !this.#hasFailed;
   }
 
-  end(retry = this.#fields.retry): Promise<ReplyWriterOutcome> {
+  /** @param retry holds for the unconfirmed items too */
+  end(retry = this.#retry): Promise<ReplyWriterOutcome> {
+    this.#retry = retry;
     const encoded = this.#takeBuffered()?.encoded;
-    return encoded === undefined
-      ? this.#send('end', emptyReply, { retry })
-      : this.#send('value', encoded, { retry });
+    return encoded === undefined ? this.#send('end', emptyReply) : this.#send('value', encoded);
   }
 
-  /** @param retry undefined: the error is sent once */
+  /** @param retry holds for the unconfirmed items too; undefined: the error is sent once */
   fail(error: ErrorEnvelope, retry?: ReplyRetry): Promise<ReplyWriterOutcome> {
+    this.#retry = retry ?? this.#retry;
     this.#takeBuffered();
-    return this.#send('error', encodeEnvelope(error), { retry, fallback: shorten(error) });
+    const isRetried = retry !== undefined;
+    return this.#send('error', encodeEnvelope(error), { isRetried, fallback: shorten(error) });
   }
 
   /** The reply is a single value, sent at `end` and not before. */
@@ -175,7 +179,7 @@ export class ReplyWriter {
   #sendItem(encoded: StoredReply | undefined): void {
     if (this.#unconfirmed >= maxUnconfirmed)
       throw new RangeError(`the stream has ${this.#unconfirmed} items that the broker has not confirmed`);
-    void this.#send('item', encoded ?? this.#encode(null), { retry: this.#fields.retry });
+    void this.#send('item', encoded ?? this.#encode(null));
   }
 
   #encode(value: unknown): Encoded | Promise<Encoded> {
@@ -199,7 +203,7 @@ export class ReplyWriter {
   #send(
     kind: ReplyKind,
     encoded: StoredReply | Promise<StoredReply>,
-    settings: SendSettings,
+    settings: SendSettings = {},
   ): Promise<ReplyWriterOutcome> {
     const previous = this.#lastSend;
     // Not awaited if an earlier send has failed.
@@ -223,14 +227,18 @@ export class ReplyWriter {
   async #deliver(
     kind: ReplyKind,
     encoded: StoredReply | Promise<StoredReply>,
-    { retry, fallback = replyTooLarge }: SendSettings,
+    { isRetried = true, fallback = replyTooLarge }: SendSettings,
   ): Promise<ReplyWriterOutcome> {
     try {
-      const outcome = await this.#reply(kind, encoded instanceof Promise ? await encoded : encoded, retry);
+      const outcome = await this.#reply(
+        kind,
+        encoded instanceof Promise ? await encoded : encoded,
+        isRetried,
+      );
       if (outcome === 'confirmed') return outcome;
       this.#hasFailed = true;
       if (outcome === 'undeliverable') return outcome;
-      return (await this.#reply('error', encodeEnvelope(fallback), retry)) === 'undeliverable'
+      return (await this.#reply('error', encodeEnvelope(fallback), isRetried)) === 'undeliverable'
         ? 'undeliverable'
         : 'too-large';
     } catch (error) {
@@ -244,7 +252,7 @@ export class ReplyWriter {
   async #reply(
     kind: ReplyKind,
     { body, contentType }: StoredReply,
-    retry: ReplyRetry | undefined,
+    isRetried: boolean,
   ): Promise<ReplyOutcome> {
     const { driver, address, correlationId } = this.#fields;
     const headers = emptyHeaders();
@@ -254,16 +262,16 @@ export class ReplyWriter {
       try {
         return await driver.reply(address, { kind, endsStream, correlationId, body, contentType, headers });
       } catch (error) {
-        if (retry === undefined || !(await retry(retries, error))) throw error;
+        if (!isRetried || !(await this.#retry(retries, error))) throw error;
       }
     }
   }
 }
 
 interface SendSettings {
-  /** Undefined: the message is sent once. */
-  readonly retry: ReplyRetry | undefined;
-  /** The error that is sent instead if the reply is too large. */
+  /** @defaultValue true */
+  readonly isRetried?: boolean;
+  /** The error that is sent instead if the reply is too large. @defaultValue `replyTooLarge` */
   readonly fallback?: ErrorEnvelope;
 }
 

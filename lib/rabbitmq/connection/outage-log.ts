@@ -15,7 +15,9 @@ export interface OutageLogFields {
  */
 export class OutageLog {
   readonly #fields: OutageLogFields;
-  #last: { readonly reason: string; readonly at: number } | undefined;
+  /** When each reason of this outage was last logged: of several addresses each may have its own. */
+  readonly #loggedAt = new Map<string, number>();
+  #isLost = false;
 
   constructor(fields: OutageLogFields) {
     this.#fields = fields;
@@ -23,15 +25,18 @@ export class OutageLog {
 
   failed(reason: string): void {
     const now = this.#fields.clock.now();
-    if (this.#last?.reason === reason && now - this.#last.at < repeatAfterMs) return;
-    this.#last = { reason, at: now };
+    for (const [logged, at] of this.#loggedAt) if (now - at >= repeatAfterMs) this.#loggedAt.delete(logged);
+    this.#isLost = true;
+    if (this.#loggedAt.has(reason)) return;
+    this.#loggedAt.set(reason, now);
     this.#fields.logger.warn(reason);
   }
 
-  /** Logs `line` if a failure was logged since the last recovery. */
+  /** Logs `line` if there was a failure since the last recovery. */
   recovered(line: string): void {
-    if (this.#last === undefined) return;
-    this.#last = undefined;
+    if (!this.#isLost) return;
+    this.#isLost = false;
+    this.#loggedAt.clear();
     this.#fields.logger.log(line);
   }
 }

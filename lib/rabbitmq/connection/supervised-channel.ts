@@ -53,7 +53,8 @@ export class SupervisedChannel {
   readonly state = new ConnectionStateCell();
   #current: ConfirmChannel | undefined;
   #running: Promise<void> | undefined;
-  #restartCause: Error | undefined;
+  /** The last channel that was closed to be reopened, and why. */
+  #restarted: { readonly channel: ConfirmChannel; readonly cause: Error } | undefined;
   readonly #log: OutageLog;
   readonly #started = withResolvers<void>();
 
@@ -80,7 +81,7 @@ export class SupervisedChannel {
    * @param cause for logs and the state
    */
   async restart(channel: ConfirmChannel, cause: Error): Promise<void> {
-    this.#restartCause = cause;
+    this.#restarted = { channel, cause };
     await this.#closeQuietly(channel);
   }
 
@@ -138,8 +139,8 @@ export class SupervisedChannel {
         // Runs before amqplib's own listener rejects the pending confirms: `lost` must be called first.
         channel.prependListener('close', () => {
           isClosed = true;
-          cause = this.#restartCause ?? cause;
-          this.#restartCause = undefined;
+          if (this.#restarted?.channel === channel) cause = this.#restarted.cause;
+          this.#restarted = undefined;
           this.#current = undefined;
           model.off('error', noteCause);
           this.#fields.lost(cause);

@@ -561,6 +561,31 @@ describe('a request', () => {
     );
   });
 
+  it('that streams past the deadline of its caller, whose time-out each item restarts, has its items sent again', async () => {
+    const deadlineIsOver = newGate();
+    const handler = new TestHandler('message', 'm', '#', async (run) => {
+      await run.emit(1);
+      await deadlineIsOver.promise;
+      await run.emit(2);
+      return undefined;
+    });
+    const { driver, clock, scope } = newBench([handler], { random: () => 1 });
+    driver.target = replyToInbox;
+    const headers = { 'stork-deadline': new Date(clock.now() + 1_000).toISOString() };
+    const test = deliveryOf({ headers });
+    const done = processAlone(test.delivery, scope);
+    await settle();
+    await clock.advance(2_000);
+    driver.confirm = () => Promise.reject(new Error('channel closed'));
+    deadlineIsOver.open();
+    await settle();
+    driver.confirm = () => Promise.resolve('confirmed');
+    await clock.advance(500);
+    await done;
+    expect(driver.sent).toEqual(['item 1', 'item 2', 'item 2', 'end']);
+    expect(test.source.events).toEqual(['ack 1']);
+  });
+
   it('whose source is lost while its reply is sent again sends no more', async () => {
     const { driver, clock, counters, scope } = newBench([messageHandler(1)], { random: () => 1 });
     driver.target = replyToInbox;

@@ -352,6 +352,27 @@ describe('a reply that was not confirmed', () => {
     ]);
   });
 
+  it('while the handler runs is sent again by the retry of its end, once it has ended', async () => {
+    const waits: string[] = [];
+    const { driver, replyWriter, emit } = newBench(async (retry) => {
+      waits.push(`running ${retry}`);
+      await settle();
+      return true;
+    });
+    driver.outcome = new Error('queue full');
+    emit(1);
+    emit(2);
+    await settle();
+    const ended = replyWriter.end(async (retry) => {
+      waits.push(`ended ${retry}`);
+      driver.outcome = 'confirmed';
+      return true;
+    });
+    expect(await ended).toBe('confirmed');
+    expect([waits[0], waits.at(-1)!.split(' ')[0]]).toEqual(['running 0', 'ended']);
+    expect(driver.told.slice(-3)).toEqual(['item 1', 'item 2', 'end']);
+  });
+
   it('that is an error is sent again only where a retry is given', async () => {
     const never = newBench(() => Promise.reject(new Error('not asked')));
     never.driver.outcome = new Error('channel closed');
