@@ -1,17 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { Controller } from '@nestjs/common';
 import { MessagePattern, Payload } from '@nestjs/microservices';
-import {
-  firstValueFrom,
-  from,
-  interval,
-  lastValueFrom,
-  map,
-  take,
-  tap,
-  toArray,
-  type Observable,
-} from 'rxjs';
+import { firstValueFrom, from, interval, lastValueFrom, take, tap, toArray, type Observable } from 'rxjs';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { eventually } from '../../contract/app.js';
 import { useRabbitMqNode } from '../../support/rabbitmq-node.js';
